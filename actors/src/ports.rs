@@ -1,0 +1,39 @@
+//! The seams between what decides (this crate) and what touches the world (the `tidings` crate).
+//! Each trait's verbs are units of consistency, never create-read-update-delete. In-memory
+//! versions for tests stand in [`crate::testing`].
+
+mod git;
+mod store;
+mod transport;
+
+pub use git::*;
+pub use store::*;
+pub use transport::*;
+
+use crate::time::Timestamp;
+
+/// The wall clock. Waits do not use it; they use tokio's clock.
+pub trait Clock: Send + Sync + 'static {
+    /// Now, in unix milliseconds.
+    fn now(&self) -> Timestamp;
+}
+
+/// Randomness for jitter, ids and secrets.
+pub trait Random: Send + Sync + 'static {
+    /// Fills `bytes` from a cryptographically secure source.
+    fn fill(&self, bytes: &mut [u8]);
+
+    /// A number from 0 to `bound` - 1; 0 when `bound` is 0.
+    fn below(&self, bound: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        if bound == 0 { 0 } else { u64::from_be_bytes(bytes) % bound }
+    }
+
+    /// A fresh ULID of the given moment.
+    fn ulid(&self, now: Timestamp) -> ulid::Ulid {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        ulid::Ulid::from_parts(u64::try_from(now.0).unwrap_or(0), u128::from_be_bytes(bytes))
+    }
+}

@@ -1,0 +1,257 @@
+//! [`Transport`]: turning a change into a signed body and bringing it to an endpoint.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thiserror::Error;
+use tidings_entity::{
+    id::{AppId, ObjectId, WatchId},
+    kind::Operation,
+};
+
+use super::{CommitFacts, GitError, Remote, StoreError};
+use crate::{
+    round::{Change, DeliveryId, Round},
+    secret::Secret,
+    time::Timestamp,
+};
+
+/// Where an app receives, and how it checks what it receives.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The app.
+    pub app: AppId,
+    /// Its base address; `/create`, `/update`, ... is appended to it word for word.
+    pub base_url: String,
+    /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
+    /// the UTF-8 bytes of the secret.
+    pub keys: Vec<Secret>,
+    /// One deadline over connect, headers and body; the transport adds 1 s per 256 KiB sent
+    /// beyond 1 MiB.
+    pub timeout: Duration,
+}
+
+/// The `repository` object of a body.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RepositoryFacts {
+    /// The watch's id.
+    pub repository_id: WatchId,
+    /// The address as the app first gave it.
+    pub github_url: String,
+    /// The owner (everything before the last path component).
+    pub owner: String,
+    /// The name (the last path component without `.git`).
+    pub name: String,
+}
+
+/// One change to be delivered, with all that its body shows.
+#[derive(Clone, Debug)]
+pub struct DeliveryOrder {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Where its content is read.
+    pub remote: Remote,
+    /// The `repository` object.
+    pub repository: RepositoryFacts,
+    /// The round it belongs to.
+    pub round: std::sync::Arc<Round>,
+    /// The target commit's facts.
+    pub commit: Option<std::sync::Arc<CommitFacts>>,
+    /// The change.
+    pub change: Change,
+    /// In a create: the path of a delete of the same round with the same blob.
+    pub renamed_from: Option<Vec<u8>>,
+    /// Its place in the round, from 0.
+    pub position: u64,
+    /// Blobs that can be had nowhere: hashes that would need them are left out of the body.
+    pub unobtainable: Vec<ObjectId>,
+}
+
+/// A rendered delivery, ready to be sent as often as needed. Every attempt sends the same bytes,
+/// but for the id of chunks.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// The delivery's id, sent as `webhook-id`.
+    pub id: DeliveryId,
+    /// The last component of the address.
+    pub action: Action,
+    /// The body or its parts.
+    pub body: ParcelBody,
+}
+
+/// What a parcel carries.
+#[derive(Clone, Debug)]
+pub enum ParcelBody {
+    /// One request with these bytes.
+    Whole(Bytes),
+    /// A large binary file: one request per slice of its base64 text, in order.
+    Chunked {
+        /// The JSON up to and including `"content":"`.
+        before: Bytes,
+        /// The base64 text of the whole file.
+        content: Bytes,
+        /// The JSON after the chunk object.
+        after: Bytes,
+    },
+}
+
+impl Parcel {
+    /// Bytes this parcel holds in memory.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let bytes = match &self.body {
+            ParcelBody::Whole(body) => body.len(),
+            ParcelBody::Chunked { before, content, after } => before.len() + content.len() + after.len(),
+        };
+        bytes as u64
+    }
+}
+
+/// The last component of the address a request goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `/create`
+    Create,
+    /// `/update`
+    Update,
+    /// `/delete`
+    Delete,
+    /// `/sync_failed`
+    SyncFailed,
+    /// `/sync_recovered`
+    SyncRecovered,
+    /// `/synced`
+    Synced,
+    /// `/resync`
+    Resync,
+}
+
+impl Action {
+    /// The component, without its slash.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::SyncFailed => "sync_failed",
+            Self::SyncRecovered => "sync_recovered",
+            Self::Synced => "synced",
+            Self::Resync => "resync",
+        }
+    }
+}
+
+impl From<Operation> for Action {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Delete => Self::Delete,
+            Operation::Create => Self::Create,
+            Operation::Update => Self::Update,
+        }
+    }
+}
+
+/// A message that is not a change.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// `/resync` before and `/synced` after a round's changes.
+    OfRound {
+        /// [`Action::Resync`] or [`Action::Synced`].
+        action: Action,
+        /// The round.
+        round: std::sync::Arc<Round>,
+        /// The `repository` object.
+        repository: RepositoryFacts,
+    },
+    /// `/sync_failed`: the Git breaker of the watch's source opened.
+    SyncFailed {
+        /// The delivery id of this notice.
+        id: DeliveryId,
+        /// The `repository` object.
+        repository: RepositoryFacts,
+        /// What failed; its text and code are public.
+        error: GitError,
+        /// Failures in a row.
+        consecutive_failures: u32,
+        /// Failures at which the breaker opens.
+        threshold: u32,
+        /// When the next probe is due.
+        cooldown_until: Timestamp,
+        /// The moment of the notice.
+        timestamp: Timestamp,
+    },
+    /// `/sync_recovered`: the Git breaker closed again.
+    SyncRecovered {
+        /// The delivery id of this notice.
+        id: DeliveryId,
+        /// The `repository` object.
+        repository: RepositoryFacts,
+        /// The moment of the notice.
+        timestamp: Timestamp,
+    },
+}
+
+/// Why an attempt got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendFailure {
+    /// The deadline passed.
+    Timeout,
+    /// Resolution, connection or TLS failed, or the connection broke.
+    Connection,
+    /// The address is refused by the egress rules; trying again soon is useless.
+    Refused,
+    /// The base address cannot be used.
+    InvalidUrl,
+}
+
+/// What came of one attempt. A chunked file is one attempt over all its requests: the first
+/// answer that is not 2xx, or the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptOutcome {
+    /// The status code, or why there is none.
+    pub result: Result<u16, SendFailure>,
+    /// What `Retry-After` asks for, from now; both forms.
+    pub retry_after: Option<Duration>,
+    /// At most 1,024 characters of the answer's body or of the failure, control characters
+    /// escaped.
+    pub excerpt: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl AttemptOutcome {
+    /// Whether the receiver acknowledged.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self.result, Ok(200..=299))
+    }
+}
+
+/// Why a delivery could not be rendered.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// Reading its content failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// Reading or writing what is known of its blob failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Bodies and the one guarded way out.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Renders a delivery: reads content, hashes what was never hashed, remembers the hashes.
+    /// [`GitError::Missing`] names a blob that a fetch may bring; the caller fetches it by id and
+    /// asks again, with the blob among `unobtainable` if the host definitively refuses it. If the
+    /// new content itself is unobtainable the answer is [`GitError::Unobtainable`].
+    async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError>;
+
+    /// One attempt. Never fails: what went wrong is the outcome.
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome;
+
+    /// One attempt at a notice; `sync_failed` and `sync_recovered` have 10 s.
+    async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome;
+}

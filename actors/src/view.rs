@@ -1,0 +1,287 @@
+//! A view: which part of a tree an app sees, and how much of each file. Views are immutable and
+//! named by the SHA-256 of their canonical text, so equal views are one row.
+//!
+//! Globs match the whole path, byte for byte: `*` and `?` stay inside one directory, `**` crosses
+//! directories, `[a-z]` and `{a,b}` work, a pattern that ends in `/` means everything below it.
+//! A path is admitted when an include matches (or there is none) and no exclude does.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tidings_entity::{
+    id::{Sha256Hash, ViewId},
+    kind::ContentRule,
+};
+
+/// Longest admitted glob, in bytes.
+pub const GLOB_BYTES_MAX: usize = 1024;
+/// Most globs a view may have, includes and excludes together.
+pub const GLOBS_MAX: usize = 256;
+/// Content above this many bytes is omitted unless the view says otherwise (64 MiB).
+pub const MAX_SIZE_DEFAULT: u64 = 64 << 20;
+/// No view may ask for more than this many bytes of one file (256 MiB).
+pub const MAX_SIZE_CEILING: u64 = 256 << 20;
+
+/// A view that cannot be.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum InvalidView {
+    /// A glob that does not parse.
+    #[error("the glob {glob:?} is not valid: {reason}")]
+    Glob {
+        /// The pattern as given.
+        glob: String,
+        /// What the glob parser says.
+        reason: String,
+    },
+    /// A glob that is empty or too long.
+    #[error("a glob has 1 to {GLOB_BYTES_MAX} bytes")]
+    GlobLength,
+    /// Too many globs.
+    #[error("a view has at most {GLOBS_MAX} globs")]
+    TooManyGlobs,
+    /// A maximum size outside its bounds.
+    #[error("the maximum size of a file lies between 0 and {MAX_SIZE_CEILING} bytes")]
+    MaxSize,
+}
+
+/// Which paths an app sees and what it gets of each. The globs are sorted and free of repeats;
+/// [`View::new`] sees to that.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct View {
+    include: Vec<String>,
+    exclude: Vec<String>,
+    symlinks: bool,
+    content: ContentRule,
+    max_size: u64,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            symlinks: false,
+            content: ContentRule::Inline,
+            max_size: MAX_SIZE_DEFAULT,
+        }
+    }
+}
+
+impl View {
+    /// Checks and orders the parts of a view.
+    ///
+    /// # Errors
+    /// [`InvalidView`] names the first part that is wrong.
+    pub fn new(
+        mut include: Vec<String>,
+        mut exclude: Vec<String>,
+        symlinks: bool,
+        content: ContentRule,
+        max_size: u64,
+    ) -> Result<Self, InvalidView> {
+        if include.len() + exclude.len() > GLOBS_MAX {
+            return Err(InvalidView::TooManyGlobs);
+        }
+        if max_size > MAX_SIZE_CEILING {
+            return Err(InvalidView::MaxSize);
+        }
+        for globs in [&mut include, &mut exclude] {
+            globs.sort_unstable();
+            globs.dedup();
+        }
+        let view = Self { include, exclude, symlinks, content, max_size };
+        view.filter()?;
+        Ok(view)
+    }
+
+    /// The text whose SHA-256 names this view: its fields as JSON, in their order here.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        serde_json::to_string(self).expect("a view is plain data")
+    }
+
+    /// The id of this view.
+    #[must_use]
+    pub fn id(&self) -> ViewId {
+        Sha256Hash::of(self.canonical().as_bytes())
+    }
+
+    /// What a body carries of a file.
+    #[must_use]
+    pub fn content(&self) -> ContentRule {
+        self.content
+    }
+
+    /// Above this many bytes the content of a file is omitted.
+    #[must_use]
+    pub fn max_size(&self) -> u64 {
+        self.max_size
+    }
+
+    /// The globs of which one must match.
+    #[must_use]
+    pub fn include(&self) -> &[String] {
+        &self.include
+    }
+
+    /// The globs of which none may match.
+    #[must_use]
+    pub fn exclude(&self) -> &[String] {
+        &self.exclude
+    }
+
+    /// Whether symbolic links are sent (their target text, mode 120000).
+    #[must_use]
+    pub fn symlinks(&self) -> bool {
+        self.symlinks
+    }
+
+    /// Compiles the globs.
+    ///
+    /// # Errors
+    /// [`InvalidView`] for a glob that does not parse; cannot happen to a view made by
+    /// [`View::new`].
+    pub fn filter(&self) -> Result<ViewFilter, InvalidView> {
+        Ok(ViewFilter {
+            include: if self.include.is_empty() { None } else { Some(compile(&self.include)?) },
+            prefixes: self.include.iter().map(|glob| literal_prefix(glob)).collect(),
+            exclude: compile(&self.exclude)?,
+            pruned: self.exclude.iter().filter_map(|glob| whole_directory(glob)).collect(),
+            symlinks: self.symlinks,
+        })
+    }
+}
+
+/// A compiled view: answers whether a path belongs to it and whether a directory can hold one.
+#[derive(Clone, Debug)]
+pub struct ViewFilter {
+    include: Option<GlobSet>,
+    prefixes: Vec<Vec<u8>>,
+    exclude: GlobSet,
+    pruned: Vec<Vec<u8>>,
+    symlinks: bool,
+}
+
+impl ViewFilter {
+    /// Whether the file at `path` with Git mode `mode` belongs to the view. Submodules never do.
+    #[must_use]
+    pub fn admits(&self, path: &[u8], mode: u32) -> bool {
+        let kind = match mode & 0o170_000 {
+            0o100_000 => true,
+            0o120_000 => self.symlinks,
+            _ => false,
+        };
+        let path = Path::new(OsStr::from_bytes(path));
+        kind && self.include.as_ref().is_none_or(|globs| globs.is_match(path)) && !self.exclude.is_match(path)
+    }
+
+    /// Whether some path below `directory` (no trailing slash; empty for the root) may belong to
+    /// the view. Never false for a directory that holds an admitted path.
+    #[must_use]
+    pub fn may_descend(&self, directory: &[u8]) -> bool {
+        if directory.is_empty() {
+            return true;
+        }
+        let mut below = directory.to_vec();
+        below.push(b'/');
+        let included = self.include.is_none()
+            || self.prefixes.iter().any(|prefix| prefix.starts_with(&below) || below.starts_with(prefix));
+        included && !self.pruned.iter().any(|pruned| below.starts_with(pruned))
+    }
+}
+
+fn compile(globs: &[String]) -> Result<GlobSet, InvalidView> {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        if glob.is_empty() || glob.len() > GLOB_BYTES_MAX {
+            return Err(InvalidView::GlobLength);
+        }
+        let pattern = if glob.ends_with('/') { format!("{glob}**") } else { glob.clone() };
+        let compiled =
+            GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build().map_err(
+                |error| InvalidView::Glob { glob: glob.clone(), reason: error.kind().to_string() },
+            )?;
+        set.add(compiled);
+    }
+    set.build().map_err(|error| InvalidView::Glob {
+        glob: error.glob().unwrap_or_default().to_owned(),
+        reason: error.kind().to_string(),
+    })
+}
+
+/// The part of a glob before its first special character.
+fn literal_prefix(glob: &str) -> Vec<u8> {
+    let end = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
+    glob.as_bytes()[..end].to_vec()
+}
+
+/// The directory, with its slash, that an exclude glob covers whole: `docs/` and `docs/**`.
+fn whole_directory(glob: &str) -> Option<Vec<u8>> {
+    let directory = glob.strip_suffix("**").unwrap_or(glob);
+    let whole = directory.ends_with('/') && !directory.contains(['*', '?', '[', '{', '\\']);
+    whole.then(|| directory.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: u32 = 0o100_644;
+
+    fn view(include: &[&str], exclude: &[&str]) -> View {
+        let own = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect();
+        View::new(own(include), own(exclude), false, ContentRule::Inline, MAX_SIZE_DEFAULT).expect("valid")
+    }
+
+    #[test]
+    fn globs_match_whole_paths_and_stars_stay_in_their_directory() {
+        let filter = view(&["docs/**", "*.md"], &["docs/private/"]).filter().expect("valid");
+        for (path, admitted) in [
+            ("docs/a.txt", true),
+            ("docs/deep/er/a.txt", true),
+            ("README.md", true),
+            ("src/README.md", false),
+            ("docs/private/key", false),
+            ("docs/privately", true),
+            ("docsx/a", false),
+        ] {
+            assert_eq!(filter.admits(path.as_bytes(), FILE), admitted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_may_hold_an_admitted_path_is_entered() {
+        let filter = view(&["docs/api/**", "**/x.md"], &["docs/api/old/**"]).filter().expect("valid");
+        for (directory, entered) in
+            [("docs", true), ("docs/api", true), ("docs/api/old", false), ("src", true)]
+        {
+            assert_eq!(filter.may_descend(directory.as_bytes()), entered, "{directory}");
+        }
+        let narrow = view(&["docs/api/**"], &[]).filter().expect("valid");
+        assert!(!narrow.may_descend(b"src"));
+        assert!(!narrow.may_descend(b"docs/apis"));
+    }
+
+    #[test]
+    fn kinds_of_entries_that_are_no_files_are_not_seen() {
+        let filter = View::default().filter().expect("valid");
+        assert!(filter.admits(b"a", 0o100_755) && filter.admits(b"a", 0o100_664));
+        assert!(!filter.admits(b"a", 0o120_000) && !filter.admits(b"a", 0o160_000));
+        assert!(filter.admits(b"\xff\xfe", FILE), "paths are bytes");
+    }
+
+    #[test]
+    fn order_and_repeats_of_globs_do_not_change_the_view() {
+        assert_eq!(view(&["b", "a", "b"], &[]).id(), view(&["a", "b"], &[]).id());
+        assert_ne!(view(&["a"], &[]).id(), view(&[], &["a"]).id());
+    }
+
+    #[test]
+    fn a_bad_glob_is_named() {
+        let error = View::new(vec!["a[".into()], vec![], false, ContentRule::Inline, 0).expect_err("bad");
+        assert!(error.to_string().contains("a["), "{error}");
+    }
+}

@@ -1,0 +1,244 @@
+//! Ids. Every kind of id is its own type, so that a watch's id can never stand where an app's
+//! belongs; all of them are listed here and nowhere else.
+//!
+//! Prefixed ids are `<prefix>` followed by a ULID (26 characters of Crockford base32, upper
+//! case): sortable by the moment they were made, unguessable enough for a name, never a secret.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::HEXLOWER;
+use sea_orm::DeriveValueType;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use ulid::Ulid;
+
+/// A text that is not an id of the kind that was asked for.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("not a valid {kind}")]
+pub struct InvalidId {
+    kind: &'static str,
+}
+
+macro_rules! prefixed_ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
+        #[serde(try_from = "String", into = "String")]
+        #[sea_orm(value_type = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// What every id of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Names a new thing. The caller gives moment and randomness, so that tests can.
+            #[must_use]
+            pub fn new(ulid: Ulid) -> Self {
+                Self(format!("{}{ulid}", $prefix))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let invalid = InvalidId { kind: stringify!($name) };
+                let Some(rest) = text.strip_prefix($prefix) else { return Err(invalid) };
+                match Ulid::from_string(rest) {
+                    Ok(ulid) if ulid.to_string() == rest => Ok(Self(text.to_owned())),
+                    _ => Err(invalid),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    )+};
+}
+
+prefixed_ids! {
+    /// A registered receiver.
+    AppId = "app_";
+    /// A credential of one app towards a Git host.
+    CredentialId = "cred_";
+    /// Where one watched branch of a watch stands.
+    CursorId = "cur_";
+    /// A change that was given up, with its reason.
+    DeadLetterId = "dead_";
+    /// A remote repository (normalised URL), shared by all who watch it. Never on the wire.
+    RepositoryId = "rep_";
+    /// A repository seen with one credential, or with none.
+    SourceId = "src_";
+    /// An app's interest in a repository; on the wire this is `repository_id`.
+    WatchId = "repo_";
+}
+
+/// A Git object id (SHA-1, 20 bytes; repositories of other formats are refused). Its text is 40
+/// lower-case hexadecimal digits, no fewer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
+#[serde(try_from = "String", into = "String")]
+#[sea_orm(value_type = "String")]
+pub struct ObjectId([u8; 20]);
+
+impl ObjectId {
+    /// Wraps the 20 bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 20]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 20 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId { kind: "ObjectId" };
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| invalid.clone())?;
+        Ok(Self(bytes.try_into().map_err(|_| invalid)?))
+    }
+}
+
+impl TryFrom<String> for ObjectId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<ObjectId> for String {
+    fn from(id: ObjectId) -> String {
+        id.to_string()
+    }
+}
+
+/// A SHA-256, shown as 64 lower-case hexadecimal digits: the id of a view (over its canonical
+/// text), the digest of a round, the content hash on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
+#[serde(try_from = "String", into = "String")]
+#[sea_orm(value_type = "String")]
+pub struct Sha256Hash([u8; 32]);
+
+/// The id of a view: the SHA-256 of its canonical text.
+pub type ViewId = Sha256Hash;
+
+impl Sha256Hash {
+    /// Hashes `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Wraps a finished hash.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha256Hash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Sha256Hash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for Sha256Hash {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId { kind: "SHA-256" };
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| invalid.clone())?;
+        Ok(Self(bytes.try_into().map_err(|_| invalid)?))
+    }
+}
+
+impl TryFrom<String> for Sha256Hash {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<Sha256Hash> for String {
+    fn from(hash: Sha256Hash) -> String {
+        hash.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_another_kind_is_refused() {
+        let app = AppId::new(Ulid::from_parts(1, 2));
+        assert_eq!(app.as_str().parse::<AppId>(), Ok(app.clone()));
+        assert!(app.as_str().parse::<WatchId>().is_err());
+        assert!("app_".parse::<AppId>().is_err());
+        assert!("app_0000000000000000000000000l".parse::<AppId>().is_err());
+    }
+
+    #[test]
+    fn an_object_id_is_forty_lower_case_digits() {
+        let text = "ab".repeat(20);
+        assert_eq!(text.parse::<ObjectId>().map(|id| id.to_string()), Ok(text.clone()));
+        for bad in ["abc", &"AB".repeat(20), &"ab".repeat(32), &"zz".repeat(20), ""] {
+            assert!(bad.parse::<ObjectId>().is_err(), "{bad}");
+        }
+    }
+}

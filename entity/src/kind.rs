@@ -1,0 +1,180 @@
+//! The closed sets of words that rows and messages share. Each is stored as its snake-case text;
+//! a word that a row holds and this list lacks is a typed decode error, never a guess.
+
+use std::{fmt, str::FromStr};
+
+use sea_orm::DeriveValueType;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A stored or sent word that this binary does not know.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("unknown {kind} {word:?}")]
+pub struct UnknownWord {
+    kind: &'static str,
+    word: String,
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
+        #[serde(rename_all = "snake_case")]
+        #[sea_orm(value_type = "String")]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every word of this set.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word as it is stored.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(UnknownWord { kind: stringify!($name), word: word.to_owned() }),
+                }
+            }
+        }
+    )+};
+}
+
+words! {
+    /// Why a round was begun.
+    RoundKind {
+        /// From what the app holds to the head of its branch.
+        Sync = "sync",
+        /// Everything anew: deletes of what the view lacks, then creates of all it has.
+        Resync = "resync",
+        /// Dead letters once more.
+        Redrive = "redrive",
+        /// From a commit that the app names to its head.
+        Replay = "replay",
+    }
+
+    /// What happened to a path.
+    Operation {
+        /// The app no longer has the path.
+        Delete = "delete",
+        /// The app did not have the path.
+        Create = "create",
+        /// The app has the path with other content or mode.
+        Update = "update",
+    }
+
+    /// How commits between two heads are delivered.
+    HistoryMode {
+        /// The net change once.
+        Net = "net",
+        /// One round per first-parent commit.
+        Every = "every",
+    }
+
+    /// What a body carries of a file.
+    ContentRule {
+        /// The content, up to the view's maximum size.
+        Inline = "inline",
+        /// Path, mode and blob id only.
+        None = "none",
+    }
+
+    /// Which refs a watch follows.
+    SelectorKind {
+        /// Whatever branch HEAD names, also after it was renamed.
+        DefaultBranch = "default_branch",
+        /// One branch by name.
+        Branch = "branch",
+        /// Each branch that a glob matches.
+        BranchPattern = "branch_pattern",
+        /// Each tag that a glob matches.
+        TagPattern = "tag_pattern",
+    }
+
+    /// Whether a watch is served.
+    WatchState {
+        /// Served.
+        Active = "active",
+        /// Held still by its app, or by a guard, until resumed.
+        Paused = "paused",
+    }
+
+    /// Whether a cursor moves.
+    CursorState {
+        /// Moves.
+        Active = "active",
+        /// Waits at its head under probe; the reason says why.
+        Blocked = "blocked",
+        /// The branch vanished from its repository; files stay.
+        BranchMissing = "branch_missing",
+        /// The repository has no commit yet.
+        Empty = "empty",
+    }
+
+    /// Where a dead letter stands.
+    LetterStatus {
+        /// Given up; the next sync round may bind it.
+        Open = "open",
+        /// To be sent again by the next redrive round.
+        RedriveRequested = "redrive_requested",
+        /// Sent again and acknowledged.
+        Redriven = "redriven",
+        /// A later change of the path made it moot.
+        Superseded = "superseded",
+    }
+
+    /// Why a change was given up.
+    ParkReason {
+        /// The receiver refused it for good (4xx).
+        Rejected = "rejected",
+        /// The receiver failed on it too often (5xx).
+        Failing = "failing",
+        /// Its content can be had nowhere.
+        ContentUnavailable = "content_unavailable",
+        /// Skipped by hand.
+        Skipped = "skipped",
+    }
+
+    /// What a breaker guards.
+    BreakerKind {
+        /// A source: the Git host, seen with one credential.
+        Source = "source",
+        /// An app's endpoint.
+        Endpoint = "endpoint",
+    }
+
+    /// Whether sends of one cursor may overlap.
+    OrderMode {
+        /// One at a time.
+        Strict = "strict",
+        /// Up to `max_in_flight` within deletes, creates or updates, never across.
+        Phased = "phased",
+    }
+
+    /// How the wait between tries grows.
+    RetryPolicy {
+        /// Always the base.
+        Fixed = "fixed",
+        /// The base times the number of tries.
+        Linear = "linear",
+        /// The base doubled at each try.
+        Exponential = "exponential",
+        /// Anywhere between nothing and the doubled base.
+        ExpFullJitter = "exp_full_jitter",
+        /// Half of the doubled base, and anywhere in the other half.
+        ExpEqualJitter = "exp_equal_jitter",
+    }
+}

@@ -1,0 +1,10 @@
+//! What touches the outside world: storage, Git hosts, receivers, the HTTP front door, settings
+//! and the command line. The decisions live in `tidings-actors`; this crate implements its ports
+//! and starts its tree.
+
+pub mod egress;
+pub mod git;
+pub mod secrets;
+pub mod settings;
+pub mod store;
+pub mod webhook;
