@@ -15,7 +15,7 @@ use tidings_entity::{
 
 use super::{RefListing, Remote, RepositoryFacts};
 use crate::{
-    round::{Change, DeliveryId, Letter, LetterState, Round},
+    round::{Change, DeliveryId, Letter, LetterState, Round, TreeEnd},
     secret::Secret,
     time::Timestamp,
     view::View,
@@ -322,6 +322,8 @@ pub struct LaneSnapshot {
     pub last_was_redrive: bool,
     /// A resync was asked for; with `true` as a complete one.
     pub resync: Option<bool>,
+    /// Every tree of which the app may hold files, for that resync.
+    pub resync_bases: Vec<TreeEnd>,
     /// Its open letters; those whose redrive was asked for are marked.
     pub letters: Vec<(Letter, LetterStatus)>,
     /// Parks in a row, over rounds.
@@ -332,6 +334,9 @@ pub struct LaneSnapshot {
     pub head_attempts: HeadAttempts,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
+    /// The next round may delete as much as it likes: the guard stopped it once and somebody
+    /// resumed the watch since.
+    pub guard_waived: bool,
     /// When the cursor was made.
     pub created_at: Timestamp,
 }
@@ -608,6 +613,10 @@ pub trait Store: Send + Sync + 'static {
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
     /// Blocks a cursor with a reason, or unblocks it with `None`; unblocking ends the streak.
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError>;
+
+    /// Pauses the watch of a cursor because its next round would delete too much. After somebody
+    /// resumed it, the next round of this cursor passes the guard.
+    async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError>;
 
     // ---- dead letters -----------------------------------------------------------------------
 
