@@ -22,6 +22,7 @@ use tidings_actors::ports::{
 };
 
 use crate::egress::Egress;
+pub(crate) use answer::excerpt;
 use attempt::Sender;
 use hashes::Hashes;
 

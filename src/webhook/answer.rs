@@ -29,7 +29,7 @@ pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Err
 }
 
 /// The first 1,024 characters of a text, control and direction characters escaped.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let mut excerpt = String::new();
     let mut length = 0;
     for character in String::from_utf8_lossy(bytes).chars() {
