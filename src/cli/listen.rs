@@ -3,7 +3,8 @@
 //! It answers 2xx only after the effect is on disk, 401 to what is not signed with the secret
 //! under every scheme that it carries, and tells a sender by status whether to try again
 //! ([`mirror::MirrorError::status`]). Headers must be there within 10 s, a body within 2 minutes;
-//! the signature's headers are looked at before the body is read.
+//! the signature's headers are looked at before the body is read,
+//! and all bodies together have a bounded size.
 
 pub mod assembly;
 pub mod folder;
@@ -23,12 +24,21 @@ use std::{
 use bytes::Bytes;
 use clap::Args;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tidings_actors::ports::Clock;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::verify::{InputError, SecretArgs};
 use crate::webhook::{
@@ -46,6 +56,10 @@ const BODY_WITHIN: Duration = Duration::from_secs(120);
 const BODY_MAX: usize = 448 << 20;
 /// Connections served at the same time; others wait.
 const CONNECTIONS_MAX: usize = 64;
+/// Bytes of all bodies that are held at the same time; a body waits until it fits.
+const BODIES_MAX: usize = BODY_MAX;
+/// The unit that these are counted in.
+const BODY_UNIT: usize = 64 << 10;
 
 /// Receives deliveries, checks their signatures, prints them and may mirror them into a folder.
 #[derive(Args, Clone, Debug)]
@@ -97,6 +111,7 @@ struct Receiver {
     json: bool,
     mirror: Option<Arc<Mutex<Mirror>>>,
     output: Mutex<Output>,
+    room: Semaphore,
 }
 
 /// An answer in the making.
@@ -119,7 +134,8 @@ impl Listener {
             Ok((socket.local_addr()?, socket))
         };
         let (address, socket) = bind.await.map_err(|error| ListenError::Address(args.listen, error))?;
-        let receiver = Receiver { keys, clock, json: args.json, mirror, output: Mutex::new(output) };
+        let room = Semaphore::new(BODIES_MAX / BODY_UNIT);
+        let receiver = Receiver { keys, clock, json: args.json, mirror, output: Mutex::new(output), room };
         Ok(Self { socket, address, receiver: Arc::new(receiver) })
     }
 
@@ -203,14 +219,9 @@ impl Receiver {
         let seconds = self.clock.now().0.div_euclid(1000);
         signature::check_freshness(&parts.headers, seconds)
             .map_err(|fault| refuse(StatusCode::UNAUTHORIZED, &fault.to_string()))?;
-        let body = match timeout(BODY_WITHIN, Limited::new(body, BODY_MAX).collect()).await {
-            Err(_) => return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
-            }
-            Ok(Err(_)) => return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
+        let reading = timeout(BODY_WITHIN, self.read(body)).await;
+        let (body, _room) =
+            reading.map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"))??;
         let verdict = signature::check(&self.keys, &parts.headers, &body, Some(seconds));
         if !verdict.is_good() {
             let faults = [verdict.standard, verdict.docora].into_iter().flatten().filter_map(Result::err);
@@ -234,6 +245,21 @@ impl Receiver {
                 Err((status, error.to_string()))
             }
         }
+    }
+
+    /// Reads a body whose length was announced, once there is room for it.
+    async fn read(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Answer> {
+        let refuse = |status: StatusCode, text: &str| (status, text.to_owned());
+        let length = body.size_hint().exact();
+        let length = length.ok_or_else(|| refuse(StatusCode::LENGTH_REQUIRED, "the body has no length"))?;
+        let units = usize::try_from(length).ok().filter(|length| *length <= BODY_MAX);
+        let units = units.and_then(|length| u32::try_from(length.div_ceil(BODY_UNIT)).ok());
+        let units = units.ok_or_else(|| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
+        let room = self.room.acquire_many(units).await;
+        let room = room.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "this receiver is stopping"))?;
+        let body = body.collect().await;
+        let body = body.map_err(|_| refuse(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        Ok((body.to_bytes(), room))
     }
 
     /// The effect on the mirror; nothing without one.

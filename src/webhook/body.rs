@@ -43,8 +43,6 @@ pub enum NewContent {
     },
     /// Nothing, because it is larger than the view admits.
     TooLarge {
-        /// SHA-256 of it, where it was small enough to be hashed.
-        sha: Option<Sha256Hash>,
         /// Its size in bytes.
         size: u64,
     },
@@ -157,8 +155,8 @@ pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
     let mut chunked = None;
     match &material.new {
         NewContent::Unseen => {}
-        NewContent::TooLarge { sha, size } => {
-            (file.sha, file.size, file.content_omitted) = (*sha, Some(*size), Some("too_large"));
+        NewContent::TooLarge { size } => {
+            (file.size, file.content_omitted) = (Some(*size), Some("too_large"));
             let (watch, blob) = (&order.repository.repository_id, file.blob);
             file.content_url = blob.map(|blob| format!("/api/repositories/{watch}/blobs/{blob}"));
         }

@@ -1,8 +1,8 @@
 //! Reading what a body shows: the new content and the hash of the old one.
 //!
 //! What is shown depends on the round alone, never on what happens to be remembered, so that a
-//! body has the same bytes at every attempt: a file above the view's maximum is hashed if it has
-//! at most 64 MiB and shown without `sha` otherwise.
+//! body has the same bytes at every attempt: a file above the view's maximum is neither read nor
+//! hashed and is shown without `sha`, also when its hash is known.
 
 use bytes::Bytes;
 use tidings_actors::{
@@ -72,15 +72,13 @@ async fn new_content(
         return Ok(NewContent::Unseen);
     }
     let max = view.map_or(MAX_SIZE_DEFAULT, View::max_size);
-    let hashed_max = max.max(MAX_SIZE_DEFAULT);
     let known = hashes.of(blob).await?;
     if let Some(facts) = known.filter(|facts| facts.size > max) {
-        let sha = (facts.size <= hashed_max).then_some(facts.sha256);
-        return Ok(NewContent::TooLarge { sha, size: facts.size });
+        return Ok(NewContent::TooLarge { size: facts.size });
     }
-    let bytes = match git.content(&order.remote, blob, hashed_max).await {
+    let bytes = match git.content(&order.remote, blob, max).await {
         Ok(Content::Whole(bytes)) => bytes,
-        Ok(Content::TooLarge { size }) => return Ok(NewContent::TooLarge { sha: None, size }),
+        Ok(Content::TooLarge { size }) => return Ok(NewContent::TooLarge { size }),
         Err(GitError::Missing(missing)) if order.unobtainable.contains(&missing) => {
             return Err(GitError::Unobtainable(missing).into());
         }
@@ -90,12 +88,7 @@ async fn new_content(
         Some(facts) => facts.sha256,
         None => learn(hashes, blob, &bytes).await,
     };
-    let size = bytes.len() as u64;
-    Ok(if size > max {
-        NewContent::TooLarge { sha: Some(sha), size }
-    } else {
-        NewContent::Inline { sha, bytes }
-    })
+    Ok(NewContent::Inline { sha, bytes })
 }
 
 /// The hash of the old content; nothing if it can be had nowhere or is too large.
@@ -105,7 +98,7 @@ async fn old_hash(
     order: &DeliveryOrder,
     blob: ObjectId,
 ) -> Result<Option<Sha256Hash>, PrepareError> {
-    let max = held_view(order).map_or(MAX_SIZE_DEFAULT, View::max_size).max(MAX_SIZE_DEFAULT);
+    let max = held_view(order).or(target_view(order)).map_or(MAX_SIZE_DEFAULT, View::max_size);
     if let Some(facts) = hashes.of(blob).await? {
         return Ok((facts.size <= max).then_some(facts.sha256));
     }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use clap::Parser;
 use tidings::{
+    cli::listen::{ListenArgs, Listener},
     egress::Egress,
     settings::egress::EgressSettings,
     webhook::{
@@ -47,6 +49,12 @@ const SECRET: &str = "a-client-auth-key";
 const DEADLINE: Duration = Duration::from_millis(400);
 /// How much later than its deadline an attempt may end on a busy machine.
 const GRACE: Duration = Duration::from_millis(1500);
+
+#[derive(Parser)]
+struct ListenLine {
+    #[command(flatten)]
+    listen: ListenArgs,
+}
 
 struct WallClock;
 
@@ -251,6 +259,9 @@ async fn hostile_receivers_hold_an_attempt_for_its_deadline_at_most() {
         assert_eq!(outcome.result, Err(SendFailure::Timeout), "{name}: {outcome:?}");
         assert!(took >= DEADLINE && took < DEADLINE + GRACE, "{name} took {took:?}");
     }
+    let early = Receiver::refusing_early(413).await;
+    let outcome = world().webhooks.send(&endpoint(early.url()), &parcel(vec![b'x'; 8 << 20])).await;
+    assert_eq!(outcome.result, Ok(413), "an answer counts although the body was never read");
     let silent = Receiver::never_reading().await;
     let started = Instant::now();
     let outcome = world().webhooks.send(&endpoint(silent.url()), &parcel(vec![b'x'; 1 << 20])).await;
@@ -461,8 +472,15 @@ async fn large_and_unwanted_content_is_left_out_the_same_way_each_time() {
         first.contains(r#""size":2000,"mode""#) && first.contains(r#""content_omitted":"too_large""#),
         "{first}"
     );
-    assert!(first.contains(&Sha256Hash::of(&[b'x'; 2000]).to_string()));
-    assert_eq!(world.git.reads(), 1, "the second time its size was known");
+    assert!(!first.contains(r#""sha""#), "what is not read is not hashed");
+    let facts = BlobFacts { sha256: Sha256Hash::of(&[b'x'; 2000]), size: 2000, text: true };
+    world.store.know(blob(1), facts);
+    assert_eq!(
+        first,
+        text_of(&world.webhooks.prepare(&large).await.expect("prepared")),
+        "nor is it shown if known"
+    );
+    assert_eq!(world.git.reads(), 2, "the third time its size was known");
     let unseen = with_view(order(Operation::Update, Some(7), Some(8)), ContentRule::None, 10);
     let text = text_of(&world.webhooks.prepare(&unseen).await.expect("nothing is read"));
     assert!(
@@ -499,4 +517,51 @@ async fn notices_arrive_signed_at_their_own_addresses() {
     let requests = receiver.requests();
     assert_eq!(paths(&requests), ["/resync", "/synced", "/sync_failed", "/sync_recovered"]);
     assert_eq!(requests[0].json()["event"]["id"], requests[0].header("webhook-id"));
+}
+
+#[tokio::test]
+async fn many_deliveries_at_once_all_arrive() {
+    let receiver = Receiver::verifying(SECRET).await;
+    let world = Arc::new(world());
+    let mut sends = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let (world, endpoint) = (Arc::clone(&world), endpoint(format!("{}/{number}", receiver.url())));
+        sends.spawn(async move { world.webhooks.send(&endpoint, &parcel("{}")).await.result });
+    }
+    let arrived = receiver.wait_until(Duration::from_secs(10), |requests| requests.len() == 64).await;
+    assert!(arrived.iter().all(|request| request.at <= Instant::now()));
+    assert!(sends.join_all().await.into_iter().all(|result| result == Ok(200)));
+}
+
+#[tokio::test]
+async fn a_mirror_follows_what_is_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = ListenLine::parse_from([
+        "listen",
+        "--listen=127.0.0.1:0",
+        "--secret",
+        SECRET,
+        "--mirror",
+        folder.path().to_str().expect("a text"),
+    ]);
+    let listener = Listener::bind(&line.listen, Arc::new(WallClock), Box::new(std::io::sink())).await;
+    let listener = listener.expect("bound");
+    let endpoint = endpoint(format!("http://{}", listener.address()));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(listener.run(std::future::pending()));
+    let world = world();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0] ^ 0x80).collect();
+    for (number, path, content) in [(1, "a.md", b"hello".to_vec()), (2, "big.bin", large)] {
+        world.git.put(blob(number), content.clone());
+        let mut order = order(Operation::Create, None, Some(number));
+        order.change.path = path.into();
+        order.position = u64::from(number);
+        order.id = DeliveryId::of(&order.round.cursor, 7, &order.change);
+        let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+        for _ in 0..2 {
+            let outcome = world.webhooks.send(&endpoint, &parcel).await;
+            assert_eq!(outcome.result, Ok(200), "{path} {outcome:?}");
+        }
+        assert_eq!(std::fs::read(folder.path().join(path)).expect("mirrored"), content);
+    }
 }

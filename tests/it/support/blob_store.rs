@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tidings_actors::{ports::*, round::Round, secret::Secret, time::Timestamp};
+use tidings_actors::{ports::*, secret::Secret, time::Timestamp};
 use tidings_entity::{
     id::*,
     kind::{BreakerKind, LetterStatus},

@@ -86,6 +86,15 @@ pub(crate) enum Behaviour {
     Garbage,
 }
 
+/// How much of a request is read.
+#[derive(Clone, Copy)]
+enum Reading {
+    All,
+    Nothing,
+    /// The header block; then this status is the answer and the rest stays unread.
+    Head(u16),
+}
+
 struct Shared {
     script: Mutex<VecDeque<Behaviour>>,
     always: Mutex<Behaviour>,
@@ -93,7 +102,7 @@ struct Shared {
     requests: watch::Sender<Vec<Recorded>>,
     connections: AtomicUsize,
     written: AtomicU64,
-    reads: bool,
+    reading: Reading,
 }
 
 /// A receiver on a free port of the loopback interface; it ends when it is dropped.
@@ -106,20 +115,25 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Answers 200 to everything until told otherwise.
     pub(crate) async fn start() -> Self {
-        Self::bind(Vec::new(), true).await
+        Self::bind(Vec::new(), Reading::All).await
     }
 
     /// Answers 401 to what is not signed with `secret` under every scheme that it carries.
     pub(crate) async fn verifying(secret: &str) -> Self {
-        Self::bind(SigningKey::readings(secret), true).await
+        Self::bind(SigningKey::readings(secret), Reading::All).await
     }
 
     /// Accepts connections and never reads from them.
     pub(crate) async fn never_reading() -> Self {
-        Self::bind(Vec::new(), false).await
+        Self::bind(Vec::new(), Reading::Nothing).await
     }
 
-    async fn bind(keys: Vec<SigningKey>, reads: bool) -> Self {
+    /// Answers with `status` once it has the header block and reads no further.
+    pub(crate) async fn refusing_early(status: u16) -> Self {
+        Self::bind(Vec::new(), Reading::Head(status)).await
+    }
+
+    async fn bind(keys: Vec<SigningKey>, reading: Reading) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -129,7 +143,7 @@ impl Receiver {
             requests: watch::Sender::new(Vec::new()),
             connections: AtomicUsize::new(0),
             written: AtomicU64::new(0),
-            reads,
+            reading,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
@@ -201,8 +215,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Serves one connection until either side has had enough of it.
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
-    if !shared.reads {
-        std::future::pending::<()>().await;
+    match shared.reading {
+        Reading::All => {}
+        Reading::Nothing => return std::future::pending().await,
+        Reading::Head(status) => {
+            drop(stream.readable().await);
+            shared.write(&mut stream, head(status, &[], Some(0)).as_bytes()).await;
+            return std::future::pending().await;
+        }
     }
     let mut unread = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut unread).await {
