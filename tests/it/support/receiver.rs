@@ -219,7 +219,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         Reading::All => {}
         Reading::Nothing => return std::future::pending().await,
         Reading::Head(status) => {
-            drop(stream.readable().await);
+            drop(stream.peek(&mut [0]).await);
             shared.write(&mut stream, head(status, &[], Some(0)).as_bytes()).await;
             return std::future::pending().await;
         }
