@@ -1,0 +1,5 @@
+//! Stories: the product against real peers. One binary, so that it links once.
+
+mod encrypted;
+mod receivers;
+mod support;
