@@ -4,6 +4,7 @@
 
 pub mod egress;
 pub mod git;
+pub mod machine;
 pub mod secrets;
 pub mod settings;
 pub mod store;
