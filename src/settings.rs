@@ -3,8 +3,8 @@
 //! of a secret) and where it came from. `config/default.toml` shows every key; a test holds it and
 //! the defaults here equal.
 //!
-//! An empty text stands for "not set" wherever a key may be left out, because TOML and the
-//! environment have no other word for it.
+//! An empty text means that the key is not set, because TOML and the environment have no other word
+//! for it: the default stands.
 
 mod database;
 mod delivery;
@@ -49,6 +49,7 @@ pub struct Settings {
     /// Who may register an app.
     pub onboarding: OnboardingSettings,
     /// What may be reached from here.
+    #[serde(serialize_with = "text::egress")]
     pub egress: EgressSettings,
     /// Polling and fetching.
     pub git: GitSettings,
@@ -100,8 +101,9 @@ impl Settings {
         }
         faults.extend(self.database.validate());
         faults.extend(self.server.validate());
+        faults.extend(self.egress.validate());
+        faults.extend(self.git.validate());
         faults.extend(self.delivery.validate());
-        faults.extend(self.watch.validate());
         faults.extend(self.telemetry.validate());
         faults.extend(self.housekeeping.validate());
         faults

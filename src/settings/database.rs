@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tidings_actors::secret::Secret;
 use url::Url;
 
-use super::{Fault, optional, secret};
+use super::{Fault, optional, secret, text};
 
 /// The file in the data directory.
 const FILE_NAME: &str = "tidings.db";
@@ -46,13 +46,7 @@ impl DatabaseSettings {
 fn masked<S: Serializer>(url: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(url) = url else { return serializer.serialize_str("") };
     match Url::parse(url.expose()) {
-        Ok(mut url) => {
-            if url.password().is_some() && url.set_password(Some("redacted")).is_err() {
-                return serializer.serialize_str(secret::REDACTED);
-            }
-            url.set_query(None);
-            serializer.serialize_str(url.as_str())
-        }
+        Ok(url) => serializer.serialize_str(&text::masked(&url)),
         Err(_) => serializer.serialize_str(secret::REDACTED),
     }
 }

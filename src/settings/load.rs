@@ -18,7 +18,7 @@ pub const ENVIRONMENT_PREFIX: &str = "TIDINGS__";
 /// No settings file and no file that holds a secret is larger (1 MiB, in bytes).
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The keys whose value is never shown.
-const SECRETS: [&str; 2] = ["database.url", "server.admin_token"];
+const SECRETS: [&str; 3] = ["database.url", "egress.proxy", "server.admin_token"];
 /// The defaults with their comments; tells which keys are lists.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
@@ -68,7 +68,7 @@ impl Settings {
         refuse_secrets_in_the_file(&given, &mut faults);
         take_environment(environment, &mut given, &mut faults);
         given.retain(|key, given| match tried_alone(key, given) {
-            Ok(()) => true,
+            Ok(()) => !is_empty(&given.value),
             Err(fault) => {
                 faults.push(fault);
                 false
@@ -177,15 +177,15 @@ fn refuse_secrets_in_the_file(given: &BTreeMap<Key, Given>, faults: &mut Vec<Fau
         let name = key.join(".");
         let text = given.value.clone().into_string().unwrap_or_default();
         let holds_secret = match name.as_str() {
-            "database.url" => url::Url::parse(&text).is_ok_and(|url| url.password().is_some()),
+            "database.url" | "egress.proxy" => {
+                url::Url::parse(&text).is_ok_and(|url| url.password().is_some())
+            }
             _ => SECRETS.contains(&name.as_str()) && !text.is_empty(),
         };
         if holds_secret {
             let variable = format!("{ENVIRONMENT_PREFIX}{}", name.to_uppercase().replace('.', "__"));
-            let message = format!(
-                "a secret does not belong into a settings file: use {name}_file or {variable} ({})",
-                given.from
-            );
+            let from = &given.from;
+            let message = format!("a secret does not belong into a settings file: use {variable} ({from})");
             faults.push(Fault::new(name, message));
         }
     }
@@ -236,8 +236,10 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
     let text = error.to_string();
     let message = if text.contains("unknown field") {
         format!("there is no such setting ({from})")
+    } else if is_empty(&given.value) {
+        return Ok(());
     } else if SECRETS.contains(&name.as_str()) {
-        format!("this is not a text ({from})")
+        format!("this cannot be read ({from})")
     } else {
         let reason = text.split(" for key `").next().unwrap_or(&text);
         match given.value.clone().into_string() {
@@ -246,6 +248,11 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
         }
     };
     Err(Fault::new(name, message))
+}
+
+/// Whether a value says that its key is not set.
+fn is_empty(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
 }
 
 /// Values as tables within tables.

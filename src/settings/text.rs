@@ -26,6 +26,40 @@ pub mod duration {
     }
 }
 
+use serde::{Serialize, Serializer};
+use url::Url;
+
+use super::EgressSettings;
+
+/// Writes the section `egress`, the password of a proxy replaced by a word.
+pub(super) fn egress<S: Serializer>(settings: &EgressSettings, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        allow: &'a [String],
+        allow_http: bool,
+        ca_file: String,
+        proxy: String,
+    }
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    Shown {
+        allow: &settings.allow,
+        allow_http: settings.allow_http,
+        ca_file: settings.ca_file.as_ref().map(path).unwrap_or_default(),
+        proxy: settings.proxy.as_ref().map(masked).unwrap_or_default(),
+    }
+    .serialize(serializer)
+}
+
+/// An address without its password.
+pub(super) fn masked(url: &Url) -> String {
+    let mut shown = url.clone();
+    if url.password().is_some() && shown.set_password(Some("redacted")).is_err() {
+        return secret::REDACTED.to_owned();
+    }
+    shown.set_query(None);
+    shown.into()
+}
+
 /// A value that may be left out, written as an empty text.
 pub mod optional {
     use std::{fmt::Display, str::FromStr};
