@@ -5,7 +5,10 @@
 pub mod cli;
 pub mod egress;
 pub mod git;
+pub mod http;
+pub mod machine;
 pub mod secrets;
 pub mod settings;
 pub mod store;
+pub mod telemetry;
 pub mod webhook;
