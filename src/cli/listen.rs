@@ -70,8 +70,8 @@ pub struct ListenArgs {
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// Prints each body instead of a line about it
-    #[arg(long)]
+    /// Prints each body instead of a line about it; set from the option that every verb has.
+    #[arg(skip)]
     pub json: bool,
     /// Keeps this folder equal to what one watch sends
     #[arg(long, value_name = "FOLDER")]

@@ -10,11 +10,12 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use super::{Failure, exit};
+use super::{Code, Context, Failure};
 use crate::{
     app::{Adapters, App},
     http::{self, Front, Lifecycle, admin_token::AdminToken, listener},
     settings::Settings,
+    telemetry,
 };
 
 /// Runs the server.
@@ -29,16 +30,30 @@ pub struct ServeArgs {
 ///
 /// # Errors
 /// [`Failure`] when the start is refused, or when the process must end although nobody asked.
-pub async fn run(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
+pub(super) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let telemetry = telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
+    let outcome = serve(&args, settings).await;
+    stop_telemetry(telemetry).await;
+    outcome
+}
+
+/// Sends the last spans; blocks, so not on a worker of the runtime.
+pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
+    // A panic in there costs spans, which are not worth a failure.
+    drop(tokio::task::spawn_blocking(move || telemetry.stop()).await);
+}
+
+async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     let admin = AdminToken::from_settings(&settings, &crate::machine::MachineRandom)
-        .map_err(|reason| Failure::new(exit::CONFIG, reason.to_string()))?;
-    let adapters = Adapters::open(settings).await.map_err(Failure::of_start)?;
-    let mut app = adapters.start(None).await.map_err(Failure::of_start)?;
+        .map_err(|reason| Failure::new(Code::Config, reason.to_string()))?;
+    let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
+    let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
     let listen = app.settings.server.listen;
     let tcp = TcpListener::bind(listen).await.map_err(|reason| {
-        Failure::new(exit::UNAVAILABLE, format!("{listen} cannot be listened on: {reason}"))
+        Failure::new(Code::Unavailable, format!("{listen} cannot be listened on: {reason}"))
     })?;
-    let address = tcp.local_addr().map_err(|reason| Failure::new(exit::UNAVAILABLE, reason.to_string()))?;
+    let address = tcp.local_addr().map_err(|reason| Failure::new(Code::Unavailable, reason.to_string()))?;
     let lifecycle = Lifecycle::default();
     let routes = http::routes(Arc::new(front(&app, admin, lifecycle.clone())));
     let (stop, stopping) = watch::channel(false);
@@ -68,13 +83,13 @@ pub async fn run(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     stop.send_replace(true);
     tokio::select! {
         _both = async { tokio::join!(door, app.stop()) } => {}
-        signal = asked_to_stop() => return Err(Failure::new(exit::SOFTWARE, format!("a second {signal}: ended at once"))),
+        signal = asked_to_stop() => return Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
     }
     match failed {
         None => Ok(()),
         Some(reason) => {
             error!("this process must end: {reason}");
-            Err(Failure::new(exit::SOFTWARE, reason))
+            Err(Failure::new(Code::Software, reason))
         }
     }
 }
@@ -98,7 +113,7 @@ fn write_address(path: &std::path::Path, address: SocketAddr) -> Result<(), Fail
     let whole = path.with_extension("new");
     std::fs::write(&whole, address.to_string())
         .and_then(|()| std::fs::rename(&whole, path))
-        .map_err(|reason| Failure::new(exit::CANT_CREATE, format!("{} cannot be written: {reason}", path.display())))
+        .map_err(|reason| Failure::new(Code::CannotCreate, format!("{} cannot be written: {reason}", path.display())))
 }
 
 /// Waits for SIGTERM or SIGINT and names it.

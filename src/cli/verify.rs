@@ -70,8 +70,8 @@ pub struct VerifyArgs {
     /// Does not refuse timestamps that are more than five minutes from now
     #[arg(long)]
     pub ignore_age: bool,
-    /// Prints the verdict as JSON
-    #[arg(long)]
+    /// Prints the verdict as JSON; set from the option that every verb has.
+    #[arg(skip)]
     pub json: bool,
 }
 

@@ -7,7 +7,9 @@
 
 mod printer;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tidings_actors::{
@@ -21,12 +23,16 @@ use tidings_entity::{
     kind::{ContentRule, CursorState, HistoryMode, SelectorKind},
 };
 
-use super::{Failure, exit, serve::asked_to_stop};
+use super::{
+    Code, Context, Failure,
+    serve::{asked_to_stop, stop_telemetry},
+};
 use crate::{
     app::Adapters,
     git::address::Address,
     secrets::token::Token,
-    settings::Settings,
+    settings::{Settings, TelemetrySettings},
+    telemetry,
 };
 use printer::Printer;
 
@@ -70,39 +76,48 @@ pub struct WatchArgs {
     /// Keep the state here, and go on from it the next time
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Print the body of each event, one JSON object a line
-    #[arg(long)]
-    json: bool,
 }
 
 /// Watches until it is told to stop, or (`--once`) until everything has arrived.
 ///
 /// # Errors
 /// [`Failure`]: the address is wrong, the repository cannot be read, the receiver is refused.
-pub async fn run(args: &WatchArgs, settings: Settings) -> Result<(), Failure> {
+pub(super) async fn run(args: WatchArgs, context: &Context) -> Result<(), Failure> {
+    let mut settings = context.settings()?;
+    if settings.telemetry.log_filter == TelemetrySettings::default().log_filter {
+        // Whoever watches by hand wants changes on the terminal, and only trouble beside them.
+        settings.telemetry.log_filter = "warn".to_owned();
+    }
+    let telemetry =
+        telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
+    let outcome = watch(&args, settings, context.output.json).await;
+    stop_telemetry(telemetry).await;
+    outcome
+}
+
+async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), Failure> {
     let scratch = match &args.data_dir {
         Some(_) => None,
         None => Some(
             tempfile::Builder::new()
                 .prefix("tidings-watch-")
                 .tempdir()
-                .map_err(|reason| Failure::new(exit::CANT_CREATE, format!("no temporary folder: {reason}")))?,
+                .map_err(|reason| Failure::new(Code::CannotCreate, format!("no temporary folder: {reason}")))?,
         ),
     };
     let data_dir = scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
     let settings = tuned(args, settings, data_dir.unwrap_or_default());
-    let adapters = Adapters::open(settings).await.map_err(Failure::of_start)?;
+    let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     let (app, watch) = register(args, &adapters).await?;
     let mut house = if args.to.is_some() {
         adapters.start(None).await
     } else {
-        let json = args.json;
         adapters.start(Some(Box::new(move |webhooks| Arc::new(Printer::new(webhooks, json))))).await
     }
-    .map_err(Failure::of_start)?;
+    .map_err(|error| Failure::of_start(&error))?;
     let store = house.store.clone();
     let outcome = tokio::select! {
-        reason = house.failed() => Err(Failure::new(exit::SOFTWARE, reason)),
+        reason = house.failed() => Err(Failure::new(Code::Software, reason)),
         outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => outcome,
         _signal = asked_to_stop() => Ok(()),
     };
@@ -129,13 +144,13 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
     let store = adapters.store.as_ref();
     let allow_http = adapters.settings.egress.allow_http;
     let address = Address::parse(&args.repository, true, allow_http)
-        .map_err(|reason| Failure::new(exit::USAGE, reason.to_string()))?;
+        .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
     let now = adapters.clock.now();
-    let app = match store.apps(None, 1).await.map_err(Failure::of_store)?.pop() {
+    let app = match store.apps(None, 1).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.pop() {
         Some(app) => app.id,
         None => make_app(args, adapters, now).await?,
     };
-    let known = store.watches(&app, None, 1_000).await.map_err(Failure::of_store)?;
+    let known = store.watches(&app, None, 1_000).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     let selector = match &args.branch {
         Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.clone() },
         None => Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
@@ -160,11 +175,11 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         .git
         .list_refs(&remote, &patterns)
         .await
-        .map_err(|reason| Failure::new(exit::UNAVAILABLE, format!("{}: {reason}", address.display)))?;
+        .map_err(|reason| Failure::new(Code::Unavailable, format!("{}: {reason}", address.display)))?;
     if let Some(branch) = &args.branch
         && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
     {
-        return Err(Failure::new(exit::DATA, format!("{} has no branch {branch:?}", address.display)));
+        return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
     }
     let id = WatchId::new(ulid);
     let new = NewWatch {
@@ -187,7 +202,7 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         deliver_after: now,
         created_at: now,
     };
-    let watch = store.register_watch(&new).await.map_err(Failure::of_store)?;
+    let watch = store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok((app, watch.id))
 }
 
@@ -202,11 +217,12 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         let usable = to.parse().ok().map(|url| adapters.egress.request(reqwest::Method::POST, &url));
         match usable {
             Some(Ok(_)) => {}
-            Some(Err(reason)) => return Err(Failure::new(exit::USAGE, format!("{to}: {reason}"))),
-            None => return Err(Failure::new(exit::USAGE, format!("{to} is not an address"))),
+            Some(Err(reason)) => return Err(Failure::new(Code::Usage, format!("{to}: {reason}"))),
+            None => return Err(Failure::new(Code::Usage, format!("{to} is not an address"))),
         }
         if args.secret_file.is_none() {
-            super::note(&format!("events are signed with the key {}", signing_key.expose()));
+            // On standard error, where no event is: the receiver needs it, and nobody else reads it.
+            drop(writeln!(io::stderr(), "events are signed with the key {}", signing_key.expose()));
         }
     }
     let id = AppId::new(random.ulid(now));
@@ -223,7 +239,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         delivery: DeliverySettings::default(),
         created_at: now,
     };
-    adapters.store.create_app(&app).await.map_err(Failure::of_store)?;
+    adapters.store.create_app(&app).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok(id)
 }
 
@@ -235,16 +251,16 @@ fn new_signing_key(random: &dyn Random) -> Secret {
 
 fn view(args: &WatchArgs) -> Result<View, Failure> {
     View::new(args.include.clone(), args.exclude.clone(), false, ContentRule::Inline, MAX_SIZE_DEFAULT)
-        .map_err(|reason| Failure::new(exit::USAGE, reason.to_string()))
+        .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))
 }
 
 fn read_secret(path: Option<&PathBuf>) -> Result<Option<Secret>, Failure> {
     let Some(path) = path else { return Ok(None) };
     let text = std::fs::read_to_string(path)
-        .map_err(|reason| Failure::new(exit::NO_INPUT, format!("{} cannot be read: {reason}", path.display())))?;
+        .map_err(|reason| Failure::new(Code::NoInput, format!("{} cannot be read: {reason}", path.display())))?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(Failure::new(exit::DATA, format!("{} is empty", path.display())));
+        return Err(Failure::new(Code::Data, format!("{} is empty", path.display())));
     }
     Ok(Some(Secret::new(text.to_owned())))
 }
@@ -252,10 +268,10 @@ fn read_secret(path: Option<&PathBuf>) -> Result<Option<Secret>, Failure> {
 /// Waits until the app holds the head of every branch that it watches.
 async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<(), Failure> {
     loop {
-        let watch = store.watch(app, watch).await.map_err(Failure::of_store)?;
+        let watch = store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
         let blocked = watch.cursors.iter().find(|cursor| cursor.state == CursorState::Blocked);
         if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error) {
-            return Err(Failure::new(exit::UNAVAILABLE, reason));
+            return Err(Failure::new(Code::Unavailable, reason));
         }
         let taken = watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
         if taken {

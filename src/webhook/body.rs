@@ -211,6 +211,12 @@ pub fn chunk_body(before: &[u8], slice: &[u8], after: &[u8], id: &str, index: us
     [before, slice, &middle, after].concat().into()
 }
 
+/// The JSON of a chunked file as one body, for whoever needs no chunks.
+#[must_use]
+pub fn unchunked(before: &[u8], content: &[u8], after: &[u8]) -> Bytes {
+    [before, content, br#"","content_encoding":"base64""#, after].concat().into()
+}
+
 /// The pieces of a chunked file's base64 text.
 pub fn chunks(content: &Bytes) -> impl ExactSizeIterator<Item = &[u8]> {
     content.chunks(CHUNK_SIZE)
