@@ -1,6 +1,8 @@
 //! Settings: one struct a section, each in its own file below this one. Parsed once; all faults
 //! are reported together.
 
+pub mod git;
+
 /// Durations as people write them (`45s`, `5m`, `1h 30m`), for `#[serde(with = ...)]`.
 pub mod duration {
     use std::time::Duration;

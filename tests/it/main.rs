@@ -1,0 +1,4 @@
+//! Stories against real parts.
+
+mod git_engine;
+mod support;
