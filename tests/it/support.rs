@@ -2,4 +2,6 @@
 
 pub(crate) mod blob_store;
 pub(crate) mod content;
+pub(crate) mod git_host;
 pub(crate) mod receiver;
+pub(crate) mod repository;
