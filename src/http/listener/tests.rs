@@ -100,6 +100,7 @@ async fn an_address_has_so_many_connections_and_gets_them_back() {
         open.push(stream);
     }
     let mut beyond = house.connect().await;
+    let _refused_or_sent = beyond.write_all(REQUEST).await;
     assert!(closed(&mut beyond).await.is_empty(), "one too many is closed without an answer");
     open.clear();
     let again = timeout(PATIENCE, async {
