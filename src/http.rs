@@ -239,4 +239,4 @@ fn finish(response: &mut Response, method: &Method, request_id: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

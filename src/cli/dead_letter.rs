@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
 
 use super::{
-    Context, Failure,
+    Code, Context, Failure,
     client::ServerArgs,
     output::{shown, table},
 };
@@ -51,6 +51,12 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
             let body = if all { json!({}) } else { json!({ "ids": ids }) };
             let client = context.client(&server)?;
             let done = client.call(Method::POST, &["api", "dead-letters", "redrive"], Some(&body)).await?;
+            if done["requested"] == 0 {
+                return Err(Failure::new(
+                    Code::Data,
+                    "no dead letter is open, so nothing will be sent again",
+                ));
+            }
             let line = format!("{} will be sent again", shown(&done["requested"]));
             context.output.print(&done, &[line])
         }

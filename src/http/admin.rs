@@ -10,7 +10,7 @@ use super::{
     Front,
     apps::AppShown,
     paging::{Page, Query, page},
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
@@ -33,8 +33,7 @@ pub fn routes() -> Vec<Route> {
 
 /// The live supervision tree.
 #[utoipa::path(get, path = "/api/admin/tree", tag = "admin", responses(
-    (status = 200, body = Object),
-    (status = 401, body = inline(ProblemBody<'static>)),
+    (status = 200, body = Object)
 ))]
 async fn tree(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &front.handle.tree().await))
@@ -42,8 +41,7 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
 
 /// Numbers over everything.
 #[utoipa::path(get, path = "/api/admin/overview", tag = "admin", responses(
-    (status = 200, body = Object),
-    (status = "4XX", body = inline(ProblemBody<'static>)),
+    (status = 200, body = Object)
 ))]
 async fn overview(front: Arc<Front>, _request: Request) -> Answer {
     let totals = front.store.totals(front.clock.now()).await;
@@ -58,8 +56,7 @@ async fn overview(front: Arc<Front>, _request: Request) -> Answer {
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, body = Page<AppShown>),
-        (status = "4XX", body = inline(ProblemBody<'static>)),
+        (status = 200, body = Page<AppShown>)
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &["limit", "cursor"])?;
@@ -72,8 +69,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 
 /// One app.
 #[utoipa::path(get, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
-    (status = 200, body = AppShown),
-    (status = "4XX", body = inline(ProblemBody<'static>)),
+    (status = 200, body = AppShown)
 ))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let id: AppId = request.id(Kind::NO_APP)?;
@@ -84,8 +80,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 
 /// Erases an app with everything that is known of it.
 #[utoipa::path(delete, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
-    (status = 204),
-    (status = "4XX", body = inline(ProblemBody<'static>)),
+    (status = 204)
 ))]
 async fn erase(front: Arc<Front>, request: Request) -> Answer {
     let id: AppId = request.id(Kind::NO_APP)?;

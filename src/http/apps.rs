@@ -16,7 +16,7 @@ use super::{
     Front, auth,
     fields::Fields,
     moment::iso,
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
@@ -107,8 +107,7 @@ impl AppShown {
 
 /// Registers an app.
 #[utoipa::path(post, path = "/api/apps/onboard", tag = "apps", request_body = Onboarding, responses(
-    (status = 201, body = Onboarded),
-    (status = "4XX", body = inline(ProblemBody<'static>)),
+    (status = 201, body = Onboarded)
 ))]
 async fn onboard(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of(&request.body)?;
@@ -146,8 +145,7 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
 
 /// The app that asks.
 #[utoipa::path(get, path = "/api/app", tag = "apps", responses(
-    (status = 200, body = AppShown),
-    (status = 401, body = inline(ProblemBody<'static>)),
+    (status = 200, body = AppShown)
 ))]
 async fn show(_front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppShown::of(request.app()?)))

@@ -14,7 +14,7 @@ use super::{
     fields::Fields,
     moment::iso,
     paging::{Page, Query, page},
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
@@ -102,8 +102,7 @@ struct RedriveRequested {
         ("status" = Option<String>, Query, description = "only letters that stand there"),
     ),
     responses(
-        (status = 200, body = Page<DeadLetterShown>),
-        (status = "4XX", body = inline(ProblemBody<'static>)),
+        (status = 200, body = Page<DeadLetterShown>)
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
@@ -128,8 +127,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 #[utoipa::path(post, path = "/api/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)),
     responses(
-        (status = 202, body = RedriveRequested),
-        (status = "4XX", body = inline(ProblemBody<'static>)),
+        (status = 202, body = RedriveRequested)
     ))]
 async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
@@ -141,8 +139,7 @@ async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
 #[utoipa::path(post, path = "/api/dead-letters/redrive", tag = "dead letters",
     request_body = Option<Redrive>,
     responses(
-        (status = 202, body = RedriveRequested),
-        (status = "4XX", body = inline(ProblemBody<'static>)),
+        (status = 202, body = RedriveRequested)
     ))]
 async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional(&request.body)?;

@@ -1,7 +1,9 @@
 //! The OpenAPI document, made from the routes themselves.
 
+use http::Method;
 use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder,
+    ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder,
+    Ref, RefOr, Response, ResponseBuilder,
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
@@ -25,11 +27,17 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
             Access::Admin => Some(vec![requirement("admin")]),
             Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("admin")]),
         };
-        let method = match method.as_str() {
-            "POST" => utoipa::openapi::HttpMethod::Post,
-            "PATCH" => utoipa::openapi::HttpMethod::Patch,
-            "DELETE" => utoipa::openapi::HttpMethod::Delete,
-            _ => utoipa::openapi::HttpMethod::Get,
+        operation.operation_id = Some(operation_id(&method, &template));
+        for (statuses, description) in
+            [("4XX", "The request cannot be served."), ("5XX", "The server cannot.")]
+        {
+            operation.responses.responses.insert(statuses.to_owned(), RefOr::T(problem(description)));
+        }
+        let method = match method {
+            Method::POST => HttpMethod::Post,
+            Method::PATCH => HttpMethod::Patch,
+            Method::DELETE => HttpMethod::Delete,
+            _ => HttpMethod::Get,
         };
         paths = paths.path(template, PathItem::new(method, operation));
         components = components.schemas_from_iter(schemas);
@@ -52,6 +60,19 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         .paths(paths.build())
         .components(Some(components.build()))
         .build()
+}
+
+/// `post_api_repositories_id_scan`: unique, because method and template are.
+fn operation_id(method: &Method, template: &str) -> String {
+    let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.fold(method.as_str().to_lowercase(), |id, word| format!("{id}_{word}"))
+}
+
+/// The answer of every route that refuses.
+fn problem(description: &str) -> Response {
+    let schema = Ref::from_schema_name(<ProblemBody<'_> as utoipa::ToSchema>::name());
+    let content = Content::new(Some(RefOr::Ref(schema)));
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
 }
 
 fn requirement(name: &str) -> SecurityRequirement {

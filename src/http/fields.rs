@@ -123,7 +123,12 @@ impl Fields {
 
     /// Anything that can be decoded; what is wrong with it is said by its decoder.
     pub(super) fn object<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        match serde_json::from_value(self.unread.remove(name)?) {
+        let value = self.unread.remove(name)?;
+        if !value.is_object() {
+            self.refuse(name, "must be an object");
+            return None;
+        }
+        match serde_json::from_value(value) {
             Ok(value) => Some(value),
             Err(error) => {
                 self.refuse(name, error.to_string());

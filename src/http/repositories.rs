@@ -24,7 +24,7 @@ use super::{
     Front,
     moment::iso,
     paging::{Page, Query, page},
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
@@ -204,8 +204,7 @@ async fn announce(front: &Front, watch: &Watch, after: Duration) {
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, body = Page<Repository>),
-        (status = "4XX", body = inline(ProblemBody<'static>)),
+        (status = 200, body = Page<Repository>)
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
@@ -228,8 +227,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 
 /// One repository of the app.
 #[utoipa::path(get, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)), responses(
-    (status = 200, body = Repository),
-    (status = "4XX", body = inline(ProblemBody<'static>)),
+    (status = 200, body = Repository)
 ))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{
     Front, document,
     moment::iso,
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
@@ -71,8 +71,7 @@ async fn alive(_front: Arc<Front>, _request: Request) -> Answer {
 
 /// Whether this process takes work: the database answers and no stop was asked for.
 #[utoipa::path(get, path = "/readyz", tag = "status", responses(
-    (status = 200, body = Condition),
-    (status = 503, body = inline(ProblemBody<'static>)),
+    (status = 200, body = Condition)
 ))]
 async fn ready(front: Arc<Front>, _request: Request) -> Answer {
     if front.lifecycle.is_draining() {

@@ -79,7 +79,13 @@ impl Keyring {
     /// [`SecretsError::File`], also when there is a file already.
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, SecretsError> {
         let keyring = Self { keys: vec![Key::generate(random)], primary: 0 };
-        keyring.write_new(path).map_err(|source| SecretsError::File { path: path.into(), source })?;
+        // A link refuses to replace a file, and the file it names is whole: a crash leaves none.
+        let written = keyring.write_aside(path).and_then(|aside| {
+            let linked = fs::hard_link(&aside, path);
+            fs::remove_file(&aside)?;
+            linked.and_then(|()| sync_folder(path))
+        });
+        written.map_err(|source| SecretsError::File { path: path.into(), source })?;
         Ok(keyring)
     }
 
@@ -107,8 +113,7 @@ impl Keyring {
     pub fn rotate(&mut self, path: &Path, random: &dyn Random) -> Result<(), SecretsError> {
         self.keys.push(Key::generate(random));
         let before = std::mem::replace(&mut self.primary, self.keys.len() - 1);
-        let aside = aside(path);
-        let written = self.write_new(&aside).and_then(|()| {
+        let written = self.write_aside(path).and_then(|aside| {
             fs::rename(&aside, path)?;
             sync_folder(path)
         });
@@ -171,20 +176,23 @@ impl Keyring {
         Ok(Self { keys, primary: primary.ok_or("its primary key is missing")? })
     }
 
-    fn write_new(&self, path: &Path) -> io::Result<()> {
+    /// Writes a whole, synced file beside `path`; its name.
+    fn write_aside(&self, path: &Path) -> io::Result<PathBuf> {
         let keys = self
             .keys
             .iter()
             .map(|key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(&*key.bytes) });
         let file = File { version: FORMAT, primary: self.status().primary, keys: keys.collect() };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&file).map_err(io::Error::other)?);
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let written = out.write_all(&text).and_then(|()| out.sync_all());
-        if let Err(error) = written.and_then(|()| sync_folder(path)) {
-            fs::remove_file(path)?;
-            return Err(error);
+        let aside = aside(path);
+        // A crash may have left one.
+        if aside.exists() {
+            fs::remove_file(&aside)?;
         }
-        Ok(())
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+        out.write_all(&text)?;
+        out.sync_all()?;
+        Ok(aside)
     }
 }
 

@@ -45,7 +45,9 @@ fn a_rotated_keyring_opens_what_the_old_key_sealed() {
     let secret = Secret::new("old".into());
     let sealed = keyring.seal(&place("a"), &secret, &random);
     let fingerprint = keyring.fingerprint(&app, &secret);
+    fs::write(folder.path().join("keyring.new"), "half a file").expect("what a crash left");
     keyring.rotate(&path, &random).expect("rotated");
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1, "nothing is left beside it");
     let again = Keyring::open(&path).expect("opened");
     assert_eq!(again.status(), keyring.status());
     assert_eq!(again.status().keys.len(), 2);

@@ -1,9 +1,9 @@
 //! Taking over at a start: the keyring must open the canary, then the epoch of the lease rises.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult};
 use tidings_actors::{ports::StoreError, secret::Secret};
 
-use super::{Context, OpenError, rows};
+use super::{Context, OpenError, connect, rows};
 use crate::secrets::Place;
 
 /// SQLite has one shard.
@@ -19,7 +19,8 @@ struct Canary {
 /// Proves the keyring and raises the epoch; the new epoch.
 pub(super) async fn take_over(connection: &DatabaseConnection, context: &Context) -> Result<i64, OpenError> {
     let refused = |error: StoreError| OpenError::Database(error.to_string());
-    let transaction = connection.begin().await.map_err(|error| OpenError::Database(error.to_string()))?;
+    let transaction =
+        connect::begin(connection).await.map_err(|error| OpenError::Database(error.to_string()))?;
     let canary: Option<Canary> =
         rows::one(&transaction, "canary", "select sealed from canary where id = 1", vec![])
             .await

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 use super::OpenError;
@@ -57,6 +60,16 @@ pub(super) async fn writer(address: &Address) -> Result<DatabaseConnection, Open
 /// The connections that read.
 pub(super) async fn readers(address: &Address) -> Result<DatabaseConnection, OpenError> {
     connect(address, READERS, "ON").await
+}
+
+/// A transaction that holds the write lock from its beginning, so that what it reads cannot change
+/// before it writes.
+pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    connection.begin_with_options(options).await
 }
 
 async fn connect(

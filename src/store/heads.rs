@@ -86,7 +86,9 @@ pub(super) async fn prove(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let following = follow(&known(connection, source).await?, listing, Scope::Watch(watch));
-    write(connection, context, source, &following, start, at).await
+    write(connection, context, source, &following, start, at).await?;
+    // Its cursors are new even where the heads are not.
+    note_lag(connection, source, at).await
 }
 
 async fn write(

@@ -1,6 +1,6 @@
 //! The schema: bringing it up at a start, and up, down and status for the command line.
 
-use sea_orm::{DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::DatabaseConnection;
 use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use serde::Serialize;
 use tidings_migration::Migrator;
@@ -64,11 +64,7 @@ pub(super) async fn bring_up(connection: &DatabaseConnection) -> Result<Vec<Stri
 
 /// Up, or so many steps down, in one transaction that holds the only write lock.
 async fn locked(connection: &DatabaseConnection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    let transaction = connection.begin_with_options(options).await.map_err(refused)?;
+    let transaction = connect::begin(connection).await.map_err(refused)?;
     Migrator::install(&transaction).await.map_err(refused)?;
     refuse_newer(&transaction).await?;
     let mut taken = Vec::new();

@@ -270,20 +270,53 @@ async fn an_unchanged_poll_writes_no_row() {
 async fn a_full_disk_fails_verbs_and_heals_without_a_restart() {
     let (store, _folder) = store().await;
     store.create_app(&new_app(1)).await.expect("created");
-    // The limit belongs to the connection that writes; SQLite keeps it for that connection's life.
-    let limit = store.writer.verb(|transaction, _context| {
-        Box::pin(async move {
-            super::rows::execute(transaction, "test", "pragma max_page_count = 1", vec![]).await
-        })
-    });
-    limit.await.expect("limited");
+    limit_pages(&store).await;
     let mut big = new_app(2);
     big.description = Some("x".repeat(1 << 20));
     let full = store.create_app(&big).await;
     assert!(matches!(&full, Err(StoreError::Unavailable(reason)) if reason.contains("full")), "{full:?}");
     assert_eq!(store.apps(None, 10).await.expect("readers go on").len(), 1);
     store.create_app(&big).await.expect("a new connection has no limit");
-    assert_eq!(store.apps(None, 10).await.expect("apps").len(), 2);
+    limit_pages(&store).await;
+    let mut apps: Vec<NewApp> = (3..60).map(new_app).collect();
+    apps[30].description = Some("x".repeat(1 << 20));
+    let answers = join_all(apps.iter().map(|app| store.create_app(app))).await;
+    let stored = store.apps(None, 1000).await.expect("apps");
+    for (app, answer) in apps.iter().zip(&answers) {
+        assert_eq!(stored.iter().any(|stored| stored.id == app.id), answer.is_ok(), "{answer:?}");
+    }
+    assert!(answers[30].is_err());
+    store.create_app(&apps[30]).await.expect("healed");
+}
+
+/// Fills the disk as far as SQLite knows: the limit belongs to the connection that writes now.
+async fn limit_pages(store: &SqlStore) {
+    let limit = store.writer.verb(|transaction, _context| {
+        Box::pin(async move {
+            super::rows::execute(transaction, "test", "pragma max_page_count = 1", vec![]).await
+        })
+    });
+    limit.await.expect("limited");
+}
+
+#[tokio::test]
+async fn a_verb_that_panics_fails_alone() {
+    let (store, _folder) = store().await;
+    let panics = store.writer.verb(|transaction, context| {
+        Box::pin(async move {
+            super::apps::create(transaction, context, new_app(1)).await?;
+            if context.clock.now() < Timestamp(1 << 50) {
+                panic!("a broken invariant");
+            }
+            Ok(())
+        })
+    });
+    let other = new_app(2);
+    let (panicked, created) = tokio::join!(panics, store.create_app(&other));
+    assert!(matches!(panicked, Err(StoreError::Unavailable(_))));
+    created.expect("created");
+    let apps = store.apps(None, 10).await.expect("apps");
+    assert_eq!(apps.iter().map(|app| &app.id).collect::<Vec<_>>(), [&other.id]);
 }
 
 #[tokio::test]

@@ -13,9 +13,7 @@ use std::panic::AssertUnwindSafe;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use tidings_actors::ports::{Settlement, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -237,11 +235,7 @@ impl Task {
         }
         let epoch = self.epoch;
         let context = self.context.clone();
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let transaction = self.connection().await?.begin_with_options(options).await.of("lease")?;
+        let transaction = connect::begin(self.connection().await?).await.of("lease")?;
         if canary::epoch(&transaction).await? != epoch {
             transaction.rollback().await.of("lease")?;
             return Err(StoreError::Fenced);

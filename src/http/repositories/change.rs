@@ -16,7 +16,7 @@ use super::{
     super::{
         Front,
         fields::Fields,
-        problem::{Kind, Problem, ProblemBody},
+        problem::{Kind, Problem},
         request::{Request, json},
         route::{Access, Answer, Route, route},
     },
@@ -85,7 +85,7 @@ struct Done {
 /// Changes settings. A changed view is delivered as the next round.
 #[utoipa::path(patch, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)),
     request_body = Patch,
-    responses((status = 200, body = Repository), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 200, body = Repository)))]
 async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let mut fields = Fields::of(&request.body)?;
@@ -107,7 +107,7 @@ async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
 /// Replaces the credential, after it has proved to give access.
 #[utoipa::path(patch, path = "/api/repositories/{id}/token", tag = "repositories", params(("id" = String, Path)),
     request_body = NewToken,
-    responses((status = 200, body = Done), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 200, body = Done)))]
 async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let mut fields = Fields::of(&request.body)?;
@@ -140,7 +140,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
 
 /// Ends the watch. A body is not looked at.
 #[utoipa::path(delete, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)),
-    responses((status = 204), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 204)))]
 async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     front.store.unwatch(&watch.app, &watch.id).await.map_err(store_failed)?;
@@ -152,7 +152,7 @@ async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
 
 /// Asks the Git host soon, whatever the schedule says.
 #[utoipa::path(post, path = "/api/repositories/{id}/scan", tag = "repositories", params(("id" = String, Path)),
-    responses((status = 202, body = Done), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 202, body = Done)))]
 async fn scan(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     Fields::of_optional(&request.body)?.finish()?;
@@ -163,7 +163,7 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
 /// Delivers everything anew: deletes of what is gone, creates of all the rest.
 #[utoipa::path(post, path = "/api/repositories/{id}/resync", tag = "repositories", params(("id" = String, Path)),
     request_body = Option<Resync>,
-    responses((status = 202, body = Done), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 202, body = Done)))]
 async fn resync(front: Arc<Front>, request: Request) -> Answer {
     let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
     let mut fields = Fields::of_optional(&request.body)?;
@@ -177,14 +177,14 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
 
 /// Holds the watch still.
 #[utoipa::path(post, path = "/api/repositories/{id}/pause", tag = "repositories", params(("id" = String, Path)),
-    responses((status = 200, body = Repository), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 200, body = Repository)))]
 async fn pause(front: Arc<Front>, request: Request) -> Answer {
     set_state(&front, &request, WatchState::Paused).await
 }
 
 /// Serves the watch again.
 #[utoipa::path(post, path = "/api/repositories/{id}/resume", tag = "repositories", params(("id" = String, Path)),
-    responses((status = 200, body = Repository), (status = "4XX", body = inline(ProblemBody<'static>))))]
+    responses((status = 200, body = Repository)))]
 async fn resume(front: Arc<Front>, request: Request) -> Answer {
     set_state(&front, &request, WatchState::Active).await
 }

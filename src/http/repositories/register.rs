@@ -19,7 +19,7 @@ use super::{
     super::{
         Front,
         fields::Fields,
-        problem::{Problem, ProblemBody},
+        problem::Problem,
         request::{Request, json},
         route::{Access, Answer, Route, route},
     },
@@ -97,9 +97,7 @@ struct Wish {
 
 /// Begins to watch a repository.
 #[utoipa::path(post, path = "/api/repositories", tag = "repositories", request_body = Registration, responses(
-    (status = 201, body = Repository),
-    (status = "4XX", body = inline(ProblemBody<'static>)),
-    (status = 503, body = inline(ProblemBody<'static>)),
+    (status = 201, body = Repository)
 ))]
 async fn register(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;

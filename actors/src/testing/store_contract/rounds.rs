@@ -211,12 +211,11 @@ pub async fn a_blocked_cursor_keeps_its_round_and_its_place(store: &dyn Store) {
 pub async fn what_has_nothing_to_do_is_not_pending(store: &dyn Store) {
     let world = World::new(store);
     let (app, watch, cursor) = world.watched().await;
-    let (other, _, other_cursor) = {
-        let other = world.app().await;
-        let watch = world.watch(&other).await;
-        let cursor = watch.cursors[0].id.clone();
-        (other, watch, cursor)
-    };
+    let other = world.app().await;
+    let other_watch = world.watch(&other).await;
+    let other_cursor = other_watch.cursors[0].id.clone();
+    let since = |watch: &crate::ports::Watch| watch.cursors[0].behind_since;
+    assert_eq!((since(&watch), since(&other_watch)), (Some(Timestamp(1000)), Some(Timestamp(1000))));
     assert_eq!(store.pending(Some(&app)).await.expect("pending"), [(app.clone(), cursor.clone())]);
     let paused =
         WatchPatch { state: Some((WatchState::Paused, Some("why".into()))), ..WatchPatch::default() };
