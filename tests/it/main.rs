@@ -1,5 +1,6 @@
 //! Stories: the product against real peers. One binary, so that it links once.
 
 mod encrypted;
+mod preparing;
 mod receivers;
 mod support;

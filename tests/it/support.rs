@@ -3,3 +3,4 @@
 pub(crate) mod blob_store;
 pub(crate) mod content;
 pub(crate) mod receiver;
+pub(crate) mod sender;
