@@ -2,5 +2,6 @@
 
 mod encrypted;
 mod git_engine;
+mod preparing;
 mod receivers;
 mod support;

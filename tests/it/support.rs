@@ -5,3 +5,4 @@ pub(crate) mod content;
 pub(crate) mod git_host;
 pub(crate) mod receiver;
 pub(crate) mod repository;
+pub(crate) mod sender;
