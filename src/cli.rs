@@ -24,15 +24,20 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::{Parser, Subcommand};
+use tidings_actors::ports::Clock;
 
 pub use self::{
     failure::{Code, Failure},
     output::Output,
 };
-use crate::settings::{ENVIRONMENT_PREFIX, Settings};
+use crate::{
+    machine::MachineClock,
+    settings::{ENVIRONMENT_PREFIX, Settings},
+};
 
 /// The variable that holds the token for a running server.
 const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
@@ -182,8 +187,8 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
     match verb {
         Verb::Serve(arguments) => serve::run(arguments, context).await,
         Verb::Watch(arguments) => watch::run(arguments, context).await,
-        Verb::Listen(arguments) => listen::run(arguments, context).await,
-        Verb::Verify(arguments) => verify::run(arguments, context).await,
+        Verb::Listen(arguments) => receive(arguments, context).await,
+        Verb::Verify(arguments) => check(arguments, context),
         Verb::App(verb) => app::run(verb, context).await,
         Verb::Repository(verb) => repository::run(verb, context).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
@@ -193,6 +198,28 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Healthcheck(arguments) => healthcheck::run(&arguments, context).await,
         Verb::Openapi => openapi::run(context),
         Verb::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+async fn receive(mut arguments: listen::ListenArgs, context: &Context) -> Result<(), Failure> {
+    arguments.json = context.output.json;
+    listen::run(&arguments, Arc::new(MachineClock)).await.map_err(|error| {
+        let code = match error {
+            listen::ListenError::Secret(_) => Code::Usage,
+            listen::ListenError::Mirror(..) => Code::CannotCreate,
+            listen::ListenError::Address(..) | listen::ListenError::Accept(_) => Code::Unavailable,
+        };
+        Failure::of_error(code, &error)
+    })
+}
+
+fn check(mut arguments: verify::VerifyArgs, context: &Context) -> Result<(), Failure> {
+    arguments.json = context.output.json;
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    match verify::verify(&arguments, MachineClock.now(), &mut input, &mut output) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Code::Failed, "the request is not authentic")),
+        Err(error) => Err(Failure::of_error(Code::Data, &error)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! and the command line. The decisions live in `tidings-actors`; this crate implements its ports
 //! and starts its tree.
 
+pub mod app;
 pub mod cli;
 pub mod egress;
 pub mod git;

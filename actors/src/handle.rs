@@ -3,10 +3,25 @@
 
 use std::time::Duration;
 
+use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
 use tidings_entity::id::{AppId, RepositoryId};
+use tokio::time::Instant;
+
+use crate::{
+    circuit_breaker::CircuitBreakerMessage,
+    context::Context,
+    deliverer::DelivererMessage,
+    repository_watcher::RepositoryWatcherMessage,
+    start,
+    supervisor::SupervisorMessage,
+    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, TREE},
+};
+
+/// How long the tree may take to stop once deliveries have drained.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// One node of the live supervision tree.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct TreeNode {
     /// `root`, `repositories`, `repository-watcher rep_...`
     pub actor: String,
@@ -22,29 +37,112 @@ pub struct TreeNode {
 
 /// What the front door may ask of the tree.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    context: Context,
+}
 
 impl Handle {
+    /// A facade over a tree that shares this context.
+    #[must_use]
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
     /// Watches of this repository were added, changed or removed: its watcher reloads its sources
     /// and polls what was never polled.
     pub async fn repository_changed(&self, repository: &RepositoryId) {
-        let _repository = repository;
+        self.tell_watcher(repository, || RepositoryWatcherMessage::Reload);
     }
 
     /// Polls this repository soon, whatever its schedule says.
     pub async fn poke(&self, repository: &RepositoryId) {
-        let _repository = repository;
+        self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
     }
 
     /// Rows of this app changed (a watch was added, resynced, resumed, unwatched; a redrive was
     /// asked for; a cursor was unblocked): its lanes reload at their next safe point and lanes that
-    /// now have something to do start, not before `after` has passed.
+    /// now have something to do start. `after` is when a first delivery is allowed; the store holds
+    /// the lane back until then, so it only saves a look.
     pub async fn refresh(&self, app: &AppId, after: Duration) {
-        let _parts = (app, after);
+        let found = self.context.directory.find(DELIVERER, app.as_str());
+        match found {
+            Some(post) if after.is_zero() => {
+                if !post.send(DelivererMessage::Refresh) {
+                    self.context.ensure_deliverer(app.as_str());
+                }
+            }
+            Some(post) => post.send_after(after, || DelivererMessage::Refresh),
+            None => self.context.ensure_deliverer(app.as_str()),
+        }
+    }
+
+    /// Closes a breaker by hand. `false`: there is none with this key.
+    pub async fn reset_breaker(&self, key: &str) -> bool {
+        let found = self.context.directory.find(CIRCUIT_BREAKER, key);
+        found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Reset))
     }
 
     /// The live tree.
     pub async fn tree(&self) -> TreeNode {
-        TreeNode { actor: "root".into(), state: "running".into(), restarts: 0, mailbox: 0, children: vec![] }
+        self.context.directory.tree(&TREE)
+    }
+
+    fn tell_watcher(&self, repository: &RepositoryId, message: fn() -> RepositoryWatcherMessage) {
+        let found = self.context.directory.find(REPOSITORY_WATCHER, repository.as_str());
+        if !found.is_some_and(|watcher| watcher.send(message())) {
+            self.context.ensure_watcher(repository.as_str());
+        }
+    }
+}
+
+/// The running tree. Dropping it does not stop it; [`Tree::stop`] does.
+pub struct Tree {
+    context: Context,
+    root: ActorRef<SupervisorMessage>,
+    join: JoinHandle<()>,
+}
+
+impl Tree {
+    /// Starts the tree and everyone who has work.
+    ///
+    /// # Errors
+    /// When the root cannot start or the store cannot be read.
+    pub async fn start(context: Context) -> Result<Self, ActorProcessingErr> {
+        let (root, join) = start::root(&context).await?;
+        start::ensure_all(&context).await?;
+        Ok(Self { context, root, join })
+    }
+
+    /// The facade.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.context.clone())
+    }
+
+    /// Waits until the root ended by itself: it failed too often, and the process must exit
+    /// non-zero.
+    pub async fn failed(&mut self) {
+        // How the root's task ended does not matter: it ended without being asked.
+        drop((&mut self.join).await);
+    }
+
+    /// Lets attempts end (at most until `deadline` has passed), settles what was answered, stops
+    /// everyone.
+    pub async fn stop(self, deadline: Duration) {
+        let until = Instant::now() + deadline;
+        let mut drains = Vec::new();
+        for deliverer in self.context.directory.all::<DelivererMessage>(DELIVERER) {
+            let (sender, receiver) = ractor::concurrency::oneshot();
+            if deliverer.send(DelivererMessage::Drain(RpcReplyPort::from(sender))) {
+                drains.push(receiver);
+            }
+        }
+        for drain in drains {
+            // Beyond the deadline an unanswered attempt is given up and repeated after the start.
+            drop(tokio::time::timeout_at(until, drain).await);
+        }
+        if self.root.stop_and_wait(None, Some(STOP_DEADLINE)).await.is_err() {
+            self.root.kill();
+        }
     }
 }

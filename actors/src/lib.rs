@@ -2,12 +2,22 @@
 //! machines, and the ports through which they see the world. Nothing here touches SQL, libgit2,
 //! HTTP or files; the `tidings` crate implements [`ports`] and starts the tree.
 
+pub mod circuit_breaker;
+pub mod context;
+pub mod deliverer;
+pub mod directory;
 pub mod follow;
 pub mod handle;
+pub mod housekeeping;
 pub mod ports;
+pub mod repository_watcher;
 pub mod round;
+pub mod scan_worker;
 pub mod secret;
+mod start;
+pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod tree;
 pub mod view;

@@ -122,7 +122,7 @@ pub struct ObjectId([u8; 20]);
 impl ObjectId {
     /// Wraps the 20 bytes.
     #[must_use]
-    pub fn new(bytes: [u8; 20]) -> Self {
+    pub const fn new(bytes: [u8; 20]) -> Self {
         Self(bytes)
     }
 

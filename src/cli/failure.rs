@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::settings::Fault;
+use crate::{app::StartError, settings::Fault};
 
 /// What kind of failure it was; stable, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Code {
     Usage = 64,
     /// What was given is wrong, or names nothing.
     Data = 65,
+    /// A file cannot be read.
+    NoInput = 66,
     /// The server does not answer, or says that it cannot.
     Unavailable = 69,
     /// A defect of ours.
@@ -46,6 +48,18 @@ impl Failure {
     pub fn of_settings(faults: &[Fault]) -> Self {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Self::new(Code::Config, lines.join("\n"))
+    }
+
+    /// The house could not be opened.
+    #[must_use]
+    pub fn of_start(error: &StartError) -> Self {
+        let code = match error {
+            StartError::DataDirectory { .. } => Code::CannotCreate,
+            StartError::Secrets(_) | StartError::Egress(_) => Code::Config,
+            StartError::Database(_) | StartError::Git(_) => Code::Unavailable,
+            StartError::Tree(_) => Code::Software,
+        };
+        Self::of_error(code, error)
     }
 
     /// A failure with the chain of its causes.

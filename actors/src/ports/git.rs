@@ -47,13 +47,17 @@ pub struct Ref {
 /// What `ls-refs` said about the refs that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefListing {
-    /// The refs asked for that exist, sorted by name.
+    /// The refs asked for that exist, sorted by name; the one that HEAD names is always among them
+    /// where it exists.
     pub refs: Vec<Ref>,
     /// The ref that HEAD names (`refs/heads/main`), also while it is unborn.
     pub head: Option<String>,
     /// Whether the repository has any ref at all (HEAD or another in the same answer); a missing
     /// branch counts as gone only where this is true.
     pub has_refs: bool,
+    /// Whether a ref that is absent here has been absent for long enough to believe it. The
+    /// watcher says so; a single listing never does.
+    pub absence_confirmed: bool,
 }
 
 /// What to ask for: full ref names, or a prefix that ends in `/`. HEAD is always asked for.
@@ -258,4 +262,14 @@ pub trait GitSource: Send + Sync + 'static {
 
     /// The content of a blob, unless it is larger than `limit` bytes (checked before reading).
     async fn content(&self, remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError>;
+
+    /// The repositories that have a mirror.
+    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError>;
+
+    /// Rebuilds a mirror that has grown (too many packs or shallow lines) from the commits in
+    /// `pins`; readers keep the old one until they are done. `false`: it had not grown.
+    async fn compact(&self, repository: &RepositoryId, pins: &[ObjectId]) -> Result<bool, GitError>;
+
+    /// Removes a mirror.
+    async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError>;
 }

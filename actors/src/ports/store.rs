@@ -281,6 +281,8 @@ pub struct Source {
 pub struct Moved {
     /// Whether any head was written.
     pub changed: bool,
+    /// Whether a followed ref is absent from a repository that has others.
+    pub absent: bool,
     /// The cursors of the source that are behind their head now, with their apps; also where this
     /// listing wrote nothing, so that a lane which missed a hint gets another one.
     pub cursors: Vec<(AppId, CursorId)>,
@@ -336,6 +338,9 @@ pub struct LaneSnapshot {
     pub head_attempts: HeadAttempts,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
+    /// The next round may delete as much as it likes: the guard stopped it once and somebody
+    /// resumed the watch since.
+    pub guard_waived: bool,
     /// When the cursor was made.
     pub created_at: Timestamp,
 }
@@ -612,6 +617,10 @@ pub trait Store: Send + Sync + 'static {
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
     /// Blocks a cursor with a reason, or unblocks it with `None`; unblocking ends the streak.
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError>;
+
+    /// Pauses the watch of a cursor because its next round would delete too much. After somebody
+    /// resumed it, the next round of this cursor passes the guard.
+    async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError>;
 
     // ---- dead letters -----------------------------------------------------------------------
 

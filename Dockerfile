@@ -1,0 +1,56 @@
+# syntax=docker/dockerfile:1
+# Three stages: the dependencies (a layer that only a changed manifest rebuilds), the binary, and
+# an image that holds the binary and little else.
+
+ARG RUST_VERSION=1.95
+ARG DEBIAN=trixie
+
+FROM rust:${RUST_VERSION}-slim-${DEBIAN} AS dependencies
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates gcc libc6-dev make \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY actors/Cargo.toml actors/
+COPY entity/Cargo.toml entity/
+COPY migration/Cargo.toml migration/
+# Empty crates with the real manifests: what is compiled here is everything that is not ours.
+RUN mkdir -p src actors/src entity/src migration/src \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs actors/src/lib.rs entity/src/lib.rs migration/src/lib.rs \
+    && cargo build --release --locked --bin tidings
+
+FROM dependencies AS binary
+ARG BUILD_NUMBER=unknown
+ARG GIT_SHA=unknown
+ARG BUILD_DATE=unknown
+ENV TIDINGS_BUILD_NUMBER=${BUILD_NUMBER} TIDINGS_GIT_SHA=${GIT_SHA} TIDINGS_BUILD_DATE=${BUILD_DATE}
+COPY . .
+# Cargo compares times: the real sources must be younger than the empty ones.
+RUN find src actors entity migration -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --bin tidings \
+    && mkdir -p /image/data \
+    && cp target/release/tidings /image/tidings
+
+FROM debian:${DEBIAN}-slim
+ARG GIT_SHA=unknown
+ARG BUILD_DATE=unknown
+LABEL org.opencontainers.image.title="Tidings" \
+      org.opencontainers.image.description="Change data capture for Git" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${GIT_SHA}" \
+      org.opencontainers.image.created="${BUILD_DATE}"
+# The roots that receivers and Git hosts are verified against.
+COPY --from=binary /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=binary --chown=65532:65532 --chmod=0700 /image/data /data
+COPY --from=binary /image/tidings /tidings
+ENV TIDINGS__DATA_DIR=/data \
+    TIDINGS__SERVER__LISTEN=0.0.0.0:8080 \
+    TIDINGS__TELEMETRY__LOG_FORMAT=json
+USER 65532:65532
+VOLUME ["/data"]
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/tidings", "healthcheck"]
+ENTRYPOINT ["/tidings"]
+CMD ["serve"]

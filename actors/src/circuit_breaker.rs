@@ -1,0 +1,316 @@
+//! The circuit breaker of one source or endpoint: a thin shell around [`breaker`]. It exists only
+//! while its thing has failures; a success that closes it ends it. Supervised by `breakers`,
+//! restarted after a failure; its state is a row, so a crash or a restart loses nothing.
+//!
+//! Its mailbox is bounded by the permits of its thing: one message per attempt or scan that was
+//! allowed. It tells the deliverer or watcher that it guards what changed ([`BreakerNews`]); those
+//! ask it nothing and wait for nothing.
+
+mod breaker;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::{sync::Arc, time::Duration};
+use tidings_entity::kind::BreakerKind;
+use tracing::{info, warn};
+
+pub use breaker::{Breaker, BreakerPolicy, BreakerState, Transition};
+
+use crate::{
+    context::Context,
+    deliverer::DelivererMessage,
+    directory::{Gauge, Post},
+    ports::BreakerRow,
+    repository_watcher::RepositoryWatcherMessage,
+    time::Timestamp,
+    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
+};
+
+/// A probe that brought no answer after this long counts as lost.
+const PROBE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a breaker is told.
+#[derive(Debug)]
+pub enum CircuitBreakerMessage {
+    /// A permitted try failed, with a public text; the peer may have asked for a longer wait.
+    Failed {
+        /// The public text.
+        error: String,
+        /// The asked wait.
+        retry_after: Option<Duration>,
+    },
+    /// A try succeeded.
+    Succeeded,
+    /// Its thing (re)started and wants to know where it stands.
+    Subscribed,
+    /// A probe may be due.
+    ProbeDue,
+    /// By hand: close.
+    Reset,
+}
+
+/// What a breaker tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BreakerNews {
+    /// It is open; `fresh` when it opened just now.
+    Opened {
+        /// Whether it opened just now.
+        fresh: bool,
+        /// Failures in a row.
+        failures: u32,
+        /// When the next probe is due.
+        probe_at: Timestamp,
+    },
+    /// One probe may go.
+    ProbePermitted,
+    /// It closed.
+    Closed,
+}
+
+/// What a breaker is made of. Its key is `endpoint:app_...` or `source:src_...@rep_...`.
+#[derive(Clone)]
+pub struct CircuitBreakerArguments {
+    /// Ports and policies.
+    pub context: Context,
+    /// Its key.
+    pub key: String,
+    /// Its gauge.
+    pub gauge: Arc<Gauge>,
+}
+
+/// The key of an endpoint's breaker.
+#[must_use]
+pub fn endpoint_key(app: &str) -> String {
+    format!("endpoint:{app}")
+}
+
+/// The key of a source's breaker; the repository finds the watcher.
+#[must_use]
+pub fn source_key(source: &str, repository: &str) -> String {
+    format!("source:{source}@{repository}")
+}
+
+/// The state.
+pub struct CircuitBreakerState {
+    context: Context,
+    post: Post<CircuitBreakerMessage>,
+    kind: BreakerKind,
+    id: String,
+    guarded: String,
+    breaker: Breaker,
+    armed: Option<Timestamp>,
+    last_error: String,
+}
+
+/// The actor.
+pub struct CircuitBreaker;
+
+#[ractor::async_trait]
+impl Actor for CircuitBreaker {
+    type Msg = CircuitBreakerMessage;
+    type State = CircuitBreakerState;
+    type Arguments = CircuitBreakerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let CircuitBreakerArguments { context, key, gauge } = arguments;
+        let (kind, id) = key.split_once(':').ok_or("a breaker's key has a kind")?;
+        let kind: BreakerKind = kind.parse()?;
+        let guarded = id.split_once('@').map_or(id, |(_, repository)| repository).to_owned();
+        let policy = match kind {
+            BreakerKind::Source => context.policy.source_breaker,
+            BreakerKind::Endpoint => context.policy.endpoint_breaker,
+        };
+        let post = Post::new(myself, gauge);
+        post.send(CircuitBreakerMessage::Subscribed);
+        Ok(CircuitBreakerState {
+            breaker: Breaker::new(policy),
+            armed: None,
+            kind,
+            id: id.to_owned(),
+            guarded,
+            last_error: String::new(),
+            context,
+            post,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let rows = state.context.store.breakers().await?;
+        if let Some(row) = rows.into_iter().find(|row| row.kind == state.kind && row.id == state.id) {
+            let policy = match state.kind {
+                BreakerKind::Source => state.context.policy.source_breaker,
+                BreakerKind::Endpoint => state.context.policy.endpoint_breaker,
+            };
+            state.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at);
+            state.last_error = row.last_error;
+        } else {
+            // It was made by its thing's first failure.
+            state.on_failed("the first failure".to_owned(), None).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let gauge = state.post.gauge().clone();
+        let _busy = gauge.begin();
+        match message {
+            CircuitBreakerMessage::Failed { error, retry_after } => {
+                state.on_failed(error, retry_after).await?
+            }
+            CircuitBreakerMessage::Succeeded => state.on_succeeded(&myself).await?,
+            CircuitBreakerMessage::Subscribed => state.on_subscribed(),
+            CircuitBreakerMessage::ProbeDue => state.on_probe_due(),
+            CircuitBreakerMessage::Reset => state.on_succeeded(&myself).await?,
+        }
+        gauge.say(match state.breaker.state() {
+            BreakerState::Closed => "closed",
+            BreakerState::Open { .. } => "open",
+            BreakerState::HalfOpen { .. } => "half-open",
+        });
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl CircuitBreakerState {
+    async fn on_failed(
+        &mut self,
+        error: String,
+        retry_after: Option<Duration>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.last_error = error;
+        let transition = self.breaker.on_failure(self.context.now(), retry_after);
+        match transition {
+            Transition::Opened => warn!(
+                breaker.kind = %self.kind,
+                breaker.id = self.id,
+                "the breaker of {} {} opened after {} failures: {}",
+                self.kind,
+                self.id,
+                self.breaker.failures(),
+                self.last_error
+            ),
+            Transition::None | Transition::StillOpen | Transition::Closed => {}
+        }
+        self.record().await?;
+        if transition != Transition::None {
+            self.tell_open(transition == Transition::Opened);
+        }
+        Ok(())
+    }
+
+    async fn on_succeeded(
+        &mut self,
+        myself: &ActorRef<CircuitBreakerMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        let transition = self.breaker.on_success();
+        self.record().await?;
+        if transition == Transition::Closed {
+            info!(breaker.kind = %self.kind, breaker.id = self.id, "the breaker of {} {} closed", self.kind, self.id);
+        }
+        self.tell(BreakerNews::Closed);
+        myself.stop(None);
+        Ok(())
+    }
+
+    fn on_subscribed(&mut self) {
+        if self.breaker.state() != BreakerState::Closed {
+            self.tell_open(false);
+        }
+    }
+
+    fn on_probe_due(&mut self) {
+        self.armed = None;
+        if self.breaker.try_probe(self.context.now(), PROBE_DEADLINE) {
+            self.tell(BreakerNews::ProbePermitted);
+        }
+        self.arm();
+    }
+
+    async fn record(&self) -> Result<(), ActorProcessingErr> {
+        let (opened_at, probe_at) = match self.breaker.state() {
+            BreakerState::Closed => (None, None),
+            BreakerState::Open { opened_at, probe_at } => (Some(opened_at), Some(probe_at)),
+            BreakerState::HalfOpen { opened_at, lost_at } => (Some(opened_at), Some(lost_at)),
+        };
+        let row = BreakerRow {
+            kind: self.kind,
+            id: self.id.clone(),
+            failures: self.breaker.failures(),
+            opened_at,
+            probe_at,
+            last_error: self.last_error.clone(),
+        };
+        Ok(self.context.store.record_breaker(&row).await?)
+    }
+
+    fn tell_open(&mut self, fresh: bool) {
+        if let Some(probe_at) = self.breaker.due() {
+            self.tell(BreakerNews::Opened { fresh, failures: self.breaker.failures(), probe_at });
+        }
+        self.arm();
+    }
+
+    /// Wakes itself when something may happen next.
+    fn arm(&mut self) {
+        if let Some(due) = self.breaker.due()
+            && self.armed.is_none_or(|armed| due < armed)
+        {
+            self.armed = Some(due);
+            self.post.send_after(due.since(self.context.now()), || CircuitBreakerMessage::ProbeDue);
+        }
+    }
+
+    fn tell(&self, news: BreakerNews) {
+        match self.kind {
+            BreakerKind::Endpoint => {
+                if let Some(deliverer) = self.context.directory.find(DELIVERER, &self.guarded) {
+                    deliverer.send(DelivererMessage::Breaker(news));
+                }
+            }
+            BreakerKind::Source => {
+                let source = self.id.split('@').next().unwrap_or(&self.id).to_owned();
+                if let Some(watcher) = self.context.directory.find(REPOSITORY_WATCHER, &self.guarded) {
+                    watcher.send(RepositoryWatcherMessage::Breaker(source, news));
+                }
+            }
+        }
+    }
+}
+
+/// Tells the breaker with this key how a try went; makes it exist if it must. A success with no
+/// breaker around needs none.
+pub fn report(context: &Context, key: &str, outcome: Result<(), (String, Option<Duration>)>) {
+    let found = context.directory.find::<CircuitBreakerMessage>(CIRCUIT_BREAKER, key);
+    match (found, outcome) {
+        (Some(breaker), Ok(())) => {
+            breaker.send(CircuitBreakerMessage::Succeeded);
+        }
+        (Some(breaker), Err((error, retry_after))) => {
+            breaker.send(CircuitBreakerMessage::Failed { error, retry_after });
+        }
+        (None, Ok(())) => {}
+        // A breaker that is made without a row counts the failure that made it.
+        (None, Err(_)) => context.ensure_breaker(key),
+    }
+}

@@ -1,0 +1,225 @@
+//! The state machine of a circuit breaker, pure: closed flows, open rejects, half-open lets one
+//! probe through. It opens after `threshold` failures in a row, probes after `first_wait`, doubled
+//! with each failed probe up to `last_wait`, and closes at the first success.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// When a breaker opens and how often it probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// Failures in a row at which it opens.
+    pub threshold: u32,
+    /// The wait before the first probe.
+    pub first_wait: Duration,
+    /// The longest wait between probes.
+    pub last_wait: Duration,
+}
+
+/// Where a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Flows.
+    Closed,
+    /// Rejects until the probe is due.
+    Open {
+        /// When it opened.
+        opened_at: Timestamp,
+        /// When the next probe is due.
+        probe_at: Timestamp,
+    },
+    /// One probe is on its way.
+    HalfOpen {
+        /// When it opened.
+        opened_at: Timestamp,
+        /// When the probe counts as lost and another may go.
+        lost_at: Timestamp,
+    },
+}
+
+/// What an input changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// Nothing that others need to know.
+    None,
+    /// It opened now.
+    Opened,
+    /// A probe failed; it stays open.
+    StillOpen,
+    /// It closed now.
+    Closed,
+}
+
+/// The machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    policy: BreakerPolicy,
+    state: BreakerState,
+    failures: u32,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    #[must_use]
+    pub fn new(policy: BreakerPolicy) -> Self {
+        Self { policy, state: BreakerState::Closed, failures: 0 }
+    }
+
+    /// A breaker as its row remembers it.
+    #[must_use]
+    pub fn restored(
+        policy: BreakerPolicy,
+        failures: u32,
+        opened_at: Option<Timestamp>,
+        probe_at: Option<Timestamp>,
+    ) -> Self {
+        let state = match opened_at {
+            None => BreakerState::Closed,
+            Some(opened_at) => BreakerState::Open { opened_at, probe_at: probe_at.unwrap_or(opened_at) },
+        };
+        Self { policy, state, failures }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// Failures in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// A permitted try failed; the peer may ask for a longer wait.
+    pub fn on_failure(&mut self, now: Timestamp, asked_wait: Option<Duration>) -> Transition {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures < self.policy.threshold {
+            return Transition::None;
+        }
+        let doublings = (self.failures - self.policy.threshold).min(20);
+        let wait = (self.policy.first_wait * 2_u32.pow(doublings)).min(self.policy.last_wait);
+        let probe_at = now.after(wait.max(asked_wait.unwrap_or_default()));
+        let (opened_at, transition) = match self.state {
+            BreakerState::Closed => (now, Transition::Opened),
+            // Tries that were on their way when it opened say nothing new.
+            BreakerState::Open { opened_at, .. } => (opened_at, Transition::None),
+            BreakerState::HalfOpen { opened_at, .. } => (opened_at, Transition::StillOpen),
+        };
+        if transition == Transition::None {
+            self.failures -= 1;
+            return transition;
+        }
+        self.state = BreakerState::Open { opened_at, probe_at };
+        transition
+    }
+
+    /// A try succeeded.
+    pub fn on_success(&mut self) -> Transition {
+        self.failures = 0;
+        match std::mem::replace(&mut self.state, BreakerState::Closed) {
+            BreakerState::Closed => Transition::None,
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => Transition::Closed,
+        }
+    }
+
+    /// Whether a probe may go now; if so it is on its way, and counts as lost after `deadline`.
+    pub fn try_probe(&mut self, now: Timestamp, deadline: Duration) -> bool {
+        let opened_at = match self.state {
+            BreakerState::Open { opened_at, probe_at } if now >= probe_at => opened_at,
+            BreakerState::HalfOpen { opened_at, lost_at } if now >= lost_at => opened_at,
+            _ => return false,
+        };
+        self.state = BreakerState::HalfOpen { opened_at, lost_at: now.after(deadline) };
+        true
+    }
+
+    /// When something may happen next; `None` while it is closed.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        match self.state {
+            BreakerState::Closed => None,
+            BreakerState::Open { probe_at, .. } => Some(probe_at),
+            BreakerState::HalfOpen { lost_at, .. } => Some(lost_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    const POLICY: BreakerPolicy = BreakerPolicy {
+        threshold: 3,
+        first_wait: Duration::from_secs(5),
+        last_wait: Duration::from_secs(60),
+    };
+
+    /// Plays `fail`, `ok`, `wait 5s`, `probe` and writes down what each led to.
+    fn check(script: &str, expected: Expect) {
+        let mut breaker = Breaker::new(POLICY);
+        let mut now = Timestamp(0);
+        let mut seen = Vec::new();
+        for step in script.split_whitespace() {
+            let word = match step.split_once(':').unwrap_or((step, "")) {
+                ("fail", _) => format!("{:?}", breaker.on_failure(now, None)),
+                ("busy", wait) => {
+                    format!("{:?}", breaker.on_failure(now, Some(Duration::from_secs(wait.parse().unwrap()))))
+                }
+                ("ok", _) => format!("{:?}", breaker.on_success()),
+                ("probe", _) => format!("{}", breaker.try_probe(now, Duration::from_secs(30))),
+                ("wait", seconds) => {
+                    now = now.after(Duration::from_secs(seconds.parse().unwrap()));
+                    continue;
+                }
+                _ => panic!("{step}"),
+            };
+            seen.push(word);
+        }
+        expected.assert_eq(&seen.join(" "));
+    }
+
+    #[test]
+    fn it_opens_at_the_threshold_and_closes_at_the_first_success() {
+        check(
+            "fail fail fail probe wait:5 probe probe ok",
+            expect!["None None Opened false true false Closed"],
+        );
+    }
+
+    #[test]
+    fn a_success_between_failures_starts_the_count_again() {
+        check("fail fail ok fail fail", expect!["None None None None None"]);
+    }
+
+    #[test]
+    fn waits_between_probes_double_up_to_the_longest() {
+        check(
+            "fail fail fail wait:5 probe fail wait:9 probe wait:1 probe fail wait:20 probe fail wait:40 probe fail wait:59 probe wait:1 probe",
+            expect![
+                "None None Opened true StillOpen false true StillOpen true StillOpen true StillOpen false true"
+            ],
+        );
+    }
+
+    #[test]
+    fn failures_that_were_on_their_way_do_not_lengthen_the_wait() {
+        check("fail fail fail fail fail fail wait:5 probe", expect!["None None Opened None None None true"]);
+    }
+
+    #[test]
+    fn a_lost_probe_frees_its_place() {
+        check(
+            "fail fail fail wait:5 probe wait:29 probe wait:1 probe",
+            expect!["None None Opened true false true"],
+        );
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_patience_gets_it() {
+        check("fail fail busy:40 wait:39 probe wait:1 probe", expect!["None None Opened false true"]);
+    }
+}

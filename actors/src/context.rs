@@ -1,0 +1,170 @@
+//! What every actor is given: the ports, the policies and the address book.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use ractor::Message;
+use tidings_entity::kind::RetryPolicy;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    circuit_breaker::BreakerPolicy,
+    directory::{Directory, Post},
+    ports::{Clock, GitSource, Random, Store, Transport},
+    supervisor::SupervisorMessage,
+    time::Timestamp,
+    tree::{APPS, BREAKERS, REPOSITORIES},
+};
+
+/// Numbers from the settings that decisions need.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Shortest poll interval.
+    pub poll_min: Duration,
+    /// Longest poll interval.
+    pub poll_max: Duration,
+    /// How long a branch must be missing, over two listings, before it counts as gone.
+    pub branch_gone_after: Duration,
+    /// Most commits an `every` watch walks back.
+    pub every_max: u32,
+    /// Scans at the same time.
+    pub scan_workers: usize,
+    /// One deadline over connect, headers and body of an attempt.
+    pub attempt_timeout: Duration,
+    /// The growth of waits where an app chose none.
+    pub retry_policy: RetryPolicy,
+    /// The first wait.
+    pub retry_base: Duration,
+    /// The longest wait.
+    pub retry_cap: Duration,
+    /// How long endpoint failures are retried before the cursor is blocked.
+    pub retry_window: Duration,
+    /// Attempts of one app at the same time.
+    pub app_in_flight: usize,
+    /// A round that deletes more than this share of the held files pauses its watch.
+    pub max_delete_percent: Option<u8>,
+    /// Breakers of endpoints.
+    pub endpoint_breaker: BreakerPolicy,
+    /// Breakers of sources.
+    pub source_breaker: BreakerPolicy,
+    /// Age at which history goes.
+    pub history: Duration,
+    /// Age at which unused blob rows go.
+    pub blob_age: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            poll_min: Duration::from_secs(45),
+            poll_max: Duration::from_secs(300),
+            branch_gone_after: Duration::from_secs(60),
+            every_max: 1_000,
+            scan_workers: 8,
+            attempt_timeout: Duration::from_secs(30),
+            retry_policy: RetryPolicy::ExpFullJitter,
+            retry_base: Duration::from_secs(1),
+            retry_cap: Duration::from_secs(3_600),
+            retry_window: Duration::from_secs(72 * 3_600),
+            app_in_flight: 64,
+            max_delete_percent: None,
+            endpoint_breaker: BreakerPolicy {
+                threshold: 5,
+                first_wait: Duration::from_secs(5),
+                last_wait: Duration::from_secs(60),
+            },
+            source_breaker: BreakerPolicy {
+                threshold: 5,
+                first_wait: Duration::from_secs(30),
+                last_wait: Duration::from_secs(1_800),
+            },
+            history: Duration::from_secs(30 * 86_400),
+            blob_age: Duration::from_secs(90 * 86_400),
+        }
+    }
+}
+
+/// The ports, the policies and the address book. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// What survives.
+    pub store: Arc<dyn Store>,
+    /// Git hosts and mirrors.
+    pub git: Arc<dyn GitSource>,
+    /// Receivers.
+    pub transport: Arc<dyn Transport>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The policies.
+    pub policy: Arc<Policy>,
+    /// Who is running.
+    pub directory: Directory,
+    /// Why this process must end, once it must: another one took over its database.
+    pub fatal: watch::Sender<Option<String>>,
+}
+
+impl Context {
+    /// Now, in unix milliseconds.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Asks the supervisor of breakers that one runs.
+    pub fn ensure_breaker(&self, key: &str) {
+        self.ensure(BREAKERS, key);
+    }
+
+    /// Asks that the watcher of a repository runs.
+    pub fn ensure_watcher(&self, repository: &str) {
+        self.ensure(REPOSITORIES, repository);
+    }
+
+    /// Asks that the deliverer of an app runs.
+    pub fn ensure_deliverer(&self, app: &str) {
+        self.ensure(APPS, app);
+    }
+
+    fn ensure(&self, supervisor: &'static str, key: &str) {
+        // A supervisor that is being restarted is asked again: whoever ensures does so each time
+        // it has work, and the start of the tree ensures everyone who has work.
+        if let Some(post) = self.directory.find::<SupervisorMessage>(supervisor, "") {
+            post.send(SupervisorMessage::Ensure(key.to_owned()));
+        }
+    }
+
+    /// This process lost its right to work: everything stops, and it exits non-zero.
+    pub fn give_up(&self, reason: &str) {
+        self.fatal.send_replace(Some(reason.to_owned()));
+    }
+}
+
+/// Tasks of one actor: they end with it, each reports by one message, and a panic in one is
+/// reported as well instead of leaving its actor waiting for ever.
+#[derive(Default)]
+pub struct Tasks(JoinSet<()>);
+
+impl Tasks {
+    /// Runs `work` and sends what `report` makes of its result, or of a panic's text.
+    pub fn spawn<M: Message, T>(
+        &mut self,
+        post: &Post<M>,
+        work: impl Future<Output = T> + Send + 'static,
+        report: impl FnOnce(Result<T, String>) -> M + Send + 'static,
+    ) {
+        while self.0.try_join_next().is_some() {}
+        let post = post.clone();
+        self.0.spawn(async move {
+            let result = AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+                panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_else(|| "a panic without a text".to_owned())
+            });
+            post.send(report(result));
+        });
+    }
+}

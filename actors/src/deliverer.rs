@@ -1,0 +1,508 @@
+//! Delivers to one app: owns its lanes, its permits and its retries. Supervised by `apps`,
+//! restarted after a failure, ends when nothing is left to do.
+//!
+//! A lane is one cursor's open round in memory ([`lane::Lane`], pure). Everything slow (rows, trees,
+//! bodies, the network) runs in a task of this actor and comes back as one message, so no handler
+//! waits and lanes do not block each other; the tasks end with the actor. Its mailbox is bounded by
+//! the tasks it started; wakes carry no load, they make it read what is pending.
+//!
+//! A crash loses nothing but what was on its way: every lane is rows. At most [`lane::WINDOW`]
+//! changes of a lane are sent again, with the same ids.
+//!
+//! Invariants: an answer is settled only after it came; nothing of a round is sent before the round
+//! before it ended on disk; while the endpoint's breaker is open only its probe goes out, and probes
+//! take turns over the lanes.
+
+pub mod gate;
+pub mod lane;
+pub mod opening;
+pub mod retry;
+mod running;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tidings_entity::id::{AppId, CursorId};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
+    context::{Context, Tasks},
+    directory::{Gauge, Post},
+    ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
+    round::Change,
+    tree::CIRCUIT_BREAKER,
+};
+use gate::Gate;
+use lane::Moment;
+use opening::{Opening, OpeningError};
+use retry::RetryRules;
+use running::RunningLane;
+
+/// A deliverer without work for this long ends.
+const IDLE_END: Duration = Duration::from_secs(30);
+/// The wait after a lane could not be opened; doubled with each failure in a row.
+const REOPEN_FIRST: Duration = Duration::from_millis(500);
+/// The longest of those waits.
+const REOPEN_LAST: Duration = Duration::from_secs(60);
+/// How often it looks for pending cursors by itself: the net below lost wakes.
+const PENDING_CHECK: Duration = Duration::from_secs(60);
+
+/// Which run of a lane a task belongs to; answers of an earlier run are dropped.
+pub type Generation = u64;
+
+/// What a deliverer is told.
+#[derive(Debug)]
+pub enum DelivererMessage {
+    /// Rows of this app changed: lanes reload at their next safe point, new ones start.
+    Refresh,
+    /// These cursors may have something to do; lanes that run anyway need not reload.
+    Wake(Vec<CursorId>),
+    /// Look for pending cursors.
+    CheckPending,
+    /// End if nothing was pending for a while.
+    EndIfIdle,
+    /// What is pending was read.
+    PendingRead(Result<Result<(Option<App>, Vec<CursorId>), StoreError>, String>),
+    /// A lane was opened, or not.
+    Opened(CursorId, Generation, Result<Result<Opening, OpeningError>, String>),
+    /// A step of a running lane ended.
+    Step(CursorId, Generation, Result<Step, String>),
+    /// A wait of a lane is over.
+    Due(CursorId),
+    /// Waits of the endpoint are over.
+    Flow,
+    /// The endpoint's breaker changed.
+    Breaker(BreakerNews),
+    /// Send nothing new, let attempts end, settle, then reply.
+    Drain(RpcReplyPort<()>),
+}
+
+/// What a task of a running lane brought.
+#[derive(Debug)]
+pub enum Step {
+    /// Changes were read from the trees.
+    Read(Result<Vec<Change>, crate::ports::GitError>),
+    /// A delivery was rendered.
+    Prepared(u64, Box<Result<Parcel, PrepareError>>),
+    /// An attempt ended.
+    Attempted(u64, AttemptOutcome),
+    /// A settlement was written.
+    Settled(Result<bool, StoreError>),
+    /// The round was ended.
+    Finished(Result<bool, StoreError>),
+    /// A notice of the round was sent (or needed none).
+    Noticed(Option<AttemptOutcome>),
+    /// A consequence for the cursor was written.
+    Recorded(Result<(), StoreError>),
+}
+
+/// What a deliverer is made of.
+#[derive(Clone)]
+pub struct DelivererArguments {
+    /// Ports and policies.
+    pub context: Context,
+    /// The app.
+    pub app: AppId,
+    /// Its gauge.
+    pub gauge: Arc<Gauge>,
+}
+
+enum Slot {
+    Opening { again: bool },
+    Waiting { until: Instant },
+    Running(Box<RunningLane>),
+}
+
+struct Lane {
+    slot: Slot,
+    generation: Generation,
+    failures: u32,
+}
+
+/// The state: a cache of rows, and what is on its way.
+pub struct DelivererState {
+    context: Context,
+    id: AppId,
+    app: Option<Arc<App>>,
+    endpoint: Option<Arc<Endpoint>>,
+    rules: RetryRules,
+    post: Post<DelivererMessage>,
+    tasks: Tasks,
+    lanes: BTreeMap<CursorId, Lane>,
+    turns: VecDeque<CursorId>,
+    gate: Gate,
+    generation: Generation,
+    answered: Option<Instant>,
+    last_probe: Option<CursorId>,
+    flow_armed: Option<Instant>,
+    reading_pending: bool,
+    read_again: bool,
+    idle_since: Option<Instant>,
+    draining: bool,
+    drained: Option<RpcReplyPort<()>>,
+}
+
+/// The actor.
+pub struct Deliverer;
+
+#[ractor::async_trait]
+impl Actor for Deliverer {
+    type Msg = DelivererMessage;
+    type State = DelivererState;
+    type Arguments = DelivererArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let DelivererArguments { context, app, gauge } = arguments;
+        let post = Post::new(myself, gauge);
+        post.send(DelivererMessage::Refresh);
+        post.send_after(PENDING_CHECK, || DelivererMessage::CheckPending);
+        let policy = &context.policy;
+        Ok(DelivererState {
+            rules: RetryRules {
+                policy: policy.retry_policy,
+                base: policy.retry_base,
+                cap: policy.retry_cap,
+                window: policy.retry_window,
+            },
+            gate: Gate::new(policy.app_in_flight),
+            context,
+            id: app,
+            app: None,
+            endpoint: None,
+            post,
+            tasks: Tasks::default(),
+            lanes: BTreeMap::new(),
+            turns: VecDeque::new(),
+            generation: 0,
+            answered: None,
+            last_probe: None,
+            flow_armed: None,
+            reading_pending: false,
+            read_again: false,
+            idle_since: None,
+            draining: false,
+            drained: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        use DelivererMessage as M;
+        let gauge = state.post.gauge().clone();
+        let _busy = gauge.begin();
+        match message {
+            M::Refresh => state.on_refresh(),
+            M::Wake(cursors) => state.on_wake(cursors),
+            M::CheckPending => state.on_check_pending(),
+            M::EndIfIdle => state.on_end_if_idle(&myself),
+            M::PendingRead(result) => state.on_pending_read(&myself, result?),
+            M::Opened(cursor, generation, result) => state.on_opened(&cursor, generation, result?),
+            M::Step(cursor, generation, result) => state.on_step(&cursor, generation, result?),
+            M::Due(cursor) => state.on_due(&cursor),
+            M::Flow => state.flow(),
+            M::Breaker(news) => state.on_breaker(&news),
+            M::Drain(reply) => state.on_drain(reply),
+        }
+        state.end_drain();
+        gauge.say(format!("{} lanes, {} on their way", state.lanes.len(), state.gate.in_flight()));
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl DelivererState {
+    fn on_refresh(&mut self) {
+        for lane in self.lanes.values_mut() {
+            match &mut lane.slot {
+                Slot::Opening { again } => *again = true,
+                Slot::Running(running) => running.reload(),
+                Slot::Waiting { .. } => {}
+            }
+        }
+        let waiting: Vec<CursorId> = self.waiting_lanes();
+        for cursor in waiting {
+            self.open(&cursor);
+        }
+        let running: Vec<CursorId> = self.lanes.keys().cloned().collect();
+        for cursor in running {
+            self.drive(&cursor);
+        }
+        self.read_pending();
+    }
+
+    fn on_wake(&mut self, cursors: Vec<CursorId>) {
+        for cursor in cursors {
+            match self.lanes.get_mut(&cursor).map(|lane| &mut lane.slot) {
+                Some(Slot::Opening { again }) => *again = true,
+                // A running lane reads the head when its round ends.
+                Some(Slot::Running(_)) => {}
+                Some(Slot::Waiting { .. }) => self.open(&cursor),
+                None if self.app.is_none() => self.read_pending(),
+                None => self.open(&cursor),
+            }
+        }
+    }
+
+    fn on_end_if_idle(&mut self, myself: &ActorRef<DelivererMessage>) {
+        let idle_long = self.idle_since.is_some_and(|since| since.elapsed() >= IDLE_END);
+        if self.lanes.is_empty() && idle_long && !self.reading_pending && !self.draining {
+            // A wake that is in the mailbox now is not lost: its supervisor sees it and restarts.
+            myself.stop(None);
+        }
+    }
+
+    fn on_check_pending(&mut self) {
+        self.read_pending();
+        self.post.send_after(PENDING_CHECK, || DelivererMessage::CheckPending);
+    }
+
+    fn read_pending(&mut self) {
+        if self.draining {
+            return;
+        }
+        if std::mem::replace(&mut self.reading_pending, true) {
+            self.read_again = true;
+            return;
+        }
+        let (store, id) = (self.context.store.clone(), self.id.clone());
+        let work = async move {
+            let app = store.app(&id).await?;
+            let pending = store.pending(Some(&id)).await?;
+            Ok((app, pending.into_iter().map(|(_, cursor)| cursor).collect()))
+        };
+        self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);
+    }
+
+    fn on_pending_read(
+        &mut self,
+        myself: &ActorRef<DelivererMessage>,
+        result: Result<(Option<App>, Vec<CursorId>), StoreError>,
+    ) {
+        self.reading_pending = false;
+        let again = std::mem::take(&mut self.read_again);
+        match result {
+            Ok((None, _)) => {
+                info!(app.id = %self.id, "app {} is gone", self.id);
+                myself.stop(None);
+            }
+            Ok((Some(app), cursors)) => {
+                self.take_app(app);
+                for cursor in cursors {
+                    if !self.lanes.contains_key(&cursor) {
+                        self.open(&cursor);
+                    }
+                }
+                if self.lanes.is_empty() {
+                    self.become_idle();
+                }
+            }
+            Err(StoreError::Fenced) => self.context.give_up("another process took over this database"),
+            Err(error) => {
+                warn!(app.id = %self.id, "pending cursors of {} could not be read: {error}", self.id)
+            }
+        }
+        if again {
+            self.read_pending();
+        }
+    }
+
+    fn take_app(&mut self, app: App) {
+        if self.app.is_none() {
+            // The breaker outlives the deliverer: ask it where it stands.
+            let key = circuit_breaker::endpoint_key(self.id.as_str());
+            if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
+                breaker.send(CircuitBreakerMessage::Subscribed);
+            }
+        }
+        let policy = &self.context.policy;
+        let or = |milliseconds: Option<u64>, default| milliseconds.map_or(default, Duration::from_millis);
+        self.rules = RetryRules {
+            policy: app.delivery.retry_policy,
+            base: or(app.delivery.retry_base_ms, policy.retry_base),
+            cap: or(app.delivery.retry_cap_ms, policy.retry_cap),
+            window: or(app.delivery.retry_window_ms, policy.retry_window),
+        };
+        self.endpoint = app.base_url.clone().filter(|_| app.disabled.is_none()).map(|base_url| {
+            Arc::new(Endpoint {
+                app: app.id.clone(),
+                base_url,
+                keys: app.keys.clone(),
+                timeout: policy.attempt_timeout,
+            })
+        });
+        if self.endpoint.is_none() {
+            self.lanes
+                .retain(|_, lane| matches!(&lane.slot, Slot::Running(running) if !running.lane().is_still()));
+        }
+        self.app = Some(Arc::new(app));
+    }
+
+    fn waiting_lanes(&self) -> Vec<CursorId> {
+        let waiting = |lane: &Lane| matches!(lane.slot, Slot::Waiting { .. });
+        self.lanes.iter().filter(|(_, lane)| waiting(lane)).map(|(cursor, _)| cursor.clone()).collect()
+    }
+
+    /// Starts the task that opens a lane.
+    fn open(&mut self, cursor: &CursorId) {
+        if self.draining || self.endpoint.is_none() {
+            return;
+        }
+        self.generation += 1;
+        let generation = self.generation;
+        let failures = self.lanes.get(cursor).map_or(0, |lane| lane.failures);
+        self.idle_since = None;
+        self.lanes
+            .insert(cursor.clone(), Lane { slot: Slot::Opening { again: false }, generation, failures });
+        let (context, opened) = (self.context.clone(), cursor.clone());
+        let reported = cursor.clone();
+        self.tasks.spawn(&self.post, async move { opening::open(&context, &opened).await }, move |result| {
+            DelivererMessage::Opened(reported, generation, result)
+        });
+    }
+
+    fn on_opened(
+        &mut self,
+        cursor: &CursorId,
+        generation: Generation,
+        result: Result<Opening, OpeningError>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(cursor).filter(|lane| lane.generation == generation) else {
+            return;
+        };
+        let again = matches!(lane.slot, Slot::Opening { again: true });
+        if result.is_ok() {
+            lane.failures = 0;
+        }
+        match result {
+            Ok(Opening::Gone) => self.forget(cursor),
+            Ok(_) if again => self.open(cursor),
+            Ok(Opening::Open(open)) => {
+                let Some(app) = self.app.clone() else { return };
+                lane.slot = Slot::Running(Box::new(RunningLane::new(*open, &app)));
+                self.drive(cursor);
+            }
+            Ok(Opening::Again) => self.open(cursor),
+            Ok(Opening::Later(wait)) => self.wait(cursor, wait),
+            Ok(Opening::Idle) => self.forget(cursor),
+            Err(OpeningError::Store(StoreError::Fenced)) => {
+                self.context.give_up("another process took over this database");
+            }
+            Err(reason) => {
+                lane.failures += 1;
+                let wait = (REOPEN_FIRST * 2_u32.pow(lane.failures.min(16))).min(REOPEN_LAST);
+                warn!(cursor.id = %cursor, "the lane of {cursor} could not be opened, next try in {wait:?}: {reason}");
+                self.wait(cursor, wait);
+            }
+        }
+    }
+
+    fn wait(&mut self, cursor: &CursorId, wait: Duration) {
+        if let Some(lane) = self.lanes.get_mut(cursor) {
+            lane.slot = Slot::Waiting { until: Instant::now() + wait };
+            let due = cursor.clone();
+            self.post.send_after(wait, move || DelivererMessage::Due(due));
+        }
+    }
+
+    fn forget(&mut self, cursor: &CursorId) {
+        self.lanes.remove(cursor);
+        self.turns.retain(|turn| turn != cursor);
+        if self.lanes.is_empty() {
+            self.become_idle();
+        }
+    }
+
+    fn become_idle(&mut self) {
+        if self.idle_since.is_none() {
+            self.idle_since = Some(Instant::now());
+            self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
+        }
+    }
+
+    fn on_due(&mut self, cursor: &CursorId) {
+        let now = Instant::now();
+        match self.lanes.get(cursor).map(|lane| &lane.slot) {
+            Some(Slot::Waiting { until }) if *until <= now => self.open(cursor),
+            Some(Slot::Running(_)) => self.drive(cursor),
+            _ => {}
+        }
+    }
+
+    fn on_breaker(&mut self, news: &BreakerNews) {
+        debug!(app.id = %self.id, "the breaker of {} says {news:?}", self.id);
+        match news {
+            BreakerNews::Opened { .. } => self.gate.open(),
+            BreakerNews::ProbePermitted => {
+                self.gate.permit_probe();
+                self.send_probe();
+            }
+            BreakerNews::Closed => self.recovered(),
+        }
+    }
+
+    fn recovered(&mut self) {
+        if !self.gate.is_open() {
+            return;
+        }
+        self.gate.ramp();
+        let now = Instant::now();
+        for lane in self.lanes.values_mut() {
+            if let Slot::Running(running) = &mut lane.slot {
+                running.lane_mut().on_endpoint_recovered(now);
+            }
+        }
+        self.flow();
+    }
+
+    fn on_drain(&mut self, reply: RpcReplyPort<()>) {
+        self.draining = true;
+        self.drained = Some(reply);
+        let cursors: Vec<CursorId> = self.lanes.keys().cloned().collect();
+        for cursor in cursors {
+            self.drive(&cursor);
+        }
+    }
+
+    /// Replies to a drain as soon as nothing is on its way.
+    fn end_drain(&mut self) {
+        let still = self.lanes.values().all(|lane| match &lane.slot {
+            Slot::Running(running) => running.lane().is_still(),
+            _ => true,
+        });
+        if still
+            && let Some(reply) = self.drained.take()
+            && reply.send(()).is_err()
+        {
+            error!(app.id = %self.id, "nobody waits for the drain of {} any more", self.id);
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { instant: Instant::now(), wall: self.context.now() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Whether an app's endpoint may be sent to now, and how much at once: what the deliverer keeps of
+//! its endpoint's breaker, the wait that the endpoint asked for, and the ramp after a recovery.
+//! Pure.
+
+use tokio::time::Instant;
+
+/// Where the endpoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Flowing { limit: usize },
+    Open,
+    Probing,
+}
+
+/// The gate.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    mode: Mode,
+    most: usize,
+    hold_until: Option<Instant>,
+    in_flight: usize,
+}
+
+impl Gate {
+    /// An open way with room for `most` attempts at once.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { mode: Mode::Flowing { limit: most }, most, hold_until: None, in_flight: 0 }
+    }
+
+    /// Whether another attempt may start now.
+    #[must_use]
+    pub fn admits(&self, now: Instant) -> bool {
+        match self.mode {
+            Mode::Flowing { limit } => {
+                self.in_flight < limit && self.hold_until.is_none_or(|until| until <= now)
+            }
+            Mode::Open | Mode::Probing => false,
+        }
+    }
+
+    /// An attempt starts.
+    pub fn enter(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// An attempt ended; a success widens the ramp.
+    pub fn leave(&mut self, success: bool) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Mode::Flowing { limit } = &mut self.mode
+            && success
+        {
+            *limit = (*limit * 2).min(self.most);
+        }
+    }
+
+    /// The endpoint asked for patience.
+    pub fn hold(&mut self, until: Instant) {
+        self.hold_until = Some(self.hold_until.map_or(until, |held| held.max(until)));
+    }
+
+    /// Until when the endpoint asked to be left alone.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Instant> {
+        self.hold_until
+    }
+
+    /// The breaker opened.
+    pub fn open(&mut self) {
+        self.mode = Mode::Open;
+    }
+
+    /// The breaker permits one probe; it stays permitted until one starts.
+    pub fn permit_probe(&mut self) {
+        self.mode = Mode::Probing;
+    }
+
+    /// Takes the probe, if one is permitted.
+    pub fn take_probe(&mut self) -> bool {
+        let permitted = self.mode == Mode::Probing;
+        if permitted {
+            self.mode = Mode::Open;
+        }
+        permitted
+    }
+
+    /// Whether the breaker is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.mode == Mode::Open || self.mode == Mode::Probing
+    }
+
+    /// The breaker closed: begin with one attempt and double with each success.
+    pub fn ramp(&mut self) {
+        if self.is_open() {
+            self.mode = Mode::Flowing { limit: 1 };
+            self.hold_until = None;
+        }
+    }
+
+    /// Attempts on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_open_gate_admits_only_its_probe_and_then_ramps() {
+        let now = Instant::now();
+        let mut gate = Gate::new(4);
+        gate.open();
+        assert!(!gate.admits(now) && !gate.take_probe());
+        gate.permit_probe();
+        assert!(gate.take_probe() && !gate.take_probe(), "one probe a permit");
+        gate.ramp();
+        let mut widths = Vec::new();
+        for _ in 0..4 {
+            let mut width = 0;
+            while gate.admits(now) {
+                gate.enter();
+                width += 1;
+            }
+            widths.push(width);
+            for _ in 0..width {
+                gate.leave(true);
+            }
+        }
+        assert_eq!(widths, [1, 2, 4, 4]);
+    }
+
+    #[test]
+    fn an_endpoint_that_asks_for_patience_is_left_alone() {
+        let now = Instant::now();
+        let mut gate = Gate::new(1);
+        gate.hold(now + Duration::from_secs(7));
+        gate.hold(now + Duration::from_secs(3));
+        assert!(!gate.admits(now + Duration::from_secs(6)) && gate.admits(now + Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,384 @@
+//! From a cursor's rows to an open round: reads the lane, decides what its next round is, plans it,
+//! begins it. Runs as a task of the deliverer, never in its mailbox; everything it decides is in
+//! [`next_round`], pure. What it writes is one verb of the store at a time, so it may be killed
+//! anywhere.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tidings_entity::{
+    id::{CursorId, ObjectId},
+    kind::{CursorState, HistoryMode, LetterStatus, RoundKind, WatchState},
+};
+use tracing::{info, instrument, warn};
+
+use crate::{
+    context::Context,
+    ports::{CommitFacts, FetchOrder, GitError, LaneSnapshot, NewRound, Remote, Seek, StoreError, Walk},
+    round::{Letter, Plan, RULES, Round, RoundSpec, TreeEnd},
+};
+
+/// Letters that one redrive binds at most.
+const REDRIVE_LETTERS: usize = 1_000;
+/// Deletes, and creates, of a round up to which renames are hinted.
+const RENAMES_MAX: u64 = 10_000;
+/// Rounds without a change that are walked over in one go before others get a turn.
+const STEPS_MAX: usize = 64;
+
+/// What opening a lane led to.
+#[derive(Debug)]
+pub enum Opening {
+    /// There is an open round to work on.
+    Open(Box<OpenLane>),
+    /// Nothing to do until rows change.
+    Idle,
+    /// More may be done at once; others get a turn first.
+    Again,
+    /// Nothing before this wait has passed.
+    Later(Duration),
+    /// The cursor is gone.
+    Gone,
+}
+
+/// A lane ready to run.
+#[derive(Debug)]
+pub struct OpenLane {
+    /// The rows it was read from; `open` is moved out.
+    pub snapshot: LaneSnapshot,
+    /// The open round.
+    pub round: Arc<Round>,
+    /// The target commit's facts.
+    pub commit: Option<Arc<CommitFacts>>,
+    /// Of small rounds: the first deleted path of each blob, for the hint of a rename.
+    pub renames: HashMap<ObjectId, Vec<u8>>,
+}
+
+/// Why a lane could not be opened; it is tried again later.
+#[derive(Debug, thiserror::Error)]
+pub enum OpeningError {
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Git did not do it.
+    #[error(transparent)]
+    Git(#[from] GitError),
+}
+
+/// What a lane's next round is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// None.
+    Nothing,
+    /// From held to head (or, in `every` mode, a commit on the way).
+    Sync(ObjectId),
+    /// Everything anew.
+    Resync {
+        /// The commit.
+        target: ObjectId,
+        /// Whether the app must drop what is not named.
+        complete: bool,
+    },
+    /// Letters once more.
+    Redrive,
+}
+
+/// Decides what comes after a closed round.
+#[must_use]
+pub fn next_round(lane: &LaneSnapshot) -> Next {
+    if lane.watch_state == WatchState::Paused || lane.state == CursorState::Empty {
+        return Next::Nothing;
+    }
+    if let (Some(complete), Some(target)) = (lane.resync, lane.head) {
+        return Next::Resync { target, complete };
+    }
+    let redrive = lane.held.is_some()
+        && lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);
+    let sync = lane
+        .head
+        .filter(|head| lane.held.as_ref().is_none_or(|(held, view)| held != head || *view != lane.view));
+    match (sync, redrive) {
+        (Some(target), true) if lane.last_was_redrive => Next::Sync(target),
+        (_, true) => Next::Redrive,
+        (Some(target), false) => Next::Sync(target),
+        (None, false) => Next::Nothing,
+    }
+}
+
+/// Opens the lane of a cursor.
+#[instrument(name = "lane.open", skip_all, fields(cursor.id = %cursor))]
+pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    for _ in 0..STEPS_MAX {
+        let lane = match context.store.lane(cursor).await {
+            Err(StoreError::NotFound) => return Ok(Opening::Gone),
+            other => other?,
+        };
+        if lane.watch_state == WatchState::Paused {
+            return Ok(Opening::Idle);
+        }
+        let wait = lane.deliver_after.since(context.now());
+        if !wait.is_zero() {
+            return Ok(Opening::Later(wait));
+        }
+        if lane.open.is_some() {
+            return resume(context, lane).await;
+        }
+        match begin_next(context, &lane).await {
+            // An old tree that can be had nowhere: the one case for a complete resync.
+            Err(OpeningError::Git(GitError::Unobtainable(commit))) if is_held(&lane, commit) => {
+                warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
+                context
+                    .store
+                    .request_cursor_resync(cursor, true, "the held commit is obtainable nowhere")
+                    .await?;
+            }
+            Err(OpeningError::Store(StoreError::Conflict(reason))) => {
+                info!("the rows of the lane changed while its round was planned: {reason}");
+            }
+            Err(error) => return Err(error),
+            Ok(true) => {}
+            Ok(false) => return Ok(Opening::Idle),
+        }
+    }
+    Ok(Opening::Again)
+}
+
+fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
+    lane.resync_bases.iter().any(|base| base.commit == commit)
+        || lane.held.as_ref().is_some_and(|(held, _)| *held == commit)
+}
+
+/// Takes up an open round: makes its trees present and proves that its list is still the same.
+async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, OpeningError> {
+    let Some(round) = lane.open.take() else { return Ok(Opening::Idle) };
+    if !(RULES - 1..=RULES).contains(&round.rules) {
+        let reason = format!("round {} was begun under rules {}", round.number, round.rules);
+        context.store.request_cursor_resync(&lane.cursor, false, &reason).await?;
+        return Ok(Opening::Again);
+    }
+    let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
+    let plan = match plan(context, &lane.remote, &spec, &round.spec.letters).await {
+        Err(OpeningError::Git(GitError::Unobtainable(_))) => {
+            context
+                .store
+                .request_cursor_resync(&lane.cursor, true, "a tree of the open round is obtainable nowhere")
+                .await?;
+            return Ok(Opening::Again);
+        }
+        other => other?,
+    };
+    if plan.summary != round.summary {
+        let reason = format!(
+            "the list of round {} is not the one that was begun; a resync is the way out",
+            round.number
+        );
+        warn!(round.number = round.number, "{reason}: {:?} instead of {:?}", plan.summary, round.summary);
+        context.store.set_blocked(&lane.cursor, Some(&reason)).await?;
+        return Ok(Opening::Idle);
+    }
+    let commit = match &round.spec.target {
+        Some(target) => Some(Arc::new(context.git.commit(&lane.remote, target.commit).await?)),
+        None => None,
+    };
+    let renames = renames(context, &lane.remote, &round).await?;
+    Ok(Opening::Open(Box::new(OpenLane { snapshot: lane, round: Arc::new(round), commit, renames })))
+}
+
+/// The deleted paths by blob, while deletes and creates are few enough for one list in memory.
+async fn renames(
+    context: &Context,
+    remote: &Remote,
+    round: &Round,
+) -> Result<HashMap<ObjectId, Vec<u8>>, GitError> {
+    let few = |count: u64| (1..=RENAMES_MAX).contains(&count);
+    if !few(round.summary.deletes) || !few(round.summary.creates) {
+        return Ok(HashMap::new());
+    }
+    let deletes = usize::try_from(round.summary.deletes).unwrap_or(0);
+    let changes = context.git.window(remote, &round.spec, &Seek::Position(0), deletes).await?;
+    let mut renames = HashMap::new();
+    for change in changes {
+        if let Some(old) = change.old {
+            renames.entry(old.blob).or_insert(change.path);
+        }
+    }
+    Ok(renames)
+}
+
+/// Begins the next round, or moves held over commits that change nothing. `false`: nothing to do.
+async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, OpeningError> {
+    let held = lane.held.clone().map(|(commit, view)| TreeEnd { commit, view });
+    let end = |commit| Some(TreeEnd { commit, view: lane.view.clone() });
+    let mut flags = Flags::default();
+    let (kind, held, target, bases) = match next_round(lane) {
+        Next::Nothing => return Ok(false),
+        Next::Sync(head) => {
+            let target = match (&lane.held, lane.mode) {
+                (Some((held, _)), HistoryMode::Every) if *held != head => {
+                    next_commit(context, &lane.remote, head, *held, &mut flags).await?
+                }
+                _ => head,
+            };
+            (RoundKind::Sync, held, end(target), Vec::new())
+        }
+        Next::Resync { target, complete } => {
+            flags.complete = complete;
+            let bases = if complete { Vec::new() } else { lane.resync_bases.clone() };
+            (RoundKind::Resync, held, end(target), bases)
+        }
+        Next::Redrive => (RoundKind::Redrive, held.clone(), held, Vec::new()),
+    };
+    let spec = RoundSpec { kind, held, target, bases, letters: Vec::new() };
+    let candidates = candidates(lane, kind);
+    let plan = plan(context, &lane.remote, &spec, &candidates).await?;
+    if plan.summary.total() == 0 && plan.letters.is_empty() && kind == RoundKind::Sync {
+        let target = spec.target.map(|target| (target.commit, target.view.id()));
+        context.store.advance(&lane.cursor, lane.last_round, target).await?;
+        return Ok(true);
+    }
+    if deletes_too_much(context, lane, &spec, &plan).await? {
+        return Ok(false);
+    }
+    begin(context, lane, spec, plan, flags).await?;
+    Ok(true)
+}
+
+fn candidates(lane: &LaneSnapshot, kind: RoundKind) -> Vec<Letter> {
+    let redrive = kind == RoundKind::Redrive;
+    let mut letters: Vec<Letter> = lane
+        .letters
+        .iter()
+        .filter(|(_, status)| !redrive || *status == LetterStatus::RedriveRequested)
+        .map(|(letter, _)| letter.clone())
+        .take(if redrive { REDRIVE_LETTERS } else { usize::MAX })
+        .collect();
+    letters.sort_by(|one, other| one.path.cmp(&other.path));
+    letters
+}
+
+#[derive(Default)]
+struct Flags {
+    history_rewritten: bool,
+    skipped_commits: bool,
+    complete: bool,
+}
+
+/// In `every` mode: the first commit after held on the way to head.
+async fn next_commit(
+    context: &Context,
+    remote: &Remote,
+    head: ObjectId,
+    held: ObjectId,
+    flags: &mut Flags,
+) -> Result<ObjectId, OpeningError> {
+    Ok(match context.git.walk(remote, head, held, context.policy.every_max).await? {
+        Walk::Reached(commits) => commits.first().copied().unwrap_or(head),
+        Walk::Rewritten => {
+            flags.history_rewritten = true;
+            head
+        }
+        Walk::LimitReached => {
+            flags.skipped_commits = true;
+            head
+        }
+    })
+}
+
+/// The guard against a mistake at the source: pauses the watch instead of deleting most of what
+/// its app holds.
+async fn deletes_too_much(
+    context: &Context,
+    lane: &LaneSnapshot,
+    spec: &RoundSpec,
+    plan: &Plan,
+) -> Result<bool, OpeningError> {
+    let Some(percent) = context.policy.max_delete_percent else { return Ok(false) };
+    if spec.kind != RoundKind::Sync || plan.summary.deletes == 0 || lane.guard_waived {
+        return Ok(false);
+    }
+    let all = RoundSpec { target: None, ..spec.clone() };
+    let held = context.git.plan(&lane.remote, &all, &[]).await?.summary.deletes;
+    if plan.summary.deletes.saturating_mul(100) <= held.saturating_mul(u64::from(percent)) {
+        return Ok(false);
+    }
+    let reason = format!(
+        "the next round would delete {} of {held} files, more than {percent} %; resume to let it happen",
+        plan.summary.deletes
+    );
+    context.store.pause_by_guard(&lane.cursor, &reason).await?;
+    Ok(true)
+}
+
+async fn begin(
+    context: &Context,
+    lane: &LaneSnapshot,
+    spec: RoundSpec,
+    plan: Plan,
+    flags: Flags,
+) -> Result<(), OpeningError> {
+    let began_at = context.now();
+    let number = began_at.0.max(lane.last_round + 1);
+    info!(
+        cursor.id = %lane.cursor,
+        round.number = number,
+        round.kind = %spec.kind,
+        round.total = plan.summary.total(),
+        "round {number} of {} begins: {} deletes, {} creates, {} updates",
+        lane.cursor,
+        plan.summary.deletes,
+        plan.summary.creates,
+        plan.summary.updates
+    );
+    let round = Round {
+        cursor: lane.cursor.clone(),
+        number,
+        spec: RoundSpec { letters: plan.letters, ..spec },
+        summary: plan.summary,
+        rules: RULES,
+        began_at,
+        branch: lane.branch.clone(),
+        url: lane.facts.github_url.clone(),
+        history_rewritten: flags.history_rewritten,
+        skipped_commits: flags.skipped_commits,
+        complete: flags.complete,
+        position: 0,
+    };
+    context.store.begin_round(&NewRound { round, planned_after: lane.last_round }).await?;
+    // A reason from before this round (a list that differed, a tree that could not be read) is moot.
+    if lane.state == CursorState::Blocked && lane.streak == 0 {
+        context.store.set_blocked(&lane.cursor, None).await?;
+    }
+    Ok(())
+}
+
+/// Plans, fetching by id what the mirror lacks: the mirror is a cache and may vanish.
+async fn plan(
+    context: &Context,
+    remote: &Remote,
+    spec: &RoundSpec,
+    candidates: &[Letter],
+) -> Result<Plan, OpeningError> {
+    match context.git.plan(remote, spec, candidates).await {
+        Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
+            let ends = spec.held.iter().chain(&spec.target).chain(&spec.bases);
+            let mut commits: Vec<ObjectId> = ends.map(|end| end.commit).collect();
+            commits.sort_unstable();
+            commits.dedup();
+            for commit in commits {
+                fetch(context, remote, commit).await?;
+            }
+            Ok(context.git.plan(remote, spec, candidates).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Fetches one object by id. Only two definitive refusals in a row make it unobtainable.
+pub async fn fetch(context: &Context, remote: &Remote, object: ObjectId) -> Result<(), GitError> {
+    let order = FetchOrder { wants: vec![object], haves: Vec::new(), depth: 1 };
+    match context.git.fetch(remote, &order).await {
+        Err(GitError::Unobtainable(_)) => context.git.fetch(remote, &order).await.map(drop),
+        other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! What an answer means and when to try again, pure (DESIGN 6).
+//!
+//! Endpoint failures say that the receiver as a whole is not well: they feed its breaker and never
+//! park. Item failures say that this one change is not wanted: they park it after a few tries. A
+//! redirect is an endpoint failure: it is never followed, and it says that the address is wrong,
+//! not the change.
+
+use std::time::Duration;
+
+use tidings_entity::kind::{ParkReason, RetryPolicy};
+
+use crate::ports::{AttemptOutcome, Random};
+
+/// Tries of a change that is refused (4xx), and the span they are spread over.
+pub const REFUSED_TRIES: u32 = 3;
+/// The wait between them.
+const REFUSED_WAIT: Duration = Duration::from_millis(2_400);
+/// Tries of a change on which the receiver fails (5xx).
+pub const FAILING_TRIES: u32 = 8;
+/// Before a cursor's first 2xx, refusals are retried for this long: a client may not have saved
+/// its registration yet.
+pub const REGISTRATION_GRACE: Duration = Duration::from_secs(600);
+/// The longest wait between those tries.
+const REGISTRATION_WAIT_LAST: Duration = Duration::from_secs(10);
+/// The longest wait between tries of a change on which the receiver fails.
+const FAILING_WAIT_LAST: Duration = Duration::from_secs(60);
+
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Acknowledged.
+    Acknowledged,
+    /// 410: the app is gone for good.
+    Gone,
+    /// The endpoint is not well.
+    Endpoint,
+    /// This change is refused.
+    Refused,
+    /// The receiver fails on this change.
+    Failing,
+}
+
+/// Reads an answer.
+#[must_use]
+pub fn verdict(outcome: &AttemptOutcome) -> Verdict {
+    match outcome.result {
+        Ok(200..=299) => Verdict::Acknowledged,
+        Ok(410) => Verdict::Gone,
+        Ok(408 | 425 | 429 | 502..=504) | Err(_) => Verdict::Endpoint,
+        Ok(400..=499) => Verdict::Refused,
+        Ok(500..=599) => Verdict::Failing,
+        Ok(_) => Verdict::Endpoint,
+    }
+}
+
+/// How long an app's retries wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryRules {
+    /// How the wait grows.
+    pub policy: RetryPolicy,
+    /// The first wait.
+    pub base: Duration,
+    /// The longest wait, and the most that `Retry-After` gets.
+    pub cap: Duration,
+    /// How long endpoint failures are retried before the cursor is blocked.
+    pub window: Duration,
+}
+
+impl RetryRules {
+    /// The wait after `tries` failures (at least 1).
+    #[must_use]
+    pub fn wait(&self, tries: u32, asked: Option<Duration>, random: &dyn Random) -> Duration {
+        let doubled =
+            self.base.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(31))).min(self.cap);
+        let some_of = |span: Duration| {
+            let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            Duration::from_millis(random.below(milliseconds.saturating_add(1)))
+        };
+        let wait = match self.policy {
+            RetryPolicy::Fixed => self.base,
+            RetryPolicy::Linear => self.base.saturating_mul(tries),
+            RetryPolicy::Exponential => doubled,
+            RetryPolicy::ExpFullJitter => some_of(doubled),
+            RetryPolicy::ExpEqualJitter => doubled / 2 + some_of(doubled / 2),
+        };
+        wait.min(self.cap).max(asked.unwrap_or_default().min(self.cap))
+    }
+}
+
+/// Failed tries of one change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// All of them.
+    pub all: u32,
+    /// Those that were the item's own fault.
+    pub item: u32,
+    /// Since the first failure.
+    pub since_first: Duration,
+}
+
+/// What to do after a failed try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Try again after this wait.
+    Retry(Duration),
+    /// Give it up.
+    Park(ParkReason),
+    /// Block the cursor, and try again after this wait.
+    Block(Duration),
+}
+
+/// What is known when a try failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// What the answer means; an endpoint failure that counts as the item's own is
+    /// [`Verdict::Failing`].
+    pub verdict: Verdict,
+    /// Failed tries, this one included.
+    pub tries: Tries,
+    /// Whether the app ever acknowledged something of this cursor.
+    pub acknowledged: bool,
+    /// Whether the cursor is blocked: then nothing is parked, the change waits under probe.
+    pub blocked: bool,
+    /// What `Retry-After` asked for.
+    pub retry_after: Option<Duration>,
+}
+
+/// Decides what follows a failed try.
+#[must_use]
+pub fn decide(now: Circumstances, rules: &RetryRules, random: &dyn Random) -> Decision {
+    let wait = rules.wait(now.tries.all, now.retry_after, random);
+    if now.blocked {
+        return Decision::Retry(wait);
+    }
+    match now.verdict {
+        Verdict::Endpoint if now.tries.since_first >= rules.window => Decision::Block(rules.cap),
+        Verdict::Refused if !now.acknowledged && now.tries.since_first < REGISTRATION_GRACE => {
+            Decision::Retry(wait.clamp(rules.base.min(REGISTRATION_WAIT_LAST), REGISTRATION_WAIT_LAST))
+        }
+        Verdict::Refused if now.tries.item < REFUSED_TRIES => {
+            Decision::Retry(REFUSED_WAIT.max(now.retry_after.unwrap_or_default().min(rules.cap)))
+        }
+        Verdict::Refused => Decision::Park(ParkReason::Rejected),
+        Verdict::Failing if now.tries.item < FAILING_TRIES => Decision::Retry(wait.min(FAILING_WAIT_LAST)),
+        Verdict::Failing => Decision::Park(ParkReason::Failing),
+        Verdict::Endpoint | Verdict::Gone | Verdict::Acknowledged => Decision::Retry(wait),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::SendFailure;
+    use proptest::prelude::*;
+
+    struct Most;
+    impl Random for Most {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0xff);
+        }
+        fn below(&self, bound: u64) -> u64 {
+            bound.saturating_sub(1)
+        }
+    }
+
+    const RULES: RetryRules = RetryRules {
+        policy: RetryPolicy::ExpFullJitter,
+        base: Duration::from_secs(1),
+        cap: Duration::from_secs(3600),
+        window: Duration::from_secs(72 * 3600),
+    };
+
+    fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
+        AttemptOutcome { result, retry_after: None, excerpt: String::new(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn every_answer_has_its_meaning() {
+        for (status, expected) in [
+            (200, Verdict::Acknowledged),
+            (204, Verdict::Acknowledged),
+            (299, Verdict::Acknowledged),
+            (100, Verdict::Endpoint),
+            (302, Verdict::Endpoint),
+            (400, Verdict::Refused),
+            (404, Verdict::Refused),
+            (408, Verdict::Endpoint),
+            (410, Verdict::Gone),
+            (425, Verdict::Endpoint),
+            (429, Verdict::Endpoint),
+            (500, Verdict::Failing),
+            (501, Verdict::Failing),
+            (502, Verdict::Endpoint),
+            (503, Verdict::Endpoint),
+            (504, Verdict::Endpoint),
+            (505, Verdict::Failing),
+            (999, Verdict::Endpoint),
+        ] {
+            assert_eq!(verdict(&outcome(Ok(status))), expected, "{status}");
+        }
+        assert_eq!(verdict(&outcome(Err(SendFailure::Timeout))), Verdict::Endpoint);
+    }
+
+    fn circumstances(verdict: Verdict, item: u32, since_first: u64) -> Circumstances {
+        Circumstances {
+            verdict,
+            tries: Tries { all: item.max(1), item, since_first: Duration::from_secs(since_first) },
+            acknowledged: true,
+            blocked: false,
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn a_refused_change_is_parked_at_the_third_refusal_within_five_seconds() {
+        let mut waited = Duration::ZERO;
+        for tries in 1..REFUSED_TRIES {
+            match decide(circumstances(Verdict::Refused, tries, 0), &RULES, &Most) {
+                Decision::Retry(wait) => waited += wait,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(waited <= Duration::from_secs(5), "{waited:?}");
+        let last = decide(circumstances(Verdict::Refused, REFUSED_TRIES, 4), &RULES, &Most);
+        assert_eq!(last, Decision::Park(ParkReason::Rejected));
+    }
+
+    #[test]
+    fn before_the_first_acknowledgement_refusals_are_forgiven_for_ten_minutes() {
+        let mut early = circumstances(Verdict::Refused, 50, 599);
+        early.acknowledged = false;
+        assert!(
+            matches!(decide(early, &RULES, &Most), Decision::Retry(wait) if wait <= REGISTRATION_WAIT_LAST)
+        );
+        let mut late = circumstances(Verdict::Refused, 50, 600);
+        late.acknowledged = false;
+        assert_eq!(decide(late, &RULES, &Most), Decision::Park(ParkReason::Rejected));
+    }
+
+    #[test]
+    fn an_endpoint_failure_never_parks_and_blocks_after_the_window() {
+        let soon = decide(circumstances(Verdict::Endpoint, 10_000, 72 * 3600 - 1), &RULES, &Most);
+        assert!(matches!(soon, Decision::Retry(_)));
+        let late = decide(circumstances(Verdict::Endpoint, 0, 72 * 3600), &RULES, &Most);
+        assert_eq!(late, Decision::Block(RULES.cap));
+    }
+
+    #[test]
+    fn nothing_is_parked_while_the_cursor_is_blocked() {
+        for verdict in [Verdict::Refused, Verdict::Failing, Verdict::Endpoint] {
+            let mut blocked = circumstances(verdict, 1_000, 100 * 3600);
+            blocked.blocked = true;
+            assert!(matches!(decide(blocked, &RULES, &Most), Decision::Retry(_)), "{verdict:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_lies_between_nothing_and_the_cap(tries in 1_u32..100_000, policy in 0_usize..5, asked in 0_u64..100_000) {
+            let rules = RetryRules { policy: RetryPolicy::ALL[policy], ..RULES };
+            let wait = rules.wait(tries, Some(Duration::from_secs(asked)), &Most);
+            prop_assert!(wait <= rules.cap);
+            prop_assert!(wait >= Duration::from_secs(asked).min(rules.cap));
+        }
+    }
+}

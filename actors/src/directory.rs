@@ -1,0 +1,195 @@
+//! Who is running, and how well: the address book of the tree. A supervisor enters its children
+//! here; everyone else finds a mailbox by role and key and may find none, because an actor can be
+//! waiting for its restart. That is no loss: actors read their work from rows when they start.
+//!
+//! ractor offers no mailbox depth, so every message is counted at this door.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use ractor::{ActorCell, ActorRef, Message};
+use tokio::time::Instant;
+
+use crate::{handle::TreeNode, tree::ChildSpec};
+
+/// What is visible of one actor from outside, without asking it.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    waiting: AtomicU64,
+    restarts: AtomicU64,
+    state: Mutex<Cow<'static, str>>,
+    busy_since: Mutex<Option<Instant>>,
+}
+
+impl Gauge {
+    /// A message leaves the mailbox and is worked on until the guard drops.
+    #[must_use]
+    pub fn begin(&self) -> Busy<'_> {
+        // A restart sets the count to zero while messages of the old mailbox may still be counted.
+        let _previous = self.waiting.fetch_update(Relaxed, Relaxed, |count| Some(count.saturating_sub(1)));
+        *lock(&self.busy_since) = Some(Instant::now());
+        Busy(self)
+    }
+
+    /// Says in a word or two what the actor is doing.
+    pub fn say(&self, state: impl Into<Cow<'static, str>>) {
+        *lock(&self.state) = state.into();
+    }
+
+    /// How long the actor has been working on one message.
+    #[must_use]
+    pub fn busy_for(&self) -> Duration {
+        lock(&self.busy_since).map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Messages that wait.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Counts one restart.
+    pub fn restarted(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+        self.waiting.store(0, Relaxed);
+        *lock(&self.busy_since) = None;
+    }
+}
+
+/// An actor is in a handler while this lives.
+pub struct Busy<'a>(&'a Gauge);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.busy_since) = None;
+    }
+}
+
+/// A mailbox with its door.
+pub struct Post<M> {
+    actor: ActorRef<M>,
+    gauge: Arc<Gauge>,
+}
+
+impl<M> Clone for Post<M> {
+    fn clone(&self) -> Self {
+        Self { actor: self.actor.clone(), gauge: self.gauge.clone() }
+    }
+}
+
+impl<M: Message> Post<M> {
+    /// Puts a door before a mailbox.
+    #[must_use]
+    pub fn new(actor: ActorRef<M>, gauge: Arc<Gauge>) -> Self {
+        Self { actor, gauge }
+    }
+
+    /// Sends. `false`: the actor is gone, and with it the state that the message was for; whoever
+    /// starts in its place reads rows.
+    pub fn send(&self, message: M) -> bool {
+        self.gauge.waiting.fetch_add(1, Relaxed);
+        self.actor.send_message(message).is_ok()
+    }
+
+    /// Sends after a wait. The timer dies with the actor.
+    pub fn send_after(&self, wait: Duration, message: impl FnOnce() -> M + Send + 'static) {
+        let gauge = self.gauge.clone();
+        drop(self.actor.send_after(wait, move || {
+            gauge.waiting.fetch_add(1, Relaxed);
+            message()
+        }));
+    }
+
+    /// The gauge.
+    #[must_use]
+    pub fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
+    }
+}
+
+struct Listing {
+    actor: Option<ActorCell>,
+    gauge: Arc<Gauge>,
+}
+
+/// The address book. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Directory(Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>);
+
+impl Directory {
+    /// Enters an actor, or (`None`) that it waits for its restart.
+    pub fn enter(&self, role: &'static str, key: &str, actor: Option<ActorCell>, gauge: &Arc<Gauge>) {
+        lock(&self.0).insert((role, key.to_owned()), Listing { actor, gauge: gauge.clone() });
+    }
+
+    /// Strikes an actor out.
+    pub fn strike(&self, role: &'static str, key: &str) {
+        lock(&self.0).remove(&(role, key.to_owned()));
+    }
+
+    /// The mailbox of an actor, if it runs.
+    #[must_use]
+    pub fn find<M: Message>(&self, role: &'static str, key: &str) -> Option<Post<M>> {
+        let book = lock(&self.0);
+        let listing = book.get(&(role, key.to_owned()))?;
+        Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
+    }
+
+    /// The mailboxes of all running actors of a role.
+    #[must_use]
+    pub fn all<M: Message>(&self, role: &'static str) -> Vec<Post<M>> {
+        let book = lock(&self.0);
+        book.iter()
+            .filter(|((entered, _), _)| *entered == role)
+            .filter_map(|(_, listing)| {
+                Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
+            })
+            .collect()
+    }
+
+    /// The live tree below `spec`.
+    #[must_use]
+    pub fn tree(&self, spec: &'static ChildSpec) -> TreeNode {
+        let book = lock(&self.0);
+        node(&book, spec, "")
+    }
+}
+
+fn node(book: &BTreeMap<(&'static str, String), Listing>, spec: &'static ChildSpec, key: &str) -> TreeNode {
+    let listing = book.get(&(spec.id, key.to_owned()));
+    let children = spec.children.iter().flat_map(|child| {
+        if child.many {
+            let keys: Vec<&String> =
+                book.keys().filter(|(role, _)| *role == child.id).map(|(_, key)| key).collect();
+            keys.into_iter().map(|key| node(book, child, key)).collect::<Vec<_>>()
+        } else {
+            vec![node(book, child, "")]
+        }
+    });
+    TreeNode {
+        actor: if key.is_empty() { spec.id.to_owned() } else { format!("{} {key}", spec.id) },
+        state: match listing {
+            None => "absent".to_owned(),
+            Some(Listing { actor: None, .. }) => "waiting for restart".to_owned(),
+            Some(Listing { gauge, .. }) => {
+                let state = lock(&gauge.state);
+                if state.is_empty() { "running".to_owned() } else { state.clone().into_owned() }
+            }
+        },
+        restarts: listing.map_or(0, |listing| listing.gauge.restarts.load(Relaxed)),
+        mailbox: listing.map_or(0, |listing| listing.gauge.waiting.load(Relaxed)),
+        children: children.collect(),
+    }
+}
+
+/// Nothing here panics while it holds a lock; a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,419 @@
+//! Decides when to look at one repository, per source: adaptive interval, jitter, pokes (debounced
+//! and coalesced), the breaker's word. Never two scans of one repository at once: one outstanding
+//! scan, everything else sets a flag. Supervised by `repositories`, restarted after a failure, ends
+//! when nobody watches the repository any more.
+//!
+//! Its mailbox is bounded by its one scan and its one timer; pokes carry no load. A crash loses the
+//! schedule, nothing else: it starts by reading its sources and polls each soon.
+//!
+//! Invariants: an absent branch counts as gone only after two listings that are
+//! `branch_gone_after` apart; while a source's breaker is open only its probe is scanned.
+
+mod notices;
+pub mod schedule;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tidings_entity::id::{RepositoryId, SourceId};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    circuit_breaker::{self, BreakerNews, CircuitBreakerMessage, source_key},
+    context::{Context, Tasks},
+    deliverer::DelivererMessage,
+    directory::{Gauge, Post},
+    ports::{GitError, Source, StoreError},
+    scan_worker::{self, ScanError, ScanOutcome},
+    tree::{CIRCUIT_BREAKER, DELIVERER},
+};
+use schedule::{Bounds, next_wait};
+
+/// Pokes within this span lead to one scan.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// The wait before sources are read again after the store failed.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub enum RepositoryWatcherMessage {
+    /// Sources were added, changed or removed.
+    Reload,
+    /// Look soon, at all sources.
+    Poke,
+    /// Something may be due.
+    Tick,
+    /// Sources were read.
+    SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
+    /// The scan of a source ended.
+    Scanned(SourceId, Result<ScanOutcome, String>),
+    /// The breaker of a source changed.
+    Breaker(String, BreakerNews),
+    /// Side work (a notice, a remembered error) ended.
+    Done(Result<(), String>),
+}
+
+/// What a watcher is made of.
+#[derive(Clone)]
+pub struct RepositoryWatcherArguments {
+    /// Ports and policies.
+    pub context: Context,
+    /// The repository.
+    pub repository: RepositoryId,
+    /// Its gauge.
+    pub gauge: Arc<Gauge>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Due {
+        at: Instant,
+    },
+    /// The breaker is open; only a permitted probe goes.
+    Rejecting,
+}
+
+struct Watched {
+    source: Source,
+    mode: Mode,
+    failures: u32,
+    missing_since: Option<Instant>,
+    failing: Option<String>,
+}
+
+/// The state.
+pub struct RepositoryWatcherState {
+    context: Context,
+    repository: RepositoryId,
+    post: Post<RepositoryWatcherMessage>,
+    tasks: Tasks,
+    sources: BTreeMap<SourceId, Watched>,
+    scanning: Option<SourceId>,
+    again: bool,
+    armed: Option<Instant>,
+    reading: bool,
+    read_again: bool,
+    last_error: BTreeMap<SourceId, GitError>,
+}
+
+/// The actor.
+pub struct RepositoryWatcher;
+
+#[ractor::async_trait]
+impl Actor for RepositoryWatcher {
+    type Msg = RepositoryWatcherMessage;
+    type State = RepositoryWatcherState;
+    type Arguments = RepositoryWatcherArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let RepositoryWatcherArguments { context, repository, gauge } = arguments;
+        let post = Post::new(myself, gauge);
+        post.send(RepositoryWatcherMessage::Reload);
+        Ok(RepositoryWatcherState {
+            context,
+            repository,
+            post,
+            tasks: Tasks::default(),
+            sources: BTreeMap::new(),
+            scanning: None,
+            again: false,
+            armed: None,
+            reading: false,
+            read_again: false,
+            last_error: BTreeMap::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        use RepositoryWatcherMessage as M;
+        let gauge = state.post.gauge().clone();
+        let _busy = gauge.begin();
+        match message {
+            M::Reload => state.on_reload(),
+            M::Poke => state.on_poke(),
+            M::Tick => state.on_tick(),
+            M::SourcesRead(result) => state.on_sources_read(&myself, result?),
+            M::Scanned(source, outcome) => state.on_scanned(&source, outcome?),
+            M::Breaker(source, news) => state.on_breaker(&source, &news),
+            M::Done(result) => result?,
+        }
+        gauge.say(match &state.scanning {
+            Some(source) => format!("scanning {source}"),
+            None => format!("watching {} sources", state.sources.len()),
+        });
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl RepositoryWatcherState {
+    fn on_reload(&mut self) {
+        if std::mem::replace(&mut self.reading, true) {
+            self.read_again = true;
+            return;
+        }
+        let (store, repository) = (self.context.store.clone(), self.repository.clone());
+        let read = async move { store.sources(&repository).await };
+        self.tasks.spawn(&self.post, read, RepositoryWatcherMessage::SourcesRead);
+    }
+
+    fn on_sources_read(
+        &mut self,
+        myself: &ActorRef<RepositoryWatcherMessage>,
+        result: Result<Vec<Source>, StoreError>,
+    ) {
+        self.reading = false;
+        let sources = match result {
+            Ok(sources) => sources,
+            Err(reason) => {
+                warn!(repository.id = %self.repository, "the sources of {} could not be read: {reason}", self.repository);
+                self.post.send_after(READ_AGAIN, || RepositoryWatcherMessage::Reload);
+                return;
+            }
+        };
+        if std::mem::take(&mut self.read_again) {
+            self.on_reload();
+        }
+        let present: Vec<SourceId> = sources.iter().map(|source| source.id.clone()).collect();
+        self.sources.retain(|id, _| present.contains(id));
+        for source in sources {
+            self.take_source(source);
+        }
+        if self.sources.is_empty() && self.scanning.is_none() && !self.reading {
+            info!(repository.id = %self.repository, "nobody watches {} any more", self.repository);
+            myself.stop(None);
+            return;
+        }
+        self.schedule_tick();
+    }
+
+    fn take_source(&mut self, source: Source) {
+        if let Some(watched) = self.sources.get_mut(&source.id) {
+            watched.source = source;
+            return;
+        }
+        let key = source_key(source.id.as_str(), self.repository.as_str());
+        if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
+            breaker.send(CircuitBreakerMessage::Subscribed);
+        }
+        // At a start with thousands of repositories the first polls spread over the least interval;
+        // a source that was made just now is polled at once.
+        let fresh = self.context.now().since(source.last_change) < Duration::from_secs(5);
+        let spread = u64::try_from(self.context.policy.poll_min.as_millis()).unwrap_or(u64::MAX);
+        let wait = if fresh { 0 } else { self.context.random.below(spread) };
+        let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
+        let watched = Watched { mode, failures: 0, missing_since: None, failing: None, source };
+        self.sources.insert(watched.source.id.clone(), watched);
+    }
+
+    fn on_poke(&mut self) {
+        if self.scanning.is_some() {
+            self.again = true;
+            return;
+        }
+        let soon = Instant::now() + DEBOUNCE;
+        for watched in self.sources.values_mut() {
+            if let Mode::Due { at } = &mut watched.mode {
+                *at = soon.min(*at);
+            }
+        }
+        self.schedule_tick();
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.armed = self.armed.filter(|armed| *armed > now);
+        if self.scanning.is_some() {
+            return;
+        }
+        let due = self.sources.iter().filter_map(|(id, watched)| match watched.mode {
+            Mode::Due { at } if at <= now => Some((at, id.clone())),
+            _ => None,
+        });
+        match due.min() {
+            Some((_, source)) => self.scan(&source),
+            None => self.schedule_tick(),
+        }
+    }
+
+    fn scan(&mut self, id: &SourceId) {
+        let Some(watched) = self.sources.get(id) else { return };
+        self.scanning = Some(id.clone());
+        let gone_after = self.context.policy.branch_gone_after;
+        let confirmed = watched.missing_since.is_some_and(|since| since.elapsed() >= gone_after);
+        let (directory, source) = (self.context.directory.clone(), watched.source.clone());
+        let reported = id.clone();
+        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, confirmed), move |outcome| {
+            RepositoryWatcherMessage::Scanned(reported, outcome)
+        });
+    }
+
+    fn on_scanned(&mut self, id: &SourceId, outcome: ScanOutcome) {
+        self.scanning = None;
+        let key = source_key(id.as_str(), self.repository.as_str());
+        let now = self.context.now();
+        let Some(watched) = self.sources.get_mut(id) else { return self.on_tick() };
+        let mut retry_after = None;
+        match outcome {
+            Ok(report) => {
+                watched.failures = 0;
+                watched.missing_since =
+                    report.missing.then(|| watched.missing_since.unwrap_or_else(Instant::now));
+                if report.changed {
+                    watched.source.last_change = now;
+                }
+                let recovered = watched.failing.take().is_some();
+                self.last_error.remove(id);
+                circuit_breaker::report(&self.context, &key, Ok(()));
+                self.wake(report.cursors);
+                if recovered {
+                    self.remember_error(id, None);
+                }
+                if report.changed {
+                    // What a fetch may name as present has changed.
+                    self.on_reload();
+                }
+            }
+            Err(reason) => {
+                watched.failures += 1;
+                let text = reason.to_string();
+                warn!(source.id = %id, repository.id = %self.repository, failures = watched.failures, "the scan of {id} failed: {text}");
+                if let ScanError::Git(error) = &reason {
+                    if let GitError::RateLimited { retry_after: asked } = error {
+                        retry_after = *asked;
+                    }
+                    if error.is_remote() {
+                        circuit_breaker::report(&self.context, &key, Err((text.clone(), retry_after)));
+                    }
+                    self.last_error.insert(id.clone(), error.clone());
+                }
+                if let ScanError::Store(StoreError::Fenced) = &reason {
+                    self.context.give_up("another process took over this database");
+                }
+                if watched.failing.as_ref() != Some(&text) {
+                    watched.failing = Some(text.clone());
+                    self.remember_error(id, Some(text));
+                }
+            }
+        }
+        self.schedule(id, retry_after);
+        if std::mem::take(&mut self.again) {
+            self.on_poke();
+        }
+        self.on_tick();
+    }
+
+    /// Decides when a source is polled next.
+    fn schedule(&mut self, id: &SourceId, retry_after: Option<Duration>) {
+        let policy = self.context.policy.clone();
+        let now = self.context.now();
+        let Some(watched) = self.sources.get_mut(id) else { return };
+        if watched.mode == Mode::Rejecting {
+            return;
+        }
+        let bounds = Bounds { min: policy.poll_min, max: policy.poll_max };
+        let calm = now.since(watched.source.last_change);
+        let mut wait = next_wait(calm, watched.failures, bounds, self.context.random.as_ref());
+        if let Some(since) = watched.missing_since {
+            // Look again as soon as the absence of a branch can be believed.
+            wait = wait.min(
+                policy
+                    .branch_gone_after
+                    .saturating_sub(since.elapsed())
+                    .max(policy.poll_min.min(policy.branch_gone_after)),
+            );
+        }
+        watched.mode = Mode::Due { at: Instant::now() + wait.max(retry_after.unwrap_or_default()) };
+    }
+
+    /// Arms the timer for the next due source, unless an earlier one is armed.
+    fn schedule_tick(&mut self) {
+        let next = self.sources.values().filter_map(|watched| match watched.mode {
+            Mode::Due { at } => Some(at),
+            Mode::Rejecting => None,
+        });
+        if let Some(at) = next.min()
+            && self.armed.is_none_or(|armed| at < armed)
+        {
+            self.armed = Some(at);
+            self.post
+                .send_after(at.saturating_duration_since(Instant::now()), || RepositoryWatcherMessage::Tick);
+        }
+    }
+
+    fn on_breaker(&mut self, source: &str, news: &BreakerNews) {
+        let Ok(id) = source.parse::<SourceId>() else { return };
+        let Some(watched) = self.sources.get_mut(&id) else { return };
+        match news {
+            BreakerNews::Opened { fresh, failures, probe_at } => {
+                watched.mode = Mode::Rejecting;
+                if *fresh {
+                    self.announce_failure(&id, *failures, *probe_at);
+                }
+            }
+            BreakerNews::ProbePermitted => {
+                if self.scanning.is_none() {
+                    self.scan(&id);
+                } else {
+                    // Another source is being scanned; the probe's place is freed when it is lost.
+                    self.again = true;
+                }
+            }
+            BreakerNews::Closed => {
+                if watched.mode == Mode::Rejecting {
+                    watched.failures = 0;
+                    watched.mode = Mode::Due { at: Instant::now() + self.context.policy.poll_min };
+                    self.announce_recovery(&id);
+                    self.schedule(&id, None);
+                    self.schedule_tick();
+                }
+            }
+        }
+    }
+
+    /// Tells the deliverers concerned, making them exist if they must.
+    fn wake(&self, cursors: Vec<(tidings_entity::id::AppId, tidings_entity::id::CursorId)>) {
+        let mut by_app: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (app, cursor) in cursors {
+            by_app.entry(app).or_default().push(cursor);
+        }
+        for (app, cursors) in by_app {
+            let found = self.context.directory.find(DELIVERER, app.as_str());
+            let told = found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Wake(cursors)));
+            if !told {
+                self.context.ensure_deliverer(app.as_str());
+            }
+        }
+    }
+
+    fn remember_error(&mut self, id: &SourceId, error: Option<String>) {
+        let (store, id) = (self.context.store.clone(), id.clone());
+        let work = async move {
+            if let Err(reason) = store.record_scan_error(&id, error.as_deref()).await {
+                warn!(source.id = %id, "the state of {id} was not written: {reason}");
+            }
+        };
+        self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! `sync_failed` when a source's breaker opens and `sync_recovered` when it closes: one attempt
+//! each to every app that watches through the source, outside of lanes, once per opening.
+
+use tidings_entity::id::SourceId;
+use tracing::{info, warn};
+
+use super::{RepositoryWatcherMessage, RepositoryWatcherState};
+use crate::{
+    context::Context,
+    ports::{App, Endpoint, GitError, Notice, Watch},
+    round::DeliveryId,
+    time::Timestamp,
+};
+
+impl RepositoryWatcherState {
+    pub(super) fn announce_failure(
+        &mut self,
+        id: &SourceId,
+        consecutive_failures: u32,
+        cooldown_until: Timestamp,
+    ) {
+        let Some(error) = self.last_error.get(id).cloned() else { return };
+        let (context, source) = (self.context.clone(), id.clone());
+        let threshold = context.policy.source_breaker.threshold;
+        let timestamp = context.now();
+        let work = async move {
+            tell_all(&context, &source, |watch| {
+                Some(Notice::SyncFailed {
+                    id: notice_id(watch, "sync_failed", timestamp)?,
+                    repository: watch.facts.clone(),
+                    error: GitError::clone(&error),
+                    consecutive_failures,
+                    threshold,
+                    cooldown_until,
+                    timestamp,
+                })
+            })
+            .await;
+        };
+        self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
+    }
+
+    pub(super) fn announce_recovery(&mut self, id: &SourceId) {
+        let (context, source) = (self.context.clone(), id.clone());
+        let timestamp = context.now();
+        let work = async move {
+            tell_all(&context, &source, |watch| {
+                Some(Notice::SyncRecovered {
+                    id: notice_id(watch, "sync_recovered", timestamp)?,
+                    repository: watch.facts.clone(),
+                    timestamp,
+                })
+            })
+            .await;
+        };
+        self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
+    }
+}
+
+fn notice_id(watch: &Watch, kind: &str, timestamp: Timestamp) -> Option<DeliveryId> {
+    let cursor = watch.cursors.first()?;
+    Some(DeliveryId::of_notice(&cursor.id, timestamp.0, kind))
+}
+
+async fn tell_all(context: &Context, source: &SourceId, notice: impl Fn(&Watch) -> Option<Notice>) {
+    let watches = match context.store.watches_of_source(source).await {
+        Ok(watches) => watches,
+        Err(reason) => {
+            warn!(source.id = %source, "nobody could be told about {source}: {reason}");
+            return;
+        }
+    };
+    for watch in watches {
+        let Some(notice) = notice(&watch) else { continue };
+        match context.store.app(&watch.app).await {
+            Ok(Some(app)) => tell(context, &app, &watch, &notice).await,
+            Ok(None) => {}
+            Err(reason) => warn!(app.id = %watch.app, "{} could not be told: {reason}", watch.app),
+        }
+    }
+}
+
+async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
+    let wanted = match notice {
+        Notice::SyncRecovered { .. } => app.delivery.sync_recovered,
+        Notice::SyncFailed { .. } | Notice::OfRound { .. } => true,
+    };
+    let Some(base_url) = app.base_url.clone().filter(|_| wanted && app.disabled.is_none()) else { return };
+    let timeout = context.policy.attempt_timeout;
+    let endpoint = Endpoint { app: app.id.clone(), base_url, keys: app.keys.clone(), timeout };
+    let outcome = context.transport.notify(&endpoint, notice).await;
+    info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);
+}

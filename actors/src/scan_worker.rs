@@ -1,0 +1,177 @@
+//! One scan: list the refs, fetch what is missing, move the heads in the store, say who is
+//! concerned. A worker of the `scans` factory: any worker takes any job, a panic loses that one job
+//! and its watcher hears of it; the queue holds at most one job per repository, because a watcher
+//! has one outstanding scan. A crash anywhere loses nothing: objects that no head names are found
+//! again by the next scan.
+
+use std::time::Duration;
+
+use ractor::{
+    ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort,
+    factory::{
+        DiscardSettings, Factory, FactoryArguments, FactoryMessage, Job, JobOptions, Worker, WorkerBuilder,
+        WorkerId, queues::DefaultQueue, routing::QueuerRouting,
+    },
+};
+use tidings_entity::id::{AppId, CursorId, SourceId};
+use tracing::{debug, info, instrument};
+
+use crate::{
+    context::Context,
+    directory::Directory,
+    ports::{FetchOrder, GitError, Source, StoreError},
+    supervisor::Birth,
+    tree::SCANS,
+};
+
+/// A scan that takes longer than this is given up by its watcher; the fetch inside has its own,
+/// shorter deadlines.
+pub const SCAN_DEADLINE: Duration = Duration::from_secs(1_200);
+
+/// What a scan found.
+#[derive(Clone, Debug, Default)]
+pub struct ScanReport {
+    /// Whether a head moved.
+    pub changed: bool,
+    /// Whether a watched ref is absent from a repository that has others.
+    pub missing: bool,
+    /// Whose cursors now have something to do.
+    pub cursors: Vec<(AppId, CursorId)>,
+}
+
+/// Why a scan failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ScanError {
+    /// Git did not do it.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The worker crashed.
+    #[error("the scan crashed")]
+    Crashed,
+}
+
+/// The outcome of a scan.
+pub type ScanOutcome = Result<ScanReport, ScanError>;
+
+/// A scan to be done.
+#[derive(Debug)]
+pub struct Scan {
+    /// What to scan.
+    pub source: Source,
+    /// Whether absent refs have been absent for long enough to believe it.
+    pub absence_confirmed: bool,
+    /// Where the outcome goes.
+    pub reply: RpcReplyPort<ScanOutcome>,
+}
+
+/// The worker.
+pub struct ScanWorker;
+
+#[ractor::async_trait]
+impl Worker for ScanWorker {
+    type Key = SourceId;
+    type Message = Scan;
+    type State = Context;
+    type Arguments = Context;
+
+    async fn pre_start(
+        &self,
+        _worker: WorkerId,
+        _factory: &ActorRef<FactoryMessage<SourceId, Scan>>,
+        context: Context,
+    ) -> Result<Context, ActorProcessingErr> {
+        Ok(context)
+    }
+
+    async fn handle(
+        &self,
+        _worker: WorkerId,
+        _factory: &ActorRef<FactoryMessage<SourceId, Scan>>,
+        job: Job<SourceId, Scan>,
+        context: &mut Context,
+    ) -> Result<SourceId, ActorProcessingErr> {
+        let Scan { source, absence_confirmed, reply } = job.msg;
+        let outcome = scan(context, &source, absence_confirmed).await;
+        if reply.send(outcome).is_err() {
+            debug!(source.id = %job.key, "nobody waits for the scan of {} any more", job.key);
+        }
+        Ok(job.key)
+    }
+}
+
+/// Does one scan.
+#[instrument(name = "scan", skip_all, fields(source.id = %source.id, repository.id = %source.remote.repository))]
+pub async fn scan(context: &Context, source: &Source, absence_confirmed: bool) -> ScanOutcome {
+    let mut listing = context.git.list_refs(&source.remote, &source.patterns).await?;
+    listing.absence_confirmed = absence_confirmed;
+    let wants: Vec<_> = listing.refs.iter().map(|found| found.commit).collect();
+    if !wants.is_empty() {
+        let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1 };
+        let report = context.git.fetch(&source.remote, &order).await?;
+        if report.objects > 0 {
+            info!(
+                fetch.bytes = report.bytes,
+                fetch.objects = report.objects,
+                "fetched {} objects in {} bytes",
+                report.objects,
+                report.bytes
+            );
+        }
+    }
+    let moved = context.store.move_heads(&source.id, &listing, context.now()).await?;
+    Ok(ScanReport { changed: moved.changed, missing: moved.absent, cursors: moved.cursors })
+}
+
+struct Builder(Context);
+
+impl WorkerBuilder<ScanWorker, Context> for Builder {
+    fn build(&mut self, _worker: WorkerId) -> (ScanWorker, Context) {
+        (ScanWorker, self.0.clone())
+    }
+}
+
+type ScanFactory =
+    Factory<SourceId, Scan, Context, ScanWorker, QueuerRouting<SourceId, Scan>, DefaultQueue<SourceId, Scan>>;
+
+/// Starts the factory.
+///
+/// # Errors
+/// When its actor cannot be spawned.
+pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, ActorProcessingErr> {
+    birth.gauge.say(format!("{} workers", context.policy.scan_workers));
+    let arguments = FactoryArguments::builder()
+        .worker_builder(Box::new(Builder(context.clone())))
+        .num_initial_workers(context.policy.scan_workers)
+        .router(QueuerRouting::default())
+        .queue(DefaultQueue::default())
+        .discard_settings(DiscardSettings::None)
+        .build();
+    let (factory, _join) =
+        ractor::Actor::spawn_linked(None, ScanFactory::default(), arguments, birth.supervisor).await?;
+    Ok(factory.get_cell())
+}
+
+/// Hands a scan to the factory and waits for its outcome. A crash of the worker, or a factory that
+/// is being restarted, is an outcome too.
+pub async fn dispatch(directory: Directory, source: Source, absence_confirmed: bool) -> ScanOutcome {
+    let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
+        return Err(ScanError::Crashed);
+    };
+    let (sender, receiver) = ractor::concurrency::oneshot();
+    let key = source.id.clone();
+    let scan = Scan { source, absence_confirmed, reply: sender.into() };
+    let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
+    if !factory.send(FactoryMessage::Dispatch(job)) {
+        return Err(ScanError::Crashed);
+    }
+    // The factory is ractor's and does not count what it takes out of its mailbox.
+    drop(factory.gauge().begin());
+    match tokio::time::timeout(SCAN_DEADLINE, receiver).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(ScanError::Crashed),
+        Err(_) => Err(ScanError::Git(GitError::Timeout("the scan took longer than its deadline".to_owned()))),
+    }
+}

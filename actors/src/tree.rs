@@ -1,0 +1,215 @@
+//! The supervision tree as data: every actor, who supervises it, how it restarts, how much may
+//! wait for it. [`render`] draws it; ARCHITECTURE shows that drawing and a test holds them equal.
+
+use std::{fmt::Write, time::Duration};
+
+/// What a supervisor does with a child that ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Starts it again, however it ended.
+    Permanent,
+    /// Starts it again after a failure; a clean end is its end.
+    Transient,
+}
+
+/// What a supervisor does when a child fails more often than its intensity allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// Fails itself: its own supervisor decides.
+    Escalate,
+    /// Keeps that one child down for [`CONTAINED_FIRST`], doubled up to [`CONTAINED_LAST`]; its
+    /// siblings do not notice.
+    Contain,
+}
+
+/// The first long wait of a contained child.
+pub const CONTAINED_FIRST: Duration = Duration::from_secs(30);
+/// The longest wait of a contained child.
+pub const CONTAINED_LAST: Duration = Duration::from_secs(600);
+
+/// One kind of actor and how it is supervised.
+#[derive(Debug)]
+pub struct ChildSpec {
+    /// Its role, unique in the tree.
+    pub id: &'static str,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How many failures are ordinary ...
+    pub failures: usize,
+    /// ... within this span.
+    pub within: Duration,
+    /// What follows beyond that.
+    pub beyond: Beyond,
+    /// How long it may take to stop before it is killed.
+    pub shutdown: Duration,
+    /// How long one message may take before the actor counts as hung and is restarted.
+    pub progress: Duration,
+    /// What bounds its mailbox, in words: ractor's mailboxes have no limit, so senders are.
+    pub bound: &'static str,
+    /// Whether there is one per key (repository, app, ...) instead of exactly one.
+    pub many: bool,
+    /// Whom it supervises; one for one throughout.
+    pub children: &'static [ChildSpec],
+}
+
+const SUPERVISOR: ChildSpec = ChildSpec {
+    id: "",
+    restart: Restart::Permanent,
+    failures: 3,
+    within: Duration::from_secs(60),
+    beyond: Beyond::Escalate,
+    shutdown: Duration::from_secs(5),
+    progress: Duration::from_secs(10),
+    bound: "one message per change of its children",
+    many: false,
+    children: &[],
+};
+
+const LEAF: ChildSpec = ChildSpec {
+    id: "",
+    restart: Restart::Permanent,
+    failures: 5,
+    within: Duration::from_secs(30),
+    beyond: Beyond::Contain,
+    shutdown: Duration::from_secs(2),
+    progress: Duration::from_secs(60),
+    bound: "",
+    many: true,
+    children: &[],
+};
+
+/// Role of the root supervisor.
+pub const ROOT: &str = "root";
+/// Role of the supervisor of breakers.
+pub const BREAKERS: &str = "breakers";
+/// Role of a circuit breaker.
+pub const CIRCUIT_BREAKER: &str = "circuit-breaker";
+/// Role of the supervisor of repository watchers.
+pub const REPOSITORIES: &str = "repositories";
+/// Role of a repository watcher.
+pub const REPOSITORY_WATCHER: &str = "repository-watcher";
+/// Role of the factory of scan workers.
+pub const SCANS: &str = "scans";
+/// Role of the supervisor of deliverers.
+pub const APPS: &str = "apps";
+/// Role of a deliverer.
+pub const DELIVERER: &str = "deliverer";
+/// Role of the supervisor of upkeep.
+pub const HOUSEKEEPING: &str = "housekeeping";
+/// Role of the actor that removes old rows.
+pub const RETENTION: &str = "retention";
+/// Role of the actor that keeps mirrors small and whole.
+pub const MIRROR_KEEPER: &str = "mirror-keeper";
+
+/// The whole tree.
+pub static TREE: ChildSpec = ChildSpec {
+    id: ROOT,
+    children: &[
+        ChildSpec {
+            id: BREAKERS,
+            children: &[ChildSpec {
+                id: CIRCUIT_BREAKER,
+                restart: Restart::Transient,
+                bound: "one outcome per permitted attempt or scan",
+                ..LEAF
+            }],
+            ..SUPERVISOR
+        },
+        ChildSpec {
+            id: REPOSITORIES,
+            children: &[ChildSpec {
+                id: REPOSITORY_WATCHER,
+                restart: Restart::Transient,
+                bound: "pokes set a flag; one outstanding scan",
+                ..LEAF
+            }],
+            ..SUPERVISOR
+        },
+        ChildSpec {
+            id: SCANS,
+            beyond: Beyond::Escalate,
+            many: false,
+            bound: "one job per repository watcher",
+            ..LEAF
+        },
+        ChildSpec {
+            id: APPS,
+            children: &[ChildSpec {
+                id: DELIVERER,
+                restart: Restart::Transient,
+                shutdown: Duration::from_secs(20),
+                bound: "one answer per task it started; wakes carry no load",
+                ..LEAF
+            }],
+            ..SUPERVISOR
+        },
+        ChildSpec {
+            id: HOUSEKEEPING,
+            children: &[
+                ChildSpec { id: RETENTION, many: false, bound: "its own timer", ..LEAF },
+                ChildSpec { id: MIRROR_KEEPER, many: false, bound: "its own timer", ..LEAF },
+            ],
+            ..SUPERVISOR
+        },
+    ],
+    ..SUPERVISOR
+};
+
+/// Draws the tree, a line an actor.
+#[must_use]
+pub fn render(spec: &ChildSpec) -> String {
+    let mut drawing = line(spec, spec.id.len());
+    let width = spec.children.iter().map(|child| width_of(child, 1)).max().unwrap_or(0);
+    draw(spec, "", width, &mut drawing);
+    drawing
+}
+
+fn draw(spec: &ChildSpec, indent: &str, width: usize, drawing: &mut String) {
+    for (index, child) in spec.children.iter().enumerate() {
+        let last = index + 1 == spec.children.len();
+        let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let room = width.saturating_sub(indent.chars().count() + 3);
+        write!(drawing, "{indent}{branch}{}", line(child, room)).expect("a String takes all");
+        draw(child, &format!("{indent}{below}"), width, drawing);
+    }
+}
+
+fn width_of(spec: &ChildSpec, depth: usize) -> usize {
+    let own = depth * 3 + spec.id.len() + if spec.many { 2 } else { 0 };
+    spec.children.iter().map(|child| width_of(child, depth + 1)).fold(own, usize::max)
+}
+
+fn line(spec: &ChildSpec, room: usize) -> String {
+    let name = if spec.many { format!("{} *", spec.id) } else { spec.id.to_owned() };
+    let restart = match spec.restart {
+        Restart::Permanent => "permanent",
+        Restart::Transient => "transient",
+    };
+    let beyond = match spec.beyond {
+        Beyond::Escalate => "escalates",
+        Beyond::Contain => "contained",
+    };
+    format!(
+        "{name:room$}  {restart}, {} in {} s then {beyond}; stops in {} s; hung after {} s; mailbox: {}\n",
+        spec.failures,
+        spec.within.as_secs(),
+        spec.shutdown.as_secs(),
+        spec.progress.as_secs(),
+        spec.bound,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_drawn_as_the_architecture_shows_it() {
+        let drawing = render(&TREE);
+        expect_test::expect_file!["tree.txt"].assert_eq(&drawing);
+        let architecture =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md"))
+                .expect("ARCHITECTURE.md is there");
+        assert!(architecture.contains(&drawing), "ARCHITECTURE.md shows another tree than:\n{drawing}");
+    }
+}
