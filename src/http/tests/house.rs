@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tidings_actors::handle::Handle;
+use tidings_actors::{handle::Handle, ports::Store};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -76,15 +76,24 @@ impl House {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let store = Arc::new(StoreDouble::default());
+        Self::over(store.clone(), store, change).await
+    }
+
+    /// A front door over another store than its double.
+    pub(crate) async fn over(
+        store: Arc<dyn Store>,
+        double: Arc<StoreDouble>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let mut settings = Settings::default();
         settings.onboarding.mode = OnboardingMode::Open;
         change(&mut settings);
         let settings = Arc::new(settings);
-        let store = Arc::new(StoreDouble::default());
         let lifecycle = Lifecycle::default();
         let front = Arc::new(Front {
-            store: store.clone(),
+            store,
             git: Arc::new(GitDouble),
             handle: Handle {},
             egress: Egress::new(&settings.egress).expect("valid"),
@@ -104,7 +113,7 @@ impl House {
             })
             .await;
         });
-        Self { address, store, lifecycle, stop: Some(stop), serving }
+        Self { address, store: double, lifecycle, stop: Some(stop), serving }
     }
 
     /// Asks the house to stop.
