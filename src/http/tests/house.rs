@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tidings_actors::{handle::Handle, ports::Store};
+use tidings_actors::{context::Context, directory::Directory, handle::Handle, ports::Store, testing::MemoryTransport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -70,6 +70,20 @@ impl Answered {
     }
 }
 
+/// A facade over a tree in which nobody runs: what it tells goes nowhere.
+fn handle(store: Arc<dyn Store>) -> Handle {
+    Handle::new(Context {
+        store,
+        git: Arc::new(GitDouble),
+        transport: Arc::new(MemoryTransport::default()),
+        clock: Arc::new(MachineClock),
+        random: Arc::new(MachineRandom),
+        policy: Arc::default(),
+        directory: Directory::default(),
+        fatal: tokio::sync::watch::channel(None).0,
+    })
+}
+
 impl House {
     pub(crate) async fn open() -> Self {
         Self::with(|_| {}).await
@@ -93,9 +107,9 @@ impl House {
         let settings = Arc::new(settings);
         let lifecycle = Lifecycle::default();
         let front = Arc::new(Front {
-            store,
+            store: store.clone(),
             git: Arc::new(GitDouble),
-            handle: Handle {},
+            handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),
             settings: settings.clone(),
             clock: Arc::new(MachineClock),
