@@ -2,7 +2,7 @@
 //! right what is wrong on the way. A host that refuses what we say we have is asked again without
 //! it; a damaged mirror is begun anew.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
     ports::{FetchOrder, FetchReport, GitError, Walk},
@@ -173,10 +173,10 @@ fn survey(
     cancel: &Cancel,
 ) -> Result<Survey, GitError> {
     let objects = mirror.open()?;
-    let mut haves: Vec<_> = order.haves.iter().copied().filter(|have| is_usable(&objects, *have)).collect();
-    haves.dedup();
+    let haves: BTreeSet<_> = order.haves.iter().copied().collect();
+    let haves: Vec<_> = haves.into_iter().filter(|have| is_usable(&objects, *have)).collect();
     let (mut missing, mut is_broken) = (Vec::new(), false);
-    for want in order.wants.iter().copied() {
+    for want in order.wants.iter().copied().collect::<BTreeSet<_>>() {
         if !objects.contains(want) || deepen {
             missing.push(want);
         } else if !mirror.is_complete(want) {
@@ -190,7 +190,6 @@ fn survey(
             }
         }
     }
-    missing.dedup();
     if is_broken {
         // What we say we have decides what is left out; after a loss nothing is sure.
         return Ok(Survey { missing, haves: Vec::new(), shallow: Vec::new() });
