@@ -9,7 +9,7 @@ fn impatient() -> GitSettings {
     GitSettings {
         connect_timeout: Duration::from_millis(300),
         read_timeout: Duration::from_millis(700),
-        fetch_timeout: Duration::from_secs(20),
+        fetch_timeout: Duration::from_secs(40),
         least_rate_window: Duration::from_secs(1),
         fetch_max_objects: 1_000,
         listing_max_bytes: 1 << 20,
@@ -61,9 +61,15 @@ async fn survives(fault: Fault, codes: &[&str]) {
         let noise = noise(20_000);
         let head = repository.commit("main", &[("b", Some(("100644", noise.as_slice())))]);
         desk.host.set_fault(Some(fault.clone()));
-        let result = in_time(desk.fetch(&remote, head, &[held])).await;
+        // Well below the deadline of a fetch: silence and slowness are noticed by themselves.
+        let noticed = Duration::from_secs(12);
+        let result = tokio::time::timeout(noticed, desk.fetch(&remote, head, &[held])).await;
+        let result = result.expect("noticed in time");
         let error = result.expect_err("a broken answer");
         assert!(codes.contains(&error.code()), "{fault:?}: {error}");
+        if matches!(fault, Fault::Drip(_)) {
+            assert!(error.to_string().contains("bytes came in"), "the least rate ends it: {error}");
+        }
         assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("as it was").len(), 1);
         assert_eq!(leftovers(&desk), Vec::<String>::new(), "{fault:?}");
         desk.host.set_fault(None);
