@@ -169,7 +169,6 @@ impl Lister<'_> {
     }
 
     /// The whole list in one pass, unless it is too long to be kept.
-    #[expect(clippy::type_complexity, reason = "a pair that is taken apart where it is made")]
     fn collect(
         &self,
         difference: &Difference<'_>,
