@@ -4,11 +4,17 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tidings_actors::{handle::Handle, ports::Store};
+use tidings_actors::{
+    context::{Context, Policy},
+    directory::Directory,
+    handle::Handle,
+    ports::{GitSource, Store},
+    testing::MemoryTransport,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -92,10 +98,11 @@ impl House {
         change(&mut settings);
         let settings = Arc::new(settings);
         let lifecycle = Lifecycle::default();
+        let git = Arc::new(GitDouble);
         let front = Arc::new(Front {
+            handle: Handle::new(without_tree(store.clone(), git.clone())),
             store,
-            git: Arc::new(GitDouble),
-            handle: Handle {},
+            git,
             egress: Egress::new(&settings.egress).expect("valid"),
             settings: settings.clone(),
             clock: Arc::new(MachineClock),
@@ -165,6 +172,20 @@ impl House {
         let answered = self.call("POST", "/api/repositories", Some(token), Some(&body)).await;
         assert_eq!(answered.status, 201, "{answered:?}");
         answered.json()["repository_id"].as_str().expect("an id").to_owned()
+    }
+}
+
+/// What a handle needs; no tree runs, so its hints go nowhere, which costs nothing but latency.
+fn without_tree(store: Arc<dyn Store>, git: Arc<dyn GitSource>) -> Context {
+    Context {
+        store,
+        git,
+        transport: Arc::new(MemoryTransport::default()),
+        clock: Arc::new(MachineClock),
+        random: Arc::new(MachineRandom),
+        policy: Arc::new(Policy::default()),
+        directory: Directory::default(),
+        fatal: watch::channel(None).0,
     }
 }
 
