@@ -235,10 +235,6 @@ impl Store for StoreDouble {
         Ok(())
     }
 
-    async fn pause_by_guard(&self, _: &CursorId, _: &str) -> Result<(), StoreError> {
-        Err(StoreError::NotFound)
-    }
-
     async fn dead_letters(
         &self,
         app: &AppId,
@@ -463,18 +459,6 @@ impl GitSource for GitDouble {
 
     async fn content(&self, _: &Remote, _: ObjectId, _: u64) -> Result<Content, GitError> {
         unreachable!("the front door reads no content")
-    }
-
-    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
-        unreachable!("the front door keeps no mirror")
-    }
-
-    async fn compact(&self, _: &RepositoryId, _: &[ObjectId]) -> Result<bool, GitError> {
-        unreachable!("the front door keeps no mirror")
-    }
-
-    async fn remove_mirror(&self, _: &RepositoryId) -> Result<(), GitError> {
-        unreachable!("the front door keeps no mirror")
     }
 }
 

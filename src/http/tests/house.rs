@@ -4,7 +4,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tidings_actors::{context::Context, directory::Directory, handle::Handle, ports::Store, testing::MemoryTransport};
+use tidings_actors::{
+    context::Context, directory::Directory, handle::Handle, ports::Store, testing::MemoryTransport,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
