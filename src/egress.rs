@@ -1,1 +1,206 @@
-//! (being written)
+//! The one way out. Every request that leaves this process (deliveries, Git, keys) is made by an
+//! [`Egress`]; nothing else may build an HTTP client.
+//!
+//! What it holds to: addresses are judged after resolution and the judged ones are dialled;
+//! literal addresses are judged too, in every spelling; one refused address refuses the whole
+//! answer of a resolver; private ranges are refused unless `egress.allow` names them; redirects
+//! are never followed; environment proxies are never used; nothing is retried; answers are not
+//! decompressed; ports are 80, 443 and those above 1023; TLS 1.2 or newer against bundled roots
+//! plus `egress.ca_file`.
+//!
+//! With `egress.proxy` every request goes through that proxy, which resolves the names: then it is
+//! the proxy that must judge them. Literal addresses are still judged here.
+
+pub mod address;
+pub mod resolver;
+pub mod rules;
+
+use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Duration};
+
+use reqwest::{Client, Method, RequestBuilder, redirect, retry};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use thiserror::Error;
+use url::{Host, Url};
+
+use crate::settings::egress::EgressSettings;
+use resolver::{Guard, Lookup, Refused, system_lookup};
+use rules::Rules;
+
+/// Header lines an answer may have; beyond, the answer is an error.
+const ANSWER_HEADERS_MAX: usize = 128;
+/// Bytes of header block an HTTP/2 answer may have.
+const ANSWER_HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// How long an unused connection is kept.
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+/// Unused connections kept for one host: as many as one cursor may have in flight.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Why a request cannot be made.
+#[derive(Debug, Error)]
+pub enum EgressError {
+    /// The address, or its port, is refused by the egress rules.
+    #[error("the address is refused by the egress rules")]
+    Refused,
+    /// Plain http, which settings do not allow.
+    #[error("plain http is refused by the egress rules")]
+    PlainHttp,
+    /// The address cannot be used; the text says why and holds no part of it.
+    #[error("the address is not usable: {0}")]
+    InvalidUrl(String),
+    /// TLS cannot be set up: the certificates of `egress.ca_file` cannot be read.
+    #[error("tls: {0}")]
+    Tls(String),
+    /// The settings cannot be used.
+    #[error("egress settings: {0}")]
+    Settings(String),
+}
+
+/// The guarded client. Clones share connections.
+#[derive(Clone)]
+pub struct Egress {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    rules: Arc<Rules>,
+    allow_http: bool,
+    general: Client,
+    /// Clients for the ports that `egress.allow` names: a resolver does not learn the port of a
+    /// request, so each of these ports has a resolver that knows it.
+    by_port: BTreeMap<u16, Client>,
+}
+
+impl Egress {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// [`EgressError::Settings`] for a bad entry, [`EgressError::Tls`] for a bad `ca_file`.
+    pub fn new(settings: &EgressSettings) -> Result<Self, EgressError> {
+        Self::with_lookup(settings, system_lookup())
+    }
+
+    /// The same, asking `lookup` for the addresses of names.
+    ///
+    /// # Errors
+    /// As [`Egress::new`].
+    pub fn with_lookup(settings: &EgressSettings, lookup: Lookup) -> Result<Self, EgressError> {
+        let rules = Arc::new(
+            Rules::parse(&settings.allow).map_err(|faults| EgressError::Settings(faults.join("; ")))?,
+        );
+        let tls = tls(settings)?;
+        // Under a proxy the only name that is ever resolved here is the proxy's own.
+        let resolving = match settings.proxy.as_ref().and_then(Url::host_str) {
+            None => Arc::clone(&rules),
+            Some(proxy) => Arc::new(Rules::default().with_host(proxy)),
+        };
+        let client = |port| {
+            let guard = Guard { rules: Arc::clone(&resolving), port, lookup: Arc::clone(&lookup) };
+            build(settings, tls.clone(), guard)
+        };
+        let by_port = rules.ports().into_iter().map(|port| Ok((port, client(Some(port))?)));
+        let by_port = by_port.collect::<Result<_, EgressError>>()?;
+        let general = client(None)?;
+        let shared = Shared { rules, allow_http: settings.allow_http, general, by_port };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Begins a request. Names are judged when the request is sent: see [`Egress::is_refused`].
+    ///
+    /// # Errors
+    /// [`EgressError::InvalidUrl`] for another scheme, userinfo or a missing host,
+    /// [`EgressError::PlainHttp`], [`EgressError::Refused`] for a refused literal address or port.
+    pub fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, EgressError> {
+        match url.scheme() {
+            "https" => {}
+            "http" if self.shared.allow_http => {}
+            "http" => return Err(EgressError::PlainHttp),
+            _ => return Err(EgressError::InvalidUrl("only https and http are spoken".into())),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EgressError::InvalidUrl("it holds credentials".into()));
+        }
+        let port = url.port_or_known_default().unwrap_or(0);
+        if !matches!(port, 80 | 443 | 1024..) {
+            return Err(EgressError::Refused);
+        }
+        let rules = &self.shared.rules;
+        let literal = match url.host() {
+            None => return Err(EgressError::InvalidUrl("it names no host".into())),
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            // The connector would dial such a name without asking a resolver.
+            Some(Host::Domain(name)) => name.trim_end_matches('.').parse().ok(),
+        };
+        if literal.is_some_and(|address| !rules.admit(address, Some(port))) {
+            return Err(EgressError::Refused);
+        }
+        let client = self.shared.by_port.get(&port).unwrap_or(&self.shared.general);
+        Ok(client.request(method, url.clone()))
+    }
+
+    /// Whether a request failed because a name resolved to a refused address.
+    #[must_use]
+    pub fn is_refused(error: &reqwest::Error) -> bool {
+        let mut source = error.source();
+        while let Some(inner) = source {
+            if inner.is::<Refused>() {
+                return true;
+            }
+            source = inner.source();
+        }
+        false
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that builds an HTTP client")]
+fn build(settings: &EgressSettings, tls: rustls::ClientConfig, guard: Guard) -> Result<Client, EgressError> {
+    let mut client = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(Arc::new(guard))
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .http1_max_headers(ANSWER_HEADERS_MAX)
+        .http2_max_header_list_size(ANSWER_HEADER_BYTES_MAX)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
+    if let Some(proxy) = &settings.proxy {
+        let proxy = reqwest::Proxy::all(proxy.clone())
+            .map_err(|_| EgressError::Settings("the proxy's address is not usable".into()))?;
+        client = client.proxy(proxy);
+    }
+    client.build().map_err(|error| EgressError::Settings(error.without_url().to_string()))
+}
+
+fn tls(settings: &EgressSettings) -> Result<rustls::ClientConfig, EgressError> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = &settings.ca_file {
+        let fault = |what: String| EgressError::Tls(format!("ca_file {}: {what}", path.display()));
+        let before = roots.len();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))? {
+            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        }
+        if roots.len() == before {
+            return Err(fault("holds no certificate".into()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    // Others (the database's client) take the process-wide provider; the first one stays.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // A lost race means that somebody else installed one: either serves.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| EgressError::Tls(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

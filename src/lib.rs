@@ -2,9 +2,14 @@
 //! and the command line. The decisions live in `tidings-actors`; this crate implements its ports
 //! and starts its tree.
 
+pub mod app;
+pub mod cli;
 pub mod egress;
 pub mod git;
+pub mod http;
+pub mod machine;
 pub mod secrets;
 pub mod settings;
 pub mod store;
+pub mod telemetry;
 pub mod webhook;

@@ -1,1 +1,61 @@
-//! (being written)
+//! Secrets at rest and the tokens of apps.
+//!
+//! - [`Keyring`]: the keys in `data_dir/keyring`, one of them primary, and what they do: sealing
+//!   with AES-256-GCM and fingerprints with HMAC-SHA256. Each purpose has its own subkey.
+//! - [`Token`]: what an app authenticates with. Stored as SHA-256 only.
+//! - [`generate_signing_key`], [`shown_signing_secret`]: what deliveries are signed with.
+//!
+//! An envelope is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Table, column and
+//! row id are authenticated with it, so that a ciphertext opens in its own place only.
+
+mod envelope;
+mod keyring;
+mod signing;
+mod token;
+
+pub use envelope::Place;
+pub use keyring::{Keyring, KeyringStatus};
+pub use signing::{generate_signing_key, shown_signing_secret};
+pub use token::{InvalidToken, Token};
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a keyring or a sealed secret cannot be used. Texts never hold key or secret.
+#[derive(Debug, Error)]
+pub enum SecretsError {
+    /// The file cannot be read or written.
+    #[error("the keyring {path} cannot be used: {source}")]
+    File {
+        /// The keyring's path.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A keyring may be readable by its owner only.
+    #[error("the keyring {path} has mode {mode:o}, but only its owner may read it (600)")]
+    Permissions {
+        /// The keyring's path.
+        path: PathBuf,
+        /// The mode found.
+        mode: u32,
+    },
+    /// The file is no keyring, or a key in it is too weak.
+    #[error("the keyring {path} is not usable: {reason}")]
+    Invalid {
+        /// The keyring's path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The envelope names a key that this keyring does not have.
+    #[error("sealed with the key {0}, which is not in the keyring")]
+    UnknownKey(String),
+    /// The envelope is damaged, or was sealed for another place or with another key.
+    #[error("the sealed value does not open")]
+    DoesNotOpen,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,112 @@
-//! Settings: one struct a section, each in its own file below this one. Parsed once; all faults
-//! are reported together.
+//! Settings: one struct a section, each in its own file below this one. Parsed once, by
+//! [`Settings::load`]; all faults are reported together, each with its key, its value (never that
+//! of a secret) and where it came from. `config/default.toml` shows every key; a test holds it and
+//! the defaults here equal.
+//!
+//! An empty text means that the key is not set, because TOML and the environment have no other word
+//! for it: the default stands.
 
-/// Durations as people write them (`45s`, `5m`, `1h 30m`), for `#[serde(with = ...)]`.
-pub mod duration {
-    use std::time::Duration;
+mod database;
+mod delivery;
+pub mod egress;
+pub mod git;
+mod housekeeping;
+mod load;
+mod onboarding;
+mod server;
+mod telemetry;
+mod text;
+mod watch;
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use std::{fmt, path::PathBuf};
 
-    /// Reads `45s`.
-    ///
-    /// # Errors
-    /// A text that `humantime` does not read, a bare number among them.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|error| D::Error::custom(format!("{text:?} is no duration: {error}")))
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    database::DatabaseSettings,
+    delivery::{DeliverySettings, History},
+    egress::EgressSettings,
+    git::GitSettings,
+    housekeeping::HousekeepingSettings,
+    load::ENVIRONMENT_PREFIX,
+    onboarding::{OnboardingMode, OnboardingSettings},
+    server::ServerSettings,
+    telemetry::{LogFormat, TelemetrySettings},
+    text::{duration, optional, secret},
+    watch::WatchSettings,
+};
+
+/// Every setting of the system.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Database, mirrors, keyring and the admin token lie here (mode 0700).
+    pub data_dir: PathBuf,
+    /// Where rows are kept.
+    pub database: DatabaseSettings,
+    /// The HTTP front door.
+    pub server: ServerSettings,
+    /// Who may register an app.
+    pub onboarding: OnboardingSettings,
+    /// What may be reached from here.
+    #[serde(serialize_with = "text::egress")]
+    pub egress: EgressSettings,
+    /// Polling and fetching.
+    pub git: GitSettings,
+    /// Bringing changes to apps.
+    pub delivery: DeliverySettings,
+    /// Guards of each watch.
+    pub watch: WatchSettings,
+    /// Logs and traces.
+    pub telemetry: TelemetrySettings,
+    /// What is thrown away, and when.
+    pub housekeeping: HousekeepingSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./data"),
+            database: DatabaseSettings::default(),
+            server: ServerSettings::default(),
+            onboarding: OnboardingSettings::default(),
+            egress: EgressSettings::default(),
+            git: GitSettings::default(),
+            delivery: DeliverySettings::default(),
+            watch: WatchSettings::default(),
+            telemetry: TelemetrySettings::default(),
+            housekeeping: HousekeepingSettings::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The address of the database: the one that was set, or the SQLite file in the data
+    /// directory. May hold a password.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        self.database.url_in(&self.data_dir)
     }
 
-    /// Writes `45s`.
-    ///
-    /// # Errors
-    /// None of its own.
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
+    /// All settings as TOML-like JSON, secrets replaced by a word.
+    #[must_use]
+    pub fn redacted(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("settings are plain data")
+    }
+
+    fn validate(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.data_dir.as_os_str().is_empty() {
+            faults.push(Fault::new("data_dir", "\"\" is no directory"));
+        }
+        faults.extend(self.database.validate());
+        faults.extend(self.server.validate());
+        faults.extend(self.egress.validate());
+        faults.extend(self.git.validate());
+        faults.extend(self.delivery.validate());
+        faults.extend(self.telemetry.validate());
+        faults.extend(self.housekeeping.validate());
+        faults
     }
 }
 
@@ -31,6 +115,35 @@ pub mod duration {
 pub struct Fault {
     /// The key, `section.name`.
     pub key: String,
-    /// What is wrong with its value, the value included unless it is a secret.
+    /// What is wrong with its value, the value included unless it is a secret, and where it came
+    /// from.
     pub message: String,
 }
+
+impl Fault {
+    /// Names a fault.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
+
+    /// A duration that must not be zero, but is.
+    fn of_zero(key: &str, duration: std::time::Duration) -> Option<Self> {
+        duration.is_zero().then(|| Self::new(key, "\"0s\" is too short: it must be longer than nothing"))
+    }
+
+    /// A number outside its bounds.
+    fn of_range(key: &str, number: u64, bounds: std::ops::RangeInclusive<u64>) -> Option<Self> {
+        let (least, most) = (bounds.start(), bounds.end());
+        (!bounds.contains(&number))
+            .then(|| Self::new(key, format!("{number} does not lie between {least} and {most}")))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.key, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,113 @@
-//! (being written)
+//! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite.
+//!
+//! One connection writes, four read. The writing one belongs to a single task (`writer`) that
+//! commits many verbs at once, so that each of them costs a fraction of a sync. At a start the
+//! schema is brought up, the keyring is proved to be the right one (`canary`), and the epoch of the
+//! lease rises: an older process that still lives writes nothing any more (`StoreError::Fenced`).
+//!
+//! `port` is the table of contents: one line a verb. Each noun has its own file.
+
+mod apps;
+mod attempts;
+mod blobs;
+mod breakers;
+mod canary;
+mod connect;
+mod error;
+mod heads;
+mod lanes;
+mod letters;
+mod port;
+mod redrive;
+mod registration;
+mod resync;
+mod rounds;
+mod rows;
+pub mod schema;
+mod settle;
+mod sources;
+mod upkeep;
+mod watches;
+mod writer;
+
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use thiserror::Error;
+use tidings_actors::ports::{Clock, Random, StoreError};
+
+use crate::secrets::{Keyring, SecretsError};
+use error::OfTable;
+use writer::Writer;
+
+/// Why the store cannot be opened. Nothing was served.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The address names no database that this binary can use.
+    #[error("the database address is not usable: {0}")]
+    Address(String),
+    /// The database does not answer, or answers with an error.
+    #[error("the database cannot be opened: {0}")]
+    Database(String),
+    /// The database was written by a newer version.
+    #[error("the database was written by a newer version (it has the step {0:?}); start that version")]
+    NewerSchema(String),
+    /// The keyring is not the one that sealed the secrets of this database.
+    #[error("the keyring does not belong to this database: {0}")]
+    WrongKey(SecretsError),
+}
+
+/// What verbs need besides the database.
+#[derive(Clone)]
+struct Context {
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// Everything that must survive, in SQLite.
+pub struct SqlStore {
+    context: Context,
+    readers: DatabaseConnection,
+    writer: Writer,
+}
+
+impl SqlStore {
+    /// Opens (and where it is missing, makes) the database at `url` (`sqlite:///path/to/file`),
+    /// brings its schema up and takes the work over: whoever had it open before is fenced off.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        url: &str,
+        keyring: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        let context = Context { keyring, clock, random };
+        let address = connect::Address::parse(url)?;
+        let connection = connect::writer(&address).await?;
+        schema::bring_up(&connection).await?;
+        let epoch = canary::take_over(&connection, &context).await?;
+        let readers = connect::readers(&address).await?;
+        let writer = Writer::start(address, connection, context.clone(), epoch);
+        Ok(Self { context, readers, writer })
+    }
+
+    /// Commits what is on its way, then closes all connections. Verbs after it are refused with
+    /// [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        if let Err(error) = self.readers.close_by_ref().await {
+            tracing::warn!(%error, "the reading connections did not close cleanly");
+        }
+    }
+
+    /// One consistent look at the database.
+    async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
+        self.readers.begin().await.of("sqlite_schema")
+    }
+}
+
+#[cfg(test)]
+mod tests;

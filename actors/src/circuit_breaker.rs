@@ -97,6 +97,7 @@ pub struct CircuitBreakerState {
     id: String,
     guarded: String,
     breaker: Breaker,
+    armed: Option<Timestamp>,
     last_error: String,
 }
 
@@ -126,6 +127,7 @@ impl Actor for CircuitBreaker {
         post.send(CircuitBreakerMessage::Subscribed);
         Ok(CircuitBreakerState {
             breaker: Breaker::new(policy),
+            armed: None,
             kind,
             id: id.to_owned(),
             guarded,
@@ -238,6 +240,7 @@ impl CircuitBreakerState {
     }
 
     fn on_probe_due(&mut self) {
+        self.armed = None;
         if self.breaker.try_probe(self.context.now(), PROBE_DEADLINE) {
             self.tell(BreakerNews::ProbePermitted);
         }
@@ -269,8 +272,11 @@ impl CircuitBreakerState {
     }
 
     /// Wakes itself when something may happen next.
-    fn arm(&self) {
-        if let Some(due) = self.breaker.due() {
+    fn arm(&mut self) {
+        if let Some(due) = self.breaker.due()
+            && self.armed.is_none_or(|armed| due < armed)
+        {
+            self.armed = Some(due);
             self.post.send_after(due.since(self.context.now()), || CircuitBreakerMessage::ProbeDue);
         }
     }

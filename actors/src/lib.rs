@@ -6,6 +6,7 @@ pub mod circuit_breaker;
 pub mod context;
 pub mod deliverer;
 pub mod directory;
+pub mod follow;
 pub mod handle;
 pub mod housekeeping;
 pub mod ports;
@@ -15,6 +16,8 @@ pub mod scan_worker;
 pub mod secret;
 mod start;
 pub mod supervisor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod tree;
 pub mod view;

@@ -7,7 +7,7 @@
 use std::{fmt, str::FromStr};
 
 use data_encoding::HEXLOWER;
-use sea_orm::DeriveValueType;
+use sea_orm::{DbErr, DeriveValueType, TryFromU64};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -77,8 +77,23 @@ macro_rules! prefixed_ids {
                 id.0
             }
         }
+
+        never_numbers! { $name }
     )+};
 }
+
+/// SeaORM asks of every primary key whether a database could have counted it up; ours never are.
+macro_rules! never_numbers {
+    ($($name:ident)+) => {$(
+        impl TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, DbErr> {
+                Err(DbErr::ConvertFromU64(stringify!($name)))
+            }
+        }
+    )+};
+}
+
+never_numbers! { ObjectId Sha256Hash }
 
 prefixed_ids! {
     /// A registered receiver.
@@ -107,7 +122,7 @@ pub struct ObjectId([u8; 20]);
 impl ObjectId {
     /// Wraps the 20 bytes.
     #[must_use]
-    pub fn new(bytes: [u8; 20]) -> Self {
+    pub const fn new(bytes: [u8; 20]) -> Self {
         Self(bytes)
     }
 

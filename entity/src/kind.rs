@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use sea_orm::DeriveValueType;
+use sea_orm::{DbErr, DeriveValueType, TryFromU64};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -48,6 +48,13 @@ macro_rules! words {
                     $($word => Ok(Self::$variant),)+
                     _ => Err(UnknownWord { kind: stringify!($name), word: word.to_owned() }),
                 }
+            }
+        }
+
+        /// SeaORM asks this of every primary key; a word is never a number.
+        impl TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, DbErr> {
+                Err(DbErr::ConvertFromU64(stringify!($name)))
             }
         }
     )+};
@@ -176,5 +183,21 @@ words! {
         ExpFullJitter = "exp_full_jitter",
         /// Half of the doubled base, and anywhere in the other half.
         ExpEqualJitter = "exp_equal_jitter",
+    }
+
+    /// What a row says the app has of a given-up path.
+    LetterStateKind {
+        /// An entry.
+        Has = "has",
+        /// Nothing.
+        Nothing = "nothing",
+        /// The receiver never said.
+        Unknown = "unknown",
+    }
+
+    /// Whose attempt a row tells of.
+    OwnerKind {
+        /// A cursor's.
+        Cursor = "cursor",
     }
 }

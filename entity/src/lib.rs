@@ -3,5 +3,26 @@
 //! This crate depends on nothing else of ours. `actors` uses only [`id`] and the enums of
 //! [`kind`]; the entities themselves are for the SQL in the `tidings` crate's `store`.
 
+pub mod app;
+pub mod app_key;
+pub mod attempt;
+pub mod audit;
+pub mod blob;
+pub mod breaker;
+pub mod canary;
+pub mod credential;
+pub mod cursor;
+pub mod dead_letter;
+pub mod head;
 pub mod id;
+pub mod idempotency;
 pub mod kind;
+pub mod lease;
+pub mod receipt;
+pub mod repository;
+pub mod round;
+pub mod round_base;
+pub mod settled;
+pub mod source;
+pub mod view;
+pub mod watch;

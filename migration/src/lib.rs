@@ -1,1 +1,16 @@
+//! How the storage of Tidings came to be, step by step. Each step has its own file and its way
+//! back, and runs in a transaction on every database.
 
+use sea_orm_migration::prelude::*;
+
+mod m20260101_000000_create_tables;
+
+/// Every step, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20260101_000000_create_tables::Migration)]
+    }
+}

@@ -281,7 +281,8 @@ pub struct Source {
 pub struct Moved {
     /// Whether any head was written.
     pub changed: bool,
-    /// The cursors that now have something to do, with their apps.
+    /// The cursors of the source that are behind their head now, with their apps; also where this
+    /// listing wrote nothing, so that a lane which missed a hint gets another one.
     pub cursors: Vec<(AppId, CursorId)>,
 }
 
@@ -322,7 +323,8 @@ pub struct LaneSnapshot {
     pub last_was_redrive: bool,
     /// A resync was asked for; with `true` as a complete one.
     pub resync: Option<bool>,
-    /// Every tree of which the app may hold files, for that resync.
+    /// Every tree of which the app may hold files: the `bases` of a resync begun now. `held` is
+    /// the first of them, where there is one.
     pub resync_bases: Vec<TreeEnd>,
     /// Its open letters; those whose redrive was asked for are marked.
     pub letters: Vec<(Letter, LetterStatus)>,

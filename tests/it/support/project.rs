@@ -13,6 +13,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::repository::git_command;
+
 /// What a file is, as far as a mirror knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileFacts {
@@ -172,19 +174,8 @@ impl Project {
 }
 
 fn command(folder: &Path, home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("git");
-    command
-        .current_dir(folder)
-        .args(["-c", "core.quotePath=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false"])
-        .args(arguments)
-        .env("HOME", home)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_AUTHOR_NAME", "Ada")
-        .env("GIT_AUTHOR_EMAIL", "ada@example.org")
-        .env("GIT_COMMITTER_NAME", "Ada")
-        .env("GIT_COMMITTER_EMAIL", "ada@example.org")
-        .stdin(Stdio::null());
+    let mut command = git_command(folder);
+    command.env("HOME", home).args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"]).args(arguments);
     command
 }
 

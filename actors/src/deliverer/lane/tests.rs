@@ -1,1 +1,412 @@
-//! Tests.
+//! The lane against scripts and against chance: a simulated receiver that refuses, fails and
+//! vanishes, and crashes in between.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tidings_entity::{
+    id::Sha256Hash,
+    kind::{Operation, RetryPolicy, RoundKind},
+};
+use ulid::Ulid;
+
+use super::*;
+use crate::{
+    ports::{Action, ParcelBody},
+    round::{Entry, RoundSpec, Summary},
+};
+
+const RULES: RetryRules = RetryRules {
+    policy: RetryPolicy::Fixed,
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+    window: Duration::from_secs(3_600),
+};
+
+struct NoDice;
+impl Random for NoDice {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+fn changes(deletes: u64, creates: u64, updates: u64) -> Vec<Change> {
+    let entry = |number: u64| {
+        let mut id = [0; 20];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        Some(Entry { mode: 0o100_644, blob: ObjectId::new(id) })
+    };
+    let make = |operation, number: u64| Change {
+        operation,
+        path: format!("{number:06}").into_bytes(),
+        old: (operation != Operation::Create).then(|| entry(number)).flatten(),
+        new: (operation != Operation::Delete).then(|| entry(number + 1_000_000)).flatten(),
+        replay_of: None,
+    };
+    let deletes = (0..deletes).map(|number| make(Operation::Delete, number));
+    let creates = (0..creates).map(|number| make(Operation::Create, number));
+    let updates = (0..updates).map(|number| make(Operation::Update, number));
+    deletes.chain(creates).chain(updates).collect()
+}
+
+fn round(list: &[Change], position: u64) -> Arc<Round> {
+    let count = |operation| list.iter().filter(|change| change.operation == operation).count() as u64;
+    Arc::new(Round {
+        cursor: CursorId::new(Ulid::from_parts(1, 1)),
+        number: 5,
+        spec: RoundSpec { kind: RoundKind::Sync, held: None, target: None, bases: vec![], letters: vec![] },
+        summary: Summary {
+            deletes: count(Operation::Delete),
+            creates: count(Operation::Create),
+            updates: count(Operation::Update),
+            digest: Sha256Hash::of(b""),
+        },
+        rules: 1,
+        began_at: Timestamp(0),
+        branch: "refs/heads/main".into(),
+        url: String::new(),
+        history_rewritten: false,
+        skipped_commits: false,
+        complete: false,
+        position,
+    })
+}
+
+struct World {
+    list: Vec<Change>,
+    lane: Lane,
+    now: Instant,
+    wall: i64,
+    letters: u64,
+    effects: Vec<CursorEffect>,
+    settled: u64,
+    parked: Vec<u64>,
+    /// What a restart reads back from rows.
+    streak: u32,
+    acknowledged: bool,
+    order: OrderMode,
+}
+
+impl World {
+    fn new(list: Vec<Change>, order: OrderMode) -> Self {
+        let lane = Self::lane(&list, 0, order, 0, false);
+        Self {
+            list,
+            lane,
+            now: Instant::now(),
+            wall: 0,
+            letters: 0,
+            effects: Vec::new(),
+            settled: 0,
+            parked: Vec::new(),
+            streak: 0,
+            acknowledged: false,
+            order,
+        }
+    }
+
+    fn lane(list: &[Change], position: u64, order: OrderMode, streak: u32, acknowledged: bool) -> Lane {
+        Lane::new(LaneStart {
+            round: round(list, position),
+            order,
+            max_in_flight: 4,
+            streak,
+            streak_letters: Vec::new(),
+            acknowledged,
+            blocked: streak >= STREAK_MAX,
+            head_attempts: HeadAttempts::default(),
+        })
+    }
+
+    /// A kill: everything in memory is gone, rows stay.
+    fn crash(&mut self) {
+        self.lane = Self::lane(&self.list, self.settled, self.order, self.streak, self.acknowledged);
+    }
+
+    fn feed(&mut self) {
+        if let Some((position, _)) = self.lane.want_read() {
+            let start = usize::try_from(position).unwrap();
+            let window = self.list[start..].iter().take(CHANGES_PER_READ).cloned().collect();
+            assert!(self.lane.on_read(window));
+        }
+        for (position, change, _) in self.lane.want_prepare() {
+            let id = DeliveryId::of(&CursorId::new(Ulid::from_parts(1, 1)), 5, &change);
+            let body = ParcelBody::Whole(Bytes::new());
+            self.lane.on_prepared(position, Parcel { id, action: Action::from(change.operation), body });
+        }
+    }
+
+    fn launch(&mut self) -> Option<u64> {
+        self.feed();
+        let position = self.lane.next_sendable(self.now)?;
+        assert!(
+            position < self.settled + WINDOW,
+            "{position} is sent while only {} is settled",
+            self.settled
+        );
+        self.lane.launch(position, self.now).expect("what is sendable can be launched");
+        Some(position)
+    }
+
+    fn answer(&mut self, position: u64, verdict: Verdict) -> Option<Failed> {
+        self.answer_with(position, verdict, None)
+    }
+
+    fn answer_with(&mut self, position: u64, verdict: Verdict, elsewhere: Option<Instant>) -> Option<Failed> {
+        if verdict == Verdict::Acknowledged {
+            self.lane.on_acknowledged(position);
+            return None;
+        }
+        self.letters += 1;
+        let letter = DeadLetterId::new(Ulid::from_parts(self.letters, 0));
+        let moment = Moment { instant: self.now, wall: Timestamp(self.wall) };
+        let answer = (Some(400), String::new());
+        self.lane.on_failed(position, verdict, None, answer, elsewhere, moment, &RULES, &NoDice, letter)
+    }
+
+    fn settle(&mut self) {
+        self.effects.extend(self.lane.take_effects());
+        if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall)) {
+            assert!(settlement.position > self.settled, "positions only rise");
+            self.settled = settlement.position;
+            self.parked.extend(settlement.parked.iter().map(|park| park.position));
+            self.streak = settlement.streak;
+            self.acknowledged = settlement.acknowledged;
+            self.lane.on_settled();
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.wall += i64::try_from(seconds * 1_000).unwrap();
+    }
+
+    /// Plays one change to its end with one verdict for each try.
+    fn finish_one(&mut self, verdict: Verdict) -> u64 {
+        loop {
+            let Some(position) = self.launch() else {
+                self.wait(61);
+                continue;
+            };
+            let failed = self.answer(position, verdict);
+            self.settle();
+            if failed.is_none_or(|failed| failed.retry_in.is_none()) {
+                return position;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_strict_lane_has_one_change_on_its_way() {
+    let mut world = World::new(changes(1, 2, 0), OrderMode::Strict);
+    for expected in 0..3 {
+        assert_eq!(world.launch(), Some(expected));
+        assert_eq!(world.launch(), None, "one at a time");
+        world.answer(expected, Verdict::Acknowledged);
+        world.settle();
+    }
+    assert!(world.lane.is_finished());
+}
+
+#[test]
+fn a_phased_lane_overlaps_within_a_phase_and_never_across() {
+    let mut world = World::new(changes(2, 6, 0), OrderMode::Phased);
+    assert_eq!((world.launch(), world.launch(), world.launch()), (Some(0), Some(1), None));
+    world.answer(1, Verdict::Acknowledged);
+    assert_eq!(world.launch(), None, "a delete is still on its way");
+    world.answer(0, Verdict::Acknowledged);
+    let sent: Vec<_> = std::iter::from_fn(|| world.launch()).collect();
+    assert_eq!(sent, [2, 3, 4, 5], "as many as it may");
+}
+
+#[test]
+fn outcomes_above_the_prefix_are_written_only_when_the_prefix_passes_them() {
+    let mut world = World::new(changes(0, 3, 0), OrderMode::Phased);
+    while world.launch().is_some() {}
+    world.answer(2, Verdict::Acknowledged);
+    world.answer(1, Verdict::Acknowledged);
+    world.settle();
+    assert_eq!(world.settled, 0);
+    world.answer(0, Verdict::Acknowledged);
+    world.settle();
+    assert_eq!(world.settled, 3);
+}
+
+#[test]
+fn nothing_is_sent_beyond_the_window_of_unsettled_changes() {
+    let mut world = World::new(changes(0, 200, 0), OrderMode::Strict);
+    let mut sent = 0;
+    while let Some(position) = world.launch() {
+        world.answer(position, Verdict::Acknowledged);
+        sent += 1;
+    }
+    assert_eq!(sent, WINDOW, "the writer never came");
+    world.settle();
+    assert_eq!(world.launch(), Some(WINDOW));
+}
+
+#[test]
+fn a_poisoned_change_does_not_block_the_next() {
+    let mut world = World::new(changes(0, 2, 0), OrderMode::Strict);
+    world.acknowledged = true;
+    world.crash();
+    world.finish_one(Verdict::Refused);
+    assert_eq!(world.finish_one(Verdict::Acknowledged), 1);
+    assert_eq!(world.parked, [0]);
+    assert!(world.lane.is_finished());
+}
+
+#[test]
+fn ten_parks_in_a_row_block_the_cursor_until_its_head_is_taken() {
+    let mut world = World::new(changes(0, 12, 0), OrderMode::Strict);
+    world.acknowledged = true;
+    world.crash();
+    for _ in 0..10 {
+        world.finish_one(Verdict::Failing);
+    }
+    assert!(matches!(world.effects.as_slice(), [CursorEffect::Block(_)]), "{:?}", world.effects);
+    for _ in 0..50 {
+        world.wait(61);
+        let head = world.launch().expect("the head is tried under probe");
+        assert_eq!(head, 10);
+        assert!(
+            world.answer(head, Verdict::Refused).expect("failed").retry_in.is_some(),
+            "nothing more is parked"
+        );
+        world.settle();
+    }
+    world.wait(61);
+    let head = world.launch().expect("due");
+    world.answer(head, Verdict::Acknowledged);
+    world.settle();
+    assert!(
+        matches!(&world.effects[1], CursorEffect::Unblock(letters) if letters.len() == 10),
+        "{:?}",
+        world.effects
+    );
+    assert_eq!(world.launch(), Some(11), "the round goes on");
+}
+
+#[test]
+fn a_success_ends_the_streak() {
+    let mut world = World::new(changes(0, 30, 0), OrderMode::Strict);
+    world.acknowledged = true;
+    world.crash();
+    for _ in 0..3 {
+        for _ in 0..9 {
+            world.finish_one(Verdict::Refused);
+        }
+        world.finish_one(Verdict::Acknowledged);
+    }
+    assert!(world.effects.is_empty() && world.lane.is_finished());
+}
+
+#[test]
+fn an_endpoint_that_answers_others_makes_the_failure_the_changes_own() {
+    let mut world = World::new(changes(0, 1, 0), OrderMode::Strict);
+    let mut parked = false;
+    for _ in 0..9 {
+        let position = world.launch().expect("due");
+        let elsewhere = Some(world.now + Duration::from_millis(1));
+        let failed = world.answer_with(position, Verdict::Endpoint, elsewhere).expect("failed");
+        parked = failed.retry_in.is_none();
+        world.wait(61);
+    }
+    assert!(parked, "eight tries after the first are the item's own");
+
+    let mut alone = World::new(changes(0, 1, 0), OrderMode::Strict);
+    for _ in 0..30 {
+        let position = alone.launch().expect("due");
+        let failed = alone.answer_with(position, Verdict::Endpoint, None).expect("failed");
+        assert!(failed.retry_in.is_some() && !failed.item, "an endpoint failure alone never parks");
+        alone.wait(61);
+    }
+}
+
+#[test]
+fn an_unobtainable_content_is_parked_and_does_not_count() {
+    let list = changes(0, 11, 0);
+    let mut world = World::new(list.clone(), OrderMode::Strict);
+    assert!(world.lane.want_read().is_some());
+    assert!(world.lane.on_read(list.clone()));
+    loop {
+        let wanted = world.lane.want_prepare();
+        if wanted.is_empty() {
+            break;
+        }
+        for (position, change, _) in wanted {
+            let letter = DeadLetterId::new(Ulid::from_parts(position, 0));
+            world.lane.on_blob_unobtainable(position, change.new.expect("a create").blob, letter);
+        }
+    }
+    world.settle();
+    assert_eq!((world.settled, world.parked.len()), (11, 11));
+    assert!(world.effects.is_empty() && world.streak == 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_happens_every_change_is_settled_once_in_order_and_repeats_stay_in_the_window(
+        shape in (0_u64..40, 0_u64..120, 0_u64..40),
+        phased in any::<bool>(),
+        script in proptest::collection::vec((0_u8..100, 0_usize..8), 1..600),
+    ) {
+        let order = if phased { OrderMode::Phased } else { OrderMode::Strict };
+        let list = changes(shape.0, shape.1, shape.2);
+        let total = list.len() as u64;
+        let mut world = World::new(list, order);
+        let mut acknowledged: HashMap<u64, u32> = HashMap::new();
+        let mut flying: Vec<u64> = Vec::new();
+        let mut script = script.into_iter().chain(std::iter::repeat((0, 0)));
+        let mut crashes = 0_u32;
+        for _ in 0..20_000 {
+            if world.lane.is_finished() {
+                break;
+            }
+            let (roll, pick) = script.next().expect("endless");
+            while let Some(position) = world.launch() {
+                flying.push(position);
+            }
+            match roll {
+                95.. => {
+                    crashes += 1;
+                    flying.clear();
+                    world.crash();
+                }
+                90..=94 => world.settle(),
+                _ if flying.is_empty() => {
+                    world.settle();
+                    world.wait(61);
+                }
+                _ => {
+                    let position = flying.remove(pick % flying.len());
+                    let verdict = match roll {
+                        0..=69 => Verdict::Acknowledged,
+                        70..=79 => Verdict::Endpoint,
+                        80..=84 => Verdict::Refused,
+                        _ => Verdict::Failing,
+                    };
+                    if verdict == Verdict::Acknowledged {
+                        *acknowledged.entry(position).or_default() += 1;
+                    }
+                    world.answer(position, verdict);
+                    if roll % 3 == 0 {
+                        world.settle();
+                    }
+                }
+            }
+        }
+        prop_assert!(world.lane.is_finished(), "it ends");
+        prop_assert_eq!(world.settled, total);
+        for position in 0..total {
+            let taken = acknowledged.contains_key(&position) || world.parked.contains(&position);
+            prop_assert!(taken, "{} was passed without a word", position);
+        }
+        let repeats: u32 = acknowledged.values().map(|times| times - 1).sum();
+        prop_assert!(repeats <= crashes * u32::try_from(WINDOW).unwrap(), "{} repeats after {} crashes", repeats, crashes);
+    }
+}

@@ -1,1 +1,146 @@
-//! Tests.
+//! What comes after a closed round.
+
+use std::path::PathBuf;
+
+use expect_test::{Expect, expect};
+use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, WatchId};
+use ulid::Ulid;
+
+use super::*;
+use crate::{
+    ports::{HeadAttempts, Location, RepositoryFacts},
+    round::{DeliveryId, LetterState},
+    time::Timestamp,
+    view::View,
+};
+
+const OLD: ObjectId = ObjectId::new([1; 20]);
+const NEW: ObjectId = ObjectId::new([2; 20]);
+
+fn ulid() -> Ulid {
+    Ulid::from_parts(1, 1)
+}
+
+fn lane() -> LaneSnapshot {
+    LaneSnapshot {
+        cursor: CursorId::new(ulid()),
+        watch: WatchId::new(ulid()),
+        app: AppId::new(ulid()),
+        remote: Remote {
+            repository: RepositoryId::new(ulid()),
+            location: Location::Local(PathBuf::from("/r")),
+            credential: None,
+        },
+        facts: RepositoryFacts {
+            repository_id: WatchId::new(ulid()),
+            github_url: String::new(),
+            owner: String::new(),
+            name: String::new(),
+        },
+        branch: "refs/heads/main".into(),
+        mode: HistoryMode::Net,
+        watch_state: WatchState::Active,
+        state: CursorState::Active,
+        reason: None,
+        held: Some((OLD, View::default())),
+        view: View::default(),
+        head: Some(OLD),
+        last_round: 1,
+        open: None,
+        last_was_redrive: false,
+        resync: None,
+        resync_bases: Vec::new(),
+        letters: Vec::new(),
+        streak: 0,
+        acknowledged: true,
+        head_attempts: HeadAttempts::default(),
+        deliver_after: Timestamp(0),
+        guard_waived: false,
+        created_at: Timestamp(0),
+    }
+}
+
+fn letter(status: LetterStatus) -> (Letter, LetterStatus) {
+    let letter = Letter {
+        id: DeadLetterId::new(ulid()),
+        path: b"a".to_vec(),
+        state: LetterState::Nothing,
+        delivery: DeliveryId::from_stored(String::new()),
+    };
+    (letter, status)
+}
+
+fn check(edit: impl FnOnce(&mut LaneSnapshot), expected: Expect) {
+    let mut lane = lane();
+    edit(&mut lane);
+    let next = match next_round(&lane) {
+        Next::Nothing => "nothing".to_owned(),
+        Next::Sync(target) => format!("sync {}", target.as_bytes()[0]),
+        Next::Resync { target, complete } => format!("resync {} complete={complete}", target.as_bytes()[0]),
+        Next::Redrive => "redrive".to_owned(),
+    };
+    expected.assert_eq(&next);
+}
+
+#[test]
+fn a_moved_head_a_first_head_and_a_changed_view_are_rounds() {
+    check(|_| {}, expect!["nothing"]);
+    check(|lane| lane.head = Some(NEW), expect!["sync 2"]);
+    check(|lane| lane.held = None, expect!["sync 1"]);
+    check(
+        |lane| {
+            let content = tidings_entity::kind::ContentRule::None;
+            lane.view = View::new(vec![], vec![], false, content, 0).expect("valid");
+        },
+        expect!["sync 1"],
+    );
+}
+
+#[test]
+fn a_missing_branch_and_a_paused_watch_rest() {
+    check(|lane| lane.head = None, expect!["nothing"]);
+    check(
+        |lane| {
+            lane.head = Some(NEW);
+            lane.watch_state = WatchState::Paused;
+        },
+        expect!["nothing"],
+    );
+    check(
+        |lane| {
+            lane.head = None;
+            lane.resync = Some(false);
+        },
+        expect!["nothing"],
+    );
+}
+
+#[test]
+fn a_resync_goes_before_everything_else() {
+    check(
+        |lane| {
+            lane.head = Some(NEW);
+            lane.resync = Some(true);
+            lane.letters = vec![letter(LetterStatus::RedriveRequested)];
+        },
+        expect!["resync 2 complete=true"],
+    );
+}
+
+#[test]
+fn redrives_take_turns_with_sync_rounds() {
+    let waiting = |lane: &mut LaneSnapshot| {
+        lane.head = Some(NEW);
+        lane.letters = vec![letter(LetterStatus::RedriveRequested)];
+    };
+    check(waiting, expect!["redrive"]);
+    check(
+        |lane| {
+            waiting(lane);
+            lane.last_was_redrive = true;
+        },
+        expect!["sync 2"],
+    );
+    check(|lane| lane.letters = vec![letter(LetterStatus::RedriveRequested)], expect!["redrive"]);
+    check(|lane| lane.letters = vec![letter(LetterStatus::Open)], expect!["nothing"]);
+}

@@ -1,0 +1,352 @@
+//! [`MemoryGit`]: repositories as maps. Its list of changes is made the plain way, whole and
+//! sorted, straight from the rules in [`crate::round`]; the real engine, which never holds a list,
+//! is tested against the same rules.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tidings_entity::{
+    id::{ObjectId, RepositoryId, Sha256Hash},
+    kind::{ContentRule, Operation, RoundKind},
+};
+
+use crate::{
+    ports::{
+        CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Location, Ref, RefListing, RefPatterns,
+        Remote, Seek, Walk,
+    },
+    round::{Change, Entry, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary, TreeEnd},
+};
+
+/// A tree: entries by path.
+pub type Tree = BTreeMap<Vec<u8>, Entry>;
+
+#[derive(Default)]
+struct World {
+    trees: HashMap<ObjectId, Tree>,
+    parents: HashMap<ObjectId, ObjectId>,
+    blobs: HashMap<ObjectId, Bytes>,
+    refs: HashMap<Location, BTreeMap<String, ObjectId>>,
+    heads: HashMap<Location, String>,
+    faults: Vec<GitError>,
+    fetched: HashSet<ObjectId>,
+    forgetful: bool,
+    polls: u64,
+    fetches: u64,
+}
+
+/// Git in memory.
+#[derive(Default)]
+pub struct MemoryGit(Mutex<World>);
+
+impl MemoryGit {
+    /// Commits `files` (path, content) onto a branch and returns the commit.
+    pub fn commit(&self, location: &Location, branch: &str, files: &[(&str, &str)]) -> ObjectId {
+        let mut world = self.world();
+        let name = format!("refs/heads/{branch}");
+        let parent = world.refs.get(location).and_then(|refs| refs.get(&name)).copied();
+        let mut tree = Tree::new();
+        for (path, content) in files {
+            let blob = object_id(content.as_bytes());
+            world.blobs.insert(blob, Bytes::copy_from_slice(content.as_bytes()));
+            tree.insert(path.as_bytes().to_vec(), Entry { mode: 0o100_644, blob });
+        }
+        let commit = object_id(format!("{parent:?}{files:?}{}", world.trees.len()).as_bytes());
+        world.trees.insert(commit, tree);
+        if let Some(parent) = parent {
+            world.parents.insert(commit, parent);
+        }
+        world.refs.entry(location.clone()).or_default().insert(name.clone(), commit);
+        world.heads.entry(location.clone()).or_insert(name);
+        commit
+    }
+
+    /// Removes a branch.
+    pub fn remove_branch(&self, location: &Location, branch: &str) {
+        if let Some(refs) = self.world().refs.get_mut(location) {
+            refs.remove(&format!("refs/heads/{branch}"));
+        }
+    }
+
+    /// The next polls fail, one fault each.
+    pub fn fail(&self, faults: Vec<GitError>) {
+        self.world().faults.extend(faults);
+    }
+
+    /// From now on nothing is present until it is fetched.
+    pub fn forget_objects(&self) {
+        let mut world = self.world();
+        world.forgetful = true;
+        world.fetched.clear();
+    }
+
+    /// Polls so far.
+    pub fn polls(&self) -> u64 {
+        self.world().polls
+    }
+
+    /// Fetches so far.
+    pub fn fetches(&self) -> u64 {
+        self.world().fetches
+    }
+
+    /// The whole list of a spec.
+    ///
+    /// # Errors
+    /// [`GitError::Missing`] for a commit that is not present.
+    pub fn list(&self, spec: &RoundSpec) -> Result<Vec<Change>, GitError> {
+        let world = self.world();
+        let tree = |end: &TreeEnd| world.tree(end.commit);
+        let bases = spec.bases.iter().map(tree).collect::<Result<Vec<_>, _>>()?;
+        let held = spec.held.as_ref().map(tree).transpose()?;
+        let target = spec.target.as_ref().map(tree).transpose()?;
+        Ok(list(spec, held, target, &bases, &world.blobs))
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    fn tree(&self, commit: ObjectId) -> Result<&Tree, GitError> {
+        if self.forgetful && !self.fetched.contains(&commit) {
+            return Err(GitError::Missing(commit));
+        }
+        self.trees.get(&commit).ok_or(GitError::Missing(commit))
+    }
+}
+
+fn object_id(bytes: &[u8]) -> ObjectId {
+    let hash = Sha256Hash::of(bytes);
+    let mut id = [0; 20];
+    id.copy_from_slice(&hash.as_bytes()[..20]);
+    ObjectId::new(id)
+}
+
+fn filtered(tree: Option<&Tree>, end: Option<&TreeEnd>) -> Tree {
+    let (Some(tree), Some(end)) = (tree, end) else { return Tree::new() };
+    let filter = end.view.filter().expect("a view's globs compile");
+    tree.iter()
+        .filter(|(path, entry)| filter.admits(path, entry.mode))
+        .map(|(path, entry)| (path.clone(), *entry))
+        .collect()
+}
+
+/// The list of a round, made the plain way.
+#[must_use]
+pub fn list(
+    spec: &RoundSpec,
+    held: Option<&Tree>,
+    target: Option<&Tree>,
+    bases: &[&Tree],
+    blobs: &HashMap<ObjectId, Bytes>,
+) -> Vec<Change> {
+    let after = filtered(target, spec.target.as_ref());
+    let mut before = match spec.kind {
+        RoundKind::Sync | RoundKind::Replay => filtered(held, spec.held.as_ref()),
+        RoundKind::Redrive => Tree::new(),
+        RoundKind::Resync => {
+            let mut all = Tree::new();
+            for (base, end) in bases.iter().zip(&spec.bases) {
+                for (path, entry) in filtered(Some(base), Some(end)) {
+                    all.entry(path).or_insert(entry);
+                }
+            }
+            all
+        }
+    };
+    let mut always_deleted: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for letter in &spec.letters {
+        let state = match letter.state {
+            LetterState::Has(entry) => Some(entry),
+            LetterState::Nothing => None,
+            LetterState::Unknown { before } => {
+                always_deleted.insert(letter.path.clone());
+                before
+            }
+        };
+        match (spec.kind, state) {
+            (RoundKind::Resync, Some(entry)) => {
+                before.entry(letter.path.clone()).or_insert(entry);
+            }
+            (RoundKind::Resync, None) => {
+                always_deleted.insert(letter.path.clone());
+            }
+            (_, Some(entry)) => {
+                before.insert(letter.path.clone(), entry);
+            }
+            (_, None) => {
+                before.remove(&letter.path);
+            }
+        }
+    }
+    let touched = |path: &Vec<u8>| {
+        spec.kind != RoundKind::Redrive || spec.letters.iter().any(|letter| letter.path == *path)
+    };
+    let replay_of = |path: &Vec<u8>| {
+        let letter = spec.letters.iter().find(|letter| letter.path == *path);
+        letter.filter(|_| spec.kind == RoundKind::Redrive).map(|letter| letter.delivery.clone())
+    };
+    let mut paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+    paths.extend(&always_deleted);
+    let mut changes = [Vec::new(), Vec::new(), Vec::new()];
+    for path in paths.into_iter().filter(|path| touched(path)) {
+        let (old, new) = (before.get(path).copied(), after.get(path).copied());
+        let mut push = |phase: usize, operation, old, new| {
+            changes[phase].push(Change { operation, path: path.clone(), old, new, replay_of: replay_of(path) });
+        };
+        match (old, new) {
+            (old, None) if old.is_some() || always_deleted.contains(path) => push(0, Operation::Delete, old, None),
+            (_, None) => {}
+            (_, Some(_)) if spec.kind == RoundKind::Resync => push(1, Operation::Create, None, new),
+            (None, Some(_)) => push(1, Operation::Create, None, new),
+            (Some(one), Some(other)) if one.mode & 0o170_000 != other.mode & 0o170_000 => {
+                push(0, Operation::Delete, old, None);
+                push(1, Operation::Create, None, new);
+            }
+            (Some(one), Some(other)) if one != other || gives_more(spec, other, blobs) => {
+                push(2, Operation::Update, old, new);
+            }
+            _ => {}
+        }
+    }
+    changes.concat()
+}
+
+/// Whether the target's view gives content of an entry that the held view did not.
+fn gives_more(spec: &RoundSpec, entry: Entry, blobs: &HashMap<ObjectId, Bytes>) -> bool {
+    let (Some(held), Some(target)) = (&spec.held, &spec.target) else { return false };
+    let size = blobs.get(&entry.blob).map_or(0, |blob| blob.len() as u64);
+    let gives = |end: &TreeEnd| end.view.content() == ContentRule::Inline && size <= end.view.max_size();
+    gives(target) && !gives(held)
+}
+
+/// Counts and digest of a list.
+#[must_use]
+pub fn summary(changes: &[Change]) -> Summary {
+    let count = |operation| changes.iter().filter(|change| change.operation == operation).count() as u64;
+    let mut digest = ListDigest::default();
+    changes.iter().for_each(|change| digest.add(change));
+    Summary {
+        deletes: count(Operation::Delete),
+        creates: count(Operation::Create),
+        updates: count(Operation::Update),
+        digest: digest.finish(),
+    }
+}
+
+#[async_trait]
+impl GitSource for MemoryGit {
+    async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
+        let mut world = self.world();
+        world.polls += 1;
+        if !world.faults.is_empty() {
+            return Err(world.faults.remove(0));
+        }
+        let refs = world.refs.get(&remote.location).ok_or(GitError::NotFound)?;
+        let head = world.heads.get(&remote.location).cloned();
+        let wanted = |name: &String| {
+            head.as_ref() == Some(name)
+                || patterns.iter().any(|pattern| if pattern.ends_with('/') { name.starts_with(pattern) } else { name == pattern })
+        };
+        let found = refs.iter().filter(|(name, _)| wanted(name));
+        Ok(RefListing {
+            refs: found.map(|(name, commit)| Ref { name: name.clone(), commit: *commit }).collect(),
+            has_refs: !refs.is_empty(),
+            head: head.clone(),
+            absence_confirmed: false,
+        })
+    }
+
+    async fn fetch(&self, _remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
+        let mut world = self.world();
+        world.fetches += 1;
+        for want in &order.wants {
+            if !world.trees.contains_key(want) && !world.blobs.contains_key(want) {
+                return Err(GitError::Unobtainable(*want));
+            }
+            world.fetched.insert(*want);
+        }
+        Ok(FetchReport::default())
+    }
+
+    async fn commit(&self, _remote: &Remote, commit: ObjectId) -> Result<CommitFacts, GitError> {
+        let world = self.world();
+        world.tree(commit)?;
+        Ok(CommitFacts {
+            author: "A <a@example.org>".to_owned(),
+            time: 0,
+            subject: commit.to_string(),
+            first_parent: world.parents.get(&commit).copied(),
+        })
+    }
+
+    async fn walk(&self, _remote: &Remote, head: ObjectId, held: ObjectId, limit: u32) -> Result<Walk, GitError> {
+        let world = self.world();
+        let mut commits = vec![head];
+        let mut at = head;
+        while let Some(parent) = world.parents.get(&at) {
+            if *parent == held {
+                commits.reverse();
+                return Ok(Walk::Reached(commits));
+            }
+            if commits.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+                return Ok(Walk::LimitReached);
+            }
+            commits.push(*parent);
+            at = *parent;
+        }
+        Ok(Walk::Rewritten)
+    }
+
+    async fn plan(&self, _remote: &Remote, spec: &RoundSpec, candidates: &[Letter]) -> Result<Plan, GitError> {
+        let plain = self.list(spec)?;
+        let binds = |letter: &&Letter| match spec.kind {
+            RoundKind::Sync | RoundKind::Replay => plain.iter().any(|change| change.path == letter.path),
+            RoundKind::Resync | RoundKind::Redrive => true,
+        };
+        let mut letters: Vec<Letter> = candidates.iter().filter(binds).cloned().collect();
+        letters.sort_by(|one, other| one.path.cmp(&other.path));
+        let bound = RoundSpec { letters: letters.clone(), ..spec.clone() };
+        Ok(Plan { letters, summary: summary(&self.list(&bound)?) })
+    }
+
+    async fn window(
+        &self,
+        _remote: &Remote,
+        spec: &RoundSpec,
+        seek: &Seek,
+        limit: usize,
+    ) -> Result<Vec<Change>, GitError> {
+        let list = self.list(spec)?;
+        let start = match seek {
+            Seek::Position(position) => usize::try_from(*position).unwrap_or(usize::MAX),
+            Seek::After(change) => list.iter().position(|listed| listed == change).map_or(list.len(), |at| at + 1),
+        };
+        Ok(list.into_iter().skip(start).take(limit).collect())
+    }
+
+    async fn content(&self, _remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
+        let world = self.world();
+        let content = world.blobs.get(&blob).ok_or(GitError::Missing(blob))?;
+        let size = content.len() as u64;
+        Ok(if size > limit { Content::TooLarge { size } } else { Content::Whole(content.clone()) })
+    }
+
+    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
+        Ok(Vec::new())
+    }
+
+    async fn compact(&self, _repository: &RepositoryId, _pins: &[ObjectId]) -> Result<bool, GitError> {
+        Ok(false)
+    }
+
+    async fn remove_mirror(&self, _repository: &RepositoryId) -> Result<(), GitError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,331 @@
+//! [`MemoryStore`]: the whole [`Store`] in maps behind one lock. It keeps its promises as the real
+//! one does, but for surviving the process.
+
+mod lanes;
+mod rows;
+mod watches;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tidings_entity::{
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, ViewId, WatchId},
+    kind::{BreakerKind, LetterStatus},
+};
+
+use super::SeededRandom;
+use crate::{
+    ports::{
+        App, AttemptRecord, BlobFacts, BreakerRow, Clock, DeadLetter, LaneSnapshot, Moved, NewApp, NewRound,
+        NewWatch, RefListing, Settlement, Source, Store, StoreError, Totals, Watch, WatchPatch,
+    },
+    secret::Secret,
+    time::Timestamp,
+};
+use rows::State;
+
+/// A store that forgets everything when it is dropped.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    random: SeededRandom,
+    state: Mutex<State>,
+}
+
+impl MemoryStore {
+    /// An empty store on this clock.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, random: SeededRandom::new(0x7469_6469_6e67_7300), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A verb that fails half-way changes nothing.
+    fn write<T>(&self, verb: impl FnOnce(&mut State) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut state = self.state();
+        let mut next = state.clone();
+        let done = verb(&mut next)?;
+        *state = next;
+        Ok(done)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
+        self.write(|state| state.create_app(app))
+    }
+
+    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
+        Ok(self.state().apps.values().find(|app| app.new.token_public_id == public_id).map(rows::app))
+    }
+
+    async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
+        Ok(self.state().apps.get(id).map(rows::app))
+    }
+
+    async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
+        let state = self.state();
+        let later = state.apps.values().filter(|app| after.is_none_or(|after| app.new.id > *after));
+        Ok(later.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(rows::app).collect())
+    }
+
+    async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError> {
+        self.write(|state| {
+            let app = state.apps.get_mut(id).ok_or(StoreError::NotFound)?;
+            app.disabled = reason.map(str::to_owned);
+            Ok(())
+        })
+    }
+
+    async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
+        self.write(|state| state.erase_app(id))
+    }
+
+    async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError> {
+        self.write(|state| state.register(&self.random, watch, self.clock.now()))
+    }
+
+    async fn watches(
+        &self,
+        app: &AppId,
+        after: Option<&WatchId>,
+        limit: u64,
+    ) -> Result<Vec<Watch>, StoreError> {
+        let state = self.state();
+        let own = state
+            .watches
+            .values()
+            .filter(|watch| watch.new.app == *app && after.is_none_or(|after| watch.new.id > *after));
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(own.take(limit).map(|watch| state.shown_watch(watch)).collect())
+    }
+
+    async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError> {
+        let state = self.state();
+        Ok(state.shown_watch(state.own_watch(app, id)?))
+    }
+
+    async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
+        self.write(|state| state.patch(app, id, patch))
+    }
+
+    async fn replace_credential(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        credential: Option<&Secret>,
+        listing: &RefListing,
+        at: Timestamp,
+    ) -> Result<Watch, StoreError> {
+        self.write(|state| state.replace_credential(&self.random, (app, id), credential, listing, at))
+    }
+
+    async fn request_resync(&self, app: &AppId, id: &WatchId, complete: bool) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.own_watch(app, id)?;
+            state.resync_watch(id, complete, self.clock.now());
+            Ok(())
+        })
+    }
+
+    async fn request_cursor_resync(
+        &self,
+        cursor: &CursorId,
+        complete: bool,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        self.write(|state| {
+            if !state.cursors.contains_key(cursor) {
+                return Err(StoreError::NotFound);
+            }
+            state.resync_cursor(cursor, complete, Some(reason), self.clock.now());
+            Ok(())
+        })
+    }
+
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.own_watch(app, id)?;
+            state.unwatch(id);
+            Ok(())
+        })
+    }
+
+    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+        let state = self.state();
+        Ok(state.repositories.keys().map(|id| (id.clone(), state.sources_of(id))).collect())
+    }
+
+    async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError> {
+        Ok(self.state().sources_of(repository))
+    }
+
+    async fn move_heads(
+        &self,
+        source: &SourceId,
+        listing: &RefListing,
+        at: Timestamp,
+    ) -> Result<Moved, StoreError> {
+        self.write(|state| state.move_heads(&self.random, source, listing, at))
+    }
+
+    async fn record_scan_error(&self, source: &SourceId, error: Option<&str>) -> Result<(), StoreError> {
+        self.write(|state| {
+            let source = state.sources.get_mut(source).ok_or(StoreError::NotFound)?;
+            source.last_error = error.map(str::to_owned);
+            Ok(())
+        })
+    }
+
+    async fn watches_of_source(&self, source: &SourceId) -> Result<Vec<Watch>, StoreError> {
+        let state = self.state();
+        let through = state.watches.values().filter(|watch| watch.source == *source);
+        Ok(through.map(|watch| state.shown_watch(watch)).collect())
+    }
+
+    async fn pending(&self, app: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+        Ok(self.state().pending(app))
+    }
+
+    async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        self.state().lane(cursor)
+    }
+
+    async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
+        self.write(|state| state.begin_round(round))
+    }
+
+    async fn advance(
+        &self,
+        cursor: &CursorId,
+        planned_after: i64,
+        held: Option<(ObjectId, ViewId)>,
+    ) -> Result<(), StoreError> {
+        self.write(|state| state.advance(cursor, planned_after, held))
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
+        self.write(|state| Ok(state.settle(&settlement)))
+    }
+
+    async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError> {
+        self.write(|state| state.finish_round(cursor, round, at))
+    }
+
+    async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.record_attempt(attempt);
+            Ok(())
+        })
+    }
+
+    async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
+        self.write(|state| state.set_blocked(cursor, reason))
+    }
+
+    async fn dead_letters(
+        &self,
+        app: &AppId,
+        status: Option<LetterStatus>,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.state().shown_letters(app, status, before, limit))
+    }
+
+    async fn request_redrive(
+        &self,
+        app: &AppId,
+        ids: &[DeadLetterId],
+    ) -> Result<(u64, Vec<CursorId>), StoreError> {
+        self.write(|state| state.request_redrive(app, ids))
+    }
+
+    async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
+        let state = self.state();
+        Ok(blobs.iter().map(|id| state.blobs.get(id).map(|(facts, _)| *facts)).collect())
+    }
+
+    async fn remember_blobs(&self, blobs: &[(ObjectId, BlobFacts)], at: Timestamp) -> Result<(), StoreError> {
+        self.write(|state| {
+            for (id, facts) in blobs {
+                state.blobs.entry(*id).or_insert((*facts, at)).1 = at;
+            }
+            Ok(())
+        })
+    }
+
+    async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
+        Ok(self.state().breakers.values().cloned().collect())
+    }
+
+    async fn record_breaker(&self, breaker: &BreakerRow) -> Result<(), StoreError> {
+        self.write(|state| {
+            let key = (breaker.kind, breaker.id.clone());
+            if breaker.failures == 0 {
+                state.breakers.remove(&key);
+            } else {
+                state.breakers.insert(key, breaker.clone());
+            }
+            Ok(())
+        })
+    }
+
+    async fn try_probe(
+        &self,
+        kind: BreakerKind,
+        id: &str,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(|state| {
+            let Some(breaker) = state.breakers.get_mut(&(kind, id.to_owned())) else { return Ok(false) };
+            let due = breaker.opened_at.is_some() && breaker.probe_at.is_none_or(|at| at <= now);
+            if due {
+                breaker.probe_at = Some(next);
+            }
+            Ok(due)
+        })
+    }
+
+    async fn pins(&self, repository: &RepositoryId) -> Result<Vec<ObjectId>, StoreError> {
+        Ok(self.state().pins(repository))
+    }
+
+    async fn prune(
+        &self,
+        now: Timestamp,
+        history: Duration,
+        blobs: Duration,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        self.write(|state| Ok(state.prune(now, history, blobs, limit)))
+    }
+
+    async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        Ok(self.state().totals(now))
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ManualClock;
+
+    #[expect(clippy::unused_async, reason = "the suite makes stores that take time to open, too")]
+    async fn store() -> (MemoryStore, ()) {
+        (MemoryStore::new(Arc::new(ManualClock::new(Timestamp(3000)))), ())
+    }
+
+    crate::store_contract_tests!(store);
+}

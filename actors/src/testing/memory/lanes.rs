@@ -1,0 +1,314 @@
+//! Rounds, settlements and resyncs of the in-memory store.
+
+use tidings_entity::{
+    id::{AppId, CursorId, ObjectId, ViewId, WatchId},
+    kind::{CursorState, LetterStatus, RoundKind, WatchState},
+};
+
+use super::rows::{CursorRow, LetterRow, State};
+use crate::{
+    follow::unblocked,
+    ports::{AttemptRecord, DeadLetter, HeadAttempts, LaneSnapshot, NewRound, Settlement, StoreError},
+    round::{Letter, TreeEnd},
+    time::Timestamp,
+    view::View,
+};
+
+impl State {
+    pub(super) fn open_letters(&self, cursor: &CursorId) -> impl Iterator<Item = &LetterRow> {
+        let own = move |row: &&LetterRow| row.shown.cursor == *cursor && row.is_open();
+        self.letters.values().filter(own)
+    }
+
+    pub(super) fn pending(&self, app: Option<&AppId>) -> Vec<(AppId, CursorId)> {
+        let waiting = self.cursors.iter().filter_map(|(id, cursor)| {
+            let watch = self.watches.get(&cursor.watch)?;
+            let requested =
+                self.open_letters(id).any(|row| row.shown.status == LetterStatus::RedriveRequested);
+            let moves = !matches!(cursor.state, CursorState::BranchMissing | CursorState::Empty);
+            let other_view = cursor.held.as_ref().is_some_and(|held| held.view != watch.view);
+            let waits = cursor.resync.is_some() || self.is_behind(cursor) || other_view || requested;
+            let mine = app.is_none_or(|app| watch.new.app == *app) && self.is_served(watch);
+            (mine && (cursor.open.is_some() || moves && waits)).then(|| (watch.new.app.clone(), id.clone()))
+        });
+        waiting.collect()
+    }
+
+    pub(super) fn lane(&self, id: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        let cursor = self.cursors.get(id).ok_or(StoreError::NotFound)?;
+        let watch = self.watches.get(&cursor.watch).ok_or(StoreError::NotFound)?;
+        let source = self.sources.get(&watch.source).ok_or(StoreError::NotFound)?;
+        let mut letters: Vec<_> = self
+            .open_letters(id)
+            .map(|row| {
+                let letter = Letter {
+                    id: row.shown.id.clone(),
+                    path: row.shown.path.clone(),
+                    state: row.state,
+                    delivery: row.shown.delivery.clone(),
+                };
+                (letter, row.shown.status)
+            })
+            .collect();
+        letters.sort_by(|(left, _), (right, _)| left.path.cmp(&right.path));
+        Ok(LaneSnapshot {
+            cursor: id.clone(),
+            watch: cursor.watch.clone(),
+            app: watch.new.app.clone(),
+            remote: self.remote(source),
+            facts: watch.new.facts.clone(),
+            branch: cursor.branch.clone(),
+            mode: watch.mode,
+            watch_state: watch.state,
+            state: cursor.state,
+            reason: cursor.reason.clone(),
+            held: cursor.held.as_ref().map(|held| (held.commit, held.view.clone())),
+            view: watch.view.clone(),
+            head: self.head(cursor).map(|(commit, _)| commit),
+            last_round: cursor.last_round,
+            open: cursor.open.clone(),
+            last_was_redrive: cursor.last_was_redrive,
+            resync: cursor.resync,
+            resync_bases: cursor.held.iter().chain(&cursor.bases).cloned().collect(),
+            letters,
+            streak: cursor.streak,
+            acknowledged: cursor.acknowledged,
+            head_attempts: self.head_attempts(id, cursor),
+            deliver_after: watch.new.deliver_after,
+            created_at: cursor.created_at,
+        })
+    }
+
+    fn head_attempts(&self, id: &CursorId, cursor: &CursorRow) -> HeadAttempts {
+        let Some(round) = &cursor.open else { return HeadAttempts::default() };
+        let failed = self.attempts.iter().filter(|attempt| {
+            attempt.cursor == *id
+                && attempt.round == round.number
+                && attempt.position == round.position
+                && !attempt.status.is_some_and(|status| (200..300).contains(&status))
+        });
+        HeadAttempts {
+            tries: u32::try_from(failed.clone().count()).unwrap_or(u32::MAX),
+            item_tries: u32::try_from(failed.clone().filter(|attempt| attempt.item_failure).count())
+                .unwrap_or(u32::MAX),
+            first_failure: failed.clone().map(|attempt| attempt.at).min(),
+            last_failure: failed.map(|attempt| attempt.at).max(),
+        }
+    }
+
+    pub(super) fn record_attempt(&mut self, attempt: AttemptRecord) {
+        let key = |attempt: &AttemptRecord| {
+            (attempt.cursor.clone(), attempt.round, attempt.position, attempt.number)
+        };
+        let known = self.attempts.iter().any(|other| key(other) == key(&attempt));
+        if !known && self.cursors.contains_key(&attempt.cursor) {
+            self.attempts.push(attempt);
+        }
+    }
+
+    pub(super) fn begin_round(&mut self, new: &NewRound) -> Result<(), StoreError> {
+        let round = &new.round;
+        let cursor = self.cursors.get_mut(&round.cursor).ok_or(StoreError::NotFound)?;
+        let resync = round.spec.kind == RoundKind::Resync;
+        let held_moved = !resync && round.spec.kind != RoundKind::Replay && round.spec.held != cursor.held;
+        let lacks_base =
+            resync && cursor.held.iter().chain(&cursor.bases).any(|base| !round.spec.bases.contains(base));
+        let refused = cursor.open.is_some()
+            || cursor.last_round != new.planned_after
+            || round.number <= cursor.last_round
+            || round.position != 0
+            || held_moved
+            || lacks_base
+            || (!resync && cursor.resync.is_some())
+            || (resync && cursor.resync == Some(true) && !round.complete);
+        if refused {
+            return Err(StoreError::Conflict("the cursor moved since this round was planned".into()));
+        }
+        cursor.last_round = round.number;
+        cursor.last_was_redrive = round.spec.kind == RoundKind::Redrive;
+        cursor.open = Some(round.clone());
+        if cursor.state != CursorState::Blocked {
+            cursor.reason = None;
+        }
+        if resync {
+            cursor.resync = None;
+            cursor.bases.clear();
+        }
+        for letter in &round.spec.letters {
+            let row = self.letters.get_mut(&letter.id);
+            let row =
+                row.filter(|row| row.is_open() && row.shown.cursor == round.cursor).ok_or_else(|| {
+                    StoreError::Conflict("a dead letter of this round is no longer open".into())
+                })?;
+            row.bound = Some(round.number);
+            row.shown.status = LetterStatus::Open;
+        }
+        Ok(())
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        id: &CursorId,
+        planned_after: i64,
+        held: Option<(ObjectId, ViewId)>,
+    ) -> Result<(), StoreError> {
+        let held = match held {
+            Some((commit, view)) => {
+                let view = self.view(view).ok_or_else(|| StoreError::Conflict("no such view".into()))?;
+                Some(TreeEnd { commit, view })
+            }
+            None => None,
+        };
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        if cursor.last_round != planned_after || cursor.open.is_some() || cursor.resync.is_some() {
+            return Err(StoreError::Conflict("the cursor moved since this was planned".into()));
+        }
+        cursor.held = held;
+        self.caught_up(id);
+        Ok(())
+    }
+
+    fn view(&self, id: ViewId) -> Option<View> {
+        let of_watches = self.watches.values().map(|watch| &watch.view);
+        let held = self.cursors.values().filter_map(|cursor| cursor.held.as_ref()).map(|held| &held.view);
+        of_watches.chain(held).find(|view| view.id() == id).cloned()
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
+        let Some(cursor) = self.cursors.get_mut(&settlement.cursor) else { return false };
+        let fresh = |round: &&mut crate::round::Round| {
+            round.number == settlement.round
+                && round.position < settlement.position
+                && settlement.position <= round.summary.total()
+        };
+        let Some(round) = cursor.open.as_mut().filter(fresh) else { return false };
+        round.position = settlement.position;
+        cursor.streak = settlement.streak;
+        cursor.acknowledged |= settlement.acknowledged;
+        let watch = cursor.watch.clone();
+        let Some(app) = self.watches.get(&watch).map(|watch| watch.new.app.clone()) else { return false };
+        for park in &settlement.parked {
+            let older = self.letters.values_mut().filter(|row| {
+                row.is_open() && row.shown.cursor == settlement.cursor && row.shown.path == park.change.path
+            });
+            for row in older {
+                row.shown.status = LetterStatus::Superseded;
+                row.closed_at = Some(settlement.at);
+            }
+            let shown = DeadLetter {
+                id: park.id.clone(),
+                watch: watch.clone(),
+                cursor: settlement.cursor.clone(),
+                round: settlement.round,
+                position: park.position,
+                path: park.change.path.clone(),
+                operation: park.change.operation,
+                delivery: park.delivery.clone(),
+                reason: park.reason,
+                status: LetterStatus::Open,
+                http_status: park.status,
+                excerpt: park.excerpt.clone(),
+                created_at: settlement.at,
+            };
+            let row = LetterRow { app: app.clone(), shown, state: park.state, bound: None, closed_at: None };
+            self.letters.insert(park.id.clone(), row);
+        }
+        true
+    }
+
+    pub(super) fn finish_round(
+        &mut self,
+        id: &CursorId,
+        number: i64,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        let done =
+            cursor.open.take_if(|round| round.number == number && round.position == round.summary.total());
+        let Some(round) = done else { return Ok(false) };
+        cursor.ended.insert(number, at);
+        let closed = if round.spec.kind == RoundKind::Redrive {
+            LetterStatus::Redriven
+        } else {
+            cursor.held = round.spec.target;
+            LetterStatus::Superseded
+        };
+        let bound = self
+            .letters
+            .values_mut()
+            .filter(|row| row.shown.cursor == *id && row.bound == Some(number) && row.is_open());
+        for row in bound {
+            row.shown.status = closed;
+            row.closed_at = Some(at);
+        }
+        self.caught_up(id);
+        Ok(true)
+    }
+
+    pub(super) fn set_blocked(&mut self, id: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
+        let cursor = self.cursors.get(id).ok_or(StoreError::NotFound)?;
+        let at_rest = self.at_rest(cursor);
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        match reason {
+            Some(_) => cursor.state = CursorState::Blocked,
+            None if cursor.state == CursorState::Blocked => {
+                cursor.state = at_rest;
+                cursor.streak = 0;
+            }
+            None => return Ok(()),
+        }
+        cursor.reason = reason.map(str::to_owned);
+        Ok(())
+    }
+
+    fn at_rest(&self, cursor: &CursorRow) -> CursorState {
+        unblocked(self.head(cursor).map(|(commit, _)| commit))
+    }
+
+    pub(super) fn resync_watch(&mut self, id: &WatchId, complete: bool, now: Timestamp) {
+        if let Some(watch) = self.watches.get_mut(id) {
+            watch.state = WatchState::Active;
+            watch.reason = None;
+        }
+        let own = self.cursors.iter().filter(|(_, cursor)| cursor.watch == *id);
+        let own: Vec<CursorId> = own.map(|(id, _)| id.clone()).collect();
+        for cursor in own {
+            self.resync_cursor(&cursor, complete, None, now);
+        }
+    }
+
+    pub(super) fn resync_cursor(
+        &mut self,
+        id: &CursorId,
+        complete: bool,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) {
+        let Some(at_rest) = self.cursors.get(id).map(|cursor| self.at_rest(cursor)) else { return };
+        let Some(cursor) = self.cursors.get_mut(id) else { return };
+        if let Some(round) = cursor.open.take() {
+            cursor.ended.insert(round.number, now);
+            for tree in round.spec.target.into_iter().chain(round.spec.held).chain(round.spec.bases) {
+                if cursor.held.as_ref() != Some(&tree) && !cursor.bases.contains(&tree) {
+                    cursor.bases.push(tree);
+                }
+            }
+        }
+        if cursor.state == CursorState::Blocked {
+            cursor.state = at_rest;
+        }
+        cursor.resync = Some(complete || cursor.resync == Some(true));
+        cursor.reason = reason.map(str::to_owned);
+        cursor.streak = 0;
+    }
+
+    fn caught_up(&mut self, id: &CursorId) {
+        let since = self.cursors.get(id).and_then(|cursor| {
+            let (_, moved_at) = self.head(cursor)?;
+            self.is_behind(cursor).then_some(moved_at)
+        });
+        if let Some(cursor) = self.cursors.get_mut(id) {
+            cursor.behind_since = since;
+        }
+    }
+}

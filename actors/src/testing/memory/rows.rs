@@ -1,0 +1,264 @@
+//! The maps of the in-memory store, and the verbs about apps, letters and upkeep.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tidings_entity::{
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, WatchId},
+    kind::{BreakerKind, CursorState, HistoryMode, LetterStatus, WatchState},
+};
+
+use crate::{
+    ports::{
+        App, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, NewApp, NewWatch, Source, StoreError, Totals,
+    },
+    round::{LetterState, Round, TreeEnd},
+    secret::Secret,
+    time::Timestamp,
+    view::View,
+};
+
+#[derive(Clone, Default)]
+pub(super) struct State {
+    pub(super) apps: BTreeMap<AppId, AppRow>,
+    pub(super) repositories: BTreeMap<RepositoryId, String>,
+    pub(super) sources: BTreeMap<SourceId, SourceRow>,
+    pub(super) watches: BTreeMap<WatchId, WatchRow>,
+    pub(super) cursors: BTreeMap<CursorId, CursorRow>,
+    pub(super) letters: BTreeMap<DeadLetterId, LetterRow>,
+    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) blobs: BTreeMap<ObjectId, (BlobFacts, Timestamp)>,
+    pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
+}
+
+#[derive(Clone)]
+pub(super) struct AppRow {
+    pub(super) new: NewApp,
+    pub(super) disabled: Option<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct SourceRow {
+    pub(super) repository: RepositoryId,
+    pub(super) owner: Option<(AppId, Secret)>,
+    pub(super) head_ref: Option<String>,
+    pub(super) heads: BTreeMap<String, (ObjectId, Timestamp)>,
+    pub(super) last_change: Timestamp,
+    pub(super) last_error: Option<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct WatchRow {
+    pub(super) new: NewWatch,
+    pub(super) repository: RepositoryId,
+    pub(super) source: SourceId,
+    pub(super) view: View,
+    pub(super) mode: HistoryMode,
+    pub(super) state: WatchState,
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct CursorRow {
+    pub(super) watch: WatchId,
+    pub(super) slot: String,
+    pub(super) branch: String,
+    pub(super) held: Option<TreeEnd>,
+    pub(super) last_round: i64,
+    pub(super) open: Option<Round>,
+    pub(super) ended: BTreeMap<i64, Timestamp>,
+    pub(super) bases: Vec<TreeEnd>,
+    pub(super) state: CursorState,
+    pub(super) reason: Option<String>,
+    pub(super) streak: u32,
+    pub(super) acknowledged: bool,
+    pub(super) last_was_redrive: bool,
+    pub(super) resync: Option<bool>,
+    pub(super) behind_since: Option<Timestamp>,
+    pub(super) created_at: Timestamp,
+}
+
+#[derive(Clone)]
+pub(super) struct LetterRow {
+    pub(super) app: AppId,
+    pub(super) shown: DeadLetter,
+    pub(super) state: LetterState,
+    pub(super) bound: Option<i64>,
+    pub(super) closed_at: Option<Timestamp>,
+}
+
+impl LetterRow {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.shown.status, LetterStatus::Open | LetterStatus::RedriveRequested)
+    }
+}
+
+pub(super) fn app(row: &AppRow) -> App {
+    App {
+        id: row.new.id.clone(),
+        name: row.new.name.clone(),
+        email: row.new.email.clone(),
+        base_url: row.new.base_url.clone(),
+        token_hash: row.new.token_hash,
+        keys: vec![row.new.signing_key.clone()],
+        delivery: row.new.delivery.clone(),
+        disabled: row.disabled.clone(),
+        created_at: row.new.created_at,
+    }
+}
+
+impl State {
+    pub(super) fn create_app(&mut self, new: &NewApp) -> Result<(), StoreError> {
+        let same_token = self.apps.values().any(|app| app.new.token_public_id == new.token_public_id);
+        if same_token || self.apps.contains_key(&new.id) {
+            return Err(StoreError::Conflict("such an app exists already".into()));
+        }
+        self.apps.insert(new.id.clone(), AppRow { new: new.clone(), disabled: None });
+        Ok(())
+    }
+
+    pub(super) fn erase_app(&mut self, id: &AppId) -> Result<(), StoreError> {
+        self.apps.remove(id).ok_or(StoreError::NotFound)?;
+        let own = self.watches.values().filter(|watch| watch.new.app == *id);
+        let own: Vec<WatchId> = own.map(|watch| watch.new.id.clone()).collect();
+        for watch in own {
+            self.unwatch(&watch);
+        }
+        self.breakers.remove(&(BreakerKind::Endpoint, id.to_string()));
+        Ok(())
+    }
+
+    pub(super) fn sources_of(&self, repository: &RepositoryId) -> Vec<Source> {
+        let of_repository = self.sources.iter().filter(|(_, source)| source.repository == *repository);
+        of_repository.map(|(id, row)| self.shown_source(id, row)).collect()
+    }
+
+    fn shown_source(&self, id: &SourceId, row: &SourceRow) -> Source {
+        let mut patterns = BTreeSet::new();
+        let mut haves: BTreeSet<ObjectId> = row.heads.values().map(|(commit, _)| *commit).collect();
+        let mut every = false;
+        for watch in self.watches.values().filter(|watch| watch.source == *id) {
+            every |= watch.mode == HistoryMode::Every;
+            patterns.extend(watch.new.selector.ref_pattern());
+            let cursors = self.cursors.values().filter(|cursor| cursor.watch == watch.new.id);
+            for cursor in cursors {
+                haves.extend(cursor.held.as_ref().map(|held| held.commit));
+                if watch.new.selector.ref_pattern().is_none() && !cursor.branch.is_empty() {
+                    patterns.insert(cursor.branch.clone());
+                }
+            }
+        }
+        Source {
+            id: id.clone(),
+            remote: self.remote(row),
+            patterns: patterns.into_iter().collect(),
+            every,
+            haves: haves.into_iter().collect(),
+            last_change: row.last_change,
+        }
+    }
+
+    pub(super) fn shown_letters(
+        &self,
+        app: &AppId,
+        status: Option<LetterStatus>,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Vec<DeadLetter> {
+        let wanted = self.letters.values().rev().filter(|row| {
+            row.app == *app
+                && status.is_none_or(|status| row.shown.status == status)
+                && before.is_none_or(|before| row.shown.id < *before)
+        });
+        wanted.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|row| row.shown.clone()).collect()
+    }
+
+    pub(super) fn request_redrive(
+        &mut self,
+        app: &AppId,
+        ids: &[DeadLetterId],
+    ) -> Result<(u64, Vec<CursorId>), StoreError> {
+        let ids: BTreeSet<DeadLetterId> = if ids.is_empty() {
+            let open =
+                self.letters.values().filter(|row| row.app == *app && row.shown.status == LetterStatus::Open);
+            open.map(|row| row.shown.id.clone()).collect()
+        } else {
+            ids.iter().cloned().collect()
+        };
+        let mut cursors = BTreeSet::new();
+        for id in &ids {
+            let row = self.letters.get_mut(id).filter(|row| row.app == *app).ok_or(StoreError::NotFound)?;
+            if !row.is_open() {
+                return Err(StoreError::Conflict(format!("{id} is {}", row.shown.status)));
+            }
+            row.shown.status = LetterStatus::RedriveRequested;
+            cursors.insert(row.shown.cursor.clone());
+        }
+        Ok((ids.len() as u64, cursors.into_iter().collect()))
+    }
+
+    pub(super) fn pins(&self, repository: &RepositoryId) -> Vec<ObjectId> {
+        let mut pins = BTreeSet::new();
+        let mine = |cursor: &&CursorRow| {
+            self.watches.get(&cursor.watch).is_some_and(|watch| watch.repository == *repository)
+        };
+        for cursor in self.cursors.values().filter(mine) {
+            pins.extend(cursor.held.iter().chain(&cursor.bases).map(|tree| tree.commit));
+            if let Some(round) = &cursor.open {
+                let ends = round.spec.held.iter().chain(&round.spec.target).chain(&round.spec.bases);
+                pins.extend(ends.map(|tree| tree.commit));
+            }
+        }
+        pins.into_iter().collect()
+    }
+
+    pub(super) fn prune(&mut self, now: Timestamp, history: Duration, blobs: Duration, limit: u64) -> u64 {
+        let mut left = limit;
+        let mut take = |old: bool| {
+            let gone = old && left > 0;
+            left -= u64::from(gone);
+            !gone
+        };
+        let old = |at: Timestamp| now.since(at) > history;
+        let cursors = &self.cursors;
+        let open = |cursor: &CursorId, round: i64| {
+            cursors.get(cursor).and_then(|row| row.open.as_ref()).is_some_and(|open| open.number == round)
+        };
+        self.attempts.retain(|attempt| take(old(attempt.at) && !open(&attempt.cursor, attempt.round)));
+        self.letters.retain(|_, row| {
+            let bound = row.bound.is_some_and(|round| open(&row.shown.cursor, round));
+            take(row.closed_at.is_some_and(old) && !bound)
+        });
+        let letters = &self.letters;
+        for (id, row) in &mut self.cursors {
+            row.ended.retain(|number, at| {
+                let named = letters.values().any(|letter| {
+                    letter.is_open() && letter.shown.cursor == *id && letter.shown.round == *number
+                });
+                take(old(*at) && !named)
+            });
+        }
+        self.blobs.retain(|_, (_, used)| take(now.since(*used) > blobs));
+        limit - left
+    }
+
+    pub(super) fn totals(&self, now: Timestamp) -> Totals {
+        let behind = self.cursors.values().filter(|row| self.is_behind(row));
+        let oldest = behind.clone().filter_map(|row| row.behind_since).min();
+        let count = |number: usize| number as u64;
+        Totals {
+            apps: count(self.apps.len()),
+            repositories: count(self.repositories.len()),
+            watches: count(self.watches.len()),
+            behind: count(behind.count()),
+            blocked: count(self.cursors.values().filter(|row| row.state == CursorState::Blocked).count()),
+            open_rounds: count(self.cursors.values().filter(|row| row.open.is_some()).count()),
+            dead_letters: count(self.letters.values().filter(|row| row.is_open()).count()),
+            open_breakers: count(self.breakers.values().filter(|row| row.opened_at.is_some()).count()),
+            lag_ms: oldest
+                .map_or(0, |oldest| u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}

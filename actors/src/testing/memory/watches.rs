@@ -1,0 +1,371 @@
+//! Watches, sources and heads of the in-memory store.
+
+use tidings_entity::{
+    id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
+    kind::{BreakerKind, CursorState, WatchState},
+};
+use url::Url;
+
+use super::rows::{CursorRow, SourceRow, State, WatchRow};
+use crate::{
+    follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
+    ports::{
+        CursorStatus, Location, Moved, NewWatch, Random, RefListing, Remote, RepositoryFacts, Start,
+        StoreError, Watch, WatchPatch,
+    },
+    round::TreeEnd,
+    secret::Secret,
+    time::Timestamp,
+};
+
+impl State {
+    pub(super) fn own_watch(&self, app: &AppId, id: &WatchId) -> Result<&WatchRow, StoreError> {
+        self.watches.get(id).filter(|watch| watch.new.app == *app).ok_or(StoreError::NotFound)
+    }
+
+    pub(super) fn register(
+        &mut self,
+        random: &dyn Random,
+        new: &NewWatch,
+        now: Timestamp,
+    ) -> Result<Watch, StoreError> {
+        if !self.apps.contains_key(&new.app) {
+            return Err(StoreError::NotFound);
+        }
+        if location(&new.url).is_none() {
+            return Err(StoreError::Conflict("the address of the repository cannot be read".into()));
+        }
+        let at = new.created_at;
+        let known = self.repositories.iter().find(|(_, url)| **url == new.url).map(|(id, _)| id.clone());
+        let repository = known.unwrap_or_else(|| RepositoryId::new(random.ulid(at)));
+        self.repositories.insert(repository.clone(), new.url.clone());
+        let source = self.source(random, &new.app, &repository, new.credential.as_ref(), at);
+        let same = self.watches.values().find(|watch| {
+            watch.new.app == new.app && watch.repository == repository && watch.new.selector == new.selector
+        });
+        let id = same.map_or(new.id.clone(), |watch| watch.new.id.clone());
+        if let Some(watch) = self.watches.get_mut(&id) {
+            let facts = RepositoryFacts {
+                repository_id: id.clone(),
+                github_url: watch.new.facts.github_url.clone(),
+                ..new.facts.clone()
+            };
+            watch.new = NewWatch { id: id.clone(), facts, created_at: watch.new.created_at, ..new.clone() };
+            (watch.view, watch.mode) = (new.view.clone(), new.mode);
+            let old = std::mem::replace(&mut watch.source, source.clone());
+            self.prove(random, &source, &id, &new.listing, None, at);
+            self.resync_watch(&id, false, now);
+            self.remove_unused(&old);
+        } else {
+            let start = match new.start {
+                Start::All => None,
+                Start::At(commit) => Some(TreeEnd { commit, view: new.view.clone() }),
+            };
+            let row = WatchRow {
+                new: new.clone(),
+                repository,
+                source: source.clone(),
+                view: new.view.clone(),
+                mode: new.mode,
+                state: WatchState::Active,
+                reason: None,
+            };
+            self.watches.insert(id.clone(), row);
+            let head = new.listing.head.clone();
+            let head = head.or_else(|| self.sources.get(&source).and_then(|row| row.head_ref.clone()));
+            if let Some(branch) = new.selector.single_ref(head.as_deref()) {
+                self.add_cursor(random, &id, "", &branch, start.clone(), at);
+            }
+            self.prove(random, &source, &id, &new.listing, start, at);
+        }
+        Ok(self.shown_watch(self.own_watch(&new.app, &id)?))
+    }
+
+    fn source(
+        &mut self,
+        random: &dyn Random,
+        app: &AppId,
+        repository: &RepositoryId,
+        credential: Option<&Secret>,
+        at: Timestamp,
+    ) -> SourceId {
+        let same = self.sources.iter().find(|(_, row)| {
+            let owner = row.owner.as_ref();
+            let same_credential = match (owner, credential) {
+                (None, None) => true,
+                (Some((owner, held)), Some(given)) => owner == app && held.expose() == given.expose(),
+                _ => false,
+            };
+            row.repository == *repository && same_credential
+        });
+        if let Some((id, _)) = same {
+            return id.clone();
+        }
+        let id = SourceId::new(random.ulid(at));
+        let row = SourceRow {
+            repository: repository.clone(),
+            owner: credential.map(|secret| (app.clone(), secret.clone())),
+            head_ref: None,
+            heads: std::collections::BTreeMap::new(),
+            last_change: at,
+            last_error: None,
+        };
+        self.sources.insert(id.clone(), row);
+        id
+    }
+
+    fn add_cursor(
+        &mut self,
+        random: &dyn Random,
+        watch: &WatchId,
+        slot: &str,
+        branch: &str,
+        held: Option<TreeEnd>,
+        at: Timestamp,
+    ) {
+        let row = CursorRow {
+            watch: watch.clone(),
+            slot: slot.to_owned(),
+            branch: branch.to_owned(),
+            held,
+            last_round: 0,
+            open: None,
+            ended: std::collections::BTreeMap::new(),
+            bases: Vec::new(),
+            state: CursorState::Active,
+            reason: None,
+            streak: 0,
+            acknowledged: false,
+            last_was_redrive: false,
+            resync: None,
+            behind_since: None,
+            created_at: at,
+        };
+        self.cursors.insert(CursorId::new(random.ulid(at)), row);
+    }
+
+    pub(super) fn patch(
+        &mut self,
+        app: &AppId,
+        id: &WatchId,
+        patch: &WatchPatch,
+    ) -> Result<Watch, StoreError> {
+        self.own_watch(app, id)?;
+        if let Some(watch) = self.watches.get_mut(id) {
+            watch.view = patch.view.clone().unwrap_or(watch.view.clone());
+            watch.mode = patch.mode.unwrap_or(watch.mode);
+            if let Some((state, reason)) = patch.state.clone() {
+                watch.reason = reason.filter(|_| state != WatchState::Active);
+                watch.state = state;
+            }
+        }
+        Ok(self.shown_watch(self.own_watch(app, id)?))
+    }
+
+    pub(super) fn replace_credential(
+        &mut self,
+        random: &dyn Random,
+        (app, id): (&AppId, &WatchId),
+        credential: Option<&Secret>,
+        listing: &RefListing,
+        at: Timestamp,
+    ) -> Result<Watch, StoreError> {
+        let (old, repository) = {
+            let watch = self.own_watch(app, id)?;
+            (watch.source.clone(), watch.repository.clone())
+        };
+        let source = self.source(random, app, &repository, credential, at);
+        if let Some(watch) = self.watches.get_mut(id) {
+            watch.source = source.clone();
+        }
+        self.prove(random, &source, id, listing, None, at);
+        self.remove_unused(&old);
+        Ok(self.shown_watch(self.own_watch(app, id)?))
+    }
+
+    pub(super) fn unwatch(&mut self, id: &WatchId) {
+        let Some(watch) = self.watches.remove(id) else { return };
+        self.cursors.retain(|_, cursor| cursor.watch != *id);
+        self.letters.retain(|_, letter| letter.shown.watch != *id);
+        let cursors = &self.cursors;
+        self.attempts.retain(|attempt| cursors.contains_key(&attempt.cursor));
+        self.remove_unused(&watch.source);
+    }
+
+    fn remove_unused(&mut self, id: &SourceId) {
+        if self.watches.values().any(|watch| watch.source == *id) {
+            return;
+        }
+        let Some(row) = self.sources.remove(id) else { return };
+        self.breakers.remove(&(BreakerKind::Source, id.to_string()));
+        if !self.sources.values().any(|source| source.repository == row.repository) {
+            self.repositories.remove(&row.repository);
+        }
+    }
+
+    pub(super) fn remote(&self, source: &SourceRow) -> Remote {
+        let url = self.repositories.get(&source.repository).map_or("", String::as_str);
+        Remote {
+            repository: source.repository.clone(),
+            location: location(url).expect("`register` checked the address"),
+            credential: source.owner.as_ref().map(|(_, secret)| secret.clone()),
+        }
+    }
+
+    pub(super) fn move_heads(
+        &mut self,
+        random: &dyn Random,
+        source: &SourceId,
+        listing: &RefListing,
+        at: Timestamp,
+    ) -> Result<Moved, StoreError> {
+        if !self.sources.contains_key(source) {
+            return Err(StoreError::NotFound);
+        }
+        let following = follow(&self.known(source), listing, Scope::Source);
+        self.apply(random, source, &following, None, at);
+        let changed = !following.moved.is_empty() || !following.gone.is_empty();
+        Ok(Moved { changed, cursors: self.known(source).behind() })
+    }
+
+    fn prove(
+        &mut self,
+        random: &dyn Random,
+        source: &SourceId,
+        watch: &WatchId,
+        listing: &RefListing,
+        start: Option<TreeEnd>,
+        at: Timestamp,
+    ) {
+        let following = follow(&self.known(source), listing, Scope::Watch(watch));
+        self.apply(random, source, &following, start, at);
+    }
+
+    fn apply(
+        &mut self,
+        random: &dyn Random,
+        source: &SourceId,
+        following: &Following,
+        start: Option<TreeEnd>,
+        at: Timestamp,
+    ) {
+        if let Some(row) = self.sources.get_mut(source) {
+            row.heads.retain(|name, _| !following.gone.contains(name));
+            row.heads.extend(following.moved.iter().map(|(name, commit)| (name.clone(), (*commit, at))));
+            row.head_ref = following.head_ref.clone().or(row.head_ref.take());
+            if !following.moved.is_empty() || !following.gone.is_empty() {
+                row.last_change = at;
+            }
+        }
+        for (id, branch, state) in &following.edits {
+            if let Some(cursor) = self.cursors.get_mut(id) {
+                (cursor.branch, cursor.state) = (branch.clone(), *state);
+            }
+        }
+        for (watch, name) in &following.births {
+            self.add_cursor(random, watch, name, name, start.clone(), at);
+        }
+        let ids: Vec<CursorId> = self.known(source).cursors.into_iter().map(|cursor| cursor.id).collect();
+        for id in ids {
+            let behind = self.cursors.get(&id).is_some_and(|cursor| self.is_behind(cursor));
+            if let Some(cursor) = self.cursors.get_mut(&id) {
+                cursor.behind_since = behind.then(|| cursor.behind_since.unwrap_or(at));
+            }
+        }
+    }
+
+    pub(super) fn known(&self, id: &SourceId) -> Known {
+        let Some(source) = self.sources.get(id) else { return Known::default() };
+        let watches = self.watches.values().filter(|watch| watch.source == *id);
+        let cursors = self
+            .cursors
+            .iter()
+            .filter(|(_, cursor)| self.watches.get(&cursor.watch).is_some_and(|watch| watch.source == *id));
+        Known {
+            heads: source.heads.iter().map(|(name, (commit, _))| (name.clone(), *commit)).collect(),
+            head_ref: source.head_ref.clone(),
+            watches: watches
+                .map(|watch| KnownWatch {
+                    id: watch.new.id.clone(),
+                    app: watch.new.app.clone(),
+                    selector: watch.new.selector.clone(),
+                    served: self.is_served(watch),
+                })
+                .collect(),
+            cursors: cursors
+                .map(|(id, cursor)| KnownCursor {
+                    id: id.clone(),
+                    watch: cursor.watch.clone(),
+                    slot: cursor.slot.clone(),
+                    branch: cursor.branch.clone(),
+                    held: cursor.held.as_ref().map(|held| held.commit),
+                    open: cursor.open.is_some(),
+                    state: cursor.state,
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn is_served(&self, watch: &WatchRow) -> bool {
+        let enabled = self.apps.get(&watch.new.app).is_some_and(|app| app.disabled.is_none());
+        watch.state == WatchState::Active && enabled
+    }
+
+    /// The head of a cursor's branch, and since when.
+    pub(super) fn head(&self, cursor: &CursorRow) -> Option<(ObjectId, Timestamp)> {
+        let watch = self.watches.get(&cursor.watch)?;
+        self.sources.get(&watch.source)?.heads.get(&cursor.branch).copied()
+    }
+
+    pub(super) fn is_behind(&self, cursor: &CursorRow) -> bool {
+        let held = cursor.held.as_ref().map(|held| held.commit);
+        self.head(cursor).is_some_and(|(head, _)| Some(head) != held)
+    }
+
+    pub(super) fn shown_watch(&self, watch: &WatchRow) -> Watch {
+        let source = self.sources.get(&watch.source);
+        let mut own: Vec<_> =
+            self.cursors.iter().filter(|(_, cursor)| cursor.watch == watch.new.id).collect();
+        own.sort_by_key(|(_, cursor)| &cursor.slot);
+        let cursors = own.into_iter().map(|(id, cursor)| CursorStatus {
+            id: id.clone(),
+            branch: cursor.branch.clone(),
+            held: cursor.held.as_ref().map(|held| held.commit),
+            head: self.head(cursor).map(|(commit, _)| commit),
+            state: cursor.state,
+            reason: cursor.reason.clone(),
+            open: cursor.open.as_ref().map(|round| (round.number, round.position, round.summary.total())),
+            dead_letters: self.open_letters(id).count() as u64,
+            behind_since: cursor.behind_since.filter(|_| self.is_behind(cursor)),
+        });
+        Watch {
+            id: watch.new.id.clone(),
+            app: watch.new.app.clone(),
+            repository: watch.repository.clone(),
+            source: watch.source.clone(),
+            facts: watch.new.facts.clone(),
+            is_private: watch.new.is_private,
+            has_credential: source.is_some_and(|source| source.owner.is_some()),
+            selector: watch.new.selector.clone(),
+            view: watch.view.clone(),
+            mode: watch.mode,
+            state: watch.state,
+            reason: watch.reason.clone(),
+            created_at: watch.new.created_at,
+            cursors: cursors.collect(),
+            last_error: source.and_then(|source| source.last_error.clone()),
+        }
+    }
+}
+
+fn location(url: &str) -> Option<Location> {
+    if url.starts_with('/') {
+        return Some(Location::Local(url.into()));
+    }
+    let url = Url::parse(url).ok()?;
+    match url.scheme() {
+        "http" | "https" => Some(Location::Http(url)),
+        "file" => url.to_file_path().ok().map(Location::Local),
+        _ => None,
+    }
+}

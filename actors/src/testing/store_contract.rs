@@ -1,0 +1,72 @@
+//! What every [`Store`] must keep, as one async function a promise, each on an empty store.
+//! [`store_contract_tests!`](crate::store_contract_tests) makes a test of each.
+
+mod apps;
+mod heads;
+mod letters;
+mod resync;
+mod rounds;
+mod upkeep;
+mod world;
+
+pub use apps::*;
+pub use heads::*;
+pub use letters::*;
+pub use resync::*;
+pub use rounds::*;
+pub use upkeep::*;
+
+/// One `#[tokio::test]` for each promise. `$make` is an async function without arguments that
+/// gives an empty store, and something to be kept alive as long as it.
+#[macro_export]
+macro_rules! store_contract_tests {
+    ($make:path) => {
+        $crate::store_contract_tests! { $make =>
+            an_app_is_found_by_its_token_until_it_is_erased
+            apps_are_listed_in_pages
+            foreign_and_missing_ids_are_not_found
+            the_same_selector_again_replaces_settings_and_resyncs
+            two_apps_with_one_secret_share_no_source
+            a_new_credential_keeps_the_open_round
+            unwatching_leaves_nothing_behind
+            a_cursor_never_sees_a_head_of_another_source
+            an_equal_listing_writes_nothing_but_names_who_is_behind
+            a_renamed_default_branch_moves_no_held_commit
+            a_missing_branch_waits_and_comes_back
+            a_pattern_has_a_cursor_per_ref
+            a_watch_that_starts_at_a_commit_holds_it
+            a_source_says_what_to_ask_for
+            an_open_round_is_given_back_as_it_was_begun
+            a_round_planned_from_an_older_state_is_refused
+            settlements_are_absolute_and_belong_to_one_round
+            a_finished_round_moves_held
+            held_moves_without_a_round_only_where_nothing_happened
+            many_lanes_settle_at_once
+            failed_tries_of_the_head_are_counted
+            a_blocked_cursor_keeps_its_round_and_its_place
+            what_has_nothing_to_do_is_not_pending
+            a_dead_letter_is_bound_by_the_next_round_and_stays_in_its_list
+            a_letter_that_its_round_passed_is_superseded
+            a_redrive_sends_what_was_asked_for
+            a_superseded_letter_cannot_be_redriven
+            letters_are_listed_newest_first
+            a_resync_in_mid_round_keeps_every_tree
+            a_resync_binds_and_supersedes_letters
+            a_resync_goes_before_anything_else
+            pins_are_what_rounds_need
+            the_probe_of_a_breaker_goes_to_one_caller
+            blobs_are_answered_in_order
+            history_goes_but_nothing_that_is_needed
+            totals_count_what_there_is
+        }
+    };
+    ($make:path => $($promise:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $promise() {
+                let (store, _kept) = $make().await;
+                $crate::testing::store_contract::$promise(&store).await;
+            }
+        )+
+    };
+}

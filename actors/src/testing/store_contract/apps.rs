@@ -1,0 +1,182 @@
+//! Apps and watches.
+
+use tidings_entity::{
+    id::{AppId, WatchId},
+    kind::{HistoryMode, WatchState},
+};
+
+use super::world::{MAIN, URL, World, commit, listing, view};
+use crate::{
+    ports::{Store, StoreError, WatchPatch},
+    secret::Secret,
+    time::Timestamp,
+};
+
+/// An app is found by its token's public part; erasing it removes all of it.
+pub async fn an_app_is_found_by_its_token_until_it_is_erased(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.new_app();
+    store.create_app(&app).await.expect("created");
+    assert!(matches!(store.create_app(&app).await, Err(StoreError::Conflict(_))));
+    let found = store.app_by_token(&app.token_public_id).await.expect("read").expect("there");
+    assert_eq!((&found.id, found.token_hash), (&app.id, app.token_hash));
+    assert_eq!(found.keys.iter().map(Secret::expose).collect::<Vec<_>>(), ["signing"]);
+    assert_eq!(found.delivery, app.delivery);
+    store.set_app_disabled(&app.id, Some("gone")).await.expect("disabled");
+    let found = store.app(&app.id).await.expect("read").expect("there");
+    assert_eq!(found.disabled.as_deref(), Some("gone"));
+    let watch = world.watch(&app.id).await;
+    let cursor = watch.cursors[0].id.clone();
+    world.parked(&cursor, 1, &["a"]).await;
+    store.erase_app(&app.id).await.expect("erased");
+    assert!(store.app_by_token(&app.token_public_id).await.expect("read").is_none());
+    assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.erase_app(&app.id).await, Err(StoreError::NotFound)));
+    let totals = store.totals(Timestamp(9000)).await.expect("totals");
+    assert_eq!(totals, crate::ports::Totals::default());
+}
+
+/// Pages are in order, complete and without repeats.
+pub async fn apps_are_listed_in_pages(store: &dyn Store) {
+    let world = World::new(store);
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(world.app().await);
+    }
+    let mut seen: Vec<AppId> = Vec::new();
+    loop {
+        let page = store.apps(seen.last(), 2).await.expect("page");
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 2);
+        assert!(page.iter().all(|app| app.keys.len() == 1), "each with its key");
+        seen.extend(page.into_iter().map(|app| app.id));
+    }
+    assert_eq!(seen, made);
+}
+
+/// An app cannot tell another app's watch from one that is not there.
+pub async fn foreign_and_missing_ids_are_not_found(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let stranger = world.app().await;
+    let missing = WatchId::new(world.ulid());
+    for (app, id) in [(&stranger, &watch.id), (&app, &missing)] {
+        assert!(matches!(store.watch(app, id).await, Err(StoreError::NotFound)));
+        let patch = WatchPatch { mode: Some(HistoryMode::Every), ..WatchPatch::default() };
+        assert!(matches!(store.patch_watch(app, id, &patch).await, Err(StoreError::NotFound)));
+        assert!(matches!(store.request_resync(app, id, false).await, Err(StoreError::NotFound)));
+        let replaced = store.replace_credential(app, id, None, &listing(&[]), Timestamp(1)).await;
+        assert!(matches!(replaced, Err(StoreError::NotFound)));
+        assert!(matches!(store.unwatch(app, id).await, Err(StoreError::NotFound)));
+    }
+    assert_eq!(store.watch(&app, &watch.id).await.expect("untouched").mode, HistoryMode::Net);
+    let letters = world.parked(&cursor, 1, &["a"]).await;
+    let redriven = store.request_redrive(&stranger, &[letters[0].id.clone()]).await;
+    assert!(matches!(redriven, Err(StoreError::NotFound)));
+    assert!(store.watches(&stranger, None, 10).await.expect("read").is_empty());
+    assert!(store.dead_letters(&stranger, None, None, 10).await.expect("read").is_empty());
+    let nobody = AppId::new(world.ulid());
+    assert!(matches!(store.register_watch(&world.new_watch(&nobody)).await, Err(StoreError::NotFound)));
+}
+
+/// Registering again keeps id and first address, takes the new settings, and delivers anew.
+pub async fn the_same_selector_again_replaces_settings_and_resyncs(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    let paused =
+        WatchPatch { state: Some((WatchState::Paused, Some("by hand".into()))), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
+    let mut again = world.new_watch(&app);
+    again.view = view("docs/**");
+    again.mode = HistoryMode::Every;
+    again.credential = Some(Secret::new("token".into()));
+    again.facts.github_url = "https://other.example".into();
+    let replaced = store.register_watch(&again).await.expect("replaced");
+    assert_eq!(replaced.id, watch.id);
+    assert_eq!(replaced.facts, watch.facts);
+    assert_eq!((replaced.state, replaced.reason), (WatchState::Active, None));
+    assert_eq!((replaced.mode, &replaced.view), (HistoryMode::Every, &again.view));
+    assert!(replaced.has_credential);
+    assert_ne!(replaced.source, watch.source);
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.resync, Some(false));
+    assert_eq!(lane.head, Some(commit(1)));
+    assert_eq!(store.sources(&watch.repository).await.expect("sources").len(), 1, "the old source went");
+    assert_eq!(store.watches(&app, None, 10).await.expect("watches").len(), 1);
+}
+
+/// A credential belongs to one app; one app's equal credentials are one source.
+pub async fn two_apps_with_one_secret_share_no_source(store: &dyn Store) {
+    let world = World::new(store);
+    let mut sources = Vec::new();
+    let first = world.app().await;
+    let second = world.app().await;
+    for (app, branch) in [(&first, "main"), (&first, "dev"), (&second, "main")] {
+        let mut new = world.new_watch(app);
+        new.selector.value = branch.into();
+        new.credential = Some(Secret::new("the same".into()));
+        new.listing = listing(&[(MAIN, 1), ("refs/heads/dev", 2)]);
+        sources.push(store.register_watch(&new).await.expect("registered"));
+    }
+    assert_eq!(sources[0].source, sources[1].source);
+    assert_ne!(sources[0].source, sources[2].source);
+    assert_eq!(sources[0].repository, sources[2].repository);
+    let all = store.repositories().await.expect("repositories");
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].1.len(), 2);
+    for source in &all[0].1 {
+        let credential = source.remote.credential.as_ref().map(Secret::expose);
+        assert_eq!(credential, Some("the same"));
+    }
+}
+
+/// A replaced credential moves the watch to another source; its round goes on.
+pub async fn a_new_credential_keeps_the_open_round(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 3).await;
+    assert!(world.settle(&round, 2).await);
+    let secret = Secret::new("new".into());
+    let heads = listing(&[(MAIN, 7)]);
+    let replaced = store
+        .replace_credential(&app, &watch.id, Some(&secret), &heads, Timestamp(1))
+        .await
+        .expect("replaced");
+    assert!(replaced.has_credential);
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.open, Some(crate::round::Round { position: 2, ..round.clone() }));
+    assert_eq!(lane.head, Some(commit(7)));
+    assert_eq!(lane.remote.credential.as_ref().map(Secret::expose), Some("new"));
+    assert_eq!(store.sources(&watch.repository).await.expect("sources").len(), 1);
+    let back = store.replace_credential(&app, &watch.id, None, &heads, Timestamp(1)).await.expect("back");
+    assert!(!back.has_credential);
+    world.finish(&round).await;
+}
+
+/// Nothing of a watch outlives it, and what others use stays.
+pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let other = world.app().await;
+    let kept = world.watch(&other).await;
+    world.parked(&cursor, 1, &["a"]).await;
+    world.begin(&cursor, 2, 3).await;
+    store.unwatch(&app, &watch.id).await.expect("unwatched");
+    assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
+    assert!(store.dead_letters(&app, None, None, 10).await.expect("letters").is_empty());
+    assert!(store.pins(&watch.repository).await.expect("pins").is_empty());
+    assert_eq!(
+        store.sources(&watch.repository).await.expect("sources").len(),
+        1,
+        "another app sees through it"
+    );
+    assert!(world.is_pending(&kept.cursors[0].id).await);
+    store.unwatch(&other, &kept.id).await.expect("unwatched");
+    assert!(store.repositories().await.expect("repositories").is_empty());
+    let again = world.watch(&app).await;
+    assert_eq!(again.facts.github_url, "https://Git.Example/one/two.git");
+    assert_ne!(again.cursors[0].id, cursor, "a new cursor for a new watch of {URL}");
+}

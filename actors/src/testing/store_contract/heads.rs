@@ -1,0 +1,157 @@
+//! Heads, sources and what follows them.
+
+use tidings_entity::{
+    id::SourceId,
+    kind::{CursorState, HistoryMode, SelectorKind},
+};
+
+use super::world::{MAIN, World, commit, listing};
+use crate::{
+    ports::{Location, Moved, RefListing, Selector, Start, Store, StoreError},
+    secret::Secret,
+    time::Timestamp,
+};
+
+const LATER: Timestamp = Timestamp(6000);
+
+/// What one credential reports is never the target of another's cursor.
+pub async fn a_cursor_never_sees_a_head_of_another_source(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, public, public_cursor) = world.watched().await;
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.credential = Some(Secret::new("private".into()));
+    let private = store.register_watch(&new).await.expect("registered");
+    assert_eq!(private.repository, public.repository);
+    let moved = store.move_heads(&private.source, &listing(&[(MAIN, 9)]), LATER).await.expect("moved");
+    assert!(moved.changed);
+    assert_eq!(moved.cursors, [(app, private.cursors[0].id.clone())]);
+    assert_eq!(world.lane(&private.cursors[0].id).await.head, Some(commit(9)));
+    assert_eq!(world.lane(&public_cursor).await.head, Some(commit(1)));
+    let missing = SourceId::new(world.ulid());
+    assert!(matches!(store.move_heads(&missing, &listing(&[]), LATER).await, Err(StoreError::NotFound)));
+}
+
+/// A poll that finds nothing new changes nothing; cursors still behind are named again.
+pub async fn an_equal_listing_writes_nothing_but_names_who_is_behind(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let same = listing(&[(MAIN, 1), ("refs/heads/unfollowed", 5)]);
+    let again = store.move_heads(&watch.source, &same, LATER).await.expect("polled");
+    assert_eq!(again, Moved { changed: false, cursors: vec![(app.clone(), cursor.clone())] });
+    world.sync(&cursor, 1).await;
+    assert_eq!(store.move_heads(&watch.source, &same, LATER).await.expect("polled"), Moved::default());
+    let source = &store.sources(&watch.repository).await.expect("sources")[0];
+    assert_eq!(source.last_change, Timestamp(1000), "the moment of registration");
+    let next = listing(&[(MAIN, 2)]);
+    let moved = store.move_heads(&watch.source, &next, LATER).await.expect("moved");
+    assert_eq!(moved, Moved { changed: true, cursors: vec![(app.clone(), cursor)] });
+    let source = &store.sources(&watch.repository).await.expect("sources")[0];
+    assert_eq!(source.last_change, LATER);
+    let status = &store.watch(&app, &watch.id).await.expect("watch").cursors[0];
+    assert_eq!((status.head, status.held), (Some(commit(2)), Some(commit(1))));
+    assert_eq!(status.behind_since, Some(LATER));
+}
+
+/// A rename alone leaves nothing to do.
+pub async fn a_renamed_default_branch_moves_no_held_commit(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.selector = Selector { kind: SelectorKind::DefaultBranch, value: String::new() };
+    let watch = store.register_watch(&new).await.expect("registered");
+    let cursor = watch.cursors[0].id.clone();
+    assert_eq!(watch.cursors[0].branch, MAIN);
+    world.sync(&cursor, 1).await;
+    let renamed = RefListing { head: Some("refs/heads/trunk".into()), ..listing(&[("refs/heads/trunk", 1)]) };
+    let moved = store.move_heads(&watch.source, &renamed, LATER).await.expect("moved");
+    assert!(moved.cursors.is_empty());
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.branch, "refs/heads/trunk");
+    assert_eq!(lane.held.map(|(held, _)| held), Some(commit(1)));
+    assert!(!world.is_pending(&cursor).await);
+}
+
+/// A vanished branch keeps what the app has; a repository without refs is empty.
+pub async fn a_missing_branch_waits_and_comes_back(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let state = async || store.watch(&app, &watch.id).await.expect("watch").cursors[0].state;
+    store.move_heads(&watch.source, &listing(&[]), LATER).await.expect("polled");
+    assert_eq!(state().await, CursorState::Empty);
+    assert!(!world.is_pending(&cursor).await);
+    store.move_heads(&watch.source, &listing(&[(MAIN, 1)]), LATER).await.expect("polled");
+    assert_eq!(state().await, CursorState::Active);
+    world.sync(&cursor, 1).await;
+    store.move_heads(&watch.source, &listing(&[("refs/heads/other", 4)]), LATER).await.expect("polled");
+    assert_eq!(state().await, CursorState::BranchMissing);
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.head, lane.held.map(|(held, _)| held)), (None, Some(commit(1))));
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATER).await.expect("polled");
+    assert_eq!(state().await, CursorState::Active);
+    assert!(world.is_pending(&cursor).await);
+}
+
+/// Each matching ref has its own cursor, also when it appears later.
+pub async fn a_pattern_has_a_cursor_per_ref(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.selector = Selector { kind: SelectorKind::TagPattern, value: "v*".into() };
+    new.listing = listing(&[("refs/tags/v1", 1), ("refs/tags/x", 2), (MAIN, 3)]);
+    let watch = store.register_watch(&new).await.expect("registered");
+    let branches = |watch: &crate::ports::Watch| -> Vec<String> {
+        watch.cursors.iter().map(|cursor| cursor.branch.clone()).collect()
+    };
+    assert_eq!(branches(&watch), ["refs/tags/v1"]);
+    let more = listing(&[("refs/tags/v1", 1), ("refs/tags/v2", 2)]);
+    let moved = store.move_heads(&watch.source, &more, LATER).await.expect("moved");
+    assert_eq!(moved.cursors.len(), 2);
+    let watch = store.watch(&app, &watch.id).await.expect("watch");
+    assert_eq!(branches(&watch), ["refs/tags/v1", "refs/tags/v2"]);
+    let fewer = listing(&[("refs/tags/v2", 2)]);
+    store.move_heads(&watch.source, &fewer, LATER).await.expect("moved");
+    let watch = store.watch(&app, &watch.id).await.expect("watch");
+    assert_eq!(watch.cursors[0].state, CursorState::BranchMissing);
+    assert_eq!(watch.cursors.len(), 2, "its row stays");
+}
+
+/// `start: now` delivers nothing of what is there already.
+pub async fn a_watch_that_starts_at_a_commit_holds_it(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.start = Start::At(commit(1));
+    let watch = store.register_watch(&new).await.expect("registered");
+    let cursor = &watch.cursors[0];
+    assert_eq!((cursor.held, cursor.head), (Some(commit(1)), Some(commit(1))));
+    assert!(!world.is_pending(&cursor.id).await);
+    let lane = world.lane(&cursor.id).await;
+    assert_eq!(lane.held, Some((commit(1), new.view)));
+    assert_eq!(lane.deliver_after, Timestamp(2000));
+}
+
+/// What a poll needs: refs, depth, what is present, where.
+pub async fn a_source_says_what_to_ask_for(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    let mut new = world.new_watch(&app);
+    new.selector = Selector { kind: SelectorKind::BranchPattern, value: "release/*".into() };
+    new.mode = HistoryMode::Every;
+    store.register_watch(&new).await.expect("registered");
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATER).await.expect("moved");
+    let sources = store.sources(&watch.repository).await.expect("sources");
+    let source = &sources[0];
+    assert_eq!(source.patterns, [MAIN, "refs/heads/release/"]);
+    assert!(source.every);
+    assert_eq!(source.haves, [commit(1), commit(2)]);
+    assert!(matches!(&source.remote.location, Location::Http(url) if url.as_str() == super::world::URL));
+    assert_eq!(source.remote.repository, watch.repository);
+    store.record_scan_error(&watch.source, Some("no answer")).await.expect("noted");
+    let through = store.watches_of_source(&watch.source).await.expect("watches");
+    assert_eq!(through.len(), 2);
+    assert_eq!(through[0].last_error.as_deref(), Some("no answer"));
+    store.record_scan_error(&watch.source, None).await.expect("forgotten");
+    assert_eq!(store.watch(&app, &watch.id).await.expect("watch").last_error, None);
+}

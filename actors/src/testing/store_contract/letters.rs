@@ -1,0 +1,122 @@
+//! Dead letters and redrives.
+
+use tidings_entity::kind::{LetterStatus, RoundKind};
+
+use super::world::{World, entry};
+use crate::{
+    ports::{NewRound, Settlement, Store, StoreError},
+    round::{Letter, LetterState},
+};
+
+/// The letters that a round binds belong to its list until it ends, whatever becomes of them.
+pub async fn a_dead_letter_is_bound_by_the_next_round_and_stays_in_its_list(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["b", "a"]).await;
+    let lane = world.lane(&cursor).await;
+    let sorted: Vec<_> = lane.letters.iter().map(|(letter, _)| letter.path.clone()).collect();
+    assert_eq!(sorted, [b"a".to_vec(), b"b".to_vec()]);
+    assert_eq!(lane.letters[1].0, letters[0]);
+    let mut next = world.plan(&cursor, 2, 2).await;
+    next.round.spec.letters = vec![letters[1].clone(), letters[0].clone()];
+    store.begin_round(&next).await.expect("begun");
+    assert_eq!(world.lane(&cursor).await.open, Some(next.round.clone()));
+    let mut park = world.park(&next.round, 0, "a");
+    park.state = LetterState::Unknown { before: Some(entry(7)) };
+    let again = Settlement { parked: vec![park.clone()], ..world.settlement(&next.round, 1) };
+    assert!(store.settle(again).await.expect("settled"));
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.open.expect("open").spec.letters, next.round.spec.letters, "its list is frozen");
+    let open: Vec<&Letter> = lane.letters.iter().map(|(letter, _)| letter).collect();
+    assert_eq!(open.len(), 2, "one open letter per path");
+    assert_eq!((&open[0].id, open[0].state), (&park.id, park.state));
+    world.finish(&next.round).await;
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.letters.len(), 1, "the bound one is superseded, the new one stays");
+    assert_eq!(lane.letters[0].0.id, park.id);
+}
+
+/// An untouched letter stays; one that the round brought to its target goes.
+pub async fn a_letter_that_its_round_passed_is_superseded(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, _, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a", "b"]).await;
+    let mut next = world.plan(&cursor, 2, 1).await;
+    next.round.spec.letters = vec![letters[0].clone()];
+    store.begin_round(&next).await.expect("begun");
+    world.finish(&next.round).await;
+    let shown = store.dead_letters(&app, None, None, 10).await.expect("letters");
+    let status = |letter: &Letter| shown.iter().find(|shown| shown.id == letter.id).map(|shown| shown.status);
+    assert_eq!(status(&letters[0]), Some(LetterStatus::Superseded));
+    assert_eq!(status(&letters[1]), Some(LetterStatus::Open));
+    let mut stale = world.plan(&cursor, 3, 1).await;
+    stale.round.spec.letters = vec![letters[0].clone()];
+    assert!(matches!(store.begin_round(&stale).await, Err(StoreError::Conflict(_))));
+    assert_eq!(world.lane(&cursor).await.open, None, "a refused round leaves nothing");
+}
+
+/// A redrive leaves held alone, and ends the letters that it carried.
+pub async fn a_redrive_sends_what_was_asked_for(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, _, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a", "b", "c"]).await;
+    assert!(!world.is_pending(&cursor).await);
+    let asked = store.request_redrive(&app, &[letters[0].id.clone()]).await.expect("asked");
+    assert_eq!(asked, (1, vec![cursor.clone()]));
+    assert!(world.is_pending(&cursor).await);
+    let lane = world.lane(&cursor).await;
+    let marks: Vec<_> = lane.letters.iter().map(|(_, status)| *status).collect();
+    assert_eq!(marks, [LetterStatus::RedriveRequested, LetterStatus::Open, LetterStatus::Open]);
+    let redrive = redrive(&world.plan(&cursor, 1, 1).await, &letters[..1]);
+    store.begin_round(&redrive).await.expect("begun");
+    assert!(store.lane(&cursor).await.expect("lane").last_was_redrive);
+    world.finish(&redrive.round).await;
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.held.map(|(held, _)| held), redrive.round.spec.held.map(|held| held.commit));
+    assert_eq!(lane.letters.len(), 2);
+    assert!(!world.is_pending(&cursor).await, "the request is consumed");
+    let done = store.dead_letters(&app, Some(LetterStatus::Redriven), None, 10).await.expect("letters");
+    assert_eq!(done.len(), 1);
+    let (count, cursors) = store.request_redrive(&app, &[]).await.expect("all of them");
+    assert_eq!((count, cursors), (2, vec![cursor]));
+}
+
+/// Sending an old state over a newer one would be a lie.
+pub async fn a_superseded_letter_cannot_be_redriven(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, _, cursor) = world.watched().await;
+    let old = world.parked(&cursor, 1, &["a"]).await;
+    let new = world.parked(&cursor, 2, &["a", "b"]).await;
+    let both = [new[1].id.clone(), old[0].id.clone()];
+    assert!(matches!(store.request_redrive(&app, &both).await, Err(StoreError::Conflict(_))));
+    let open = store.dead_letters(&app, Some(LetterStatus::Open), None, 10).await.expect("letters");
+    assert_eq!(open.len(), 2, "a refused request marks nothing");
+    store.request_redrive(&app, &[new[0].id.clone()]).await.expect("asked");
+    let carried = redrive(&world.plan(&cursor, 2, 1).await, &new[..1]);
+    store.begin_round(&carried).await.expect("begun");
+    world.finish(&carried.round).await;
+    assert!(matches!(store.request_redrive(&app, &[new[0].id.clone()]).await, Err(StoreError::Conflict(_))));
+}
+
+/// Pages go back in time.
+pub async fn letters_are_listed_newest_first(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a", "b", "c"]).await;
+    let page = store.dead_letters(&app, None, None, 2).await.expect("page");
+    assert_eq!(page.iter().map(|letter| &letter.id).collect::<Vec<_>>(), [&letters[2].id, &letters[1].id]);
+    let rest = store.dead_letters(&app, None, Some(&page[1].id), 2).await.expect("page");
+    assert_eq!(rest.len(), 1);
+    let letter = &rest[0];
+    assert_eq!((&letter.id, &letter.watch, &letter.cursor), (&letters[0].id, &watch.id, &cursor));
+    assert_eq!((letter.path.as_slice(), letter.position, letter.http_status), (&b"a"[..], 0, Some(422)));
+    assert_eq!((&letter.delivery, letter.excerpt.as_str()), (&letters[0].delivery, "no"));
+}
+
+fn redrive(plan: &NewRound, letters: &[Letter]) -> NewRound {
+    let mut new = plan.clone();
+    new.round.spec.kind = RoundKind::Redrive;
+    new.round.spec.target = new.round.spec.held.clone();
+    new.round.spec.letters = letters.to_vec();
+    new
+}

@@ -1,0 +1,232 @@
+//! Rounds and settlements.
+
+use futures_util::future::join_all;
+use tidings_entity::kind::{CursorState, Operation, WatchState};
+
+use super::world::{MAIN, World, change, commit, listing, tree, view};
+use crate::{
+    ports::{AttemptRecord, HeadAttempts, Store, StoreError, WatchPatch},
+    round::{DeliveryId, Round},
+    time::Timestamp,
+    view::View,
+};
+
+/// Views are immutable: new settings of a watch do not reach into an open round.
+pub async fn an_open_round_is_given_back_as_it_was_begun(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 3).await;
+    let patch = WatchPatch { view: Some(view("docs/**")), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.open, Some(round.clone()));
+    assert_eq!(lane.view, view("docs/**"));
+    assert_eq!(lane.last_round, round.number);
+    let status = &store.watch(&app, &watch.id).await.expect("watch").cursors[0];
+    assert_eq!(status.open, Some((round.number, 0, 3)));
+    world.finish(&round).await;
+    assert!(world.is_pending(&cursor).await, "the changed view is delivered next");
+    assert_eq!(world.lane(&cursor).await.held, Some((commit(1), View::default())));
+}
+
+/// A plan is worth something only while nothing moved.
+pub async fn a_round_planned_from_an_older_state_is_refused(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let plan = world.plan(&cursor, 1, 1).await;
+    let mut low = plan.clone();
+    low.round.number = 0;
+    let mut begun = plan.clone();
+    begun.round.position = 1;
+    let mut moved = plan.clone();
+    moved.round.spec.held = Some(tree(5, &View::default()));
+    for refused in [low, begun, moved] {
+        assert!(matches!(store.begin_round(&refused).await, Err(StoreError::Conflict(_))), "{refused:?}");
+    }
+    store.begin_round(&plan).await.expect("begun");
+    let mut second = plan.clone();
+    second.round.number += 1;
+    second.planned_after = plan.round.number;
+    assert!(matches!(store.begin_round(&second).await, Err(StoreError::Conflict(_))), "one is open");
+    world.finish(&plan.round).await;
+    second.planned_after = 0;
+    assert!(matches!(store.begin_round(&second).await, Err(StoreError::Conflict(_))), "planned too early");
+}
+
+/// A settlement counts once, for its own round, and never backwards or beyond the end.
+pub async fn settlements_are_absolute_and_belong_to_one_round(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 3).await;
+    assert!(!world.settle(&round, 0).await, "nothing new");
+    assert!(world.settle(&round, 2).await);
+    assert!(!world.settle(&round, 2).await, "not new any more");
+    assert!(!world.settle(&round, 1).await, "backwards");
+    assert!(!world.settle(&round, 4).await, "beyond the end");
+    let other = Round { number: round.number + 1, ..round.clone() };
+    assert!(!world.settle(&other, 3).await, "not its round");
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.open.as_ref().map(|round| round.position), Some(2));
+    assert!(lane.acknowledged);
+    let finish = |number| store.finish_round(&cursor, number, Timestamp(5000));
+    assert!(!finish(round.number).await.expect("answered"), "one change is not settled");
+    world.finish(&round).await;
+    assert!(!finish(round.number).await.expect("answered"), "ended once");
+    let parked = vec![world.park(&round, 2, "late")];
+    let late = crate::ports::Settlement { parked, streak: 9, ..world.settlement(&round, 3) };
+    assert!(!store.settle(late).await.expect("answered"), "the round has ended");
+    let lane = world.lane(&cursor).await;
+    assert!(lane.letters.is_empty() && lane.streak == 0, "a late settlement changes nothing");
+}
+
+/// The end of a round is where the app stands.
+pub async fn a_finished_round_moves_held(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 2).await;
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), Timestamp(6000)).await.expect("moved");
+    world.finish(&round).await;
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.held, Some((commit(1), View::default())));
+    assert_eq!((lane.open, lane.last_round), (None, round.number));
+    assert!(world.is_pending(&cursor).await, "the head moved meanwhile");
+    let empty = world.begin(&cursor, 2, 0).await;
+    world.finish(&empty).await;
+    assert!(!world.is_pending(&cursor).await);
+    let mut to_nothing = world.plan(&cursor, 1, 1).await;
+    to_nothing.round.spec.target = None;
+    store.begin_round(&to_nothing).await.expect("begun");
+    world.finish(&to_nothing.round).await;
+    assert_eq!(world.lane(&cursor).await.held, None);
+}
+
+/// `advance` is for the case that nothing differs.
+pub async fn held_moves_without_a_round_only_where_nothing_happened(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let held = Some((commit(1), View::default().id()));
+    assert!(matches!(store.advance(&cursor, 7, held).await, Err(StoreError::Conflict(_))));
+    store.advance(&cursor, 0, held).await.expect("advanced");
+    assert_eq!(world.lane(&cursor).await.held, Some((commit(1), View::default())));
+    assert!(!world.is_pending(&cursor).await);
+    let round = world.begin(&cursor, 2, 1).await;
+    let refused = store.advance(&cursor, round.number, held).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "a round is open");
+}
+
+/// Settlements of many lanes, several of one lane among them, are each answered rightly.
+pub async fn many_lanes_settle_at_once(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.app().await;
+    let mut rounds = Vec::new();
+    for number in 0..40 {
+        let mut new = world.new_watch(&app);
+        new.selector.value = format!("b{number}");
+        new.listing = listing(&[(&format!("refs/heads/b{number}"), 1)]);
+        let watch = store.register_watch(&new).await.expect("registered");
+        rounds.push(world.begin(&watch.cursors[0].id, 1, 10).await);
+    }
+    let settlements = rounds.iter().flat_map(|round| {
+        let other = Round { number: round.number + 1, ..round.clone() };
+        [(round.clone(), 3, true), (round.clone(), 7, true), (other, 9, false), (round.clone(), 11, false)]
+    });
+    let settlements = settlements.zip(0_u128..).map(|((round, position, fresh), index)| {
+        let mut settlement = world.settlement(&round, position);
+        if position == 3 {
+            settlement.parked = vec![world.park(&round, 2, &format!("p{index}"))];
+        }
+        async move { (store.settle(settlement).await.expect("settled"), position, fresh) }
+    });
+    for (settled, position, fresh) in join_all(settlements).await {
+        assert_eq!(settled, fresh, "position {position}");
+    }
+    for round in &rounds {
+        let lane = world.lane(&round.cursor).await;
+        assert_eq!(lane.open.map(|round| round.position), Some(7));
+        assert_eq!(lane.letters.len(), 1);
+    }
+}
+
+/// Tries outlive the process that made them, per change.
+pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 2).await;
+    let change = change("a", Operation::Create);
+    let try_of = |position, number, status, item_failure| AttemptRecord {
+        cursor: cursor.clone(),
+        round: round.number,
+        position,
+        number,
+        delivery: DeliveryId::of(&cursor, round.number, &change),
+        status,
+        item_failure,
+        excerpt: "an answer".into(),
+        took_ms: 5,
+        at: Timestamp(4000 + i64::from(number)),
+    };
+    let tries = [
+        try_of(0, 1, None, false),
+        try_of(0, 2, Some(500), true),
+        try_of(0, 2, Some(500), true),
+        try_of(0, 3, Some(200), false),
+        try_of(1, 1, Some(422), true),
+    ];
+    for attempt in tries {
+        store.record_attempt(attempt).await.expect("recorded");
+    }
+    let counted = HeadAttempts {
+        tries: 2,
+        item_tries: 1,
+        first_failure: Some(Timestamp(4001)),
+        last_failure: Some(Timestamp(4002)),
+    };
+    assert_eq!(world.lane(&cursor).await.head_attempts, counted);
+    assert!(world.settle(&round, 1).await);
+    assert_eq!(world.lane(&cursor).await.head_attempts.tries, 1, "of the next change");
+}
+
+/// A block freezes a round; unblocking ends the streak.
+pub async fn a_blocked_cursor_keeps_its_round_and_its_place(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 3).await;
+    let parked = vec![world.park(&round, 0, "a")];
+    let settlement = crate::ports::Settlement { parked, streak: 10, ..world.settlement(&round, 1) };
+    assert!(store.settle(settlement).await.expect("settled"));
+    store.set_blocked(&cursor, Some("ten in a row")).await.expect("blocked");
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.state, lane.reason.as_deref()), (CursorState::Blocked, Some("ten in a row")));
+    assert_eq!((lane.streak, lane.open.map(|round| round.position)), (10, Some(1)));
+    assert!(world.is_pending(&cursor).await, "it is probed");
+    store.move_heads(&watch.source, &listing(&[("refs/heads/x", 1)]), Timestamp(6000)).await.expect("polled");
+    assert_eq!(world.lane(&cursor).await.state, CursorState::Blocked, "whatever its branch does");
+    store.set_blocked(&cursor, None).await.expect("unblocked");
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.state, lane.reason, lane.streak), (CursorState::BranchMissing, None, 0));
+    assert!(world.is_pending(&cursor).await, "its open round goes on");
+}
+
+/// Paused watches, disabled apps and cursors that caught up wait for nothing.
+pub async fn what_has_nothing_to_do_is_not_pending(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let other = world.app().await;
+    let other_watch = world.watch(&other).await;
+    let other_cursor = other_watch.cursors[0].id.clone();
+    let since = |watch: &crate::ports::Watch| watch.cursors[0].behind_since;
+    assert_eq!((since(&watch), since(&other_watch)), (Some(Timestamp(1000)), Some(Timestamp(1000))));
+    assert_eq!(store.pending(Some(&app)).await.expect("pending"), [(app.clone(), cursor.clone())]);
+    let paused =
+        WatchPatch { state: Some((WatchState::Paused, Some("why".into()))), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
+    assert_eq!(store.pending(None).await.expect("pending"), [(other.clone(), other_cursor)]);
+    store.set_app_disabled(&other, Some("410")).await.expect("disabled");
+    assert!(store.pending(None).await.expect("pending").is_empty());
+    let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+    assert_eq!(store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed").reason, None);
+    store.set_app_disabled(&other, None).await.expect("enabled");
+    assert_eq!(store.pending(None).await.expect("pending").len(), 2);
+    world.sync(&cursor, 1).await;
+    assert!(!world.is_pending(&cursor).await);
+}

@@ -1,0 +1,147 @@
+//! Pins, breakers, blobs, history, totals.
+
+use std::time::Duration;
+
+use tidings_entity::{id::Sha256Hash, kind::BreakerKind};
+
+use super::world::{MAIN, World, commit, listing};
+use crate::{
+    ports::{BlobFacts, BreakerRow, Store, Totals},
+    time::Timestamp,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Held and both ends of open rounds, of this repository only.
+pub async fn pins_are_what_rounds_need(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    let app = world.app().await;
+    let mut elsewhere = world.new_watch(&app);
+    elsewhere.url = "https://git.example/else".into();
+    elsewhere.start = crate::ports::Start::At(commit(99));
+    store.register_watch(&elsewhere).await.expect("registered");
+    assert!(store.pins(&watch.repository).await.expect("pins").is_empty());
+    world.sync(&cursor, 1).await;
+    assert_eq!(store.pins(&watch.repository).await.expect("pins"), [commit(1)]);
+    let round = world.begin(&cursor, 2, 1).await;
+    assert_eq!(store.pins(&watch.repository).await.expect("pins"), [commit(1), commit(2)]);
+    world.finish(&round).await;
+    assert_eq!(store.pins(&watch.repository).await.expect("pins"), [commit(2)]);
+}
+
+/// Of all who ask at once, one probes.
+pub async fn the_probe_of_a_breaker_goes_to_one_caller(store: &dyn Store) {
+    let probe =
+        |now: i64| store.try_probe(BreakerKind::Endpoint, "app", Timestamp(now), Timestamp(now + 100));
+    assert!(!probe(0).await.expect("asked"), "there is no breaker");
+    let mut row = BreakerRow {
+        kind: BreakerKind::Endpoint,
+        id: "app".into(),
+        failures: 3,
+        opened_at: None,
+        probe_at: None,
+        last_error: "refused".into(),
+    };
+    store.record_breaker(&row).await.expect("recorded");
+    assert!(!probe(0).await.expect("asked"), "it is closed");
+    row.opened_at = Some(Timestamp(1000));
+    row.probe_at = Some(Timestamp(1005));
+    store.record_breaker(&row).await.expect("recorded");
+    assert_eq!(store.breakers().await.expect("breakers"), [row.clone()]);
+    assert!(!probe(1004).await.expect("asked"), "too early");
+    let asked = futures_util::future::join_all([probe(1005), probe(1005), probe(1005)]).await;
+    let taken = asked.into_iter().filter(|taken| *taken.as_ref().expect("asked")).count();
+    assert_eq!(taken, 1);
+    assert!(probe(1105).await.expect("asked"), "the next one");
+    row.failures = 0;
+    store.record_breaker(&row).await.expect("recorded");
+    assert!(store.breakers().await.expect("breakers").is_empty());
+}
+
+/// Unknown blobs are gaps, repeats are repeats.
+pub async fn blobs_are_answered_in_order(store: &dyn Store) {
+    let facts = |number: u8| BlobFacts {
+        sha256: Sha256Hash::of(&[number]),
+        size: u64::from(number),
+        text: number.is_multiple_of(2),
+    };
+    let known: Vec<_> = (0..=200).map(|number| (commit(number), facts(number))).collect();
+    store.remember_blobs(&known, Timestamp(1)).await.expect("remembered");
+    store.remember_blobs(&known[..3], Timestamp(2)).await.expect("remembered again");
+    let asked = [commit(7), commit(250), commit(8), commit(7)];
+    let answers = store.blob_facts(&asked).await.expect("facts");
+    assert_eq!(answers, [Some(facts(7)), None, Some(facts(8)), Some(facts(7))]);
+    let many: Vec<_> = (0..=255).chain(0..=255).map(commit).collect();
+    let answers = store.blob_facts(&many).await.expect("facts");
+    assert_eq!(answers.iter().flatten().count(), 402);
+    assert!(store.blob_facts(&[]).await.expect("facts").is_empty());
+    store.remember_blobs(&[], Timestamp(1)).await.expect("nothing");
+}
+
+/// Old history and unused blobs go, at most so many at once; open rounds and letters stay.
+pub async fn history_goes_but_nothing_that_is_needed(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    let letters = world.parked(&cursor, 2, &["a"]).await;
+    let open = world.begin(&cursor, 3, 5).await;
+    world.settle(&open, 2).await;
+    let blobs: Vec<_> = (0..10_u8)
+        .map(|number| {
+            let facts = BlobFacts { sha256: Sha256Hash::of(&[number]), size: 1, text: true };
+            (commit(number), facts)
+        })
+        .collect();
+    store.remember_blobs(&blobs, Timestamp(0)).await.expect("remembered");
+    let later = Timestamp(0).after(40 * DAY);
+    assert_eq!(store.prune(Timestamp(9000), 30 * DAY, 90 * DAY, 100).await.expect("pruned"), 0);
+    let before = world.lane(&cursor).await;
+    let mut gone = 0;
+    loop {
+        let some = store.prune(later, 30 * DAY, 30 * DAY, 3).await.expect("pruned");
+        assert!(some <= 3);
+        if some == 0 {
+            break;
+        }
+        gone += some;
+    }
+    assert!(gone > 10, "ten blobs and the first round");
+    assert!(store.blob_facts(&[commit(1)]).await.expect("facts")[0].is_none());
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.open, before.open);
+    assert_eq!(lane.letters.iter().map(|(letter, _)| &letter.id).collect::<Vec<_>>(), [&letters[0].id]);
+    world.finish(&open).await;
+}
+
+/// The overview.
+pub async fn totals_count_what_there_is(store: &dyn Store) {
+    let world = World::new(store);
+    store.ping().await.expect("it answers");
+    let (_, watch, cursor) = world.watched().await;
+    world.parked(&cursor, 1, &["a"]).await;
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), Timestamp(6000)).await.expect("moved");
+    world.begin(&cursor, 2, 5).await;
+    store.set_blocked(&cursor, Some("why")).await.expect("blocked");
+    let row = BreakerRow {
+        kind: BreakerKind::Source,
+        id: watch.source.to_string(),
+        failures: 5,
+        opened_at: Some(Timestamp(1)),
+        probe_at: Some(Timestamp(2)),
+        last_error: "no answer".into(),
+    };
+    store.record_breaker(&row).await.expect("recorded");
+    let totals = Totals {
+        apps: 1,
+        repositories: 1,
+        watches: 1,
+        behind: 1,
+        blocked: 1,
+        open_rounds: 1,
+        dead_letters: 1,
+        open_breakers: 1,
+        lag_ms: 1500,
+    };
+    assert_eq!(store.totals(Timestamp(7500)).await.expect("totals"), totals);
+}

@@ -1,0 +1,40 @@
+//! A registered receiver.
+
+use sea_orm::entity::prelude::*;
+
+use crate::id::{AppId, Sha256Hash};
+
+/// One row of `app`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "app")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: AppId,
+    /// Its name.
+    pub name: String,
+    /// Contact address.
+    pub email: String,
+    /// Where it receives; null for pull.
+    pub base_url: Option<String>,
+    /// A web page about it.
+    pub website: Option<String>,
+    /// What it is.
+    pub description: Option<String>,
+    /// The public part of its token, unique.
+    pub token_public_id: String,
+    /// SHA-256 of its token.
+    pub token_hash: Sha256Hash,
+    /// How it wants to be served, as JSON.
+    pub delivery: String,
+    /// Why it is not served; null while it is.
+    pub disabled: Option<String>,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

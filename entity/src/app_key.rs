@@ -1,0 +1,29 @@
+//! A signing key of an app, sealed. The highest ordinal signs first.
+
+use sea_orm::entity::prelude::*;
+
+use crate::id::AppId;
+
+/// One row of `app_key`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "app_key")]
+pub struct Model {
+    /// The app.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub app_id: AppId,
+    /// Rises with each rotation.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub ordinal: i64,
+    /// The sealed key.
+    pub secret: Vec<u8>,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// When a rotated key stops signing, in unix milliseconds; null for the current one.
+    pub expires_at: Option<i64>,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,31 @@
+//! A breaker that has failures.
+
+use sea_orm::entity::prelude::*;
+
+use crate::kind::BreakerKind;
+
+/// One row of `breaker`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "breaker")]
+pub struct Model {
+    /// What it guards.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub kind: BreakerKind,
+    /// The id of the source or app.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    /// Failures in a row.
+    pub failures: i32,
+    /// When it opened, in unix milliseconds; null while it is closed.
+    pub opened_at: Option<i64>,
+    /// When the next probe is due, in unix milliseconds.
+    pub probe_at: Option<i64>,
+    /// The public text of the last failure.
+    pub last_error: String,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

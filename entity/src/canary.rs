@@ -1,0 +1,20 @@
+//! One sealed known text, so that a start with the wrong keyring is refused.
+
+use sea_orm::entity::prelude::*;
+
+/// One row of `canary`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "canary")]
+pub struct Model {
+    /// Always 1.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i32,
+    /// The sealed text.
+    pub sealed: Vec<u8>,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

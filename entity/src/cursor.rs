@@ -1,0 +1,53 @@
+//! Where one watched branch of a watch stands: what the app holds, and the round under way.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    id::{CursorId, ObjectId, ViewId, WatchId},
+    kind::CursorState,
+};
+
+/// One row of `cursor`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "cursor")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: CursorId,
+    /// The watch.
+    pub watch_id: WatchId,
+    /// Empty for a single branch, the full ref name for a pattern; unique per watch.
+    pub slot: String,
+    /// The full ref name; empty until HEAD named one.
+    pub branch: String,
+    /// The commit the app held last; null for nothing.
+    pub held: Option<ObjectId>,
+    /// The view it was delivered under; null exactly where `held` is.
+    pub held_view: Option<ViewId>,
+    /// The number of its last round; 0 before the first.
+    pub last_round: i64,
+    /// The number of its open round.
+    pub open_round: Option<i64>,
+    /// Whether it moves.
+    pub state: CursorState,
+    /// Why not, where it does not; or why a resync was asked for.
+    pub reason: Option<String>,
+    /// Parks in a row, over rounds.
+    pub streak: i32,
+    /// Whether the app ever acknowledged something of it.
+    pub acknowledged: bool,
+    /// Whether its last round was a redrive.
+    pub last_was_redrive: bool,
+    /// A resync was asked for; true: as a complete one.
+    pub resync: Option<bool>,
+    /// When its head moved away from `held`, in unix milliseconds.
+    pub behind_since: Option<i64>,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,27 @@
+//! What the last `ls-refs` of a source said about one followed ref.
+
+use sea_orm::entity::prelude::*;
+
+use crate::id::{ObjectId, SourceId};
+
+/// One row of `head`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "head")]
+pub struct Model {
+    /// The source.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub source_id: SourceId,
+    /// The full ref name.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub ref_name: String,
+    /// The commit; of an annotated tag the peeled one.
+    pub commit_id: ObjectId,
+    /// When it came to this commit, in unix milliseconds.
+    pub moved_at: i64,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

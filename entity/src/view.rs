@@ -1,0 +1,24 @@
+//! Which paths an app sees and how much of each. Immutable; equal views are one row.
+
+use sea_orm::entity::prelude::*;
+
+use crate::id::ViewId;
+
+/// One row of `view`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "view")]
+pub struct Model {
+    /// SHA-256 of the text.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: ViewId,
+    /// The canonical text.
+    pub text: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

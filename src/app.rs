@@ -1,0 +1,206 @@
+//! The composition root: builds the adapters, starts the tree, and in the end drains it. `serve`
+//! adds the front door, `watch` a single app; both run the same house.
+
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+
+use thiserror::Error;
+use tidings_actors::{
+    context::{Context, Policy},
+    directory::Directory,
+    handle::{Handle, Tree},
+    ports::{Clock, GitError, GitSource, Random, Store, Transport},
+};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::{
+    egress::{Egress, EgressError},
+    git::Git,
+    machine::{MachineClock, MachineRandom},
+    secrets::{Keyring, SecretsError},
+    settings::Settings,
+    store::{OpenError, SqlStore},
+    telemetry,
+    webhook::Webhooks,
+};
+
+/// Why the house could not be opened. Nothing was changed but, perhaps, files made that were
+/// missing.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("the data directory {path} cannot be used: {source}")]
+    DataDirectory {
+        /// The directory.
+        path: String,
+        /// What the machine says.
+        source: std::io::Error,
+    },
+    /// The keyring cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The egress settings cannot be used.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// The mirrors cannot be used.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The tree did not start.
+    #[error("the supervision tree did not start: {0}")]
+    Tree(String),
+}
+
+/// The running house.
+pub struct App {
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// What survives.
+    pub store: Arc<SqlStore>,
+    /// Git hosts and mirrors.
+    pub git: Arc<dyn GitSource>,
+    /// The guarded way out.
+    pub egress: Egress,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    tree: Tree,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+/// Makes the transport that deliveries go through, from the one that sends webhooks.
+pub type Wrap = Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send>;
+
+/// The adapters before the tree runs: `watch` registers its one app in between.
+pub struct Adapters {
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// What survives.
+    pub store: Arc<SqlStore>,
+    /// Git hosts and mirrors.
+    pub git: Arc<dyn GitSource>,
+    /// The guarded way out.
+    pub egress: Egress,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+impl Adapters {
+    /// Opens data directory, keyring, database and mirrors.
+    ///
+    /// # Errors
+    /// [`StartError`] says which of them cannot be used, and why.
+    pub async fn open(settings: Settings) -> Result<Self, StartError> {
+        let settings = Arc::new(settings);
+        let clock: Arc<dyn Clock> = Arc::new(MachineClock);
+        let random: Arc<dyn Random> = Arc::new(MachineRandom);
+        let data_dir = settings.data_dir.clone();
+        make_private_directory(&data_dir)?;
+        let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
+        let url = settings.database_url();
+        let store = Arc::new(SqlStore::open(&url, keyring, clock.clone(), random.clone()).await?);
+        let egress = Egress::new(&settings.egress)?;
+        let git = Git::new(settings.git.clone(), &data_dir, egress.clone(), clock.clone())?;
+        Ok(Self { settings, store, git: Arc::new(git), egress, clock, random })
+    }
+
+    /// Starts the tree over these adapters.
+    ///
+    /// # Errors
+    /// [`StartError::Tree`].
+    pub async fn start(self, wrap: Option<Wrap>) -> Result<App, StartError> {
+        let Self { settings, store, git, egress, clock, random } = self;
+        let webhooks =
+            Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
+                .with_traceparent(Arc::new(telemetry::traceparent));
+        let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
+        let (sender, fatal) = watch::channel(None);
+        let context = Context {
+            store: store.clone(),
+            git: git.clone(),
+            transport: match wrap {
+                Some(wrap) => wrap(webhooks),
+                None => webhooks,
+            },
+            clock: clock.clone(),
+            random: random.clone(),
+            policy: Arc::new(policy(&settings)),
+            directory: Directory::default(),
+            fatal: sender,
+        };
+        let tree = Tree::start(context).await.map_err(|reason| StartError::Tree(reason.to_string()))?;
+        Ok(App { settings, store, git, egress, clock, random, tree, fatal })
+    }
+}
+
+impl App {
+    /// What the front door may ask of the tree.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.tree.handle()
+    }
+
+    /// Waits for the reason why this process must end although nobody asked: the tree failed too
+    /// often, or another process took over its database.
+    pub async fn failed(&mut self) -> String {
+        let fatal = async {
+            match self.fatal.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                // The sender lives as long as the tree; that arm speaks then.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = fatal => reason,
+            () = self.tree.failed() => "the supervision tree failed too often".to_owned(),
+        }
+    }
+
+    /// Lets attempts end, settles what was answered, stops the tree, closes the database.
+    pub async fn stop(self) {
+        self.tree.stop(self.settings.delivery.drain_deadline).await;
+        self.store.close().await;
+    }
+}
+
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        poll_min: settings.git.poll_min,
+        poll_max: settings.git.poll_max,
+        branch_gone_after: settings.git.branch_gone_after,
+        every_max: settings.git.every_max,
+        attempt_timeout: settings.delivery.attempt_timeout,
+        retry_base: settings.delivery.retry_base,
+        retry_cap: settings.delivery.retry_cap,
+        retry_window: settings.delivery.retry_window,
+        max_delete_percent: settings.watch.max_delete_percent,
+        history: std::time::Duration::from_secs(u64::from(settings.delivery.history_days) * 86_400),
+        blob_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.blob_days) * 86_400),
+        ..Policy::default()
+    }
+}
+
+/// Makes a directory that only this user may enter, if it is not there.
+fn make_private_directory(path: &Path) -> Result<(), StartError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::DataDirectory { path: path.display().to_string(), source })
+}
+
+/// Opens the keyring, or makes one at the first start.
+fn open_keyring(data_dir: &Path, random: &dyn Random) -> Result<Keyring, SecretsError> {
+    let path = data_dir.join("keyring");
+    if path.exists() {
+        return Keyring::open(&path);
+    }
+    let keyring = Keyring::create(&path, random)?;
+    info!("a keyring was made at {}: keep a copy of it, what it seals is lost without it", path.display());
+    Ok(keyring)
+}

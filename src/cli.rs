@@ -1,0 +1,227 @@
+//! The command line: one verb a file. Every verb prints for people, or with `--json` for programs;
+//! errors are one line on standard error; exit codes are those of [`Code`]. No verb prints success
+//! without an effect.
+
+mod app;
+mod check_config;
+mod client;
+mod completions;
+mod dead_letter;
+mod failure;
+mod healthcheck;
+mod key;
+pub mod listen;
+mod migrate;
+mod openapi;
+pub mod output;
+mod repository;
+pub mod serve;
+pub mod verify;
+pub mod watch;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Parser, Subcommand};
+use tidings_actors::ports::Clock;
+
+pub use self::{
+    failure::{Code, Failure},
+    output::Output,
+};
+use crate::{
+    machine::MachineClock,
+    settings::{ENVIRONMENT_PREFIX, Settings},
+};
+
+/// The variable that holds the token for a running server.
+const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
+/// The variable that holds the credential of a Git host.
+const GIT_TOKEN_VARIABLE: &str = "TIDINGS_GIT_TOKEN";
+
+/// Change data capture for Git: every file-level change, signed, in order, never losing one.
+#[derive(Parser, Debug)]
+#[command(name = "tidings", version, propagate_version = true)]
+pub struct Cli {
+    /// Settings file (TOML); the environment (TIDINGS__SECTION__KEY) goes before it
+    #[arg(long, global = true, env = "TIDINGS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Watch one repository and print its changes, or deliver them
+    Watch(watch::WatchArgs),
+    /// Receive deliveries: verify, print, mirror
+    Listen(listen::ListenArgs),
+    /// Check a received body and its headers against a secret
+    Verify(verify::VerifyArgs),
+    /// Register and look after apps
+    #[command(subcommand)]
+    App(app::AppVerb),
+    /// Watch repositories for an app
+    #[command(subcommand)]
+    Repository(repository::RepositoryVerb),
+    /// Look at changes that were given up, and send them again
+    #[command(subcommand)]
+    DeadLetter(dead_letter::DeadLetterVerb),
+    /// Bring the database to this version, or back
+    #[command(subcommand)]
+    Migrate(migrate::MigrateVerb),
+    /// Make or look at the keyring that protects secrets
+    #[command(subcommand)]
+    Key(key::KeyVerb),
+    /// Read the settings and print what is in effect, secrets left out
+    CheckConfig,
+    /// Ask the local server whether it is alive; exit code 0 or 1
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every verb may need.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// How to print.
+    pub output: Output,
+    config: Option<PathBuf>,
+    environment: Environment,
+}
+
+/// The variables of this process that are ours. Not shown: some hold secrets.
+#[derive(Clone)]
+struct Environment(Vec<(String, String)>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Environment(..)")
+    }
+}
+
+impl Environment {
+    fn of_process() -> Self {
+        let ours = |name: &str| {
+            let prefix = name.get(..ENVIRONMENT_PREFIX.len()).unwrap_or("");
+            prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
+                || [TOKEN_VARIABLE, GIT_TOKEN_VARIABLE].contains(&name)
+        };
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+        Self(all.filter(|(name, _)| ours(name)).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+    }
+}
+
+impl Context {
+    /// The settings.
+    ///
+    /// # Errors
+    /// Every fault in them, code 78.
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        Settings::load(self.config.as_deref(), self.environment.0.iter().cloned())
+            .map_err(|faults| Failure::of_settings(&faults))
+    }
+
+    /// A client for a running server.
+    fn client(&self, arguments: &client::ServerArgs) -> Result<client::Client, Failure> {
+        client::Client::new(arguments, self.environment.get(TOKEN_VARIABLE))
+    }
+}
+
+/// Reads the command line of this process, does what it says and tells how that went.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(std::env::args_os(), Environment::of_process()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let mut errors = io::stderr().lock();
+            for line in failure.message.lines() {
+                // Where standard error is closed too, the exit code is all that can be said.
+                let _closed = writeln!(errors, "tidings: {line}").is_err();
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Result<(), Failure> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        // Help and version are answers, not failures.
+        Err(answer) if !answer.use_stderr() => {
+            return answer.print().map_err(|error| Failure::new(Code::Failed, error.to_string()));
+        }
+        Err(error) => {
+            let text = error.render().to_string();
+            let text = text.trim_end().strip_prefix("error: ").unwrap_or(&text);
+            let line = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+            return Err(Failure::new(Code::Usage, format!("{line} (see tidings --help)")));
+        }
+    };
+    let context = Context { output: Output { json: cli.json }, config: cli.config, environment };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of_error(Code::Software, &error))?;
+    runtime.block_on(perform(cli.verb, &context))
+}
+
+async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        Verb::Serve(arguments) => serve::run(arguments, context).await,
+        Verb::Watch(arguments) => watch::run(arguments, context).await,
+        Verb::Listen(arguments) => receive(arguments, context).await,
+        Verb::Verify(arguments) => check(arguments, context),
+        Verb::App(verb) => app::run(verb, context).await,
+        Verb::Repository(verb) => repository::run(verb, context).await,
+        Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
+        Verb::Migrate(verb) => migrate::run(verb, context).await,
+        Verb::Key(verb) => key::run(verb, context),
+        Verb::CheckConfig => check_config::run(context),
+        Verb::Healthcheck(arguments) => healthcheck::run(&arguments, context).await,
+        Verb::Openapi => openapi::run(context),
+        Verb::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+async fn receive(mut arguments: listen::ListenArgs, context: &Context) -> Result<(), Failure> {
+    arguments.json = context.output.json;
+    listen::run(&arguments, Arc::new(MachineClock)).await.map_err(|error| {
+        let code = match error {
+            listen::ListenError::Secret(_) => Code::Usage,
+            listen::ListenError::Mirror(..) => Code::CannotCreate,
+            listen::ListenError::Address(..) | listen::ListenError::Accept(_) => Code::Unavailable,
+        };
+        Failure::of_error(code, &error)
+    })
+}
+
+fn check(mut arguments: verify::VerifyArgs, context: &Context) -> Result<(), Failure> {
+    arguments.json = context.output.json;
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    match verify::verify(&arguments, MachineClock.now(), &mut input, &mut output) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Code::Failed, "the request is not authentic")),
+        Err(error) => Err(Failure::of_error(Code::Data, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+//! `tidings completions`: a completion script for a shell.
+
+use std::io::{self, Write};
+
+use clap::{Args, CommandFactory};
+use clap_complete::{Shell, generate};
+
+use super::{Cli, Code, Failure};
+
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub(super) fn run(arguments: &CompletionsArgs) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    generate(arguments.shell, &mut Cli::command(), "tidings", &mut script);
+    io::stdout().lock().write_all(&script).map_err(|error| Failure::new(Code::Failed, error.to_string()))
+}

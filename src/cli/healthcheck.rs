@@ -1,0 +1,45 @@
+//! `tidings healthcheck`: asks the local server whether it is alive, for container runtimes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use clap::Args;
+use http::Method;
+use serde_json::json;
+use url::Url;
+
+use super::{
+    Code, Context, Failure,
+    client::{Client, ServerArgs},
+};
+
+#[derive(Args, Debug)]
+pub(super) struct HealthcheckArgs {
+    /// Address of the server; missing: where the settings say that it listens
+    #[arg(long, value_name = "URL")]
+    server: Option<Url>,
+}
+
+pub(super) async fn run(arguments: &HealthcheckArgs, context: &Context) -> Result<(), Failure> {
+    let server = match &arguments.server {
+        Some(server) => server.clone(),
+        None => local(context.settings()?.server.listen),
+    };
+    let client = Client::new(&ServerArgs { server, token_file: None }, None)?;
+    // One code for every way of not being alive: container runtimes know 0 and 1.
+    client
+        .call(Method::GET, &["livez"], None)
+        .await
+        .map_err(|failure| Failure::new(Code::Failed, failure.message))?;
+    context.output.print(&json!({ "alive": true }), &["alive".to_owned()])
+}
+
+/// How to reach a server of this machine that listens there.
+fn local(listen: SocketAddr) -> Url {
+    let address = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    let text = format!("http://{}", SocketAddr::new(address, listen.port()));
+    Url::parse(&text).expect("a socket address makes a web address")
+}

@@ -1,0 +1,326 @@
+//! `tidings listen`: a receiver that checks signatures, prints what arrives and can mirror it.
+//!
+//! It answers 2xx only after the effect is on disk, 401 to what is not signed with the secret
+//! under every scheme that it carries, and tells a sender by status whether to try again
+//! ([`mirror::MirrorError::status`]). Headers must be there within 10 s, a body within 2 minutes;
+//! the signature's headers are looked at before the body is read,
+//! and all bodies together have a bounded size.
+
+pub mod assembly;
+pub mod folder;
+pub mod journal;
+pub mod message;
+pub mod mirror;
+
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
+use tidings_actors::ports::Clock;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::verify::{InputError, SecretArgs};
+use crate::webhook::{
+    excerpt,
+    signature::{self, SigningKey},
+};
+use message::{Message, Verb};
+use mirror::{Effect, Mirror, MirrorError};
+
+/// Time for a header block, and longest silence between two requests of a connection.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// Time for a body.
+const BODY_WITHIN: Duration = Duration::from_secs(120);
+/// Bytes of a body: a text of the largest admitted file, a third of it escaped.
+const BODY_MAX: usize = 448 << 20;
+/// Connections served at the same time; others wait.
+const CONNECTIONS_MAX: usize = 64;
+/// Bytes of all bodies that are held at the same time; a body waits until it fits.
+const BODIES_MAX: usize = BODY_MAX;
+/// The unit that these are counted in.
+const BODY_UNIT: usize = 64 << 10;
+
+/// Receives deliveries, checks their signatures, prints them and may mirror them into a folder.
+#[derive(Args, Clone, Debug)]
+pub struct ListenArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// The secret.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// Prints each body instead of a line about it; set from the option that every verb has.
+    #[arg(skip)]
+    pub json: bool,
+    /// Keeps this folder equal to what one watch sends
+    #[arg(long, value_name = "FOLDER")]
+    pub mirror: Option<PathBuf>,
+}
+
+/// Why the receiver does not run.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] InputError),
+    /// The address.
+    #[error("cannot listen on {0}: {1}")]
+    Address(SocketAddr, #[source] io::Error),
+    /// The mirror.
+    #[error("cannot mirror into {}: {}", _0.display(), _1)]
+    Mirror(PathBuf, #[source] io::Error),
+    /// Accepting connections.
+    #[error("cannot accept connections: {0}")]
+    Accept(#[source] io::Error),
+}
+
+/// Where the lines go.
+pub type Output = Box<dyn Write + Send>;
+
+/// A receiver that is bound and not yet serving.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    receiver: Arc<Receiver>,
+}
+
+struct Receiver {
+    keys: Vec<SigningKey>,
+    clock: Arc<dyn Clock>,
+    json: bool,
+    mirror: Option<Arc<Mutex<Mirror>>>,
+    output: Mutex<Output>,
+    room: Semaphore,
+}
+
+/// An answer in the making.
+type Answer = (StatusCode, String);
+
+impl Listener {
+    /// Binds the address, reads the secret and opens the mirror.
+    ///
+    /// # Errors
+    /// [`ListenError`] says which of these failed.
+    pub async fn bind(args: &ListenArgs, clock: Arc<dyn Clock>, output: Output) -> Result<Self, ListenError> {
+        let keys = args.secret.keys()?;
+        let open = |path: &PathBuf| {
+            let opened = Mirror::open(path).map_err(|error| ListenError::Mirror(path.clone(), error))?;
+            Ok::<_, ListenError>(Arc::new(Mutex::new(opened)))
+        };
+        let mirror = args.mirror.as_ref().map(open).transpose()?;
+        let bind = async {
+            let socket = TcpListener::bind(args.listen).await?;
+            Ok((socket.local_addr()?, socket))
+        };
+        let (address, socket) = bind.await.map_err(|error| ListenError::Address(args.listen, error))?;
+        let room = Semaphore::new(BODIES_MAX / BODY_UNIT);
+        let receiver = Receiver { keys, clock, json: args.json, mirror, output: Mutex::new(output), room };
+        Ok(Self { socket, address, receiver: Arc::new(receiver) })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is ready.
+    ///
+    /// # Errors
+    /// [`ListenError::Accept`] when the socket fails.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ListenError> {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
+                Ok((self.socket.accept().await?.0, permit))
+            };
+            let (stream, permit) = tokio::select! {
+                () = &mut stop => return Ok(()),
+                Some(_) = connections.join_next() => continue,
+                accepted = accepted => accepted.map_err(ListenError::Accept)?,
+            };
+            let receiver = Arc::clone(&self.receiver);
+            connections.spawn(async move {
+                let service = service_fn(|request| {
+                    let receiver = Arc::clone(&receiver);
+                    async move { Ok::<_, Infallible>(receiver.answer(request).await) }
+                });
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADERS_WITHIN)
+                    .serve_connection(TokioIo::new(stream), service);
+                // A connection that breaks is its peer's business: what was not acknowledged comes
+                // again.
+                drop(served.await);
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Listens until interrupted, printing to standard output.
+///
+/// # Errors
+/// As [`Listener::bind`] and [`Listener::run`].
+pub async fn run(args: &ListenArgs, clock: Arc<dyn Clock>) -> Result<(), ListenError> {
+    let listener = Listener::bind(args, clock, Box::new(io::stdout())).await?;
+    // For the person who started it; standard output carries events only. If nobody reads it, fine.
+    drop(writeln!(io::stderr(), "listening on http://{}", listener.address()));
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    listener.run(interrupted).await
+}
+
+impl Receiver {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (status, text) = match self.receive(request).await {
+            Ok(answer) | Err(answer) => answer,
+        };
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        response
+    }
+
+    async fn receive(&self, request: Request<Incoming>) -> Result<Answer, Answer> {
+        let refuse = |status: StatusCode, text: &str| (status, text.to_owned());
+        if request.method() != Method::POST {
+            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "deliveries are posted"));
+        }
+        let (parts, body) = request.into_parts();
+        let (verb, word) = Verb::of(parts.uri.path())
+            .ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no delivery goes to this path"))?;
+        let seconds = self.clock.now().0.div_euclid(1000);
+        signature::check_freshness(&parts.headers, seconds)
+            .map_err(|fault| refuse(StatusCode::UNAUTHORIZED, &fault.to_string()))?;
+        let reading = timeout(BODY_WITHIN, self.read(body)).await;
+        let (body, _room) =
+            reading.map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"))??;
+        let verdict = signature::check(&self.keys, &parts.headers, &body, Some(seconds));
+        if !verdict.is_good() {
+            let faults = [verdict.standard, verdict.docora].into_iter().flatten().filter_map(Result::err);
+            let text = faults.map(|fault| fault.to_string()).next().unwrap_or_default();
+            self.print(&format!("{word:9} refused: {text}"));
+            return Err(refuse(StatusCode::UNAUTHORIZED, &text));
+        }
+        let message: Message = serde_json::from_slice(&body)
+            .map_err(|error| refuse(StatusCode::BAD_REQUEST, &format!("the body is not usable: {error}")))?;
+        let message = Arc::new(message);
+        let effect = self.apply(verb, &message).await;
+        if self.json {
+            self.print_body(&body);
+        } else {
+            self.print(&line(word, &message, effect.as_ref()));
+        }
+        match effect {
+            None | Some(Ok(_)) => Ok((StatusCode::OK, String::new())),
+            Some(Err(error)) => {
+                let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                Err((status, error.to_string()))
+            }
+        }
+    }
+
+    /// Reads a body whose length was announced, once there is room for it.
+    async fn read(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Answer> {
+        let refuse = |status: StatusCode, text: &str| (status, text.to_owned());
+        let length = body.size_hint().exact();
+        let length = length.ok_or_else(|| refuse(StatusCode::LENGTH_REQUIRED, "the body has no length"))?;
+        let units = usize::try_from(length).ok().filter(|length| *length <= BODY_MAX);
+        let units = units.and_then(|length| u32::try_from(length.div_ceil(BODY_UNIT)).ok());
+        let units = units.ok_or_else(|| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
+        let room = self.room.acquire_many(units).await;
+        let room = room.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "this receiver is stopping"))?;
+        let body = body.collect().await;
+        let body = body.map_err(|_| refuse(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        Ok((body.to_bytes(), room))
+    }
+
+    /// The effect on the mirror; nothing without one.
+    async fn apply(&self, verb: Verb, message: &Arc<Message>) -> Option<Result<Effect, MirrorError>> {
+        let (mirror, message) = (Arc::clone(self.mirror.as_ref()?), Arc::clone(message));
+        let applied = tokio::task::spawn_blocking(move || {
+            mirror.lock().unwrap_or_else(PoisonError::into_inner).apply(verb, &message)
+        });
+        Some(applied.await.unwrap_or_else(|error| Err(io::Error::other(error).into())))
+    }
+
+    fn print(&self, line: &str) {
+        if self.json {
+            return;
+        }
+        self.write(format!("{line}\n").as_bytes());
+    }
+
+    /// One line: in a body that is not compact, line ends between tokens become spaces.
+    fn print_body(&self, body: &[u8]) {
+        let mut line: Vec<u8> =
+            body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
+        line.push(b'\n');
+        self.write(&line);
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        // The mirror goes on when nobody reads the lines any more.
+        drop(output.write_all(bytes).and_then(|()| output.flush()));
+    }
+}
+
+/// One line about a message, safe for a terminal.
+fn line(word: &str, message: &Message, effect: Option<&Result<Effect, MirrorError>>) -> String {
+    let mut parts = vec![format!("{word:9}")];
+    if let Some(file) = &message.file {
+        parts.push(file.path.clone());
+        parts.extend(file.size.map(|size| format!("{size} B")));
+        parts
+            .extend(file.chunk.as_ref().map(|chunk| format!("chunk {} of {}", chunk.index + 1, chunk.total)));
+    } else {
+        parts.push(message.repository.github_url.clone());
+    }
+    if let Some(event) = &message.event {
+        parts.extend(event.branch.clone());
+        if let (Some(position), Some(total)) = (event.position, event.total) {
+            parts.push(format!("{} of {total}", position.saturating_add(1)));
+        }
+    }
+    parts.extend(message.error_message.clone());
+    match effect {
+        None | Some(Ok(Effect::Applied | Effect::Stored | Effect::Noted)) => {}
+        Some(Ok(Effect::Omitted)) => parts.push("content left out: no file kept".into()),
+        Some(Ok(Effect::Repeat)) => parts.push("a repeat: no effect".into()),
+        Some(Ok(Effect::Late)) => parts.push("comes late: no effect".into()),
+        Some(Ok(Effect::Dropped(count))) => parts.push(format!("{count} files dropped")),
+        Some(Err(error)) => parts.push(format!("refused: {error}")),
+    }
+    excerpt(parts.join("  ").as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

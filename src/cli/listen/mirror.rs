@@ -1,0 +1,212 @@
+//! `--mirror`: a folder that follows what is received, with exactly-once effect.
+//!
+//! A change is applied if its (round, position) is higher than the highest that was applied to the
+//! same path of the same cursor; anything else is a repeat or comes late and is acknowledged
+//! without effect. The file is on disk, then the journal's line, then the answer is given: a crash
+//! in between repeats a change that is the same the second time.
+//!
+//! Content that was left out (too large, or a view without content) leaves no file, rather than an
+//! outdated one. Symbolic links are written as files that hold the link's text. One folder serves
+//! one watch: two watches in it would write over each other's files.
+
+use std::path::Path;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use thiserror::Error;
+use tidings_entity::id::Sha256Hash;
+
+use super::{
+    assembly::{Assemblies, decode},
+    folder::{Folder, FolderError, STATE_FOLDER},
+    journal::{Applied, Journal, Place},
+    message::{Event, File, Message, Verb},
+};
+
+/// What a message did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The file is as the message says.
+    Applied,
+    /// The content was left out, so the path has no file.
+    Omitted,
+    /// The same event was applied before.
+    Repeat,
+    /// A later change of the path was applied before.
+    Late,
+    /// One chunk of several is stored.
+    Stored,
+    /// So many files that a complete resync did not name were dropped.
+    Dropped(usize),
+    /// Nothing to do.
+    Noted,
+}
+
+/// Why a message was not applied.
+#[derive(Debug, Error)]
+pub enum MirrorError {
+    /// The body lacks something that its verb needs.
+    #[error("the body is not usable: {0}")]
+    Body(&'static str),
+    /// The content does not hash to `sha`.
+    #[error("the content does not hash to its sha")]
+    Hash,
+    /// The path or the disk.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+}
+
+impl From<std::io::Error> for MirrorError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Folder(error.into())
+    }
+}
+
+impl MirrorError {
+    /// The status that tells the sender: 422 is for good, 409 asks for another order of things,
+    /// 503 for patience.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Body(_) => 400,
+            Self::Hash | Self::Folder(FolderError::Refused(_)) => 422,
+            Self::Folder(FolderError::Conflict(_)) => 409,
+            Self::Folder(FolderError::Disk(_)) => 503,
+        }
+    }
+}
+
+/// The folder and what is known of it.
+pub struct Mirror {
+    folder: Folder,
+    journal: Journal,
+    assemblies: Assemblies,
+}
+
+/// A change by its key: what is compared, and what is written down.
+struct Key<'a> {
+    cursor: &'a str,
+    path: Vec<u8>,
+    place: Option<Place>,
+    event: &'a str,
+}
+
+impl Mirror {
+    /// Opens a mirror.
+    ///
+    /// # Errors
+    /// When the disk fails, the state is damaged or another process mirrors into the folder.
+    pub fn open(root: &Path) -> std::io::Result<Self> {
+        std::fs::create_dir_all(root.join(STATE_FOLDER))?;
+        let journal = Journal::open(&root.join(STATE_FOLDER))?;
+        // Only now, under the journal's lock, may half-written files of others be cleared.
+        Ok(Self { folder: Folder::open(root)?, journal, assemblies: Assemblies::default() })
+    }
+
+    /// Applies a message; on `Ok` its effect is on disk.
+    ///
+    /// # Errors
+    /// [`MirrorError`]; nothing is recorded then.
+    pub fn apply(&mut self, verb: Verb, message: &Message) -> Result<Effect, MirrorError> {
+        let (file, event) = match (verb, &message.file, &message.event) {
+            (Verb::News, ..) => return Ok(Effect::Noted),
+            (Verb::Resync | Verb::Synced, _, Some(event)) => return self.notice(verb, event),
+            (Verb::Put | Verb::Delete, Some(file), event) => (file, event.as_ref()),
+            _ => return Err(MirrorError::Body("a change has a file, a notice has an event")),
+        };
+        let path = file.path_bytes().map_err(|_| MirrorError::Body("path_base64 is no base64"))?;
+        // A sender without events has no order to compare: what comes last counts.
+        let key = Key {
+            cursor: event
+                .and_then(|event| event.cursor.as_deref())
+                .unwrap_or(&message.repository.repository_id),
+            path,
+            place: event.and_then(|event| event.round.zip(event.position)),
+            event: event.map_or("", |event| &event.id),
+        };
+        if let Some(effect) = self.outdated(&key) {
+            return Ok(effect);
+        }
+        if verb == Verb::Delete {
+            self.folder.remove(&key.path)?;
+            return self.record(&key, false, Effect::Applied);
+        }
+        self.put(&key, file)
+    }
+
+    fn outdated(&self, key: &Key<'_>) -> Option<Effect> {
+        let applied = self.journal.applied(key.cursor, &key.path)?;
+        let place = key.place?;
+        if !key.event.is_empty() && applied.event == key.event {
+            return Some(Effect::Repeat);
+        }
+        (place <= applied.place).then_some(Effect::Late)
+    }
+
+    fn put(&mut self, key: &Key<'_>, file: &File) -> Result<Effect, MirrorError> {
+        let sha = file.sha.as_deref().map(str::parse::<Sha256Hash>).transpose();
+        let sha = sha.map_err(|_| MirrorError::Body("sha is no SHA-256"))?;
+        let encoded = file.content_encoding.as_deref() == Some("base64");
+        let Some(content) = &file.content else {
+            self.folder.remove(&key.path)?;
+            return self.record(key, false, Effect::Omitted);
+        };
+        let (staged, hash) = if let Some(chunk) = &file.chunk {
+            let whole = self.assemblies.add(&mut self.folder, (key.cursor, &key.path), chunk, content)?;
+            let Some(mut text) = whole else { return Ok(Effect::Stored) };
+            let decoded = decode(&mut self.folder, &mut text);
+            self.folder.discard(&text)?;
+            decoded?.ok_or(MirrorError::Body("content is no base64"))?
+        } else {
+            let bytes =
+                if encoded { BASE64_STANDARD.decode(content) } else { Ok(content.clone().into_bytes()) };
+            let bytes = bytes.map_err(|_| MirrorError::Body("content is no base64"))?;
+            (self.folder.stage_with(&bytes)?, Sha256Hash::of(&bytes))
+        };
+        // Senders without events show text that may have lost bytes: its hash need not match.
+        let faithful = encoded || key.place.is_some();
+        if faithful && sha.is_some_and(|sha| sha != hash) {
+            self.folder.discard(&staged)?;
+            return Err(MirrorError::Hash);
+        }
+        if let Err(error) = self.folder.publish(&staged, &key.path, file.mode.as_deref() == Some("100755")) {
+            self.folder.discard(&staged)?;
+            return Err(error.into());
+        }
+        self.record(key, true, Effect::Applied)
+    }
+
+    fn record(&mut self, key: &Key<'_>, live: bool, effect: Effect) -> Result<Effect, MirrorError> {
+        if let Some(place) = key.place {
+            let applied = Applied { place, event: key.event.to_owned(), live };
+            self.journal.record(key.cursor, &key.path, &applied)?;
+        }
+        Ok(effect)
+    }
+
+    /// `/resync` may say that its round names everything; `/synced` of that round drops the rest.
+    fn notice(&mut self, verb: Verb, event: &Event) -> Result<Effect, MirrorError> {
+        let (Some(cursor), Some(round)) = (event.cursor.as_deref(), event.round) else {
+            return Err(MirrorError::Body("a notice names its cursor and round"));
+        };
+        if verb == Verb::Resync {
+            if event.complete {
+                self.journal.record_complete(cursor, round)?;
+            }
+            return Ok(Effect::Noted);
+        }
+        if !event.complete && !self.journal.is_complete(cursor, round) {
+            return Ok(Effect::Noted);
+        }
+        let unnamed = self.journal.live_before(cursor, round);
+        for path in &unnamed {
+            self.folder.remove(path)?;
+            // Above every place of this round, below every place of the next.
+            let dropped = Applied { place: (round, u64::MAX), event: event.id.clone(), live: false };
+            self.journal.record(cursor, path, &dropped)?;
+        }
+        Ok(Effect::Dropped(unnamed.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

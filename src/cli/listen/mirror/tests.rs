@@ -1,0 +1,383 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::PathBuf,
+};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+
+struct World {
+    folder: TempDir,
+    mirror: Option<Mirror>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mirror = Some(Mirror::open(folder.path()).expect("opened"));
+        Self { folder, mirror }
+    }
+
+    /// As after a crash: whatever was in memory is gone.
+    fn restart(&mut self) {
+        self.mirror = None;
+        self.mirror = Some(Mirror::open(self.folder.path()).expect("opened again"));
+    }
+
+    fn apply(&mut self, verb: Verb, body: &Value) -> Result<Effect, MirrorError> {
+        let message = serde_json::from_value(body.clone()).expect("a message");
+        self.mirror.as_mut().expect("open").apply(verb, &message)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// Every file of the mirror but its state.
+    fn files(&self) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                let name = path.strip_prefix(self.folder.path()).expect("below").display().to_string();
+                if path.is_dir() && name != STATE_FOLDER {
+                    folders.push(path);
+                } else if path.is_file() {
+                    let content = fs::read(&path).expect("read");
+                    files.insert(name, String::from_utf8_lossy(&content).into_owned());
+                }
+            }
+        }
+        files
+    }
+
+    fn staged(&self) -> usize {
+        fs::read_dir(self.path(STATE_FOLDER).join("staging")).expect("a folder").count()
+    }
+}
+
+fn repository() -> Value {
+    json!({"repository_id": "repo_1", "github_url": "https://example.org/o/r", "owner": "o", "name": "r"})
+}
+
+fn event(round: i64, position: u64) -> Value {
+    json!({"id": format!("dlv_{round}_{position}"), "type": "file.created", "cursor": "cur_1", "branch": "main",
+           "round": round, "position": position, "total": 9})
+}
+
+fn put(path: &str, content: &str, round: i64, position: u64) -> Value {
+    let sha = Sha256Hash::of(content.as_bytes()).to_string();
+    json!({"repository": repository(), "commit_sha": "c", "event": event(round, position),
+           "file": {"path": path, "sha": sha, "size": content.len(), "content": content, "mode": "100644"}})
+}
+
+fn delete(path: &str, round: i64, position: u64) -> Value {
+    json!({"repository": repository(), "file": {"path": path}, "event": event(round, position)})
+}
+
+fn notice(kind: &str, round: i64, complete: bool) -> Value {
+    let mut event = json!({"id": format!("dlv_{kind}_{round}"), "type": kind, "cursor": "cur_1", "round": round, "total": 1});
+    if complete {
+        event["complete"] = true.into();
+    }
+    json!({"repository": repository(), "event": event})
+}
+
+fn chunk(path: &str, bytes: &[u8], id: &str, index: usize, size: usize, round: i64) -> Value {
+    let text = BASE64_STANDARD.encode(bytes);
+    let slices: Vec<&str> =
+        text.as_bytes().chunks(size).map(|slice| std::str::from_utf8(slice).expect("ASCII")).collect();
+    let sha = Sha256Hash::of(bytes).to_string();
+    json!({"repository": repository(), "event": event(round, 0), "file": {
+        "path": path, "sha": sha, "size": bytes.len(), "content": slices[index], "content_encoding": "base64",
+        "chunk": {"id": id, "index": index, "total": slices.len()}, "mode": "100644"}})
+}
+
+#[test]
+fn creates_updates_and_deletes_are_followed() {
+    let mut world = World::new();
+    assert_eq!(world.apply(Verb::Put, &put("a/b/c.txt", "one", 1, 0)).expect("applied"), Effect::Applied);
+    assert_eq!(world.apply(Verb::Put, &put("a/d.txt", "", 1, 1)).expect("applied"), Effect::Applied);
+    assert_eq!(world.apply(Verb::Put, &put("a/b/c.txt", "two", 2, 0)).expect("applied"), Effect::Applied);
+    assert_eq!(
+        world.files(),
+        BTreeMap::from([("a/b/c.txt".into(), "two".into()), ("a/d.txt".into(), String::new())])
+    );
+    world.apply(Verb::Delete, &delete("a/b/c.txt", 3, 0)).expect("applied");
+    assert!(world.path("a").is_dir() && !world.path("a/b").exists(), "empty directories go, others stay");
+    world.apply(Verb::Delete, &delete("a/d.txt", 3, 1)).expect("applied");
+    assert!(!world.path("a").exists());
+    assert_eq!(world.apply(Verb::Delete, &delete("never/there", 3, 2)).expect("applied"), Effect::Applied);
+    assert_eq!(world.staged(), 0);
+}
+
+#[test]
+fn repeats_and_late_arrivals_have_no_effect_also_after_a_restart() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "new", 2, 5)).expect("applied");
+    for _ in 0..2 {
+        let inode = fs::metadata(world.path("a")).expect("there").ino();
+        assert_eq!(world.apply(Verb::Put, &put("a", "new", 2, 5)).expect("repeat"), Effect::Repeat);
+        assert_eq!(world.apply(Verb::Put, &put("a", "old", 2, 4)).expect("late"), Effect::Late);
+        assert_eq!(world.apply(Verb::Delete, &delete("a", 1, 9)).expect("late"), Effect::Late);
+        assert_eq!(fs::metadata(world.path("a")).expect("there").ino(), inode, "not even written again");
+        world.restart();
+    }
+    world.apply(Verb::Delete, &delete("a", 3, 0)).expect("applied");
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &put("a", "older", 2, 6)).expect("late"), Effect::Late);
+    assert!(world.files().is_empty(), "a delete is remembered");
+}
+
+#[test]
+fn a_half_written_line_of_the_journal_does_not_count() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "one", 1, 0)).expect("applied");
+    let journal = world.path(STATE_FOLDER).join("journal");
+    let whole = fs::read(&journal).expect("read");
+    fs::write(&journal, [&whole[..], &whole[..whole.len() / 2]].concat()).expect("written");
+    world.restart();
+    world.apply(Verb::Put, &put("b", "two", 1, 1)).expect("applied");
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &put("b", "two", 1, 1)).expect("repeat"), Effect::Repeat);
+    assert_eq!(world.apply(Verb::Put, &put("a", "one", 1, 0)).expect("repeat"), Effect::Repeat);
+}
+
+#[test]
+fn hostile_paths_are_refused_for_good() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let mut world = World::new();
+    symlink(outside.path(), world.path("link")).expect("a link");
+    fs::write(outside.path().join("victim"), "safe").expect("written");
+    for path in [
+        "/etc/passwd",
+        "../escape",
+        "a/../../escape",
+        "a//b",
+        "a/",
+        "",
+        ".",
+        "a/./b",
+        "..",
+        ".git/config",
+        "a/.GIT/hooks/x",
+        ".git",
+        "GIT~1/config",
+        ".tidings-mirror/journal",
+        ".Tidings-Mirror/x",
+        ".tidings-mirror",
+        "nul\0byte",
+        "link/x",
+        "link/victim",
+        "link/deep/er",
+        &"x".repeat(300),
+        &"d/".repeat(3000),
+    ] {
+        for (verb, body) in [(Verb::Put, put(path, "evil", 1, 0)), (Verb::Delete, delete(path, 1, 0))] {
+            match world.apply(verb, &body) {
+                Err(error) => assert_eq!(error.status(), 422, "{path:?}: {error}"),
+                Ok(effect) => panic!("{path:?}: {effect:?}"),
+            }
+        }
+    }
+    let evil = BASE64_STANDARD.encode("../escape");
+    let mut body = put("innocent", "evil", 1, 0);
+    body["file"]["path_base64"] = evil.into();
+    assert_eq!(world.apply(Verb::Put, &body).expect_err("refused").status(), 422);
+    assert_eq!(fs::read_to_string(outside.path().join("victim")).expect("read"), "safe");
+    assert_eq!(fs::read_dir(outside.path()).expect("read").count(), 1);
+    assert!(!world.path("../escape").exists());
+    assert_eq!(world.staged(), 0);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_file_is_replaced_and_not_followed() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let victim = outside.path().join("victim");
+    fs::write(&victim, "safe").expect("written");
+    let mut world = World::new();
+    symlink(&victim, world.path("a")).expect("a link");
+    world.apply(Verb::Put, &put("a", "new", 1, 0)).expect("applied");
+    assert_eq!(fs::read_to_string(&victim).expect("read"), "safe");
+    assert!(fs::symlink_metadata(world.path("a")).expect("there").is_file());
+}
+
+#[test]
+fn modes_and_links_become_plain_files() {
+    let mut world = World::new();
+    let mut script = put("run.sh", "#!/bin/sh", 1, 0);
+    script["file"]["mode"] = "100755".into();
+    world.apply(Verb::Put, &script).expect("applied");
+    let mut link = put("link", "/etc/passwd", 1, 1);
+    link["file"]["mode"] = "120000".into();
+    world.apply(Verb::Put, &link).expect("applied");
+    let mode = |path| fs::symlink_metadata(world.path(path)).expect("there").permissions().mode();
+    assert_eq!((mode("run.sh") & 0o777, mode("link") & 0o777), (0o755, 0o644));
+    assert!(fs::symlink_metadata(world.path("link")).expect("there").is_file());
+    let mut plain = put("run.sh", "#!/bin/sh", 2, 0);
+    plain["file"]["mode"] = "100644".into();
+    world.apply(Verb::Put, &plain).expect("applied");
+    assert_eq!(fs::metadata(world.path("run.sh")).expect("there").permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn a_file_where_a_directory_is_needed_is_a_conflict_until_it_is_gone() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "file", 1, 0)).expect("applied");
+    assert_eq!(world.apply(Verb::Put, &put("a/b", "x", 2, 1)).expect_err("in the way").status(), 409);
+    assert_eq!(world.apply(Verb::Delete, &delete("a/b/c", 2, 2)).expect("gone anyway"), Effect::Applied);
+    world.apply(Verb::Delete, &delete("a", 2, 0)).expect("applied");
+    world.apply(Verb::Put, &put("a/b", "x", 2, 1)).expect("applied");
+    assert_eq!(world.apply(Verb::Put, &put("a", "y", 3, 0)).expect_err("in the way").status(), 409);
+    fs::create_dir(world.path("empty")).expect("made");
+    world.apply(Verb::Put, &put("empty", "z", 3, 1)).expect("an empty directory makes room");
+    assert_eq!(world.staged(), 0);
+}
+
+#[test]
+fn chunks_are_joined_checked_and_begun_anew_after_a_loss() {
+    let bytes: Vec<u8> = (0..1000_u32).map(|number| (number % 251) as u8).collect();
+    // Slices that do not end on a multiple of four are joined before they are decoded.
+    let part = |id, index| chunk("big.bin", &bytes, id, index, 333, 1);
+    let mut world = World::new();
+    assert_eq!(world.apply(Verb::Put, &part("first", 0)).expect("stored"), Effect::Stored);
+    for (id, index) in [("first", 2), ("first", 0 + 3), ("other", 1)] {
+        assert_eq!(world.apply(Verb::Put, &part(id, index)).expect_err("out of order").status(), 409);
+    }
+    assert_eq!(world.apply(Verb::Put, &part("first", 1)).expect("stored"), Effect::Stored);
+    assert_eq!(world.apply(Verb::Put, &part("first", 1)).expect_err("twice").status(), 409);
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &part("first", 2)).expect_err("forgotten").status(), 409);
+    for index in 0..4 {
+        assert_eq!(world.apply(Verb::Put, &part("second", index)).expect("stored"), Effect::Stored);
+    }
+    assert!(!world.path("big.bin").exists());
+    assert_eq!(world.apply(Verb::Put, &part("second", 4)).expect("whole"), Effect::Applied);
+    assert_eq!(fs::read(world.path("big.bin")).expect("read"), bytes);
+    assert_eq!(world.apply(Verb::Put, &part("third", 0)).expect("repeat"), Effect::Repeat);
+    assert_eq!(world.staged(), 0);
+}
+
+#[test]
+fn content_that_does_not_hash_to_its_sha_is_refused() {
+    let mut world = World::new();
+    let mut lie = put("a", "text", 1, 0);
+    lie["file"]["content"] = "other".into();
+    assert_eq!(world.apply(Verb::Put, &lie).expect_err("a lie").status(), 422);
+    let mut large = chunk("a", b"bytes", "id", 0, 100, 1);
+    large["file"]["content"] = BASE64_STANDARD.encode("other").into();
+    assert_eq!(world.apply(Verb::Put, &large).expect_err("a lie").status(), 422);
+    large["file"]["content"] = "!".into();
+    assert_eq!(world.apply(Verb::Put, &large).expect_err("no base64").status(), 400);
+    assert!(world.files().is_empty() && world.staged() == 0);
+    assert_eq!(world.apply(Verb::Put, &put("a", "text", 1, 0)).expect("not recorded"), Effect::Applied);
+}
+
+#[test]
+fn content_that_was_left_out_leaves_no_outdated_file() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "small", 1, 0)).expect("applied");
+    let mut large = put("a", "", 2, 0);
+    let file = large["file"].as_object_mut().expect("a file");
+    file.remove("content");
+    file.insert("content_omitted".into(), "too_large".into());
+    assert_eq!(world.apply(Verb::Put, &large).expect("noted"), Effect::Omitted);
+    assert!(world.files().is_empty());
+}
+
+#[test]
+fn a_complete_resync_drops_what_it_does_not_name() {
+    for complete_on_synced in [true, false] {
+        let mut world = World::new();
+        for (position, path) in ["kept", "gone/a", "gone/b"].into_iter().enumerate() {
+            world.apply(Verb::Put, &put(path, "1", 1, position as u64)).expect("applied");
+        }
+        assert_eq!(world.apply(Verb::Synced, &notice("synced", 1, false)).expect("noted"), Effect::Noted);
+        world.apply(Verb::Resync, &notice("resync", 2, true)).expect("noted");
+        world.apply(Verb::Put, &put("kept", "2", 2, 0)).expect("applied");
+        world.restart();
+        assert_eq!(world.files().len(), 3, "nothing goes before the end of the round");
+        let synced = notice("synced", 2, complete_on_synced);
+        assert_eq!(world.apply(Verb::Synced, &synced).expect("dropped"), Effect::Dropped(2));
+        assert_eq!(world.files(), BTreeMap::from([("kept".into(), "2".into())]));
+        assert!(!world.path("gone").exists());
+        assert_eq!(world.apply(Verb::Put, &put("gone/a", "1", 1, 1)).expect("late"), Effect::Late);
+        assert_eq!(world.apply(Verb::Put, &put("gone/a", "3", 3, 0)).expect("applied"), Effect::Applied);
+        assert_eq!(world.apply(Verb::Synced, &synced).expect("repeat"), Effect::Dropped(0));
+    }
+}
+
+#[test]
+fn a_sender_without_events_is_followed_as_it_comes() {
+    let mut world = World::new();
+    for content in ["one", "two", "one"] {
+        let mut body = put("a", content, 0, 0);
+        body.as_object_mut().expect("an object").remove("event");
+        body["file"]["sha"] = Sha256Hash::of(b"bytes that the text has lost").to_string().into();
+        assert_eq!(world.apply(Verb::Put, &body).expect("applied"), Effect::Applied);
+        assert_eq!(world.files()["a"], content);
+    }
+    let failed = json!({"event": "sync_failed", "repository": repository(), "error_message": "why"});
+    assert_eq!(world.apply(Verb::News, &failed).expect("noted"), Effect::Noted);
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let world = World::new();
+    assert!(Mirror::open(world.folder.path()).is_err());
+}
+
+#[test]
+fn paths_are_bytes() {
+    let mut world = World::new();
+    let mut body = put("caf\u{fffd}", "x", 1, 0);
+    body["file"]["path_base64"] = BASE64_STANDARD.encode(b"caf\xe9").into();
+    world.apply(Verb::Put, &body).expect("applied");
+    let names: Vec<_> = fs::read_dir(world.folder.path())
+        .expect("read")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert!(names.iter().any(|name| name.as_encoded_bytes() == b"caf\xe9"), "{names:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// However often each arrives and in whatever order, the highest of each path decides.
+    #[test]
+    fn any_order_with_any_repeats_ends_the_same(
+        mut arrivals in proptest::collection::vec((0_usize..3, 1_i64..4, 0_u64..3, any::<bool>()), 1..20),
+        seed: u64,
+    ) {
+        // One event for each place, as in real life.
+        arrivals.sort_unstable();
+        arrivals.dedup_by_key(|(path, round, position, _)| (*path, *round, *position));
+        let mut order: Vec<usize> = (0..arrivals.len()).chain(0..arrivals.len()).collect();
+        let mut state = seed | 1;
+        for at in (1..order.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            order.swap(at, usize::try_from(state >> 33).expect("fits") % (at + 1));
+        }
+        let mut world = World::new();
+        for index in order {
+            let (path, round, position, deletes) = arrivals[index];
+            let path = ["a", "b/c", "b/d/e"][path];
+            let (verb, body) = if deletes { (Verb::Delete, delete(path, round, position)) }
+                else { (Verb::Put, put(path, &format!("{round}.{position}"), round, position)) };
+            let mut body = body;
+            body["event"]["id"] = format!("{path}{round}{position}").into();
+            world.apply(verb, &body).expect("applied or passed over");
+        }
+        let mut expected = BTreeMap::new();
+        for (path, round, position, deletes) in arrivals {
+            let path = ["a", "b/c", "b/d/e"][path].to_owned();
+            if deletes { expected.remove(&path); } else { expected.insert(path, format!("{round}.{position}")); }
+        }
+        prop_assert_eq!(world.files(), expected);
+    }
+}

@@ -1,0 +1,53 @@
+//! `tidings migrate`: the schema of the database that the settings name.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Code, Context, Failure};
+use crate::store::{OpenError, schema};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum MigrateVerb {
+    /// Take every step that is missing
+    Up,
+    /// Take back the last steps: their tables and all in them go
+    Down {
+        /// How many
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        steps: u32,
+        /// Really
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show which steps were taken; changes nothing
+    Status,
+}
+
+pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let url = settings.database_url();
+    let failed = |error: OpenError| Failure::of_error(Code::Unavailable, &error);
+    match verb {
+        MigrateVerb::Up => {
+            super::key::make_data_dir(&settings.data_dir)?;
+            let taken = schema::up(&url).await.map_err(failed)?;
+            let lines = if taken.is_empty() { vec!["nothing to do".to_owned()] } else { taken.clone() };
+            context.output.print(&json!({ "taken": taken }), &lines)
+        }
+        MigrateVerb::Down { steps, yes } => {
+            if !yes {
+                return Err(Failure::new(Code::Usage, "this deletes tables and all in them; add --yes"));
+            }
+            schema::down(&url, steps).await.map_err(failed)?;
+            context.output.print(&json!({ "taken_back": steps }), &[format!("{steps} taken back")])
+        }
+        MigrateVerb::Status => {
+            let steps = schema::status(&url).await.map_err(failed)?;
+            let lines: Vec<String> = steps
+                .iter()
+                .map(|step| format!("{}  {}", if step.applied { "taken  " } else { "missing" }, step.name))
+                .collect();
+            context.output.print(&json!({ "steps": steps }), &lines)
+        }
+    }
+}

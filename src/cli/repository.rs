@@ -1,0 +1,214 @@
+//! `tidings repository`: what an app watches, with the token of that app.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+use tidings_entity::id::WatchId;
+
+use super::{
+    Code, Context, Failure, GIT_TOKEN_VARIABLE,
+    app::secret_of,
+    client::{Client, ServerArgs},
+    output::{fields, shown, table},
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RepositoryVerb {
+    /// Begin to watch a repository
+    Add(Box<AddArgs>),
+    /// List what the app watches
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Show one watch with its branches
+    Show(OneArgs),
+    /// Ask the Git host now
+    Scan(OneArgs),
+    /// Deliver everything anew
+    Resync {
+        #[command(flatten)]
+        one: OneArgs,
+        /// Also tell the app to drop what it has and is not named
+        #[arg(long)]
+        complete: bool,
+    },
+    /// Hold the watch still
+    Pause(OneArgs),
+    /// Serve the watch again
+    Resume(OneArgs),
+    /// End the watch
+    Remove(OneArgs),
+    /// Replace the credential; it is read from a file or the variable TIDINGS_GIT_TOKEN
+    Token {
+        #[command(flatten)]
+        one: OneArgs,
+        /// File that holds the credential of the Git host
+        #[arg(long, value_name = "FILE")]
+        git_token_file: Option<PathBuf>,
+    },
+}
+
+/// One watch of a server.
+#[derive(Args, Debug)]
+pub(super) struct OneArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Its `repository_id`
+    id: WatchId,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Address of the repository
+    url: String,
+    /// One branch, or a pattern; missing: the default branch
+    #[arg(long)]
+    branch: Option<String>,
+    /// A pattern of tags, instead of a branch
+    #[arg(long, conflicts_with = "branch")]
+    tags: Option<String>,
+    /// Glob of which one must match a path (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Glob of which none may match a path (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// skip or send
+    #[arg(long)]
+    symlinks: Option<String>,
+    /// inline or none
+    #[arg(long)]
+    content: Option<String>,
+    /// Content of larger files is left out (bytes)
+    #[arg(long, value_name = "BYTES")]
+    max_size: Option<u64>,
+    /// net (the net change once) or every (each commit)
+    #[arg(long)]
+    mode: Option<String>,
+    /// all, now, or a commit
+    #[arg(long)]
+    start: Option<String>,
+    /// File that holds the credential of the Git host; else the variable TIDINGS_GIT_TOKEN has it
+    #[arg(long, value_name = "FILE")]
+    git_token_file: Option<PathBuf>,
+}
+
+/// The route of all repositories.
+const PATH: [&str; 2] = ["api", "repositories"];
+
+pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), Failure> {
+    let output = context.output;
+    match verb {
+        RepositoryVerb::Add(arguments) => add(*arguments, context).await,
+        RepositoryVerb::List { server } => {
+            let items = context.client(&server)?.list(&PATH, &[]).await?;
+            let lines = table(&items, &["repository_id", "github_url", "state", "last_error"]);
+            output.print(&Value::Array(items), &lines)
+        }
+        RepositoryVerb::Show(one) => {
+            let watch = call(&one, context, Method::GET, None, None).await?;
+            output.print(&watch, &described(&watch))
+        }
+        RepositoryVerb::Scan(one) => act(&one, context, "scan", None).await,
+        RepositoryVerb::Resync { one, complete } => {
+            act(&one, context, "resync", Some(json!({ "complete": complete }))).await
+        }
+        RepositoryVerb::Pause(one) => act(&one, context, "pause", None).await,
+        RepositoryVerb::Resume(one) => act(&one, context, "resume", None).await,
+        RepositoryVerb::Remove(one) => {
+            call(&one, context, Method::DELETE, None, None).await?;
+            output.print(&json!({ "removed": one.id }), &[format!("{} is no longer watched", one.id)])
+        }
+        RepositoryVerb::Token { one, git_token_file } => {
+            let token = git_token(git_token_file, context)?.ok_or_else(|| {
+                Failure::new(
+                    Code::Usage,
+                    format!("give --git-token-file or the variable {GIT_TOKEN_VARIABLE}"),
+                )
+            })?;
+            let body = json!({ "token": token });
+            let done = call(&one, context, Method::PATCH, Some("token"), Some(&body)).await?;
+            output.print(&done, &[shown(&done["message"])])
+        }
+    }
+}
+
+async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
+    let mut body = json!({ "url": arguments.url });
+    let texts = [
+        ("branch", arguments.branch),
+        ("tags", arguments.tags),
+        ("symlinks", arguments.symlinks),
+        ("content", arguments.content),
+        ("mode", arguments.mode),
+        ("start", arguments.start),
+        ("token", git_token(arguments.git_token_file, context)?),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            body[name] = Value::String(text);
+        }
+    }
+    for (name, globs) in [("include", arguments.include), ("exclude", arguments.exclude)] {
+        if !globs.is_empty() {
+            body[name] = json!(globs);
+        }
+    }
+    if let Some(bytes) = arguments.max_size {
+        body["max_size"] = json!(bytes);
+    }
+    let client = context.client(&arguments.server)?;
+    let watch = client.call(Method::POST, &PATH, Some(&body)).await?;
+    context.output.print(&watch, &described(&watch))
+}
+
+fn git_token(file: Option<PathBuf>, context: &Context) -> Result<Option<String>, Failure> {
+    match file {
+        Some(path) => secret_of(&path).map(Some),
+        None => Ok(context.environment.get(GIT_TOKEN_VARIABLE).filter(|token| !token.is_empty())),
+    }
+}
+
+async fn call(
+    one: &OneArgs,
+    context: &Context,
+    method: Method,
+    verb: Option<&str>,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    let client: Client = context.client(&one.server)?;
+    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str()]).chain(verb).collect();
+    client.call(method, &path, body).await
+}
+
+async fn act(one: &OneArgs, context: &Context, verb: &str, body: Option<Value>) -> Result<(), Failure> {
+    let done = call(one, context, Method::POST, Some(verb), body.as_ref()).await?;
+    let line = match &done["message"] {
+        Value::String(message) => message.clone(),
+        _ => format!("{} is {}", one.id, shown(&done["state"])),
+    };
+    context.output.print(&done, &[line])
+}
+
+/// A watch with a line for each of its branches.
+fn described(watch: &Value) -> Vec<String> {
+    let mut facts = watch.clone();
+    let branches = facts["branches"].take();
+    if let Some(facts) = facts.as_object_mut() {
+        facts.remove("branches");
+    }
+    let mut lines = fields(&facts);
+    if let Value::Array(branches) = branches {
+        lines.push(String::new());
+        lines.extend(table(
+            &branches,
+            &["branch", "state", "held_commit", "head_commit", "lag_ms", "dead_letters"],
+        ));
+    }
+    lines
+}

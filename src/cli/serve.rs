@@ -1,0 +1,131 @@
+//! `tidings serve`: the server, until it is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info};
+
+use super::{Code, Context, Failure};
+use crate::{
+    app::{Adapters, App},
+    http::{self, Front, Lifecycle, admin_token::AdminToken, listener},
+    settings::Settings,
+    telemetry,
+};
+
+/// Runs the server.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Write the address that the server listens on into this file, once it is ready (for port 0)
+    #[arg(long, value_name = "FILE")]
+    address_file: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or SIGINT; a second one ends at once.
+///
+/// # Errors
+/// [`Failure`] when the start is refused, or when the process must end although nobody asked.
+pub(super) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let telemetry = telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
+    let outcome = serve(&args, settings).await;
+    stop_telemetry(telemetry).await;
+    outcome
+}
+
+/// Sends the last spans; blocks, so not on a worker of the runtime.
+pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
+    // A panic in there costs spans, which are not worth a failure.
+    drop(tokio::task::spawn_blocking(move || telemetry.stop()).await);
+}
+
+async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
+    let admin = AdminToken::from_settings(&settings, &crate::machine::MachineRandom)
+        .map_err(|reason| Failure::new(Code::Config, reason.to_string()))?;
+    let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
+    let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
+    let listen = app.settings.server.listen;
+    let tcp = TcpListener::bind(listen).await.map_err(|reason| {
+        Failure::new(Code::Unavailable, format!("{listen} cannot be listened on: {reason}"))
+    })?;
+    let address = tcp.local_addr().map_err(|reason| Failure::new(Code::Unavailable, reason.to_string()))?;
+    let lifecycle = Lifecycle::default();
+    let routes = http::routes(Arc::new(front(&app, admin, lifecycle.clone())));
+    let (stop, stopping) = watch::channel(false);
+    let settings = app.settings.clone();
+    let door = async {
+        let stopped = async move {
+            let mut stopping = stopping;
+            // A sender that is gone means stop, too.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+        };
+        listener::serve(tcp, routes, &settings.server, stopped).await;
+    };
+    info!(server.address = %address, "listening on http://{address}");
+    if let Some(path) = &args.address_file {
+        write_address(path, address)?;
+    }
+    let mut door = std::pin::pin!(door);
+    let failed = tokio::select! {
+        () = &mut door => Some("the front door closed".to_owned()),
+        reason = app.failed() => Some(reason),
+        signal = asked_to_stop() => {
+            info!("{signal}: stopping");
+            None
+        }
+    };
+    lifecycle.drain();
+    stop.send_replace(true);
+    tokio::select! {
+        _both = async { tokio::join!(door, app.stop()) } => {}
+        signal = asked_to_stop() => return Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
+    }
+    match failed {
+        None => Ok(()),
+        Some(reason) => {
+            error!("this process must end: {reason}");
+            Err(Failure::new(Code::Software, reason))
+        }
+    }
+}
+
+fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
+    Front {
+        store: app.store.clone(),
+        git: app.git.clone(),
+        handle: app.handle(),
+        settings: app.settings.clone(),
+        egress: app.egress.clone(),
+        clock: app.clock.clone(),
+        random: app.random.clone(),
+        admin,
+        lifecycle,
+    }
+}
+
+/// Writes the address under another name first, so that whoever waits for the file reads all of it.
+fn write_address(path: &std::path::Path, address: SocketAddr) -> Result<(), Failure> {
+    let whole = path.with_extension("new");
+    std::fs::write(&whole, address.to_string())
+        .and_then(|()| std::fs::rename(&whole, path))
+        .map_err(|reason| Failure::new(Code::CannotCreate, format!("{} cannot be written: {reason}", path.display())))
+}
+
+/// Waits for SIGTERM or SIGINT and names it.
+pub(super) async fn asked_to_stop() -> &'static str {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process the hard way, which loses nothing either.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line against a real server, and its exit codes.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use super::{
+    client::{Client, ServerArgs},
+    *,
+};
+use crate::http::tests::{ADMIN, House};
+
+fn line(text: &str) -> Vec<OsString> {
+    text.split_whitespace().map(OsString::from).collect()
+}
+
+fn code(text: &str, environment: &[(&str, &str)]) -> Result<(), (Code, String)> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    run(line(text), Environment(environment.collect())).map_err(|failure| (failure.code, failure.message))
+}
+
+fn refused(text: &str, environment: &[(&str, &str)]) -> Code {
+    code(text, environment).expect_err(text).0
+}
+
+fn arguments(house: &House) -> ServerArgs {
+    let server = format!("http://{}", house.address).parse().expect("an address");
+    ServerArgs { server, token_file: None }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_kind_of_failure_has_its_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    let there = [("TIDINGS__DATA_DIR", data.as_str())];
+    let nowhere = "--server http://127.0.0.1:1";
+    for (text, environment, expected) in [
+        ("tidings", [].as_slice(), Code::Usage),
+        ("tidings fly", &[], Code::Usage),
+        ("tidings app list --nope", &[], Code::Usage),
+        ("tidings app erase app_x", &[], Code::Usage),
+        ("tidings migrate down", &[], Code::Usage),
+        ("tidings check-config --config /nonexistent/tidings.toml", &[], Code::Config),
+        ("tidings check-config", &[("TIDINGS__SERVR", "x")], Code::Config),
+        ("tidings key status", &there, Code::Permission),
+        (&format!("tidings app list {nowhere}"), &[], Code::Unavailable),
+        (&format!("tidings app list {nowhere} --token-file /nonexistent"), &[], Code::Data),
+        (&format!("tidings healthcheck {nowhere}"), &[], Code::Failed),
+        ("tidings repository token repo_00000000000000000000000000", &[], Code::Usage),
+    ] {
+        let (found, message) = code(text, environment).expect_err(text);
+        assert_eq!(found, expected, "{text}: {message}");
+        assert!(!message.is_empty() && message.lines().count() == 1, "{text}: {message}");
+    }
+}
+
+#[test]
+fn a_keyring_is_made_once_and_shown_without_its_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("new/data").display().to_string();
+    let there = [("TIDINGS__DATA_DIR", data.as_str())];
+    assert_eq!(code("tidings key generate", &there), Ok(()));
+    let before = std::fs::read(Path::new(&data).join("keyring")).expect("there");
+    assert_eq!(code("tidings key status --json", &there), Ok(()));
+    assert_eq!(refused("tidings key generate", &there), Code::CannotCreate);
+    assert_eq!(std::fs::read(Path::new(&data).join("keyring")).expect("there"), before);
+}
+
+#[test]
+fn verbs_without_a_server_print_what_they_promise() {
+    for text in [
+        "tidings check-config",
+        "tidings check-config --json",
+        "tidings openapi",
+        "tidings completions bash",
+        "tidings --help",
+        "tidings --version",
+    ] {
+        assert_eq!(code(text, &[]), Ok(()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_the_server_become_codes_and_lines() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let client =
+        |token: Option<&str>| Client::new(&arguments(&house), token.map(str::to_owned)).expect("a client");
+    for (token, path, method, body, expected, text) in [
+        (None, "app", http::Method::GET, None, Code::Permission, "Missing or invalid Authorization header"),
+        (Some("x"), "app", http::Method::GET, None, Code::Permission, "Invalid token"),
+        (Some(token.as_str()), "nope", http::Method::GET, None, Code::Data, "Not Found"),
+        (
+            Some(token.as_str()),
+            "repositories",
+            http::Method::POST,
+            Some(json!({ "url": "https://x.example/o/r", "mode": 1, "content": 2 })),
+            Code::Data,
+            "Invalid fields; content must be one of: inline, none; mode must be one of: net, every",
+        ),
+    ] {
+        let failure = client(token).call(method, &["api", path], body.as_ref()).await.expect_err(path);
+        assert_eq!((failure.code, failure.message.as_str()), (expected, text));
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_read_to_its_last_page() {
+    let house = House::open().await;
+    let mut token = String::new();
+    for _ in 0..103 {
+        token = house.app().await;
+    }
+    let admin = Client::new(&arguments(&house), Some(ADMIN.to_owned())).expect("a client");
+    let apps = admin.list(&["api", "admin", "apps"], &[]).await.expect("listed");
+    assert_eq!(apps.len(), 103);
+    let app = Client::new(&arguments(&house), Some(token)).expect("a client");
+    assert_eq!(app.list(&["api", "repositories"], &[]).await.expect("listed").len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verbs_do_what_they_say() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let server = format!("http://{}", house.address);
+    let perform = async |text: String, token: &str| {
+        let token = token.to_owned();
+        let ended = tokio::task::spawn_blocking(move || code(&text, &[(TOKEN_VARIABLE, &token)]));
+        ended.await.expect("no panic")
+    };
+    let add = format!(
+        "tidings repository add https://github.com/o/r --server {server} --include docs/** --mode every"
+    );
+    assert_eq!(perform(add, &token).await, Ok(()));
+    let (id, view) = {
+        let rows = house.store.rows();
+        (rows.watches[0].id.clone(), rows.registered[0].view.clone())
+    };
+    assert_eq!(view.include(), ["docs/**"]);
+    for verb in [
+        "list",
+        "show ID",
+        "scan ID",
+        "resync ID --complete",
+        "pause ID",
+        "resume ID",
+        "list --json",
+        "show ID --json",
+    ] {
+        let text = format!("tidings repository {} --server {server}", verb.replace("ID", id.as_str()));
+        assert_eq!(perform(text, &token).await, Ok(()), "{verb}");
+    }
+    assert_eq!(house.store.rows().resyncs, [(id.clone(), true)]);
+    let remove = format!("tidings repository remove {id} --server {server}");
+    assert_eq!(perform(remove.clone(), &token).await, Ok(()));
+    assert_eq!(perform(remove, &token).await.expect_err("gone").0, Code::Data);
+    assert!(house.store.rows().watches.is_empty());
+    let redrive = format!("tidings dead-letter redrive --all --server {server}");
+    assert_eq!(perform(redrive.clone(), &token).await.expect_err("there is none").0, Code::Data);
+    let owner = house.store.rows().apps[0].0.id.clone();
+    house.store.park(&owner, b"a");
+    assert_eq!(perform(redrive, &token).await, Ok(()));
+    for verb in ["dead-letter list --status open", "app show", "healthcheck"] {
+        assert_eq!(perform(format!("tidings {verb} --server {server}"), &token).await, Ok(()), "{verb}");
+    }
+    let create = format!(
+        "tidings app create --name another --email a@b.c --base-url https://app.example --server {server}"
+    );
+    assert_eq!(perform(create, "").await, Ok(()));
+    assert_eq!(house.store.rows().apps.len(), 2);
+    assert_eq!(perform(format!("tidings app list --server {server}"), ADMIN).await, Ok(()));
+    let app = house.store.rows().apps[1].0.id.clone();
+    let erase = format!("tidings app erase {app} --yes --server {server}");
+    assert_eq!(perform(erase.clone(), &token).await.expect_err("not the administrator").0, Code::Permission);
+    assert_eq!(perform(erase, ADMIN).await, Ok(()));
+    assert_eq!(house.store.rows().apps.len(), 1);
+}

@@ -1,0 +1,173 @@
+//! `tidings verify`: was this request signed with that secret, and if not, why not.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::PathBuf,
+};
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::json;
+use thiserror::Error;
+use tidings_actors::{secret::Secret, time::Timestamp};
+
+use crate::webhook::signature::{self, SignatureFault, SigningKey, Verdict};
+
+/// Bytes of a body that is checked.
+const BODY_MAX: u64 = 512 << 20;
+
+/// The secret that signatures are checked with.
+#[derive(Args, Clone, Debug)]
+pub struct SecretArgs {
+    /// The app's client_auth_key or its whsec_ form; better given by the environment or a file,
+    /// because arguments are seen by everybody on this machine
+    #[arg(long, env = "TIDINGS_SECRET", hide_env_values = true, value_parser = secret, value_name = "SECRET")]
+    pub secret: Option<Secret>,
+    /// A file with one secret a line; several during a rotation
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+impl SecretArgs {
+    /// The keys that are meant; those of the file where both are given.
+    ///
+    /// # Errors
+    /// An unreadable file, or no secret at all.
+    pub fn keys(&self) -> Result<Vec<SigningKey>, InputError> {
+        let text = match (&self.secret_file, &self.secret) {
+            (Some(path), _) => {
+                let read = fs::read_to_string(path);
+                Secret::new(read.map_err(|error| InputError::Unreadable(path.clone(), error))?)
+            }
+            (None, Some(secret)) => secret.clone(),
+            (None, None) => return Err(InputError::NoSecret),
+        };
+        let keys: Vec<_> = text.expose().lines().map(str::trim).flat_map(SigningKey::readings).collect();
+        if keys.is_empty() { Err(InputError::NoSecret) } else { Ok(keys) }
+    }
+}
+
+/// Checks the signatures of a webhook that was received.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// The body exactly as it was received; standard input without it, or as `-`
+    #[arg(value_name = "BODY")]
+    pub body: Option<PathBuf>,
+    /// A header as it was received, `Name: value`; once for each
+    #[arg(long = "header", short = 'H', value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// A file with one header a line
+    #[arg(long, value_name = "FILE")]
+    pub headers_file: Option<PathBuf>,
+    /// The secret.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// Does not refuse timestamps that are more than five minutes from now
+    #[arg(long)]
+    pub ignore_age: bool,
+    /// Prints the verdict as JSON; set from the option that every verb has.
+    #[arg(skip)]
+    pub json: bool,
+}
+
+/// Why nothing could be checked.
+#[derive(Debug, Error)]
+pub enum InputError {
+    /// No secret was given, or an empty one.
+    #[error("no secret: give TIDINGS_SECRET or --secret-file")]
+    NoSecret,
+    /// A file cannot be read.
+    #[error("{} cannot be read: {}", _0.display(), _1)]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// The body cannot be read.
+    #[error("the body cannot be read: {0}")]
+    Body(#[source] io::Error),
+    /// The body is too long.
+    #[error("the body has more than {BODY_MAX} bytes")]
+    TooLong,
+    /// A line that is no header.
+    #[error("{0:?} is not a header; write `Name: value`")]
+    Header(String),
+    /// The verdict cannot be printed.
+    #[error("the verdict cannot be printed: {0}")]
+    Output(#[source] io::Error),
+}
+
+/// Checks and prints; `Ok(true)` when the request is authentic (exit code 0, else 1).
+///
+/// # Errors
+/// [`InputError`] when nothing could be checked.
+pub fn verify(
+    args: &VerifyArgs,
+    now: Timestamp,
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<bool, InputError> {
+    let keys = args.secret.keys()?;
+    let headers = headers(args)?;
+    let body = body(args, input)?;
+    let now = (!args.ignore_age).then(|| now.0.div_euclid(1000));
+    let verdict = signature::check(&keys, &headers, &body, now);
+    print(&verdict, args.json, output).map_err(InputError::Output)?;
+    Ok(verdict.is_good())
+}
+
+fn headers(args: &VerifyArgs) -> Result<HeaderMap, InputError> {
+    let file = match &args.headers_file {
+        None => String::new(),
+        Some(path) => {
+            fs::read_to_string(path).map_err(|error| InputError::Unreadable(path.clone(), error))?
+        }
+    };
+    let lines = file.lines().filter(|line| !line.trim().is_empty());
+    let mut headers = HeaderMap::new();
+    for line in lines.chain(args.headers.iter().map(String::as_str)) {
+        let bad = || InputError::Header(line.to_owned());
+        let (name, value) = line.split_once(':').ok_or_else(bad)?;
+        let name: HeaderName = name.trim().parse().map_err(|_| bad())?;
+        headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| bad())?);
+    }
+    Ok(headers)
+}
+
+fn body(args: &VerifyArgs, input: &mut dyn Read) -> Result<Vec<u8>, InputError> {
+    let mut body = Vec::new();
+    let read = match args.body.as_ref().filter(|path| path.as_os_str() != "-") {
+        None => input.take(BODY_MAX + 1).read_to_end(&mut body).map_err(InputError::Body)?,
+        Some(path) => {
+            let file = fs::File::open(path).map_err(|error| InputError::Unreadable(path.clone(), error))?;
+            file.take(BODY_MAX + 1).read_to_end(&mut body).map_err(InputError::Body)?
+        }
+    };
+    if read as u64 > BODY_MAX { Err(InputError::TooLong) } else { Ok(body) }
+}
+
+fn print(verdict: &Verdict, json: bool, output: &mut dyn Write) -> io::Result<()> {
+    let schemes = [("Standard Webhooks", &verdict.standard), ("Docora", &verdict.docora)];
+    if json {
+        let text = |result: &Option<Result<(), SignatureFault>>| match result {
+            None => json!({ "present": false }),
+            Some(Ok(())) => json!({ "present": true, "valid": true }),
+            Some(Err(fault)) => json!({ "present": true, "valid": false, "reason": fault.to_string() }),
+        };
+        let [standard, docora] = schemes.map(|(_, result)| text(result));
+        let verdict = json!({ "valid": verdict.is_good(), "standard_webhooks": standard, "docora": docora });
+        return writeln!(output, "{verdict}");
+    }
+    for (name, result) in schemes {
+        match result {
+            None => writeln!(output, "{name}: not signed under this scheme")?,
+            Some(Ok(())) => writeln!(output, "{name}: valid")?,
+            Some(Err(fault)) => writeln!(output, "{name}: not valid: {fault}")?,
+        }
+    }
+    writeln!(output, "{}", if verdict.is_good() { "authentic" } else { "not authentic" })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! `tidings watch`: the whole system in one command. It opens the same house as `serve` on an
+//! embedded database, registers one app with one watch, and prints each change as it happens, or
+//! delivers it to `--to`.
+//!
+//! Without `--data-dir` the database lives in a temporary folder and goes with the command, so that
+//! every run begins with all files. With it, a later run goes on where this one stopped.
+
+mod printer;
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use tidings_actors::{
+    ports::{DeliverySettings, NewApp, NewWatch, Random, Remote, RepositoryFacts, Selector, Start, Store, Watch},
+    secret::Secret,
+    time::Timestamp,
+    view::{MAX_SIZE_DEFAULT, View},
+};
+use tidings_entity::{
+    id::{AppId, RepositoryId, WatchId},
+    kind::{ContentRule, CursorState, HistoryMode, SelectorKind},
+};
+
+use super::{
+    Code, Context, Failure,
+    serve::{asked_to_stop, stop_telemetry},
+};
+use crate::{
+    app::Adapters,
+    git::address::Address,
+    secrets::token::Token,
+    settings::{Settings, TelemetrySettings},
+    telemetry,
+};
+use printer::Printer;
+
+/// How often `--once` looks whether everything has arrived.
+const LOOK: Duration = Duration::from_millis(25);
+/// The shortest poll interval of a path on this machine: a look costs one file read.
+const LOCAL_POLL: Duration = Duration::from_millis(500);
+/// The address shown for the app that prints.
+const TERMINAL: &str = "http://terminal.invalid";
+
+/// Watches one repository.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The repository: an address or a path on this machine
+    #[arg(value_name = "URL_OR_PATH")]
+    repository: String,
+    /// The branch; the default branch if not given
+    #[arg(long)]
+    branch: Option<String>,
+    /// Only paths that match this glob (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// No paths that match this glob (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Deliver to this address instead of printing
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// A file with the signing key for --to; without it one is made and shown
+    #[arg(long, value_name = "FILE", requires = "to")]
+    secret_file: Option<PathBuf>,
+    /// A file with the token for a private repository
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Every commit as a change set of its own instead of the net change
+    #[arg(long)]
+    every: bool,
+    /// End as soon as everything that is there now has been taken
+    #[arg(long)]
+    once: bool,
+    /// Keep the state here, and go on from it the next time
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Watches until it is told to stop, or (`--once`) until everything has arrived.
+///
+/// # Errors
+/// [`Failure`]: the address is wrong, the repository cannot be read, the receiver is refused.
+pub(super) async fn run(args: WatchArgs, context: &Context) -> Result<(), Failure> {
+    let mut settings = context.settings()?;
+    if settings.telemetry.log_filter == TelemetrySettings::default().log_filter {
+        // Whoever watches by hand wants changes on the terminal, and only trouble beside them.
+        settings.telemetry.log_filter = "warn".to_owned();
+    }
+    let telemetry =
+        telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
+    let outcome = watch(&args, settings, context.output.json).await;
+    stop_telemetry(telemetry).await;
+    outcome
+}
+
+async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), Failure> {
+    let scratch = match &args.data_dir {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("tidings-watch-")
+                .tempdir()
+                .map_err(|reason| Failure::new(Code::CannotCreate, format!("no temporary folder: {reason}")))?,
+        ),
+    };
+    let data_dir = scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
+    let settings = tuned(args, settings, data_dir.unwrap_or_default());
+    let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
+    let (app, watch) = register(args, &adapters).await?;
+    let mut house = if args.to.is_some() {
+        adapters.start(None).await
+    } else {
+        adapters.start(Some(Box::new(move |webhooks| Arc::new(Printer::new(webhooks, json))))).await
+    }
+    .map_err(|error| Failure::of_start(&error))?;
+    let store = house.store.clone();
+    let outcome = tokio::select! {
+        reason = house.failed() => Err(Failure::new(Code::Software, reason)),
+        outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => outcome,
+        _signal = asked_to_stop() => Ok(()),
+    };
+    house.stop().await;
+    outcome
+}
+
+/// What one person watching by hand needs: paths on this machine, quick looks at them, no wait
+/// before the first delivery.
+fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Settings {
+    settings.data_dir = data_dir;
+    settings.database = crate::settings::DatabaseSettings::default();
+    settings.git.allow_local = true;
+    settings.delivery.first_delay = Duration::ZERO;
+    if !args.repository.contains("://") {
+        settings.git.poll_min = settings.git.poll_min.min(LOCAL_POLL);
+        settings.git.poll_max = settings.git.poll_max.min(4 * LOCAL_POLL);
+    }
+    settings
+}
+
+/// Registers the one app and its one watch, or finds them again in a kept data directory.
+async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, WatchId), Failure> {
+    let store = adapters.store.as_ref();
+    let allow_http = adapters.settings.egress.allow_http;
+    let address = Address::parse(&args.repository, true, allow_http)
+        .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
+    let now = adapters.clock.now();
+    let app = match store.apps(None, 1).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.pop() {
+        Some(app) => app.id,
+        None => make_app(args, adapters, now).await?,
+    };
+    let known = store.watches(&app, None, 1_000).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    let selector = match &args.branch {
+        Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.clone() },
+        None => Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+    };
+    let view = view(args)?;
+    let same = |watch: &&Watch| {
+        watch.facts.github_url == address.display && watch.selector == selector && watch.view == view
+    };
+    if let Some(watch) = known.iter().find(same) {
+        return Ok((app, watch.id.clone()));
+    }
+    let credential = read_secret(args.token_file.as_ref())?;
+    let ulid = adapters.random.ulid(now);
+    let remote = Remote {
+        // Access is proved before the repository has a row; only the address matters for that.
+        repository: RepositoryId::new(ulid),
+        location: address.location.clone(),
+        credential: credential.clone(),
+    };
+    let patterns = args.branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+    let listing = adapters
+        .git
+        .list_refs(&remote, &patterns)
+        .await
+        .map_err(|reason| Failure::new(Code::Unavailable, format!("{}: {reason}", address.display)))?;
+    if let Some(branch) = &args.branch
+        && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
+    {
+        return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
+    }
+    let id = WatchId::new(ulid);
+    let new = NewWatch {
+        id: id.clone(),
+        app: app.clone(),
+        url: address.normalised,
+        facts: RepositoryFacts {
+            repository_id: id,
+            github_url: address.display,
+            owner: address.owner,
+            name: address.name,
+        },
+        is_private: false,
+        credential,
+        selector,
+        view,
+        mode: if args.every { HistoryMode::Every } else { HistoryMode::Net },
+        start: Start::All,
+        listing,
+        deliver_after: now,
+        created_at: now,
+    };
+    let watch = store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    Ok((app, watch.id))
+}
+
+async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Result<AppId, Failure> {
+    let random = adapters.random.as_ref();
+    let token = Token::generate(random);
+    let signing_key = match read_secret(args.secret_file.as_ref())? {
+        Some(key) => key,
+        None => new_signing_key(random),
+    };
+    if let Some(to) = &args.to {
+        let usable = to.parse().ok().map(|url| adapters.egress.request(reqwest::Method::POST, &url));
+        match usable {
+            Some(Ok(_)) => {}
+            Some(Err(reason)) => return Err(Failure::new(Code::Usage, format!("{to}: {reason}"))),
+            None => return Err(Failure::new(Code::Usage, format!("{to} is not an address"))),
+        }
+        if args.secret_file.is_none() {
+            // On standard error, where no event is: the receiver needs it, and nobody else reads it.
+            drop(writeln!(io::stderr(), "events are signed with the key {}", signing_key.expose()));
+        }
+    }
+    let id = AppId::new(random.ulid(now));
+    let app = NewApp {
+        id: id.clone(),
+        name: "watch".to_owned(),
+        email: String::new(),
+        base_url: Some(args.to.clone().unwrap_or_else(|| TERMINAL.to_owned())),
+        website: None,
+        description: None,
+        token_public_id: token.public_id().to_owned(),
+        token_hash: token.hash(),
+        signing_key,
+        delivery: DeliverySettings::default(),
+        created_at: now,
+    };
+    adapters.store.create_app(&app).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    Ok(id)
+}
+
+fn new_signing_key(random: &dyn Random) -> Secret {
+    let mut bytes = [0; 32];
+    random.fill(&mut bytes);
+    Secret::new(data_encoding::BASE64URL_NOPAD.encode(&bytes))
+}
+
+fn view(args: &WatchArgs) -> Result<View, Failure> {
+    View::new(args.include.clone(), args.exclude.clone(), false, ContentRule::Inline, MAX_SIZE_DEFAULT)
+        .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))
+}
+
+fn read_secret(path: Option<&PathBuf>) -> Result<Option<Secret>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|reason| Failure::new(Code::NoInput, format!("{} cannot be read: {reason}", path.display())))?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Failure::new(Code::Data, format!("{} is empty", path.display())));
+    }
+    Ok(Some(Secret::new(text.to_owned())))
+}
+
+/// Waits until the app holds the head of every branch that it watches.
+async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<(), Failure> {
+    loop {
+        let watch = store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+        let blocked = watch.cursors.iter().find(|cursor| cursor.state == CursorState::Blocked);
+        if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error) {
+            return Err(Failure::new(Code::Unavailable, reason));
+        }
+        let taken = watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
+        if taken {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,81 @@
+//! Names to addresses, with a look at every one of them. The answer that was judged is the answer
+//! that is dialled: the client asks nobody else, so a name cannot change its mind in between.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
+
+use super::rules::Rules;
+
+/// Lookups that may wait for the system resolver at the same time. Each holds a blocking thread
+/// until the system gives up, so a crowd of slow names must not take all of them.
+const LOOKUPS_MAX: usize = 128;
+
+/// The address is refused by the egress rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the address is refused by the egress rules")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Asks for the addresses of a name.
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// The system's resolver, on blocking threads.
+#[must_use]
+pub fn system_lookup() -> Lookup {
+    let permits = Arc::new(Semaphore::new(LOOKUPS_MAX));
+    Arc::new(move |name| {
+        let permits = Arc::clone(&permits);
+        Box::pin(async move {
+            let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
+            // The permit travels with the thread: a caller that gave up does not free it early.
+            let lookup = tokio::task::spawn_blocking(move || {
+                let answer = (name.as_str(), 0).to_socket_addrs();
+                drop(permit);
+                answer.map(|addresses| addresses.map(|address| address.ip()).collect())
+            });
+            lookup.await.map_err(io::Error::other)?
+        })
+    })
+}
+
+/// A resolver that refuses an answer as a whole when one address in it is refused.
+pub struct Guard {
+    /// What settings allow.
+    pub rules: Arc<Rules>,
+    /// The port that all requests of this client go to, where an allow entry names it.
+    pub port: Option<u16>,
+    /// Who knows the addresses.
+    pub lookup: Lookup,
+}
+
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (rules, port, lookup) = (Arc::clone(&self.rules), self.port, Arc::clone(&self.lookup));
+        Box::pin(async move {
+            let addresses = lookup(name.as_str().to_owned()).await?;
+            if addresses.is_empty() {
+                return Err(Box::from("the name has no address"));
+            }
+            let named = rules.names(name.as_str(), port);
+            if !named && !addresses.iter().all(|address| rules.admit(*address, port)) {
+                return Err(Box::new(Refused) as Box<dyn std::error::Error + Send + Sync>);
+            }
+            // Port 0 is replaced by the port of the request.
+            let dialled: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(dialled)
+        })
+    }
+}

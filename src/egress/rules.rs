@@ -1,0 +1,202 @@
+//! What settings allow beyond the public Internet: `egress.allow`.
+//!
+//! An entry is a network (`10.20.0.0/16`), an address (`10.1.2.3`, `fd00::7`) or a host name
+//! (`ci.internal`), each with or without a port (`10.20.0.0/16:8443`, `[fd00::/8]:443`,
+//! `ci.internal:443`). A host name is matched exactly, without regard to case, and opens whatever
+//! addresses that name has. Link-local and metadata addresses stay refused under a network, however
+//! wide; only their own address (a /32 or /128) or a host name opens them.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+
+use super::address::{Reach, reach};
+
+/// The parsed `egress.allow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    networks: Vec<(IpNet, Option<u16>)>,
+    hosts: Vec<(String, Option<u16>)>,
+}
+
+impl Rules {
+    /// Reads the entries.
+    ///
+    /// # Errors
+    /// One text for each entry that is none.
+    pub fn parse(entries: &[String]) -> Result<Self, Vec<String>> {
+        let (mut rules, mut faults) = (Self::default(), Vec::new());
+        for entry in entries {
+            if !rules.add(entry.trim()) {
+                faults.push(format!(
+                    "{entry:?} is neither a network, an address nor a host name, with or without a port"
+                ));
+            }
+        }
+        if faults.is_empty() { Ok(rules) } else { Err(faults) }
+    }
+
+    fn add(&mut self, entry: &str) -> bool {
+        if let Some(network) = network(entry) {
+            self.networks.push((network, None));
+            return true;
+        }
+        let (name, port) = match entry.rsplit_once(':') {
+            None => (entry, None),
+            Some((name, port)) => match port.parse::<u16>() {
+                Ok(port) if port > 0 => (name, Some(port)),
+                _ => return false,
+            },
+        };
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        match network(bare.unwrap_or(name)) {
+            Some(network) if bare.is_some() || matches!(network, IpNet::V4(_)) => {
+                self.networks.push((network, port));
+            }
+            None if bare.is_none() && is_host_name(name) => {
+                self.hosts.push((name.trim_end_matches('.').to_ascii_lowercase(), port));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Opens one more host, on every port.
+    #[must_use]
+    pub fn with_host(mut self, host: &str) -> Self {
+        self.hosts.push((host.trim_end_matches('.').to_ascii_lowercase(), None));
+        self
+    }
+
+    /// The ports that entries name: requests to these are judged with those entries as well.
+    #[must_use]
+    pub fn ports(&self) -> BTreeSet<u16> {
+        let networks = self.networks.iter().filter_map(|(_, port)| *port);
+        networks.chain(self.hosts.iter().filter_map(|(_, port)| *port)).collect()
+    }
+
+    /// Whether an entry names this host.
+    #[must_use]
+    pub fn names(&self, host: &str, port: Option<u16>) -> bool {
+        let host = host.trim_end_matches('.');
+        self.hosts.iter().any(|(name, only)| applies(*only, port) && name.eq_ignore_ascii_case(host))
+    }
+
+    /// Whether an address may be dialled: because it is public, or because an entry covers it.
+    #[must_use]
+    pub fn admit(&self, address: IpAddr, port: Option<u16>) -> bool {
+        let address = address.to_canonical();
+        let covers = |exact: bool| {
+            self.networks.iter().any(|(network, only)| {
+                applies(*only, port)
+                    && network.contains(&address)
+                    && (!exact || network.prefix_len() == network.max_prefix_len())
+            })
+        };
+        match reach(address) {
+            Reach::Public => true,
+            Reach::Private => covers(false),
+            Reach::Metadata => covers(true),
+        }
+    }
+}
+
+fn applies(only: Option<u16>, port: Option<u16>) -> bool {
+    only.is_none() || only == port
+}
+
+/// A network or a single address; mapped IPv6 spellings become the IPv4 they stand for.
+fn network(text: &str) -> Option<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(IpNet::from(address.to_canonical()));
+    }
+    let network: IpNet = text.parse().ok()?;
+    let mapped = IpNet::new(IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96).ok()?;
+    if !mapped.contains(&network) {
+        return Some(network.trunc());
+    }
+    IpNet::new(network.addr().to_canonical(), network.prefix_len() - 96).ok().map(|network| network.trunc())
+}
+
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    (1..=253).contains(&name.len()) && name.split('.').all(label) && !numeric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(entries: &[&str]) -> Rules {
+        Rules::parse(&entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>()).expect("valid")
+    }
+
+    fn admits(rules: &Rules, address: &str, port: u16) -> bool {
+        rules.admit(address.parse().expect("an address"), Some(port))
+    }
+
+    #[test]
+    fn a_network_opens_its_addresses_and_no_other() {
+        let rules = rules(&["10.20.0.0/16", "fd00:1::/32", "192.168.1.7"]);
+        for (address, open) in [
+            ("10.20.3.4", true),
+            ("::ffff:10.20.3.4", true),
+            ("10.21.0.0", false),
+            ("fd00:1::5", true),
+            ("fd00:2::5", false),
+            ("192.168.1.7", true),
+            ("192.168.1.8", false),
+            ("127.0.0.1", false),
+            ("8.8.8.8", true),
+        ] {
+            assert_eq!(admits(&rules, address, 443), open, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_entry_with_a_port_opens_only_that_port() {
+        let rules = rules(&["10.0.0.0/8:8443", "[fd00::/8]:443", "ci.internal:443"]);
+        assert!(admits(&rules, "10.1.1.1", 8443) && !admits(&rules, "10.1.1.1", 443));
+        assert!(admits(&rules, "fd00::1", 443) && !admits(&rules, "fd00::1", 8443));
+        assert!(rules.names("CI.internal.", Some(443)) && !rules.names("ci.internal", None));
+        assert_eq!(rules.ports(), BTreeSet::from([443, 8443]));
+    }
+
+    #[test]
+    fn metadata_addresses_need_an_exact_entry() {
+        let wide = rules(&["0.0.0.0/0", "::/0", "169.254.0.0/16"]);
+        for address in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254"] {
+            assert!(!admits(&wide, address, 80), "{address}");
+        }
+        assert!(admits(&wide, "10.0.0.1", 80) && admits(&wide, "::1", 80));
+        assert!(admits(&rules(&["169.254.169.254/32"]), "169.254.169.254", 80));
+        assert!(admits(&rules(&["fe80::1"]), "fe80::1", 80));
+    }
+
+    #[test]
+    fn what_is_no_entry_is_named() {
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "*.internal",
+            "a b",
+            "host:0",
+            "host:99999",
+            "fd00::/8:443:",
+            "http://x",
+        ] {
+            let faults = Rules::parse(&[bad.to_owned()]).expect_err(bad);
+            assert!(faults[0].contains(&format!("{bad:?}")), "{faults:?}");
+        }
+    }
+}

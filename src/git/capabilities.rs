@@ -1,0 +1,266 @@
+//! What a host can do for a repository, learned once with `GET info/refs` and remembered for a
+//! day, so that an unchanged poll is a single request.
+//!
+//! Hosts differ in whether `.git` belongs to the address. The address is tried as it is; where
+//! that is answered by a redirect (which is never followed) or by 404, the other form is tried on
+//! the same host, and what worked is remembered.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tidings_actors::{
+    ports::{GitError, RefListing, RefPatterns},
+    secret::Secret,
+};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    client::{Answer, Body, Client, Question},
+    failure,
+    listing::Listing,
+    packet::{self, Packet},
+};
+use crate::settings::git::GitSettings;
+
+/// How long what a host can do is believed.
+const REMEMBERED_FOR: Duration = Duration::from_hours(24);
+/// Above this many repositories the oldest knowledge is dropped.
+const REPOSITORIES_KEPT: usize = 50_000;
+
+/// What a host can do for one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Capabilities {
+    /// The form of the address that works.
+    pub(super) base: Url,
+    /// How it speaks.
+    pub(super) protocol: Protocol,
+}
+
+/// How a host speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Version 2.
+    Two {
+        /// `ls-refs` names the branch of an empty repository.
+        unborn: bool,
+        /// The host wants to hear the object format.
+        object_format: bool,
+    },
+    /// Version 0 or 1: every listing is the whole advertisement.
+    Zero {
+        /// `shallow` and `deepen` are understood.
+        shallow: bool,
+        /// Packs come multiplexed; without it there is no fetching.
+        side_band: bool,
+        /// Deltas may name their base by offset.
+        ofs_delta: bool,
+        /// Deltas may have a base that is here already.
+        thin_pack: bool,
+        /// Progress texts can be switched off.
+        no_progress: bool,
+    },
+}
+
+/// What discovery brought.
+pub(super) struct Discovery {
+    /// What the host can do.
+    pub(super) capabilities: Capabilities,
+    /// The refs, where the host does not speak version 2.
+    pub(super) listing: Option<RefListing>,
+}
+
+/// Remembers what hosts can do, by address.
+#[derive(Default)]
+pub(super) struct CapabilityCache {
+    known: Mutex<HashMap<Url, (Capabilities, Instant)>>,
+}
+
+impl CapabilityCache {
+    /// What is known of an address and still believed.
+    pub(super) fn get(&self, url: &Url) -> Option<Capabilities> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (capabilities, learned) = known.get(url)?;
+        (learned.elapsed() < REMEMBERED_FOR).then(|| capabilities.clone())
+    }
+
+    /// Remembers what was learned.
+    pub(super) fn put(&self, url: &Url, capabilities: &Capabilities) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REPOSITORIES_KEPT {
+            known.retain(|_, (_, learned)| learned.elapsed() < REMEMBERED_FOR);
+            if known.len() >= REPOSITORIES_KEPT {
+                known.clear();
+            }
+        }
+        known.insert(url.clone(), (capabilities.clone(), Instant::now()));
+    }
+
+    /// Forgets an address whose host turned out to be different.
+    pub(super) fn forget(&self, url: &Url) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(url);
+    }
+}
+
+/// Asks a host what it can do.
+pub(super) async fn discover(
+    client: &Client,
+    settings: &GitSettings,
+    url: &Url,
+    credential: Option<&Secret>,
+    patterns: &RefPatterns,
+) -> Result<Discovery, GitError> {
+    match advertisement(client, settings, url, credential, patterns).await {
+        Err(first @ (GitError::Redirected | GitError::NotFound)) => {
+            match advertisement(client, settings, &other_form(url), credential, patterns).await {
+                Err(GitError::NotFound | GitError::Redirected | GitError::Protocol(_)) => Err(first),
+                other => other,
+            }
+        }
+        other => other,
+    }
+}
+
+/// The address with `.git` where it had none, without where it had it.
+fn other_form(url: &Url) -> Url {
+    let path = url.path().trim_end_matches('/');
+    let mut other = url.clone();
+    match path.strip_suffix(".git") {
+        Some(path) => other.set_path(path),
+        None => other.set_path(&format!("{path}.git")),
+    }
+    other
+}
+
+async fn advertisement(
+    client: &Client,
+    settings: &GitSettings,
+    base: &Url,
+    credential: Option<&Secret>,
+    patterns: &RefPatterns,
+) -> Result<Discovery, GitError> {
+    let question = Question {
+        base,
+        credential,
+        body: Body::Advertisement,
+        version_2: true,
+        max_bytes: settings.listing_max_bytes,
+        deadline: settings.poll_timeout,
+    };
+    let mut answer = client.ask(question).await?;
+    let mut first = data(&mut answer).await?;
+    if packet::line(&first).starts_with(b"# service=") {
+        if answer.packet().await? != Some(Packet::Flush) {
+            return Err(GitError::Protocol("the service line is not followed by a flush".to_owned()));
+        }
+        first = data(&mut answer).await?;
+    }
+    match packet::line(&first) {
+        b"version 2" => {
+            let protocol = version_2(&mut answer).await?;
+            Ok(Discovery { capabilities: Capabilities { base: base.clone(), protocol }, listing: None })
+        }
+        b"version 1" => {
+            let first = data(&mut answer).await?;
+            version_0(&mut answer, first, base, patterns).await
+        }
+        _ => version_0(&mut answer, first, base, patterns).await,
+    }
+}
+
+async fn data(answer: &mut Answer) -> Result<Bytes, GitError> {
+    match answer.packet().await? {
+        Some(Packet::Data(data)) => match data.strip_prefix(b"ERR ") {
+            Some(text) => Err(GitError::Protocol(format!("the host says: {}", failure::shown(text)))),
+            None => Ok(data),
+        },
+        _ => Err(GitError::Protocol("the advertisement ends early".to_owned())),
+    }
+}
+
+async fn version_2(answer: &mut Answer) -> Result<Protocol, GitError> {
+    let (mut unborn, mut object_format, mut list, mut fetch) = (false, false, false, false);
+    loop {
+        let data = match answer.packet().await? {
+            Some(Packet::Data(data)) => data,
+            Some(Packet::Flush) => break,
+            _ => return Err(GitError::Protocol("the capabilities end early".to_owned())),
+        };
+        let line = String::from_utf8_lossy(packet::line(&data)).into_owned();
+        let (name, value) = line.split_once('=').unwrap_or((&line, ""));
+        match name {
+            "ls-refs" => (list, unborn) = (true, value.split(' ').any(|feature| feature == "unborn")),
+            "fetch" => fetch = value.split(' ').any(|feature| feature == "shallow"),
+            "object-format" => {
+                check_format(value)?;
+                object_format = true;
+            }
+            _ => {}
+        }
+    }
+    if list && fetch {
+        Ok(Protocol::Two { unborn, object_format })
+    } else {
+        Err(GitError::Protocol("the host offers no ls-refs, or no fetch with shallow".to_owned()))
+    }
+}
+
+fn check_format(format: &str) -> Result<(), GitError> {
+    if format == "sha1" { Ok(()) } else { Err(GitError::UnsupportedObjectFormat) }
+}
+
+async fn version_0(
+    answer: &mut Answer,
+    first: Bytes,
+    base: &Url,
+    patterns: &RefPatterns,
+) -> Result<Discovery, GitError> {
+    let Some(cut) = first.iter().position(|byte| *byte == 0) else {
+        return Err(GitError::Protocol("the advertisement names no capabilities".to_owned()));
+    };
+    let offered = String::from_utf8_lossy(packet::line(&first[cut + 1..])).into_owned();
+    let has = |name| offered.split(' ').any(|offer| offer == name);
+    let value = |name| offered.split(' ').find_map(|offer| offer.strip_prefix(name));
+    if let Some(format) = value("object-format=") {
+        check_format(format)?;
+    }
+    let mut listing = Listing::new(patterns);
+    listing.set_head(value("symref=HEAD:"));
+    listing.advertised(&first[..cut])?;
+    loop {
+        match answer.packet().await? {
+            Some(Packet::Data(data)) => listing.advertised(packet::line(&data))?,
+            Some(Packet::Flush) => break,
+            _ => return Err(GitError::Protocol("the advertisement ends early".to_owned())),
+        }
+    }
+    let protocol = Protocol::Zero {
+        shallow: has("shallow"),
+        side_band: has("side-band-64k"),
+        ofs_delta: has("ofs-delta"),
+        thin_pack: has("thin-pack"),
+        no_progress: has("no-progress"),
+    };
+    let capabilities = Capabilities { base: base.clone(), protocol };
+    Ok(Discovery { capabilities, listing: Some(listing.finish()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_form_of_an_address_has_or_lacks_its_suffix() {
+        for (one, other) in [
+            ("https://h.example/o/r", "https://h.example/o/r.git"),
+            ("https://h.example/o/r.git", "https://h.example/o/r"),
+            ("https://h.example/o/r/", "https://h.example/o/r.git"),
+        ] {
+            assert_eq!(other_form(&Url::parse(one).expect("valid")).as_str(), other);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Turns what libraries and hosts say into [`GitError`]. No text made here holds a credential,
+//! and what a host said is shortened and freed of control characters first.
+
+use std::{error::Error, io, time::Duration};
+
+use reqwest::{StatusCode, header};
+use tidings_actors::{ports::GitError, time::Timestamp};
+use tidings_entity::id::ObjectId;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::egress::{self, EgressError};
+
+/// Longest piece of a host's words that is kept, in characters.
+const SHOWN_CHARACTERS: usize = 200;
+
+/// What a host said, fit to be shown.
+pub(super) fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.trim().chars().take(SHOWN_CHARACTERS).flat_map(char::escape_debug).collect()
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A request that the guarded client refused to make.
+pub(super) fn of_egress(error: &EgressError) -> GitError {
+    match error {
+        EgressError::Refused => GitError::Refused,
+        other => GitError::Unreachable(chain(other)),
+    }
+}
+
+/// A request that got no answer, or only the beginning of one.
+pub(super) fn of_request(error: reqwest::Error) -> GitError {
+    if egress::is_refused(&error) {
+        return GitError::Refused;
+    }
+    let timed_out = error.is_timeout();
+    let text = chain(&error.without_url());
+    if timed_out { GitError::Timeout(text) } else { GitError::Unreachable(text) }
+}
+
+/// An answer whose status is not 200.
+pub(super) fn of_status(response: &reqwest::Response, now: Timestamp) -> Option<GitError> {
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| patience(value, now));
+    Some(match status {
+        StatusCode::OK => return None,
+        StatusCode::TOO_MANY_REQUESTS => GitError::RateLimited { retry_after },
+        StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => {
+            GitError::RateLimited { retry_after }
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => GitError::Unauthorized,
+        StatusCode::NOT_FOUND | StatusCode::GONE => GitError::NotFound,
+        status if status.is_redirection() => GitError::Redirected,
+        status => GitError::Status(status.as_u16()),
+    })
+}
+
+/// `Retry-After` in both its forms: seconds, or a moment.
+fn patience(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    Some(Timestamp(moment.unix_timestamp().checked_mul(1_000)?).since(now))
+}
+
+/// Reading `object` failed.
+pub(super) fn of_read(error: &git2::Error, object: ObjectId) -> GitError {
+    if error.code() == git2::ErrorCode::NotFound {
+        return GitError::Missing(object);
+    }
+    match error.class() {
+        git2::ErrorClass::NoMemory => GitError::Storage(error.message().to_owned()),
+        _ => GitError::Corrupt(format!("{object}: {}", error.message())),
+    }
+}
+
+/// Indexing a pack failed: the disk's fault or the host's.
+pub(super) fn of_indexing(error: &git2::Error) -> GitError {
+    match error.class() {
+        git2::ErrorClass::Os | git2::ErrorClass::NoMemory | git2::ErrorClass::Filesystem => {
+            GitError::Storage(error.message().to_owned())
+        }
+        _ => GitError::Protocol(format!("bad pack: {}", error.message())),
+    }
+}
+
+/// The disk failed.
+pub(super) fn of_disk(error: &io::Error) -> GitError {
+    GitError::Storage(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = Timestamp(784_111_777_000);
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            assert_eq!(patience(value, now).map(|wait| wait.as_secs()), seconds, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_host_are_shortened_and_escaped() {
+        assert_eq!(shown(b"a\x1b[31mb\n"), "a\\u{1b}[31mb");
+        assert_eq!(shown(&[b'x'; 1_000]).len(), SHOWN_CHARACTERS);
+    }
+}

@@ -1,0 +1,244 @@
+//! Plans and windows of a round's list. Small lists are kept, shared by all watches that ask for
+//! the same one; a large list is walked anew for every window, from the path where it begins.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sha2::{Digest, Sha256};
+use tidings_actors::{
+    ports::{GitError, Seek},
+    round::{Change, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary},
+};
+use tidings_entity::kind::Operation;
+
+use super::{
+    difference::{Difference, Letters, PHASES},
+    limits::{Cancel, Limits},
+    objects::Objects,
+};
+use crate::settings::git::GitSettings;
+
+/// Lists up to this length are kept whole.
+const SMALL: usize = 10_000;
+/// So many changes are kept in all, and so many lists.
+const CHANGES_KEPT: usize = 60_000;
+const LISTS_KEPT: usize = 256;
+
+type Key = [u8; 32];
+
+/// What is known of a list.
+#[derive(Clone)]
+enum Known {
+    Small(Arc<Vec<Change>>),
+    Large,
+}
+
+/// The lists that are kept, the least used first.
+#[derive(Default)]
+pub(super) struct Lists {
+    kept: Mutex<VecDeque<(Key, Known)>>,
+}
+
+impl Lists {
+    fn get(&self, key: &Key) -> Option<Known> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(other, _)| other == key)?;
+        let found = kept.remove(at)?;
+        let known = found.1.clone();
+        kept.push_back(found);
+        Some(known)
+    }
+
+    fn put(&self, key: Key, known: Known) {
+        let length = |known: &Known| match known {
+            Known::Small(changes) => changes.len(),
+            Known::Large => 0,
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(other, _)| *other != key);
+        kept.push_back((key, known));
+        let mut changes: usize = kept.iter().map(|(_, known)| length(known)).sum();
+        while changes > CHANGES_KEPT || kept.len() > LISTS_KEPT {
+            let Some((_, known)) = kept.pop_front() else { break };
+            changes -= length(&known);
+        }
+    }
+}
+
+/// Makes plans and windows of one repository's rounds; blocks.
+pub(super) struct Lister<'a> {
+    pub(super) objects: &'a Objects,
+    pub(super) settings: &'a GitSettings,
+    pub(super) lists: &'a Lists,
+    pub(super) cancel: &'a Cancel,
+}
+
+impl Lister<'_> {
+    fn limits(&self) -> Limits {
+        Limits::new(self.settings, self.cancel.clone())
+    }
+
+    /// What the list would be, and which of the candidates it binds.
+    pub(super) fn plan(&self, spec: &RoundSpec, candidates: &[Letter]) -> Result<Plan, GitError> {
+        let mut candidates = candidates.to_vec();
+        candidates.sort_by(|one, other| one.path.cmp(&other.path));
+        candidates.dedup_by(|one, other| one.path == other.path);
+        let difference = Difference::new(self.objects, spec)?;
+        let bound_spec = |letters: &[Letter]| RoundSpec { letters: letters.to_vec(), ..spec.clone() };
+        if let (Some(changes), letters) = self.collect(&difference, Letters::Candidates(&candidates))? {
+            let summary = summarise(&changes);
+            self.lists.put(key(&bound_spec(&letters)), Known::Small(Arc::new(changes)));
+            return Ok(Plan { letters, summary });
+        }
+        let (mut digest, mut counts, mut letters) = (ListDigest::default(), [0_u64; 3], Vec::new());
+        for (phase, count) in PHASES.into_iter().zip(&mut counts) {
+            let mut visit = |change: Change| {
+                *count += 1;
+                digest.add(&change);
+                Ok(true)
+            };
+            let all = Letters::Candidates(&candidates);
+            letters = difference.pass(&self.limits(), all, Some(phase), None, &mut visit)?.0;
+        }
+        self.lists.put(key(&bound_spec(&letters)), Known::Large);
+        let [deletes, creates, updates] = counts;
+        Ok(Plan { letters, summary: Summary { deletes, creates, updates, digest: digest.finish() } })
+    }
+
+    /// At most `limit` changes from `seek` on.
+    pub(super) fn window(
+        &self,
+        spec: &RoundSpec,
+        seek: &Seek,
+        limit: usize,
+    ) -> Result<Vec<Change>, GitError> {
+        if let Some(changes) = self.small(spec)? {
+            let begin = match seek {
+                Seek::Position(position) => {
+                    usize::try_from(*position).unwrap_or(usize::MAX).min(changes.len())
+                }
+                Seek::After(last) => changes.partition_point(|change| place(change) <= place(last)),
+            };
+            return Ok(changes[begin..].iter().take(limit).cloned().collect());
+        }
+        let difference = Difference::new(self.objects, spec)?;
+        let (mut skip, first, mut after) = match seek {
+            Seek::Position(position) => (*position, 0, None),
+            Seek::After(last) => (0, rank(last.operation), Some(last.path.as_slice())),
+        };
+        let mut window = Vec::with_capacity(limit.min(SMALL));
+        for phase in &PHASES[first..] {
+            let mut visit = |change: Change| {
+                if skip > 0 {
+                    skip -= 1;
+                } else if window.len() < limit {
+                    window.push(change);
+                }
+                Ok(window.len() < limit)
+            };
+            difference.pass(
+                &self.limits(),
+                Letters::Bound(&spec.letters),
+                Some(*phase),
+                after,
+                &mut visit,
+            )?;
+            after = None;
+            if window.len() >= limit {
+                break;
+            }
+        }
+        Ok(window)
+    }
+
+    fn small(&self, spec: &RoundSpec) -> Result<Option<Arc<Vec<Change>>>, GitError> {
+        let key = key(spec);
+        match self.lists.get(&key) {
+            Some(Known::Small(changes)) => return Ok(Some(changes)),
+            Some(Known::Large) => return Ok(None),
+            None => {}
+        }
+        let difference = Difference::new(self.objects, spec)?;
+        let changes = self.collect(&difference, Letters::Bound(&spec.letters))?.0.map(Arc::new);
+        self.lists.put(key, changes.clone().map_or(Known::Large, Known::Small));
+        Ok(changes)
+    }
+
+    /// The whole list in one pass, unless it is too long to be kept.
+    #[expect(clippy::type_complexity, reason = "a pair that is taken apart where it is made")]
+    fn collect(
+        &self,
+        difference: &Difference<'_>,
+        letters: Letters<'_>,
+    ) -> Result<(Option<Vec<Change>>, Vec<Letter>), GitError> {
+        let mut changes = Vec::new();
+        let mut visit = |change: Change| {
+            changes.push(change);
+            Ok(changes.len() <= SMALL)
+        };
+        let (letters, whole) = difference.pass(&self.limits(), letters, None, None, &mut visit)?;
+        // Each pass is in order of path already; a stable sort puts the phases after one another.
+        changes.sort_by_key(|change| rank(change.operation));
+        Ok((whole.then_some(changes), letters))
+    }
+}
+
+fn rank(operation: Operation) -> usize {
+    match operation {
+        Operation::Delete => 0,
+        Operation::Create => 1,
+        Operation::Update => 2,
+    }
+}
+
+/// Where a change stands in its list.
+fn place(change: &Change) -> (usize, &[u8]) {
+    (rank(change.operation), &change.path)
+}
+
+fn summarise(changes: &[Change]) -> Summary {
+    let (mut digest, mut counts) = (ListDigest::default(), [0_u64; 3]);
+    for change in changes {
+        counts[rank(change.operation)] += 1;
+        digest.add(change);
+    }
+    let [deletes, creates, updates] = counts;
+    Summary { deletes, creates, updates, digest: digest.finish() }
+}
+
+/// Names a spec: equal specs have equal lists.
+fn key(spec: &RoundSpec) -> Key {
+    let mut hasher = Sha256::new();
+    hasher.update(spec.kind.as_str());
+    let ends = [spec.held.as_ref(), spec.target.as_ref()];
+    for end in ends.into_iter().chain(spec.bases.iter().map(Some)) {
+        match end {
+            Some(end) => {
+                hasher.update([1]);
+                hasher.update(end.commit.as_bytes());
+                hasher.update(end.view.id().as_bytes());
+            }
+            None => hasher.update([0]),
+        }
+    }
+    for letter in &spec.letters {
+        hasher.update([2]);
+        hasher.update((letter.path.len() as u64).to_be_bytes());
+        hasher.update(&letter.path);
+        let (word, entry) = match &letter.state {
+            LetterState::Has(entry) => (0, Some(entry)),
+            LetterState::Nothing => (1, None),
+            LetterState::Unknown { before } => (2, before.as_ref()),
+        };
+        hasher.update([word]);
+        if let Some(entry) = entry {
+            hasher.update(entry.mode.to_be_bytes());
+            hasher.update(entry.blob.as_bytes());
+        }
+        hasher.update((letter.delivery.as_str().len() as u64).to_be_bytes());
+        hasher.update(letter.delivery.as_str());
+    }
+    hasher.finalize().into()
+}

@@ -1,0 +1,320 @@
+//! A mirror on disk: a bare, shallow repository below `data_dir/mirrors`, named by its
+//! repository. It is a cache: losing it costs a fetch, never a change.
+//!
+//! What arrives is put together in a quarantine directory inside the mirror and becomes visible by
+//! renaming, packs before their indexes, all of it synced to disk. What a crash leaves behind is
+//! swept away before the next fetch. A damaged mirror is moved aside and begun anew.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tidings_actors::ports::GitError;
+use tidings_entity::id::{ObjectId, RepositoryId};
+
+use super::{failure, objects::Objects};
+
+/// Above this many commits, what is known to be complete is learned anew.
+const COMPLETE_KEPT: usize = 10_000;
+const QUARANTINE: &str = "quarantine-";
+const DAMAGED: &str = ".damaged-";
+
+/// One mirror. Reading needs no turn; whoever writes holds [`Mirror::turn`].
+pub(super) struct Mirror {
+    directory: PathBuf,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    generation: AtomicU64,
+    damaged: AtomicBool,
+    complete: Mutex<HashSet<ObjectId>>,
+}
+
+/// Names one state of a mirror's files: an open handle on another state is not used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MirrorState {
+    directory: PathBuf,
+    generation: u64,
+    inode: u64,
+}
+
+impl MirrorState {
+    /// Whether this state may still be current when `newest` was just seen.
+    pub(super) fn is_current_beside(&self, newest: &Self) -> bool {
+        self.directory != newest.directory || self == newest
+    }
+}
+
+impl Mirror {
+    pub(super) fn new(mirrors: &Path, repository: &RepositoryId) -> Self {
+        Self {
+            directory: mirrors.join(repository.as_str()),
+            turn: Arc::default(),
+            generation: AtomicU64::new(0),
+            damaged: AtomicBool::new(false),
+            complete: Mutex::default(),
+        }
+    }
+
+    /// Waits for the right to write. It may be moved to a blocking thread.
+    pub(super) async fn turn(&self) -> Arc<tokio::sync::OwnedMutexGuard<()>> {
+        Arc::new(Arc::clone(&self.turn).lock_owned().await)
+    }
+
+    /// Which state its files are in.
+    pub(super) fn state(&self) -> MirrorState {
+        let generation = self.generation.load(Ordering::Acquire);
+        let inode = fs::metadata(self.packs()).map_or(0, |metadata| metadata.ino());
+        MirrorState { directory: self.directory.clone(), generation, inode }
+    }
+
+    /// Opens what is there now; a mirror that does not exist is empty.
+    pub(super) fn open(&self) -> Result<Objects, GitError> {
+        Objects::open(&[&self.objects()])
+    }
+
+    /// Where it lies.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The directory of its objects.
+    pub(super) fn objects(&self) -> PathBuf {
+        self.directory.join("objects")
+    }
+
+    fn packs(&self) -> PathBuf {
+        self.directory.join("objects/pack")
+    }
+
+    /// Remembers that a read met damage: the next fetch begins anew.
+    pub(super) fn mark_damaged(&self) {
+        self.damaged.store(true, Ordering::Release);
+    }
+
+    /// Whether all that a commit needs was seen to be here.
+    pub(super) fn is_complete(&self, commit: ObjectId) -> bool {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner).contains(&commit)
+    }
+
+    /// Remembers that all that a commit needs is here.
+    pub(super) fn mark_complete(&self, commit: ObjectId) {
+        let mut complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        if complete.len() >= COMPLETE_KEPT {
+            complete.clear();
+        }
+        complete.insert(commit);
+    }
+
+    /// Forgets what was known to be complete, because something turned out to be missing.
+    pub(super) fn doubt(&self) {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Gets the directory ready for a fetch: moves a damaged one aside, sweeps what a crash left,
+    /// makes what is lacking.
+    pub(super) fn prepare(&self) -> Result<(), GitError> {
+        if self.damaged.swap(false, Ordering::AcqRel) {
+            let mirror = self.directory.display();
+            tracing::warn!(%mirror, "mirror {mirror} is damaged and is begun anew");
+            self.move_aside().map_err(|error| failure::of_disk(&error))?;
+        }
+        self.lay_out().and_then(|()| self.sweep()).map_err(|error| failure::of_disk(&error))
+    }
+
+    /// Removes everything.
+    pub(super) fn erase(&self) -> Result<(), GitError> {
+        self.move_aside().map_err(|error| failure::of_disk(&error))
+    }
+
+    fn move_aside(&self) -> io::Result<()> {
+        let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let aside = free_name(&self.directory.with_file_name(format!("{name}{DAMAGED}")));
+        match fs::rename(&self.directory, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.doubt();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        remove(&aside)
+    }
+
+    fn lay_out(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        for directory in ["objects/info", "objects/pack", "refs/heads"] {
+            builder.create(self.directory.join(directory))?;
+        }
+        for (file, text) in [
+            ("HEAD", "ref: refs/heads/main\n"),
+            ("config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"),
+        ] {
+            let path = self.directory.join(file);
+            if !path.exists() {
+                fs::write(path, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        remove(&self.directory.join("objects/info/alternates"))?;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(QUARANTINE) || name.ends_with(".lock") || name == "shallow.new" {
+                remove(&entry.path())?;
+            }
+        }
+        for entry in fs::read_dir(self.packs())? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let half = name.ends_with(".pack") && !path.with_extension("idx").exists()
+                || name.ends_with(".idx") && !path.with_extension("pack").exists();
+            if half || name.starts_with("pack_git2_") || name.starts_with("tmp_") || name.ends_with(".lock") {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A fresh directory inside the mirror for what is arriving; gone when dropped.
+    pub(super) fn quarantine(&self) -> Result<Quarantine, GitError> {
+        let path = free_name(&self.directory.join(QUARANTINE));
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(path.join("pack")).map_err(|error| failure::of_disk(&error))?;
+        Ok(Quarantine { path })
+    }
+
+    /// Makes the packs of a quarantine visible, synced to disk.
+    pub(super) fn promote(&self, quarantine: &Quarantine) -> Result<(), GitError> {
+        self.move_packs(&quarantine.packs()).map_err(|error| failure::of_disk(&error))
+    }
+
+    fn move_packs(&self, from: &Path) -> io::Result<()> {
+        let mut names: Vec<_> = fs::read_dir(from)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.retain(|name| {
+            Path::new(name).extension().is_some_and(|extension| extension == "pack" || extension == "idx")
+        });
+        // `.pack` before `.idx`: a reader takes a pack for there when it sees the index.
+        names.sort_unstable_by_key(|name| {
+            std::cmp::Reverse(Path::new(name).extension().map(ToOwned::to_owned))
+        });
+        for name in &names {
+            fs::File::open(from.join(name))?.sync_all()?;
+        }
+        for name in &names {
+            fs::rename(from.join(name), self.packs().join(name))?;
+        }
+        fs::File::open(self.packs())?.sync_all()
+    }
+
+    /// The commits whose parents are not here on purpose.
+    pub(super) fn shallow(&self) -> BTreeSet<ObjectId> {
+        let text = fs::read_to_string(self.directory.join("shallow")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Replaces the list of commits whose parents are not here.
+    pub(super) fn set_shallow(&self, shallow: &BTreeSet<ObjectId>) -> Result<(), GitError> {
+        self.write_shallow(shallow).map_err(|error| failure::of_disk(&error))
+    }
+
+    fn write_shallow(&self, shallow: &BTreeSet<ObjectId>) -> io::Result<()> {
+        use std::fmt::Write as _;
+        let mut text = String::with_capacity(shallow.len() * 41);
+        for commit in shallow {
+            writeln!(text, "{commit}").map_err(io::Error::other)?;
+        }
+        let fresh = self.directory.join("shallow.new");
+        fs::write(&fresh, text)?;
+        fs::File::open(&fresh)?.sync_all()?;
+        fs::rename(&fresh, self.directory.join("shallow"))?;
+        fs::File::open(&self.directory)?.sync_all()
+    }
+
+    /// The names of its packs.
+    pub(super) fn pack_names(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.packs()).into_iter().flatten().filter_map(Result::ok);
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "pack"))
+            .collect()
+    }
+
+    /// Removes packs whose objects are in others now. Handles that were open before are not used
+    /// again.
+    pub(super) fn retire(&self, packs: &[PathBuf]) -> Result<(), GitError> {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        for pack in packs {
+            for path in [pack.with_extension("idx"), pack.clone()] {
+                remove(&path).map_err(|error| failure::of_disk(&error))?;
+            }
+        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+/// See [`Mirror::quarantine`].
+pub(super) struct Quarantine {
+    path: PathBuf,
+}
+
+impl Quarantine {
+    /// An `objects` directory.
+    pub(super) fn objects(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where packs are put together.
+    pub(super) fn packs(&self) -> PathBuf {
+        self.path.join("pack")
+    }
+}
+
+impl Drop for Quarantine {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(%error, "a quarantine directory could not be removed; the next fetch tries again");
+        }
+    }
+}
+
+/// Removes the damaged mirrors that a crash left behind.
+pub(super) fn sweep_damaged(mirrors: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(mirrors)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().contains(DAMAGED) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// `base` and the first number that makes a name nobody has.
+fn free_name(base: &Path) -> PathBuf {
+    let base = base.to_string_lossy().into_owned();
+    let mut names = (0_u64..).map(|number| PathBuf::from(format!("{base}{number}")));
+    names.find(|path| path.symlink_metadata().is_err()).expect("numbers do not run out")
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

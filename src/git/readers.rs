@@ -1,0 +1,126 @@
+//! Reading on blocking threads: so many at the same time, each with an open handle of its own
+//! (one shared by all is slower than one). Handles that are idle are kept for the next reader, a
+//! few of them; a handle on a mirror whose files were replaced is not used again.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tidings_actors::ports::GitError;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::{
+    limits::Cancel,
+    local,
+    mirror::{Mirror, MirrorState},
+    objects::Objects,
+};
+
+/// Idle handles that stay open.
+const HANDLES_KEPT: usize = 16;
+
+/// Where to read.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// A mirror of ours.
+    Mirror(Arc<Mirror>),
+    /// Somebody's repository on this machine.
+    Local(PathBuf),
+}
+
+/// Runs reads.
+pub(super) struct Readers {
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<(MirrorState, Objects)>>>,
+}
+
+impl Readers {
+    pub(super) fn new(readers: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(readers)), idle: Arc::default() }
+    }
+
+    /// Runs `read` on a blocking thread. Dropping the future cancels it soon.
+    pub(super) async fn read<T, R>(&self, place: Place, read: R) -> Result<T, GitError>
+    where
+        T: Send + 'static,
+        R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
+    {
+        let idle = Arc::clone(&self.idle);
+        self.run(move |cancel| match place {
+            Place::Mirror(mirror) => read_mirror(&idle, &mirror, &read, cancel),
+            Place::Local(path) => read(&Objects::open(&[&local::objects(&path)?])?, cancel),
+        })
+        .await
+    }
+
+    /// Runs `work` on a blocking thread; counted as a reader. Dropping the future cancels it soon.
+    pub(super) async fn run<T, W>(&self, work: W) -> Result<T, GitError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Cancel) -> Result<T, GitError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| GitError::Cancelled)?;
+        let cancel = Cancel::default();
+        let _cancel_on_drop = cancel.on_drop();
+        let work = move || {
+            let _permit = permit;
+            work(&cancel)
+        };
+        spawn_blocking(work).await.map_err(|_| GitError::Storage("a read panicked".to_owned()))?
+    }
+}
+
+/// Reads a mirror; again with a fresh handle if something was missing or broken, because packs may
+/// have been replaced meanwhile.
+fn read_mirror<T>(
+    idle: &Mutex<Vec<(MirrorState, Objects)>>,
+    mirror: &Mirror,
+    read: &dyn Fn(&Objects, &Cancel) -> Result<T, GitError>,
+    cancel: &Cancel,
+) -> Result<T, GitError> {
+    let state = mirror.state();
+    if let Some(objects) = take(idle, &state) {
+        match read(&objects, cancel) {
+            Err(GitError::Missing(_) | GitError::Corrupt(_)) => {}
+            result => {
+                keep(idle, mirror, state, objects);
+                return result;
+            }
+        }
+    }
+    loop {
+        let state = mirror.state();
+        // libgit2 shares open packs by their path. A pack that was replaced must be closed by all
+        // before it is opened again, or its former self would be read.
+        idle.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(kept, _)| kept.is_current_beside(&state));
+        let objects = mirror.open()?;
+        let result = read(&objects, cancel);
+        match &result {
+            Err(GitError::Missing(_) | GitError::Corrupt(_)) if mirror.state() != state => continue,
+            Err(GitError::Missing(_)) => mirror.doubt(),
+            Err(GitError::Corrupt(_)) => mirror.mark_damaged(),
+            _ => keep(idle, mirror, state, objects),
+        }
+        return result;
+    }
+}
+
+fn take(idle: &Mutex<Vec<(MirrorState, Objects)>>, state: &MirrorState) -> Option<Objects> {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = idle.iter().rposition(|(kept, _)| kept == state)?;
+    Some(idle.remove(at).1)
+}
+
+fn keep(idle: &Mutex<Vec<(MirrorState, Objects)>>, mirror: &Mirror, state: MirrorState, objects: Objects) {
+    if mirror.state() != state {
+        return;
+    }
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    if idle.len() >= HANDLES_KEPT {
+        idle.remove(0);
+    }
+    idle.push((state, objects));
+}

@@ -1,0 +1,154 @@
+//! The token that opens `/api/admin`: set by the operator, or made at the first start and kept in
+//! a file that only the server's own user can read.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+use tidings_actors::{ports::Random, secret::Secret};
+use tidings_entity::id::Sha256Hash;
+
+use super::auth::{self, same};
+use crate::{secrets::Token, settings::Settings};
+
+/// The file in the data directory.
+pub const FILE_NAME: &str = "admin-token";
+/// No token is longer, in bytes; a larger file is something else.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// Knows the admin token when it sees it; does not hold the token itself.
+#[derive(Clone)]
+pub struct AdminToken {
+    hash: Sha256Hash,
+}
+
+impl AdminToken {
+    /// Remembers a token.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self { hash: Sha256Hash::of(token.as_bytes()) }
+    }
+
+    /// The token of the settings, or the one of the data directory, made if there is none.
+    ///
+    /// # Errors
+    /// Those of [`ensure`].
+    pub fn from_settings(settings: &Settings, random: &dyn Random) -> Result<Self, AdminTokenError> {
+        match &settings.server.admin_token {
+            Some(token) => Ok(Self::of(token.expose())),
+            None => ensure(&settings.data_dir.join(FILE_NAME), random),
+        }
+    }
+
+    /// Whether this is the token, in constant time.
+    #[must_use]
+    pub fn opens(&self, sent: &str) -> bool {
+        same(&Sha256Hash::of(sent.as_bytes()), &self.hash)
+    }
+}
+
+/// Why there is no admin token.
+#[derive(Debug, Error)]
+pub enum AdminTokenError {
+    /// The file cannot be read or written.
+    #[error("the admin token {path} cannot be used")]
+    File {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others can read the file.
+    #[error("the admin token {0} can be read by others: chmod 600 it")]
+    Exposed(PathBuf),
+    /// The file holds no token.
+    #[error("the admin token {0} is empty or no token: delete it, and a new one is made")]
+    Unusable(PathBuf),
+}
+
+/// The token in the file at `path`, made (mode 0600, on disk before it is used) if there is none.
+///
+/// # Errors
+/// A file that cannot be read or written, that others can read, or that holds no token.
+pub fn ensure(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError> {
+    match read(path)? {
+        Some(token) => Ok(AdminToken::of(token.expose())),
+        None => make(path, random),
+    }
+}
+
+/// The token in the file at `path`, where there is one.
+///
+/// # Errors
+/// Those of [`ensure`].
+pub fn read(path: &Path) -> Result<Option<Secret>, AdminTokenError> {
+    let failed = |source| AdminTokenError::File { path: path.to_owned(), source };
+    let facts = match fs::metadata(path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if facts.permissions().mode() & 0o077 != 0 {
+        return Err(AdminTokenError::Exposed(path.to_owned()));
+    }
+    if facts.len() > FILE_BYTES_MAX {
+        return Err(AdminTokenError::Unusable(path.to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    match text.trim() {
+        "" => Err(AdminTokenError::Unusable(path.to_owned())),
+        token => Ok(Some(Secret::new(token.to_owned()))),
+    }
+}
+
+fn make(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError> {
+    let failed = |source| AdminTokenError::File { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let token = Token::generate(auth::TOKEN_PREFIX, random);
+    // A temporary file has mode 0600; a crash leaves either no token or a whole one.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    writeln!(file, "{}", token.text().expose()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {
+            fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            Ok(AdminToken::of(token.text().expose()))
+        }
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => ensure(path, random),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::MachineRandom;
+
+    #[test]
+    fn a_token_is_made_once_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE_NAME);
+        let made = ensure(&path, &MachineRandom).expect("made");
+        let text = fs::read_to_string(&path).expect("read");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert!(made.opens(text.trim()) && !made.opens("other") && !made.opens(""));
+        assert!(ensure(&path, &MachineRandom).expect("found").opens(text.trim()));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_that_holds_nothing_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE_NAME);
+        fs::write(&path, "token").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+        assert!(matches!(ensure(&path, &MachineRandom), Err(AdminTokenError::Exposed(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+        fs::write(&path, "\n").expect("written");
+        assert!(matches!(ensure(&path, &MachineRandom), Err(AdminTokenError::Unusable(_))));
+        assert!(matches!(ensure(folder.path(), &MachineRandom), Err(_)));
+    }
+}

@@ -1,0 +1,219 @@
+//! Apps: registering one, and what it sees of itself.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+use tidings_actors::{
+    ports::{App, DeliverySettings, NewApp},
+    secret::Secret,
+};
+use tidings_entity::id::AppId;
+use url::Url;
+use utoipa::ToSchema;
+
+use super::{
+    Front, auth,
+    fields::Fields,
+    moment::iso,
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+use crate::egress::EgressError;
+use crate::secrets::{Token, generate_signing_key, shown_signing_secret};
+
+/// Most characters of a web address.
+const URL_CHARACTERS_MAX: usize = 2048;
+/// Most attempts of one cursor in flight (`phased`).
+const IN_FLIGHT_MAX: u32 = 64;
+/// The fields that Docora does not have.
+const OURS: &[&str] = &["delivery"];
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_onboard, _, _>(Access::Onboarding, onboard),
+        route::<__path_show, _, _>(Access::App, show),
+    ]
+}
+
+/// An app that wants to be registered.
+#[derive(ToSchema)]
+struct Onboarding {
+    /// Its name, 3 to 100 characters.
+    app_name: String,
+    /// Whom to write to.
+    email: String,
+    /// Where it receives; `/create`, `/update` and `/delete` are appended. May be missing.
+    base_url: Option<String>,
+    /// A web page about it.
+    website: Option<String>,
+    /// What it is, at most 500 characters.
+    description: Option<String>,
+    /// The key that deliveries are signed with, 16 to 500 characters; made where it is missing.
+    client_auth_key: Option<String>,
+    /// How it wants to be served.
+    #[schema(value_type = Object)]
+    delivery: Option<DeliverySettings>,
+}
+
+/// What a registered app needs to keep. Neither secret is ever shown again.
+#[derive(Serialize, ToSchema)]
+struct Onboarded {
+    /// Its id.
+    app_id: String,
+    /// Its token for this API.
+    token: String,
+    /// The signing key in the form of Standard Webhooks.
+    signing_secret: String,
+    /// The moment of registration.
+    created_at: String,
+}
+
+/// An app.
+#[derive(Serialize, ToSchema)]
+pub struct AppShown {
+    /// Its id.
+    app_id: String,
+    /// Its name.
+    app_name: String,
+    /// Whom to write to.
+    email: String,
+    /// Where it receives.
+    base_url: Option<String>,
+    /// How it wants to be served.
+    #[schema(value_type = Object)]
+    delivery: DeliverySettings,
+    /// Why it is not served, where it is not.
+    disabled: Option<String>,
+    /// The moment of registration.
+    created_at: String,
+}
+
+impl AppShown {
+    pub(super) fn of(app: &App) -> Self {
+        Self {
+            app_id: app.id.to_string(),
+            app_name: app.name.clone(),
+            email: app.email.clone(),
+            base_url: app.base_url.clone(),
+            delivery: app.delivery.clone(),
+            disabled: app.disabled.clone(),
+            created_at: iso(app.created_at),
+        }
+    }
+}
+
+/// Registers an app.
+#[utoipa::path(post, path = "/api/apps/onboard", tag = "apps", request_body = Onboarding, responses(
+    (status = 201, body = Onboarded)
+))]
+async fn onboard(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of(&request.body)?;
+    fields.ignore_unknown_unless(OURS);
+    let wish = read(&front, &mut fields);
+    fields.finish()?;
+
+    let now = front.clock.now();
+    let token = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());
+    let signing_key =
+        wish.client_auth_key.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
+    let signing_secret = shown_signing_secret(&signing_key).expose().to_owned();
+    let app = NewApp {
+        id: AppId::new(front.random.ulid(now)),
+        name: wish.app_name,
+        email: wish.email,
+        base_url: wish.base_url,
+        website: wish.website,
+        description: wish.description,
+        token_public_id: token.public_id().to_owned(),
+        token_hash: token.hash(),
+        signing_key,
+        delivery: wish.delivery.unwrap_or_default(),
+        created_at: now,
+    };
+    front.store.create_app(&app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+    let onboarded = Onboarded {
+        app_id: app.id.to_string(),
+        token: token.text().expose().to_owned(),
+        signing_secret,
+        created_at: iso(now),
+    };
+    Ok(json(StatusCode::CREATED, &onboarded))
+}
+
+/// The app that asks.
+#[utoipa::path(get, path = "/api/app", tag = "apps", responses(
+    (status = 200, body = AppShown)
+))]
+async fn show(_front: Arc<Front>, request: Request) -> Answer {
+    Ok(json(StatusCode::OK, &AppShown::of(request.app()?)))
+}
+
+fn read(front: &Front, fields: &mut Fields) -> Onboarding {
+    let wish = Onboarding {
+        app_name: fields.required_text("app_name", 3..=100),
+        email: fields.required_text("email", 3..=255),
+        base_url: fields.text("base_url", 1..=URL_CHARACTERS_MAX),
+        website: fields.text("website", 1..=URL_CHARACTERS_MAX),
+        description: fields.text("description", 0..=500),
+        client_auth_key: fields.text("client_auth_key", 16..=500),
+        delivery: fields.object("delivery"),
+    };
+    if !wish.email.is_empty() && !is_email(&wish.email) {
+        fields.refuse("email", "must be an email address");
+    }
+    if let Some(fault) = wish.base_url.as_deref().and_then(|url| receiver_fault(front, url)) {
+        fields.refuse("base_url", fault);
+    }
+    let is_page = |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if wish.website.as_ref().is_some_and(|text| !is_page(text)) {
+        fields.refuse("website", "must be a web address");
+    }
+    if let Some(delivery) = &wish.delivery {
+        if !(1..=IN_FLIGHT_MAX).contains(&delivery.max_in_flight) {
+            fields.refuse("delivery/max_in_flight", format!("must lie between 1 and {IN_FLIGHT_MAX}"));
+        }
+        let zero =
+            [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
+        if zero {
+            fields.refuse("delivery", "a wait must be longer than nothing");
+        }
+    }
+    wish
+}
+
+/// What is wrong with the address of a receiver. Where it leads is checked again at each delivery,
+/// after its name was resolved; this is for early and clear answers.
+fn receiver_fault(front: &Front, text: &str) -> Option<&'static str> {
+    let Ok(url) = Url::parse(text) else { return Some("must be a web address") };
+    let plain = url.scheme() == "http";
+    if plain && !front.settings.egress.allow_http {
+        return Some("URL must use HTTPS");
+    }
+    if url.host().is_none() || !(plain || url.scheme() == "https") {
+        return Some("must be a web address");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("must not hold a user or a password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Some("must not hold a query or a fragment, because a path is appended to it");
+    }
+    match front.egress.request(Method::POST, &url) {
+        Ok(_) => None,
+        Err(EgressError::Refused) => Some("Private IP addresses are not allowed"),
+        Err(EgressError::PlainHttp) => Some("URL must use HTTPS"),
+        Err(_) => Some("must be a web address that can be reached"),
+    }
+}
+
+fn is_email(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(local, domain)| {
+        !local.is_empty()
+            && !domain.is_empty()
+            && !domain.contains('@')
+            && !text.contains(char::is_whitespace)
+    })
+}

@@ -1,0 +1,84 @@
+//! The OpenAPI document, made from the routes themselves.
+
+use http::Method;
+use utoipa::openapi::{
+    ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder,
+    Ref, RefOr, Response, ResponseBuilder,
+    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+};
+
+use super::{
+    problem::{FieldFault, ProblemBody},
+    route::{Access, Route},
+};
+
+/// The document of these routes.
+#[must_use]
+pub fn document(routes: Vec<Route>) -> OpenApi {
+    let mut paths = PathsBuilder::new();
+    let mut components = ComponentsBuilder::new();
+    for (name, schema) in [schema::<ProblemBody<'_>>(), schema::<FieldFault>()] {
+        components = components.schema(name, schema);
+    }
+    for Route { template, method, access, mut operation, schemas, .. } in routes {
+        operation.security = match access {
+            Access::Public => None,
+            Access::App => Some(vec![requirement("app")]),
+            Access::Admin => Some(vec![requirement("admin")]),
+            Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("admin")]),
+        };
+        operation.operation_id = Some(operation_id(&method, &template));
+        for (statuses, description) in
+            [("4XX", "The request cannot be served."), ("5XX", "The server cannot.")]
+        {
+            operation.responses.responses.insert(statuses.to_owned(), RefOr::T(problem(description)));
+        }
+        let method = match method {
+            Method::POST => HttpMethod::Post,
+            Method::PATCH => HttpMethod::Patch,
+            Method::DELETE => HttpMethod::Delete,
+            _ => HttpMethod::Get,
+        };
+        paths = paths.path(template, PathItem::new(method, operation));
+        components = components.schemas_from_iter(schemas);
+    }
+    for (name, description) in
+        [("app", "The token that onboarding gave to the app."), ("admin", "The server's admin token.")]
+    {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some(description.to_owned());
+        components = components.security_scheme(name, SecurityScheme::Http(scheme));
+    }
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Tidings")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some("Change data capture for Git. Errors are RFC 9457 problems."))
+                .build(),
+        )
+        .paths(paths.build())
+        .components(Some(components.build()))
+        .build()
+}
+
+/// `post_api_repositories_id_scan`: unique, because method and template are.
+fn operation_id(method: &Method, template: &str) -> String {
+    let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.fold(method.as_str().to_lowercase(), |id, word| format!("{id}_{word}"))
+}
+
+/// The answer of every route that refuses.
+fn problem(description: &str) -> Response {
+    let schema = Ref::from_schema_name(<ProblemBody<'_> as utoipa::ToSchema>::name());
+    let content = Content::new(Some(RefOr::Ref(schema)));
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+fn requirement(name: &str) -> SecurityRequirement {
+    SecurityRequirement::new(name, Vec::<String>::new())
+}
+
+fn schema<T: utoipa::ToSchema>() -> (String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>) {
+    (T::name().into_owned(), T::schema())
+}

@@ -1,0 +1,191 @@
+//! Reading the fields of a JSON object one by one, so that every fault is found, each with the
+//! pointer to its field. What is left over at the end is an unknown field.
+
+use std::{fmt, ops::RangeInclusive};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use super::problem::{FieldFault, Problem};
+
+/// The fields of a body that are still unread, and what is wrong with those that were.
+pub(super) struct Fields {
+    unread: Map<String, Value>,
+    faults: Vec<FieldFault>,
+    ignore_unknown: bool,
+}
+
+impl Fields {
+    /// The fields of a body.
+    ///
+    /// # Errors
+    /// 400 for a body that is no JSON object, or that names a field twice.
+    pub(super) fn of(body: &[u8]) -> Result<Self, Problem> {
+        if body.is_empty() {
+            return Err(Problem::malformed("the body is empty; it must be a JSON object"));
+        }
+        match serde_json::from_slice::<Object>(body) {
+            Ok(Object(unread)) => Ok(Self { unread, faults: Vec::new(), ignore_unknown: false }),
+            Err(error) if error.is_data() => {
+                Err(Problem::malformed("the body must be a JSON object that names no field twice"))
+            }
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                Err(Problem::malformed(format!("the body is not valid JSON (line {line}, column {column})")))
+            }
+        }
+    }
+
+    /// The fields of a body that may be left out.
+    ///
+    /// # Errors
+    /// Those of [`Fields::of`].
+    pub(super) fn of_optional(body: &[u8]) -> Result<Self, Problem> {
+        Self::of(if body.is_empty() { b"{}" } else { body })
+    }
+
+    /// On a route that Docora has too: unknown fields are passed over as Docora does, unless the
+    /// body uses a field of ours, which shows that its author knows this API.
+    pub(super) fn ignore_unknown_unless(&mut self, ours: &[&str]) {
+        self.ignore_unknown = !ours.iter().any(|name| self.unread.contains_key(*name));
+    }
+
+    /// Whether the field is there and was not read yet.
+    #[must_use]
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.unread.contains_key(name)
+    }
+
+    /// Notes what is wrong with a field.
+    pub(super) fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+        self.faults.push(FieldFault { pointer: format!("/{name}"), detail: detail.into() });
+    }
+
+    /// One of two names for the same field: the one that is used, the first where none is.
+    pub(super) fn either<'a>(&mut self, first: &'a str, second: &'a str) -> &'a str {
+        if self.has(first) && self.has(second) {
+            self.unread.remove(second);
+            self.refuse(second, format!("this is another name of {first}; give one of the two"));
+        }
+        if self.has(second) { second } else { first }
+    }
+
+    /// A text of so many characters, none of them a control character.
+    pub(super) fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
+        let text = match self.unread.remove(name)? {
+            Value::String(text) => text,
+            _ => {
+                self.refuse(name, "must be a text");
+                return None;
+            }
+        };
+        if !length.contains(&text.chars().count()) {
+            let (least, most) = (length.start(), length.end());
+            self.refuse(name, format!("must have {least} to {most} characters"));
+        } else if text.chars().any(char::is_control) {
+            self.refuse(name, "must not hold control characters");
+        } else {
+            return Some(text);
+        }
+        None
+    }
+
+    /// A text that must be there; empty where it is not, and then noted.
+    pub(super) fn required_text(&mut self, name: &str, length: RangeInclusive<usize>) -> String {
+        if !self.has(name) {
+            self.refuse(name, "is required");
+        }
+        self.text(name, length).unwrap_or_default()
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, name: &str) -> Option<Vec<String>> {
+        self.decoded(name, "must be a list of texts")
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {
+        self.decoded(name, "must be true or false")
+    }
+
+    /// A whole number that is not negative.
+    pub(super) fn number(&mut self, name: &str) -> Option<u64> {
+        self.decoded(name, "must be a whole number that is not negative")
+    }
+
+    /// One of a closed set of words; `words` says which.
+    pub(super) fn word<T: DeserializeOwned>(&mut self, name: &str, words: &str) -> Option<T> {
+        self.decoded(name, &format!("must be one of: {words}"))
+    }
+
+    /// Anything that can be decoded; what is wrong with it is said by its decoder.
+    pub(super) fn object<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let value = self.unread.remove(name)?;
+        if !value.is_object() {
+            self.refuse(name, "must be an object");
+            return None;
+        }
+        match serde_json::from_value(value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse(name, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// 422 with every fault.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        if !self.ignore_unknown {
+            let unknown: Vec<String> = self.unread.keys().cloned().collect();
+            for name in unknown {
+                let pointer = name.replace('~', "~0").replace('/', "~1");
+                self.refuse(&pointer.chars().take(64).collect::<String>(), "there is no such field");
+            }
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+
+    fn decoded<T: DeserializeOwned>(&mut self, name: &str, rule: &str) -> Option<T> {
+        let decoded = serde_json::from_value(self.unread.remove(name)?).ok();
+        if decoded.is_none() {
+            self.refuse(name, rule);
+        }
+        decoded
+    }
+}
+
+/// A JSON object that names no field twice.
+struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Object;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a field is named twice"));
+                    }
+                }
+                Ok(Object(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}

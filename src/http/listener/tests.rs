@@ -1,0 +1,173 @@
+//! Clients that are slow, silent or many cost bounded time, and never others.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::super::tests::{House, raw};
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+
+async fn hasty() -> House {
+    House::with(|settings| {
+        let server = &mut settings.server;
+        server.header_timeout = Duration::from_millis(200);
+        server.body_timeout = Duration::from_millis(200);
+        server.write_timeout = Duration::from_millis(200);
+        server.drain_deadline = Duration::from_millis(300);
+        server.connections_max = 8;
+        server.connections_per_address_max = 4;
+    })
+    .await
+}
+
+/// Waits until the other side closes; what it said before.
+async fn closed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    timeout(PATIENCE, async {
+        let mut part = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut part).await {
+            said.extend_from_slice(&part[..count]);
+        }
+    })
+    .await
+    .expect("the server closes");
+    said
+}
+
+async fn answered(stream: &mut TcpStream) -> bool {
+    let mut part = [0; 4096];
+    let read = timeout(PATIENCE, stream.read(&mut part)).await.expect("in time");
+    read.is_ok_and(|count| part[..count].starts_with(b"HTTP/1.1 200"))
+}
+
+#[tokio::test]
+async fn silent_half_and_idle_connections_are_closed() {
+    let house = hasty().await;
+    for beginning in [b"".as_slice(), b"G", b"GET /livez HTTP/1.1\r\nhost: x\r\n", b"PRI * HTTP/2.0\r\n\r\nS"]
+    {
+        let mut stream = house.connect().await;
+        stream.write_all(beginning).await.expect("sent");
+        closed(&mut stream).await;
+    }
+    let mut idle = house.connect().await;
+    for _ in 0..2 {
+        idle.write_all(REQUEST).await.expect("sent");
+        assert!(answered(&mut idle).await, "a connection is used more than once");
+    }
+    closed(&mut idle).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_answered_with_408() {
+    let house = hasty().await;
+    let token = house.app().await;
+    let head = format!(
+        "POST /api/repositories HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    let answer = raw(&mut house.connect().await, head.as_bytes()).await;
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.problem()["type"], "urn:tidings:problem:request-timeout");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed() {
+    let house = hasty().await;
+    let mut stream = house.connect().await;
+    // Requests without end, whose answers nobody reads, until the server gives up.
+    let wrote = timeout(PATIENCE, async {
+        let request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+        while stream.write_all(&request).await.is_ok() {}
+    });
+    assert!(wrote.await.is_ok(), "the server closes the connection");
+    assert_eq!(house.call("GET", "/livez", None, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_and_gets_them_back() {
+    let house = House::with(|settings| settings.server.connections_per_address_max = 4).await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut stream = house.connect().await;
+        stream.write_all(REQUEST).await.expect("sent");
+        assert!(answered(&mut stream).await);
+        open.push(stream);
+    }
+    let mut beyond = house.connect().await;
+    let _refused_or_sent = beyond.write_all(REQUEST).await;
+    assert!(closed(&mut beyond).await.is_empty(), "one too many is closed without an answer");
+    open.clear();
+    let again = timeout(PATIENCE, async {
+        loop {
+            let mut stream = house.connect().await;
+            if stream.write_all(REQUEST).await.is_ok() && answered(&mut stream).await {
+                break;
+            }
+        }
+    });
+    assert!(again.await.is_ok(), "what was closed can be had again");
+}
+
+#[tokio::test]
+async fn beyond_the_limit_connections_wait_for_their_turn() {
+    let house = House::with(|settings| {
+        settings.server.connections_max = 1;
+        settings.server.header_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let mut first = house.connect().await;
+    first.write_all(REQUEST).await.expect("sent");
+    assert!(answered(&mut first).await);
+    let mut second = house.connect().await;
+    second.write_all(REQUEST).await.expect("sent");
+    assert!(answered(&mut second).await, "it is served once the first has been idle for too long");
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_was_begun_and_ends_at_the_deadline() {
+    let mut house = House::with(|settings| {
+        settings.server.body_timeout = PATIENCE;
+        settings.server.drain_deadline = PATIENCE;
+    })
+    .await;
+    let token = house.app().await;
+    let head = format!(
+        "POST /api/repositories HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+    );
+    let mut begun = house.connect().await;
+    begun.write_all(head.as_bytes()).await.expect("sent");
+    let mut part = [0; 4096];
+    let count = timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
+    assert!(part[..count].starts_with(b"HTTP/1.1 100"), "the request is being read now");
+    house.close();
+    begun.write_all(b"{}").await.expect("sent");
+    let said = String::from_utf8(closed(&mut begun).await).expect("text");
+    assert!(said.starts_with("HTTP/1.1 422"), "{said}");
+    timeout(PATIENCE, &mut house.serving).await.expect("in time").expect("no panic");
+    assert!(TcpStream::connect(house.address).await.is_err(), "nothing listens any more");
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_does_not_hold_up_a_stop() {
+    let mut house = House::with(|settings| {
+        settings.server.body_timeout = Duration::from_hours(1);
+        settings.server.drain_deadline = Duration::from_millis(300);
+    })
+    .await;
+    let token = house.app().await;
+    let head = format!(
+        "POST /api/repositories HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+    );
+    let mut begun = house.connect().await;
+    begun.write_all(head.as_bytes()).await.expect("sent");
+    let mut part = [0; 64];
+    timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
+    house.close();
+    timeout(PATIENCE, &mut house.serving).await.expect("in time").expect("no panic");
+}

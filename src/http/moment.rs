@@ -1,0 +1,26 @@
+//! Moments on the wire: ISO 8601 in UTC with milliseconds, as JavaScript writes them.
+
+use tidings_actors::time::Timestamp;
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+
+const FORMAT: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// `2026-01-01T00:00:00.000Z`; the first moment of 1970 for a number that is no moment.
+#[must_use]
+pub(super) fn iso(moment: Timestamp) -> String {
+    let nanoseconds = i128::from(moment.0) * 1_000_000;
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    moment.format(FORMAT).expect("the format has no part that can fail")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_look_as_javascript_writes_them() {
+        assert_eq!(iso(Timestamp(1_767_225_600_007)), "2026-01-01T00:00:00.007Z");
+        assert_eq!(iso(Timestamp(i64::MAX)), "1970-01-01T00:00:00.000Z");
+    }
+}

@@ -1,0 +1,110 @@
+//! Queries of lists: `limit`, `cursor` and what a list may be filtered by. A cursor is opaque: it
+//! names the last item seen, and is good for the list and the app it was made for only.
+
+use std::str::FromStr;
+
+use data_encoding::BASE64URL_NOPAD;
+use serde::Serialize;
+use tidings_entity::id::Sha256Hash;
+use url::form_urlencoded;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+
+/// Items of a list when nobody says how many.
+const LIMIT_DEFAULT: u64 = 50;
+/// Most items of a list.
+const LIMIT_MAX: u64 = 100;
+/// Bytes of the mark that binds a cursor to its list.
+const MARK_BYTES: usize = 8;
+
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// The items.
+    pub(super) items: Vec<T>,
+    /// Gives the next page as `cursor`; missing on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_cursor: Option<String>,
+}
+
+/// What a query asks for.
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    /// Reads a query that may hold these keys, each once.
+    ///
+    /// # Errors
+    /// 400 for another key, or one that is there twice.
+    pub(super) fn of(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !known.contains(&key.as_ref()) {
+                return Err(Problem::malformed(format!("the query may hold: {}", known.join(", "))));
+            }
+            if pairs.iter().any(|(other, _)| *other == key) {
+                return Err(Problem::malformed("the query holds a key twice"));
+            }
+            pairs.push((key.into_owned(), value.into_owned()));
+        }
+        Ok(Self { pairs })
+    }
+
+    /// The text of a key.
+    #[must_use]
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
+    }
+
+    /// How many items are asked for.
+    ///
+    /// # Errors
+    /// 400 outside 1 to 100.
+    pub(super) fn limit(&self) -> Result<u64, Problem> {
+        match self.get("limit").map(str::parse) {
+            None => Ok(LIMIT_DEFAULT),
+            Some(Ok(limit @ 1..=LIMIT_MAX)) => Ok(limit),
+            Some(_) => Err(Problem::malformed(format!("limit is a whole number from 1 to {LIMIT_MAX}"))),
+        }
+    }
+
+    /// The last item seen, from the cursor of the list `list` (its name and whose it is).
+    ///
+    /// # Errors
+    /// 400 for a cursor that was not made for this list.
+    pub(super) fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, Problem> {
+        let Some(text) = self.get("cursor") else { return Ok(None) };
+        let opened = BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| {
+            let (found, id) = bytes.split_at_checked(MARK_BYTES)?;
+            (found == mark(list)).then(|| str::from_utf8(id).ok()?.parse().ok()).flatten()
+        });
+        opened.map(Some).ok_or_else(|| Problem::malformed("the cursor was not made by this list"))
+    }
+}
+
+/// A page from one item more than were asked for.
+pub(super) fn page<Row, T: Serialize>(
+    mut rows: Vec<Row>,
+    limit: u64,
+    list: &str,
+    id: impl Fn(&Row) -> String,
+    show: impl FnMut(&Row) -> T,
+) -> Page<T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| {
+        let bytes = [mark(list).as_slice(), id(row).as_bytes()].concat();
+        BASE64URL_NOPAD.encode(&bytes)
+    });
+    Page { items: rows.iter().map(show).collect(), next_cursor }
+}
+
+fn mark(list: &str) -> [u8; MARK_BYTES] {
+    let hash = Sha256Hash::of(list.as_bytes());
+    let mut mark = [0; MARK_BYTES];
+    mark.copy_from_slice(&hash.as_bytes()[..MARK_BYTES]);
+    mark
+}

@@ -1,0 +1,268 @@
+//! Errors as RFC 9457 problems. Each kind has a stable `type`, status and title; `error` repeats
+//! the title (or the one detail of an invalid field), because clients of Docora read that name.
+//! Nothing internal is ever shown: the chain behind a 500 or 503 goes to the log, under the
+//! request id that the problem names.
+
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use tidings_actors::ports::StoreError;
+use tracing::{error, warn};
+use utoipa::ToSchema;
+use warp::reply::Response;
+
+/// What every `type` begins with.
+const TYPE_PREFIX: &str = "urn:tidings:problem:";
+/// How many seconds a client should wait when the database does not answer.
+const STORE_RETRY_AFTER_SECONDS: u64 = 5;
+
+/// A kind of problem: what stands behind one `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The last part of `type`.
+    pub code: &'static str,
+    /// The status that it has unless a route says otherwise.
+    pub status: StatusCode,
+    /// Its title; for Docora's own errors, Docora's text.
+    pub title: &'static str,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal;)+) => {
+        impl Kind {
+            $($(#[$doc])* pub const $name: Self =
+                Self { code: $code, status: StatusCode::$status, title: $title };)+
+
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+
+kinds! {
+    /// The request cannot be read.
+    MALFORMED = "malformed", BAD_REQUEST, "Bad Request";
+    /// No bearer token where one is needed.
+    MISSING_AUTHORIZATION = "missing-authorization", UNAUTHORIZED, "Missing or invalid Authorization header";
+    /// A token that is not, or no longer, known.
+    INVALID_TOKEN = "invalid-token", UNAUTHORIZED, "Invalid token";
+    /// The route is for the administrator.
+    ADMIN_REQUIRED = "admin-required", UNAUTHORIZED, "Admin authentication required";
+    /// No such route.
+    NO_ROUTE = "no-route", NOT_FOUND, "Not Found";
+    /// No such watch, or that of another app.
+    NOT_REGISTERED = "repository-not-registered", NOT_FOUND,
+        "Repository not found or not registered for this app";
+    /// No such dead letter, or that of another app.
+    NO_DEAD_LETTER = "dead-letter-not-found", NOT_FOUND, "Dead letter not found";
+    /// No such app.
+    NO_APP = "app-not-found", NOT_FOUND, "App not found";
+    /// The Git host shows no such repository to this credential.
+    NOT_ACCESSIBLE = "repository-not-accessible", NOT_FOUND, "Repository not found or not accessible";
+    /// The Git host refuses the credential.
+    INVALID_GIT_TOKEN = "invalid-git-token", NOT_FOUND, "Invalid GitHub token";
+    /// The Git host does not answer, so nothing is known.
+    UNVERIFIED = "repository-unverified", SERVICE_UNAVAILABLE, "Failed to validate repository";
+    /// The route exists, the method does not.
+    METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "Method Not Allowed";
+    /// The body did not arrive in time.
+    TIMEOUT = "request-timeout", REQUEST_TIMEOUT, "Request Timeout";
+    /// The state does not allow it.
+    CONFLICT = "conflict", CONFLICT, "Conflict";
+    /// The body is too large.
+    TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "Payload Too Large";
+    /// The address is too long.
+    URI_TOO_LONG = "uri-too-long", URI_TOO_LONG, "URI Too Long";
+    /// The body is not JSON by its own account.
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type";
+    /// Fields whose values cannot be.
+    INVALID = "invalid", UNPROCESSABLE_ENTITY, "Invalid fields";
+    /// The database does not answer; nothing is known about the outcome of a write.
+    UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Service Unavailable";
+    /// A defect of ours.
+    INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Internal Server Error";
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldFault {
+    /// JSON pointer (RFC 6901) to the field.
+    pub pointer: String,
+    /// What is wrong with it; never its value.
+    pub detail: String,
+}
+
+/// An answer that is an error.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    kind: Kind,
+    status: StatusCode,
+    detail: Option<String>,
+    faults: Vec<FieldFault>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+/// The body of every error (`application/problem+json`, RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    /// `urn:tidings:problem:<code>`, stable.
+    #[serde(rename = "type")]
+    problem_type: String,
+    /// The kind in words.
+    title: &'a str,
+    /// The status code once more.
+    status: u16,
+    /// What happened this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    /// The title, or the detail of the one field that is wrong.
+    error: &'a str,
+    /// Names this request in the server's log.
+    request_id: &'a str,
+    /// Each field that is wrong (422).
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldFault],
+}
+
+impl Problem {
+    /// A problem with nothing to add.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, status: kind.status, detail: None, faults: Vec::new(), headers: Vec::new() }
+    }
+
+    /// A request that cannot be read, and why.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(Kind::MALFORMED).with_detail(detail)
+    }
+
+    /// Fields whose values cannot be.
+    #[must_use]
+    pub fn invalid(faults: Vec<FieldFault>) -> Self {
+        Self { faults, ..Self::new(Kind::INVALID) }
+    }
+
+    /// One field whose value cannot be.
+    pub fn invalid_field(name: &str, detail: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldFault { pointer: format!("/{name}"), detail: detail.into() }])
+    }
+
+    /// Adds what happened this time; must hold nothing secret and nothing internal.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Answers with another status than the kind has.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Adds `Retry-After`.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// What a failed verb of the store means for the client; `missing` is what a missing thing is
+    /// called here.
+    #[must_use]
+    pub fn of_store(error: StoreError, missing: Kind) -> Self {
+        match error {
+            StoreError::NotFound => Self::new(missing),
+            StoreError::Conflict(text) => Self::new(Kind::CONFLICT).with_detail(text),
+            StoreError::Unavailable(_) | StoreError::Fenced => {
+                warn!(error = %error, "a request failed because the store did not answer");
+                Self::new(Kind::UNAVAILABLE).retry_after(STORE_RETRY_AFTER_SECONDS)
+            }
+            StoreError::Undecodable { .. } => {
+                error!(error = %error, "a request met a row that cannot be read");
+                Self::new(Kind::INTERNAL)
+            }
+        }
+    }
+
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.kind.code
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn into_response(self, request_id: &str) -> Response {
+        let error = match self.faults.as_slice() {
+            [fault] => &fault.detail,
+            _ => self.kind.title,
+        };
+        let body = ProblemBody {
+            problem_type: format!("{TYPE_PREFIX}{}", self.kind.code),
+            title: self.kind.title,
+            status: self.status.as_u16(),
+            detail: self.detail.as_deref(),
+            error,
+            request_id,
+            errors: &self.faults,
+        };
+        let json = serde_json::to_vec(&body).expect("a problem is plain data");
+        let mut response = Response::new(json.into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt::Write};
+
+    use super::*;
+
+    #[test]
+    fn the_kinds_are_stable_and_each_code_is_used_once() {
+        let mut table = String::new();
+        for kind in Kind::ALL {
+            writeln!(table, "{} {TYPE_PREFIX}{} {}", kind.status.as_u16(), kind.code, kind.title)
+                .expect("text");
+        }
+        insta::assert_snapshot!("problem_kinds", table);
+        let codes: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.code).collect();
+        assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn what_the_store_says_internally_is_not_shown() {
+        for error in [
+            StoreError::Unavailable("disk planted".into()),
+            StoreError::Undecodable { table: "planted", reason: "planted".into() },
+        ] {
+            let problem = Problem::of_store(error, Kind::NO_APP);
+            assert!(problem.status().is_server_error());
+            assert!(problem.detail.is_none());
+        }
+        assert_eq!(Problem::of_store(StoreError::NotFound, Kind::NO_APP).code(), "app-not-found");
+    }
+}

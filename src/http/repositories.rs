@@ -1,0 +1,243 @@
+//! Watches, which are called repositories on the wire: what an app asked to be told about, and
+//! how that stands.
+
+mod change;
+mod proof;
+mod register;
+mod selector;
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::WatchId,
+    kind::{BreakerKind, CursorState, WatchState},
+};
+use utoipa::ToSchema;
+
+use super::{
+    Front,
+    moment::iso,
+    paging::{Page, Query, page},
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// The routes of this folder.
+pub fn routes() -> Vec<Route> {
+    let reading =
+        vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
+    [register::routes(), reading, change::routes()].concat()
+}
+
+/// A watch. The first six fields are what clients of Docora know.
+#[derive(Serialize, ToSchema)]
+struct Repository {
+    repository_id: String,
+    github_url: String,
+    owner: String,
+    name: String,
+    /// Whether it cannot be read without a credential.
+    is_private: bool,
+    created_at: String,
+    /// Whether it is watched with a credential.
+    has_token: bool,
+    /// Which refs are followed.
+    #[schema(value_type = Object)]
+    selector: Selector,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    /// `skip` or `send`.
+    symlinks: &'static str,
+    /// `inline` or `none`.
+    content: &'static str,
+    /// Content of larger files is left out, in bytes.
+    max_size: u64,
+    /// `net` or `every`.
+    mode: &'static str,
+    /// `active` or `paused`.
+    state: &'static str,
+    /// Why it is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What the last scan said, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    /// Whether the Git host is asked at all just now.
+    breaker: Breaker,
+    /// Each branch that is followed.
+    branches: Vec<Branch>,
+}
+
+/// A circuit breaker.
+#[derive(Serialize, ToSchema)]
+struct Breaker {
+    /// `closed` (flows) or `open` (waits for the next probe).
+    state: &'static str,
+    /// Failures in a row.
+    failures: u32,
+    /// When the next probe is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_at: Option<String>,
+}
+
+/// Where one branch stands.
+#[derive(Serialize, ToSchema)]
+struct Branch {
+    /// Its id in events.
+    cursor: String,
+    /// The full name of the ref.
+    branch: String,
+    /// `active`, `blocked`, `branch_missing` or `empty`.
+    state: &'static str,
+    /// Why it does not move.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The commit that the app has.
+    held_commit: Option<String>,
+    /// The commit that the Git host named last.
+    head_commit: Option<String>,
+    /// For how many milliseconds the app has been behind; 0 when it is not.
+    lag_ms: u64,
+    /// What is being delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round: Option<OpenRound>,
+    /// Changes that were given up.
+    dead_letters: u64,
+}
+
+/// A round that is being delivered.
+#[derive(Serialize, ToSchema)]
+struct OpenRound {
+    round: i64,
+    /// How many changes are settled.
+    position: u64,
+    /// How many there are.
+    total: u64,
+}
+
+impl Repository {
+    fn of(watch: &Watch, breakers: &[BreakerRow], now: Timestamp) -> Self {
+        let facts = &watch.facts;
+        let breaker = breakers
+            .iter()
+            .find(|row| row.kind == BreakerKind::Source && row.id == watch.source.as_str())
+            .map_or(Breaker { state: "closed", failures: 0, probe_at: None }, |row| Breaker {
+                state: if row.opened_at.is_some() { "open" } else { "closed" },
+                failures: row.failures,
+                probe_at: row.probe_at.map(iso),
+            });
+        Self {
+            repository_id: watch.id.to_string(),
+            github_url: facts.github_url.clone(),
+            owner: facts.owner.clone(),
+            name: facts.name.clone(),
+            is_private: watch.is_private,
+            created_at: iso(watch.created_at),
+            has_token: watch.has_credential,
+            selector: watch.selector.clone(),
+            include: watch.view.include().to_vec(),
+            exclude: watch.view.exclude().to_vec(),
+            symlinks: if watch.view.symlinks() { "send" } else { "skip" },
+            content: watch.view.content().as_str(),
+            max_size: watch.view.max_size(),
+            mode: watch.mode.as_str(),
+            state: watch.state.as_str(),
+            reason: watch.reason.clone(),
+            last_error: watch.last_error.clone(),
+            breaker,
+            branches: watch.cursors.iter().map(|cursor| Branch::of(cursor, now)).collect(),
+        }
+    }
+}
+
+impl Branch {
+    fn of(cursor: &CursorStatus, now: Timestamp) -> Self {
+        Self {
+            cursor: cursor.id.to_string(),
+            branch: cursor.branch.clone(),
+            state: cursor.state.as_str(),
+            reason: cursor.reason.clone().filter(|_| cursor.state != CursorState::Active),
+            held_commit: cursor.held.map(|commit| commit.to_string()),
+            head_commit: cursor.head.map(|commit| commit.to_string()),
+            lag_ms: cursor
+                .behind_since
+                .map_or(0, |since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX)),
+            round: cursor.open.map(|(round, position, total)| OpenRound { round, position, total }),
+            dead_letters: cursor.dead_letters,
+        }
+    }
+}
+
+fn store_failed(error: StoreError) -> Problem {
+    Problem::of_store(error, Kind::NOT_REGISTERED)
+}
+
+/// The watch as its app sees it now.
+async fn shown(front: &Front, watch: &Watch) -> Result<Repository, Problem> {
+    let breakers = front.store.breakers().await.map_err(store_failed)?;
+    Ok(Repository::of(watch, &breakers, front.clock.now()))
+}
+
+/// The watch that the path names, if the caller owns it.
+async fn named(front: &Front, request: &Request) -> Result<Watch, Problem> {
+    let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
+    front.store.watch(&request.app()?.id, &id).await.map_err(store_failed)
+}
+
+/// Tells the tree that rows of this watch changed.
+async fn announce(front: &Front, watch: &Watch, after: Duration) {
+    front.handle.repository_changed(&watch.repository).await;
+    front.handle.refresh(&watch.app, after).await;
+}
+
+/// The app's repositories, oldest first.
+#[utoipa::path(get, path = "/api/repositories", tag = "repositories",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, body = Page<Repository>)
+    ))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let query = Query::of(&request.query, &["limit", "cursor"])?;
+    let limit = query.limit()?;
+    let name = format!("repositories of {}", app.id);
+    let after = query.after(&name)?;
+    let watches = front.store.watches(&app.id, after.as_ref(), limit + 1).await.map_err(store_failed)?;
+    let breakers = front.store.breakers().await.map_err(store_failed)?;
+    let now = front.clock.now();
+    let page = page(
+        watches,
+        limit,
+        &name,
+        |watch| watch.id.to_string(),
+        |watch| Repository::of(watch, &breakers, now),
+    );
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// One repository of the app.
+#[utoipa::path(get, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)), responses(
+    (status = 200, body = Repository)
+))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let watch = named(&front, &request).await?;
+    Ok(json(StatusCode::OK, &shown(&front, &watch).await?))
+}
+
+/// The words for whether a watch is served.
+const STATES: &str = "active, paused";
+
+/// Why a watch is paused by its app.
+fn reason_of(state: WatchState) -> Option<String> {
+    (state == WatchState::Paused).then(|| "paused by the app".to_owned())
+}

@@ -1,0 +1,102 @@
+//! Proving, inside a request, that a credential gives access to a repository: one `ls-refs` with
+//! it, and one without, which tells whether the repository is private.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tidings_actors::{
+    ports::{GitError, Location, RefListing, RefPatterns, Remote},
+    secret::Secret,
+};
+use tidings_entity::id::RepositoryId;
+use tokio::time::timeout;
+use tracing::info;
+
+use super::super::{
+    Front,
+    problem::{Kind, Problem},
+};
+
+/// How long both questions together may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How many seconds a client should wait when the Git host does not answer.
+const RETRY_AFTER_SECONDS: u64 = 30;
+
+/// What was learnt.
+pub(super) struct Proof {
+    /// The refs asked for.
+    pub(super) listing: RefListing,
+    /// Whether the repository cannot be read without a credential.
+    pub(super) is_private: bool,
+}
+
+/// Asks the Git host.
+///
+/// # Errors
+/// What it answers to the question with the credential.
+pub(super) async fn access(
+    front: &Front,
+    location: Location,
+    credential: Option<Secret>,
+    patterns: &RefPatterns,
+) -> Result<Proof, GitError> {
+    // Listing refs touches no mirror, so the id that names one is free here.
+    let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
+    let anonymous = Remote { repository, location, credential: None };
+    let known = Remote { credential: credential.clone(), ..anonymous.clone() };
+    let nothing = RefPatterns::new();
+    let asked = async {
+        match credential {
+            None => (front.git.list_refs(&known, patterns).await, false),
+            Some(_) => {
+                let with = front.git.list_refs(&known, patterns);
+                let without = front.git.list_refs(&anonymous, &nothing);
+                let (with, without) = tokio::join!(with, without);
+                (with, without.is_err())
+            }
+        }
+    };
+    match timeout(DEADLINE, asked).await {
+        Ok((listing, is_private)) => Ok(Proof { listing: listing?, is_private }),
+        Err(_) => Err(GitError::Timeout(format!("no answer within {DEADLINE:?}"))),
+    }
+}
+
+/// What a failed proof means for the client. `refused` is the status of what the Git host refuses
+/// for good: 404 when registering, 422 when a credential is replaced.
+pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refused: StatusCode) -> Problem {
+    info!(code = error.code(), error = %error, "access to a repository was not proved");
+    match error {
+        GitError::Unauthorized if has_credential => {
+            Problem::new(Kind::INVALID_GIT_TOKEN).with_status(refused)
+        }
+        GitError::Unauthorized | GitError::NotFound => {
+            Problem::new(Kind::NOT_ACCESSIBLE).with_status(refused)
+        }
+        GitError::Refused
+        | GitError::Redirected
+        | GitError::Protocol(_)
+        | GitError::UnsupportedObjectFormat
+        | GitError::MalformedTree(_)
+        | GitError::TooLarge(_) => Problem::invalid_field(field, public_text(error)),
+        GitError::Status(status @ 400..=499) => Problem::new(Kind::UNVERIFIED)
+            .with_status(refused)
+            .with_detail(format!("the Git host answered with status {status}")),
+        GitError::RateLimited { retry_after } => {
+            let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));
+            Problem::new(Kind::UNVERIFIED).with_detail("the Git host asks for patience").retry_after(seconds)
+        }
+        _ => Problem::new(Kind::UNVERIFIED)
+            .with_detail("the Git host did not answer")
+            .retry_after(RETRY_AFTER_SECONDS),
+    }
+}
+
+/// What may be said of an address that is no usable repository.
+fn public_text(error: &GitError) -> String {
+    match error {
+        GitError::Protocol(_) => "the address does not speak the Git protocol".to_owned(),
+        GitError::Redirected => "the address answers with a redirect; give the one it leads to".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,278 @@
+//! `POST /api/repositories`: an app begins to watch a repository. Access is proved before anything
+//! is written; the same app, repository and refs again replaces settings and resyncs.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tidings_actors::{
+    ports::{App, NewWatch, RepositoryFacts, Selector, Start},
+    secret::Secret,
+    view::{MAX_SIZE_DEFAULT, View},
+};
+use tidings_entity::{
+    id::{ObjectId, WatchId},
+    kind::{ContentRule, HistoryMode, SelectorKind},
+};
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        fields::Fields,
+        problem::Problem,
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    Repository, announce, proof, selector, shown, store_failed,
+};
+use crate::git::address::Address;
+
+/// Most characters of an address.
+const URL_CHARACTERS_MAX: usize = 2048;
+/// Most characters of a credential of a Git host.
+pub(super) const TOKEN_CHARACTERS_MAX: usize = 1024;
+/// Most characters of a branch.
+const BRANCH_CHARACTERS_MAX: usize = 244;
+/// The fields that Docora does not have.
+const OURS: &[&str] = &[
+    "url", "token", "branch", "tags", "include", "exclude", "symlinks", "content", "max_size", "mode",
+    "start",
+];
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_register, _, _>(Access::App, register)]
+}
+
+/// A repository that an app wants to watch.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct Registration {
+    /// Its address; `url` is another name.
+    github_url: Option<String>,
+    /// Its address.
+    url: Option<String>,
+    /// What gives access to it; `token` is another name.
+    github_token: Option<String>,
+    /// What gives access to it.
+    token: Option<String>,
+    /// One branch, or a pattern (`release/*`); missing: the default branch.
+    branch: Option<String>,
+    /// A pattern of tags, instead of `branch`.
+    tags: Option<String>,
+    /// Globs of which one must match a path; missing: all paths.
+    include: Option<Vec<String>>,
+    /// Globs of which none may match a path.
+    exclude: Option<Vec<String>>,
+    /// `skip` (missing) or `send`.
+    symlinks: Option<String>,
+    /// `inline` (missing) or `none`.
+    content: Option<String>,
+    /// Content of larger files is left out, in bytes; missing: 64 MiB.
+    max_size: Option<u64>,
+    /// `net` (missing): the net change once; `every`: each commit.
+    mode: Option<String>,
+    /// `all` (missing): every file; `now`: what comes after the head of now; a commit: what comes
+    /// after it.
+    start: Option<String>,
+}
+
+/// Where an app wants to start.
+enum Begin {
+    All,
+    Now,
+    After(ObjectId),
+}
+
+/// A registration that was read.
+struct Wish {
+    field: &'static str,
+    address: Option<Address>,
+    credential: Option<Secret>,
+    selector: Selector,
+    view: View,
+    mode: HistoryMode,
+    begin: Begin,
+}
+
+/// Begins to watch a repository.
+#[utoipa::path(post, path = "/api/repositories", tag = "repositories", request_body = Registration, responses(
+    (status = 201, body = Repository)
+))]
+async fn register(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let mut fields = Fields::of(&request.body)?;
+    fields.ignore_unknown_unless(OURS);
+    let wish = read(&front, app, &mut fields);
+    fields.finish()?;
+    let address = wish.address.ok_or_else(|| Problem::invalid_field(wish.field, "is required"))?;
+
+    let patterns = selector::patterns(&wish.selector);
+    let has_credential = wish.credential.is_some();
+    let proof = proof::access(&front, address.location, wish.credential.clone(), &patterns)
+        .await
+        .map_err(|error| proof::failure(&error, wish.field, has_credential, StatusCode::NOT_FOUND))?;
+    if !selector::exists(&wish.selector, &proof.listing) {
+        return Err(Problem::invalid_field("branch", "the repository has no such branch"));
+    }
+    let start = match wish.begin {
+        Begin::All => Start::All,
+        // What has no commit yet has no file either: its first commit is what comes after now.
+        Begin::Now => selector::head(&wish.selector, &proof.listing).map_or(Start::All, Start::At),
+        Begin::After(commit) => Start::At(commit),
+    };
+    let now = front.clock.now();
+    let first_delay = front.settings.delivery.first_delay;
+    let id = WatchId::new(front.random.ulid(now));
+    let watch = NewWatch {
+        facts: RepositoryFacts {
+            repository_id: id.clone(),
+            github_url: address.display,
+            owner: address.owner,
+            name: address.name,
+        },
+        id,
+        app: app.id.clone(),
+        url: address.normalised,
+        is_private: proof.is_private,
+        credential: wish.credential,
+        selector: wish.selector,
+        view: wish.view,
+        mode: wish.mode,
+        start,
+        listing: proof.listing,
+        deliver_after: now.after(first_delay),
+        created_at: now,
+    };
+    let watch = front.store.register_watch(&watch).await.map_err(store_failed)?;
+    let shown = shown(&front, &watch).await;
+    announce(&front, &watch, first_delay).await;
+    Ok(json(StatusCode::CREATED, &shown?))
+}
+
+fn read(front: &Front, app: &App, fields: &mut Fields) -> Wish {
+    let field = fields.either("github_url", "url");
+    let url = fields.required_text(field, 1..=URL_CHARACTERS_MAX);
+    let address = if url.is_empty() { None } else { read_address(front, fields, field, &url) };
+    let token_field = fields.either("github_token", "token");
+    let credential = read_token(fields, token_field);
+    let branch = fields.text("branch", 1..=BRANCH_CHARACTERS_MAX);
+    let tags = fields.text("tags", 1..=BRANCH_CHARACTERS_MAX);
+    let multi_branch = app.delivery.multi_branch;
+    let selector = selector::selector(branch.as_deref(), tags.as_deref(), multi_branch).unwrap_or_else(
+        |(field, fault)| {
+            fields.refuse(field, fault);
+            Selector { kind: SelectorKind::DefaultBranch, value: String::new() }
+        },
+    );
+    let view = ViewFields::read(fields).over(&View::default(), fields);
+    let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
+    let begin = read_start(fields, &selector);
+    Wish { field, address, credential, selector, view, mode, begin }
+}
+
+fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> Option<Address> {
+    let settings = &front.settings;
+    match Address::parse(url, settings.git.allow_local, settings.egress.allow_http) {
+        Ok(address) => Some(address),
+        Err(fault) => {
+            fields.refuse(field, fault.to_string());
+            None
+        }
+    }
+}
+
+/// The credential of a Git host.
+pub(super) fn read_token(fields: &mut Fields, field: &str) -> Option<Secret> {
+    let token = fields.text(field, 1..=TOKEN_CHARACTERS_MAX)?;
+    if token.contains(char::is_whitespace) {
+        fields.refuse(field, "must not hold blanks");
+        return None;
+    }
+    Some(Secret::new(token))
+}
+
+fn read_start(fields: &mut Fields, selector: &Selector) -> Begin {
+    let begin = match fields.text("start", 1..=64).as_deref() {
+        None | Some("all") => return Begin::All,
+        Some("now") => Begin::Now,
+        Some(commit) => match commit.parse() {
+            Ok(commit) => Begin::After(commit),
+            Err(_) => {
+                fields.refuse("start", "must be all, now, or the 40 hexadecimal digits of a commit");
+                return Begin::All;
+            }
+        },
+    };
+    if matches!(selector.kind, SelectorKind::BranchPattern | SelectorKind::TagPattern) {
+        fields.refuse("start", "a pattern always starts with all");
+    }
+    begin
+}
+
+/// The fields of a view, as far as they are there.
+pub(super) struct ViewFields {
+    include: Option<Vec<String>>,
+    exclude: Option<Vec<String>>,
+    symlinks: Option<bool>,
+    content: Option<ContentRule>,
+    max_size: Option<u64>,
+}
+
+impl ViewFields {
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        let symlinks = match fields.text("symlinks", 1..=16).as_deref() {
+            None => None,
+            Some("skip") => Some(false),
+            Some("send") => Some(true),
+            Some(_) => {
+                fields.refuse("symlinks", "must be one of: skip, send");
+                None
+            }
+        };
+        Self {
+            include: fields.texts("include"),
+            exclude: fields.texts("exclude"),
+            symlinks,
+            content: fields.word("content", "inline, none"),
+            max_size: fields.number("max_size"),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.include.is_none()
+            && self.exclude.is_none()
+            && self.symlinks.is_none()
+            && self.content.is_none()
+            && self.max_size.is_none()
+    }
+
+    /// The view with these fields changed; a fault is noted at the field that has it.
+    pub(super) fn over(self, base: &View, fields: &mut Fields) -> View {
+        let symlinks = self.symlinks.unwrap_or_else(|| base.symlinks());
+        let content = self.content.unwrap_or_else(|| base.content());
+        let max_size = self.max_size.unwrap_or_else(|| base.max_size());
+        for (name, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
+            let alone = View::new(
+                globs.clone().unwrap_or_default(),
+                Vec::new(),
+                false,
+                ContentRule::Inline,
+                MAX_SIZE_DEFAULT,
+            );
+            let holds_nul = globs.iter().flatten().any(|glob| glob.contains(char::is_control));
+            match alone {
+                Err(fault) => fields.refuse(name, fault.to_string()),
+                Ok(_) if holds_nul => fields.refuse(name, "must not hold control characters"),
+                Ok(_) => continue,
+            }
+            return View::default();
+        }
+        let include = self.include.unwrap_or_else(|| base.include().to_vec());
+        let exclude = self.exclude.unwrap_or_else(|| base.exclude().to_vec());
+        View::new(include, exclude, symlinks, content, max_size).unwrap_or_else(|fault| {
+            fields.refuse("max_size", fault.to_string());
+            View::default()
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! A request whose caller is known and whose body has arrived: what handlers see.
+
+use std::{pin::pin, str::FromStr, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
+use tidings_actors::ports::App;
+use tokio::time::timeout;
+use warp::reply::Response;
+
+use super::problem::{Kind, Problem};
+
+/// Who sent a request.
+pub enum Caller {
+    /// Nobody that is known.
+    Anyone,
+    /// An app.
+    App(Box<App>),
+    /// The administrator.
+    Admin,
+}
+
+/// A request.
+pub struct Request {
+    /// Who sent it.
+    pub caller: Caller,
+    /// What stands in the path for the template's parameters, in order, decoded.
+    pub parameters: Vec<String>,
+    /// The query as it was sent; empty without one.
+    pub query: String,
+    /// The body; empty for methods that have none.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// The app that sent it.
+    ///
+    /// # Errors
+    /// 401 if no app did, which a route for apps never sees.
+    pub fn app(&self) -> Result<&App, Problem> {
+        match &self.caller {
+            Caller::App(app) => Ok(app),
+            _ => Err(Problem::new(Kind::MISSING_AUTHORIZATION)),
+        }
+    }
+
+    /// The id in the path. Whatever is no id is answered like one that is not there.
+    ///
+    /// # Errors
+    /// `missing`.
+    pub fn id<T: FromStr>(&self, missing: Kind) -> Result<T, Problem> {
+        self.parameters.first().and_then(|text| text.parse().ok()).ok_or_else(|| Problem::new(missing))
+    }
+}
+
+/// Reads a body of at most `limit` bytes within `deadline`.
+///
+/// # Errors
+/// 413, 408 or, when the client broke off, 400; the connection is closed after each.
+pub async fn read_body<S, B>(
+    headers: &HeaderMap,
+    stream: S,
+    limit: u64,
+    deadline: Duration,
+) -> Result<Bytes, Problem>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let closing =
+        |problem: Problem| problem.with_header(header::CONNECTION, HeaderValue::from_static("close"));
+    let too_large =
+        || closing(Problem::new(Kind::TOO_LARGE).with_detail(format!("a body has at most {limit} bytes")));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limit) {
+        return Err(too_large());
+    }
+    let whole = async {
+        let mut stream = pin!(stream);
+        let mut body = BytesMut::new();
+        while let Some(part) = stream.next().await {
+            let mut part = part.map_err(|_| closing(Problem::malformed("the body ended before its end")))?;
+            if (body.len() + part.remaining()) as u64 > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&part.copy_to_bytes(part.remaining()));
+        }
+        Ok(body.freeze())
+    };
+    match timeout(deadline, whole).await {
+        Ok(body) => body,
+        Err(_) => Err(closing(Problem::new(Kind::TIMEOUT).with_detail("the body did not arrive in time"))),
+    }
+}
+
+/// Whether a body that is there is JSON by its own account.
+///
+/// # Errors
+/// 415.
+pub fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let refused = |detail: &str| Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE).with_detail(detail));
+    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
+    if !plain {
+        return refused("a body is sent without a content encoding");
+    }
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        refused("a body is sent as application/json")
+    }
+}
+
+/// An answer with a JSON body.
+pub fn json(status: http::StatusCode, body: &impl Serialize) -> Response {
+    let bytes = serde_json::to_vec(body).expect("an answer is plain data");
+    let mut response = Response::new(bytes.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}

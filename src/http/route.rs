@@ -1,0 +1,175 @@
+//! One route: method and template come from its OpenAPI description, so that what is documented
+//! and what is served cannot differ. [`Table`] finds the route of a request.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use http::Method;
+use percent_encoding::percent_decode_str;
+use utoipa::{
+    __dev::SchemaReferences,
+    Path,
+    openapi::{HttpMethod, RefOr, path::Operation, schema::Schema},
+};
+
+use super::{Front, problem::Problem, request::Request};
+use warp::reply::Response;
+
+/// What a handler gives back.
+pub type Answer = Result<Response, Problem>;
+
+type Handler = Arc<dyn Fn(Arc<Front>, Request) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// An app, with its token.
+    App,
+    /// The administrator, with the admin token.
+    Admin,
+    /// Anyone or the administrator, as `onboarding.mode` says.
+    Onboarding,
+}
+
+/// A route: what is documented of it, who may call it and what it does.
+#[derive(Clone)]
+pub struct Route {
+    /// The template, `/api/repositories/{id}`.
+    pub template: String,
+    /// The method.
+    pub method: Method,
+    /// Who may call it.
+    pub access: Access,
+    /// What it does.
+    pub handler: Handler,
+    /// Its description.
+    pub operation: Operation,
+    /// The schemas that its description names.
+    pub schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+/// A route from the description `P` and a handler.
+pub fn route<P, F, Answered>(access: Access, handler: F) -> Route
+where
+    P: Path + SchemaReferences,
+    F: Fn(Arc<Front>, Request) -> Answered + Send + Sync + 'static,
+    Answered: Future<Output = Answer> + Send + 'static,
+{
+    let mut schemas = Vec::new();
+    P::schemas(&mut schemas);
+    let method = match P::methods().as_slice() {
+        [HttpMethod::Get] => Method::GET,
+        [HttpMethod::Post] => Method::POST,
+        [HttpMethod::Patch] => Method::PATCH,
+        [HttpMethod::Delete] => Method::DELETE,
+        _ => unreachable!("each description has one method, one of these four; a test lists them"),
+    };
+    Route {
+        template: P::path(),
+        method,
+        access,
+        handler: Arc::new(move |front, request| handler(front, request).boxed()),
+        operation: P::operation(),
+        schemas,
+    }
+}
+
+/// The routes, found by path.
+pub struct Table {
+    paths: Vec<(Vec<Segment>, BTreeMap<&'static str, Route>)>,
+}
+
+enum Segment {
+    Literal(String),
+    Parameter,
+}
+
+/// What was found for a path and a method.
+pub enum Found<'a> {
+    /// The route, and what stands in the path for its parameters, decoded.
+    Route(&'a Route, Vec<String>),
+    /// The path exists with these methods only.
+    OtherMethods(String),
+    /// No such path.
+    Nothing,
+}
+
+impl Table {
+    /// A table of these routes.
+    #[must_use]
+    pub fn new(routes: Vec<Route>) -> Self {
+        let mut by_template: BTreeMap<String, BTreeMap<&'static str, Route>> = BTreeMap::new();
+        for route in routes {
+            let name = method_name(&route.method).expect("a route has one of the served methods");
+            by_template.entry(route.template.clone()).or_default().insert(name, route);
+        }
+        let mut paths: Vec<_> =
+            by_template.into_iter().map(|(template, methods)| (segments(&template), methods)).collect();
+        // A literal goes before a parameter in the same place: `redrive` before `{id}`.
+        paths.sort_by_key(|(segments, _)| {
+            segments.iter().map(|segment| matches!(segment, Segment::Parameter)).collect::<Vec<_>>()
+        });
+        Self { paths }
+    }
+
+    /// Finds a route. A trailing slash makes another path. `HEAD` is served where `GET` is.
+    #[must_use]
+    pub fn find(&self, method: &Method, path: &str) -> Found<'_> {
+        let parts: Vec<&str> = path.split('/').collect();
+        let mut allowed: Vec<&str> = Vec::new();
+        for (segments, methods) in &self.paths {
+            let Some(parameters) = matched(segments, &parts) else { continue };
+            let name = if method == Method::HEAD { Some("GET") } else { method_name(method) };
+            if let Some(route) = name.and_then(|name| methods.get(name)) {
+                return Found::Route(route, parameters);
+            }
+            allowed.extend(methods.keys());
+        }
+        if allowed.is_empty() {
+            return Found::Nothing;
+        }
+        if allowed.contains(&"GET") {
+            allowed.push("HEAD");
+        }
+        allowed.sort_unstable();
+        allowed.dedup();
+        Found::OtherMethods(allowed.join(", "))
+    }
+}
+
+fn method_name(method: &Method) -> Option<&'static str> {
+    match *method {
+        Method::GET => Some("GET"),
+        Method::POST => Some("POST"),
+        Method::PATCH => Some("PATCH"),
+        Method::DELETE => Some("DELETE"),
+        _ => None,
+    }
+}
+
+fn segments(template: &str) -> Vec<Segment> {
+    template
+        .split('/')
+        .map(
+            |part| if part.starts_with('{') { Segment::Parameter } else { Segment::Literal(part.to_owned()) },
+        )
+        .collect()
+}
+
+fn matched(segments: &[Segment], parts: &[&str]) -> Option<Vec<String>> {
+    if segments.len() != parts.len() {
+        return None;
+    }
+    let mut parameters = Vec::new();
+    for (segment, part) in segments.iter().zip(parts) {
+        match segment {
+            Segment::Literal(literal) if literal == part => {}
+            Segment::Literal(_) => return None,
+            Segment::Parameter if part.is_empty() => return None,
+            Segment::Parameter => parameters.push(percent_decode_str(part).decode_utf8_lossy().into_owned()),
+        }
+    }
+    Some(parameters)
+}

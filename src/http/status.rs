@@ -1,0 +1,100 @@
+//! How the server is: for people, load balancers and container runtimes. Nothing here is secret,
+//! and only `/readyz` asks the database.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Front, document,
+    moment::iso,
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_health, _, _>(Access::Public, health),
+        route::<__path_alive, _, _>(Access::Public, alive),
+        route::<__path_ready, _, _>(Access::Public, ready),
+        route::<__path_version, _, _>(Access::Public, version),
+        route::<__path_description, _, _>(Access::Public, description),
+    ]
+}
+
+/// The time here.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// Now.
+    timestamp: String,
+    /// Seconds since the start.
+    uptime: f64,
+}
+
+/// One word.
+#[derive(Serialize, ToSchema)]
+struct Condition {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// What runs here.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    /// The version.
+    version: &'static str,
+    /// The number of the build, where its builder gave one.
+    build_number: &'static str,
+    /// The commit it was built from, where its builder named it.
+    git_sha: &'static str,
+    /// When it was built, where its builder said so.
+    build_date: &'static str,
+}
+
+/// The time here, and since when this process runs.
+#[utoipa::path(get, path = "/health", tag = "status", responses((status = 200, body = Health)))]
+async fn health(front: Arc<Front>, _request: Request) -> Answer {
+    let health = Health { timestamp: iso(front.clock.now()), uptime: front.lifecycle.uptime_seconds() };
+    Ok(json(StatusCode::OK, &health))
+}
+
+/// Whether this process answers at all.
+#[utoipa::path(get, path = "/livez", tag = "status", responses((status = 200, body = Condition)))]
+async fn alive(_front: Arc<Front>, _request: Request) -> Answer {
+    Ok(json(StatusCode::OK, &Condition { status: "ok" }))
+}
+
+/// Whether this process takes work: the database answers and no stop was asked for.
+#[utoipa::path(get, path = "/readyz", tag = "status", responses(
+    (status = 200, body = Condition)
+))]
+async fn ready(front: Arc<Front>, _request: Request) -> Answer {
+    if front.lifecycle.is_draining() {
+        return Err(Problem::new(Kind::UNAVAILABLE).with_detail("the server is stopping"));
+    }
+    front.store.ping().await.map_err(|error| Problem::of_store(error, Kind::UNAVAILABLE))?;
+    Ok(json(StatusCode::OK, &Condition { status: "ok" }))
+}
+
+/// What runs here.
+#[utoipa::path(get, path = "/version", tag = "status", responses((status = 200, body = Version)))]
+async fn version(_front: Arc<Front>, _request: Request) -> Answer {
+    let version = Version {
+        version: env!("CARGO_PKG_VERSION"),
+        build_number: option_env!("TIDINGS_BUILD_NUMBER").unwrap_or("unknown"),
+        git_sha: option_env!("TIDINGS_GIT_SHA").unwrap_or("unknown"),
+        build_date: option_env!("TIDINGS_BUILD_DATE").unwrap_or("unknown"),
+    };
+    Ok(json(StatusCode::OK, &version))
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = 200, body = Object)))]
+async fn description(_front: Arc<Front>, _request: Request) -> Answer {
+    Ok(json(StatusCode::OK, &document::document(super::table())))
+}

@@ -1,0 +1,10 @@
+//! The front door as clients meet it: through a real listener, on a real socket.
+
+mod apps;
+mod bad_inputs;
+mod double;
+mod house;
+mod repositories;
+mod shared;
+
+pub(crate) use house::{ADMIN, House, raw};

@@ -1,0 +1,450 @@
+//! The verbs that the front door calls, in memory: a store without lanes, and a Git host whose
+//! behaviour is named by the path of the repository.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tidings_actors::{
+    ports::*,
+    round::{Change, Plan, RoundSpec},
+    secret::Secret,
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::*,
+    kind::{BreakerKind, CursorState, LetterStatus, Operation, ParkReason, SelectorKind, WatchState},
+};
+use ulid::Ulid;
+
+/// Apps, watches and dead letters in memory.
+#[derive(Default)]
+pub(crate) struct StoreDouble {
+    rows: Mutex<Rows>,
+    /// Every verb fails like a database that is gone.
+    pub(crate) is_down: AtomicBool,
+    /// The next `ping` panics.
+    pub(crate) panics: AtomicBool,
+}
+
+#[derive(Default)]
+pub(crate) struct Rows {
+    pub(crate) apps: Vec<(NewApp, Option<String>)>,
+    pub(crate) watches: Vec<Watch>,
+    pub(crate) registered: Vec<NewWatch>,
+    pub(crate) credentials: Vec<String>,
+    pub(crate) resyncs: Vec<(WatchId, bool)>,
+    pub(crate) letters: Vec<(AppId, DeadLetter)>,
+}
+
+impl StoreDouble {
+    pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().expect("not poisoned")
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Rows>, StoreError> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("planted: disk I/O error in /var/lib".into()));
+        }
+        Ok(self.rows())
+    }
+
+    /// Puts an open dead letter into the store.
+    pub(crate) fn park(&self, app: &AppId, path: &[u8]) -> DeadLetterId {
+        let mut rows = self.rows();
+        let id = DeadLetterId::new(Ulid::from_parts(1, rows.letters.len() as u128));
+        let cursor = CursorId::new(Ulid::from_parts(1, 1));
+        let change = Change {
+            operation: Operation::Delete,
+            path: path.to_vec(),
+            old: None,
+            new: None,
+            replay_of: None,
+        };
+        let letter = DeadLetter {
+            id: id.clone(),
+            watch: WatchId::new(Ulid::from_parts(1, 1)),
+            delivery: tidings_actors::round::DeliveryId::of(&cursor, 1, &change),
+            cursor,
+            round: 1,
+            position: 0,
+            path: path.to_vec(),
+            operation: Operation::Delete,
+            reason: ParkReason::Rejected,
+            status: LetterStatus::Open,
+            http_status: Some(400),
+            excerpt: "no".into(),
+            created_at: Timestamp(0),
+        };
+        rows.letters.push((app.clone(), letter));
+        id
+    }
+}
+
+fn app_of((app, disabled): &(NewApp, Option<String>)) -> App {
+    App {
+        id: app.id.clone(),
+        name: app.name.clone(),
+        email: app.email.clone(),
+        base_url: app.base_url.clone(),
+        token_hash: app.token_hash,
+        keys: vec![app.signing_key.clone()],
+        delivery: app.delivery.clone(),
+        disabled: disabled.clone(),
+        created_at: app.created_at,
+    }
+}
+
+fn find<'a>(rows: &'a mut Rows, app: &AppId, id: &WatchId) -> Result<&'a mut Watch, StoreError> {
+    let found = rows.watches.iter_mut().find(|watch| watch.id == *id && watch.app == *app);
+    found.ok_or(StoreError::NotFound)
+}
+
+#[async_trait]
+impl Store for StoreDouble {
+    async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
+        self.open()?.apps.push((app.clone(), None));
+        Ok(())
+    }
+
+    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
+        Ok(self.open()?.apps.iter().find(|(app, _)| app.token_public_id == public_id).map(app_of))
+    }
+
+    async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
+        Ok(self.open()?.apps.iter().find(|(app, _)| app.id == *id).map(app_of))
+    }
+
+    async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
+        let mut apps: Vec<App> = self.open()?.apps.iter().map(app_of).collect();
+        apps.sort_by(|one, other| one.id.cmp(&other.id));
+        apps.retain(|app| after.is_none_or(|after| app.id > *after));
+        apps.truncate(usize::try_from(limit).expect("small"));
+        Ok(apps)
+    }
+
+    async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
+        let mut rows = self.open()?;
+        rows.apps.retain(|(app, _)| app.id != *id);
+        rows.watches.retain(|watch| watch.app != *id);
+        Ok(())
+    }
+
+    async fn register_watch(&self, new: &NewWatch) -> Result<Watch, StoreError> {
+        let mut rows = self.open()?;
+        rows.registered.push(new.clone());
+        let same =
+            |watch: &&mut Watch| watch.app == new.app && watch.facts.github_url == new.facts.github_url;
+        if let Some(watch) = rows.watches.iter_mut().find(same) {
+            watch.view = new.view.clone();
+            return Ok(watch.clone());
+        }
+        let number = rows.watches.len() as u128;
+        let head = new.listing.refs.first();
+        let watch = Watch {
+            id: new.id.clone(),
+            app: new.app.clone(),
+            repository: RepositoryId::new(Ulid::from_parts(1, number)),
+            source: SourceId::new(Ulid::from_parts(1, number)),
+            facts: new.facts.clone(),
+            is_private: new.is_private,
+            has_credential: new.credential.is_some(),
+            selector: new.selector.clone(),
+            view: new.view.clone(),
+            mode: new.mode,
+            state: WatchState::Active,
+            reason: None,
+            created_at: new.created_at,
+            cursors: vec![CursorStatus {
+                id: CursorId::new(Ulid::from_parts(1, number)),
+                branch: head.map(|head| head.name.clone()).unwrap_or_default(),
+                held: None,
+                head: head.map(|head| head.commit),
+                state: CursorState::Active,
+                reason: None,
+                open: None,
+                dead_letters: 0,
+                behind_since: None,
+            }],
+            last_error: None,
+        };
+        rows.watches.push(watch.clone());
+        Ok(watch)
+    }
+
+    async fn watches(
+        &self,
+        app: &AppId,
+        after: Option<&WatchId>,
+        limit: u64,
+    ) -> Result<Vec<Watch>, StoreError> {
+        let mut watches = self.open()?.watches.clone();
+        watches.retain(|watch| watch.app == *app && after.is_none_or(|after| watch.id > *after));
+        watches.sort_by(|one, other| one.id.cmp(&other.id));
+        watches.truncate(usize::try_from(limit).expect("small"));
+        Ok(watches)
+    }
+
+    async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError> {
+        find(&mut *self.open()?, app, id).cloned()
+    }
+
+    async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
+        let mut rows = self.open()?;
+        let watch = find(&mut rows, app, id)?;
+        if let Some(view) = &patch.view {
+            watch.view = view.clone();
+        }
+        watch.mode = patch.mode.unwrap_or(watch.mode);
+        if let Some((state, reason)) = &patch.state {
+            watch.state = *state;
+            watch.reason.clone_from(reason);
+        }
+        Ok(watch.clone())
+    }
+
+    async fn replace_credential(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        credential: Option<&Secret>,
+        _listing: &RefListing,
+        _at: Timestamp,
+    ) -> Result<Watch, StoreError> {
+        let mut rows = self.open()?;
+        rows.credentials.extend(credential.map(|secret| secret.expose().to_owned()));
+        find(&mut rows, app, id).cloned()
+    }
+
+    async fn request_resync(&self, app: &AppId, id: &WatchId, complete: bool) -> Result<(), StoreError> {
+        let mut rows = self.open()?;
+        find(&mut rows, app, id)?;
+        rows.resyncs.push((id.clone(), complete));
+        Ok(())
+    }
+
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError> {
+        let mut rows = self.open()?;
+        find(&mut rows, app, id)?;
+        rows.watches.retain(|watch| watch.id != *id);
+        Ok(())
+    }
+
+    async fn dead_letters(
+        &self,
+        app: &AppId,
+        status: Option<LetterStatus>,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let rows = self.open()?;
+        let own = rows.letters.iter().rev().filter(|(owner, _)| owner == app).map(|(_, letter)| letter);
+        let wanted = own.filter(|letter| {
+            status.is_none_or(|status| letter.status == status)
+                && before.is_none_or(|before| letter.id < *before)
+        });
+        Ok(wanted.take(usize::try_from(limit).expect("small")).cloned().collect())
+    }
+
+    async fn request_redrive(
+        &self,
+        app: &AppId,
+        ids: &[DeadLetterId],
+    ) -> Result<(u64, Vec<CursorId>), StoreError> {
+        let mut rows = self.open()?;
+        let mut requested = 0;
+        for id in ids {
+            if !rows.letters.iter().any(|(owner, letter)| owner == app && letter.id == *id) {
+                return Err(StoreError::NotFound);
+            }
+        }
+        for (owner, letter) in &mut rows.letters {
+            if owner != app || !(ids.is_empty() || ids.contains(&letter.id)) {
+                continue;
+            }
+            match letter.status {
+                LetterStatus::Open => letter.status = LetterStatus::RedriveRequested,
+                LetterStatus::Superseded => return Err(StoreError::Conflict("superseded".into())),
+                _ => continue,
+            }
+            requested += 1;
+        }
+        Ok((requested, Vec::new()))
+    }
+
+    async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
+        drop(self.open()?);
+        Ok(Vec::new())
+    }
+
+    async fn totals(&self, _now: Timestamp) -> Result<Totals, StoreError> {
+        let rows = self.open()?;
+        let count = |number: usize| number as u64;
+        Ok(Totals { apps: count(rows.apps.len()), watches: count(rows.watches.len()), ..Totals::default() })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "planted panic");
+        self.open().map(drop)
+    }
+
+    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+        unreachable!("the front door does not call repositories")
+    }
+
+    async fn set_app_disabled(&self, _: &AppId, _: Option<&str>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call set_app_disabled")
+    }
+
+    async fn request_cursor_resync(&self, _: &CursorId, _: bool, _: &str) -> Result<(), StoreError> {
+        unreachable!("the front door does not call request_cursor_resync")
+    }
+
+    async fn sources(&self, _: &RepositoryId) -> Result<Vec<Source>, StoreError> {
+        unreachable!("the front door does not call sources")
+    }
+
+    async fn move_heads(&self, _: &SourceId, _: &RefListing, _: Timestamp) -> Result<Moved, StoreError> {
+        unreachable!("the front door does not call move_heads")
+    }
+
+    async fn record_scan_error(&self, _: &SourceId, _: Option<&str>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call record_scan_error")
+    }
+
+    async fn watches_of_source(&self, _: &SourceId) -> Result<Vec<Watch>, StoreError> {
+        unreachable!("the front door does not call watches_of_source")
+    }
+
+    async fn pending(&self, _: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+        unreachable!("the front door does not call pending")
+    }
+
+    async fn lane(&self, _: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        unreachable!("the front door does not call lane")
+    }
+
+    async fn begin_round(&self, _: &NewRound) -> Result<(), StoreError> {
+        unreachable!("the front door does not call begin_round")
+    }
+
+    async fn advance(&self, _: &CursorId, _: i64, _: Option<(ObjectId, ViewId)>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call advance")
+    }
+
+    async fn settle(&self, _: Settlement) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call settle")
+    }
+
+    async fn finish_round(&self, _: &CursorId, _: i64, _: Timestamp) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call finish_round")
+    }
+
+    async fn record_attempt(&self, _: AttemptRecord) -> Result<(), StoreError> {
+        unreachable!("the front door does not call record_attempt")
+    }
+
+    async fn set_blocked(&self, _: &CursorId, _: Option<&str>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call set_blocked")
+    }
+
+    async fn blob_facts(&self, _: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
+        unreachable!("the front door does not call blob_facts")
+    }
+
+    async fn remember_blobs(&self, _: &[(ObjectId, BlobFacts)], _: Timestamp) -> Result<(), StoreError> {
+        unreachable!("the front door does not call remember_blobs")
+    }
+
+    async fn record_breaker(&self, _: &BreakerRow) -> Result<(), StoreError> {
+        unreachable!("the front door does not call record_breaker")
+    }
+
+    async fn try_probe(
+        &self,
+        _: BreakerKind,
+        _: &str,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call try_probe")
+    }
+
+    async fn pins(&self, _: &RepositoryId) -> Result<Vec<ObjectId>, StoreError> {
+        unreachable!("the front door does not call pins")
+    }
+
+    async fn prune(&self, _: Timestamp, _: Duration, _: Duration, _: u64) -> Result<u64, StoreError> {
+        unreachable!("the front door does not call prune")
+    }
+}
+
+/// A Git host that does what the path of a repository says.
+pub(crate) struct GitDouble;
+
+/// The head of every repository of [`GitDouble`].
+pub(crate) const HEAD: [u8; 20] = [7; 20];
+
+#[async_trait]
+impl GitSource for GitDouble {
+    async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
+        let Location::Http(url) = &remote.location else { return Err(GitError::NotFound) };
+        let good = remote.credential.as_ref().is_some_and(|secret| secret.expose() == "good");
+        match url.path().rsplit('/').next().unwrap_or("") {
+            "missing" => return Err(GitError::NotFound),
+            "private" if !good => return Err(GitError::Unauthorized),
+            "down" => return Err(GitError::Unreachable("planted: connection refused".into())),
+            "busy" => return Err(GitError::RateLimited { retry_after: Some(Duration::from_secs(77)) }),
+            "moved" => return Err(GitError::Redirected),
+            "html" => return Err(GitError::Protocol("planted".into())),
+            "forbidden" => return Err(GitError::Refused),
+            "empty" => {
+                let head = Some("refs/heads/main".to_owned());
+                return Ok(RefListing { refs: Vec::new(), head, has_refs: false });
+            }
+            _ => {}
+        }
+        let main = "refs/heads/main".to_owned();
+        let asked = patterns.is_empty() || patterns.iter().any(|pattern| main.starts_with(pattern));
+        let refs =
+            if asked { vec![Ref { name: main.clone(), commit: ObjectId::new(HEAD) }] } else { Vec::new() };
+        Ok(RefListing { refs, head: Some(main), has_refs: true })
+    }
+
+    async fn fetch(&self, _: &Remote, _: &FetchOrder) -> Result<FetchReport, GitError> {
+        unreachable!("the front door fetches nothing")
+    }
+
+    async fn commit(&self, _: &Remote, _: ObjectId) -> Result<CommitFacts, GitError> {
+        unreachable!("the front door reads no commit")
+    }
+
+    async fn walk(&self, _: &Remote, _: ObjectId, _: ObjectId, _: u32) -> Result<Walk, GitError> {
+        unreachable!("the front door walks nowhere")
+    }
+
+    async fn plan(
+        &self,
+        _: &Remote,
+        _: &RoundSpec,
+        _: &[tidings_actors::round::Letter],
+    ) -> Result<Plan, GitError> {
+        unreachable!("the front door plans nothing")
+    }
+
+    async fn window(&self, _: &Remote, _: &RoundSpec, _: &Seek, _: usize) -> Result<Vec<Change>, GitError> {
+        unreachable!("the front door lists nothing")
+    }
+
+    async fn content(&self, _: &Remote, _: ObjectId, _: u64) -> Result<Content, GitError> {
+        unreachable!("the front door reads no content")
+    }
+}
+
+/// The selector of a watch of the default branch.
+pub(crate) const DEFAULT_BRANCH: SelectorKind = SelectorKind::DefaultBranch;

@@ -1,0 +1,176 @@
+//! A front door on a port of its own, and a client that can send anything, also what no honest
+//! client would.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tidings_actors::handle::Handle;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    super::{Front, Lifecycle, admin_token::AdminToken, listener, routes},
+    double::{GitDouble, StoreDouble},
+};
+use crate::{
+    egress::Egress,
+    machine::{MachineClock, MachineRandom},
+    settings::{OnboardingMode, Settings},
+};
+
+/// No test waits longer for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The admin token of every house.
+pub(crate) const ADMIN: &str = "the-admin-token-of-every-test-house";
+
+/// A running front door.
+pub(crate) struct House {
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Arc<StoreDouble>,
+    pub(crate) lifecycle: Lifecycle,
+    stop: Option<oneshot::Sender<()>>,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answered {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// A problem's body without what differs from time to time.
+    pub(crate) fn problem(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let mut problem = self.json();
+        let id = problem.as_object_mut().and_then(|problem| problem.remove("request_id"));
+        let id = id.as_ref().and_then(Value::as_str);
+        assert!(id.is_some_and(|id| id.starts_with("req_")), "{self:?}");
+        assert_eq!(id, self.header("x-request-id"));
+        assert_eq!(problem["status"], self.status);
+        problem
+    }
+}
+
+impl House {
+    pub(crate) async fn open() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let mut settings = Settings::default();
+        settings.onboarding.mode = OnboardingMode::Open;
+        change(&mut settings);
+        let settings = Arc::new(settings);
+        let store = Arc::new(StoreDouble::default());
+        let lifecycle = Lifecycle::default();
+        let front = Arc::new(Front {
+            store: store.clone(),
+            git: Arc::new(GitDouble),
+            handle: Handle {},
+            egress: Egress::new(&settings.egress).expect("valid"),
+            settings: settings.clone(),
+            clock: Arc::new(MachineClock),
+            random: Arc::new(MachineRandom),
+            admin: AdminToken::of(ADMIN),
+            lifecycle: lifecycle.clone(),
+        });
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = tcp.local_addr().expect("bound");
+        let (stop, stopped) = oneshot::channel();
+        #[expect(clippy::disallowed_methods, reason = "the test's own server, joined at its end")]
+        let serving = tokio::spawn(async move {
+            listener::serve(tcp, routes(front), &settings.server, async {
+                let _asked_or_dropped = stopped.await;
+            })
+            .await;
+        });
+        Self { address, store, lifecycle, stop: Some(stop), serving }
+    }
+
+    /// Asks the house to stop.
+    pub(crate) fn close(&mut self) {
+        self.stop.take().expect("closed once").send(()).expect("it listens");
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("connected")
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Answered {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+        if let Some(token) = token {
+            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        }
+        if !body.is_empty() {
+            head.push_str("content-type: application/json\r\n");
+        }
+        head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        self.send(&[head.as_bytes(), body.as_bytes()].concat()).await
+    }
+
+    /// Sends bytes as they are and reads until the end.
+    pub(crate) async fn send(&self, bytes: &[u8]) -> Answered {
+        raw(&mut self.connect().await, bytes).await
+    }
+
+    /// Registers an app and gives its token.
+    pub(crate) async fn app(&self) -> String {
+        let body =
+            serde_json::json!({ "app_name": "an app", "email": "a@b.c", "base_url": "https://app.example" });
+        let answered = self.call("POST", "/api/apps/onboard", None, Some(&body)).await;
+        assert_eq!(answered.status, 201, "{answered:?}");
+        answered.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Registers a repository and gives its id.
+    pub(crate) async fn repository(&self, token: &str, url: &str) -> String {
+        let body = serde_json::json!({ "github_url": url });
+        let answered = self.call("POST", "/api/repositories", Some(token), Some(&body)).await;
+        assert_eq!(answered.status, 201, "{answered:?}");
+        answered.json()["repository_id"].as_str().expect("an id").to_owned()
+    }
+}
+
+/// Sends bytes and reads until the other side closes.
+pub(crate) async fn raw(stream: &mut TcpStream, bytes: &[u8]) -> Answered {
+    let exchange = async {
+        // The other side may close before it has read all; its answer counts.
+        let _sent = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer).await;
+        answer
+    };
+    let answer = timeout(PATIENCE, exchange).await.expect("the server answers and closes");
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answered { status, head: head.to_owned(), body: body.to_owned() }
+}

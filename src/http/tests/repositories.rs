@@ -1,0 +1,295 @@
+//! Watching repositories: the contract that Docora's clients rely on, and what we add to it.
+
+use serde_json::{Value, json};
+use tidings_actors::ports::Start;
+use tidings_entity::id::{AppId, ObjectId};
+
+use super::{
+    House,
+    double::{DEFAULT_BRANCH, HEAD},
+};
+
+const REPOSITORIES: &str = "/api/repositories";
+
+#[tokio::test]
+async fn a_client_of_docora_registers_changes_its_token_and_leaves() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let body =
+        json!({ "github_url": "https://github.com/Owner/private", "github_token": "good", "unknown": 1 });
+    let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+    assert_eq!(answered.status, 201, "{answered:?}");
+    let first = [
+        r#"{"repository_id":"repo_"#,
+        r#","github_url":"https://github.com/Owner/private","owner":"Owner","name":"private","is_private":true,"created_at":"#,
+    ];
+    assert!(answered.body.starts_with(first[0]) && answered.body.contains(first[1]), "{answered:?}");
+    let id = answered.json()["repository_id"].as_str().expect("an id").to_owned();
+    let again = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+    assert_eq!((again.status, &again.json()["repository_id"]), (201, &json!(id)), "the same id again");
+
+    let one = format!("{REPOSITORIES}/{id}");
+    let patch = |token: &str| json!({ "github_token": token });
+    let answered = house.call("PATCH", &format!("{one}/token"), Some(&token), Some(&patch("good"))).await;
+    assert_eq!(
+        (answered.status, answered.body.as_str()),
+        (200, r#"{"message":"Token updated successfully"}"#)
+    );
+    let answered = house.call("PATCH", &format!("{one}/token"), Some(&token), Some(&patch("bad"))).await;
+    assert_eq!((answered.status, &answered.problem()["error"]), (422, &json!("Invalid GitHub token")));
+    assert_eq!(house.store.rows().credentials, ["good"], "the refused one was not written");
+
+    let delete = format!(
+        "DELETE {one} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n"
+    );
+    let answered = house.send(delete.as_bytes()).await;
+    assert_eq!((answered.status, answered.body.as_str()), (204, ""));
+    let answered = house.send(delete.as_bytes()).await;
+    assert_eq!(answered.status, 404);
+    assert_eq!(answered.problem()["error"], "Repository not found or not registered for this app");
+}
+
+#[tokio::test]
+async fn what_the_git_host_says_becomes_the_answer_that_clients_know() {
+    let house = House::open().await;
+    let token = house.app().await;
+    for (name, git_token, status, error) in [
+        ("missing", None, 404, "Repository not found or not accessible"),
+        ("private", None, 404, "Repository not found or not accessible"),
+        ("private", Some("bad"), 404, "Invalid GitHub token"),
+        ("down", None, 503, "Failed to validate repository"),
+        ("busy", None, 503, "Failed to validate repository"),
+        ("moved", None, 422, "the address answers with a redirect; give the one it leads to"),
+        ("html", None, 422, "the address does not speak the Git protocol"),
+        ("forbidden", None, 422, "the address is refused by the egress rules"),
+    ] {
+        let mut body = json!({ "github_url": format!("https://github.com/o/{name}") });
+        if let Some(git_token) = git_token {
+            body["github_token"] = json!(git_token);
+        }
+        let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+        let problem = answered.problem();
+        assert_eq!((answered.status, &problem["error"]), (status, &json!(error)), "{name}");
+        assert!(!answered.body.contains("planted"), "{answered:?}");
+        let wait = if name == "busy" { Some("77") } else { Some("30").filter(|_| status == 503) };
+        assert_eq!(answered.header("retry-after"), wait, "{name}");
+    }
+    assert!(house.store.rows().watches.is_empty(), "nothing was written");
+}
+
+#[tokio::test]
+async fn all_our_fields_reach_the_store() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let body = json!({
+        "url": "https://git.example/o/r.git", "branch": "main", "include": ["docs/**", "*.md"], "exclude": ["*.tmp"],
+        "symlinks": "send", "content": "none", "max_size": 1000, "mode": "every", "start": "now",
+    });
+    let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+    assert_eq!(answered.status, 201, "{answered:?}");
+    let shown = answered.json();
+    for (name, value) in [
+        ("include", json!(["*.md", "docs/**"])),
+        ("exclude", json!(["*.tmp"])),
+        ("symlinks", json!("send")),
+        ("content", json!("none")),
+        ("max_size", json!(1000)),
+        ("mode", json!("every")),
+        ("state", json!("active")),
+        ("is_private", json!(false)),
+        ("selector", json!({ "kind": "branch", "value": "main" })),
+    ] {
+        assert_eq!(shown[name], value, "{name}");
+    }
+    let rows = house.store.rows();
+    let new = &rows.registered[0];
+    assert_eq!(new.start, Start::At(ObjectId::new(HEAD)));
+    assert_eq!((new.facts.owner.as_str(), new.facts.name.as_str()), ("o", "r"));
+    assert_eq!(new.deliver_after, new.created_at.after(std::time::Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn what_is_left_out_has_its_default() {
+    let house = House::open().await;
+    let token = house.app().await;
+    house.repository(&token, "https://github.com/o/empty").await;
+    let rows = house.store.rows();
+    let new = &rows.registered[0];
+    assert_eq!((new.selector.kind, new.start), (DEFAULT_BRANCH, Start::All));
+    assert_eq!(new.view, tidings_actors::view::View::default());
+}
+
+#[tokio::test]
+async fn every_field_of_a_registration_is_checked() {
+    let house = House::open().await;
+    let token = house.app().await;
+    for (field, value) in [
+        ("github_url", json!("")),
+        ("github_url", json!(7)),
+        ("github_url", json!("ext::sh -c id")),
+        ("github_url", json!("--upload-pack=x")),
+        ("github_url", json!("file:///etc")),
+        ("github_url", json!("/etc")),
+        ("github_url", json!("git://github.com/o/r")),
+        ("github_url", json!("http://github.com/o/r")),
+        ("github_url", json!("https://user:hush@github.com/o/r")),
+        ("github_url", json!("https://github.com/")),
+        ("github_url", json!(format!("https://github.com/o/{}", "r".repeat(3000)))),
+        ("url", json!("https://github.com/o/r")),
+        ("github_token", json!("")),
+        ("github_token", json!(null)),
+        ("github_token", json!("a b")),
+        ("github_token", json!("a\r\nb")),
+        ("branch", json!("no such")),
+        ("branch", json!("other")),
+        ("branch", json!("release/*")),
+        ("tags", json!("v*")),
+        ("include", json!("docs")),
+        ("include", json!(["a["])),
+        ("include", json!([""])),
+        ("include", json!(["a\u{0}"])),
+        ("exclude", json!(vec!["x"; 300])),
+        ("symlinks", json!("follow")),
+        ("content", json!("all")),
+        ("max_size", json!(-1)),
+        ("max_size", json!(1_u64 << 40)),
+        ("mode", json!("each")),
+        ("start", json!("abc")),
+        ("start", json!("A".repeat(40))),
+        ("nope", json!(1)),
+    ] {
+        let mut body = json!({ "github_url": "https://github.com/o/r", "mode": "net" });
+        body[field] = value.clone();
+        let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+        assert_eq!(answered.status, 422, "{field} {value}: {answered:?}");
+        let errors = answered.problem()["errors"].clone();
+        // A repeated glob is no fault; too many different ones are.
+        let pointers: Vec<_> =
+            errors.as_array().expect("errors").iter().map(|fault| fault["pointer"].clone()).collect();
+        assert_eq!(pointers, [json!(format!("/{field}"))], "{value}");
+        assert!(!answered.body.contains("hush"), "{answered:?}");
+    }
+    assert!(house.store.rows().registered.is_empty());
+}
+
+#[tokio::test]
+async fn an_app_sees_lists_and_steers_its_own_only() {
+    let house = House::open().await;
+    let (mine, other) = (house.app().await, house.app().await);
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        ids.push(house.repository(&mine, &format!("https://github.com/o/{name}")).await);
+    }
+    let first = house.call("GET", "/api/repositories?limit=2", Some(&mine), None).await.json();
+    assert_eq!(first["items"].as_array().map(Vec::len), Some(2));
+    let cursor = first["next_cursor"].as_str().expect("there is more");
+    let path = format!("/api/repositories?limit=2&cursor={cursor}");
+    let second = house.call("GET", &path, Some(&mine), None).await.json();
+    assert_eq!((second["items"].as_array().map(Vec::len), &second["next_cursor"]), (Some(1), &Value::Null));
+    assert_eq!(house.call("GET", &path, Some(&other), None).await.status, 400, "a cursor belongs to its app");
+    assert_eq!(house.call("GET", REPOSITORIES, Some(&other), None).await.json()["items"], json!([]));
+
+    let missing = "repo_00000000000000000000000000";
+    for (method, verb, body) in [
+        ("GET", "", None),
+        ("PATCH", "", Some(json!({ "mode": "net" }))),
+        ("PATCH", "/token", Some(json!({ "token": "good" }))),
+        ("DELETE", "", None),
+        ("POST", "/scan", None),
+        ("POST", "/resync", None),
+        ("POST", "/pause", None),
+        ("POST", "/resume", None),
+    ] {
+        let mut problems = Vec::new();
+        for id in
+            [missing, ids[0].as_str(), "repo_x", "..%2f..", "%00", "%ff", "app_00000000000000000000000000"]
+        {
+            let path = format!("{REPOSITORIES}/{id}{verb}");
+            let answered = house.call(method, &path, Some(&other), body.as_ref()).await;
+            problems.push((answered.status, answered.problem()));
+        }
+        problems.dedup();
+        assert_eq!(problems.len(), 1, "{method} {verb}: missing and foreign look the same");
+        assert_eq!(problems[0].0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_is_steered() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let one = format!("{REPOSITORIES}/{id}");
+    let call = async |method: &str, verb: &str, body: Option<Value>| {
+        house.call(method, &format!("{one}{verb}"), Some(&token), body.as_ref()).await
+    };
+    assert_eq!(call("POST", "/scan", None).await.status, 202);
+    assert_eq!(call("POST", "/resync", Some(json!({ "complete": true }))).await.status, 202);
+    assert_eq!(call("POST", "/resync", None).await.status, 202);
+    let resyncs: Vec<bool> = house.store.rows().resyncs.iter().map(|(_, complete)| *complete).collect();
+    assert_eq!(resyncs, [true, false]);
+    let paused = call("POST", "/pause", None).await.json();
+    assert_eq!((&paused["state"], &paused["reason"]), (&json!("paused"), &json!("paused by the app")));
+    assert_eq!(call("POST", "/resume", None).await.json()["state"], "active");
+    let patched = call("PATCH", "", Some(json!({ "include": ["a/**"], "state": "paused", "mode": "every" })))
+        .await
+        .json();
+    assert_eq!(
+        (&patched["include"], &patched["state"], &patched["mode"]),
+        (&json!(["a/**"]), &json!("paused"), &json!("every"))
+    );
+    let patched = call("PATCH", "", Some(json!({ "exclude": ["*.x"] }))).await.json();
+    assert_eq!((&patched["include"], &patched["exclude"]), (&json!(["a/**"]), &json!(["*.x"])));
+    for body in [
+        json!({ "url": "x" }),
+        json!({ "state": "gone" }),
+        json!({ "include": ["["] }),
+        json!({ "token": "x" }),
+    ] {
+        assert_eq!(call("PATCH", "", Some(body.clone())).await.status, 422, "{body}");
+    }
+    for (verb, body) in [
+        ("/scan", json!({ "x": 1 })),
+        ("/resync", json!({ "complete": "yes" })),
+        ("/pause", json!({ "reason": 1 })),
+    ] {
+        assert_eq!(call("POST", verb, Some(body)).await.status, 422, "{verb}");
+    }
+    let shown = call("GET", "", None).await.json();
+    assert_eq!(shown["branches"][0]["branch"], "refs/heads/main");
+    assert_eq!(shown["breaker"]["state"], "closed");
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_and_redriven() {
+    let house = House::open().await;
+    let (mine, other) = (house.app().await, house.app().await);
+    let owner: AppId = house.call("GET", "/api/app", Some(&mine), None).await.json()["app_id"]
+        .as_str()
+        .and_then(|id| id.parse().ok())
+        .expect("an id");
+    let ids = [house.store.park(&owner, b"a.txt"), house.store.park(&owner, b"\xff")];
+    let listed = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
+    let items = listed["items"].as_array().expect("items");
+    assert_eq!((&items[0]["path"], &items[0]["path_base64"]), (&json!("\u{fffd}"), &json!("/w==")));
+    assert_eq!((&items[1]["path"], &items[1]["path_base64"]), (&json!("a.txt"), &Value::Null));
+
+    let one = format!("/api/dead-letters/{}/redrive", ids[0]);
+    for path in [
+        one.as_str(),
+        "/api/dead-letters/dead_00000000000000000000000000/redrive",
+        "/api/dead-letters/x/redrive",
+    ] {
+        let answered = house.call("POST", path, Some(&other), None).await;
+        assert_eq!(answered.problem()["type"], "urn:tidings:problem:dead-letter-not-found");
+    }
+    let answered = house.call("POST", &one, Some(&mine), None).await;
+    assert_eq!((answered.status, answered.json()), (202, json!({ "requested": 1 })));
+    let all = "/api/dead-letters/redrive";
+    assert_eq!(house.call("POST", all, Some(&mine), Some(&json!({ "ids": [] }))).await.status, 422);
+    assert_eq!(house.call("POST", all, Some(&mine), Some(&json!({ "ids": ["x"] }))).await.status, 404);
+    assert_eq!(house.call("POST", all, Some(&mine), None).await.json(), json!({ "requested": 1 }));
+    let open = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
+    assert_eq!(open["items"], json!([]));
+    assert_eq!(house.call("GET", "/api/dead-letters?status=lost", Some(&mine), None).await.status, 400);
+}

@@ -1,0 +1,207 @@
+//! What all routes share: finding them, knowing callers, headers, problems.
+
+use std::sync::atomic::Ordering;
+
+use tidings_entity::id::Sha256Hash;
+
+use super::{super::document::document, House, house::ADMIN};
+use crate::{http::table, machine::MachineRandom, secrets::Token, settings::OnboardingMode};
+
+#[tokio::test]
+async fn every_documented_route_is_served_and_every_served_route_is_documented() {
+    let house = House::open().await;
+    let document = serde_json::to_value(document(table())).expect("JSON");
+    let mut documented = 0;
+    for (template, methods) in document["paths"].as_object().expect("paths") {
+        let path = template.replace("{id}", "x");
+        for method in methods.as_object().expect("methods").keys() {
+            documented += 1;
+            let answered = house.call(&method.to_uppercase(), &path, None, None).await;
+            let problem = answered.json()["type"].as_str().unwrap_or_default().to_owned();
+            assert!(
+                !problem.ends_with("no-route") && answered.status != 405,
+                "{method} {template}: {answered:?}"
+            );
+        }
+        let answered = house.call("TRACE", &path, None, None).await;
+        assert_eq!(answered.status, 405, "{template}");
+    }
+    assert_eq!(documented, table().len());
+}
+
+#[test]
+fn every_schema_that_the_document_names_is_in_it() {
+    let document = serde_json::to_value(document(table())).expect("JSON");
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().expect("a pointer");
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+    let ids: Vec<&str> =
+        text.split("\"operationId\":\"").skip(1).filter_map(|id| id.split('"').next()).collect();
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), table().len(), "{ids:?}");
+    insta::assert_json_snapshot!("openapi", document);
+}
+
+#[tokio::test]
+async fn who_has_no_token_learns_nothing_and_who_has_one_gets_404() {
+    let house = House::open().await;
+    let token = house.app().await;
+    for path in ["/nope", "/api/repositories/", "/health/", "/api//repositories", "/%68ealth"] {
+        assert_eq!(house.call("GET", path, None, None).await.status, 401, "{path}");
+        let answered = house.call("GET", path, Some(&token), None).await;
+        assert_eq!(answered.problem()["type"], "urn:tidings:problem:no-route", "{path}");
+    }
+    let answered = house.call("PUT", "/api/repositories", Some(&token), None).await;
+    assert_eq!((answered.status, answered.header("allow")), (405, Some("GET, HEAD, POST")));
+}
+
+#[tokio::test]
+async fn tokens_are_told_apart() {
+    let house = House::with(|settings| settings.onboarding.mode = OnboardingMode::Admin).await;
+    let body = serde_json::json!({ "app_name": "an app", "email": "a@b.c" });
+    for token in [None, Some("wrong")] {
+        let answered = house.call("POST", "/api/apps/onboard", token, Some(&body)).await;
+        assert_eq!(answered.problem()["type"], "urn:tidings:problem:admin-required");
+    }
+    let answered = house.call("POST", "/api/apps/onboard", Some(ADMIN), Some(&body)).await;
+    assert_eq!(answered.status, 201, "{answered:?}");
+    let token = answered.json()["token"].as_str().expect("a token").to_owned();
+    assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 200);
+    assert_eq!(house.call("GET", "/api/admin/overview", Some(&token), None).await.status, 401);
+    assert_eq!(house.call("GET", "/api/app", Some(ADMIN), None).await.status, 401);
+    for path in ["/api/admin/overview", "/api/admin/tree", "/api/admin/apps"] {
+        assert_eq!(house.call("GET", path, Some(ADMIN), None).await.status, 200, "{path}");
+        assert_eq!(house.call("GET", path, None, None).await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_almost_right_is_refused_like_any_other() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let stranger = Token::generate("tdg", &MachineRandom);
+    let stranger = stranger.text().expose();
+    for wrong in [stranger, &token[1..], &format!("{token}x"), "tdg_", "é", &"x".repeat(9000)] {
+        let answered = house.call("GET", "/api/app", Some(wrong), None).await;
+        assert!(matches!(answered.status, 401 | 431), "{answered:?}");
+        assert!(!answered.body.contains(&token[13..]), "no part of a token is echoed");
+    }
+    let header =
+        |value: &str| format!("GET /api/app HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{value}\r\n\r\n");
+    for (value, status) in [
+        (format!("authorization: bearer {token}"), 401),
+        (format!("authorization: Basic {token}"), 401),
+        (format!("authorization: Bearer  {token}"), 401),
+        ("authorization: Bearer ".to_owned(), 401),
+        (format!("authorization: Bearer {token}\r\nauthorization: Bearer {token}"), 400),
+        (format!("Authorization: Bearer {token}"), 200),
+    ] {
+        assert_eq!(house.send(header(&value).as_bytes()).await.status, status, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn the_public_part_of_a_token_alone_opens_nothing() {
+    let house = House::open().await;
+    let token = house.app().await;
+    assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 200);
+    // The row with this public part now belongs to another token.
+    house.store.rows().apps[0].0.token_hash = Sha256Hash::of(b"another token");
+    assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 401);
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_protect_it() {
+    let house = House::open().await;
+    for path in ["/health", "/nope", "/api/app"] {
+        let answered = house.call("GET", path, None, None).await;
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answered.header(name), Some(value), "{path}");
+        }
+        assert!(answered.header("server").is_none());
+    }
+    let answered = house.call("GET", "/api/app", None, None).await;
+    assert_eq!(answered.header("www-authenticate"), Some("Bearer"));
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let house = House::open().await;
+    let get = house.call("GET", "/version", None, None).await;
+    let head = house.call("HEAD", "/version", None, None).await;
+    assert_eq!((get.status, head.status, head.body.as_str()), (200, 200, ""));
+    assert_eq!(get.header("content-length"), head.header("content-length"));
+    for field in ["version", "buildNumber", "gitSha", "buildDate"] {
+        assert!(get.json()[field].is_string(), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_answer() {
+    let house = House::open().await;
+    house.store.panics.store(true, Ordering::Relaxed);
+    let answered = house.call("GET", "/readyz", None, None).await;
+    assert_eq!(answered.problem()["type"], "urn:tidings:problem:internal");
+    assert!(!answered.body.contains("planted"));
+    assert_eq!(house.call("GET", "/readyz", None, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_database_the_server_lives_but_is_not_ready() {
+    let house = House::open().await;
+    let token = house.app().await;
+    house.store.is_down.store(true, Ordering::Relaxed);
+    for (path, status) in
+        [("/livez", 200), ("/health", 200), ("/version", 200), ("/readyz", 503), ("/api/app", 503)]
+    {
+        let answered = house.call("GET", path, Some(&token), None).await;
+        assert_eq!(answered.status, status, "{path}");
+        assert!(!answered.body.contains("planted"), "{answered:?}");
+        assert_eq!(answered.header("retry-after").is_some(), status == 503);
+    }
+    house.store.is_down.store(false, Ordering::Relaxed);
+    assert_eq!(house.call("GET", "/readyz", None, None).await.status, 200);
+    house.lifecycle.drain();
+    assert_eq!(house.call("GET", "/readyz", None, None).await.status, 503);
+}
+
+#[tokio::test]
+async fn problems_look_as_they_always_did() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let mut shown = Vec::new();
+    for (method, path, token, body) in [
+        ("GET", "/api/app", None, None),
+        ("GET", "/nope", Some(&token), None),
+        ("PUT", "/health", None, None),
+        ("GET", "/api/repositories?limit=0", Some(&token), None),
+        ("DELETE", "/api/repositories/repo_00000000000000000000000000", Some(&token), None),
+        (
+            "POST",
+            "/api/repositories",
+            Some(&token),
+            Some(serde_json::json!({ "url": 1, "mode": "some", "nope": 1 })),
+        ),
+        (
+            "POST",
+            "/api/repositories",
+            Some(&token),
+            Some(serde_json::json!({ "url": "https://x.example/o/missing" })),
+        ),
+        (
+            "POST",
+            "/api/repositories",
+            Some(&token),
+            Some(serde_json::json!({ "url": "https://x.example/o/down" })),
+        ),
+    ] {
+        shown.push(house.call(method, path, token.map(String::as_str), body.as_ref()).await.problem());
+    }
+    insta::assert_json_snapshot!("problems", shown);
+}

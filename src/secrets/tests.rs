@@ -1,0 +1,130 @@
+//! What must hold of keyring, envelope and tokens.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use tidings_actors::{secret::Secret, testing::SeededRandom};
+use tidings_entity::id::AppId;
+use ulid::Ulid;
+
+use crate::secrets::{Keyring, Place, SecretsError, Token, generate_signing_key, shown_signing_secret};
+
+fn place(row: &str) -> Place<'_> {
+    Place { table: "credential", column: "secret", row }
+}
+
+#[test]
+fn a_sealed_secret_opens_in_its_own_place_only() {
+    let folder = tempfile::tempdir().expect("folder");
+    let random = SeededRandom::new(1);
+    let keyring = Keyring::create(&folder.path().join("keyring"), &random).expect("created");
+    let secret = Secret::new("hunter2".into());
+    let sealed = keyring.seal(&place("a"), &secret, &random);
+    assert_eq!(keyring.open_sealed(&place("a"), &sealed).expect("opens").expose(), "hunter2");
+    let wrong =
+        [place("b"), Place { table: "app_key", ..place("a") }, Place { column: "other", ..place("a") }];
+    for wrong in wrong {
+        assert!(matches!(keyring.open_sealed(&wrong, &sealed), Err(SecretsError::DoesNotOpen)), "{wrong:?}");
+    }
+    for index in 0..sealed.len() {
+        let mut damaged = sealed.clone();
+        damaged[index] ^= 1;
+        assert!(keyring.open_sealed(&place("a"), &damaged).is_err(), "byte {index}");
+        assert!(keyring.open_sealed(&place("a"), &sealed[..index]).is_err(), "cut at {index}");
+    }
+    assert_ne!(sealed, keyring.seal(&place("a"), &secret, &random), "a fresh nonce each time");
+    assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
+}
+
+#[test]
+fn a_rotated_keyring_opens_what_the_old_key_sealed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("keyring");
+    let random = SeededRandom::new(2);
+    let mut keyring = Keyring::create(&path, &random).expect("created");
+    let app = AppId::new(Ulid::from_parts(1, 1));
+    let secret = Secret::new("old".into());
+    let sealed = keyring.seal(&place("a"), &secret, &random);
+    let fingerprint = keyring.fingerprint(&app, &secret);
+    fs::write(folder.path().join("keyring.new"), "half a file").expect("what a crash left");
+    keyring.rotate(&path, &random).expect("rotated");
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1, "nothing is left beside it");
+    let again = Keyring::open(&path).expect("opened");
+    assert_eq!(again.status(), keyring.status());
+    assert_eq!(again.status().keys.len(), 2);
+    assert_eq!(again.open_sealed(&place("a"), &sealed).expect("opens").expose(), "old");
+    assert_eq!(again.fingerprint(&app, &secret), fingerprint);
+    assert_ne!(again.seal(&place("a"), &secret, &random)[1..5], sealed[1..5], "the new key seals");
+    let other = AppId::new(Ulid::from_parts(1, 2));
+    assert_ne!(again.fingerprint(&other, &secret), fingerprint, "apps cannot compare");
+    let stranger = Keyring::create(&folder.path().join("other"), &random).expect("created");
+    assert!(matches!(stranger.open_sealed(&place("a"), &sealed), Err(SecretsError::UnknownKey(_))));
+}
+
+#[test]
+fn a_keyring_that_is_open_to_others_or_weak_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("keyring");
+    let random = SeededRandom::new(3);
+    assert!(matches!(Keyring::open(&path), Err(SecretsError::File { .. })), "missing");
+    Keyring::create(&path, &random).expect("created");
+    assert_eq!(fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
+    assert!(Keyring::create(&path, &random).is_err(), "never overwritten");
+    let good = fs::read_to_string(&path).expect("text");
+    for mode in [0o644, 0o640, 0o604] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+        assert!(matches!(Keyring::open(&path), Err(SecretsError::Permissions { .. })), "{mode:o}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+    let value: serde_json::Value = serde_json::from_str(&good).expect("json");
+    let key = value["keys"][0]["key"].as_str().expect("key").to_owned();
+    let zero = format!("{}=", "A".repeat(43));
+    let bad = [
+        String::new(),
+        "garbage".into(),
+        good[..good.len() / 2].into(),
+        good.replace(&key, &zero),
+        good.replace(&key, "AAAA"),
+        good.replace(&key, "not base64!"),
+        good.replace("\"version\": 1", "\"version\": 2"),
+        r#"{"version":1,"primary":"00000000","keys":[]}"#.into(),
+    ];
+    for text in bad {
+        fs::write(&path, &text).expect("written");
+        assert!(matches!(Keyring::open(&path), Err(SecretsError::Invalid { .. })), "{text}");
+    }
+    fs::write(&path, good).expect("written");
+    Keyring::open(&path).expect("the good one still opens");
+}
+
+#[test]
+fn a_token_is_read_back_and_a_typing_error_is_caught() {
+    let random = SeededRandom::new(4);
+    let token = Token::generate("tdg", &random);
+    let text = token.text().expose();
+    assert_eq!(text.len(), 3 + 1 + 8 + 1 + 43 + 1 + 6);
+    let read = Token::parse("tdg", text).expect("valid");
+    assert_eq!(read.public_id(), token.public_id());
+    assert!(read.matches(&token.hash()));
+    assert!(!read.matches(&Token::generate("tdg", &random).hash()));
+    for index in 0..text.len() {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[index] = if bytes[index] == b'x' { b'y' } else { b'x' };
+        let typo = String::from_utf8(bytes).expect("ASCII");
+        assert!(Token::parse("tdg", &typo).is_err(), "{typo}");
+    }
+    for bad in ["", "tdg", "tdg_", "tdg____", "tdg_a_b_c", &text[1..], &format!("{text}_"), "tdg_é_é_é"] {
+        assert!(Token::parse("tdg", bad).is_err(), "{bad}");
+    }
+    assert!(Token::parse("adm", text).is_err());
+}
+
+#[test]
+fn a_signing_key_is_shown_as_the_base64_of_its_text() {
+    let shown = shown_signing_secret(&Secret::new("my-client-key".into()));
+    assert_eq!(shown.expose(), "whsec_bXktY2xpZW50LWtleQ==");
+    let random = SeededRandom::new(5);
+    let key = generate_signing_key(&random);
+    assert_eq!(key.expose().len(), 43);
+    assert_ne!(key.expose(), generate_signing_key(&random).expose());
+    assert!(!format!("{key:?}").contains(key.expose()));
+}

@@ -1,0 +1,82 @@
+//! Bringing changes to apps; an app's own settings go before these where it has them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, duration};
+
+/// Bringing changes to apps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliverySettings {
+    /// How long after the answer to a registration the first delivery waits.
+    #[serde(with = "duration")]
+    pub first_delay: Duration,
+    /// Connect, headers and body of one attempt together.
+    #[serde(with = "duration")]
+    pub attempt_timeout: Duration,
+    /// The first wait between tries.
+    #[serde(with = "duration")]
+    pub retry_base: Duration,
+    /// The longest wait between tries.
+    #[serde(with = "duration")]
+    pub retry_cap: Duration,
+    /// How long failures of an endpoint are retried before its watch is blocked.
+    #[serde(with = "duration")]
+    pub retry_window: Duration,
+    /// Which attempts are rows.
+    pub history: History,
+    /// For how many days history is kept.
+    pub history_days: u32,
+    /// How long a stop waits for answers to attempts.
+    #[serde(with = "duration")]
+    pub drain_deadline: Duration,
+}
+
+/// Which attempts are rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// Those that failed; successes are one row per settled range.
+    #[default]
+    Failed,
+    /// Each.
+    All,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            first_delay: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(30),
+            retry_base: Duration::from_secs(1),
+            retry_cap: Duration::from_hours(1),
+            retry_window: Duration::from_hours(72),
+            history: History::Failed,
+            history_days: 30,
+            drain_deadline: Duration::from_secs(20),
+        }
+    }
+}
+
+impl DeliverySettings {
+    pub(super) fn validate(&self) -> Vec<Fault> {
+        let above_cap = self.retry_base > self.retry_cap;
+        [
+            Fault::of_zero("delivery.attempt_timeout", self.attempt_timeout),
+            Fault::of_zero("delivery.retry_base", self.retry_base),
+            Fault::of_zero("delivery.retry_window", self.retry_window),
+            above_cap.then(|| {
+                let base = humantime::format_duration(self.retry_base);
+                let cap = humantime::format_duration(self.retry_cap);
+                let message = format!("{base} is longer than delivery.retry_cap, which is {cap}");
+                Fault::new("delivery.retry_base", message)
+            }),
+            Fault::of_range("delivery.history_days", self.history_days.into(), 1..=36_500),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}

@@ -1,0 +1,78 @@
+//! `egress`: where requests may go, and what they trust.
+
+use std::{fmt, path::PathBuf};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::Fault;
+use crate::egress::rules::Rules;
+
+/// The section `egress`.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressSettings {
+    /// Networks (`10.20.0.0/16`, `[fd00::/8]:443`), addresses or host names that may be private;
+    /// see [`Rules`].
+    pub allow: Vec<String>,
+    /// Whether plain http is spoken to receivers and Git hosts.
+    pub allow_http: bool,
+    /// Certificates (PEM) trusted in addition to the bundled roots.
+    pub ca_file: Option<PathBuf>,
+    /// An HTTP proxy that every request goes through.
+    pub proxy: Option<Url>,
+}
+
+impl EgressSettings {
+    /// Everything that is wrong with the section.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Fault> {
+        let fault = |name: &str, message: String| Fault { key: format!("egress.{name}"), message };
+        let mut faults: Vec<Fault> = match Rules::parse(&self.allow) {
+            Ok(_) => Vec::new(),
+            Err(bad) => bad.into_iter().map(|message| fault("allow", message)).collect(),
+        };
+        if let Some(path) = self.ca_file.as_ref().filter(|path| !path.is_file()) {
+            faults.push(fault("ca_file", format!("{:?} is not a file", path.display().to_string())));
+        }
+        if self.proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https")) {
+            faults.push(fault("proxy", "the proxy's address begins with http:// or https://".into()));
+        }
+        faults
+    }
+}
+
+impl fmt::Debug for EgressSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The proxy's address may hold a password.
+        let proxy = self.proxy.as_ref().map(|proxy| (proxy.scheme(), proxy.host_str(), proxy.port()));
+        formatter
+            .debug_struct("EgressSettings")
+            .field("allow", &self.allow)
+            .field("allow_http", &self.allow_http)
+            .field("ca_file", &self.ca_file)
+            .field("proxy", &proxy)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_entry_is_named_at_once() {
+        let settings = EgressSettings {
+            allow: vec!["10.0.0.0/8".into(), "10.0.0.0/40".into(), "*.x".into()],
+            ca_file: Some("/nowhere/ca.pem".into()),
+            proxy: Some("socks5://user:hush@proxy".parse().expect("a URL")),
+            ..EgressSettings::default()
+        };
+        let faults = settings.validate();
+        let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["egress.allow", "egress.allow", "egress.ca_file", "egress.proxy"]);
+        assert!(faults[0].message.contains("10.0.0.0/40") && faults[1].message.contains("*.x"));
+        assert!(!format!("{faults:?}{settings:?}").contains("hush"));
+        assert!(EgressSettings::default().validate().is_empty());
+    }
+}

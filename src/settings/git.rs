@@ -1,0 +1,286 @@
+//! `[git]`: how often repositories are polled, how hard their hosts may be pressed, and what a
+//! hostile or broken host may cost.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Fault, duration};
+
+/// The settings of the Git engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GitSettings {
+    /// Shortest interval between two polls of a source.
+    #[serde(with = "duration")]
+    pub poll_min: Duration,
+    /// Longest interval between two polls of a source.
+    #[serde(with = "duration")]
+    pub poll_max: Duration,
+    /// Longest interval while verified hooks of the repository arrive.
+    #[serde(with = "duration")]
+    pub poll_max_hooked: Duration,
+    /// Requests to one host (`15/s`, `900/m`); a second's worth may come at once.
+    pub host_rate: HostRate,
+    /// Requests to one host at the same time.
+    pub host_concurrency: u32,
+    /// Paths and `file://` as repositories.
+    pub allow_local: bool,
+    /// A branch counts as gone when it was missing twice, this far apart.
+    #[serde(with = "duration")]
+    pub branch_gone_after: Duration,
+    /// Most commits that an `every` watch gets one by one.
+    pub every_max: u32,
+    /// Longest wait for a connection to a host.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Longest silence of a host within an answer.
+    #[serde(with = "duration")]
+    pub read_timeout: Duration,
+    /// Longest duration of a poll, from its first byte to its last.
+    #[serde(with = "duration")]
+    pub poll_timeout: Duration,
+    /// Longest duration of a fetch, from its first byte to its last.
+    #[serde(with = "duration")]
+    pub fetch_timeout: Duration,
+    /// Bytes per second below which a pack that has begun to arrive is given up.
+    pub least_rate_bytes: u64,
+    /// The span over which the least rate is measured.
+    #[serde(with = "duration")]
+    pub least_rate_window: Duration,
+    /// Most bytes of a listing of refs.
+    pub listing_max_bytes: u64,
+    /// Most bytes of one fetch.
+    pub fetch_max_bytes: u64,
+    /// Most objects of one fetch.
+    pub fetch_max_objects: u32,
+    /// Most entries that one pass over the trees of a round looks at.
+    pub tree_max_entries: u64,
+    /// Deepest admitted directory; at most 2,048.
+    pub tree_max_depth: u32,
+    /// Longest duration of one pass over the trees of a round.
+    #[serde(with = "duration")]
+    pub tree_timeout: Duration,
+    /// Reads of mirrors at the same time; each holds a thread.
+    pub readers: u32,
+}
+
+impl Default for GitSettings {
+    fn default() -> Self {
+        Self {
+            poll_min: Duration::from_secs(45),
+            poll_max: Duration::from_mins(5),
+            poll_max_hooked: Duration::from_hours(1),
+            host_rate: HostRate { requests: 15, per: RatePeriod::Second },
+            host_concurrency: 5,
+            allow_local: false,
+            branch_gone_after: Duration::from_mins(1),
+            every_max: 1_000,
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            poll_timeout: Duration::from_mins(1),
+            fetch_timeout: Duration::from_mins(10),
+            least_rate_bytes: 1_024,
+            least_rate_window: Duration::from_secs(30),
+            listing_max_bytes: 16 << 20,
+            fetch_max_bytes: 4 << 30,
+            fetch_max_objects: 5_000_000,
+            tree_max_entries: 1_000_000,
+            tree_max_depth: 256,
+            tree_timeout: Duration::from_mins(1),
+            readers: 4,
+        }
+    }
+}
+
+/// Directories deeper than this are never walked, whatever the settings say.
+pub const TREE_DEPTH_CEILING: u32 = 2_048;
+
+impl GitSettings {
+    /// Everything that is wrong with these settings.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut fault = |key: &str, message: String| {
+            faults.push(Fault { key: format!("git.{key}"), message });
+        };
+        for (key, value) in [
+            ("poll_min", self.poll_min),
+            ("connect_timeout", self.connect_timeout),
+            ("read_timeout", self.read_timeout),
+            ("poll_timeout", self.poll_timeout),
+            ("fetch_timeout", self.fetch_timeout),
+            ("least_rate_window", self.least_rate_window),
+            ("tree_timeout", self.tree_timeout),
+        ] {
+            if value.is_zero() {
+                fault(key, "must be longer than nothing".to_owned());
+            }
+        }
+        for (key, longest) in [("poll_max", self.poll_max), ("poll_max_hooked", self.poll_max_hooked)] {
+            if longest < self.poll_min {
+                let (longest, least) =
+                    (humantime::format_duration(longest), humantime::format_duration(self.poll_min));
+                fault(key, format!("{longest} is shorter than git.poll_min, {least}"));
+            }
+        }
+        for (key, value) in [
+            ("host_concurrency", u64::from(self.host_concurrency)),
+            ("every_max", u64::from(self.every_max)),
+            ("listing_max_bytes", self.listing_max_bytes),
+            ("fetch_max_bytes", self.fetch_max_bytes),
+            ("fetch_max_objects", u64::from(self.fetch_max_objects)),
+            ("tree_max_entries", self.tree_max_entries),
+            ("tree_max_depth", u64::from(self.tree_max_depth)),
+            ("readers", u64::from(self.readers)),
+        ] {
+            if value == 0 {
+                fault(key, "must be at least 1".to_owned());
+            }
+        }
+        if self.tree_max_depth > TREE_DEPTH_CEILING {
+            fault("tree_max_depth", format!("{} is more than {TREE_DEPTH_CEILING}", self.tree_max_depth));
+        }
+        if self.host_concurrency > 1_000 {
+            fault("host_concurrency", format!("{} is more than 1000", self.host_concurrency));
+        }
+        if self.readers > 256 {
+            fault("readers", format!("{} is more than 256", self.readers));
+        }
+        faults
+    }
+}
+
+/// Requests per second, minute or hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostRate {
+    requests: u32,
+    per: RatePeriod,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RatePeriod {
+    Second,
+    Minute,
+    Hour,
+}
+
+/// A text that is no rate.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{text:?} is no rate: write a number of requests from 1 to 1000000 and /s, /m or /h")]
+pub struct InvalidRate {
+    text: String,
+}
+
+impl HostRate {
+    /// The time from one request to the next when they come evenly.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        self.period() / self.requests
+    }
+
+    /// How many requests may come at once: a second's worth, at least one.
+    #[must_use]
+    pub fn burst(self) -> u32 {
+        (self.requests / u32::try_from(self.period().as_secs()).unwrap_or(u32::MAX)).max(1)
+    }
+
+    fn period(self) -> Duration {
+        match self.per {
+            RatePeriod::Second => Duration::from_secs(1),
+            RatePeriod::Minute => Duration::from_mins(1),
+            RatePeriod::Hour => Duration::from_hours(1),
+        }
+    }
+}
+
+impl FromStr for HostRate {
+    type Err = InvalidRate;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRate> {
+        let invalid = || InvalidRate { text: text.to_owned() };
+        let (requests, per) = text.split_once('/').ok_or_else(invalid)?;
+        let per = match per.trim() {
+            "s" => RatePeriod::Second,
+            "m" => RatePeriod::Minute,
+            "h" => RatePeriod::Hour,
+            _ => return Err(invalid()),
+        };
+        match requests.trim().parse() {
+            Ok(requests @ 1..=1_000_000) => Ok(Self { requests, per }),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl fmt::Display for HostRate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            RatePeriod::Second => 's',
+            RatePeriod::Minute => 'm',
+            RatePeriod::Hour => 'h',
+        };
+        write!(formatter, "{}/{per}", self.requests)
+    }
+}
+
+impl TryFrom<String> for HostRate {
+    type Error = InvalidRate;
+
+    fn try_from(text: String) -> Result<Self, InvalidRate> {
+        text.parse()
+    }
+}
+
+impl From<HostRate> for String {
+    fn from(rate: HostRate) -> Self {
+        rate.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_survive_a_round_trip() {
+        let settings = GitSettings::default();
+        assert_eq!(settings.validate(), vec![]);
+        let text = serde_json::to_string(&settings).expect("plain data");
+        assert!(text.contains(r#""host_rate":"15/s""#) && text.contains(r#""poll_min":"45s""#), "{text}");
+        assert_eq!(serde_json::from_str::<GitSettings>(&text).expect("its own text"), settings);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(serde_json::from_str::<GitSettings>(r#"{"pol_min":"45s"}"#).is_err());
+    }
+
+    #[test]
+    fn a_rate_is_a_number_over_a_span() {
+        for (text, interval, burst) in
+            [("15/s", 66_666_666, 15), ("900/m", 66_666_666, 15), ("1/h", 3_600_000_000_000, 1)]
+        {
+            let rate: HostRate = text.parse().expect("valid");
+            assert_eq!((rate.interval().as_nanos(), rate.burst()), (interval, burst), "{text}");
+            assert_eq!(rate.to_string(), text);
+        }
+        for text in ["15", "0/s", "-1/s", "15/d", "", "/s", "1000001/s"] {
+            assert!(text.parse::<HostRate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let settings = GitSettings {
+            poll_max: Duration::from_secs(1),
+            tree_max_depth: 4_096,
+            readers: 0,
+            ..GitSettings::default()
+        };
+        let keys: Vec<_> = settings.validate().into_iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, ["git.poll_max", "git.readers", "git.tree_max_depth"]);
+    }
+}

@@ -1,0 +1,39 @@
+//! What is thrown away, and when.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, duration};
+
+/// What is thrown away, and when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HousekeepingSettings {
+    /// How often old rows and mirrors are looked at.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// For how many days a blob's hash that nothing used is remembered.
+    pub blob_days: u32,
+    /// Most rows that go in one transaction.
+    pub rows_max: u64,
+}
+
+impl Default for HousekeepingSettings {
+    fn default() -> Self {
+        Self { interval: Duration::from_hours(1), blob_days: 90, rows_max: 1000 }
+    }
+}
+
+impl HousekeepingSettings {
+    pub(super) fn validate(&self) -> Vec<Fault> {
+        [
+            Fault::of_zero("housekeeping.interval", self.interval),
+            Fault::of_range("housekeeping.blob_days", self.blob_days.into(), 1..=36_500),
+            Fault::of_range("housekeeping.rows_max", self.rows_max, 1..=100_000),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}

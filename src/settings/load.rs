@@ -1,0 +1,282 @@
+//! Reading settings: what the file and the environment say, laid over the defaults, value by
+//! value. Each value is first tried alone over the defaults, so that every fault is found and can
+//! be named with the place it came from; one bad value hides no other.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use config::{File, FileFormat, Source, Value, ValueKind};
+use tidings_actors::secret::Secret;
+
+use super::{Fault, Settings};
+
+/// What the name of every variable that is a setting begins with.
+pub const ENVIRONMENT_PREFIX: &str = "TIDINGS__";
+/// No settings file and no file that holds a secret is larger (1 MiB, in bytes).
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The keys whose value is never shown.
+const SECRETS: [&str; 3] = ["database.url", "egress.proxy", "server.admin_token"];
+/// The defaults with their comments; tells which keys are lists.
+pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+type Key = Vec<String>;
+
+/// A value and where it was given.
+struct Given {
+    value: Value,
+    from: Place,
+}
+
+/// Where a value was given.
+#[derive(Clone)]
+enum Place {
+    File(PathBuf),
+    Variable(String),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "in {}", path.display()),
+            Self::Variable(name) => write!(formatter, "in the variable {name}"),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads settings: the defaults, over them the file, over it the environment
+    /// (`TIDINGS__SECTION__KEY`, lists with commas between their values). Other variables are not
+    /// looked at.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn load(
+        config_file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut given = BTreeMap::new();
+        let mut faults = Vec::new();
+        if let Some(path) = config_file {
+            match read_file(path) {
+                Ok(values) => given.extend(values),
+                Err(message) => faults.push(Fault::new("--config", message)),
+            }
+        }
+        refuse_secrets_in_the_file(&given, &mut faults);
+        take_environment(environment, &mut given, &mut faults);
+        given.retain(|key, given| match tried_alone(key, given) {
+            Ok(()) => !is_empty(&given.value),
+            Err(fault) => {
+                faults.push(fault);
+                false
+            }
+        });
+        let all = given.iter().map(|(key, given)| (key.as_slice(), given.value.clone()));
+        let mut settings = match nested(all).try_deserialize::<Self>() {
+            Ok(settings) => settings,
+            Err(error) => {
+                faults.push(Fault::new("settings", error.to_string()));
+                return Err(faults);
+            }
+        };
+        settings.read_secret_files(&mut faults);
+        faults.extend(settings.validate().into_iter().map(|fault| located(fault, &given)));
+        if faults.is_empty() { Ok(settings) } else { Err(faults) }
+    }
+
+    fn read_secret_files(&mut self, faults: &mut Vec<Fault>) {
+        let server = &mut self.server;
+        let database = &mut self.database;
+        for (key, secret, file) in [
+            ("server.admin_token", &mut server.admin_token, &server.admin_token_file),
+            ("database.url", &mut database.url, &database.url_file),
+        ] {
+            let Some(path) = file else { continue };
+            let file_key = format!("{key}_file");
+            if secret.is_some() {
+                faults.push(Fault::new(file_key, format!("{key} is set as well; give one of the two")));
+                continue;
+            }
+            match read_text(path) {
+                Ok(text) if text.trim().is_empty() => {
+                    faults.push(Fault::new(file_key, format!("{} is empty", path.display())));
+                }
+                Ok(text) => *secret = Some(Secret::new(text.trim().to_owned())),
+                Err(message) => faults.push(Fault::new(file_key, message)),
+            }
+        }
+    }
+}
+
+/// The fault of `key` with the place its value came from.
+fn located(fault: Fault, given: &BTreeMap<Key, Given>) -> Fault {
+    let key: Key = fault.key.split('.').map(str::to_owned).collect();
+    match given.get(&key) {
+        Some(given) => Fault { message: format!("{} ({})", fault.message, given.from), ..fault },
+        None => fault,
+    }
+}
+
+/// Text of a small file, without the mark that some editors put in front.
+fn read_text(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let facts = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{shown} does not exist"),
+        _ => format!("{shown} cannot be read: {error}"),
+    })?;
+    if facts.is_dir() {
+        return Err(format!("{shown} is a directory, not a file"));
+    }
+    if facts.len() > FILE_BYTES_MAX {
+        return Err(format!("{shown} has more than {FILE_BYTES_MAX} bytes"));
+    }
+    let bytes = fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
+}
+
+fn read_file(path: &Path) -> Result<Vec<(Key, Given)>, String> {
+    let values = parse(&read_text(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    let from = Place::File(path.to_owned());
+    Ok(values.into_iter().map(|(key, value)| (key, Given { value, from: from.clone() })).collect())
+}
+
+/// The values of a TOML text, each with its key.
+pub(super) fn parse(text: &str) -> Result<Vec<(Key, Value)>, String> {
+    let tables = File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
+        // The lines between the first and the last show the text, which may hold a secret.
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or("this is not TOML").to_owned();
+        lines.last().map_or(first.clone(), |last| format!("{first}: {last}"))
+    })?;
+    let mut values = Vec::new();
+    for (name, value) in tables {
+        flatten(vec![name], value, &mut values);
+    }
+    Ok(values)
+}
+
+fn flatten(key: Key, value: Value, values: &mut Vec<(Key, Value)>) {
+    match value.kind {
+        ValueKind::Table(table) => {
+            for (name, value) in table {
+                flatten([key.as_slice(), &[name]].concat(), value, values);
+            }
+        }
+        _ => values.push((key, value)),
+    }
+}
+
+/// A secret in the settings file would be in every backup and every repository of settings.
+fn refuse_secrets_in_the_file(given: &BTreeMap<Key, Given>, faults: &mut Vec<Fault>) {
+    for (key, given) in given {
+        let name = key.join(".");
+        let text = given.value.clone().into_string().unwrap_or_default();
+        let holds_secret = match name.as_str() {
+            "database.url" | "egress.proxy" => {
+                url::Url::parse(&text).is_ok_and(|url| url.password().is_some())
+            }
+            _ => SECRETS.contains(&name.as_str()) && !text.is_empty(),
+        };
+        if holds_secret {
+            let variable = format!("{ENVIRONMENT_PREFIX}{}", name.to_uppercase().replace('.', "__"));
+            let from = &given.from;
+            let message = format!("a secret does not belong into a settings file: use {variable} ({from})");
+            faults.push(Fault::new(name, message));
+        }
+    }
+}
+
+fn take_environment(
+    environment: impl Iterator<Item = (String, String)>,
+    given: &mut BTreeMap<Key, Given>,
+    faults: &mut Vec<Fault>,
+) {
+    let defaults = parse(DEFAULTS).expect("the embedded defaults are valid TOML; a test reads them");
+    let lists: Vec<Key> = defaults
+        .into_iter()
+        .filter(|(_, value)| matches!(value.kind, ValueKind::Array(_)))
+        .map(|(key, _)| key)
+        .collect();
+    let mut variables: BTreeMap<Key, String> = BTreeMap::new();
+    for (name, text) in environment {
+        let Some(rest) = strip_prefix(&name) else { continue };
+        let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
+        if let Some(other) = variables.insert(key.clone(), name.clone()) {
+            let message = format!("is given twice, by {other} and {name}");
+            faults.push(Fault::new(key.join("."), message));
+            continue;
+        }
+        let value = if lists.contains(&key) {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Value::new(None, ValueKind::Array(items.map(|item| Value::new(None, item)).collect()))
+        } else {
+            Value::new(None, text)
+        };
+        given.insert(key, Given { value, from: Place::Variable(name) });
+    }
+}
+
+/// The name without the prefix, whatever its case: a variable that looks like a setting and is
+/// none must not be passed over in silence.
+fn strip_prefix(name: &str) -> Option<&str> {
+    let prefix = name.get(..ENVIRONMENT_PREFIX.len())?;
+    prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX).then(|| &name[ENVIRONMENT_PREFIX.len()..])
+}
+
+fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
+    let alone = nested(std::iter::once((key, given.value.clone())));
+    let Err(error) = alone.try_deserialize::<Settings>() else { return Ok(()) };
+    let name = key.join(".");
+    let from = &given.from;
+    let text = error.to_string();
+    let message = if text.contains("unknown field") {
+        format!("there is no such setting ({from})")
+    } else if is_empty(&given.value) {
+        return Ok(());
+    } else if SECRETS.contains(&name.as_str()) {
+        format!("this cannot be read ({from})")
+    } else {
+        let reason = text.split(" for key `").next().unwrap_or(&text);
+        match given.value.clone().into_string() {
+            Ok(value) if !reason.contains(&value) => format!("{value:?}: {reason} ({from})"),
+            _ => format!("{reason} ({from})"),
+        }
+    };
+    Err(Fault::new(name, message))
+}
+
+/// Whether a value says that its key is not set.
+fn is_empty(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
+}
+
+/// Values as tables within tables.
+fn nested<'a>(values: impl Iterator<Item = (&'a [String], Value)>) -> Value {
+    let mut root = config::Map::new();
+    for (key, value) in values {
+        place(&mut root, key, value);
+    }
+    Value::new(None, ValueKind::Table(root))
+}
+
+fn place(table: &mut config::Map<String, Value>, key: &[String], value: Value) {
+    match key {
+        [] => {}
+        [name] => {
+            table.insert(name.clone(), value);
+        }
+        [name, rest @ ..] => {
+            let inner = table
+                .entry(name.clone())
+                .or_insert_with(|| Value::new(None, ValueKind::Table(config::Map::new())));
+            if let ValueKind::Table(inner) = &mut inner.kind {
+                place(inner, rest, value);
+            }
+        }
+    }
+}

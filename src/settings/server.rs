@@ -1,0 +1,97 @@
+//! The HTTP front door: where it listens and what a client may cost it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tidings_actors::secret::Secret;
+
+use super::{Fault, duration, optional, secret};
+
+/// An admin token that was set by hand has at least this many characters.
+const ADMIN_TOKEN_CHARACTERS_MIN: usize = 32;
+
+/// The HTTP front door.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// API and health listen here.
+    pub listen: SocketAddr,
+    /// The token of `/api/admin`; not set: made at the first start in `data_dir/admin-token`.
+    #[serde(with = "secret")]
+    pub admin_token: Option<Secret>,
+    /// A file that holds the admin token.
+    #[serde(with = "optional")]
+    pub admin_token_file: Option<PathBuf>,
+    /// How long the headers of a request may take, and how long an idle connection is kept.
+    #[serde(with = "duration")]
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    #[serde(with = "duration")]
+    pub body_timeout: Duration,
+    /// How long a client may leave an answer unread before its connection is closed.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// How long a stop waits for requests that are being answered.
+    #[serde(with = "duration")]
+    pub drain_deadline: Duration,
+    /// Most bytes of a request's body.
+    pub body_bytes_max: u64,
+    /// Most headers of a request.
+    pub headers_max: usize,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Most connections of one address at once.
+    pub connections_per_address_max: usize,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_token: None,
+            admin_token_file: None,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_deadline: Duration::from_secs(20),
+            body_bytes_max: 1 << 20,
+            headers_max: 64,
+            connections_max: 1024,
+            connections_per_address_max: 256,
+        }
+    }
+}
+
+impl ServerSettings {
+    pub(super) fn validate(&self) -> Vec<Fault> {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let short_token = self
+            .admin_token
+            .as_ref()
+            .is_some_and(|token| token.expose().chars().count() < ADMIN_TOKEN_CHARACTERS_MIN);
+        [
+            short_token.then(|| {
+                let message = format!("the token has fewer than {ADMIN_TOKEN_CHARACTERS_MIN} characters");
+                Fault::new("server.admin_token", message)
+            }),
+            Fault::of_zero("server.header_timeout", self.header_timeout),
+            Fault::of_zero("server.body_timeout", self.body_timeout),
+            Fault::of_zero("server.write_timeout", self.write_timeout),
+            Fault::of_range("server.body_bytes_max", self.body_bytes_max, 1024..=64 << 20),
+            Fault::of_range("server.headers_max", count(self.headers_max), 8..=1024),
+            Fault::of_range("server.connections_max", count(self.connections_max), 1..=65_536),
+            Fault::of_range(
+                "server.connections_per_address_max",
+                count(self.connections_per_address_max),
+                1..=65_536,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! Settings as an operator meets them: defaults, layers, and every kind of fault.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use expect_test::{Expect, expect};
+
+use super::{
+    load::{DEFAULTS, parse},
+    *,
+};
+
+fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tidings.toml");
+    if let Some(text) = file {
+        fs::write(&path, text).expect("written");
+    }
+    let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    Settings::load(file.map(|_| path.as_path()), variables).map_err(|faults| {
+        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        lines.join("\n").replace(&folder.path().display().to_string(), "/etc")
+    })
+}
+
+fn check_faults(file: Option<&str>, variables: &[(&str, &str)], expected: &Expect) {
+    expected.assert_eq(&load(file, variables).expect_err("faults"));
+}
+
+fn keys(prefix: &str, value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value.as_object() {
+        Some(table) => table.iter().for_each(|(name, value)| keys(&format!("{prefix}.{name}"), value, found)),
+        None => {
+            found.insert(prefix.trim_start_matches('.').to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_commented_file_holds_every_key_with_its_default() {
+    let from_file = load(Some(DEFAULTS), &[]).expect("valid").redacted();
+    assert_eq!(from_file, Settings::default().redacted());
+    let mut in_structs = BTreeSet::new();
+    keys("", &Settings::default().redacted(), &mut in_structs);
+    let in_file: BTreeSet<_> =
+        parse(DEFAULTS).expect("valid").into_iter().map(|(key, _)| key.join(".")).collect();
+    assert_eq!(in_file, in_structs);
+    insta::assert_json_snapshot!("default_settings", from_file);
+}
+
+#[test]
+fn every_key_of_the_commented_file_has_a_comment() {
+    let lines: Vec<_> = DEFAULTS.lines().collect();
+    for pair in lines.windows(2) {
+        let is_key = pair[1]
+            .split_once('=')
+            .is_some_and(|(name, _)| name.trim().chars().all(|c| c.is_alphanumeric() || c == '_'));
+        assert!(!is_key || pair[0].starts_with('#'), "{}", pair[1]);
+    }
+}
+
+#[test]
+fn the_development_file_is_valid() {
+    let text = include_str!("../../config/development.toml");
+    assert_eq!(load(Some(text), &[]).expect("valid").onboarding.mode, OnboardingMode::Open);
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let settings = load(
+        Some("[server]\nlisten = \"127.0.0.1:1\"\n[git]\nallow_local = true"),
+        &[
+            ("TIDINGS__SERVER__LISTEN", "127.0.0.1:2"),
+            ("TIDINGS__EGRESS__ALLOW", "10.0.0.0/8, ci.internal"),
+            ("TIDINGS__WATCH__MAX_DELETE_PERCENT", "40"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .expect("valid");
+    assert_eq!(settings.server.listen.port(), 2);
+    assert!(settings.git.allow_local);
+    assert_eq!(settings.watch.max_delete_percent, Some(40));
+    assert_eq!(settings.redacted()["egress"]["allow"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn all_faults_are_reported_together_with_value_and_place() {
+    check_faults(
+        Some("[git]\npoll_min = 45\n[server]\nlisten = \"here\"\nlisten_port = 1\nheaders_max = 1"),
+        &[
+            ("TIDINGS__SERVR__LISTEN", "x"),
+            ("tidings__git__poll_max", "-5m"),
+            ("TIDINGS__DELIVERY__RETRY_BASE", "2h"),
+        ],
+        &expect![[r#"
+            git.poll_max: "-5m" is no duration: expected number at 0 (in the variable tidings__git__poll_max)
+            git.poll_min: "45" is no duration: time unit needed, for example 45sec or 45ms (in /etc/tidings.toml)
+            server.listen: "here": invalid socket address syntax (in /etc/tidings.toml)
+            server.listen_port: there is no such setting (in /etc/tidings.toml)
+            servr.listen: there is no such setting (in the variable TIDINGS__SERVR__LISTEN)
+            server.headers_max: 1 does not lie between 8 and 1024 (in /etc/tidings.toml)
+            delivery.retry_base: 2h is longer than delivery.retry_cap, which is 1h (in the variable TIDINGS__DELIVERY__RETRY_BASE)"#]],
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused() {
+    check_faults(
+        Some(
+            "server = 5\n[watch]\nmax_delete_percent = 101\n[delivery]\nhistory = \"some\"\nhistory_days = -1",
+        ),
+        &[],
+        &expect![[r#"
+            delivery.history: enum History does not have variant constructor some (in /etc/tidings.toml)
+            delivery.history_days: invalid type: 64-bit integer `-1`, expected an unsigned 64 bit or less integer (in /etc/tidings.toml)
+            server: invalid type: integer `5`, expected struct ServerSettings (in /etc/tidings.toml)
+            watch.max_delete_percent: "101" is neither "off" nor a number from 1 to 100 (in /etc/tidings.toml)"#]],
+    );
+    check_faults(
+        Some(
+            "data_dir.x = 1\n[onboarding]\nmode = true\n[egress]\nallow_http = \"perhaps\"\n[delivery]\nattempt_timeout = \"0s\"\nhistory_days = 0",
+        ),
+        &[
+            ("TIDINGS__SERVER", "x"),
+            ("TIDINGS__", "x"),
+            ("TIDINGS__TELEMETRY__LOG_FILTER", "a=b=c"),
+            ("TIDINGS__TELEMETRY__OTLP_ENDPOINT", "ftp://x"),
+        ],
+        &expect![[r#"
+            : there is no such setting (in the variable TIDINGS__)
+            data_dir.x: "1": invalid type: map, expected a string (in /etc/tidings.toml)
+            egress.allow_http: invalid type: string "perhaps", expected a boolean (in /etc/tidings.toml)
+            onboarding.mode: "true": value of enum OnboardingMode should be represented by either string or table with exactly one key (in /etc/tidings.toml)
+            server: invalid type: string "x", expected struct ServerSettings (in the variable TIDINGS__SERVER)
+            delivery.attempt_timeout: "0s" is too short: it must be longer than nothing (in /etc/tidings.toml)
+            delivery.history_days: 0 does not lie between 1 and 36500 (in /etc/tidings.toml)
+            telemetry.log_filter: "a=b=c" is no filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5 (in the variable TIDINGS__TELEMETRY__LOG_FILTER)
+            telemetry.otlp_endpoint: the address must be http:// or https://, without user and password (in the variable TIDINGS__TELEMETRY__OTLP_ENDPOINT)"#]],
+    );
+}
+
+#[test]
+fn files_that_are_no_settings_are_refused() {
+    check_faults(
+        Some("[git]\npoll_min = \"1s\"\npoll_min = \"2s\""),
+        &[],
+        &expect!["--config: /etc/tidings.toml: TOML parse error at line 3, column 1: duplicate key"],
+    );
+    check_faults(
+        Some("[housekeeping]\nrows_max = 99999999999999999999"),
+        &[],
+        &expect!["--config: /etc/tidings.toml: number too large to fit in target type"],
+    );
+    check_faults(
+        Some("[git"),
+        &[],
+        &expect![
+            "--config: /etc/tidings.toml: TOML parse error at line 1, column 5: unclosed table, expected `]`"
+        ],
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let faults =
+        |path: &Path| Settings::load(Some(path), std::iter::empty()).expect_err("faults")[0].to_string();
+    assert!(faults(folder.path()).ends_with("is a directory, not a file"));
+    assert!(faults(&folder.path().join("none")).ends_with("does not exist"));
+    let path = folder.path().join("latin");
+    fs::write(&path, b"data_dir = \"\xe9\"").expect("written");
+    assert!(faults(&path).ends_with("is not UTF-8"));
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_accepted() {
+    let settings = load(Some("\u{feff}data_dir = \"elsewhere\"\r\n[git]\r\nallow_local = true\r\n"), &[]);
+    assert_eq!(settings.expect("valid").data_dir, Path::new("elsewhere"));
+}
+
+#[test]
+fn no_secret_is_shown_and_none_is_taken_from_the_file() {
+    let planted = "planted-secret-planted-secret-planted";
+    let url = format!("postgres://user:{planted}@db/x");
+    let file = format!("[server]\nadmin_token = \"{planted}\"\n[database]\nurl = \"{url}\"");
+    let faults = load(Some(&file), &[("TIDINGS__SERVER__ADMIN_TOKEN", "planted")]).expect_err("faults");
+    assert!(!faults.contains("planted"), "{faults}");
+    assert_eq!(faults.lines().count(), 3, "{faults}");
+    let settings = load(None, &[("TIDINGS__SERVER__ADMIN_TOKEN", planted), ("TIDINGS__DATABASE__URL", &url)])
+        .expect("valid");
+    assert_eq!(settings.server.admin_token.as_ref().map(|token| token.expose()), Some(planted));
+    assert_eq!(settings.database_url(), url);
+    assert!(!format!("{settings:?}{}", settings.redacted()).contains("planted"));
+}
+
+#[test]
+fn secrets_are_read_from_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    fs::write(&path, "0123456789012345678901234567890123456789\n").expect("written");
+    let name = path.display().to_string();
+    let settings = load(None, &[("TIDINGS__SERVER__ADMIN_TOKEN_FILE", &name)]).expect("valid");
+    assert_eq!(settings.server.admin_token.map(|token| token.expose().len()), Some(40));
+    fs::write(&path, "\n").expect("written");
+    let faults = load(None, &[("TIDINGS__SERVER__ADMIN_TOKEN_FILE", &name)]).expect_err("faults");
+    assert!(faults.ends_with("is empty"), "{faults}");
+    let faults =
+        load(None, &[("TIDINGS__DATABASE__URL_FILE", &name), ("TIDINGS__DATABASE__URL", "sqlite://x")]);
+    assert!(faults.expect_err("faults").contains("give one of the two"));
+}
+
+#[test]
+fn the_database_lies_in_the_data_directory_unless_told_otherwise() {
+    let settings = load(None, &[("TIDINGS__DATA_DIR", "/var/lib/my data?")]).expect("valid");
+    assert_eq!(settings.database_url(), "sqlite:///var/lib/my%20data%3F/tidings.db?mode=rwc");
+}

@@ -1,0 +1,124 @@
+//! How values that are more than a number or a word are written as text, for
+//! `#[serde(with = ...)]`.
+
+/// Durations as people write them (`45s`, `5m`, `1h 30m`).
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Reads `45s`.
+    ///
+    /// # Errors
+    /// A text that `humantime` does not read, a bare number among them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map_err(|error| D::Error::custom(format!("{text:?} is no duration: {error}")))
+    }
+
+    /// Writes `45s`.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+}
+
+use serde::{Serialize, Serializer};
+use url::Url;
+
+use super::EgressSettings;
+
+/// Writes the section `egress`, the password of a proxy replaced by a word.
+pub(super) fn egress<S: Serializer>(settings: &EgressSettings, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        allow: &'a [String],
+        allow_http: bool,
+        ca_file: String,
+        proxy: String,
+    }
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    Shown {
+        allow: &settings.allow,
+        allow_http: settings.allow_http,
+        ca_file: settings.ca_file.as_ref().map(path).unwrap_or_default(),
+        proxy: settings.proxy.as_ref().map(masked).unwrap_or_default(),
+    }
+    .serialize(serializer)
+}
+
+/// An address without its password.
+pub(super) fn masked(url: &Url) -> String {
+    let mut shown = url.clone();
+    if url.password().is_some() && shown.set_password(Some("redacted")).is_err() {
+        return secret::REDACTED.to_owned();
+    }
+    shown.set_query(None);
+    shown.into()
+}
+
+/// A value that may be left out, written as an empty text.
+pub mod optional {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    /// Reads a text; empty is `None`.
+    ///
+    /// # Errors
+    /// What the type says of a text that it does not read.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|error| D::Error::custom(format!("{text:?} is not valid: {error}")))
+    }
+
+    /// Writes the value, or an empty text.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_str(""),
+        }
+    }
+}
+
+/// A secret that may be left out. It is read, and never written.
+pub mod secret {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tidings_actors::secret::Secret;
+
+    /// What stands where a secret would.
+    pub const REDACTED: &str = "[redacted]";
+
+    /// Reads a secret; empty is `None`.
+    ///
+    /// # Errors
+    /// A value that is no text.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok((!text.is_empty()).then(|| Secret::new(text)))
+    }
+
+    /// Writes [`REDACTED`], or an empty text where nothing is set.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn serialize<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if secret.is_some() { REDACTED } else { "" })
+    }
+}

@@ -1,0 +1,66 @@
+//! Attempts: remembered when they fail, counted for the change at the head of a lane.
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use tidings_actors::{
+    ports::{AttemptRecord, HeadAttempts, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{id::CursorId, kind::OwnerKind};
+
+use super::rows::{self, signed};
+
+#[derive(FromQueryResult)]
+struct Failures {
+    tries: i64,
+    item_tries: i64,
+    first: Option<i64>,
+    last: Option<i64>,
+}
+
+/// Remembers an attempt. The same one again changes nothing; one of a cursor that is gone neither.
+pub(super) async fn record(
+    connection: &impl ConnectionTrait,
+    attempt: &AttemptRecord,
+) -> Result<(), StoreError> {
+    let text = "insert into attempt (owner_kind, owner_id, round, position, number, delivery_id, status,
+                item_failure, excerpt, took_ms, ended_at)
+                select $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10 from cursor where id = $11
+                on conflict do nothing";
+    let values = vec![
+        OwnerKind::Cursor.into(),
+        attempt.round.into(),
+        signed(attempt.position).into(),
+        i32::try_from(attempt.number).unwrap_or(i32::MAX).into(),
+        attempt.delivery.as_str().into(),
+        attempt.status.map(i32::from).into(),
+        attempt.item_failure.into(),
+        attempt.excerpt.clone().into(),
+        signed(attempt.took_ms).into(),
+        attempt.at.0.into(),
+        attempt.cursor.clone().into(),
+    ];
+    rows::execute(connection, "attempt", text, values).await?;
+    Ok(())
+}
+
+/// The failed attempts of one change.
+pub(super) async fn of_change(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    round: i64,
+    position: u64,
+) -> Result<HeadAttempts, StoreError> {
+    let text =
+        "select count(*) as tries, coalesce(sum(case when item_failure then 1 else 0 end), 0) as item_tries,
+                min(ended_at) as first, max(ended_at) as last from attempt
+                where owner_kind = 'cursor' and owner_id = $1 and round = $2 and position = $3
+                and (status is null or status < 200 or status > 299)";
+    let values = vec![cursor.clone().into(), round.into(), signed(position).into()];
+    let failures: Option<Failures> = rows::one(connection, "attempt", text, values).await?;
+    Ok(failures.map_or_else(HeadAttempts::default, |failures| HeadAttempts {
+        tries: u32::try_from(failures.tries).unwrap_or(u32::MAX),
+        item_tries: u32::try_from(failures.item_tries).unwrap_or(u32::MAX),
+        first_failure: failures.first.map(Timestamp),
+        last_failure: failures.last.map(Timestamp),
+    }))
+}

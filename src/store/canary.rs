@@ -1,0 +1,51 @@
+//! Taking over at a start: the keyring must open the canary, then the epoch of the lease rises.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult};
+use tidings_actors::{ports::StoreError, secret::Secret};
+
+use super::{Context, OpenError, connect, rows};
+use crate::secrets::Place;
+
+/// SQLite has one shard.
+const SHARD: &str = "all";
+const PLACE: Place<'static> = Place { table: "canary", column: "sealed", row: "1" };
+const TEXT: &str = "this text opens with the right keyring only";
+
+#[derive(FromQueryResult)]
+struct Canary {
+    sealed: Vec<u8>,
+}
+
+/// Proves the keyring and raises the epoch; the new epoch.
+pub(super) async fn take_over(connection: &DatabaseConnection, context: &Context) -> Result<i64, OpenError> {
+    let refused = |error: StoreError| OpenError::Database(error.to_string());
+    let transaction =
+        connect::begin(connection).await.map_err(|error| OpenError::Database(error.to_string()))?;
+    let canary: Option<Canary> =
+        rows::one(&transaction, "canary", "select sealed from canary where id = 1", vec![])
+            .await
+            .map_err(refused)?;
+    match canary {
+        Some(canary) => {
+            let opened = context.keyring.open_sealed(&PLACE, &canary.sealed);
+            opened.map_err(OpenError::WrongKey)?;
+        }
+        None => {
+            let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
+            let text = "insert into canary (id, sealed) values (1, $1)";
+            rows::execute(&transaction, "canary", text, vec![sealed.into()]).await.map_err(refused)?;
+        }
+    }
+    let text = "insert into lease (shard, epoch, taken_at) values ($1, 1, $2)
+                on conflict (shard) do update set epoch = lease.epoch + 1, taken_at = excluded.taken_at";
+    let values = vec![SHARD.into(), context.clock.now().0.into()];
+    rows::execute(&transaction, "lease", text, values).await.map_err(refused)?;
+    let epoch = epoch(&transaction).await.map_err(refused)?;
+    transaction.commit().await.map_err(|error| OpenError::Database(error.to_string()))?;
+    Ok(epoch)
+}
+
+/// The epoch of the lease as this transaction sees it.
+pub(super) async fn epoch(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
+    rows::number(connection, "lease", "select epoch from lease where shard = $1", vec![SHARD.into()]).await
+}

@@ -1,0 +1,107 @@
+//! Connections to SQLite: write-ahead log, a sync at every commit, foreign keys. The writer has one
+//! connection; readers cannot write.
+
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+use super::OpenError;
+
+/// How long a statement waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a verb waits for a free reading connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// Where the database lies.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    file: PathBuf,
+}
+
+impl Address {
+    /// Reads `sqlite:path`, `sqlite://path` or `sqlite:///path`; options after `?` are ours to set.
+    pub(super) fn parse(url: &str) -> Result<Self, OpenError> {
+        if !url.starts_with("sqlite:") {
+            return Err(OpenError::Address("only sqlite: is supported by this version".into()));
+        }
+        let options =
+            SqliteConnectOptions::from_str(url).map_err(|error| OpenError::Address(error.to_string()))?;
+        let file = options.get_filename().to_owned();
+        if url.contains(":memory:") || url.contains("mode=memory") || file.as_os_str().is_empty() {
+            return Err(OpenError::Address("a database in memory forgets everything; name a file".into()));
+        }
+        Ok(Self { file })
+    }
+
+    /// Whether the file is there.
+    pub(super) fn exists(&self) -> bool {
+        self.file.exists()
+    }
+}
+
+/// The one connection that writes. Makes the file, readable by its owner only, where it is missing.
+pub(super) async fn writer(address: &Address) -> Result<DatabaseConnection, OpenError> {
+    make_private(&address.file)
+        .map_err(|error| OpenError::Database(format!("{}: {error}", address.file.display())))?;
+    connect(address, 1, "OFF").await
+}
+
+/// The connections that read.
+pub(super) async fn readers(address: &Address) -> Result<DatabaseConnection, OpenError> {
+    connect(address, READERS, "ON").await
+}
+
+/// A transaction that holds the write lock from its beginning, so that what it reads cannot change
+/// before it writes.
+pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    connection.begin_with_options(options).await
+}
+
+async fn connect(
+    address: &Address,
+    size: u32,
+    query_only: &'static str,
+) -> Result<DatabaseConnection, OpenError> {
+    let file = address.file.clone();
+    let mut options = ConnectOptions::new("sqlite://placeholder");
+    options
+        .max_connections(size)
+        .min_connections(size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .sqlx_logging(false)
+        .test_before_acquire(false)
+        .max_lifetime(None)
+        .idle_timeout(None);
+    options.map_sqlx_sqlite_opts(move |_| {
+        SqliteConnectOptions::new()
+            .filename(&file)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("query_only", query_only)
+    });
+    Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
+}
+
+fn make_private(file: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}

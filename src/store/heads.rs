@@ -1,0 +1,176 @@
+//! Heads: what is known of a source, and writing what `actors::follow` decided about a listing.
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use tidings_actors::{
+    follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
+    ports::{Moved, RefListing, Selector, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{
+    cursor, head,
+    id::{AppId, CursorId, ObjectId, SourceId, ViewId, WatchId},
+    kind::{CursorState, SelectorKind, WatchState},
+    source,
+};
+
+use super::{Context, rows};
+
+#[derive(FromQueryResult)]
+struct WatchRow {
+    id: WatchId,
+    app_id: AppId,
+    selector_kind: SelectorKind,
+    selector_value: String,
+    state: WatchState,
+    disabled: Option<String>,
+}
+
+/// Everything that following needs to know of a source.
+pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> Result<Known, StoreError> {
+    let of_source = || vec![id.clone().into()];
+    let text = "select * from source where id = $1";
+    let source: Option<source::Model> = rows::one(connection, "source", text, of_source()).await?;
+    let source = source.ok_or(StoreError::NotFound)?;
+    let text = "select * from head where source_id = $1";
+    let heads: Vec<head::Model> = rows::all(connection, "head", text, of_source()).await?;
+    let text = "select w.id, w.app_id, w.selector_kind, w.selector_value, w.state, a.disabled
+                from watch w join app a on a.id = w.app_id where w.source_id = $1";
+    let watches: Vec<WatchRow> = rows::readable(connection, "watch", text, of_source()).await?;
+    let text = "select c.* from cursor c join watch w on w.id = c.watch_id where w.source_id = $1";
+    let cursors: Vec<cursor::Model> = rows::readable(connection, "cursor", text, of_source()).await?;
+    let watch = |row: WatchRow| KnownWatch {
+        id: row.id,
+        app: row.app_id,
+        selector: Selector { kind: row.selector_kind, value: row.selector_value },
+        served: row.state == WatchState::Active && row.disabled.is_none(),
+    };
+    let cursor = |row: cursor::Model| KnownCursor {
+        id: row.id,
+        watch: row.watch_id,
+        slot: row.slot,
+        branch: row.branch,
+        held: row.held,
+        open: row.open_round.is_some(),
+        state: row.state,
+    };
+    Ok(Known {
+        heads: heads.into_iter().map(|row| (row.ref_name, row.commit_id)).collect(),
+        head_ref: source.head_ref,
+        watches: watches.into_iter().map(watch).collect(),
+        cursors: cursors.into_iter().map(cursor).collect(),
+    })
+}
+
+/// Writes what a poll said.
+pub(super) async fn move_heads(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    source: &SourceId,
+    listing: &RefListing,
+    at: Timestamp,
+) -> Result<Moved, StoreError> {
+    let following = follow(&known(connection, source).await?, listing, Scope::Source);
+    write(connection, context, source, &following, None, at).await?;
+    let changed = !following.moved.is_empty() || !following.gone.is_empty();
+    Ok(Moved { changed, cursors: known(connection, source).await?.behind() })
+}
+
+/// Writes what a proof of access said of one watch; cursors that it makes start at `start`.
+pub(super) async fn prove(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    source: &SourceId,
+    watch: &WatchId,
+    listing: &RefListing,
+    start: Option<(ObjectId, ViewId)>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let following = follow(&known(connection, source).await?, listing, Scope::Watch(watch));
+    write(connection, context, source, &following, start, at).await?;
+    // Its cursors are new even where the heads are not.
+    note_lag(connection, source, at).await
+}
+
+async fn write(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    source: &SourceId,
+    following: &Following,
+    start: Option<(ObjectId, ViewId)>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    for name in following.gone.iter().chain(following.moved.iter().map(|(name, _)| name)) {
+        let text = "delete from head where source_id = $1 and ref_name = $2";
+        rows::execute(connection, "head", text, vec![source.clone().into(), name.clone().into()]).await?;
+    }
+    let head = |(name, commit): &(String, ObjectId)| head::Model {
+        source_id: source.clone(),
+        ref_name: name.clone(),
+        commit_id: *commit,
+        moved_at: at.0,
+    };
+    rows::insert(connection, "head", following.moved.iter().map(head).collect()).await?;
+    if let Some(name) = &following.head_ref {
+        let text = "update source set head_ref = $1 where id = $2";
+        rows::execute(connection, "source", text, vec![name.clone().into(), source.clone().into()]).await?;
+    }
+    if !following.moved.is_empty() || !following.gone.is_empty() {
+        let text = "update source set last_change = $1 where id = $2";
+        rows::execute(connection, "source", text, vec![at.0.into(), source.clone().into()]).await?;
+    }
+    for (cursor, branch, state) in &following.edits {
+        let text = "update cursor set branch = $1, state = $2 where id = $3";
+        let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
+        rows::execute(connection, "cursor", text, values).await?;
+    }
+    let born = following.births.iter().map(|(watch, name)| cursor::Model {
+        slot: name.clone(),
+        ..new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at)
+    });
+    rows::insert(connection, "cursor", born.collect()).await?;
+    if following.is_empty() { Ok(()) } else { note_lag(connection, source, at).await }
+}
+
+/// A cursor that never moved: of a single branch (slot: empty).
+pub(super) fn new_cursor(
+    id: CursorId,
+    watch: &WatchId,
+    branch: &str,
+    start: Option<(ObjectId, ViewId)>,
+    at: Timestamp,
+) -> cursor::Model {
+    cursor::Model {
+        id,
+        watch_id: watch.clone(),
+        slot: String::new(),
+        branch: branch.to_owned(),
+        held: start.map(|(commit, _)| commit),
+        held_view: start.map(|(_, view)| view),
+        last_round: 0,
+        open_round: None,
+        state: CursorState::Active,
+        reason: None,
+        streak: 0,
+        acknowledged: false,
+        last_was_redrive: false,
+        resync: None,
+        behind_since: None,
+        created_at: at.0,
+    }
+}
+
+/// Notes for the cursors of a source since when they are behind their head.
+async fn note_lag(
+    connection: &impl ConnectionTrait,
+    source: &SourceId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "update cursor set behind_since =
+                  case when held is not null and held = h.commit_id then null else coalesce(behind_since, $1) end
+                from head h, watch w
+                where w.id = cursor.watch_id and w.source_id = $2 and h.source_id = $2
+                and h.ref_name = cursor.branch
+                and (behind_since is null) = (held is null or held <> h.commit_id)";
+    rows::execute(connection, "cursor", text, vec![at.0.into(), source.clone().into()]).await?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What a lane needs: which cursors have something to do, and everything about one of them, the
+//! open round rebuilt from its rows.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{HeadAttempts, LaneSnapshot, StoreError},
+    round::{Round, RoundSpec, Summary, TreeEnd},
+    time::Timestamp,
+    view::View,
+};
+use tidings_entity::{
+    head,
+    id::{AppId, CursorId, ObjectId, ViewId},
+    kind::RoundKind,
+    round, view, watch,
+};
+
+use super::{
+    Context, attempts,
+    error::undecodable,
+    letters::{self, Bound},
+    resync, rounds, rows, sources, watches,
+};
+
+#[derive(FromQueryResult)]
+struct Waiting {
+    app_id: AppId,
+    id: CursorId,
+}
+
+/// The cursors that have something to do, of one app or of all.
+pub(super) async fn pending(
+    connection: &impl ConnectionTrait,
+    app: Option<AppId>,
+) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    let (condition, values): (&str, Vec<Value>) = match app {
+        Some(app) => ("w.app_id = $1", vec![app.into()]),
+        None => ("1 = 1", vec![]),
+    };
+    let text = format!(
+        "select w.app_id, c.id from cursor c
+         join watch w on w.id = c.watch_id join app a on a.id = w.app_id
+         left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+         where {condition} and w.state = 'active' and a.disabled is null
+         and (c.open_round is not null
+           or (c.state not in ('branch_missing', 'empty')
+             and (c.resync is not null
+               or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
+               or (c.held is not null and c.held_view <> w.view_id)
+               or exists (select 1 from dead_letter d
+                          where d.cursor_id = c.id and d.status = 'redrive_requested'))))
+         order by c.id"
+    );
+    let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
+    Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
+}
+
+/// Everything a lane needs.
+pub(super) async fn snapshot(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    id: &CursorId,
+) -> Result<LaneSnapshot, StoreError> {
+    let cursor = rounds::row(connection, id).await?;
+    let text = "select * from watch where id = $1";
+    let watch: Option<watch::Model> =
+        rows::one(connection, "watch", text, vec![cursor.watch_id.clone().into()]).await?;
+    let watch = watch.ok_or(StoreError::NotFound)?;
+    let text = "select * from head where source_id = $1 and ref_name = $2";
+    let values = vec![watch.source_id.clone().into(), cursor.branch.clone().into()];
+    let head: Option<head::Model> = rows::one(connection, "head", text, values).await?;
+    let mut views = Views { connection, known: BTreeMap::new() };
+    let held = views.end(cursor.held, cursor.held_view).await?;
+    let open = match cursor.open_round {
+        Some(number) => Some(open_round(connection, &mut views, id, number).await?),
+        None => None,
+    };
+    let head_attempts = match &open {
+        Some(round) => attempts::of_change(connection, id, round.number, round.position).await?,
+        None => HeadAttempts::default(),
+    };
+    let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
+    for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
+        resync_bases.push(TreeEnd { commit, view: views.get(view).await? });
+    }
+    Ok(LaneSnapshot {
+        cursor: cursor.id,
+        app: watch.app_id.clone(),
+        remote: sources::remote(connection, context, &watch.source_id).await?,
+        facts: watches::facts(&watch),
+        branch: cursor.branch,
+        mode: watch.mode,
+        watch_state: watch.state,
+        state: cursor.state,
+        reason: cursor.reason,
+        held: held.map(|tree| (tree.commit, tree.view)),
+        view: views.get(watch.view_id).await?,
+        head: head.map(|head| head.commit_id),
+        last_round: cursor.last_round,
+        open,
+        last_was_redrive: cursor.last_was_redrive,
+        resync: cursor.resync,
+        resync_bases,
+        letters: letters::open(connection, id).await?,
+        streak: u32::try_from(cursor.streak).unwrap_or(0),
+        acknowledged: cursor.acknowledged,
+        head_attempts,
+        deliver_after: Timestamp(watch.deliver_after),
+        created_at: Timestamp(cursor.created_at),
+        watch: watch.id,
+    })
+}
+
+/// A round with its full spec.
+async fn open_round<C: ConnectionTrait>(
+    connection: &C,
+    views: &mut Views<'_, C>,
+    cursor: &CursorId,
+    number: i64,
+) -> Result<Round, StoreError> {
+    let text = "select * from round where cursor_id = $1 and number = $2";
+    let values = vec![cursor.clone().into(), number.into()];
+    let row: Option<round::Model> = rows::one(connection, "round", text, values).await?;
+    let row = row.ok_or_else(|| undecodable("cursor", format!("its open round {number} has no row")))?;
+    let mut bases = Vec::new();
+    if row.kind == RoundKind::Resync {
+        for (commit, view) in resync::bases(connection, cursor, number).await? {
+            bases.push(TreeEnd { commit, view: views.get(view).await? });
+        }
+    }
+    let spec = RoundSpec {
+        kind: row.kind,
+        held: views.end(row.held, row.held_view).await?,
+        target: views.end(row.target, row.target_view).await?,
+        bases,
+        letters: letters::bound(connection, &Bound { cursor, round: number }).await?,
+    };
+    let count = |number| rows::unsigned("round", number);
+    Ok(Round {
+        cursor: row.cursor_id,
+        number: row.number,
+        spec,
+        summary: Summary {
+            deletes: count(row.deletes)?,
+            creates: count(row.creates)?,
+            updates: count(row.updates)?,
+            digest: row.digest,
+        },
+        rules: row.rules,
+        began_at: Timestamp(row.began_at),
+        branch: row.branch,
+        url: row.url,
+        history_rewritten: row.history_rewritten,
+        skipped_commits: row.skipped_commits,
+        complete: row.complete,
+        position: count(row.position)?,
+    })
+}
+
+/// Views that were read in this snapshot.
+struct Views<'c, C> {
+    connection: &'c C,
+    known: BTreeMap<ViewId, View>,
+}
+
+impl<C: ConnectionTrait> Views<'_, C> {
+    async fn get(&mut self, id: ViewId) -> Result<View, StoreError> {
+        if let Some(view) = self.known.get(&id) {
+            return Ok(view.clone());
+        }
+        let text = "select * from view where id = $1";
+        let row: Option<view::Model> = rows::one(self.connection, "view", text, vec![id.into()]).await?;
+        let row = row.ok_or_else(|| undecodable("view", format!("{id} has no row")))?;
+        let view = watches::view(&row.text)?;
+        self.known.insert(id, view.clone());
+        Ok(view)
+    }
+
+    async fn end(
+        &mut self,
+        commit: Option<ObjectId>,
+        view: Option<ViewId>,
+    ) -> Result<Option<TreeEnd>, StoreError> {
+        match commit.zip(view) {
+            Some((commit, view)) => Ok(Some(TreeEnd { commit, view: self.get(view).await? })),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The port: one verb after the other, in the order of the trait. Verbs that write take their turn
+//! in the writer; verbs that read see one snapshot.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sea_orm::ConnectionTrait;
+use tidings_actors::{
+    follow::{Scope, follow},
+    ports::{
+        App, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, LaneSnapshot, Moved, NewApp, NewRound,
+        NewWatch, RefListing, Settlement, Source, Store, StoreError, Totals, Watch, WatchPatch,
+    },
+    secret::Secret,
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, ViewId, WatchId},
+    kind::{BreakerKind, LetterStatus},
+};
+
+use super::{
+    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, lanes, letters, redrive, registration,
+    resync, rounds, sources, upkeep, watches,
+};
+
+/// Runs a block in the writer's transaction, with owned copies of what it needs.
+macro_rules! write {
+    ($store:expr, |$transaction:ident, $context:ident| $body:expr) => {
+        $store.writer.verb(move |$transaction, $context| Box::pin(async move { $body })).await
+    };
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
+        let app = app.clone();
+        write!(self, |transaction, context| apps::create(transaction, context, app).await)
+    }
+
+    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
+        apps::find(&self.readers, &self.context, "token_public_id", public_id.into()).await
+    }
+
+    async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
+        apps::find(&self.readers, &self.context, "id", id.clone().into()).await
+    }
+
+    async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
+        apps::list(&self.snapshot().await?, &self.context, after, limit).await
+    }
+
+    async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError> {
+        let (id, reason) = (id.clone(), reason.map(str::to_owned));
+        write!(self, |transaction, _context| apps::set_disabled(transaction, id, reason).await)
+    }
+
+    async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
+        let id = id.clone();
+        write!(self, |transaction, _context| apps::erase(transaction, id).await)
+    }
+
+    async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError> {
+        let new = watch.clone();
+        write!(self, |transaction, context| {
+            let id = registration::register(transaction, context, &new).await?;
+            watches::one(transaction, &new.app, &id).await
+        })
+    }
+
+    async fn watches(
+        &self,
+        app: &AppId,
+        after: Option<&WatchId>,
+        limit: u64,
+    ) -> Result<Vec<Watch>, StoreError> {
+        let after = after.map_or("", WatchId::as_str);
+        let values = vec![app.clone().into(), after.into()];
+        watches::list(&self.snapshot().await?, "w.app_id = $1 and w.id > $2", values, limit).await
+    }
+
+    async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError> {
+        watches::one(&self.snapshot().await?, app, id).await
+    }
+
+    async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
+        let (app, id, patch) = (app.clone(), id.clone(), patch.clone());
+        write!(self, |transaction, context| {
+            watches::patch(transaction, &app, &id, &patch, context.clock.now()).await?;
+            watches::one(transaction, &app, &id).await
+        })
+    }
+
+    async fn replace_credential(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        credential: Option<&Secret>,
+        listing: &RefListing,
+        at: Timestamp,
+    ) -> Result<Watch, StoreError> {
+        let (app, id) = (app.clone(), id.clone());
+        let (credential, listing) = (credential.cloned(), listing.clone());
+        write!(self, |transaction, context| {
+            let credential = credential.as_ref();
+            registration::replace_credential(transaction, context, &app, &id, credential, &listing, at)
+                .await?;
+            watches::one(transaction, &app, &id).await
+        })
+    }
+
+    async fn request_resync(&self, app: &AppId, id: &WatchId, complete: bool) -> Result<(), StoreError> {
+        let (app, id) = (app.clone(), id.clone());
+        write!(self, |transaction, context| {
+            watches::row(transaction, &app, &id).await?;
+            resync::of_watch(transaction, &id, complete, context.clock.now()).await
+        })
+    }
+
+    async fn request_cursor_resync(
+        &self,
+        cursor: &CursorId,
+        complete: bool,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let (cursor, reason) = (cursor.clone(), reason.to_owned());
+        write!(self, |transaction, context| {
+            resync::of_cursor(transaction, cursor, complete, reason, context.clock.now()).await
+        })
+    }
+
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError> {
+        let (app, id) = (app.clone(), id.clone());
+        write!(self, |transaction, _context| registration::unwatch(transaction, &app, &id).await)
+    }
+
+    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+        sources::list(&self.snapshot().await?, &self.context, None).await
+    }
+
+    async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError> {
+        let found = sources::list(&self.snapshot().await?, &self.context, Some(repository)).await?;
+        Ok(found.into_iter().flat_map(|(_, sources)| sources).collect())
+    }
+
+    async fn move_heads(
+        &self,
+        source: &SourceId,
+        listing: &RefListing,
+        at: Timestamp,
+    ) -> Result<Moved, StoreError> {
+        // Most polls find nothing new: those end here, without a transaction that writes.
+        let known = heads::known(&self.snapshot().await?, source).await?;
+        if follow(&known, listing, Scope::Source).is_empty() {
+            return Ok(Moved { changed: false, cursors: known.behind() });
+        }
+        let (source, listing) = (source.clone(), listing.clone());
+        write!(self, |transaction, context| {
+            heads::move_heads(transaction, context, &source, &listing, at).await
+        })
+    }
+
+    async fn record_scan_error(&self, source: &SourceId, error: Option<&str>) -> Result<(), StoreError> {
+        let (source, error) = (source.clone(), error.map(str::to_owned));
+        write!(self, |transaction, _context| sources::record_error(transaction, source, error).await)
+    }
+
+    async fn watches_of_source(&self, source: &SourceId) -> Result<Vec<Watch>, StoreError> {
+        let values = vec![source.clone().into()];
+        watches::list(&self.snapshot().await?, "w.source_id = $1", values, u64::MAX).await
+    }
+
+    async fn pending(&self, app: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+        self.writer.flush().await?;
+        lanes::pending(&self.readers, app.cloned()).await
+    }
+
+    async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        self.writer.flush().await?;
+        lanes::snapshot(&self.snapshot().await?, &self.context, cursor).await
+    }
+
+    async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
+        let round = round.clone();
+        write!(self, |transaction, _context| rounds::begin(transaction, &round).await)
+    }
+
+    async fn advance(
+        &self,
+        cursor: &CursorId,
+        planned_after: i64,
+        held: Option<(ObjectId, ViewId)>,
+    ) -> Result<(), StoreError> {
+        let cursor = cursor.clone();
+        write!(self, |transaction, _context| {
+            rounds::advance(transaction, &cursor, planned_after, held).await
+        })
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
+        self.writer.settle(settlement).await
+    }
+
+    async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError> {
+        let cursor = cursor.clone();
+        write!(self, |transaction, _context| rounds::finish(transaction, &cursor, round, at).await)
+    }
+
+    async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
+        write!(self, |transaction, _context| attempts::record(transaction, &attempt).await)
+    }
+
+    async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
+        let (cursor, reason) = (cursor.clone(), reason.map(str::to_owned));
+        write!(self, |transaction, _context| rounds::set_blocked(transaction, &cursor, reason).await)
+    }
+
+    async fn dead_letters(
+        &self,
+        app: &AppId,
+        status: Option<LetterStatus>,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        letters::list(&self.readers, app, status, before, limit).await
+    }
+
+    async fn request_redrive(
+        &self,
+        app: &AppId,
+        ids: &[DeadLetterId],
+    ) -> Result<(u64, Vec<CursorId>), StoreError> {
+        let (app, ids) = (app.clone(), ids.to_vec());
+        write!(self, |transaction, _context| redrive::request(transaction, &app, &ids).await)
+    }
+
+    async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
+        blobs::facts(&self.readers, blobs).await
+    }
+
+    async fn remember_blobs(&self, blobs: &[(ObjectId, BlobFacts)], at: Timestamp) -> Result<(), StoreError> {
+        let blobs = blobs.to_vec();
+        write!(self, |transaction, _context| blobs::remember(transaction, &blobs, at).await)
+    }
+
+    async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
+        breakers::list(&self.readers).await
+    }
+
+    async fn record_breaker(&self, breaker: &BreakerRow) -> Result<(), StoreError> {
+        let breaker = breaker.clone();
+        write!(self, |transaction, _context| breakers::record(transaction, breaker).await)
+    }
+
+    async fn try_probe(
+        &self,
+        kind: BreakerKind,
+        id: &str,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        write!(self, |transaction, _context| breakers::try_probe(transaction, kind, id, now, next).await)
+    }
+
+    async fn pins(&self, repository: &RepositoryId) -> Result<Vec<ObjectId>, StoreError> {
+        self.writer.flush().await?;
+        upkeep::pins(&self.readers, repository).await
+    }
+
+    async fn prune(
+        &self,
+        now: Timestamp,
+        history: Duration,
+        blobs: Duration,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        write!(self, |transaction, _context| upkeep::prune(transaction, now, history, blobs, limit).await)
+    }
+
+    async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        upkeep::totals(&self.readers, now).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.readers.execute_unprepared("select 1 from lease").await.of("lease").map(drop)
+    }
+}

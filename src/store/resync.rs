@@ -1,0 +1,140 @@
+//! Asking for a resync: the open round ends, and every tree of which the app may hold files is
+//! noted as a base of the resync to come (round 0 of `round_base`).
+
+use sea_orm::ConnectionTrait;
+use tidings_actors::{follow::unblocked, ports::StoreError, time::Timestamp};
+use tidings_entity::{
+    cursor, head,
+    id::{CursorId, ObjectId, ViewId, WatchId},
+    kind::CursorState,
+    round, round_base,
+};
+
+use super::rows;
+
+/// Bases of the resync that has not begun stand under this number; rounds count from 1.
+pub(super) const TO_COME: i64 = 0;
+
+/// Asks for a resync of every cursor of a watch and serves the watch again.
+pub(super) async fn of_watch(
+    connection: &impl ConnectionTrait,
+    watch: &WatchId,
+    complete: bool,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "update watch set state = 'active', reason = null where id = $1";
+    rows::execute(connection, "watch", text, vec![watch.clone().into()]).await?;
+    let text = "select * from cursor where watch_id = $1";
+    let cursors: Vec<cursor::Model> =
+        rows::all(connection, "cursor", text, vec![watch.clone().into()]).await?;
+    for cursor in cursors {
+        request(connection, cursor, complete, None, at).await?;
+    }
+    Ok(())
+}
+
+/// Asks for a resync of one cursor.
+pub(super) async fn of_cursor(
+    connection: &impl ConnectionTrait,
+    id: CursorId,
+    complete: bool,
+    reason: String,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "select * from cursor where id = $1";
+    let cursor: Option<cursor::Model> = rows::one(connection, "cursor", text, vec![id.into()]).await?;
+    request(connection, cursor.ok_or(StoreError::NotFound)?, complete, Some(reason), at).await
+}
+
+async fn request(
+    connection: &impl ConnectionTrait,
+    cursor: cursor::Model,
+    complete: bool,
+    reason: Option<String>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    if let Some(open) = cursor.open_round {
+        end(connection, &cursor, open, at).await?;
+    }
+    let state = match cursor.state {
+        CursorState::Blocked => at_rest(connection, &cursor).await?,
+        state => state,
+    };
+    let text = "update cursor set open_round = null, resync = $1, streak = 0, state = $2, reason = $3
+                where id = $4";
+    let complete = complete || cursor.resync == Some(true);
+    let values = vec![complete.into(), state.into(), reason.into(), cursor.id.into()];
+    rows::execute(connection, "cursor", text, values).await?;
+    Ok(())
+}
+
+/// Ends an open round early and keeps its trees.
+async fn end(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+    number: i64,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let this = || vec![cursor.id.clone().into(), number.into()];
+    let text = "select * from round where cursor_id = $1 and number = $2";
+    let round: Option<round::Model> = rows::one(connection, "round", text, this()).await?;
+    let mut trees: Vec<(ObjectId, ViewId)> = Vec::new();
+    if let Some(round) = round {
+        trees.extend(round.target.zip(round.target_view));
+        trees.extend(round.held.zip(round.held_view));
+    }
+    trees.extend(bases(connection, &cursor.id, number).await?);
+    let known = bases(connection, &cursor.id, TO_COME).await?;
+    let held = cursor.held.zip(cursor.held_view);
+    let mut ordinal = known.len();
+    let mut fresh: Vec<round_base::Model> = Vec::new();
+    for (commit_id, view_id) in trees {
+        let twice = fresh.iter().any(|base| base.commit_id == commit_id && base.view_id == view_id);
+        if twice || Some((commit_id, view_id)) == held || known.contains(&(commit_id, view_id)) {
+            continue;
+        }
+        ordinal += 1;
+        fresh.push(base(&cursor.id, TO_COME, ordinal, commit_id, view_id));
+    }
+    rows::insert(connection, "round_base", fresh).await?;
+    let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
+    let values = vec![at.0.into(), cursor.id.clone().into(), number.into()];
+    rows::execute(connection, "round", text, values).await?;
+    Ok(())
+}
+
+/// The bases of a round in their order.
+pub(super) async fn bases(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    round: i64,
+) -> Result<Vec<(ObjectId, ViewId)>, StoreError> {
+    let text = "select * from round_base where cursor_id = $1 and round = $2 order by ordinal";
+    let values = vec![cursor.clone().into(), round.into()];
+    let found: Vec<round_base::Model> = rows::all(connection, "round_base", text, values).await?;
+    Ok(found.into_iter().map(|base| (base.commit_id, base.view_id)).collect())
+}
+
+/// A row of `round_base`.
+pub(super) fn base(
+    cursor: &CursorId,
+    round: i64,
+    ordinal: usize,
+    commit_id: ObjectId,
+    view_id: ViewId,
+) -> round_base::Model {
+    let ordinal = i32::try_from(ordinal).unwrap_or(i32::MAX);
+    round_base::Model { cursor_id: cursor.clone(), round, ordinal, commit_id, view_id }
+}
+
+/// The state of a cursor that is no longer blocked.
+pub(super) async fn at_rest(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+) -> Result<CursorState, StoreError> {
+    let text = "select h.* from head h join watch w on w.source_id = h.source_id
+                where w.id = $1 and h.ref_name = $2";
+    let values = vec![cursor.watch_id.clone().into(), cursor.branch.clone().into()];
+    let head: Option<head::Model> = rows::one(connection, "head", text, values).await?;
+    Ok(unblocked(head.map(|head| head.commit_id)))
+}

@@ -1,0 +1,233 @@
+//! Beginning and ending rounds. What decides a round's list is written by `begin` and not touched
+//! until the round ends.
+
+use sea_orm::{ConnectionTrait, Value};
+use tidings_actors::{
+    ports::{NewRound, StoreError},
+    round::{Round, TreeEnd},
+    time::Timestamp,
+};
+use tidings_entity::{
+    cursor,
+    id::{CursorId, ObjectId, ViewId},
+    kind::{CursorState, LetterStatus, RoundKind},
+    round,
+};
+
+use super::{registration, resync, rows};
+
+/// Begins a round, if the cursor is still what it was planned from.
+pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
+    let round = &new.round;
+    let cursor = row(connection, &round.cursor).await?;
+    check(connection, &cursor, new).await?;
+    let ends = [&round.spec.held, &round.spec.target];
+    for tree in ends.into_iter().flatten().chain(&round.spec.bases) {
+        registration::keep_view(connection, &tree.view, round.began_at).await?;
+    }
+    rows::insert(connection, "round", vec![to_row(round)]).await?;
+    if round.spec.kind == RoundKind::Resync {
+        let text = "delete from round_base where cursor_id = $1 and round = $2";
+        let values = vec![round.cursor.clone().into(), resync::TO_COME.into()];
+        rows::execute(connection, "round_base", text, values).await?;
+    }
+    let bases = round.spec.bases.iter().enumerate();
+    let bases = bases.map(|(index, tree)| {
+        resync::base(&round.cursor, round.number, index + 1, tree.commit, tree.view.id())
+    });
+    rows::insert(connection, "round_base", bases.collect()).await?;
+    bind(connection, round).await?;
+    let resync = cursor.resync.filter(|_| round.spec.kind != RoundKind::Resync);
+    let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2, resync = $3,
+                reason = case when state = 'blocked' then reason else null end where id = $4";
+    let values = vec![
+        round.number.into(),
+        (round.spec.kind == RoundKind::Redrive).into(),
+        resync.into(),
+        round.cursor.clone().into(),
+    ];
+    rows::execute(connection, "cursor", text, values).await?;
+    Ok(())
+}
+
+/// Refuses a round that was planned from something else than what stands now.
+async fn check(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+    new: &NewRound,
+) -> Result<(), StoreError> {
+    let round = &new.round;
+    let refuse = |reason: &str| Err(StoreError::Conflict(reason.to_owned()));
+    if cursor.open_round.is_some() {
+        return refuse("a round of this cursor is open");
+    }
+    if cursor.last_round != new.planned_after || round.number <= cursor.last_round {
+        return refuse("another round was begun since this one was planned");
+    }
+    if round.position != 0 {
+        return refuse("a round begins at position 0");
+    }
+    let spec = &round.spec;
+    if spec.kind == RoundKind::Resync {
+        let planned: Vec<_> = spec.bases.iter().map(|tree| (tree.commit, tree.view.id())).collect();
+        let held = cursor.held.zip(cursor.held_view);
+        let needed = resync::bases(connection, &cursor.id, resync::TO_COME).await?;
+        if !needed.iter().chain(&held).all(|base| planned.contains(base)) {
+            return refuse("the resync lacks a tree that the app may hold");
+        }
+        if cursor.resync == Some(true) && !round.complete {
+            return refuse("a complete resync was asked for since this one was planned");
+        }
+    } else {
+        if cursor.resync.is_some() {
+            return refuse("a resync was asked for since this round was planned");
+        }
+        if spec.kind != RoundKind::Replay && end(spec.held.as_ref()) != cursor.held.zip(cursor.held_view) {
+            return refuse("the held commit moved since this round was planned");
+        }
+    }
+    Ok(())
+}
+
+/// Binds the letters of a round; each must still be open.
+async fn bind(connection: &impl ConnectionTrait, round: &Round) -> Result<(), StoreError> {
+    for letter in &round.spec.letters {
+        let text = "update dead_letter set bound_round = $1, status = $2
+                    where id = $3 and cursor_id = $4 and status in ('open', 'redrive_requested')";
+        let values = vec![
+            round.number.into(),
+            LetterStatus::Open.into(),
+            letter.id.clone().into(),
+            round.cursor.clone().into(),
+        ];
+        if rows::execute(connection, "dead_letter", text, values).await? == 0 {
+            return Err(StoreError::Conflict("a dead letter of this round is no longer open".into()));
+        }
+    }
+    Ok(())
+}
+
+/// Moves `held` without a round.
+pub(super) async fn advance(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+    planned_after: i64,
+    held: Option<(ObjectId, ViewId)>,
+) -> Result<(), StoreError> {
+    let text = "update cursor set held = $1, held_view = $2
+                where id = $3 and last_round = $4 and open_round is null and resync is null";
+    let values = vec![
+        held.map(|(commit, _)| commit).into(),
+        held.map(|(_, view)| view).into(),
+        id.clone().into(),
+        planned_after.into(),
+    ];
+    if rows::execute(connection, "cursor", text, values).await? == 0 {
+        row(connection, id).await?;
+        return Err(StoreError::Conflict("the cursor moved since this was planned".into()));
+    }
+    caught_up(connection, id).await
+}
+
+/// Ends a round whose every change is settled. False if it is not the open one, or not settled.
+pub(super) async fn finish(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+    number: i64,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let text = "select r.* from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
+                where r.cursor_id = $1 and r.number = $2 and r.position = r.total";
+    let values = vec![id.clone().into(), number.into()];
+    let round: Option<round::Model> = rows::one(connection, "round", text, values).await?;
+    let Some(round) = round else {
+        row(connection, id).await?;
+        return Ok(false);
+    };
+    let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
+    rows::execute(connection, "round", text, vec![at.0.into(), id.clone().into(), number.into()]).await?;
+    let closed = if round.kind == RoundKind::Redrive {
+        let text = "update cursor set open_round = null where id = $1";
+        rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
+        LetterStatus::Redriven
+    } else {
+        let text = "update cursor set open_round = null, held = $1, held_view = $2 where id = $3";
+        let view: Value = round.target.and(round.target_view).into();
+        rows::execute(connection, "cursor", text, vec![round.target.into(), view, id.clone().into()]).await?;
+        LetterStatus::Superseded
+    };
+    let text = "update dead_letter set status = $1, closed_at = $2
+                where cursor_id = $3 and bound_round = $4 and status in ('open', 'redrive_requested')";
+    let values = vec![closed.into(), at.0.into(), id.clone().into(), number.into()];
+    rows::execute(connection, "dead_letter", text, values).await?;
+    caught_up(connection, id).await?;
+    Ok(true)
+}
+
+/// Blocks a cursor, or lets it move again.
+pub(super) async fn set_blocked(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+    reason: Option<String>,
+) -> Result<(), StoreError> {
+    let cursor = row(connection, id).await?;
+    let (state, streak) = match (&reason, cursor.state) {
+        (Some(_), _) => (CursorState::Blocked, cursor.streak),
+        (None, CursorState::Blocked) => (resync::at_rest(connection, &cursor).await?, 0),
+        (None, _) => return Ok(()),
+    };
+    let text = "update cursor set state = $1, reason = $2, streak = $3 where id = $4";
+    let values = vec![state.into(), reason.into(), streak.into(), id.clone().into()];
+    rows::execute(connection, "cursor", text, values).await?;
+    Ok(())
+}
+
+/// The row of a cursor.
+pub(super) async fn row(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+) -> Result<cursor::Model, StoreError> {
+    let text = "select * from cursor where id = $1";
+    rows::one(connection, "cursor", text, vec![id.clone().into()]).await?.ok_or(StoreError::NotFound)
+}
+
+/// After `held` moved: since when the cursor is behind, if it still is.
+async fn caught_up(connection: &impl ConnectionTrait, id: &CursorId) -> Result<(), StoreError> {
+    let text = "update cursor set behind_since = (select h.moved_at from head h, watch w
+                  where w.id = cursor.watch_id and h.source_id = w.source_id and h.ref_name = cursor.branch
+                  and (cursor.held is null or h.commit_id <> cursor.held))
+                where id = $1";
+    rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
+    Ok(())
+}
+
+fn end(tree: Option<&TreeEnd>) -> Option<(ObjectId, ViewId)> {
+    tree.map(|tree| (tree.commit, tree.view.id()))
+}
+
+fn to_row(round: &Round) -> round::Model {
+    let (held, target) = (end(round.spec.held.as_ref()), end(round.spec.target.as_ref()));
+    round::Model {
+        cursor_id: round.cursor.clone(),
+        number: round.number,
+        kind: round.spec.kind,
+        held: held.map(|(commit, _)| commit),
+        held_view: held.map(|(_, view)| view),
+        target: target.map(|(commit, _)| commit),
+        target_view: target.map(|(_, view)| view),
+        rules: round.rules,
+        deletes: rows::signed(round.summary.deletes),
+        creates: rows::signed(round.summary.creates),
+        updates: rows::signed(round.summary.updates),
+        total: rows::signed(round.summary.total()),
+        digest: round.summary.digest,
+        branch: round.branch.clone(),
+        url: round.url.clone(),
+        history_rewritten: round.history_rewritten,
+        skipped_commits: round.skipped_commits,
+        complete: round.complete,
+        position: 0,
+        began_at: round.began_at.0,
+        ended_at: None,
+    }
+}

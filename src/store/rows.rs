@@ -1,0 +1,129 @@
+//! Statements and rows: the few forms in which this store speaks SQL. Placeholders are `$1`, which
+//! SQLite and PostgreSQL both read.
+
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, Statement, Value,
+};
+use tidings_actors::ports::StoreError;
+use tracing::error;
+
+use super::error::{OfTable, undecodable};
+
+/// Sizes to which lists of values are padded, so that few statement texts stay prepared.
+const LIST_SIZES: [usize; 5] = [1, 4, 16, 64, 256];
+
+fn statement(connection: &impl ConnectionTrait, text: &str, values: Vec<Value>) -> Statement {
+    Statement::from_sql_and_values(connection.get_database_backend(), text, values)
+}
+
+/// Every row; one that cannot be read is an error.
+pub(super) async fn all<M: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<Vec<M>, StoreError> {
+    let rows = connection.query_all_raw(statement(connection, text, values)).await.of(table)?;
+    rows.iter().map(|row| M::from_query_result(row, "").of(table)).collect()
+}
+
+/// Every row that can be read; the others are logged, so that one bad row hides no other.
+pub(super) async fn readable<M: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<Vec<M>, StoreError> {
+    let rows = connection.query_all_raw(statement(connection, text, values)).await.of(table)?;
+    let read = rows.iter().map(|row| M::from_query_result(row, "").of(table));
+    Ok(read.filter_map(readable_or_logged).collect())
+}
+
+/// The value, or nothing and a line in the log.
+pub(super) fn readable_or_logged<T>(result: Result<T, StoreError>) -> Option<T> {
+    result.map_err(|error| error!(%error, "a row is left out because it cannot be read")).ok()
+}
+
+/// The first row.
+pub(super) async fn one<M: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<Option<M>, StoreError> {
+    let row = connection.query_one_raw(statement(connection, text, values)).await.of(table)?;
+    row.map(|row| M::from_query_result(&row, "").of(table)).transpose()
+}
+
+/// The first column of the first row as a number; 0 where there is none.
+pub(super) async fn number(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<i64, StoreError> {
+    let row = connection.query_one_raw(statement(connection, text, values)).await.of(table)?;
+    let number = row.map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose().of(table)?;
+    Ok(number.flatten().unwrap_or(0))
+}
+
+/// Runs a statement; the number of rows it changed.
+pub(super) async fn execute(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<u64, StoreError> {
+    Ok(connection.execute_raw(statement(connection, text, values)).await.of(table)?.rows_affected())
+}
+
+/// Inserts rows, some hundred a statement.
+pub(super) async fn insert<M, A>(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    rows: Vec<M>,
+) -> Result<(), StoreError>
+where
+    M: IntoActiveModel<A>,
+    A: ActiveModelTrait + Send,
+{
+    let mut rows = rows.into_iter().map(IntoActiveModel::into_active_model).peekable();
+    while rows.peek().is_some() {
+        let some: Vec<A> = rows.by_ref().take(200).collect();
+        <A::Entity as EntityTrait>::insert_many(some).exec_without_returning(connection).await.of(table)?;
+    }
+    Ok(())
+}
+
+/// A list of rows for `with v(...) as`, at most 256, with the types of its columns. Repeats the
+/// last row up to a fixed size: what uses it must not mind.
+pub(super) fn list(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
+    debug_assert!(!rows.is_empty() && rows.len() <= 256, "a batch has 1 to 256 rows");
+    let size = LIST_SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
+    let mut text = String::from("values ");
+    let mut values = Vec::with_capacity(size * types.len());
+    for index in 0..size {
+        text.push_str(if index == 0 { "(" } else { ", (" });
+        for (column, kind) in types.iter().enumerate() {
+            let place = index * types.len() + column + 1;
+            let comma = if column == 0 { "" } else { ", " };
+            text.push_str(&match index {
+                0 => format!("{comma}cast(${place} as {kind})"),
+                _ => format!("{comma}${place}"),
+            });
+        }
+        text.push(')');
+        values.extend(rows[index.min(rows.len() - 1)].iter().cloned());
+    }
+    (text, values)
+}
+
+/// A count or size of a row.
+pub(super) fn unsigned(table: &'static str, number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| undecodable(table, format!("{number} is negative")))
+}
+
+/// A count or size for a row; beyond what a row can hold is capped.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,104 @@
+//! The schema: bringing it up at a start, and up, down and status for the command line.
+
+use sea_orm::DatabaseConnection;
+use sea_orm_migration::{MigrationStatus, MigratorTrait};
+use serde::Serialize;
+use tidings_migration::Migrator;
+
+use super::{
+    OpenError,
+    connect::{self, Address},
+};
+
+/// One step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Whether this database has taken it.
+    pub applied: bool,
+}
+
+/// Takes all missing steps of the database at `url`, making the file where it is missing. Returns
+/// the names of the steps taken.
+///
+/// # Errors
+/// See [`OpenError`]; a step that fails leaves the schema as it was.
+pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
+    let connection = connect::writer(&Address::parse(url)?).await?;
+    let taken = bring_up(&connection).await;
+    close(connection).await?;
+    taken
+}
+
+/// Takes back the last `steps` steps of the database at `url`: their tables and all in them go.
+///
+/// # Errors
+/// See [`OpenError`]; a step that fails leaves the schema as it was.
+pub async fn down(url: &str, steps: u32) -> Result<(), OpenError> {
+    let connection = connect::writer(&existing(url)?).await?;
+    let done = locked(&connection, Some(steps)).await;
+    close(connection).await?;
+    done.map(drop)
+}
+
+/// The steps of the database at `url`, oldest first. Changes nothing.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn status(url: &str) -> Result<Vec<Step>, OpenError> {
+    let connection = connect::readers(&existing(url)?).await?;
+    let steps = Migrator::get_migration_with_status_read_only(&connection).await.map_err(refused);
+    close(connection).await?;
+    let step = |migration: sea_orm_migration::Migration| Step {
+        name: migration.name().to_owned(),
+        applied: migration.status() == MigrationStatus::Applied,
+    };
+    Ok(steps?.into_iter().map(step).collect())
+}
+
+/// Takes all missing steps, all or none, while no other process can write.
+pub(super) async fn bring_up(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+    locked(connection, None).await
+}
+
+/// Up, or so many steps down, in one transaction that holds the only write lock.
+async fn locked(connection: &DatabaseConnection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
+    let transaction = connect::begin(connection).await.map_err(refused)?;
+    Migrator::install(&transaction).await.map_err(refused)?;
+    refuse_newer(&transaction).await?;
+    let mut taken = Vec::new();
+    if let Some(steps) = down {
+        Migrator::down(&transaction, Some(steps)).await.map_err(refused)?;
+    } else {
+        let pending = Migrator::get_pending_migrations(&transaction).await.map_err(refused)?;
+        taken.extend(pending.iter().map(|migration| migration.name().to_owned()));
+        Migrator::up(&transaction, None).await.map_err(refused)?;
+    }
+    transaction.commit().await.map_err(refused)?;
+    Ok(taken)
+}
+
+/// A step that this binary does not know was taken by a newer one.
+async fn refuse_newer(transaction: &sea_orm::DatabaseTransaction) -> Result<(), OpenError> {
+    let known = Migrator::get_migration_files();
+    let taken = Migrator::get_migration_models(transaction).await.map_err(refused)?;
+    let unknown = |version: &String| !known.iter().any(|migration| migration.name() == version.as_str());
+    match taken.into_iter().map(|model| model.version).find(unknown) {
+        Some(version) => Err(OpenError::NewerSchema(version)),
+        None => Ok(()),
+    }
+}
+
+fn existing(url: &str) -> Result<Address, OpenError> {
+    let address = Address::parse(url)?;
+    if address.exists() { Ok(address) } else { Err(OpenError::Address(format!("{url} does not exist"))) }
+}
+
+async fn close(connection: DatabaseConnection) -> Result<(), OpenError> {
+    connection.close().await.map_err(refused)
+}
+
+fn refused(error: sea_orm::DbErr) -> OpenError {
+    OpenError::Database(error.to_string())
+}

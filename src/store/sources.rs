@@ -1,0 +1,282 @@
+//! Repositories, credentials and sources: found or made at a registration, read in bulk for the
+//! watchers, removed when nothing uses them any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{Location, Remote, Selector, Source, StoreError},
+    secret::Secret,
+    time::Timestamp,
+};
+use tidings_entity::{
+    credential,
+    id::{AppId, CredentialId, ObjectId, RepositoryId, SourceId},
+    kind::{HistoryMode, SelectorKind},
+    repository, source,
+};
+use url::Url;
+
+use super::{Context, error::undecodable, rows};
+use crate::secrets::Place;
+
+/// A source with what is needed to reach it.
+#[derive(FromQueryResult)]
+struct SourceRow {
+    id: SourceId,
+    repository_id: RepositoryId,
+    last_change: i64,
+    url: String,
+    credential_id: Option<CredentialId>,
+    secret: Option<Vec<u8>>,
+}
+
+const SOURCE: &str = "select s.id, s.repository_id, s.last_change, r.url, s.credential_id, k.secret
+     from source s join repository r on r.id = s.repository_id
+     left join credential k on k.id = s.credential_id";
+
+/// A watch and one of its cursors, as its source sees them.
+#[derive(FromQueryResult)]
+struct Follower {
+    source_id: SourceId,
+    selector_kind: SelectorKind,
+    selector_value: String,
+    mode: HistoryMode,
+    branch: Option<String>,
+    held: Option<ObjectId>,
+}
+
+#[derive(FromQueryResult)]
+struct HeadRow {
+    source_id: SourceId,
+    commit_id: ObjectId,
+}
+
+/// Where the repository of a source lies, and the credential for it.
+pub(super) async fn remote(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    source: &SourceId,
+) -> Result<Remote, StoreError> {
+    let text = format!("{SOURCE} where s.id = $1");
+    let row: Option<SourceRow> = rows::one(connection, "source", &text, vec![source.clone().into()]).await?;
+    row.ok_or(StoreError::NotFound)?.remote(context)
+}
+
+/// The sources of one repository, or of all. Those that cannot be read are left out and logged.
+pub(super) async fn list(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    repository: Option<&RepositoryId>,
+) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+    let (condition, values): (&str, Vec<Value>) = match repository {
+        Some(id) => ("s.repository_id = $1", vec![id.clone().into()]),
+        None => ("1 = 1", vec![]),
+    };
+    let text = format!("{SOURCE} where {condition} order by s.repository_id, s.id");
+    let found: Vec<SourceRow> = rows::readable(connection, "source", &text, values.clone()).await?;
+    let text = format!(
+        "select w.source_id, w.selector_kind, w.selector_value, w.mode, c.branch, c.held
+         from watch w join source s on s.id = w.source_id left join cursor c on c.watch_id = w.id
+         where {condition}"
+    );
+    let followers: Vec<Follower> = rows::readable(connection, "watch", &text, values.clone()).await?;
+    let text = format!(
+        "select h.source_id, h.commit_id from head h join source s on s.id = h.source_id where {condition}"
+    );
+    let heads: Vec<HeadRow> = rows::readable(connection, "head", &text, values).await?;
+
+    let mut needs: BTreeMap<SourceId, Needs> = BTreeMap::new();
+    for follower in followers {
+        needs.entry(follower.source_id.clone()).or_default().add(follower);
+    }
+    for head in heads {
+        needs.entry(head.source_id).or_default().haves.insert(head.commit_id);
+    }
+    let mut repositories: BTreeMap<RepositoryId, Vec<Source>> = BTreeMap::new();
+    for row in found {
+        let Some(remote) = rows::readable_or_logged(row.remote(context)) else { continue };
+        let needs = needs.remove(&row.id).unwrap_or_default();
+        repositories.entry(row.repository_id).or_default().push(Source {
+            id: row.id,
+            remote,
+            patterns: needs.patterns.into_iter().collect(),
+            every: needs.every,
+            haves: needs.haves.into_iter().collect(),
+            last_change: Timestamp(row.last_change),
+        });
+    }
+    Ok(repositories.into_iter().collect())
+}
+
+/// What the watches of a source need of it.
+#[derive(Default)]
+struct Needs {
+    patterns: BTreeSet<String>,
+    every: bool,
+    haves: BTreeSet<ObjectId>,
+}
+
+impl Needs {
+    fn add(&mut self, follower: Follower) {
+        let selector = Selector { kind: follower.selector_kind, value: follower.selector_value };
+        // The default branch is asked for by name too, so that a listing always has its commit.
+        let pattern = selector.ref_pattern().or(follower.branch).filter(|pattern| !pattern.is_empty());
+        self.patterns.extend(pattern);
+        self.every |= follower.mode == HistoryMode::Every;
+        self.haves.extend(follower.held);
+    }
+}
+
+impl SourceRow {
+    fn remote(&self, context: &Context) -> Result<Remote, StoreError> {
+        let credential = match (&self.credential_id, &self.secret) {
+            (Some(id), Some(sealed)) => Some(
+                context
+                    .keyring
+                    .open_sealed(&place(id.as_str()), sealed)
+                    .map_err(|error| undecodable("credential", error))?,
+            ),
+            _ => None,
+        };
+        Ok(Remote {
+            repository: self.repository_id.clone(),
+            location: location(&self.url).ok_or_else(|| undecodable("repository", "no usable address"))?,
+            credential,
+        })
+    }
+}
+
+/// Finds or makes the repository of a normalised address.
+pub(super) async fn repository(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    url: &str,
+    at: Timestamp,
+) -> Result<RepositoryId, StoreError> {
+    let text = "select * from repository where url = $1";
+    let found: Option<repository::Model> =
+        rows::one(connection, "repository", text, vec![url.into()]).await?;
+    if let Some(found) = found {
+        return Ok(found.id);
+    }
+    if location(url).is_none() {
+        return Err(StoreError::Conflict("the address of the repository cannot be read".into()));
+    }
+    let id = RepositoryId::new(context.random.ulid(at));
+    let row = repository::Model { id: id.clone(), url: url.to_owned(), created_at: at.0 };
+    rows::insert(connection, "repository", vec![row]).await?;
+    Ok(id)
+}
+
+/// Finds or makes the source of a repository that an app sees with this credential.
+pub(super) async fn source(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    repository: &RepositoryId,
+    credential: Option<&Secret>,
+    at: Timestamp,
+) -> Result<SourceId, StoreError> {
+    let credential = match credential {
+        Some(secret) => Some(keep(connection, context, app, secret, at).await?),
+        None => None,
+    };
+    let text = "select * from source where repository_id = $1
+                and (credential_id = $2 or (credential_id is null and $2 is null))";
+    let values = vec![repository.clone().into(), credential.clone().into()];
+    if let Some(found) = rows::one::<source::Model>(connection, "source", text, values).await? {
+        return Ok(found.id);
+    }
+    let id = SourceId::new(context.random.ulid(at));
+    let row = source::Model {
+        id: id.clone(),
+        repository_id: repository.clone(),
+        credential_id: credential,
+        head_ref: None,
+        last_change: at.0,
+        last_error: None,
+        created_at: at.0,
+    };
+    rows::insert(connection, "source", vec![row]).await?;
+    Ok(id)
+}
+
+/// Finds or makes the credential of an app.
+async fn keep(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    secret: &Secret,
+    at: Timestamp,
+) -> Result<CredentialId, StoreError> {
+    let fingerprint = context.keyring.fingerprint(app, secret);
+    let text = "select * from credential where app_id = $1 and fingerprint = $2";
+    let values = vec![app.clone().into(), fingerprint.clone().into()];
+    if let Some(found) = rows::one::<credential::Model>(connection, "credential", text, values).await? {
+        return Ok(found.id);
+    }
+    let id = CredentialId::new(context.random.ulid(at));
+    let row = credential::Model {
+        secret: context.keyring.seal(&place(id.as_str()), secret, &*context.random),
+        id: id.clone(),
+        app_id: app.clone(),
+        fingerprint,
+        created_at: at.0,
+    };
+    rows::insert(connection, "credential", vec![row]).await?;
+    Ok(id)
+}
+
+/// Removes a source that no watch sees through any more, and its credential and repository if
+/// nothing else uses them.
+pub(super) async fn remove_unused(
+    connection: &impl ConnectionTrait,
+    id: &SourceId,
+) -> Result<(), StoreError> {
+    let text = "select * from source where id = $1 and not exists (select 1 from watch where source_id = $1)";
+    let unused: Option<source::Model> =
+        rows::one(connection, "source", text, vec![id.clone().into()]).await?;
+    let Some(unused) = unused else { return Ok(()) };
+    let text = "delete from breaker where kind = 'source' and id = $1";
+    rows::execute(connection, "breaker", text, vec![id.clone().into()]).await?;
+    rows::execute(connection, "source", "delete from source where id = $1", vec![id.clone().into()]).await?;
+    if let Some(credential) = unused.credential_id {
+        let text = "delete from credential where id = $1
+                    and not exists (select 1 from source where credential_id = $1)";
+        rows::execute(connection, "credential", text, vec![credential.into()]).await?;
+    }
+    let text = "delete from repository where id = $1
+                and not exists (select 1 from source where repository_id = $1)";
+    rows::execute(connection, "repository", text, vec![unused.repository_id.into()]).await?;
+    Ok(())
+}
+
+/// Remembers or forgets why the last scan failed.
+pub(super) async fn record_error(
+    connection: &impl ConnectionTrait,
+    id: SourceId,
+    error: Option<String>,
+) -> Result<(), StoreError> {
+    let text = "update source set last_error = $1 where id = $2";
+    match rows::execute(connection, "source", text, vec![error.into(), id.into()]).await? {
+        0 => Err(StoreError::NotFound),
+        _ => Ok(()),
+    }
+}
+
+fn location(url: &str) -> Option<Location> {
+    if url.starts_with('/') {
+        return Some(Location::Local(url.into()));
+    }
+    let url = Url::parse(url).ok()?;
+    match url.scheme() {
+        "http" | "https" => Some(Location::Http(url)),
+        "file" => url.to_file_path().ok().map(Location::Local),
+        _ => None,
+    }
+}
+
+fn place(row: &str) -> Place<'_> {
+    Place { table: "credential", column: "secret", row }
+}

@@ -1,0 +1,385 @@
+//! The contract suite over SQLite, and what only a real database can show.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use tempfile::TempDir;
+use tidings_actors::{
+    ports::{
+        DeliverySettings, NewApp, NewWatch, Ref, RefListing, RepositoryFacts, Selector, Start, Store,
+        StoreError, Watch,
+    },
+    secret::Secret,
+    testing::{ManualClock, SeededRandom},
+    time::Timestamp,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, ObjectId, Sha256Hash, WatchId},
+    kind::{HistoryMode, SelectorKind},
+};
+use ulid::Ulid;
+
+use super::{OpenError, SqlStore, schema};
+use crate::secrets::Keyring;
+
+const MAIN: &str = "refs/heads/main";
+
+fn url(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("tidings.db").display())
+}
+
+/// Opens the database in `folder` with the keyring there, making both where they are missing.
+async fn open(folder: &Path, seed: u64) -> Result<SqlStore, OpenError> {
+    let random = Arc::new(SeededRandom::new(seed));
+    let path = folder.join("keyring");
+    let keyring = Keyring::open(&path).or_else(|_| Keyring::create(&path, &*random)).expect("a keyring");
+    let clock = Arc::new(ManualClock::new(Timestamp(3000)));
+    SqlStore::open(&url(folder), Arc::new(keyring), clock, random).await
+}
+
+async fn store() -> (SqlStore, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    (open(folder.path(), 1).await.expect("opened"), folder)
+}
+
+tidings_actors::store_contract_tests!(store);
+
+/// A connection of its own, to look behind the store's back.
+async fn raw(folder: &Path) -> DatabaseConnection {
+    Database::connect(url(folder)).await.expect("connected")
+}
+
+async fn number(connection: &DatabaseConnection, text: &str) -> i64 {
+    super::rows::number(connection, "test", text, vec![]).await.expect("a number")
+}
+
+fn new_app(number: u128) -> NewApp {
+    NewApp {
+        id: AppId::new(Ulid::from_parts(1, number)),
+        name: "an app".into(),
+        email: "a@example.org".into(),
+        base_url: None,
+        website: None,
+        description: None,
+        token_public_id: format!("public{number}"),
+        token_hash: Sha256Hash::of(b"token"),
+        signing_key: Secret::new(format!("signing{number}")),
+        delivery: DeliverySettings::default(),
+        created_at: Timestamp(1000),
+    }
+}
+
+fn listing(commit: u8) -> RefListing {
+    let main = Ref { name: MAIN.into(), commit: ObjectId::new([commit; 20]) };
+    RefListing { refs: vec![main], head: Some(MAIN.into()), has_refs: true }
+}
+
+async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&str>) -> Watch {
+    let id = WatchId::new(Ulid::from_parts(2, number));
+    let new = NewWatch {
+        facts: RepositoryFacts {
+            repository_id: id.clone(),
+            github_url: "https://git.example/a/b".into(),
+            owner: "a".into(),
+            name: "b".into(),
+        },
+        id,
+        app: app.clone(),
+        url: format!("https://git.example/a/b{number}"),
+        is_private: credential.is_some(),
+        credential: credential.map(|text| Secret::new(text.into())),
+        selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+        view: View::default(),
+        mode: HistoryMode::Net,
+        start: Start::All,
+        listing: listing(1),
+        deliver_after: Timestamp(0),
+        created_at: Timestamp(1000),
+    };
+    store.register_watch(&new).await.expect("registered")
+}
+
+#[tokio::test]
+async fn an_older_process_is_fenced_off() {
+    let (older, folder) = store().await;
+    older.create_app(&new_app(1)).await.expect("created");
+    let newer = open(folder.path(), 2).await.expect("opened");
+    assert!(matches!(older.create_app(&new_app(2)).await, Err(StoreError::Fenced)));
+    let cursor = tidings_entity::id::CursorId::new(Ulid::from_parts(1, 1));
+    let finished = older.finish_round(&cursor, 1, Timestamp(1)).await;
+    assert!(matches!(finished, Err(StoreError::Fenced)));
+    let settlement = tidings_actors::ports::Settlement {
+        cursor: cursor.clone(),
+        round: 1,
+        position: 1,
+        parked: vec![],
+        streak: 0,
+        acknowledged: true,
+        at: Timestamp(1),
+    };
+    assert!(matches!(older.settle(settlement).await, Err(StoreError::Fenced)));
+    assert!(matches!(older.advance(&cursor, 0, None).await, Err(StoreError::Fenced)));
+    newer.create_app(&new_app(2)).await.expect("created");
+    assert_eq!(newer.apps(None, 10).await.expect("apps").len(), 2, "nothing of the older one came through");
+}
+
+#[tokio::test]
+async fn every_acknowledged_write_is_on_disk_without_a_clean_close() {
+    let (store, folder) = store().await;
+    let apps: Vec<NewApp> = (0..100).map(new_app).collect();
+    for answer in join_all(apps.iter().map(|app| store.create_app(app))).await {
+        answer.expect("created");
+    }
+    let copy = tempfile::tempdir().expect("a folder");
+    // What a killed process leaves: the files as they are, nothing flushed, nothing closed.
+    for name in ["tidings.db", "tidings.db-wal", "keyring"] {
+        std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
+    }
+    let again = open(copy.path(), 2).await.expect("opened");
+    assert_eq!(again.apps(None, 1000).await.expect("apps").len(), 100);
+    store.close().await;
+    assert!(matches!(store.create_app(&new_app(200)).await, Err(StoreError::Unavailable(_))));
+    assert!(!folder.path().join("tidings.db-wal").exists(), "a clean close leaves one file");
+}
+
+#[tokio::test]
+async fn a_verb_that_fails_changes_nothing_of_the_others_in_its_turn() {
+    let (store, _folder) = store().await;
+    store.create_app(&new_app(0)).await.expect("created");
+    let mut apps: Vec<NewApp> = (1..64).map(new_app).collect();
+    for app in apps.iter_mut().step_by(3) {
+        app.token_public_id = "public0".into();
+    }
+    let answers = join_all(apps.iter().map(|app| store.create_app(app))).await;
+    for (index, answer) in answers.iter().enumerate() {
+        match answer {
+            Err(StoreError::Conflict(_)) => assert_eq!(index % 3, 0),
+            answer => assert!(answer.is_ok() && index % 3 != 0, "{index}: {answer:?}"),
+        }
+    }
+    assert_eq!(store.apps(None, 1000).await.expect("apps").len(), 1 + 42);
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_version_is_refused() {
+    let (store, folder) = store().await;
+    store.close().await;
+    let connection = raw(folder.path()).await;
+    let text = "insert into seaql_migrations (version, applied_at) values ('m29990101_000000_future', 1)";
+    connection.execute_unprepared(text).await.expect("written");
+    connection.close().await.expect("closed");
+    let refused = open(folder.path(), 2).await.err().expect("refused");
+    assert!(
+        matches!(&refused, OpenError::NewerSchema(step) if step == "m29990101_000000_future"),
+        "{refused}"
+    );
+    assert!(matches!(schema::up(&url(folder.path())).await, Err(OpenError::NewerSchema(_))));
+}
+
+#[tokio::test]
+async fn another_keyring_is_refused_and_a_rotated_one_is_not() {
+    let (store, folder) = store().await;
+    store.create_app(&new_app(1)).await.expect("created");
+    store.close().await;
+    let path = folder.path().join("keyring");
+    let right = std::fs::read(&path).expect("the keyring");
+    let mut keyring = Keyring::open(&path).expect("opened");
+    keyring.rotate(&path, &SeededRandom::new(9)).expect("rotated");
+    let again = open(folder.path(), 2).await.expect("the rotated keyring knows the old key");
+    let app = again.app(&new_app(1).id).await.expect("read").expect("there");
+    assert_eq!(app.keys[0].expose(), "signing1");
+    again.close().await;
+    std::fs::remove_file(&path).expect("removed");
+    let refused = open(folder.path(), 77).await.err().expect("refused");
+    assert!(matches!(refused, OpenError::WrongKey(_)), "{refused}");
+    std::fs::write(&path, right).expect("written");
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode");
+    open(folder.path(), 3).await.expect("the right one still opens");
+}
+
+#[tokio::test]
+async fn a_secret_moved_to_another_row_does_not_open() {
+    let (store, folder) = store().await;
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let first = watch(&store, &app.id, 1, Some("first secret")).await;
+    let second = watch(&store, &app.id, 2, Some("second secret")).await;
+    let third = watch(&store, &app.id, 3, None).await;
+    let connection = raw(folder.path()).await;
+    for column in ["secret", "fingerprint"] {
+        let found = format!("select count(*) from credential where instr({column}, 'secret') > 0");
+        assert_eq!(number(&connection, &found).await, 0, "nothing in clear in {column}");
+    }
+    for swap in [
+        "create table kept as select id, secret from credential",
+        "update credential set secret = (select kept.secret from kept where kept.id <> credential.id)",
+    ] {
+        connection.execute_unprepared(swap).await.expect("swapped");
+    }
+    let lane = store.lane(&first.cursors[0].id).await;
+    assert!(matches!(lane, Err(StoreError::Undecodable { table: "credential", .. })), "{lane:?}");
+    assert!(store.sources(&second.repository).await.expect("read").is_empty());
+    let readable = store.repositories().await.expect("read");
+    assert_eq!(readable.len(), 1, "bad rows hide no others");
+    assert_eq!(readable[0].0, third.repository);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_hides_no_other() {
+    let (store, folder) = store().await;
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let bad = watch(&store, &app.id, 1, None).await;
+    let good = watch(&store, &app.id, 2, None).await;
+    let connection = raw(folder.path()).await;
+    let damage = format!("update watch set mode = 'sideways' where id = '{}'", bad.id);
+    connection.execute_unprepared(&damage).await.expect("damaged");
+    let watches = store.watches(&app.id, None, 10).await.expect("read");
+    assert_eq!(watches.iter().map(|watch| &watch.id).collect::<Vec<_>>(), [&good.id]);
+    let one = store.watch(&app.id, &bad.id).await;
+    assert!(matches!(&one, Err(StoreError::Undecodable { table: "watch", .. })), "{one:?}");
+    let lane = store.lane(&bad.cursors[0].id).await;
+    assert!(matches!(lane, Err(StoreError::Undecodable { .. })), "{lane:?}");
+    let damage = format!("update cursor set id = 'nonsense' where watch_id = '{}'", bad.id);
+    connection.execute_unprepared(&damage).await.expect("damaged");
+    let pending = store.pending(None).await.expect("read");
+    assert_eq!(pending, [(app.id, good.cursors[0].id.clone())]);
+}
+
+#[tokio::test]
+async fn an_unchanged_poll_writes_no_row() {
+    let (store, folder) = store().await;
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let watch = watch(&store, &app.id, 1, None).await;
+    let connection = raw(folder.path()).await;
+    let version = async || number(&connection, "pragma data_version").await;
+    let before = version().await;
+    for _ in 0..10 {
+        assert!(!store.move_heads(&watch.source, &listing(1), Timestamp(9)).await.expect("polled").changed);
+    }
+    assert_eq!(version().await, before, "no transaction wrote");
+    assert!(store.move_heads(&watch.source, &listing(2), Timestamp(9)).await.expect("polled").changed);
+    assert_ne!(version().await, before, "this one did");
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_verbs_and_heals_without_a_restart() {
+    let (store, _folder) = store().await;
+    store.create_app(&new_app(1)).await.expect("created");
+    limit_pages(&store).await;
+    let mut big = new_app(2);
+    big.description = Some("x".repeat(1 << 20));
+    let full = store.create_app(&big).await;
+    assert!(matches!(&full, Err(StoreError::Unavailable(reason)) if reason.contains("full")), "{full:?}");
+    assert_eq!(store.apps(None, 10).await.expect("readers go on").len(), 1);
+    store.create_app(&big).await.expect("a new connection has no limit");
+    limit_pages(&store).await;
+    let mut apps: Vec<NewApp> = (3..60).map(new_app).collect();
+    apps[30].description = Some("x".repeat(1 << 20));
+    let answers = join_all(apps.iter().map(|app| store.create_app(app))).await;
+    let stored = store.apps(None, 1000).await.expect("apps");
+    for (app, answer) in apps.iter().zip(&answers) {
+        assert_eq!(stored.iter().any(|stored| stored.id == app.id), answer.is_ok(), "{answer:?}");
+    }
+    assert!(answers[30].is_err());
+    store.create_app(&apps[30]).await.expect("healed");
+}
+
+/// Fills the disk as far as SQLite knows: the limit belongs to the connection that writes now.
+async fn limit_pages(store: &SqlStore) {
+    let limit = store.writer.verb(|transaction, _context| {
+        Box::pin(async move {
+            super::rows::execute(transaction, "test", "pragma max_page_count = 1", vec![]).await
+        })
+    });
+    limit.await.expect("limited");
+}
+
+#[tokio::test]
+async fn a_verb_that_panics_fails_alone() {
+    let (store, _folder) = store().await;
+    let panics = store.writer.verb(|transaction, context| {
+        Box::pin(async move {
+            super::apps::create(transaction, context, new_app(1)).await?;
+            if context.clock.now() < Timestamp(1 << 50) {
+                panic!("a broken invariant");
+            }
+            Ok(())
+        })
+    });
+    let other = new_app(2);
+    let (panicked, created) = tokio::join!(panics, store.create_app(&other));
+    assert!(matches!(panicked, Err(StoreError::Unavailable(_))));
+    created.expect("created");
+    let apps = store.apps(None, 10).await.expect("apps");
+    assert_eq!(apps.iter().map(|app| &app.id).collect::<Vec<_>>(), [&other.id]);
+}
+
+#[tokio::test]
+async fn a_locked_database_is_waited_for() {
+    let (store, folder) = store().await;
+    let connection = raw(folder.path()).await;
+    use sea_orm::TransactionTrait;
+    let lock = connection.begin().await.expect("begun");
+    lock.execute_unprepared("update lease set taken_at = 1").await.expect("locked");
+    let first = new_app(1);
+    let waiting = tokio::time::timeout(Duration::from_millis(200), store.create_app(&first));
+    assert!(waiting.await.is_err(), "the writer waits");
+    store.ping().await.expect("readers do not");
+    assert!(store.apps(None, 10).await.expect("readers do not").is_empty());
+    lock.commit().await.expect("unlocked");
+    store.create_app(&new_app(2)).await.expect("goes on");
+    assert_eq!(store.apps(None, 10).await.expect("apps").len(), 2, "the one that waited was not lost");
+}
+
+#[tokio::test]
+async fn the_schema_goes_down_and_up_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = url(folder.path());
+    assert!(matches!(schema::status(&url).await, Err(OpenError::Address(_))), "there is none");
+    let taken = schema::up(&url).await.expect("up");
+    assert_eq!(schema::up(&url).await.expect("up again"), Vec::<String>::new());
+    let applied = |steps: Vec<schema::Step>| steps.iter().filter(|step| step.applied).count();
+    assert_eq!(applied(schema::status(&url).await.expect("status")), taken.len());
+    schema::down(&url, u32::try_from(taken.len()).expect("few")).await.expect("down");
+    let connection = raw(folder.path()).await;
+    let tables = "select count(*) from sqlite_schema where type = 'table'
+                  and name not in ('seaql_migrations', 'sqlite_sequence')";
+    assert_eq!(number(&connection, tables).await, 0);
+    assert_eq!(applied(schema::status(&url).await.expect("status")), 0);
+    open(folder.path(), 1).await.expect("a start brings it up").close().await;
+}
+
+#[tokio::test]
+async fn the_database_is_private_durable_and_recent() {
+    use std::os::unix::fs::PermissionsExt;
+    let (store, folder) = store().await;
+    for name in ["tidings.db", "tidings.db-wal", "tidings.db-shm", "keyring"] {
+        let mode = std::fs::metadata(folder.path().join(name)).expect(name).permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+    let read = async |text: &str| super::rows::number(&store.readers, "test", text, vec![]).await;
+    assert_eq!(read("pragma query_only").await.expect("read"), 1);
+    assert_eq!(read("pragma synchronous").await.expect("read"), 2, "full");
+    assert_eq!(read("pragma foreign_keys").await.expect("read"), 1);
+    let text = "select sqlite_version() as version";
+    let row = store.readers.query_one_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, text));
+    let version: String = row.await.expect("read").expect("a row").try_get("", "version").expect("text");
+    let parts: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
+    assert!(parts >= vec![3, 51, 3], "{version} may damage a database under write-ahead logging");
+}
+
+#[tokio::test]
+async fn an_address_that_forgets_or_is_unknown_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keyring = Arc::new(Keyring::create(&folder.path().join("k"), &SeededRandom::new(1)).expect("made"));
+    for url in ["sqlite::memory:", "sqlite:?mode=memory", "mysql://x", "", "/tmp/x.db"] {
+        let clock = Arc::new(ManualClock::new(Timestamp(1)));
+        let opened = SqlStore::open(url, keyring.clone(), clock, Arc::new(SeededRandom::new(1))).await;
+        assert!(matches!(opened, Err(OpenError::Address(_))), "{url}");
+    }
+}

@@ -1,0 +1,147 @@
+//! What mirrors must keep, what may be forgotten, and the numbers of the overview.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{StoreError, Totals},
+    time::Timestamp,
+};
+use tidings_entity::id::{ObjectId, RepositoryId};
+
+use super::rows::{self, signed};
+
+#[derive(FromQueryResult)]
+struct Pin {
+    commit_id: ObjectId,
+}
+
+/// Commits of a repository that mirrors must keep: held, both ends and bases of open rounds, and
+/// the bases of resyncs to come.
+pub(super) async fn pins(
+    connection: &impl ConnectionTrait,
+    repository: &RepositoryId,
+) -> Result<Vec<ObjectId>, StoreError> {
+    let text = "with mine as (select c.id, c.held, c.open_round from cursor c
+                  join watch w on w.id = c.watch_id where w.repository_id = $1),
+                pinned(commit_id) as (
+                  select held from mine
+                  union select r.target from round r join mine m on m.id = r.cursor_id and m.open_round = r.number
+                  union select r.held from round r join mine m on m.id = r.cursor_id and m.open_round = r.number
+                  union select b.commit_id from round_base b join mine m on m.id = b.cursor_id
+                    and (b.round = 0 or b.round = m.open_round))
+                select commit_id from pinned where commit_id is not null order by commit_id";
+    // A pin that cannot be read must not be lost silently: then the mirror is not compacted.
+    let pins: Vec<Pin> = rows::all(connection, "cursor", text, vec![repository.clone().into()]).await?;
+    Ok(pins.into_iter().map(|pin| pin.commit_id).collect())
+}
+
+/// What is forgotten, in order: table, its key, and which rows. `$1` is the oldest moment kept.
+/// History of open rounds stays, and so does a round that an open letter names.
+const HISTORY: &[(&str, &str, &str)] = &[
+    (
+        "attempt",
+        "owner_kind, owner_id, round, position, number",
+        "ended_at < $1 and not exists (select 1 from cursor c
+           where c.id = attempt.owner_id and c.open_round = attempt.round)",
+    ),
+    (
+        "dead_letter",
+        "id",
+        "closed_at < $1 and not exists (select 1 from cursor c
+           where c.id = dead_letter.cursor_id and c.open_round = dead_letter.bound_round)",
+    ),
+    ("settled", "cursor_id, round, from_position", "(cursor_id, round) in (select cursor_id, number from stale)"),
+    ("round_base", "cursor_id, round, ordinal", "(cursor_id, round) in (select cursor_id, number from stale)"),
+    (
+        "round",
+        "cursor_id, number",
+        "(cursor_id, number) in (select cursor_id, number from stale)
+         and not exists (select 1 from settled s where s.cursor_id = round.cursor_id and s.round = round.number)
+         and not exists (select 1 from round_base b
+           where b.cursor_id = round.cursor_id and b.round = round.number)",
+    ),
+    (
+        "view",
+        "id",
+        "created_at < $1 and not exists (select 1 from watch w where w.view_id = view.id)
+         and not exists (select 1 from cursor c where c.held_view = view.id)
+         and not exists (select 1 from round r where r.held_view = view.id)
+         and not exists (select 1 from round r where r.target_view = view.id)
+         and not exists (select 1 from round_base b where b.view_id = view.id)",
+    ),
+];
+
+const STALE: &str = "with stale as (select r.cursor_id, r.number from round r where r.ended_at < $1
+      and not exists (select 1 from dead_letter d where d.cursor_id = r.cursor_id and d.round = r.number
+        and d.status in ('open', 'redrive_requested')))";
+
+/// Forgets history and unused blobs, at most `limit` rows. How many went.
+pub(super) async fn prune(
+    connection: &impl ConnectionTrait,
+    now: Timestamp,
+    history: Duration,
+    blobs: Duration,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let before = |age: Duration| -> Value {
+        now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).into()
+    };
+    let mut left = limit;
+    let blob = ("blob", "id", "used_at < $1");
+    let kinds = HISTORY.iter().map(|kind| (kind, history)).chain([(&blob, blobs)]);
+    for ((table, key, condition), age) in kinds {
+        if left == 0 {
+            break;
+        }
+        let text = format!(
+            "delete from {table} where ({key}) in
+             ({STALE} select {key} from {table} where {condition} limit $2)"
+        );
+        left -= rows::execute(connection, table, &text, vec![before(age), signed(left).into()]).await?;
+    }
+    Ok(limit - left)
+}
+
+/// The numbers of the overview.
+pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) -> Result<Totals, StoreError> {
+    #[derive(FromQueryResult)]
+    struct Row {
+        apps: i64,
+        repositories: i64,
+        watches: i64,
+        behind: i64,
+        blocked: i64,
+        open_rounds: i64,
+        dead_letters: i64,
+        open_breakers: i64,
+        oldest: Option<i64>,
+    }
+    let behind = "from cursor c join watch w on w.id = c.watch_id
+                  join head h on h.source_id = w.source_id and h.ref_name = c.branch
+                  where (c.held is null or c.held <> h.commit_id)";
+    let text = format!(
+        "select (select count(*) from app) as apps, (select count(*) from repository) as repositories,
+         (select count(*) from watch) as watches, (select count(*) {behind}) as behind,
+         (select count(*) from cursor where state = 'blocked') as blocked,
+         (select count(*) from cursor where open_round is not null) as open_rounds,
+         (select count(*) from dead_letter where status in ('open', 'redrive_requested')) as dead_letters,
+         (select count(*) from breaker where opened_at is not null) as open_breakers,
+         (select min(c.behind_since) {behind}) as oldest"
+    );
+    let row: Option<Row> = rows::one(connection, "cursor", &text, vec![]).await?;
+    let row = row.ok_or(StoreError::NotFound)?;
+    let count = |number| rows::unsigned("cursor", number);
+    let lag = row.oldest.map_or(Duration::ZERO, |oldest| now.since(Timestamp(oldest)));
+    Ok(Totals {
+        apps: count(row.apps)?,
+        repositories: count(row.repositories)?,
+        watches: count(row.watches)?,
+        behind: count(row.behind)?,
+        blocked: count(row.blocked)?,
+        open_rounds: count(row.open_rounds)?,
+        dead_letters: count(row.dead_letters)?,
+        open_breakers: count(row.open_breakers)?,
+        lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+    })
+}

@@ -1,0 +1,182 @@
+//! Watches as their apps see them, and changing their settings.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{CursorStatus, RepositoryFacts, Selector, StoreError, Watch, WatchPatch},
+    time::Timestamp,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, CredentialId, CursorId, ObjectId, WatchId},
+    kind::{CursorState, WatchState},
+    watch,
+};
+
+use super::{error::undecodable, registration, rows};
+
+#[derive(FromQueryResult)]
+struct WatchRow {
+    #[sea_orm(nested)]
+    watch: watch::Model,
+    view_text: String,
+    credential_id: Option<CredentialId>,
+    last_error: Option<String>,
+}
+
+#[derive(FromQueryResult)]
+struct CursorRow {
+    id: CursorId,
+    watch_id: WatchId,
+    branch: String,
+    held: Option<ObjectId>,
+    state: CursorState,
+    reason: Option<String>,
+    behind_since: Option<i64>,
+    head: Option<ObjectId>,
+    open_number: Option<i64>,
+    open_position: Option<i64>,
+    open_total: Option<i64>,
+    letters: i64,
+}
+
+const WATCH: &str = "select w.*, v.text as view_text, s.credential_id, s.last_error
+     from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id";
+
+const CURSOR: &str = "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.behind_since,
+       h.commit_id as head, r.number as open_number, r.position as open_position, r.total as open_total,
+       (select count(*) from dead_letter d where d.cursor_id = c.id
+          and d.status in ('open', 'redrive_requested')) as letters
+     from cursor c join watch w on w.id = c.watch_id
+     left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+     left join round r on r.cursor_id = c.id and r.number = c.open_round";
+
+/// The row of one watch of an app.
+pub(super) async fn row(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &WatchId,
+) -> Result<watch::Model, StoreError> {
+    let text = "select * from watch where id = $1 and app_id = $2";
+    let values = vec![id.clone().into(), app.clone().into()];
+    rows::one(connection, "watch", text, values).await?.ok_or(StoreError::NotFound)
+}
+
+/// One watch of an app.
+pub(super) async fn one(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &WatchId,
+) -> Result<Watch, StoreError> {
+    let values: Vec<Value> = vec![id.clone().into(), app.clone().into()];
+    let text = format!("{WATCH} where w.id = $1 and w.app_id = $2");
+    let found: Option<WatchRow> = rows::one(connection, "watch", &text, values.clone()).await?;
+    let found = found.ok_or(StoreError::NotFound)?;
+    let text = format!("{CURSOR} where w.id = $1 and w.app_id = $2 order by c.slot");
+    let cursors: Vec<CursorRow> = rows::all(connection, "cursor", &text, values).await?;
+    watch(found, cursors)
+}
+
+/// The watches for which `condition` (over `w`) holds, oldest first. Those that cannot be read are
+/// left out and logged.
+pub(super) async fn list(
+    connection: &impl ConnectionTrait,
+    condition: &str,
+    values: Vec<Value>,
+    limit: u64,
+) -> Result<Vec<Watch>, StoreError> {
+    let text = format!("{WATCH} where {condition} order by w.id limit {}", rows::signed(limit));
+    let found: Vec<WatchRow> = rows::readable(connection, "watch", &text, values.clone()).await?;
+    let Some(last) = found.last() else { return Ok(Vec::new()) };
+    let mut with_last = values;
+    with_last.push(last.watch.id.clone().into());
+    let text = format!("{CURSOR} where {condition} and w.id <= ${} order by c.slot", with_last.len());
+    let mut cursors: HashMap<WatchId, Vec<CursorRow>> = HashMap::new();
+    for cursor in rows::readable::<CursorRow>(connection, "cursor", &text, with_last).await? {
+        cursors.entry(cursor.watch_id.clone()).or_default().push(cursor);
+    }
+    let watches = found.into_iter().map(|row| {
+        let cursors = cursors.remove(&row.watch.id).unwrap_or_default();
+        watch(row, cursors)
+    });
+    Ok(watches.filter_map(rows::readable_or_logged).collect())
+}
+
+/// Changes settings.
+pub(super) async fn patch(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &WatchId,
+    patch: &WatchPatch,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let old = row(connection, app, id).await?;
+    let view = match &patch.view {
+        Some(view) => registration::keep_view(connection, view, at).await?,
+        None => old.view_id,
+    };
+    let (state, reason) = patch.state.clone().unwrap_or((old.state, old.reason));
+    let reason = reason.filter(|_| state != WatchState::Active);
+    let text = "update watch set view_id = $1, mode = $2, state = $3, reason = $4 where id = $5";
+    let mode = patch.mode.unwrap_or(old.mode);
+    let values = vec![view.into(), mode.into(), state.into(), reason.into(), id.clone().into()];
+    rows::execute(connection, "watch", text, values).await?;
+    Ok(())
+}
+
+/// A view from its stored text.
+pub(super) fn view(text: &str) -> Result<View, StoreError> {
+    serde_json::from_str(text).map_err(|error| undecodable("view", error))
+}
+
+/// What bodies show of a watch.
+pub(super) fn facts(row: &watch::Model) -> RepositoryFacts {
+    RepositoryFacts {
+        repository_id: row.id.clone(),
+        github_url: row.shown_url.clone(),
+        owner: row.owner.clone(),
+        name: row.name.clone(),
+    }
+}
+
+fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
+    Ok(Watch {
+        facts: facts(&row.watch),
+        view: view(&row.view_text)?,
+        has_credential: row.credential_id.is_some(),
+        last_error: row.last_error,
+        cursors: cursors.into_iter().map(status).collect::<Result<_, _>>()?,
+        id: row.watch.id,
+        app: row.watch.app_id,
+        repository: row.watch.repository_id,
+        source: row.watch.source_id,
+        is_private: row.watch.is_private,
+        selector: Selector { kind: row.watch.selector_kind, value: row.watch.selector_value },
+        mode: row.watch.mode,
+        state: row.watch.state,
+        reason: row.watch.reason,
+        created_at: Timestamp(row.watch.created_at),
+    })
+}
+
+fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
+    let open = match (row.open_number, row.open_position, row.open_total) {
+        (Some(number), Some(position), Some(total)) => {
+            Some((number, rows::unsigned("round", position)?, rows::unsigned("round", total)?))
+        }
+        _ => None,
+    };
+    let behind = row.head.is_some() && row.head != row.held;
+    Ok(CursorStatus {
+        id: row.id,
+        branch: row.branch,
+        held: row.held,
+        head: row.head,
+        state: row.state,
+        reason: row.reason,
+        open,
+        dead_letters: rows::unsigned("dead_letter", row.letters)?,
+        behind_since: row.behind_since.filter(|_| behind).map(Timestamp),
+    })
+}

@@ -1,0 +1,299 @@
+//! The one task that writes. Verbs wait in a bounded channel; each turn takes at most 256 of them
+//! into one transaction: first all settlements in a few statements, then every other verb inside a
+//! savepoint of its own (alone in its turn it needs none), so that one that fails changes nothing of
+//! the others. Answers go out after
+//! the commit, that is, after the sync.
+//!
+//! When the transaction fails, every verb of the turn gets the same error, and after trouble with
+//! the database the connection is made anew at the next turn: a full disk or a lock heals without a
+//! restart. The first statement of every turn checks the epoch of the lease. A full channel makes
+//! verbs wait. Dropping a verb's future does not take it back.
+
+use std::panic::AssertUnwindSafe;
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, future::BoxFuture};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use tidings_actors::ports::{Settlement, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use super::{
+    Context, canary,
+    connect::{self, Address},
+    error::OfTable,
+    settle,
+};
+
+/// Most verbs in one transaction.
+const TURN: usize = 256;
+/// Verbs that wait for their turn; further callers wait at the door.
+const WAITING: usize = 1024;
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A verb on its way: it runs in a transaction and answers when that is on disk.
+#[async_trait]
+trait Job: Send {
+    /// Runs; whether it succeeded.
+    async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool;
+    /// Answers its caller; `fault` overrides a success that was not committed.
+    fn answer(self: Box<Self>, fault: Option<&StoreError>);
+}
+
+struct Verb<T, F> {
+    work: Option<F>,
+    /// `None` until it ran.
+    outcome: Option<Result<T, StoreError>>,
+    answer: Answer<T>,
+}
+
+#[async_trait]
+impl<T, F> Job for Verb<T, F>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c DatabaseTransaction, &'c Context) -> BoxFuture<'c, Result<T, StoreError>> + Send,
+{
+    async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool {
+        if let Some(work) = self.work.take() {
+            let run = AssertUnwindSafe(async { work(transaction, context).await }).catch_unwind().await;
+            self.outcome = Some(run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked"))));
+        }
+        matches!(self.outcome, Some(Ok(_)))
+    }
+
+    fn answer(self: Box<Self>, fault: Option<&StoreError>) {
+        let outcome = match (self.outcome, fault) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Some(fault)) => Err(fault.clone()),
+            (Some(Ok(done)), None) => Ok(done),
+            (None, None) => Err(unavailable("the verb did not run")),
+        };
+        // A caller that went away does not want to know.
+        drop(self.answer.send(outcome));
+    }
+}
+
+enum Work {
+    Settle(Box<Settlement>, Answer<bool>),
+    Verb(Box<dyn Job>),
+    Flush(Answer<()>),
+    Close(Answer<()>),
+}
+
+/// The door to the writing task.
+pub(super) struct Writer {
+    inbox: mpsc::Sender<Work>,
+}
+
+impl Writer {
+    /// Starts the task.
+    #[expect(clippy::disallowed_methods, reason = "the one task of the store; `close` ends it")]
+    pub(super) fn start(
+        address: Address,
+        connection: DatabaseConnection,
+        context: Context,
+        epoch: i64,
+    ) -> Self {
+        let (inbox, work) = mpsc::channel(WAITING);
+        let task = Task { address, connection: Some(connection), context, epoch, work };
+        tokio::spawn(task.run());
+        Self { inbox }
+    }
+
+    /// Runs a verb.
+    pub(super) async fn verb<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c DatabaseTransaction, &'c Context) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.ask(|answer| Work::Verb(Box::new(Verb { work: Some(work), outcome: None, answer }))).await
+    }
+
+    /// Settles.
+    pub(super) async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
+        self.ask(|answer| Work::Settle(Box::new(settlement), answer)).await
+    }
+
+    /// Returns when everything that was asked before is on disk (or failed).
+    pub(super) async fn flush(&self) -> Result<(), StoreError> {
+        self.ask(Work::Flush).await
+    }
+
+    /// Ends the task after everything that was asked before.
+    pub(super) async fn close(&self) {
+        if let Err(error) = self.ask(Work::Close).await {
+            warn!(%error, "the store was closed before");
+        }
+    }
+
+    async fn ask<T>(&self, work: impl FnOnce(Answer<T>) -> Work) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(work(answer)).await.map_err(|_| unavailable("the store is closed"))?;
+        answered.await.unwrap_or_else(|_| Err(unavailable("the store was closed")))
+    }
+}
+
+/// What is done in one transaction.
+#[derive(Default)]
+struct Turn {
+    settlements: Vec<Settlement>,
+    settled: Vec<Answer<bool>>,
+    jobs: Vec<Box<dyn Job>>,
+    flushed: Vec<Answer<()>>,
+    closing: Vec<Answer<()>>,
+}
+
+impl Turn {
+    fn sort(work: impl Iterator<Item = Work>) -> Self {
+        let mut turn = Self::default();
+        for work in work {
+            match work {
+                Work::Settle(settlement, answer) => {
+                    turn.settlements.push(*settlement);
+                    turn.settled.push(answer);
+                }
+                Work::Verb(job) => turn.jobs.push(job),
+                Work::Flush(answer) => turn.flushed.push(answer),
+                Work::Close(answer) => turn.closing.push(answer),
+            }
+        }
+        turn
+    }
+
+    /// Answers everyone but those who wait for the end.
+    fn answer(self, outcome: Result<Vec<Result<bool, StoreError>>, StoreError>) {
+        let fault = outcome.as_ref().err().cloned();
+        for job in self.jobs {
+            job.answer(fault.as_ref());
+        }
+        let count = self.settled.len();
+        let settled = outcome.unwrap_or_else(|fault| vec![Err(fault); count]);
+        for (answer, outcome) in self.settled.into_iter().zip(settled) {
+            drop(answer.send(outcome));
+        }
+        for answer in self.flushed {
+            drop(answer.send(Ok(())));
+        }
+    }
+}
+
+struct Task {
+    address: Address,
+    /// `None` after trouble: made anew at the next turn.
+    connection: Option<DatabaseConnection>,
+    context: Context,
+    epoch: i64,
+    work: mpsc::Receiver<Work>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut batch = Vec::with_capacity(TURN);
+        let mut closing = Vec::new();
+        while self.work.recv_many(&mut batch, TURN).await > 0 {
+            let mut turn = Turn::sort(batch.drain(..));
+            if !turn.closing.is_empty() {
+                self.work.close();
+                closing.append(&mut turn.closing);
+            }
+            let outcome = self.transact(&mut turn).await;
+            if let Err(StoreError::Unavailable(reason)) = &outcome {
+                error!(reason, "the database did not take a write; its connection is made anew");
+                self.disconnect().await;
+            }
+            turn.answer(outcome);
+        }
+        self.disconnect().await;
+        for answer in closing {
+            drop(answer.send(Ok(())));
+        }
+    }
+
+    async fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            warn!(%error, "the writing connection did not close cleanly");
+        }
+    }
+
+    async fn connection(&mut self) -> Result<&DatabaseConnection, StoreError> {
+        if self.connection.is_none() {
+            let made = connect::writer(&self.address).await;
+            self.connection = Some(made.map_err(|error| StoreError::Unavailable(error.to_string()))?);
+        }
+        self.connection.as_ref().ok_or_else(|| unavailable("there is no connection"))
+    }
+
+    /// Does all work of a turn in one transaction; what became of each settlement.
+    async fn transact(&mut self, turn: &mut Turn) -> Result<Vec<Result<bool, StoreError>>, StoreError> {
+        if turn.jobs.is_empty() && turn.settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let epoch = self.epoch;
+        let context = self.context.clone();
+        let transaction = connect::begin(self.connection().await?).await.of("lease")?;
+        if canary::epoch(&transaction).await? != epoch {
+            transaction.rollback().await.of("lease")?;
+            return Err(StoreError::Fenced);
+        }
+        if let ([job], []) = (&mut turn.jobs[..], &turn.settlements[..]) {
+            if job.run(&transaction, &context).await {
+                transaction.commit().await.of("commit")?;
+            } else {
+                transaction.rollback().await.of("rollback")?;
+            }
+            return Ok(Vec::new());
+        }
+        let settled = settle_apart(&transaction, &turn.settlements).await?;
+        for job in &mut turn.jobs {
+            let savepoint = transaction.begin().await.of("savepoint")?;
+            if job.run(&savepoint, &context).await {
+                savepoint.commit().await.of("savepoint")?;
+            } else {
+                savepoint.rollback().await.of("savepoint")?;
+            }
+        }
+        transaction.commit().await.of("commit")?;
+        Ok(settled)
+    }
+}
+
+/// Settles all at once; if that fails, one by one, so that only the faulty ones fail.
+async fn settle_apart(
+    transaction: &DatabaseTransaction,
+    settlements: &[Settlement],
+) -> Result<Vec<Result<bool, StoreError>>, StoreError> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Ok(settled) = settle_in_savepoint(transaction, settlements).await? {
+        return Ok(settled.into_iter().map(Ok).collect());
+    }
+    let mut outcomes = Vec::with_capacity(settlements.len());
+    for settlement in settlements {
+        let outcome = settle_in_savepoint(transaction, std::slice::from_ref(settlement)).await?;
+        outcomes.push(outcome.map(|settled| settled.first().copied().unwrap_or(false)));
+    }
+    Ok(outcomes)
+}
+
+async fn settle_in_savepoint(
+    transaction: &DatabaseTransaction,
+    settlements: &[Settlement],
+) -> Result<Result<Vec<bool>, StoreError>, StoreError> {
+    let savepoint = transaction.begin().await.of("savepoint")?;
+    let outcome = settle::settle(&savepoint, settlements).await;
+    match outcome {
+        Ok(_) => savepoint.commit().await.of("savepoint")?,
+        Err(_) => savepoint.rollback().await.of("savepoint")?,
+    }
+    Ok(outcome)
+}
+
+fn unavailable(reason: &str) -> StoreError {
+    StoreError::Unavailable(reason.into())
+}

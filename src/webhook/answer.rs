@@ -1,0 +1,103 @@
+//! What is kept of an answer: at most 64 KiB are read, 1,024 characters are kept, and
+//! `Retry-After` is understood in both of its forms.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::{HeaderMap, header::RETRY_AFTER};
+use reqwest::Response;
+use tidings_actors::time::Timestamp;
+
+/// Bytes of an answer's body that are read; then the connection is dropped.
+const READ_MAX: usize = 64 * 1024;
+/// Characters of an excerpt.
+pub(super) const EXCERPT_MAX: usize = 1024;
+/// Bytes that are kept for the excerpt: characters have at most four.
+const KEPT_MAX: usize = 4 * EXCERPT_MAX;
+
+/// Reads a body as far as it is wanted and returns its beginning.
+pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let (mut kept, mut read) = (Vec::new(), 0_usize);
+    while let Some(chunk) = response.chunk().await? {
+        let room = KEPT_MAX - kept.len();
+        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        read = read.saturating_add(chunk.len());
+        if read >= READ_MAX {
+            break;
+        }
+    }
+    Ok(kept)
+}
+
+/// The first 1,024 characters of a text, control and direction characters escaped.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    let mut excerpt = String::new();
+    let mut length = 0;
+    for character in String::from_utf8_lossy(bytes).chars() {
+        let unseen = character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let start = excerpt.len();
+        if unseen {
+            excerpt.extend(character.escape_default())
+        } else {
+            excerpt.push(character)
+        }
+        length += excerpt[start..].chars().count();
+        if length > EXCERPT_MAX {
+            excerpt.truncate(start);
+            break;
+        }
+    }
+    excerpt
+}
+
+/// What `Retry-After` asks for, from now. Garbage and moments that have passed are nothing.
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let at = Timestamp(i64::try_from(at.as_millis()).ok()?);
+    Some(at.since(now)).filter(|wait| !wait.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_garbage_is_ignored() {
+        let now = Timestamp(784_111_777_000); // Sun, 06 Nov 1994 08:49:37 GMT
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("0", Some(0)),
+            ("1000000000000", Some(1_000_000_000_000)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:49:47 GMT", Some(10)),
+            ("Sun Nov  6 08:49:38 1994", Some(1)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1984 08:49:37 GMT", None),
+            ("-5", None),
+            ("1e12", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+            ("99999999999999999999999", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(text).expect("a value"));
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_cannot_move_a_cursor() {
+        assert_eq!(excerpt(b"ok\r\n\x1b[2J\x07\xff"), "ok\\r\\n\\u{1b}[2J\\u{7}\u{fffd}");
+        assert_eq!(excerpt("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+        assert_eq!(excerpt("ä".repeat(5000).as_bytes()).chars().count(), EXCERPT_MAX);
+        assert!(excerpt("\n".repeat(5000).as_bytes()).len() <= EXCERPT_MAX);
+    }
+}

@@ -1,0 +1,310 @@
+//! Bodies of changes: compact JSON whose bytes never change over retries.
+//!
+//! The keys that Docora's clients know come first and in their order; ours follow inside `file`
+//! and as `event` at the end. The JSON is what a JavaScript `JSON.stringify` makes of the parsed
+//! body, so receivers that sign what they re-serialise get the same bytes: only `"`, `\` and
+//! control characters are escaped, non-ASCII text is raw.
+//!
+//! Content that is valid UTF-8 without NUL goes as text, everything else as base64; either way it
+//! hashes to `sha`. Base64 of files over 1 MiB is cut into chunks.
+
+use std::borrow::Cow;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{DeliveryOrder, ParcelBody, RepositoryFacts},
+    round::{DeliveryId, Round},
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{CursorId, ObjectId, Sha256Hash},
+    kind::Operation,
+};
+use time::OffsetDateTime;
+
+/// Binary files with more bytes than this go in chunks.
+pub const CHUNK_THRESHOLD: usize = 1_048_576;
+/// Characters of base64 text in one chunk; a multiple of four, so that each decodes alone.
+pub const CHUNK_SIZE: usize = 524_288;
+
+/// What a body shows of the file's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewContent {
+    /// Nothing: a delete, or a view without content.
+    Unseen,
+    /// All of it.
+    Inline {
+        /// SHA-256 of it.
+        sha: Sha256Hash,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Nothing, because it is larger than the view admits.
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+/// What had to be read to render a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// The new content.
+    pub new: NewContent,
+    /// SHA-256 of the old content, where the body shows it.
+    pub old_sha: Option<Sha256Hash>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    repository: &'a RepositoryFacts,
+    file: File<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_sha: Option<Sha256Hash>,
+    commit_sha: String,
+    timestamp: String,
+    event: Event<'a>,
+}
+
+#[derive(Default, Serialize)]
+struct File<'a> {
+    path: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha: Option<Sha256Hash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_encoding: Option<&'static str>,
+    // The chunk object of a chunked file stands here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob: Option<ObjectId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renamed_from: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lfs: Option<LfsPointer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_omitted: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_url: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    cursor: &'a CursorId,
+    branch: &'a str,
+    previous_commit_sha: Option<ObjectId>,
+    round: i64,
+    position: u64,
+    total: u64,
+    commit: Option<Commit<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    history_rewritten: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    skipped_commits: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay_of: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Commit<'a> {
+    author: &'a str,
+    time: String,
+    subject: &'a str,
+}
+
+/// What a Git LFS pointer points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LfsPointer<'a> {
+    /// SHA-256 of the object, 64 lower-case hexadecimal digits.
+    oid: &'a str,
+    /// Its size in bytes.
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    index: usize,
+    total: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Renders the body of a change.
+///
+/// # Panics
+/// Never: plain data always serialises.
+#[must_use]
+pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
+    let mut file = file_without_content(order);
+    let mut chunked = None;
+    match &material.new {
+        NewContent::Unseen => {}
+        NewContent::TooLarge { size } => {
+            (file.size, file.content_omitted) = (Some(*size), Some("too_large"));
+            let (watch, blob) = (&order.repository.repository_id, file.blob);
+            file.content_url = blob.map(|blob| format!("/api/repositories/{watch}/blobs/{blob}"));
+        }
+        NewContent::Inline { sha, bytes } => {
+            (file.sha, file.size) = (Some(*sha), Some(bytes.len() as u64));
+            match as_text(bytes) {
+                Some(text) => {
+                    file.content = Some(Cow::Borrowed(text));
+                    file.lfs = lfs_pointer(text);
+                }
+                None => {
+                    file.content_encoding = Some("base64");
+                    let encoded = BASE64_STANDARD.encode(bytes);
+                    if bytes.len() > CHUNK_THRESHOLD {
+                        file.content = Some(Cow::Borrowed(""));
+                        chunked = Some(Bytes::from(encoded));
+                    } else {
+                        file.content = Some(Cow::Owned(encoded));
+                    }
+                }
+            }
+        }
+    }
+    let deletes = order.change.operation == Operation::Delete;
+    if deletes {
+        file.sha = material.old_sha;
+    }
+    let target = order.round.spec.target.as_ref().map_or(ObjectId::new([0; 20]), |end| end.commit);
+    let body = Body {
+        repository: &order.repository,
+        file,
+        previous_sha: material.old_sha.filter(|_| !deletes),
+        commit_sha: target.to_string(),
+        timestamp: iso(order.round.began_at),
+        event: event(order),
+    };
+    let body = serde_json::to_vec(&body).expect("a body is plain data");
+    match chunked {
+        None => ParcelBody::Whole(body.into()),
+        Some(content) => split(&body.into(), content),
+    }
+}
+
+/// The JSON of one chunk of a chunked file. `index` counts from 0.
+///
+/// # Panics
+/// Never: plain data always serialises.
+#[must_use]
+pub fn chunk_body(before: &[u8], slice: &[u8], after: &[u8], id: &str, index: usize, total: usize) -> Bytes {
+    let chunk = serde_json::to_string(&Chunk { id, index, total }).expect("a chunk is plain data");
+    let middle = [br#"","content_encoding":"base64","chunk":"#, chunk.as_bytes()].concat();
+    [before, slice, &middle, after].concat().into()
+}
+
+/// The JSON of a chunked file as one body, for whoever needs no chunks.
+#[must_use]
+pub fn unchunked(before: &[u8], content: &[u8], after: &[u8]) -> Bytes {
+    [before, content, br#"","content_encoding":"base64""#, after].concat().into()
+}
+
+/// The pieces of a chunked file's base64 text.
+pub fn chunks(content: &Bytes) -> impl ExactSizeIterator<Item = &[u8]> {
+    content.chunks(CHUNK_SIZE)
+}
+
+/// Cuts a body with empty content in two, around the place of content, encoding and chunk.
+fn split(body: &Bytes, content: Bytes) -> ParcelBody {
+    // A raw quote after a comma opens a key or ends a text, and a text is not followed by a
+    // letter: this can only be the key itself.
+    let key = br#","content":""#;
+    let rest = br#"","content_encoding":"base64""#;
+    let at = body.windows(key.len()).position(|window| window == key).expect("the body has content");
+    let (before, after) = (at + key.len(), at + key.len() + rest.len());
+    ParcelBody::Chunked { before: body.slice(..before), content, after: body.slice(after..) }
+}
+
+fn file_without_content(order: &DeliveryOrder) -> File<'_> {
+    let change = &order.change;
+    let mode = |mode: u32| format!("{mode:06o}");
+    let previous = change.old.filter(|old| change.new.is_some_and(|new| new.mode != old.mode));
+    File {
+        path: String::from_utf8_lossy(&change.path),
+        mode: change.new.map(|new| mode(new.mode)),
+        blob: change.new.map(|new| new.blob),
+        path_base64: std::str::from_utf8(&change.path).is_err().then(|| BASE64_STANDARD.encode(&change.path)),
+        renamed_from: order.renamed_from.as_deref().map(String::from_utf8_lossy),
+        previous_mode: previous.map(|old| mode(old.mode)),
+        ..File::default()
+    }
+}
+
+fn event(order: &DeliveryOrder) -> Event<'_> {
+    let round: &Round = &order.round;
+    Event {
+        id: order.id.as_str(),
+        r#type: match order.change.operation {
+            Operation::Create => "file.created",
+            Operation::Update => "file.updated",
+            Operation::Delete => "file.deleted",
+        },
+        cursor: &round.cursor,
+        branch: round.branch_name(),
+        previous_commit_sha: round.spec.held.as_ref().map(|end| end.commit),
+        round: round.number,
+        position: order.position,
+        total: round.summary.total(),
+        commit: order.commit.as_deref().map(|commit| Commit {
+            author: &commit.author,
+            time: iso(Timestamp(commit.time.saturating_mul(1000))),
+            subject: &commit.subject,
+        }),
+        history_rewritten: round.history_rewritten,
+        skipped_commits: round.skipped_commits,
+        replay_of: order.change.replay_of.as_ref().map(DeliveryId::as_str),
+    }
+}
+
+/// The content as text, if it goes as text: valid UTF-8 without NUL.
+#[must_use]
+pub fn as_text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|text| !text.as_bytes().contains(&0))
+}
+
+/// Reads a Git LFS pointer (the `version`, `oid` and `size` lines of its specification).
+#[must_use]
+pub fn lfs_pointer(text: &str) -> Option<LfsPointer<'_>> {
+    if text.len() >= 1024 {
+        return None;
+    }
+    let rest = text.strip_prefix("version https://git-lfs.github.com/spec/v1\n")?;
+    let value = |key: &str| rest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let oid = value("oid")?.strip_prefix("sha256:")?;
+    let is_hash = oid.len() == 64 && oid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hash.then_some(LfsPointer { oid, size: value("size")?.parse().ok()? })
+}
+
+/// ISO 8601 with milliseconds and `Z`. Moments outside the years 0 to 9999 become the nearest that
+/// can be written.
+#[must_use]
+pub fn iso(at: Timestamp) -> String {
+    let millis = at.0.clamp(-62_167_219_200_000, 253_402_300_799_999);
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
+        .expect("the years 0 to 9999 can be written");
+    let (year, month, day) = moment.to_calendar_date();
+    let (hour, minute, second, milli) = moment.to_hms_milli();
+    let month = u8::from(month);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests;

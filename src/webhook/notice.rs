@@ -1,0 +1,147 @@
+//! Bodies of notices: messages that are not changes.
+//!
+//! `sync_failed` keeps the form that Docora's clients read (nested `error`) and repeats its class
+//! and text flat, as others of them read it; the class of refused credentials contains `auth`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{Action, Notice, RepositoryFacts},
+    round::{DeliveryId, Round},
+};
+use tidings_entity::id::CursorId;
+
+use super::{body::iso, redaction::redact};
+
+/// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
+const OUTSIDE_LANES: Duration = Duration::from_secs(10);
+
+/// A notice ready to be sent.
+pub(super) struct Letter {
+    pub(super) id: DeliveryId,
+    pub(super) action: Action,
+    pub(super) body: Bytes,
+    /// Its own deadline, where it does not have the endpoint's.
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct EventBody<'a> {
+    event: Event<'a>,
+    repository: &'a RepositoryFacts,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a CursorId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    event: &'static str,
+    repository: &'a RepositoryFacts,
+    error: FailureError<'a>,
+    circuit_breaker: CircuitBreaker,
+    retry_count: u32,
+    timestamp: String,
+    error_type: &'static str,
+    error_message: &'a str,
+}
+
+#[derive(Serialize)]
+struct FailureError<'a> {
+    r#type: &'static str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct CircuitBreaker {
+    status: &'static str,
+    consecutive_failures: u32,
+    threshold: u32,
+    cooldown_until: String,
+}
+
+/// Renders a notice.
+pub(super) fn render(notice: &Notice) -> Letter {
+    match notice {
+        Notice::OfRound { action, round, repository } => of_round(*action, round, repository),
+        Notice::SyncRecovered { id, repository, timestamp } => {
+            let event = Event {
+                id: id.as_str(),
+                r#type: "sync_recovered",
+                cursor: None,
+                branch: None,
+                round: None,
+                total: None,
+                complete: None,
+            };
+            let body = json(&EventBody { event, repository, timestamp: iso(*timestamp) });
+            Letter { id: id.clone(), action: Action::SyncRecovered, body, timeout: Some(OUTSIDE_LANES) }
+        }
+        Notice::SyncFailed {
+            id,
+            repository,
+            error,
+            consecutive_failures,
+            threshold,
+            cooldown_until,
+            timestamp,
+        } => {
+            let message = redact(&error.to_string());
+            let body = json(&FailureBody {
+                event: "sync_failed",
+                repository,
+                error: FailureError { r#type: "git_failure", message: &message },
+                circuit_breaker: CircuitBreaker {
+                    status: "open",
+                    consecutive_failures: *consecutive_failures,
+                    threshold: *threshold,
+                    cooldown_until: iso(*cooldown_until),
+                },
+                // Retries before this failure, as Docora counts.
+                retry_count: consecutive_failures.saturating_sub(1),
+                timestamp: iso(*timestamp),
+                error_type: error.code(),
+                error_message: &message,
+            });
+            Letter { id: id.clone(), action: Action::SyncFailed, body, timeout: Some(OUTSIDE_LANES) }
+        }
+    }
+}
+
+fn of_round(action: Action, round: &Round, repository: &RepositoryFacts) -> Letter {
+    let id = DeliveryId::of_notice(&round.cursor, round.number, action.as_str());
+    let event = Event {
+        id: id.as_str(),
+        r#type: action.as_str(),
+        cursor: Some(&round.cursor),
+        branch: Some(round.branch_name()),
+        round: Some(round.number),
+        total: Some(round.summary.total()),
+        complete: round.complete.then_some(true),
+    };
+    let body = json(&EventBody { event, repository, timestamp: iso(round.began_at) });
+    Letter { id, action, body, timeout: None }
+}
+
+fn json(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("a notice is plain data").into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! The two signatures that every request carries, and how a receiver checks them.
+//!
+//! Docora: `X-Docora-Signature: sha256=<hex>`, HMAC-SHA256 over `"{timestamp}." + body`.
+//! Standard Webhooks: `webhook-signature: v1,<base64>` over `"{id}.{timestamp}." + body`, one for
+//! each key, separated by spaces. Timestamps are unix seconds; both sides admit [`TOLERANCE`].
+//! Comparison takes the same time wherever the texts differ.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// How far a timestamp may lie from the receiver's clock, either way, in seconds.
+pub const TOLERANCE: u64 = 300;
+
+/// The prefix of a Standard Webhooks secret; base64 follows.
+const SECRET_PREFIX: &str = "whsec_";
+
+/// Header names of the Standard Webhooks scheme.
+pub const STANDARD_HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+/// Header names of the Docora scheme.
+pub const DOCORA_HEADERS: [&str; 2] = ["x-docora-timestamp", "x-docora-signature"];
+
+/// A key as bytes, wiped when dropped.
+pub struct SigningKey(Zeroizing<Vec<u8>>);
+
+impl SigningKey {
+    /// The key that signs: the UTF-8 bytes of the text, whatever it looks like.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        Self(Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
+    /// The keys that a person may mean who pastes `text`: a `whsec_` secret stands for the bytes
+    /// that its base64 names (and, should it be somebody's plain key, for its own bytes).
+    #[must_use]
+    pub fn readings(text: &str) -> Vec<Self> {
+        let mut keys = Vec::new();
+        let encoded = text.strip_prefix(SECRET_PREFIX);
+        if let Some(bytes) = encoded.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok()) {
+            keys.push(Self(Zeroizing::new(bytes)));
+        }
+        keys.push(Self::of_text(text));
+        keys.retain(|key| !key.0.is_empty());
+        keys
+    }
+
+    /// The key as a Standard Webhooks secret.
+    #[must_use]
+    pub fn standard_secret(&self) -> String {
+        format!("{SECRET_PREFIX}{}", BASE64_STANDARD.encode(&*self.0))
+    }
+
+    fn sign(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// The value of `X-Docora-Signature`.
+#[must_use]
+pub fn docora(key: &SigningKey, timestamp: i64, body: &[u8]) -> String {
+    let mac = key.sign(&[timestamp.to_string().as_bytes(), b".", body]);
+    format!("sha256={}", HEXLOWER.encode(&mac))
+}
+
+/// The value of `webhook-signature`: one signature for each key, in their order.
+#[must_use]
+pub fn standard(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> String {
+    let signatures = keys.iter().map(|key| {
+        let mac = key.sign(&[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
+        format!("v1,{}", BASE64_STANDARD.encode(mac))
+    });
+    signatures.collect::<Vec<_>>().join(" ")
+}
+
+/// Why a signature is not accepted.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SignatureFault {
+    /// A header that the scheme needs is missing, repeated or not text.
+    #[error("the header {0} is missing, repeated or not text")]
+    Header(&'static str),
+    /// The timestamp is not a whole number of unix seconds.
+    #[error("the timestamp {0:?} is not a whole number of unix seconds")]
+    Timestamp(String),
+    /// The timestamp is too far in the past.
+    #[error("the timestamp is {0} s old; at most {TOLERANCE} s are admitted")]
+    TooOld(u64),
+    /// The timestamp is too far in the future.
+    #[error("the timestamp lies {0} s in the future; at most {TOLERANCE} s are admitted")]
+    TooNew(u64),
+    /// The header holds no signature of a version that this program knows.
+    #[error("the header {0} holds no signature of a known form")]
+    Form(&'static str),
+    /// No key makes this signature over these bytes.
+    #[error("the signature does not match: another secret, or the body was changed on its way")]
+    Mismatch,
+}
+
+/// What checking a request found, one scheme each; `None` where the request has no header of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The Standard Webhooks scheme.
+    pub standard: Option<Result<(), SignatureFault>>,
+    /// The Docora scheme.
+    pub docora: Option<Result<(), SignatureFault>>,
+}
+
+impl Verdict {
+    /// Whether at least one scheme is there and none of those that are there fails.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let present: Vec<_> = self.standard.iter().chain(&self.docora).collect();
+        !present.is_empty() && present.iter().all(|result| result.is_ok())
+    }
+}
+
+/// Checks a request under every scheme that it has a header of. `now` is in unix seconds; `None`
+/// leaves the age unchecked.
+#[must_use]
+pub fn check(keys: &[SigningKey], headers: &HeaderMap, body: &[u8], now: Option<i64>) -> Verdict {
+    let has = |names: &[&str]| names.iter().any(|name| headers.contains_key(*name));
+    Verdict {
+        standard: has(&STANDARD_HEADERS).then(|| check_standard(keys, headers, body, now)),
+        docora: has(&DOCORA_HEADERS).then(|| check_docora(keys, headers, body, now)),
+    }
+}
+
+/// What can be said before the body is there: whether some scheme has all its headers and a
+/// timestamp within the tolerance.
+///
+/// # Errors
+/// The first fault of the scheme that is there; of Standard Webhooks if none is.
+pub fn check_freshness(headers: &HeaderMap, now: i64) -> Result<(), SignatureFault> {
+    let standard = || {
+        for name in STANDARD_HEADERS {
+            text(headers, name)?;
+        }
+        timestamp(headers, STANDARD_HEADERS[1], Some(now)).map(drop)
+    };
+    let docora = || {
+        text(headers, DOCORA_HEADERS[1])?;
+        timestamp(headers, DOCORA_HEADERS[0], Some(now)).map(drop)
+    };
+    standard().or_else(|fault| docora().map_err(|_| fault))
+}
+
+fn check_standard(
+    keys: &[SigningKey],
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Option<i64>,
+) -> Result<(), SignatureFault> {
+    let [id, at, signatures] = STANDARD_HEADERS;
+    let id = text(headers, id)?;
+    let at = timestamp(headers, at, now)?;
+    let given: Vec<Vec<u8>> = text(headers, signatures)?
+        .split(' ')
+        .filter_map(|signature| signature.strip_prefix("v1,"))
+        .filter_map(|encoded| BASE64_STANDARD.decode(encoded).ok())
+        .collect();
+    if given.iter().all(Vec::is_empty) {
+        return Err(SignatureFault::Form(signatures));
+    }
+    let parts: [&[u8]; 5] = [id.as_bytes(), b".", at.as_bytes(), b".", body];
+    matches(keys, &given, &parts)
+}
+
+fn check_docora(
+    keys: &[SigningKey],
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Option<i64>,
+) -> Result<(), SignatureFault> {
+    let [at, signature] = DOCORA_HEADERS;
+    let at = timestamp(headers, at, now)?;
+    let given = text(headers, signature)?
+        .strip_prefix("sha256=")
+        .and_then(|hex| HEXLOWER.decode(hex.as_bytes()).ok())
+        .ok_or(SignatureFault::Form(signature))?;
+    matches(keys, &[given], &[at.as_bytes(), b".", body])
+}
+
+fn matches(keys: &[SigningKey], given: &[Vec<u8>], parts: &[&[u8]]) -> Result<(), SignatureFault> {
+    for key in keys.iter().filter(|key| !key.0.is_empty()) {
+        let expected = key.sign(parts);
+        if given.iter().any(|given| bool::from(given.as_slice().ct_eq(&expected))) {
+            return Ok(());
+        }
+    }
+    Err(SignatureFault::Mismatch)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, SignatureFault> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next().map(|value| value.to_str()), values.next()) {
+        (Some(Ok(text)), None) if !text.is_empty() => Ok(text),
+        _ => Err(SignatureFault::Header(name)),
+    }
+}
+
+/// The timestamp as it was signed, word for word.
+fn timestamp<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+    now: Option<i64>,
+) -> Result<&'a str, SignatureFault> {
+    let given = text(headers, name)?;
+    let at: i64 = given.parse().map_err(|_| SignatureFault::Timestamp(given.to_owned()))?;
+    let Some(now) = now else { return Ok(given) };
+    match now.abs_diff(at) {
+        distance if distance <= TOLERANCE => Ok(given),
+        distance if at < now => Err(SignatureFault::TooOld(distance)),
+        distance => Err(SignatureFault::TooNew(distance)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Hosts that are broken, slow or hostile: a typed error in time, the mirror as it was, and the
+//! next fetch works.
+
+use super::*;
+use crate::support::git_host::Fault;
+
+/// Deadlines short enough for a test.
+fn impatient() -> GitSettings {
+    GitSettings {
+        connect_timeout: Duration::from_millis(300),
+        read_timeout: Duration::from_millis(700),
+        fetch_timeout: Duration::from_secs(20),
+        least_rate_window: Duration::from_secs(1),
+        fetch_max_objects: 1_000,
+        listing_max_bytes: 1 << 20,
+        ..engine_settings()
+    }
+}
+
+/// Bytes that do not shrink.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_answer_is_a_typed_error_and_the_next_fetch_works() {
+    for (fault, codes) in [
+        (Fault::CutInHalf, &["unreachable"][..]),
+        (Fault::Hang, &["timeout"]),
+        (Fault::Stall, &["timeout"]),
+        (Fault::Drip(300), &["timeout"]),
+        (Fault::Html, &["protocol_error"]),
+        (Fault::WebPage, &["protocol_error"]),
+        (Fault::ObjectCount(900), &["protocol_error"]),
+        (Fault::ObjectCount(1), &["protocol_error"]),
+        (Fault::ObjectCount(u32::MAX), &["repository_too_large"]),
+        (Fault::FlippedBit, &["protocol_error", "unreachable"]),
+        (Fault::Status(500, None), &["host_error"]),
+        (Fault::Status(302, None), &["redirected"]),
+        (Fault::Status(404, None), &["repository_not_found"]),
+        (Fault::Status(403, None), &["auth_failed"]),
+    ] {
+        let desk = Desk::with(impatient()).await;
+        let repository = desk.host.repository("r.git");
+        let held = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+        let remote = desk.remote("r.git");
+        desk.fetch(&remote, held, &[]).await.expect("a fetch");
+        let noise = noise(20_000);
+        let head = repository.commit("main", &[("b", Some(("100644", noise.as_slice())))]);
+        desk.host.set_fault(Some(fault.clone()));
+        let error = in_time(desk.fetch(&remote, head, &[held])).await.expect_err("a broken answer");
+        assert!(codes.contains(&error.code()), "{fault:?}: {error}");
+        assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("as it was").len(), 1);
+        assert_eq!(leftovers(&desk), Vec::<String>::new(), "{fault:?}");
+        desk.host.set_fault(None);
+        desk.fetch(&remote, head, &[held]).await.expect("the next fetch works");
+        assert_eq!(desk.changes(&remote, &sync(Some(held), head)).await.expect("a list").len(), 1);
+    }
+}
+
+/// What an interrupted fetch might leave in the mirror.
+fn leftovers(desk: &Desk) -> Vec<String> {
+    let names = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut all = names(desk.mirror());
+    all.extend(names(desk.mirror().join("objects/pack")));
+    all.retain(|name| {
+        name.starts_with("quarantine")
+            || name.starts_with("tmp_")
+            || name.starts_with("pack_git2")
+            || name.ends_with(".lock")
+    });
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_asks_for_patience_says_how_long() {
+    let desk = Desk::new().await;
+    desk.host.repository("r.git").commit("main", &[("a", Some(("100644", b"1")))]);
+    let remote = desk.remote("r.git");
+    desk.list(&remote, &[]).await.expect("a listing");
+    for (status, patience, seconds) in [
+        (429, Some("17"), Some(17)),
+        (429, Some("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60)),
+        (429, None, None),
+        (503, Some("5"), Some(5)),
+    ] {
+        desk.host.set_fault(Some(Fault::Status(status, patience)));
+        let error = desk.list(&remote, &[]).await.expect_err("patience");
+        let GitError::RateLimited { retry_after } = error else { panic!("{error}") };
+        assert_eq!(retry_after.map(|wait| wait.as_secs()), seconds);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refs_is_cut_off() {
+    let desk = Desk::with(impatient()).await;
+    let repository = desk.host.repository("r.git");
+    let head = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    repository.many_refs(100_000, head);
+    let remote = desk.remote("r.git");
+    desk.list(&remote, &["refs/heads/main"]).await.expect("version 2 sends only what is asked for");
+    let error = desk.list(&remote, &["refs/heads/"]).await.expect_err("too many");
+    assert!(matches!(error, GitError::TooLarge(_)), "{error}");
+    desk.host.speak_version_0();
+    let git = engine(impatient(), &desk.data);
+    let error = git.list_refs(&remote, &vec!["refs/heads/main".to_owned()]).await.expect_err("too many");
+    assert!(matches!(error, GitError::TooLarge(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_is_given_up_leaves_nothing_behind() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let noise = noise(300_000);
+    let head = repository.commit("main", &[("a", Some(("100644", noise.as_slice())))]);
+    let remote = desk.remote("r.git");
+    desk.list(&remote, &[]).await.expect("a listing");
+    desk.host.set_fault(Some(Fault::Stall));
+    let before = desk.host.requests();
+    {
+        let fetch = desk.fetch(&remote, head, &[]);
+        tokio::pin!(fetch);
+        let quarantined = async {
+            desk.host.request_after(before).await;
+            while leftovers(&desk).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        in_time(async {
+            tokio::select! {
+                result = &mut fetch => panic!("it stalls, but: {result:?}"),
+                () = quarantined => {}
+            }
+        })
+        .await;
+    }
+    desk.host.set_fault(None);
+    in_time(desk.fetch(&remote, head, &[])).await.expect("the next fetch works");
+    assert_eq!(leftovers(&desk), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_tree_is_refused_before_it_is_let_in() {
+    for name in ["..", ".git", "a/b", ".GIT ", "git~1"] {
+        let desk = Desk::new().await;
+        let repository = desk.host.repository("r.git");
+        let blob = repository.write_object("blob", b"evil");
+        let mut tree = format!("100644 {name}\0").into_bytes();
+        tree.extend_from_slice(blob.as_bytes());
+        let tree = repository.write_object("tree", &tree);
+        let head = repository.commit_tree("main", tree);
+        let remote = desk.remote("r.git");
+        let error = desk.fetch(&remote, head, &[]).await.expect_err("hostile");
+        assert!(matches!(error, GitError::MalformedTree(_)), "{name}: {error}");
+        assert!(matches!(desk.git.commit(&remote, head).await, Err(GitError::Missing(_))), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_multiplies_itself_is_too_large() {
+    let desk = Desk::with(GitSettings { tree_max_entries: 20_000, ..engine_settings() }).await;
+    let repository = desk.host.repository("r.git");
+    let mut object = repository.write_object("blob", b"x");
+    for level in 0..10 {
+        let mode = if level == 0 { "100644" } else { "40000" };
+        let mut tree = Vec::new();
+        for number in 0..10 {
+            tree.extend_from_slice(format!("{mode} {number}\0").as_bytes());
+            tree.extend_from_slice(object.as_bytes());
+        }
+        object = repository.write_object("tree", &tree);
+    }
+    let head = repository.commit_tree("main", object);
+    let error = in_time(desk.fetch(&desk.remote("r.git"), head, &[])).await.expect_err("too large");
+    assert!(matches!(error, GitError::TooLarge(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_are_not_what_their_tree_says_are_the_hosts_fault() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let blob = repository.write_object("blob", b"no tree");
+    let mut tree = b"40000 folder\0".to_vec();
+    tree.extend_from_slice(blob.as_bytes());
+    let tree = repository.write_object("tree", &tree);
+    let head = repository.commit_tree("main", tree);
+    let error = in_time(desk.fetch(&desk.remote("r.git"), head, &[])).await.expect_err("nonsense");
+    assert!(
+        matches!(error, GitError::Protocol(_) | GitError::Status(_) | GitError::Unreachable(_)),
+        "{error}"
+    );
+}

@@ -1,0 +1,223 @@
+//! Bringing objects, and what it costs.
+
+use tidings_actors::ports::{Content, Walk};
+
+use super::*;
+use crate::support::repository::Repository;
+
+fn lines(number: usize) -> Vec<u8> {
+    (0..200)
+        .map(|line| format!("{number} {line} {}\n", number.wrapping_mul(7919 + line)))
+        .collect::<String>()
+        .into()
+}
+
+/// A repository with so many files in ten folders.
+fn populate(repository: &Repository, files: usize) -> ObjectId {
+    let tree = |_| {
+        (0..files)
+            .map(|file| (format!("d{}/f{file}", file % 10).into_bytes(), Some(("100644", lines(file)))))
+            .collect()
+    };
+    repository.commits("main", 1, tree)[0]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_fetch_brings_everything_and_the_list_names_it() {
+    for version_0 in [false, true] {
+        let desk = Desk::new().await;
+        if version_0 {
+            desk.host.speak_version_0();
+        }
+        let repository = desk.host.repository("r.git");
+        let head = populate(&repository, 40);
+        let remote = desk.remote("r.git");
+        let report = desk.fetch(&remote, head, &[]).await.expect("a fetch");
+        assert_eq!(report.objects, 40 + 10 + 1 + 1);
+        let changes = desk.changes(&remote, &sync(None, head)).await.expect("a list");
+        assert_eq!(changes.len(), 40);
+        let blob = changes[0].new.expect("a create").blob;
+        let Content::Whole(bytes) = desk.git.content(&remote, blob, 1 << 20).await.expect("content") else {
+            panic!("small enough")
+        };
+        assert_eq!(bytes, lines(0));
+        assert!(matches!(
+            desk.git.content(&remote, blob, 10).await.expect("content"),
+            Content::TooLarge { size } if size == bytes.len() as u64
+        ));
+        let facts = desk.git.commit(&remote, head).await.expect("facts");
+        assert_eq!(
+            (facts.author.as_str(), facts.subject.as_str()),
+            ("Ada <ada@example.org>", "Commit 1700000000")
+        );
+        assert_eq!(desk.fetch(&remote, head, &[]).await.expect("nothing to do"), FetchReport::default());
+        let checked =
+            crate::support::repository::git_command(&desk.mirror()).args(["fsck", "--full"]).output();
+        let checked = checked.expect("git runs");
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_belongs_to_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new().await;
+    let head = populate(&desk.host.repository("r.git"), 1);
+    desk.fetch(&desk.remote("r.git"), head, &[]).await.expect("a fetch");
+    for folder in [desk.mirror(), desk.data.path().join("mirrors")] {
+        assert_eq!(folder.metadata().expect("there").permissions().mode() & 0o777, 0o700, "{folder:?}");
+    }
+}
+
+/// What the difference weighs when git itself packs it.
+fn weight(repository: &Repository, held: ObjectId, target: ObjectId) -> u64 {
+    let tree = |commit| format!("{commit}^{{tree}}");
+    let wanted = format!("{target}\n");
+    let listed =
+        repository.git(["rev-list", "--objects", "--no-object-names", &tree(target), "--not", &tree(held)]);
+    let pack = repository
+        .git_bytes(["pack-objects", "--stdout", "--quiet"], format!("{listed}\n{wanted}").as_bytes());
+    pack.len() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_of_an_old_branch_and_a_force_push_cost_what_differs() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let root = populate(&repository, 200);
+    repository.git(["update-ref", "refs/heads/side", &root.to_string()]);
+    let trunk = |number: usize| {
+        vec![(format!("d{}/f{number}", number % 10).into_bytes(), Some(("100644", lines(900 + number))))]
+    };
+    let held = *repository.commits("main", 100, trunk).last().expect("100 commits");
+    repository.commit("side", &[("side", Some(("100644", b"side")))]);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+
+    let merged = repository.commit_on(
+        "main",
+        &["refs/heads/main", "refs/heads/side"],
+        &[("side", Some(("100644", b"side")))],
+    );
+    let report = desk.fetch(&remote, merged, &[held]).await.expect("a fetch");
+    let weight_of_merge = weight(&repository, held, merged);
+    assert_eq!(report.objects, 3, "commit, root tree, one file");
+    assert!(report.bytes <= 2 * weight_of_merge, "{report:?}, the difference weighs {weight_of_merge}");
+
+    repository.git(["update-ref", "refs/heads/main", &root.to_string()]);
+    let forced = repository.commit("main", &[("d1/forced", Some(("100644", b"forced")))]);
+    let report = desk.fetch(&remote, forced, &[merged]).await.expect("a fetch");
+    let weight_of_force = weight(&repository, merged, forced);
+    assert!(report.bytes <= 2 * weight_of_force, "{report:?}, the difference weighs {weight_of_force}");
+    let expected = 100 + 1 + 1;
+    assert_eq!(desk.changes(&remote, &sync(Some(merged), forced)).await.expect("a list").len(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_blob_can_be_fetched_by_its_id() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    repository.commit("main", &[("a", Some(("100644", b"wanted")))]);
+    let blob = repository.resolve("main:a");
+    let remote = desk.remote("r.git");
+    let error = desk.git.content(&remote, blob, 100).await.expect_err("not here yet");
+    assert!(matches!(error, GitError::Missing(id) if id == blob), "{error}");
+    desk.fetch(&remote, blob, &[]).await.expect("a fetch");
+    assert!(
+        matches!(desk.git.content(&remote, blob, 100).await, Ok(Content::Whole(bytes)) if bytes == "wanted")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_does_not_have_is_obtainable_nowhere() {
+    for version_0 in [false, true] {
+        let desk = Desk::new().await;
+        if version_0 {
+            desk.host.speak_version_0();
+        }
+        let repository = desk.host.repository("r.git");
+        let head = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+        let remote = desk.remote("r.git");
+        let absent = ObjectId::new([0xab; 20]);
+        let error = desk.fetch(&remote, absent, &[]).await.expect_err("nobody has it");
+        assert!(matches!(error, GitError::Unobtainable(id) if id == absent), "{error}");
+        desk.fetch(&remote, head, &[absent]).await.expect("a have that is not here is not said");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_have_that_the_host_no_longer_knows_does_no_harm() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let held = repository.commit("main", &[("a", Some(("100644", b"1"))), ("b", Some(("100644", b"2")))]);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+    repository.git(["update-ref", "-d", "refs/heads/main"]);
+    repository.git(["reflog", "expire", "--expire=now", "--all"]);
+    repository.git(["gc", "--quiet", "--prune=now"]);
+    assert_eq!(repository.find(&format!("{held}^{{commit}}")), None, "the host has forgotten it");
+    let head = repository.commit("main", &[("a", Some(("100644", b"3")))]);
+    desk.fetch(&remote, head, &[held]).await.expect("a fetch");
+    let changes = desk.changes(&remote, &sync(Some(held), head)).await.expect("a list");
+    let shown: Vec<_> =
+        changes.iter().map(|change| (change.operation.as_str(), change.path.as_slice())).collect();
+    assert_eq!(shown, [("delete", &b"b"[..]), ("update", b"a")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn walking_back_deepens_stepwise_and_says_how_it_ended() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let commits = repository.commits("main", 130, |number| {
+        vec![(b"a".to_vec(), Some(("100644", number.to_string().into_bytes())))]
+    });
+    let (held, head) = (commits[9], commits[129]);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+    desk.fetch(&remote, head, &[held]).await.expect("a fetch");
+    desk.host.take_seen();
+    let walk = |held, limit| desk.git.walk(&remote, head, held, limit);
+    assert_eq!(walk(held, 1_000).await.expect("a walk"), Walk::Reached(commits[10..].to_vec()));
+    assert_eq!(desk.host.take_seen().len(), 3, "50, 100, 200");
+    assert_eq!(walk(held, 120).await.expect("a walk"), Walk::Reached(commits[10..].to_vec()));
+    assert_eq!(walk(held, 119).await.expect("a walk"), Walk::LimitReached);
+    assert_eq!(walk(commits[128], 1).await.expect("a walk"), Walk::Reached(vec![head]));
+    assert_eq!(walk(head, 5).await.expect("a walk"), Walk::Reached(vec![]));
+    assert_eq!(walk(ObjectId::new([9; 20]), 1_000).await.expect("a walk"), Walk::Rewritten);
+    // Each walked commit can be a target now.
+    for pair in commits[9..].windows(2) {
+        assert_eq!(desk.fetch(&remote, pair[1], &[pair[0]]).await.expect("here"), FetchReport::default());
+        assert_eq!(desk.changes(&remote, &sync(Some(pair[0]), pair[1])).await.expect("a list").len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compacting_keeps_what_is_pinned_and_little_else() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let mut held = populate(&repository, 20);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+    let (mut before, packs) =
+        (held, || std::fs::read_dir(desk.mirror().join("objects/pack")).expect("a folder").count());
+    for number in 0..52 {
+        before = held;
+        held = repository.commit("main", &[("counter", Some(("100644", number.to_string().as_bytes())))]);
+        desk.fetch(&remote, held, &[before]).await.expect("a fetch");
+    }
+    assert!(desk.git.is_worth_compacting(&remote.repository).await.expect("an answer"));
+    assert_eq!(packs(), 2 * 53);
+    desk.git.compact(&remote.repository, &[held, before]).await.expect("compacted");
+    assert_eq!(packs(), 2);
+    assert!(!desk.git.is_worth_compacting(&remote.repository).await.expect("an answer"));
+    assert_eq!(desk.changes(&remote, &sync(Some(before), held)).await.expect("a list").len(), 1);
+    assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("a list").len(), 21);
+    let checked = crate::support::repository::git_command(&desk.mirror()).args(["fsck", "--full"]).output();
+    assert!(checked.expect("git runs").status.success());
+    let next = repository.commit("main", &[("counter", Some(("100644", b"next")))]);
+    let report = desk.fetch(&remote, next, &[held]).await.expect("a fetch");
+    assert_eq!(report.objects, 3, "what was compacted still counts as here");
+    desk.git.compact(&remote.repository, &[next]).await.expect("compacted");
+    desk.git.compact(&remote.repository, &[next]).await.expect("compacting twice is harmless");
+    assert_eq!(desk.changes(&remote, &sync(None, next)).await.expect("a list").len(), 21);
+}

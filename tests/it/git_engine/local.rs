@@ -1,0 +1,65 @@
+//! Repositories on this machine, read in place.
+
+use super::*;
+use crate::support::repository::{Repository, git_command};
+
+fn remote(path: &std::path::Path) -> Remote {
+    let repository = RepositoryId::new(Ulid::from_parts(1, 8));
+    Remote { repository, location: Location::Local(path.to_owned()), credential: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_repository_is_read_in_place_and_never_written() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    let one = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let two = repository.commit("main", &[("a", Some(("100644", b"2")))]);
+    repository.git(["tag", "-a", "-m", "x", "v1", &one.to_string()]);
+    let work = folder.path().join("work");
+    let clone = |arguments: &[&str]| {
+        let status = git_command(folder.path()).args(arguments).arg(repository.path()).arg(&work).status();
+        assert!(status.expect("git runs").success());
+    };
+    clone(&["clone", "--quiet", "--shared"]);
+    let linked = folder.path().join("linked");
+    let status = git_command(&work).args(["worktree", "add", "--quiet", "--detach"]).arg(&linked).status();
+    assert!(status.expect("git runs").success());
+    for path in [repository.path(), work.as_path(), linked.as_path()] {
+        let remote = remote(path);
+        let listing = desk.list(&remote, &["refs/heads/main", "refs/tags/"]).await.expect("a listing");
+        let refs: Vec<_> = listing.refs.iter().map(|one| (one.name.as_str(), one.commit)).collect();
+        assert_eq!(refs, [("refs/heads/main", two), ("refs/tags/v1", one)], "{path:?}");
+        assert_eq!(desk.fetch(&remote, two, &[one]).await.expect("here"), FetchReport::default());
+        assert_eq!(desk.changes(&remote, &sync(Some(one), two)).await.expect("a list").len(), 1);
+        let walk = desk.git.walk(&remote, two, one, 10).await.expect("a walk");
+        assert_eq!(walk, tidings_actors::ports::Walk::Reached(vec![two]));
+        let absent = ObjectId::new([1; 20]);
+        let error = desk.fetch(&remote, absent, &[]).await.expect_err("absent");
+        assert!(matches!(error, GitError::Unobtainable(id) if id == absent), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(desk.data.path().join("mirrors")).expect("a folder").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_local_repository_has_an_unborn_head() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    let listing = desk.list(&remote(repository.path()), &["refs/heads/main"]).await.expect("a listing");
+    assert_eq!((listing.head.as_deref(), listing.has_refs), (Some("refs/heads/main"), false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_no_repository_is_not_found_and_none_is_read_where_it_is_forbidden() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for path in [folder.path().to_owned(), folder.path().join("absent")] {
+        let error = desk.list(&remote(&path), &[]).await.expect_err("nothing there");
+        assert!(matches!(error, GitError::NotFound), "{error}");
+    }
+    let repository = Repository::create(&folder.path().join("r.git"));
+    let strict = engine(GitSettings { allow_local: false, ..engine_settings() }, &desk.data);
+    let error = strict.list_refs(&remote(repository.path()), &vec![]).await.expect_err("forbidden");
+    assert!(matches!(error, GitError::Refused), "{error}");
+}

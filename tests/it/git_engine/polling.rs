@@ -1,0 +1,108 @@
+//! Asking which commits refs name.
+
+use tidings_actors::ports::GitError;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_poll_is_one_small_request_at_one_ref_and_at_many() {
+    for refs in [0, 10_000] {
+        let desk = Desk::new().await;
+        let repository = desk.host.repository("r.git");
+        let commit = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+        repository.many_refs(refs, commit);
+        let remote = desk.remote("r.git");
+        let first = desk.list(&remote, &["refs/heads/main"]).await.expect("a listing");
+        assert_eq!(first.refs.len(), 1, "prefixes match more than what was asked for");
+        assert_eq!((first.refs[0].commit, first.head.as_deref()), (commit, Some("refs/heads/main")));
+        desk.host.take_seen();
+        assert_eq!(desk.list(&remote, &["refs/heads/main"]).await.expect("a listing"), first);
+        let seen = desk.host.take_seen();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert!(seen[0].sent + seen[0].answered <= 400, "{seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_tags_and_missing_branches_are_answered_by_whole_name() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let one = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let two = repository.commit("main-2", &[("a", Some(("100644", b"2")))]);
+    let three = repository.commit("release/1", &[("a", Some(("100644", b"3")))]);
+    repository.git(["tag", "-a", "-m", "x", "v1", &one.to_string()]);
+    let remote = desk.remote("r.git");
+    for version_0 in [false, true] {
+        if version_0 {
+            desk.host.speak_version_0();
+        }
+        let git = engine(engine_settings(), &desk.data);
+        let patterns = ["refs/heads/gone", "refs/heads/release/", "refs/tags/"].map(str::to_owned);
+        let listing = git.list_refs(&remote, &patterns.to_vec()).await.expect("a listing");
+        let refs: Vec<_> = listing.refs.iter().map(|one| (one.name.as_str(), one.commit)).collect();
+        let expected = [("refs/heads/main", one), ("refs/heads/release/1", three), ("refs/tags/v1", one)];
+        assert_eq!(refs, expected, "version 0: {version_0}");
+        assert!(listing.has_refs && listing.head.as_deref() == Some("refs/heads/main"));
+        let listing = git.list_refs(&remote, &vec!["refs/heads/main-2".to_owned()]).await.expect("a listing");
+        assert!(listing.refs.iter().any(|one| one.commit == two));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_repository_names_its_unborn_branch() {
+    let desk = Desk::new().await;
+    desk.host.repository("r.git");
+    let listing = desk.list(&desk.remote("r.git"), &["refs/heads/main"]).await.expect("a listing");
+    assert_eq!(listing.head.as_deref(), Some("refs/heads/main"));
+    assert!(listing.refs.is_empty() && !listing.has_refs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_works_with_and_without_its_suffix() {
+    let desk = Desk::new().await;
+    let commit = desk.host.repository("plain").commit("main", &[("a", Some(("100644", b"1")))]);
+    let remote = desk.remote("plain.git");
+    for _ in 0..2 {
+        let listing = desk.list(&remote, &["refs/heads/main"]).await.expect("a listing");
+        assert_eq!(listing.refs[0].commit, commit);
+    }
+    let paths: Vec<_> = desk.host.take_seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths.len(), 4, "what worked is remembered: {paths:?}");
+    desk.fetch(&remote, commit, &[]).await.expect("a fetch");
+    let error = desk.list(&desk.remote("absent"), &[]).await.expect_err("absent");
+    assert!(matches!(error, GitError::NotFound), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_repository_opens_only_to_its_credential_which_is_never_told() {
+    let desk = Desk::new().await;
+    let commit = desk.host.repository("r.git").commit("main", &[("a", Some(("100644", b"1")))]);
+    desk.host.demand("x-access-token:sesame");
+    for remote in [desk.remote("r.git"), desk.with_credential("r.git", "wrong-secret")] {
+        let error = desk.list(&remote, &[]).await.expect_err("closed");
+        assert!(matches!(error, GitError::Unauthorized), "{error}");
+        assert!(!format!("{error:?} {error} {remote:?}").contains("wrong-secret"));
+        assert!(matches!(desk.fetch(&remote, commit, &[]).await, Err(GitError::Unauthorized)));
+    }
+    let remote = desk.with_credential("r.git", "sesame");
+    assert_eq!(desk.list(&remote, &[]).await.expect("open").refs[0].commit, commit);
+    desk.fetch(&remote, commit, &[]).await.expect("open");
+    let seen = desk.host.take_seen();
+    assert!(
+        seen.iter().all(|seen| !seen.path.contains("sesame") && !seen.body.contains("sesame")),
+        "{seen:?}"
+    );
+    let found = std::process::Command::new("grep").args(["-r", "sesame"]).arg(desk.data.path()).output();
+    assert!(found.expect("grep runs").stdout.is_empty(), "the credential is on disk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_of_another_object_format_is_refused_by_name() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    std::fs::remove_dir_all(repository.path()).expect("removable");
+    std::fs::create_dir_all(repository.path()).expect("writable");
+    repository.git(["init", "--quiet", "--bare", "--object-format=sha256", "."]);
+    let error = desk.list(&desk.remote("r.git"), &[]).await.expect_err("refused");
+    assert!(matches!(error, GitError::UnsupportedObjectFormat), "{error}");
+}

@@ -1,0 +1,567 @@
+//! Deliveries meet receivers of every kind: each costs an attempt at most its deadline and a
+//! bounded number of bytes, and what it did is told as it was.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use clap::Parser;
+use tidings::{
+    cli::listen::{ListenArgs, Listener},
+    egress::Egress,
+    settings::egress::EgressSettings,
+    webhook::{
+        Webhooks,
+        signature::{SigningKey, check},
+    },
+};
+use tidings_actors::{
+    ports::{
+        Action, AttemptOutcome, BlobFacts, Clock, DeliveryOrder, Endpoint, GitError, Location, Notice,
+        Parcel, ParcelBody, PrepareError, Random, Remote, RepositoryFacts, SendFailure, Transport,
+    },
+    round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
+    secret::Secret,
+    time::Timestamp,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
+    kind::{ContentRule, Operation, RoundKind},
+};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use crate::support::{
+    blob_store::BlobStore,
+    content::Blobs,
+    receiver::{Behaviour, Receiver, paths},
+};
+
+const SECRET: &str = "a-client-auth-key";
+/// Deadline of an attempt in these stories.
+const DEADLINE: Duration = Duration::from_millis(400);
+/// How much later than its deadline an attempt may end on a busy machine.
+const GRACE: Duration = Duration::from_millis(1500);
+
+#[derive(Parser)]
+struct ListenLine {
+    #[command(flatten)]
+    listen: ListenArgs,
+}
+
+struct WallClock;
+
+impl Clock for WallClock {
+    #[expect(clippy::disallowed_methods, reason = "receivers compare with the real time")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        Timestamp(i64::try_from(since.as_millis()).expect("before the end of time"))
+    }
+}
+
+#[derive(Default)]
+struct Counting(AtomicU8);
+
+impl Random for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.0.fetch_add(1, Ordering::SeqCst));
+    }
+}
+
+struct World {
+    webhooks: Webhooks,
+    git: Arc<Blobs>,
+    store: Arc<BlobStore>,
+}
+
+fn world() -> World {
+    let settings =
+        EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
+    world_with(&settings)
+}
+
+fn world_with(settings: &EgressSettings) -> World {
+    let (git, store) = (Arc::new(Blobs::default()), Arc::new(BlobStore::default()));
+    let egress = Egress::new(settings).expect("settings");
+    let webhooks =
+        Webhooks::new(egress, git.clone(), store.clone(), Arc::new(WallClock), Arc::new(Counting::default()));
+    World { webhooks, git, store }
+}
+
+fn endpoint(base_url: String) -> Endpoint {
+    Endpoint {
+        app: AppId::new(Ulid::from_parts(1, 9)),
+        base_url,
+        keys: vec![Secret::new(SECRET.into())],
+        timeout: DEADLINE,
+    }
+}
+
+fn parcel(body: impl Into<Bytes>) -> Parcel {
+    let id = DeliveryId::from_stored("dlv_story".into());
+    Parcel { id, action: Action::Create, body: ParcelBody::Whole(body.into()) }
+}
+
+fn blob(byte: u8) -> ObjectId {
+    ObjectId::new([byte; 20])
+}
+
+fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> DeliveryOrder {
+    let entry = |byte| Entry { mode: 0o100_644, blob: blob(byte) };
+    let end = |byte| Some(TreeEnd { commit: blob(byte), view: View::default() });
+    let change = Change {
+        operation,
+        path: b"docs/a.md".to_vec(),
+        old: old.map(entry),
+        new: new.map(entry),
+        replay_of: None,
+    };
+    let cursor = CursorId::new(Ulid::from_parts(1, 1));
+    let round = Round {
+        cursor: cursor.clone(),
+        number: 7,
+        spec: RoundSpec {
+            kind: RoundKind::Sync,
+            held: end(0xaa),
+            target: end(0xbb),
+            bases: vec![],
+            letters: vec![],
+        },
+        summary: Summary { deletes: 0, creates: 1, updates: 0, digest: Sha256Hash::of(b"") },
+        rules: 1,
+        began_at: Timestamp(1_767_225_600_000),
+        branch: "refs/heads/main".into(),
+        url: "https://github.com/o/r".into(),
+        history_rewritten: false,
+        skipped_commits: false,
+        complete: false,
+        position: 0,
+    };
+    DeliveryOrder {
+        id: DeliveryId::of(&cursor, 7, &change),
+        remote: Remote {
+            repository: RepositoryId::new(Ulid::from_parts(1, 2)),
+            location: Location::Local("/nowhere".into()),
+            credential: None,
+        },
+        repository: RepositoryFacts {
+            repository_id: WatchId::new(Ulid::from_parts(1, 3)),
+            github_url: "https://github.com/o/r".into(),
+            owner: "o".into(),
+            name: "r".into(),
+        },
+        round: Arc::new(round),
+        commit: None,
+        change,
+        renamed_from: None,
+        position: 0,
+        unobtainable: vec![],
+    }
+}
+
+fn with_view(mut order: DeliveryOrder, content: ContentRule, max_size: u64) -> DeliveryOrder {
+    let view = View::new(vec![], vec![], false, content, max_size).expect("a view");
+    let spec = &mut Arc::make_mut(&mut order.round).spec;
+    spec.target.as_mut().expect("a target").view = view;
+    order
+}
+
+fn text_of(parcel: &Parcel) -> String {
+    match &parcel.body {
+        ParcelBody::Whole(body) => String::from_utf8(body.to_vec()).expect("JSON is UTF-8"),
+        ParcelBody::Chunked { .. } => panic!("not chunked"),
+    }
+}
+
+async fn attempt(receiver: &Receiver, behaviour: Behaviour) -> (AttemptOutcome, Duration) {
+    receiver.always(behaviour);
+    let started = Instant::now();
+    let outcome = world().webhooks.send(&endpoint(receiver.url()), &parcel("{}")).await;
+    (outcome, started.elapsed())
+}
+
+#[tokio::test]
+async fn a_delivery_is_signed_under_both_schemes_and_named() {
+    let receiver = Receiver::verifying(SECRET).await;
+    let world = world();
+    world.git.put(blob(1), "hello");
+    let order = order(Operation::Create, None, Some(1));
+    let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+    let outcome = world.webhooks.send(&endpoint(format!("{}/hook", receiver.url())), &parcel).await;
+    assert!(outcome.is_success(), "{outcome:?}");
+    let requests = receiver.requests();
+    let request = &requests[0];
+    assert_eq!(paths(&requests), ["/hook/create"]);
+    assert_eq!(request.header("webhook-id"), order.id.as_str());
+    assert_eq!(request.header("x-docora-app-id"), "app_00000000010000000000000009");
+    assert_eq!(request.header("content-type"), "application/json");
+    assert_eq!(request.header("user-agent"), concat!("Tidings/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(request.header("webhook-timestamp"), request.header("x-docora-timestamp"));
+    assert!(!request.headers.contains_key("traceparent") && !request.headers.contains_key("accept-encoding"));
+    assert_eq!(request.json()["file"]["content"], "hello");
+    let verdict = check(&SigningKey::readings(SECRET), &request.headers, &request.body, None);
+    assert_eq!((verdict.standard, verdict.docora), (Some(Ok(())), Some(Ok(()))));
+}
+
+#[tokio::test]
+async fn during_a_rotation_receivers_with_either_key_are_served() {
+    for (old_is, docora_good) in [("the-old-key", true), ("the-new-key", false)] {
+        let receiver = Receiver::start().await;
+        let mut endpoint = endpoint(receiver.url());
+        endpoint.keys = vec![Secret::new("the-new-key".into()), Secret::new("the-old-key".into())];
+        world().webhooks.send(&endpoint, &parcel("{}")).await;
+        let request = &receiver.requests()[0];
+        let verdict = check(&SigningKey::readings(old_is), &request.headers, &request.body, None);
+        assert_eq!(verdict.standard, Some(Ok(())));
+        assert_eq!(verdict.docora == Some(Ok(())), docora_good, "Docora's clients keep the old key");
+    }
+}
+
+#[tokio::test]
+async fn every_attempt_sends_the_same_bytes_under_a_fresh_signature() {
+    let receiver = Receiver::verifying(SECRET).await;
+    receiver.script([Behaviour::Status(503), Behaviour::Status(500)]);
+    let world = world();
+    world.git.put(blob(1), "hello");
+    let parcel = world.webhooks.prepare(&order(Operation::Create, None, Some(1))).await.expect("prepared");
+    let endpoint = endpoint(receiver.url());
+    let mut results = Vec::new();
+    for _ in 0..3 {
+        results.push(world.webhooks.send(&endpoint, &parcel).await.result);
+    }
+    assert_eq!(results, [Ok(503), Ok(500), Ok(200)]);
+    let requests = receiver.requests();
+    assert!(requests.iter().all(|request| request.body == requests[0].body));
+    assert!(requests.iter().all(|request| request.header("webhook-id") == requests[0].header("webhook-id")));
+    assert_eq!(receiver.connections(), 1, "the connection is kept");
+}
+
+#[tokio::test]
+async fn hostile_receivers_hold_an_attempt_for_its_deadline_at_most() {
+    let receiver = Receiver::start().await;
+    let drip = Duration::from_millis(20);
+    for behaviour in [
+        Behaviour::Hang,
+        Behaviour::DripHeaders(drip),
+        Behaviour::DripBody(drip),
+        Behaviour::EndlessInterim,
+        Behaviour::After(Duration::from_secs(30), Box::new(Behaviour::Status(200))),
+    ] {
+        let name = format!("{behaviour:?}");
+        let (outcome, took) = attempt(&receiver, behaviour).await;
+        assert_eq!(outcome.result, Err(SendFailure::Timeout), "{name}: {outcome:?}");
+        assert!(took >= DEADLINE && took < DEADLINE + GRACE, "{name} took {took:?}");
+    }
+    let early = Receiver::refusing_early(413).await;
+    let outcome = world().webhooks.send(&endpoint(early.url()), &parcel(vec![b'x'; 8 << 20])).await;
+    assert_eq!(outcome.result, Ok(413), "an answer counts although the body was never read: {outcome:?}");
+    let silent = Receiver::never_reading().await;
+    let started = Instant::now();
+    let outcome = world().webhooks.send(&endpoint(silent.url()), &parcel(vec![b'x'; 1 << 20])).await;
+    assert_eq!(outcome.result, Err(SendFailure::Timeout));
+    assert!(started.elapsed() < DEADLINE + GRACE);
+}
+
+#[tokio::test]
+async fn broken_answers_are_connection_failures_at_once() {
+    let receiver = Receiver::start().await;
+    for behaviour in [
+        Behaviour::Reset,
+        Behaviour::ResetInHeaders,
+        Behaviour::Close,
+        Behaviour::HalfBody,
+        Behaviour::Garbage,
+        Behaviour::ManyHeaders(10_000),
+        Behaviour::LongHeader(4 << 20),
+    ] {
+        let name = format!("{behaviour:?}");
+        let (outcome, took) = attempt(&receiver, behaviour).await;
+        assert_eq!(outcome.result, Err(SendFailure::Connection), "{name}: {outcome:?}");
+        assert!(took < DEADLINE, "{name} took {took:?}");
+        assert!(!outcome.excerpt.contains("127.0.0.1"), "{}", outcome.excerpt);
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_read_no_further_than_agreed() {
+    let receiver = Receiver::start().await;
+    for status in [200, 500] {
+        let before = receiver.written();
+        let (outcome, took) = attempt(&receiver, Behaviour::EndlessBody(status)).await;
+        assert_eq!(outcome.result, Ok(status), "{outcome:?}");
+        assert_eq!(outcome.excerpt, "x".repeat(1024));
+        assert!(took < DEADLINE, "{took:?}");
+        // The sockets' own buffers swallow a few megabytes; an unbounded reader would take all.
+        assert!(receiver.written() - before < 16 << 20, "{}", receiver.written() - before);
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_answers_and_their_target_is_never_visited() {
+    let canary = Receiver::start().await;
+    let receiver = Receiver::start().await;
+    for status in [300, 301, 302, 303, 307, 308] {
+        let location = vec![("location", format!("{}/stolen", canary.url()))];
+        let (outcome, _) = attempt(&receiver, Behaviour::Answer(status, location, String::new())).await;
+        assert_eq!((outcome.result, outcome.is_success()), (Ok(status), false));
+    }
+    assert_eq!(canary.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_is_told_as_it_was() {
+    let receiver = Receiver::start().await;
+    let wait = |text: &str| vec![("retry-after", text.to_owned())];
+    for (status, fields, seconds) in [
+        (429, wait("7"), Some(7)),
+        (503, wait("garbage"), None),
+        (503, wait("-1"), None),
+        (410, vec![], None),
+        (204, vec![], None),
+    ] {
+        let body = if status == 204 { String::new() } else { "why\n\u{1b}[31m".into() };
+        let (outcome, _) = attempt(&receiver, Behaviour::Answer(status, fields, body.clone())).await;
+        assert_eq!((outcome.result, outcome.retry_after), (Ok(status), seconds.map(Duration::from_secs)));
+        assert_eq!(outcome.excerpt, if body.is_empty() { "" } else { "why\\n\\u{1b}[31m" });
+    }
+    let at = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000));
+    let (outcome, _) = attempt(&receiver, Behaviour::Answer(503, wait(&at), String::new())).await;
+    assert!(outcome.retry_after.is_some_and(|wait| wait > Duration::from_secs(1_000_000_000)));
+}
+
+#[tokio::test]
+async fn addresses_inside_are_refused_before_anything_is_sent() {
+    let receiver = Receiver::start().await;
+    let port = receiver.url().rsplit(':').next().expect("a port").to_owned();
+    let world = world_with(&EgressSettings { allow_http: true, ..EgressSettings::default() });
+    for host in ["127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "localhost"] {
+        let endpoint = endpoint(format!("http://{host}:{port}"));
+        let outcome = world.webhooks.send(&endpoint, &parcel("{}")).await;
+        assert_eq!(outcome.result, Err(SendFailure::Refused), "{host}: {outcome:?}");
+    }
+    for (base, failure) in [
+        ("http://user:hush@127.0.0.1", SendFailure::InvalidUrl),
+        ("not a url", SendFailure::InvalidUrl),
+        ("file:///etc", SendFailure::InvalidUrl),
+        ("http://8.8.8.8:25", SendFailure::Refused),
+    ] {
+        let outcome = world.webhooks.send(&endpoint(base.into()), &parcel("{}")).await;
+        assert_eq!(outcome.result, Err(failure), "{base}");
+        assert!(!outcome.excerpt.contains("hush"), "{}", outcome.excerpt);
+    }
+    assert_eq!(receiver.connections(), 0);
+}
+
+/// Run by the next story in a process of its own, whose environment names a proxy.
+#[tokio::test]
+async fn a_delivery_in_whatever_environment_arrives() {
+    let receiver = Receiver::start().await;
+    let outcome = world().webhooks.send(&endpoint(receiver.url()), &parcel("{}")).await;
+    assert_eq!((outcome.result, receiver.connections()), (Ok(200), 1));
+}
+
+#[tokio::test]
+async fn proxies_of_the_environment_are_ignored() {
+    let proxy = Receiver::start().await;
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    child.args(["--exact", "receivers::a_delivery_in_whatever_environment_arrives"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        child.env(name, proxy.url());
+    }
+    child.env_remove("NO_PROXY").env_remove("no_proxy");
+    let output = tokio::task::spawn_blocking(move || child.output()).await.expect("joined").expect("ran");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[tokio::test]
+async fn chunks_come_in_order_and_stop_at_the_first_refusal() {
+    let receiver = Receiver::verifying(SECRET).await;
+    let world = world();
+    world.git.put(blob(1), vec![0xff; 1_048_577]);
+    let order = order(Operation::Create, None, Some(1));
+    let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+    receiver.script([Behaviour::Status(200), Behaviour::Status(500)]);
+    let endpoint = endpoint(receiver.url());
+    assert_eq!(world.webhooks.send(&endpoint, &parcel).await.result, Ok(500));
+    assert_eq!(receiver.requests().len(), 2, "nothing after the refusal");
+    assert_eq!(world.webhooks.send(&endpoint, &parcel).await.result, Ok(200));
+    let requests = receiver.requests();
+    let chunk = |number: usize| requests[number].json()["file"]["chunk"].clone();
+    for (number, index) in [(0, 0), (1, 1), (2, 0), (3, 1), (4, 2)] {
+        assert_eq!(
+            (chunk(number)["index"].as_u64(), chunk(number)["total"].as_u64()),
+            (Some(index), Some(3))
+        );
+        let id = format!("{}.{}.{index}", order.id, chunk(number)["id"].as_str().expect("an id"));
+        assert_eq!(requests[number].header("webhook-id"), id);
+        assert_eq!(requests[number].json()["event"]["id"], order.id.as_str());
+    }
+    assert_eq!(chunk(2)["id"], chunk(4)["id"]);
+    assert_ne!(chunk(0)["id"], chunk(2)["id"], "a new id for each attempt");
+    assert_eq!(
+        uuid::Uuid::parse_str(chunk(2)["id"].as_str().expect("text")).expect("a UUID").get_version_num(),
+        4
+    );
+}
+
+#[tokio::test]
+async fn a_blob_is_hashed_once_and_known_blobs_are_not_read_for_a_hash() {
+    let world = world();
+    world.git.put(blob(1), "old");
+    world.git.put(blob(2), "new");
+    let update = order(Operation::Update, Some(1), Some(2));
+    let first = text_of(&world.webhooks.prepare(&update).await.expect("prepared"));
+    let second = text_of(&world.webhooks.prepare(&update).await.expect("prepared"));
+    assert_eq!(first, second);
+    assert_eq!(world.git.reads(), 3, "both once, the new content again");
+    assert!(first.contains(&format!(r#""previous_sha":"{}""#, Sha256Hash::of(b"old"))));
+    let delete = order(Operation::Delete, Some(9), None);
+    let facts = BlobFacts { sha256: Sha256Hash::of(b"gone"), size: 4, text: true };
+    world.store.know(blob(9), facts);
+    let text = text_of(&world.webhooks.prepare(&delete).await.expect("prepared"));
+    assert!(text.contains(&format!(r#""sha":"{}""#, Sha256Hash::of(b"gone"))));
+    assert_eq!(world.git.reads(), 3, "a delete of a known blob reads nothing");
+}
+
+#[tokio::test]
+async fn hashes_are_written_in_batches() {
+    let world = world();
+    for number in 0..200 {
+        world.git.put(blob(number), vec![number]);
+        world.webhooks.prepare(&order(Operation::Create, None, Some(number))).await.expect("prepared");
+    }
+    let (writes, known) = world.store.written();
+    assert!(writes >= 3 && writes < 20 && known >= 192, "{writes} writes of {known} blobs");
+}
+
+#[tokio::test]
+async fn a_missing_blob_is_named_and_left_out_once_it_is_unobtainable() {
+    let world = world();
+    world.git.put(blob(2), "new");
+    let mut update = order(Operation::Update, Some(1), Some(2));
+    let missing = world.webhooks.prepare(&update).await.expect_err("missing");
+    assert!(matches!(missing, PrepareError::Git(GitError::Missing(id)) if id == blob(1)), "{missing}");
+    update.unobtainable = vec![blob(1)];
+    let text = text_of(&world.webhooks.prepare(&update).await.expect("prepared"));
+    assert!(!text.contains("previous_sha"));
+    let mut create = order(Operation::Create, None, Some(3));
+    let missing = world.webhooks.prepare(&create).await.expect_err("missing");
+    assert!(matches!(missing, PrepareError::Git(GitError::Missing(id)) if id == blob(3)), "{missing}");
+    create.unobtainable = vec![blob(3)];
+    let lost = world.webhooks.prepare(&create).await.expect_err("lost");
+    assert!(matches!(lost, PrepareError::Git(GitError::Unobtainable(id)) if id == blob(3)), "{lost}");
+}
+
+#[tokio::test]
+async fn large_and_unwanted_content_is_left_out_the_same_way_each_time() {
+    let world = world();
+    world.git.put(blob(1), vec![b'x'; 2000]);
+    let large = with_view(order(Operation::Create, None, Some(1)), ContentRule::Inline, 1999);
+    let first = text_of(&world.webhooks.prepare(&large).await.expect("prepared"));
+    assert_eq!(first, text_of(&world.webhooks.prepare(&large).await.expect("prepared")));
+    assert!(
+        first.contains(r#""size":2000,"mode""#) && first.contains(r#""content_omitted":"too_large""#),
+        "{first}"
+    );
+    assert!(!first.contains(r#""sha""#), "what is not read is not hashed");
+    let facts = BlobFacts { sha256: Sha256Hash::of(&[b'x'; 2000]), size: 2000, text: true };
+    world.store.know(blob(1), facts);
+    assert_eq!(
+        first,
+        text_of(&world.webhooks.prepare(&large).await.expect("prepared")),
+        "nor is it shown if known"
+    );
+    assert_eq!(world.git.reads(), 2, "the third time its size was known");
+    let unseen = with_view(order(Operation::Update, Some(7), Some(8)), ContentRule::None, 10);
+    let text = text_of(&world.webhooks.prepare(&unseen).await.expect("nothing is read"));
+    assert!(
+        !text.contains("\"sha\"") && !text.contains("previous_sha") && !text.contains("content"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn notices_arrive_signed_at_their_own_addresses() {
+    let receiver = Receiver::verifying(SECRET).await;
+    let world = world();
+    let change = order(Operation::Create, None, Some(1));
+    let (round, repository) = (change.round.clone(), change.repository.clone());
+    let id = DeliveryId::from_stored("dlv_notice".into());
+    let notices = [
+        Notice::OfRound { action: Action::Resync, round: round.clone(), repository: repository.clone() },
+        Notice::OfRound { action: Action::Synced, round, repository: repository.clone() },
+        Notice::SyncFailed {
+            id: id.clone(),
+            repository: repository.clone(),
+            error: GitError::NotFound,
+            consecutive_failures: 5,
+            threshold: 5,
+            cooldown_until: Timestamp(0),
+            timestamp: Timestamp(0),
+        },
+        Notice::SyncRecovered { id, repository, timestamp: Timestamp(0) },
+    ];
+    for notice in &notices {
+        let outcome = world.webhooks.notify(&endpoint(receiver.url()), notice).await;
+        assert_eq!(outcome.result, Ok(200), "{notice:?}");
+    }
+    let requests = receiver.requests();
+    assert_eq!(paths(&requests), ["/resync", "/synced", "/sync_failed", "/sync_recovered"]);
+    assert_eq!(requests[0].json()["event"]["id"], requests[0].header("webhook-id"));
+}
+
+#[tokio::test]
+async fn many_deliveries_at_once_all_arrive() {
+    let receiver = Receiver::verifying(SECRET).await;
+    let world = Arc::new(world());
+    let mut sends = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let (world, endpoint) = (Arc::clone(&world), endpoint(format!("{}/{number}", receiver.url())));
+        sends.spawn(async move { world.webhooks.send(&endpoint, &parcel("{}")).await.result });
+    }
+    let arrived = receiver.wait_until(Duration::from_secs(10), |requests| requests.len() == 64).await;
+    assert!(arrived.iter().all(|request| request.at <= Instant::now()));
+    assert!(sends.join_all().await.into_iter().all(|result| result == Ok(200)));
+}
+
+#[tokio::test]
+async fn a_mirror_follows_what_is_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = ListenLine::parse_from([
+        "listen",
+        "--listen=127.0.0.1:0",
+        "--secret",
+        SECRET,
+        "--mirror",
+        folder.path().to_str().expect("a text"),
+    ]);
+    let listener = Listener::bind(&line.listen, Arc::new(WallClock), Box::new(std::io::sink())).await;
+    let listener = listener.expect("bound");
+    let endpoint = endpoint(format!("http://{}", listener.address()));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(listener.run(std::future::pending()));
+    let world = world();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0] ^ 0x80).collect();
+    for (number, path, content) in [(1, "a.md", b"hello".to_vec()), (2, "big.bin", large)] {
+        world.git.put(blob(number), content.clone());
+        let mut order = order(Operation::Create, None, Some(number));
+        order.change.path = path.into();
+        order.position = u64::from(number);
+        order.id = DeliveryId::of(&order.round.cursor, 7, &order.change);
+        let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+        for _ in 0..2 {
+            let outcome = world.webhooks.send(&endpoint, &parcel).await;
+            assert_eq!(outcome.result, Ok(200), "{path} {outcome:?}");
+        }
+        assert_eq!(std::fs::read(folder.path().join(path)).expect("mirrored"), content);
+    }
+}

@@ -1,0 +1,309 @@
+//! A real Git host: HTTP on port 0 in front of `git http-backend`, serving the repositories of a
+//! temporary folder. It records what was asked and how many bytes went by, can demand a
+//! credential, speak only version 0, and misbehave on demand.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::BASE64;
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpListener, process::Command, sync::watch, task::JoinSet};
+use url::Url;
+
+use super::repository::{Repository, git_command};
+
+/// How the host misbehaves, at requests that fetch or list (POST) unless said otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// Never answers, not even the discovery.
+    Hang,
+    /// Sends the first half of the answer, then closes the connection.
+    CutInHalf,
+    /// Sends the first half of the answer, then nothing, for ever.
+    Stall,
+    /// Answers this many bytes a second.
+    Drip(usize),
+    /// Answers HTML with status 200, as Git.
+    Html,
+    /// Answers a web page with its own content type.
+    WebPage,
+    /// Answers with this status and this `Retry-After`.
+    Status(u16, Option<&'static str>),
+    /// Says that the pack has so many objects.
+    ObjectCount(u32),
+    /// Flips one bit in the middle of the answer.
+    FlippedBit,
+}
+
+/// What a request was and what went by.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    pub(crate) body: String,
+    pub(crate) authorization: Option<String>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Mutex<Option<Fault>>,
+    credential: Mutex<Option<String>>,
+    version_0: Mutex<bool>,
+    seen: Mutex<Vec<Seen>>,
+    root: PathBuf,
+}
+
+/// The host; it stops when dropped.
+pub(crate) struct GitHost {
+    state: Arc<State>,
+    address: SocketAddr,
+    began: watch::Receiver<usize>,
+    _root: TempDir,
+    _server: JoinSet<()>,
+}
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+impl GitHost {
+    pub(crate) async fn start() -> Self {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let state = Arc::new(State { root: root.path().to_owned(), ..State::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (begin, began) = watch::channel(0);
+        let mut server = JoinSet::new();
+        let served = Arc::clone(&state);
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                let (state, begin) = (Arc::clone(&served), begin.clone());
+                connections.spawn(async move {
+                    let service = service_fn(move |request| {
+                        let state = Arc::clone(&state);
+                        begin.send_modify(|count| *count += 1);
+                        async move { Ok::<_, Infallible>(answer(&state, request).await) }
+                    });
+                    // A client that goes away is an ordinary event here.
+                    drop(http1::Builder::new().serve_connection(TokioIo::new(connection), service).await);
+                });
+            }
+        });
+        Self { state, address, began, _root: root, _server: server }
+    }
+
+    /// Makes a repository that is served as `name`.
+    pub(crate) fn repository(&self, name: &str) -> Repository {
+        let repository = Repository::create(&self.state.root.join(name));
+        repository.config("uploadpack.allowAnySHA1InWant", "true");
+        repository.config("uploadpack.allowFilter", "true");
+        repository
+    }
+
+    pub(crate) fn url(&self, name: &str) -> Url {
+        format!("http://{}/{name}", self.address).parse().expect("a valid address")
+    }
+
+    /// Misbehaves from now on, or stops doing so.
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
+        *self.state.faults.lock().expect("no panic") = fault;
+    }
+
+    /// Demands `user:password`.
+    pub(crate) fn demand(&self, credential: &str) {
+        *self.state.credential.lock().expect("no panic") = Some(BASE64.encode(credential.as_bytes()));
+    }
+
+    /// Speaks only version 0.
+    pub(crate) fn speak_version_0(&self) {
+        *self.state.version_0.lock().expect("no panic") = true;
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.state.seen.lock().expect("no panic"))
+    }
+
+    /// Waits until a request has begun that is not counted in `before`.
+    pub(crate) async fn request_after(&self, before: usize) {
+        let mut began = self.began.clone();
+        let wait = began.wait_for(|count| *count > before);
+        drop(
+            tokio::time::timeout(Duration::from_secs(20), wait)
+                .await
+                .expect("a request in time")
+                .expect("it runs"),
+        );
+    }
+
+    /// How many requests have begun so far.
+    pub(crate) fn requests(&self) -> usize {
+        *self.began.borrow()
+    }
+}
+
+async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let fault = state.faults.lock().expect("no panic").clone();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    if fault == Some(Fault::Hang) {
+        std::future::pending::<()>().await;
+    }
+    let authorization =
+        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let demanded = state.credential.lock().expect("no panic").clone();
+    let is_allowed = demanded.is_none_or(|demanded| authorization == Some(format!("Basic {demanded}")));
+    let misbehaves = fault.filter(|_| parts.method == Method::POST);
+    let (status, kind, bytes) = match misbehaves {
+        _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
+        Some(Fault::Status(status, _)) => (status, "text/plain".to_owned(), Bytes::from_static(b"no")),
+        Some(Fault::WebPage) => (200, "text/html".to_owned(), Bytes::from_static(b"<html></html>")),
+        _ => backend(state, &parts, &body).await,
+    };
+    state.seen.lock().expect("no panic").push(Seen {
+        path: parts.uri.to_string(),
+        sent: body.len() as u64,
+        answered: bytes.len() as u64,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        authorization,
+    });
+    let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, kind);
+    if let Some(Fault::Status(_, Some(patience))) = &misbehaves {
+        response = response.header(header::RETRY_AFTER, *patience);
+    }
+    response.body(misbehave(misbehaves, bytes)).expect("a valid answer")
+}
+
+fn misbehave(fault: Option<Fault>, bytes: Bytes) -> Body {
+    let half = bytes.slice(..bytes.len() / 2);
+    match fault {
+        Some(Fault::CutInHalf) => {
+            let frames = [Ok(Frame::data(half)), Err(std::io::Error::other("cut"))];
+            StreamBody::new(stream::iter(frames)).boxed()
+        }
+        Some(Fault::Stall) => dripping(half, usize::MAX, true),
+        Some(Fault::Drip(rate)) => dripping(bytes, rate, false),
+        Some(Fault::Html) => whole(Bytes::from_static(b"<html><body>Please log in</body></html>")),
+        Some(Fault::ObjectCount(count)) => {
+            let mut bytes = BytesMut::from(&bytes[..]);
+            if let Some(at) = bytes.windows(4).position(|window| window == b"PACK") {
+                bytes[at + 8..at + 12].copy_from_slice(&count.to_be_bytes());
+            }
+            whole(bytes.freeze())
+        }
+        Some(Fault::FlippedBit) => {
+            let mut bytes = BytesMut::from(&bytes[..]);
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            whole(bytes.freeze())
+        }
+        _ => whole(bytes),
+    }
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+/// So many bytes a second, and perhaps silence at the end.
+fn dripping(bytes: Bytes, rate: usize, never_ends: bool) -> Body {
+    let frames = stream::unfold((bytes, 0_u64), move |(mut rest, tick)| async move {
+        if rest.is_empty() && never_ends {
+            std::future::pending::<()>().await;
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        if tick > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let piece = rest.split_to(rate.div_ceil(10).min(rest.len()));
+        Some((Ok::<_, std::io::Error>(Frame::data(piece)), (rest, tick + 1)))
+    });
+    // A body must be Sync to be boxed; the mutex makes it so.
+    BodyExt::boxed(StreamBody::new(SyncStream(Mutex::new(Box::pin(frames)))))
+}
+
+struct SyncStream<S>(Mutex<std::pin::Pin<Box<S>>>);
+
+impl<S: futures_util::Stream> futures_util::Stream for SyncStream<S> {
+    type Item = S::Item;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<S::Item>> {
+        self.0.lock().expect("no panic").as_mut().poll_next(context)
+    }
+}
+
+/// Runs `git http-backend` as CGI.
+async fn backend(state: &State, parts: &hyper::http::request::Parts, body: &Bytes) -> (u16, String, Bytes) {
+    let mut command = Command::from(git_command(Path::new("/")));
+    let header = |name: header::HeaderName| {
+        parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    };
+    command
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", &state.root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("GIT_HTTP_MAX_REQUEST_BUFFER", "100M")
+        .env("REQUEST_METHOD", parts.method.as_str())
+        .env("PATH_INFO", parts.uri.path())
+        .env("QUERY_STRING", parts.uri.query().unwrap_or(""))
+        .env("CONTENT_TYPE", header(header::CONTENT_TYPE))
+        .env("CONTENT_LENGTH", body.len().to_string())
+        .env("REMOTE_ADDR", "127.0.0.1")
+        .kill_on_drop(true)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    if !*state.version_0.lock().expect("no panic") {
+        let protocol = parts.headers.get("git-protocol").and_then(|value| value.to_str().ok());
+        command.env("GIT_PROTOCOL", protocol.unwrap_or(""));
+    }
+    let mut child = command.spawn().expect("git http-backend runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = body.clone();
+    let write = async move {
+        // The backend may answer an error without reading everything.
+        drop(stdin.write_all(&input).await);
+    };
+    let (output, ()) = tokio::join!(child.wait_with_output(), write);
+    cgi(&output.expect("git http-backend ends").stdout)
+}
+
+/// Takes a CGI answer apart.
+fn cgi(output: &[u8]) -> (u16, String, Bytes) {
+    let Some(end) = output.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return (StatusCode::INTERNAL_SERVER_ERROR.as_u16(), "text/plain".to_owned(), Bytes::new());
+    };
+    let (mut status, mut kind) = (200, "text/plain".to_owned());
+    for line in String::from_utf8_lossy(&output[..end]).lines() {
+        match line.split_once(": ") {
+            Some(("Status", value)) => {
+                status = value.split(' ').next().and_then(|code| code.parse().ok()).unwrap_or(500);
+            }
+            Some(("Content-Type", value)) => kind = value.to_owned(),
+            _ => {}
+        }
+    }
+    (status, kind, Bytes::copy_from_slice(&output[end + 4..]))
+}
