@@ -10,7 +10,7 @@ use crate::support::{
     project::{Project, sha256},
     remote::Host,
     server::Server,
-    subscriber::{Answer, Subscriber},
+    subscriber::{Answer, KEY, Subscriber},
 };
 
 #[test]
@@ -62,6 +62,18 @@ fn registration_answers_as_docora_does() {
     let reply = http::raw(server.address(), delete.as_bytes()).expect("an answer");
     assert_eq!(reply.status, 404);
     assert_eq!(reply.json()["error"], "Repository not found or not registered for this app");
+}
+
+#[test]
+fn an_onboarding_answers_with_the_key_as_a_standard_webhooks_secret() {
+    let server = Server::start();
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&server, &subscriber);
+
+    let secret = app.onboarded["signing_secret"].as_str().expect("a secret");
+    assert_eq!(secret, format!("whsec_{}", data_encoding::BASE64.encode(KEY.as_bytes())));
+    assert!(app.id.starts_with("app_") && app.token.starts_with("tdg_"), "{}", app.onboarded);
+    assert!(app.onboarded["created_at"].as_str().is_some_and(|at| at.ends_with('Z')));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod git_hosts;
 mod isolation;
 mod killing;
 mod mid_round;
+mod model_bites;
 mod private_addresses;
 mod receivers;
 mod refusals;

@@ -99,11 +99,10 @@ impl App {
 
     /// Waits until the app holds this commit and nothing is open.
     pub(crate) fn wait_until_held(&self, server: &Server, id: &str, commit: &str) -> Value {
-        let mut last = Value::Null;
         let deadline = SOON + Duration::from_secs(60);
         let until = std::time::Instant::now() + deadline;
         loop {
-            last = self.repository(server, id);
+            let last = self.repository(server, id);
             if is_settled(&last, commit) {
                 return last;
             }

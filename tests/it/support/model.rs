@@ -66,8 +66,8 @@ pub(crate) struct Notice {
 pub(crate) enum Arrival {
     /// A change.
     Change(Box<Change>),
-    /// Something else.
-    Notice(Notice),
+    /// Something else; it is among the model's notices.
+    Notice,
 }
 
 /// A round all of whose changes were applied, and the tree that they led to.
@@ -161,9 +161,8 @@ impl Model {
             return None;
         };
         if !matches!(action, "create" | "update" | "delete") {
-            let notice = Notice { action: action.to_owned(), body };
-            self.notices.push(notice.clone());
-            return Some(Arrival::Notice(notice));
+            self.notices.push(Notice { action: action.to_owned(), body });
+            return Some(Arrival::Notice);
         }
         match read_change(action, body) {
             Ok(change) => {
@@ -184,18 +183,14 @@ impl Model {
     /// The app takes the arrival in.
     pub(crate) fn apply(&mut self, arrival: &Arrival) {
         let Arrival::Change(change) = arrival else { return };
-        let content = match &change.chunk {
-            None => None,
-            Some(chunk) => match self.take_chunk(change, &chunk.clone()) {
-                None => return,
-                whole => whole,
-            },
-        };
+        if change.chunk.as_ref().is_some_and(|chunk| !self.take_chunk(change, chunk)) {
+            return;
+        }
         let Some(seen) = self.seen.get_mut(&change.id) else { return };
         if std::mem::replace(&mut seen.applied, true) {
             return;
         }
-        self.change_mirror(change, content);
+        self.change_mirror(change);
         self.applied.push((**change).clone());
         if change.position + 1 == change.total {
             let tree = self.mirrors.get(&change.repository).cloned().unwrap_or_default();
@@ -232,26 +227,17 @@ impl Model {
         if self.app.as_ref().is_some_and(|app| message.header("x-docora-app-id") != Some(app)) {
             return Err(format!("{id} is for another app"));
         }
-        let standard = self.sign(&[id, ".", timestamp, "."], &message.body);
+        let standard = sign(&self.key, &[id, ".", timestamp, "."], &message.body);
         let expected = format!("v1,{}", BASE64_STANDARD.encode(standard));
         if !header("webhook-signature")?.split(' ').any(|signature| signature == expected) {
             return Err(format!("the signature of {id}"));
         }
-        let docora = self.sign(&[timestamp, "."], &message.body);
+        let docora = sign(&self.key, &[timestamp, "."], &message.body);
         let expected = format!("sha256={}", data_encoding::HEXLOWER.encode(&docora));
         if header("x-docora-signature")? != expected {
             return Err(format!("the Docora signature of {id}"));
         }
         Ok(())
-    }
-
-    fn sign(&self, before: &[&str], body: &[u8]) -> Vec<u8> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any key will do");
-        for part in before {
-            mac.update(part.as_bytes());
-        }
-        mac.update(body);
-        mac.finalize().into_bytes().to_vec()
     }
 
     fn check_content(&mut self, change: &Change) {
@@ -338,16 +324,16 @@ impl Model {
         progress.last = Some(here);
     }
 
-    /// Buffers a chunk as Helix does; the whole content with the last one.
-    fn take_chunk(&mut self, change: &Change, chunk: &Chunk) -> Option<Vec<u8>> {
+    /// Buffers a chunk as Helix does; whether the file is whole with this one.
+    fn take_chunk(&mut self, change: &Change, chunk: &Chunk) -> bool {
         let rows = self.chunks.entry(chunk.id.clone()).or_default();
         if rows.len() as u64 != chunk.index {
             self.faults.push(format!("chunk {} of {} came after {} others", chunk.index, chunk.id, rows.len()));
-            return None;
+            return false;
         }
         rows.push(change.body["file"]["content"].as_str().unwrap_or_default().to_owned());
         if chunk.index + 1 < chunk.total {
-            return None;
+            return false;
         }
         let whole = self.chunks.remove(&chunk.id).unwrap_or_default().concat();
         let bytes = BASE64_STANDARD.decode(whole).unwrap_or_default();
@@ -355,10 +341,10 @@ impl Model {
         if file["sha"] != sha256(&bytes) || file["size"] != bytes.len() {
             self.faults.push(format!("the chunks of {} are not what its sha says", change.id));
         }
-        Some(bytes)
+        true
     }
 
-    fn change_mirror(&mut self, change: &Change, _whole: Option<Vec<u8>>) {
+    fn change_mirror(&mut self, change: &Change) {
         let file = &change.body["file"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mirror = self.mirrors.entry(change.repository.clone()).or_default();
@@ -380,6 +366,16 @@ impl Model {
             mirror.insert(change.path.clone(), FileFacts { mode: text(&file["mode"]), sha: text(&file["sha"]) });
         }
     }
+}
+
+/// HMAC-SHA256 of the parts and the body, one after another.
+pub(crate) fn sign(key: &[u8], before: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key will do");
+    for part in before {
+        mac.update(part.as_bytes());
+    }
+    mac.update(body);
+    mac.finalize().into_bytes().to_vec()
 }
 
 fn content_of(file: &Value) -> Option<Vec<u8>> {
