@@ -8,7 +8,7 @@ use tidings_actors::{
     context::{Context, Policy},
     directory::Directory,
     handle::{Handle, Tree},
-    ports::{Clock, GitError, GitSource, Random, Store, Transport},
+    ports::{Clock, GitError, GitSource, Random, Transport},
 };
 use tokio::sync::watch;
 use tracing::info;
@@ -117,7 +117,7 @@ impl Adapters {
         let Self { settings, store, git, egress, clock, random } = self;
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
-                .with_traceparent(Arc::new(telemetry::traceparent));
+                .with_traceparent(telemetry::traceparent);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);
         let context = Context {

@@ -313,6 +313,23 @@ impl GitSource for Git {
     async fn content(&self, remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
         self.read(remote, move |objects, _| objects.blob(blob, limit)).await
     }
+
+    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
+        let mirrors = self.mirrors.clone();
+        self.readers.run(move |_| mirror::all(&mirrors).map_err(|error| failure::of_disk(&error))).await
+    }
+
+    async fn compact(&self, repository: &RepositoryId, pins: &[ObjectId]) -> Result<bool, GitError> {
+        let grown = self.is_worth_compacting(repository).await?;
+        if grown {
+            Self::compact(self, repository, pins).await?;
+        }
+        Ok(grown)
+    }
+
+    async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError> {
+        self.forget(repository).await
+    }
 }
 
 /// What libgit2 needs to be told once. Objects were hashed when their pack was indexed; hashing

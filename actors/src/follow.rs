@@ -172,13 +172,15 @@ pub struct Following {
     pub edits: Vec<(CursorId, String, CursorState)>,
     /// Refs that a pattern meets for the first time: cursors to be made.
     pub births: Vec<(WatchId, String)>,
+    /// Whether a followed ref is absent from a repository that has others, believed or not.
+    pub absent: bool,
 }
 
 impl Following {
     /// Whether nothing is to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { absent: self.absent, ..Self::default() }
     }
 }
 
@@ -205,7 +207,7 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Followin
             slots.insert(cursor.slot.as_str());
             let branch = branch_of(watch, cursor, head_ref);
             if spoken_of {
-                let state = state_of(cursor, &branch, &listed, known, listing.has_refs);
+                let state = state_of(cursor, &branch, &listed, known, listing);
                 if branch != cursor.branch || state != cursor.state {
                     following.edits.push((cursor.id.clone(), branch.clone(), state));
                 }
@@ -224,6 +226,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Followin
             }
         }
     }
+    // Absence is believed only when the watcher saw it twice.
+    let believed = listing.has_refs && listing.absence_confirmed;
     for name in &followed {
         if let Some(commit) = listed.get(name.as_str())
             && known.heads.get(name) != Some(commit)
@@ -232,7 +236,9 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Followin
         }
     }
     if scope == Scope::Source {
-        let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !listing.has_refs);
+        let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed);
+        following.absent = listing.has_refs
+            && followed.iter().any(|name| known.heads.contains_key(name) && !listed.contains_key(name.as_str()));
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
     following
@@ -252,14 +258,17 @@ fn state_of(
     branch: &str,
     listed: &BTreeMap<&str, ObjectId>,
     known: &Known,
-    has_refs: bool,
+    listing: &RefListing,
 ) -> CursorState {
+    let has_refs = listing.has_refs;
     let untouched = cursor.held.is_none() && !cursor.open;
     match cursor.state {
         CursorState::Blocked => CursorState::Blocked,
         _ if listed.contains_key(branch) => CursorState::Active,
         // A default branch that was just renamed was not asked for by its new name.
         state if branch != cursor.branch && has_refs && !known.heads.contains_key(branch) => state,
+        // One listing without it is no proof that it is gone.
+        state if has_refs && !listing.absence_confirmed && known.heads.contains_key(branch) => state,
         _ if has_refs => CursorState::BranchMissing,
         _ if untouched => CursorState::Empty,
         state => state,

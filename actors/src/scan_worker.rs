@@ -19,7 +19,7 @@ use tracing::{debug, info, instrument};
 use crate::{
     context::Context,
     directory::Directory,
-    ports::{FetchOrder, GitError, RefListing, Source, StoreError},
+    ports::{FetchOrder, GitError, Source, StoreError},
     supervisor::Birth,
     tree::SCANS,
 };
@@ -107,7 +107,6 @@ impl Worker for ScanWorker {
 pub async fn scan(context: &Context, source: &Source, absence_confirmed: bool) -> ScanOutcome {
     let mut listing = context.git.list_refs(&source.remote, &source.patterns).await?;
     listing.absence_confirmed = absence_confirmed;
-    let missing = is_missing(source, &listing);
     let wants: Vec<_> = listing.refs.iter().map(|found| found.commit).collect();
     if !wants.is_empty() {
         let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1 };
@@ -123,13 +122,7 @@ pub async fn scan(context: &Context, source: &Source, absence_confirmed: bool) -
         }
     }
     let moved = context.store.move_heads(&source.id, &listing, context.now()).await?;
-    Ok(ScanReport { changed: moved.changed, missing, cursors: moved.cursors })
-}
-
-/// Whether a ref that is watched by its whole name is absent from a repository that has others.
-fn is_missing(source: &Source, listing: &RefListing) -> bool {
-    let listed = |name: &String| listing.refs.iter().any(|found| found.name == *name);
-    listing.has_refs && source.patterns.iter().any(|pattern| !pattern.ends_with('/') && !listed(pattern))
+    Ok(ScanReport { changed: moved.changed, missing: moved.absent, cursors: moved.cursors })
 }
 
 struct Builder(Context);

@@ -2,8 +2,12 @@
 //! must pass.
 
 mod clock;
+pub mod git;
 mod memory;
 pub mod store_contract;
+pub mod transport;
 
 pub use clock::{ManualClock, SeededRandom};
+pub use git::MemoryGit;
 pub use memory::MemoryStore;
+pub use transport::MemoryTransport;

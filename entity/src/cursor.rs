@@ -38,6 +38,8 @@ pub struct Model {
     pub acknowledged: bool,
     /// Whether its last round was a redrive.
     pub last_was_redrive: bool,
+    /// The guard against mass deletes stopped its next round once; that one may now pass.
+    pub guard_waived: bool,
     /// A resync was asked for; true: as a complete one.
     pub resync: Option<bool>,
     /// When its head moved away from `held`, in unix milliseconds.

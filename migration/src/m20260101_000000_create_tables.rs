@@ -55,7 +55,7 @@ const TABLES: &[(&str, &str)] = &[
         "id text primary key, watch_id text not null references watch(id) on delete cascade,
          slot text not null, branch text not null, held text, held_view text references view(id),
          last_round bigint not null, open_round bigint, state text not null, reason text,
-         streak integer not null, acknowledged boolean not null, last_was_redrive boolean not null,
+         streak integer not null, acknowledged boolean not null, last_was_redrive boolean not null, guard_waived boolean not null,
          resync boolean, behind_since bigint, created_at bigint not null, unique (watch_id, slot),
          check ((held is null) = (held_view is null))",
     ),

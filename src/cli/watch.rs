@@ -13,7 +13,7 @@ use std::{
 
 use clap::Args;
 use tidings_actors::{
-    ports::{DeliverySettings, NewApp, NewWatch, Random, Remote, RepositoryFacts, Selector, Start, Store, Watch},
+    ports::{DeliverySettings, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start, Store, Watch},
     secret::Secret,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
@@ -30,7 +30,8 @@ use super::{
 use crate::{
     app::Adapters,
     git::address::Address,
-    secrets::token::Token,
+    http::auth::TOKEN_PREFIX,
+    secrets::{Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
     telemetry,
 };
@@ -208,10 +209,10 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
 
 async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Result<AppId, Failure> {
     let random = adapters.random.as_ref();
-    let token = Token::generate(random);
+    let token = Token::generate(TOKEN_PREFIX, random);
     let signing_key = match read_secret(args.secret_file.as_ref())? {
         Some(key) => key,
-        None => new_signing_key(random),
+        None => generate_signing_key(random),
     };
     if let Some(to) = &args.to {
         let usable = to.parse().ok().map(|url| adapters.egress.request(reqwest::Method::POST, &url));
@@ -241,12 +242,6 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
     };
     adapters.store.create_app(&app).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok(id)
-}
-
-fn new_signing_key(random: &dyn Random) -> Secret {
-    let mut bytes = [0; 32];
-    random.fill(&mut bytes);
-    Secret::new(data_encoding::BASE64URL_NOPAD.encode(&bytes))
 }
 
 fn view(args: &WatchArgs) -> Result<View, Failure> {

@@ -8,7 +8,7 @@ use tidings_actors::{ports::GitError, time::Timestamp};
 use tidings_entity::id::ObjectId;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::egress::{self, EgressError};
+use crate::egress::{Egress, EgressError};
 
 /// Longest piece of a host's words that is kept, in characters.
 const SHOWN_CHARACTERS: usize = 200;
@@ -44,7 +44,7 @@ pub(super) fn of_egress(error: &EgressError) -> GitError {
 
 /// A request that got no answer, or only the beginning of one.
 pub(super) fn of_request(error: reqwest::Error) -> GitError {
-    if egress::is_refused(&error) {
+    if Egress::is_refused(&error) {
         return GitError::Refused;
     }
     let timed_out = error.is_timeout();

@@ -307,6 +307,14 @@ fn free_name(base: &Path) -> PathBuf {
     names.find(|path| path.symlink_metadata().is_err()).expect("numbers do not run out")
 }
 
+/// The repositories that have a mirror below this directory.
+pub(super) fn all(mirrors: &Path) -> io::Result<Vec<RepositoryId>> {
+    let names = fs::read_dir(mirrors)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+
 fn remove(path: &Path) -> io::Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

@@ -16,7 +16,7 @@ use super::{
 use crate::{secrets::Token, settings::OnboardingMode};
 
 /// What every token of ours begins with.
-pub(super) const TOKEN_PREFIX: &str = "tdg";
+pub(crate) const TOKEN_PREFIX: &str = "tdg";
 /// Longest `Authorization` that is looked at, in bytes.
 const HEADER_BYTES_MAX: usize = 512;
 

@@ -72,7 +72,7 @@ pub(super) async fn move_heads(
     let following = follow(&known(connection, source).await?, listing, Scope::Source);
     write(connection, context, source, &following, None, at).await?;
     let changed = !following.moved.is_empty() || !following.gone.is_empty();
-    Ok(Moved { changed, cursors: known(connection, source).await?.behind() })
+    Ok(Moved { changed, absent: following.absent, cursors: known(connection, source).await?.behind() })
 }
 
 /// Writes what a proof of access said of one watch; cursors that it makes start at `start`.
@@ -153,6 +153,7 @@ pub(super) fn new_cursor(
         streak: 0,
         acknowledged: false,
         last_was_redrive: false,
+        guard_waived: false,
         resync: None,
         behind_since: None,
         created_at: at.0,

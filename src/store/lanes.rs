@@ -108,6 +108,7 @@ pub(super) async fn snapshot(
         acknowledged: cursor.acknowledged,
         head_attempts,
         deliver_after: Timestamp(watch.deliver_after),
+        guard_waived: cursor.guard_waived,
         created_at: Timestamp(cursor.created_at),
         watch: watch.id,
     })

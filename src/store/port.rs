@@ -151,8 +151,9 @@ impl Store for SqlStore {
     ) -> Result<Moved, StoreError> {
         // Most polls find nothing new: those end here, without a transaction that writes.
         let known = heads::known(&self.snapshot().await?, source).await?;
-        if follow(&known, listing, Scope::Source).is_empty() {
-            return Ok(Moved { changed: false, cursors: known.behind() });
+        let following = follow(&known, listing, Scope::Source);
+        if following.is_empty() {
+            return Ok(Moved { changed: false, absent: following.absent, cursors: known.behind() });
         }
         let (source, listing) = (source.clone(), listing.clone());
         write!(self, |transaction, context| {
@@ -213,6 +214,11 @@ impl Store for SqlStore {
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.map(str::to_owned));
         write!(self, |transaction, _context| rounds::set_blocked(transaction, &cursor, reason).await)
+    }
+
+    async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError> {
+        let (cursor, reason) = (cursor.clone(), reason.to_owned());
+        write!(self, |transaction, _context| rounds::pause_by_guard(transaction, &cursor, reason).await)
     }
 
     async fn dead_letters(

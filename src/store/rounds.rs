@@ -10,7 +10,7 @@ use tidings_actors::{
 use tidings_entity::{
     cursor,
     id::{CursorId, ObjectId, ViewId},
-    kind::{CursorState, LetterStatus, RoundKind},
+    kind::{CursorState, LetterStatus, RoundKind, WatchState},
     round,
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
     rows::insert(connection, "round_base", bases.collect()).await?;
     bind(connection, round).await?;
     let resync = cursor.resync.filter(|_| round.spec.kind != RoundKind::Resync);
-    let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2, resync = $3,
+    let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2, guard_waived = false, resync = $3,
                 reason = case when state = 'blocked' then reason else null end where id = $4";
     let values = vec![
         round.number.into(),
@@ -72,7 +72,8 @@ async fn check(
         let planned: Vec<_> = spec.bases.iter().map(|tree| (tree.commit, tree.view.id())).collect();
         let held = cursor.held.zip(cursor.held_view);
         let needed = resync::bases(connection, &cursor.id, resync::TO_COME).await?;
-        if !needed.iter().chain(&held).all(|base| planned.contains(base)) {
+        // A complete resync names nothing: its app drops what is not created.
+        if !round.complete && !needed.iter().chain(&held).all(|base| planned.contains(base)) {
             return refuse("the resync lacks a tree that the app may hold");
         }
         if cursor.resync == Some(true) && !round.complete {
@@ -179,6 +180,21 @@ pub(super) async fn set_blocked(
     let text = "update cursor set state = $1, reason = $2, streak = $3 where id = $4";
     let values = vec![state.into(), reason.into(), streak.into(), id.clone().into()];
     rows::execute(connection, "cursor", text, values).await?;
+    Ok(())
+}
+
+/// Pauses the watch of a cursor; the next round of the cursor passes the guard.
+pub(super) async fn pause_by_guard(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+    reason: String,
+) -> Result<(), StoreError> {
+    let cursor = row(connection, id).await?;
+    let text = "update cursor set guard_waived = true where id = $1";
+    rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
+    let text = "update watch set state = $1, reason = $2 where id = $3";
+    let values = vec![WatchState::Paused.into(), reason.into(), cursor.watch_id.into()];
+    rows::execute(connection, "watch", text, values).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod killing;
 mod mid_round;
 mod model_bites;
 mod private_addresses;
+mod preparing;
 mod receivers;
 mod refusals;
 mod refused_starts;

@@ -1,52 +1,28 @@
 //! Deliveries meet receivers of every kind: each costs an attempt at most its deadline and a
 //! bounded number of bytes, and what it did is told as it was.
 
-use std::{
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use std::{process::Command, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use clap::Parser;
 use tidings::{
     cli::listen::{ListenArgs, Listener},
-    egress::Egress,
     settings::egress::EgressSettings,
-    webhook::{
-        Webhooks,
-        signature::{SigningKey, check},
-    },
+    webhook::signature::{SigningKey, check},
 };
 use tidings_actors::{
-    ports::{
-        Action, AttemptOutcome, BlobFacts, Clock, DeliveryOrder, Endpoint, GitError, Location, Notice,
-        Parcel, ParcelBody, PrepareError, Random, Remote, RepositoryFacts, SendFailure, Transport,
-    },
-    round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
+    ports::{Action, AttemptOutcome, GitError, Notice, SendFailure, Transport},
+    round::DeliveryId,
     secret::Secret,
     time::Timestamp,
-    view::View,
 };
-use tidings_entity::{
-    id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
-    kind::{ContentRule, Operation, RoundKind},
-};
+use tidings_entity::kind::Operation;
 use tokio::time::Instant;
-use ulid::Ulid;
 
 use crate::support::{
-    blob_store::BlobStore,
-    content::Blobs,
     receiver::{Behaviour, Receiver, paths},
+    sender::{DEADLINE, SECRET, WallClock, blob, endpoint, order, parcel, world, world_with},
 };
 
-const SECRET: &str = "a-client-auth-key";
-/// Deadline of an attempt in these stories.
-const DEADLINE: Duration = Duration::from_millis(400);
 /// How much later than its deadline an attempt may end on a busy machine.
 const GRACE: Duration = Duration::from_millis(1500);
 
@@ -54,130 +30,6 @@ const GRACE: Duration = Duration::from_millis(1500);
 struct ListenLine {
     #[command(flatten)]
     listen: ListenArgs,
-}
-
-struct WallClock;
-
-impl Clock for WallClock {
-    #[expect(clippy::disallowed_methods, reason = "receivers compare with the real time")]
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        Timestamp(i64::try_from(since.as_millis()).expect("before the end of time"))
-    }
-}
-
-#[derive(Default)]
-struct Counting(AtomicU8);
-
-impl Random for Counting {
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(self.0.fetch_add(1, Ordering::SeqCst));
-    }
-}
-
-struct World {
-    webhooks: Webhooks,
-    git: Arc<Blobs>,
-    store: Arc<BlobStore>,
-}
-
-fn world() -> World {
-    let settings =
-        EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
-    world_with(&settings)
-}
-
-fn world_with(settings: &EgressSettings) -> World {
-    let (git, store) = (Arc::new(Blobs::default()), Arc::new(BlobStore::default()));
-    let egress = Egress::new(settings).expect("settings");
-    let webhooks =
-        Webhooks::new(egress, git.clone(), store.clone(), Arc::new(WallClock), Arc::new(Counting::default()));
-    World { webhooks, git, store }
-}
-
-fn endpoint(base_url: String) -> Endpoint {
-    Endpoint {
-        app: AppId::new(Ulid::from_parts(1, 9)),
-        base_url,
-        keys: vec![Secret::new(SECRET.into())],
-        timeout: DEADLINE,
-    }
-}
-
-fn parcel(body: impl Into<Bytes>) -> Parcel {
-    let id = DeliveryId::from_stored("dlv_story".into());
-    Parcel { id, action: Action::Create, body: ParcelBody::Whole(body.into()) }
-}
-
-fn blob(byte: u8) -> ObjectId {
-    ObjectId::new([byte; 20])
-}
-
-fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> DeliveryOrder {
-    let entry = |byte| Entry { mode: 0o100_644, blob: blob(byte) };
-    let end = |byte| Some(TreeEnd { commit: blob(byte), view: View::default() });
-    let change = Change {
-        operation,
-        path: b"docs/a.md".to_vec(),
-        old: old.map(entry),
-        new: new.map(entry),
-        replay_of: None,
-    };
-    let cursor = CursorId::new(Ulid::from_parts(1, 1));
-    let round = Round {
-        cursor: cursor.clone(),
-        number: 7,
-        spec: RoundSpec {
-            kind: RoundKind::Sync,
-            held: end(0xaa),
-            target: end(0xbb),
-            bases: vec![],
-            letters: vec![],
-        },
-        summary: Summary { deletes: 0, creates: 1, updates: 0, digest: Sha256Hash::of(b"") },
-        rules: 1,
-        began_at: Timestamp(1_767_225_600_000),
-        branch: "refs/heads/main".into(),
-        url: "https://github.com/o/r".into(),
-        history_rewritten: false,
-        skipped_commits: false,
-        complete: false,
-        position: 0,
-    };
-    DeliveryOrder {
-        id: DeliveryId::of(&cursor, 7, &change),
-        remote: Remote {
-            repository: RepositoryId::new(Ulid::from_parts(1, 2)),
-            location: Location::Local("/nowhere".into()),
-            credential: None,
-        },
-        repository: RepositoryFacts {
-            repository_id: WatchId::new(Ulid::from_parts(1, 3)),
-            github_url: "https://github.com/o/r".into(),
-            owner: "o".into(),
-            name: "r".into(),
-        },
-        round: Arc::new(round),
-        commit: None,
-        change,
-        renamed_from: None,
-        position: 0,
-        unobtainable: vec![],
-    }
-}
-
-fn with_view(mut order: DeliveryOrder, content: ContentRule, max_size: u64) -> DeliveryOrder {
-    let view = View::new(vec![], vec![], false, content, max_size).expect("a view");
-    let spec = &mut Arc::make_mut(&mut order.round).spec;
-    spec.target.as_mut().expect("a target").view = view;
-    order
-}
-
-fn text_of(parcel: &Parcel) -> String {
-    match &parcel.body {
-        ParcelBody::Whole(body) => String::from_utf8(body.to_vec()).expect("JSON is UTF-8"),
-        ParcelBody::Chunked { .. } => panic!("not chunked"),
-    }
 }
 
 async fn attempt(receiver: &Receiver, behaviour: Behaviour) -> (AttemptOutcome, Duration) {
@@ -410,82 +262,6 @@ async fn chunks_come_in_order_and_stop_at_the_first_refusal() {
     assert_eq!(
         uuid::Uuid::parse_str(chunk(2)["id"].as_str().expect("text")).expect("a UUID").get_version_num(),
         4
-    );
-}
-
-#[tokio::test]
-async fn a_blob_is_hashed_once_and_known_blobs_are_not_read_for_a_hash() {
-    let world = world();
-    world.git.put(blob(1), "old");
-    world.git.put(blob(2), "new");
-    let update = order(Operation::Update, Some(1), Some(2));
-    let first = text_of(&world.webhooks.prepare(&update).await.expect("prepared"));
-    let second = text_of(&world.webhooks.prepare(&update).await.expect("prepared"));
-    assert_eq!(first, second);
-    assert_eq!(world.git.reads(), 3, "both once, the new content again");
-    assert!(first.contains(&format!(r#""previous_sha":"{}""#, Sha256Hash::of(b"old"))));
-    let delete = order(Operation::Delete, Some(9), None);
-    let facts = BlobFacts { sha256: Sha256Hash::of(b"gone"), size: 4, text: true };
-    world.store.know(blob(9), facts);
-    let text = text_of(&world.webhooks.prepare(&delete).await.expect("prepared"));
-    assert!(text.contains(&format!(r#""sha":"{}""#, Sha256Hash::of(b"gone"))));
-    assert_eq!(world.git.reads(), 3, "a delete of a known blob reads nothing");
-}
-
-#[tokio::test]
-async fn hashes_are_written_in_batches() {
-    let world = world();
-    for number in 0..200 {
-        world.git.put(blob(number), vec![number]);
-        world.webhooks.prepare(&order(Operation::Create, None, Some(number))).await.expect("prepared");
-    }
-    let (writes, known) = world.store.written();
-    assert!(writes >= 3 && writes < 20 && known >= 192, "{writes} writes of {known} blobs");
-}
-
-#[tokio::test]
-async fn a_missing_blob_is_named_and_left_out_once_it_is_unobtainable() {
-    let world = world();
-    world.git.put(blob(2), "new");
-    let mut update = order(Operation::Update, Some(1), Some(2));
-    let missing = world.webhooks.prepare(&update).await.expect_err("missing");
-    assert!(matches!(missing, PrepareError::Git(GitError::Missing(id)) if id == blob(1)), "{missing}");
-    update.unobtainable = vec![blob(1)];
-    let text = text_of(&world.webhooks.prepare(&update).await.expect("prepared"));
-    assert!(!text.contains("previous_sha"));
-    let mut create = order(Operation::Create, None, Some(3));
-    let missing = world.webhooks.prepare(&create).await.expect_err("missing");
-    assert!(matches!(missing, PrepareError::Git(GitError::Missing(id)) if id == blob(3)), "{missing}");
-    create.unobtainable = vec![blob(3)];
-    let lost = world.webhooks.prepare(&create).await.expect_err("lost");
-    assert!(matches!(lost, PrepareError::Git(GitError::Unobtainable(id)) if id == blob(3)), "{lost}");
-}
-
-#[tokio::test]
-async fn large_and_unwanted_content_is_left_out_the_same_way_each_time() {
-    let world = world();
-    world.git.put(blob(1), vec![b'x'; 2000]);
-    let large = with_view(order(Operation::Create, None, Some(1)), ContentRule::Inline, 1999);
-    let first = text_of(&world.webhooks.prepare(&large).await.expect("prepared"));
-    assert_eq!(first, text_of(&world.webhooks.prepare(&large).await.expect("prepared")));
-    assert!(
-        first.contains(r#""size":2000,"mode""#) && first.contains(r#""content_omitted":"too_large""#),
-        "{first}"
-    );
-    assert!(!first.contains(r#""sha""#), "what is not read is not hashed");
-    let facts = BlobFacts { sha256: Sha256Hash::of(&[b'x'; 2000]), size: 2000, text: true };
-    world.store.know(blob(1), facts);
-    assert_eq!(
-        first,
-        text_of(&world.webhooks.prepare(&large).await.expect("prepared")),
-        "nor is it shown if known"
-    );
-    assert_eq!(world.git.reads(), 2, "the third time its size was known");
-    let unseen = with_view(order(Operation::Update, Some(7), Some(8)), ContentRule::None, 10);
-    let text = text_of(&world.webhooks.prepare(&unseen).await.expect("nothing is read"));
-    assert!(
-        !text.contains("\"sha\"") && !text.contains("previous_sha") && !text.contains("content"),
-        "{text}"
     );
 }
 

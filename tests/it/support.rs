@@ -14,6 +14,7 @@ pub(crate) mod project;
 pub(crate) mod receiver;
 pub(crate) mod remote;
 pub(crate) mod repository;
+pub(crate) mod sender;
 pub(crate) mod server;
 pub(crate) mod subscriber;
 

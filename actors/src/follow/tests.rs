@@ -29,6 +29,7 @@ fn cursor(watch: &KnownWatch, number: u128, slot: &str, branch: &str) -> KnownCu
 
 fn listing(head: Option<&str>, refs: &[(&str, u8)]) -> RefListing {
     RefListing {
+        absence_confirmed: true,
         refs: refs
             .iter()
             .map(|(name, commit)| Ref { name: (*name).into(), commit: ObjectId::new([*commit; 20]) })

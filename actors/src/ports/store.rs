@@ -281,6 +281,8 @@ pub struct Source {
 pub struct Moved {
     /// Whether any head was written.
     pub changed: bool,
+    /// Whether a followed ref is absent from a repository that has others.
+    pub absent: bool,
     /// The cursors of the source that are behind their head now, with their apps; also where this
     /// listing wrote nothing, so that a lane which missed a hint gets another one.
     pub cursors: Vec<(AppId, CursorId)>,

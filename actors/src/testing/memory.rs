@@ -229,6 +229,10 @@ impl Store for MemoryStore {
         self.write(|state| state.set_blocked(cursor, reason))
     }
 
+    async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError> {
+        self.write(|state| state.pause_by_guard(cursor, reason))
+    }
+
     async fn dead_letters(
         &self,
         app: &AppId,

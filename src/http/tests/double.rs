@@ -405,7 +405,7 @@ impl GitSource for GitDouble {
             "forbidden" => return Err(GitError::Refused),
             "empty" => {
                 let head = Some("refs/heads/main".to_owned());
-                return Ok(RefListing { refs: Vec::new(), head, has_refs: false });
+                return Ok(RefListing { refs: Vec::new(), head, has_refs: false, absence_confirmed: false });
             }
             _ => {}
         }
@@ -413,7 +413,7 @@ impl GitSource for GitDouble {
         let asked = patterns.is_empty() || patterns.iter().any(|pattern| main.starts_with(pattern));
         let refs =
             if asked { vec![Ref { name: main.clone(), commit: ObjectId::new(HEAD) }] } else { Vec::new() };
-        Ok(RefListing { refs, head: Some(main), has_refs: true })
+        Ok(RefListing { refs, head: Some(main), has_refs: true, absence_confirmed: false })
     }
 
     async fn fetch(&self, _: &Remote, _: &FetchOrder) -> Result<FetchReport, GitError> {

@@ -75,6 +75,7 @@ impl State {
             acknowledged: cursor.acknowledged,
             head_attempts: self.head_attempts(id, cursor),
             deliver_after: watch.new.deliver_after,
+            guard_waived: cursor.guard_waived,
             created_at: cursor.created_at,
         })
     }
@@ -106,13 +107,22 @@ impl State {
         }
     }
 
+    pub(super) fn pause_by_guard(&mut self, id: &CursorId, reason: &str) -> Result<(), StoreError> {
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        cursor.guard_waived = true;
+        let watch = self.watches.get_mut(&cursor.watch).ok_or(StoreError::NotFound)?;
+        watch.state = WatchState::Paused;
+        watch.reason = Some(reason.to_owned());
+        Ok(())
+    }
+
     pub(super) fn begin_round(&mut self, new: &NewRound) -> Result<(), StoreError> {
         let round = &new.round;
         let cursor = self.cursors.get_mut(&round.cursor).ok_or(StoreError::NotFound)?;
         let resync = round.spec.kind == RoundKind::Resync;
         let held_moved = !resync && round.spec.kind != RoundKind::Replay && round.spec.held != cursor.held;
         let lacks_base =
-            resync && cursor.held.iter().chain(&cursor.bases).any(|base| !round.spec.bases.contains(base));
+            resync && !round.complete && cursor.held.iter().chain(&cursor.bases).any(|base| !round.spec.bases.contains(base));
         let refused = cursor.open.is_some()
             || cursor.last_round != new.planned_after
             || round.number <= cursor.last_round
@@ -125,6 +135,7 @@ impl State {
             return Err(StoreError::Conflict("the cursor moved since this round was planned".into()));
         }
         cursor.last_round = round.number;
+        cursor.guard_waived = false;
         cursor.last_was_redrive = round.spec.kind == RoundKind::Redrive;
         cursor.open = Some(round.clone());
         if cursor.state != CursorState::Blocked {

@@ -75,6 +75,7 @@ pub(super) struct CursorRow {
     pub(super) streak: u32,
     pub(super) acknowledged: bool,
     pub(super) last_was_redrive: bool,
+    pub(super) guard_waived: bool,
     pub(super) resync: Option<bool>,
     pub(super) behind_since: Option<Timestamp>,
     pub(super) created_at: Timestamp,

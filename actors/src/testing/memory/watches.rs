@@ -137,6 +137,7 @@ impl State {
             streak: 0,
             acknowledged: false,
             last_was_redrive: false,
+            guard_waived: false,
             resync: None,
             behind_since: None,
             created_at: at,
@@ -225,7 +226,7 @@ impl State {
         let following = follow(&self.known(source), listing, Scope::Source);
         self.apply(random, source, &following, None, at);
         let changed = !following.moved.is_empty() || !following.gone.is_empty();
-        Ok(Moved { changed, cursors: self.known(source).behind() })
+        Ok(Moved { changed, absent: following.absent, cursors: self.known(source).behind() })
     }
 
     fn prove(

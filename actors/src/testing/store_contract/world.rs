@@ -49,7 +49,7 @@ pub(super) fn listing(refs: &[(&str, u8)]) -> RefListing {
     let mut refs: Vec<Ref> =
         refs.iter().map(|(name, number)| Ref { name: (*name).into(), commit: commit(*number) }).collect();
     refs.sort_by(|left, right| left.name.cmp(&right.name));
-    RefListing { has_refs: !refs.is_empty(), head: Some(MAIN.into()), refs }
+    RefListing { has_refs: !refs.is_empty(), head: Some(MAIN.into()), absence_confirmed: true, refs }
 }
 
 pub(super) fn change(path: &str, operation: Operation) -> Change {

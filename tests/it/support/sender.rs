@@ -1,0 +1,156 @@
+//! A sender over stand-ins for Git and store, and orders for it to deliver.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tidings::{egress::Egress, settings::egress::EgressSettings, webhook::Webhooks};
+use tidings_actors::{
+    ports::{
+        Action, Clock, DeliveryOrder, Endpoint, Location, Parcel, ParcelBody, Random, Remote, RepositoryFacts,
+    },
+    round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
+    secret::Secret,
+    time::Timestamp,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
+    kind::{ContentRule, Operation, RoundKind},
+};
+use ulid::Ulid;
+
+use super::{blob_store::BlobStore, content::Blobs};
+
+pub(crate) const SECRET: &str = "a-client-auth-key";
+/// Deadline of an attempt in these stories.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(400);
+
+pub(crate) struct WallClock;
+
+impl Clock for WallClock {
+    #[expect(clippy::disallowed_methods, reason = "receivers compare with the real time")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        Timestamp(i64::try_from(since.as_millis()).expect("before the end of time"))
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counting(AtomicU8);
+
+impl Random for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.0.fetch_add(1, Ordering::SeqCst));
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) webhooks: Webhooks,
+    pub(crate) git: Arc<Blobs>,
+    pub(crate) store: Arc<BlobStore>,
+}
+
+pub(crate) fn world() -> World {
+    let settings =
+        EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
+    world_with(&settings)
+}
+
+pub(crate) fn world_with(settings: &EgressSettings) -> World {
+    let (git, store) = (Arc::new(Blobs::default()), Arc::new(BlobStore::default()));
+    let egress = Egress::new(settings).expect("settings");
+    let webhooks =
+        Webhooks::new(egress, git.clone(), store.clone(), Arc::new(WallClock), Arc::new(Counting::default()));
+    World { webhooks, git, store }
+}
+
+pub(crate) fn endpoint(base_url: String) -> Endpoint {
+    Endpoint {
+        app: AppId::new(Ulid::from_parts(1, 9)),
+        base_url,
+        keys: vec![Secret::new(SECRET.into())],
+        timeout: DEADLINE,
+    }
+}
+
+pub(crate) fn parcel(body: impl Into<Bytes>) -> Parcel {
+    let id = DeliveryId::from_stored("dlv_story".into());
+    Parcel { id, action: Action::Create, body: ParcelBody::Whole(body.into()) }
+}
+
+pub(crate) fn blob(byte: u8) -> ObjectId {
+    ObjectId::new([byte; 20])
+}
+
+pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> DeliveryOrder {
+    let entry = |byte| Entry { mode: 0o100_644, blob: blob(byte) };
+    let end = |byte| Some(TreeEnd { commit: blob(byte), view: View::default() });
+    let change = Change {
+        operation,
+        path: b"docs/a.md".to_vec(),
+        old: old.map(entry),
+        new: new.map(entry),
+        replay_of: None,
+    };
+    let cursor = CursorId::new(Ulid::from_parts(1, 1));
+    let round = Round {
+        cursor: cursor.clone(),
+        number: 7,
+        spec: RoundSpec {
+            kind: RoundKind::Sync,
+            held: end(0xaa),
+            target: end(0xbb),
+            bases: vec![],
+            letters: vec![],
+        },
+        summary: Summary { deletes: 0, creates: 1, updates: 0, digest: Sha256Hash::of(b"") },
+        rules: 1,
+        began_at: Timestamp(1_767_225_600_000),
+        branch: "refs/heads/main".into(),
+        url: "https://github.com/o/r".into(),
+        history_rewritten: false,
+        skipped_commits: false,
+        complete: false,
+        position: 0,
+    };
+    DeliveryOrder {
+        id: DeliveryId::of(&cursor, 7, &change),
+        remote: Remote {
+            repository: RepositoryId::new(Ulid::from_parts(1, 2)),
+            location: Location::Local("/nowhere".into()),
+            credential: None,
+        },
+        repository: RepositoryFacts {
+            repository_id: WatchId::new(Ulid::from_parts(1, 3)),
+            github_url: "https://github.com/o/r".into(),
+            owner: "o".into(),
+            name: "r".into(),
+        },
+        round: Arc::new(round),
+        commit: None,
+        change,
+        renamed_from: None,
+        position: 0,
+        unobtainable: vec![],
+    }
+}
+
+pub(crate) fn with_view(mut order: DeliveryOrder, content: ContentRule, max_size: u64) -> DeliveryOrder {
+    let view = View::new(vec![], vec![], false, content, max_size).expect("a view");
+    let spec = &mut Arc::make_mut(&mut order.round).spec;
+    spec.target.as_mut().expect("a target").view = view;
+    order
+}
+
+pub(crate) fn text_of(parcel: &Parcel) -> String {
+    match &parcel.body {
+        ParcelBody::Whole(body) => String::from_utf8(body.to_vec()).expect("JSON is UTF-8"),
+        ParcelBody::Chunked { .. } => panic!("not chunked"),
+    }
+}
