@@ -92,7 +92,10 @@ fn a_kill_in_the_middle_of_a_round_goes_on_where_it_was() {
 #[test]
 fn a_resync_in_the_middle_of_a_round_leaves_no_ghosts() {
     let mut half = Half::way();
-    half.third_commit();
+    let third = half.third_commit();
+    eventually("scan of the third commit", SOON, || {
+        (half.app.repository(&half.server, &half.id)["branches"][0]["head_commit"] == third.as_str()).then_some(())
+    });
 
     half.app.tell(&half.server, &half.id, "resync");
     half.kill_and_go_on();
