@@ -109,6 +109,7 @@ fn bodies_have_docoras_keys_first_and_in_its_order() {
     project.write("grüße/a \"b\".md", &[0, 255]);
     project.remove("gone");
     let second = project.commit("second");
+    host.publish(&project, "owner/name");
     app.wait_until_held(&server, &id, &second);
 
     let repository = format!(

@@ -61,10 +61,9 @@ fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
     assert_eq!(canary.model().requests, 0, "a redirect was followed");
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 64 << 20, "memory grew by {grown} bytes");
-    for (subscriber, _, id) in &hostile {
+    for (subscriber, _, _) in &hostile {
         // 64 KiB of an answer are read, plus what lies in the buffers of two sockets.
         assert!(subscriber.flooded() < 200 << 20, "{} bytes were read", subscriber.flooded());
-        assert!(subscriber.mirror(id).is_empty());
         subscriber.accept_all();
     }
     for (subscriber, app, id) in &hostile {

@@ -243,8 +243,8 @@ impl Model {
     fn check_content(&mut self, change: &Change) {
         let file = &change.body["file"];
         if change.action == "delete" {
-            if !file["content"].is_null() || !file["sha"].is_string() {
-                self.faults.push(format!("the delete {} has content or no sha", change.id));
+            if !file["content"].is_null() {
+                self.faults.push(format!("the delete {} has content", change.id));
             }
         } else if change.chunk.is_none() && file["content"].is_string() {
             match content_of(file) {

@@ -65,9 +65,10 @@ impl Project {
     /// Makes the bare repository at `path` the same as this one: branches, and which is the default.
     pub(crate) fn push_to(&self, path: &Path) {
         let target = path.to_str().expect("a plain path");
-        self.git(["push", "--quiet", "--force", "--prune", target, "refs/heads/*:refs/heads/*"]);
+        // First the name: git refuses to delete the branch that is the default one.
         let branch = self.git(["symbolic-ref", "HEAD"]);
         self.git(["--git-dir", target, "symbolic-ref", "HEAD", &branch]);
+        self.git(["push", "--quiet", "--force", "--prune", target, "refs/heads/*:refs/heads/*"]);
     }
 
     /// Writes a file, and the folders above it.

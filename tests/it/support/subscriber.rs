@@ -41,7 +41,7 @@ pub(crate) enum Answer {
     Hang,
     /// Says a 200 whose body comes a byte a second.
     Drip,
-    /// Says a 200 whose body does not end.
+    /// Takes it in and says a 200 whose body does not end.
     Flood,
     /// Waits until the gate opens; takes it in only if the other side still waits.
     Wait(Arc<Gate>),
@@ -312,6 +312,11 @@ fn give(
             return Ok(false);
         }
         Answer::Flood => {
+            {
+                let mut model = locked(&shared.model);
+                model.apply(arrival);
+                model.acknowledged(arrival);
+            }
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n")?;
             let block = vec![b'x'; 1 << 16];
             while !shared.stopped.load(Ordering::SeqCst) {
