@@ -55,7 +55,7 @@ use self::{
     client::Client,
     history::{Chain, chain},
     limits::Cancel,
-    list::{Lister, Lists},
+    list::{Lister, Lists, SMALL},
     mirror::Mirror,
     objects::Objects,
     readers::{Place, Readers},
@@ -290,7 +290,8 @@ impl GitSource for Git {
         let (settings, lists) = (Arc::clone(&self.settings), Arc::clone(&self.lists));
         let (spec, candidates) = (spec.clone(), candidates.to_vec());
         self.read(remote, move |objects, cancel| {
-            Lister { objects, settings: &settings, lists: &lists, cancel }.plan(&spec, &candidates)
+            Lister { objects, settings: &settings, lists: &lists, cancel, small: SMALL }
+                .plan(&spec, &candidates)
         })
         .await
     }
@@ -305,7 +306,8 @@ impl GitSource for Git {
         let (settings, lists) = (Arc::clone(&self.settings), Arc::clone(&self.lists));
         let (spec, seek) = (spec.clone(), seek.clone());
         self.read(remote, move |objects, cancel| {
-            Lister { objects, settings: &settings, lists: &lists, cancel }.window(&spec, &seek, limit)
+            Lister { objects, settings: &settings, lists: &lists, cancel, small: SMALL }
+                .window(&spec, &seek, limit)
         })
         .await
     }

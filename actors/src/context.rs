@@ -51,6 +51,10 @@ pub struct Policy {
     pub history: Duration,
     /// Age at which unused blob rows go.
     pub blob_age: Duration,
+    /// The wait between two rounds of upkeep.
+    pub upkeep_interval: Duration,
+    /// Rows removed in one transaction.
+    pub upkeep_rows: u64,
 }
 
 impl Default for Policy {
@@ -80,6 +84,8 @@ impl Default for Policy {
             },
             history: Duration::from_secs(30 * 86_400),
             blob_age: Duration::from_secs(90 * 86_400),
+            upkeep_interval: Duration::from_secs(3_600),
+            upkeep_rows: 1_000,
         }
     }
 }

@@ -238,7 +238,9 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Followin
     if scope == Scope::Source {
         let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed);
         following.absent = listing.has_refs
-            && followed.iter().any(|name| known.heads.contains_key(name) && !listed.contains_key(name.as_str()));
+            && followed
+                .iter()
+                .any(|name| known.heads.contains_key(name) && !listed.contains_key(name.as_str()));
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
     following

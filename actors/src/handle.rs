@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long the tree may take to stop once deliveries have drained.
-const STOP_DEADLINE: Duration = Duration::from_secs(3);
+const STOP_DEADLINE: Duration = Duration::from_secs(4);
 
 /// One node of the live supervision tree.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -48,8 +48,9 @@ pub enum LetterState {
     Has(Entry),
     /// Nothing.
     Nothing,
-    /// The receiver never said: it counts as the state before the parked change, except that a
-    /// path which the target lacks is then always deleted.
+    /// The receiver never said: it counts as the state before the parked change, except that it
+    /// equals nothing. A path that the target lacks is always deleted, one that it has is always
+    /// sent: the receiver may hold the parked content although it never acknowledged it.
     Unknown {
         /// The state before the parked change.
         before: Option<Entry>,

@@ -27,9 +27,9 @@ use crate::{
 pub(crate) async fn root(
     context: &Context,
 ) -> Result<(ActorRef<SupervisorMessage>, JoinHandle<()>), ActorProcessingErr> {
-    let arguments = supervisor_arguments(&TREE, context);
-    let (root, join) = Actor::spawn(None, Supervisor, arguments).await?;
     let gauge = Arc::new(Gauge::default());
+    let arguments = supervisor_arguments(&TREE, context, gauge.clone());
+    let (root, join) = Actor::spawn(None, Supervisor, arguments).await?;
     context.directory.enter(TREE.id, "", Some(root.get_cell()), &gauge);
     Ok((root, join))
 }
@@ -60,10 +60,14 @@ pub(crate) async fn ensure_all(context: &Context) -> Result<(), ActorProcessingE
     Ok(())
 }
 
-fn supervisor_arguments(spec: &'static ChildSpec, context: &Context) -> SupervisorArguments {
+fn supervisor_arguments(
+    spec: &'static ChildSpec,
+    context: &Context,
+    gauge: Arc<Gauge>,
+) -> SupervisorArguments {
     let starts =
         spec.children.iter().map(|child| (child.id, starter(child, context))).collect::<HashMap<_, _>>();
-    SupervisorArguments { spec, directory: context.directory.clone(), starts }
+    SupervisorArguments { spec, directory: context.directory.clone(), starts, gauge }
 }
 
 fn starter(spec: &'static ChildSpec, context: &Context) -> Start {
@@ -82,7 +86,7 @@ async fn start(
     let Birth { supervisor, gauge, key } = birth;
     match spec.id {
         BREAKERS | REPOSITORIES | APPS | HOUSEKEEPING => {
-            spawn(Supervisor, supervisor_arguments(spec, &context), supervisor).await
+            spawn(Supervisor, supervisor_arguments(spec, &context, gauge), supervisor).await
         }
         SCANS => scan_worker::start_factory(context, Birth { supervisor, gauge, key }).await,
         CIRCUIT_BREAKER => {

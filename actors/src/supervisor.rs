@@ -11,6 +11,7 @@
 //! a failed `pre_start` raises no supervision event, so its error is handled where it is spawned;
 //! a parent that ends takes its children with it; `kill` interrupts only at an await.
 //!
+//! A supervisor that is stopped stops its children first, each within its spec's time, then kills.
 //! A crash of a supervisor loses nothing but the waits of its children: who must run is known from
 //! the spec, or is ensured again by whoever needs it.
 
@@ -20,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -73,6 +74,8 @@ pub struct SupervisorArguments {
     pub directory: Directory,
     /// How each role of its children is started.
     pub starts: HashMap<&'static str, Start>,
+    /// Its own gauge.
+    pub gauge: Arc<Gauge>,
 }
 
 struct Child {
@@ -120,6 +123,8 @@ impl Actor for Supervisor {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let gauge = state.arguments.gauge.clone();
+        let _busy = gauge.begin();
         match message {
             SupervisorMessage::Ensure(key) => state.on_ensure(&myself, key).await,
             SupervisorMessage::Restart(role, key) => state.on_restart(&myself, role, key).await,
@@ -128,6 +133,22 @@ impl Actor for Supervisor {
                 Ok(())
             }
         }
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let children =
+            state.children.values().filter_map(|child| Some((child.actor.clone()?, child.spec.shutdown)));
+        let stops = children.map(|(actor, shutdown)| async move {
+            if actor.stop_and_wait(None, Some(shutdown)).await.is_err() {
+                actor.kill();
+            }
+        });
+        join_all(stops).await;
+        Ok(())
     }
 
     async fn handle_supervisor_evt(

@@ -32,7 +32,8 @@ pub struct ServeArgs {
 /// [`Failure`] when the start is refused, or when the process must end although nobody asked.
 pub(super) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
-    let telemetry = telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
+    let telemetry =
+        telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
     let outcome = serve(&args, settings).await;
     stop_telemetry(telemetry).await;
     outcome
@@ -112,9 +113,9 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
 /// Writes the address under another name first, so that whoever waits for the file reads all of it.
 fn write_address(path: &std::path::Path, address: SocketAddr) -> Result<(), Failure> {
     let whole = path.with_extension("new");
-    std::fs::write(&whole, address.to_string())
-        .and_then(|()| std::fs::rename(&whole, path))
-        .map_err(|reason| Failure::new(Code::CannotCreate, format!("{} cannot be written: {reason}", path.display())))
+    std::fs::write(&whole, address.to_string()).and_then(|()| std::fs::rename(&whole, path)).map_err(
+        |reason| Failure::new(Code::CannotCreate, format!("{} cannot be written: {reason}", path.display())),
+    )
 }
 
 /// Waits for SIGTERM or SIGINT and names it.

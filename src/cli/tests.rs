@@ -73,6 +73,17 @@ fn a_keyring_is_made_once_and_shown_without_its_keys() {
 }
 
 #[test]
+fn the_schema_goes_up_and_down_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let there = [("TIDINGS__DATA_DIR", data.as_str())];
+    assert_eq!(refused("tidings migrate status", &there), Code::Unavailable);
+    for text in ["migrate up", "migrate up", "migrate status --json", "migrate down --yes", "migrate up"] {
+        assert_eq!(code(&format!("tidings {text}"), &there), Ok(()), "{text}");
+    }
+}
+
+#[test]
 fn verbs_without_a_server_print_what_they_promise() {
     for text in [
         "tidings check-config",

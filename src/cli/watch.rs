@@ -9,7 +9,10 @@ mod printer;
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf, sync::Arc, time::Duration};
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use tidings_actors::{
@@ -97,16 +100,15 @@ pub(super) async fn run(args: WatchArgs, context: &Context) -> Result<(), Failur
 }
 
 async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), Failure> {
-    let scratch = match &args.data_dir {
-        Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("tidings-watch-")
-                .tempdir()
-                .map_err(|reason| Failure::new(Code::CannotCreate, format!("no temporary folder: {reason}")))?,
-        ),
-    };
-    let data_dir = scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
+    let scratch =
+        match &args.data_dir {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("tidings-watch-").tempdir().map_err(|reason| {
+                Failure::new(Code::CannotCreate, format!("no temporary folder: {reason}"))
+            })?),
+        };
+    let data_dir =
+        scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
     let settings = tuned(args, settings, data_dir.unwrap_or_default());
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     let (app, watch) = register(args, &adapters).await?;
@@ -147,11 +149,19 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
     let address = Address::parse(&args.repository, true, allow_http)
         .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
     let now = adapters.clock.now();
-    let app = match store.apps(None, 1).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.pop() {
+    let app = match store
+        .apps(None, 1)
+        .await
+        .map_err(|error| Failure::of_error(Code::Unavailable, &error))?
+        .pop()
+    {
         Some(app) => app.id,
         None => make_app(args, adapters, now).await?,
     };
-    let known = store.watches(&app, None, 1_000).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    let known = store
+        .watches(&app, None, 1_000)
+        .await
+        .map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     let selector = match &args.branch {
         Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.clone() },
         None => Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
@@ -203,7 +213,8 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         deliver_after: now,
         created_at: now,
     };
-    let watch = store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    let watch =
+        store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok((app, watch.id))
 }
 
@@ -251,8 +262,9 @@ fn view(args: &WatchArgs) -> Result<View, Failure> {
 
 fn read_secret(path: Option<&PathBuf>) -> Result<Option<Secret>, Failure> {
     let Some(path) = path else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|reason| Failure::new(Code::NoInput, format!("{} cannot be read: {reason}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|reason| {
+        Failure::new(Code::NoInput, format!("{} cannot be read: {reason}", path.display()))
+    })?;
     let text = text.trim();
     if text.is_empty() {
         return Err(Failure::new(Code::Data, format!("{} is empty", path.display())));
@@ -263,7 +275,8 @@ fn read_secret(path: Option<&PathBuf>) -> Result<Option<Secret>, Failure> {
 /// Waits until the app holds the head of every branch that it watches.
 async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<(), Failure> {
     loop {
-        let watch = store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+        let watch =
+            store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
         let blocked = watch.cursors.iter().find(|cursor| cursor.state == CursorState::Blocked);
         if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error) {
             return Err(Failure::new(Code::Unavailable, reason));

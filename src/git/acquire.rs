@@ -2,7 +2,7 @@
 //! right what is wrong on the way. A host that refuses what we say we have is asked again without
 //! it; a damaged mirror is begun anew.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
     ports::{FetchOrder, FetchReport, GitError, Walk},
@@ -173,14 +173,22 @@ fn survey(
     cancel: &Cancel,
 ) -> Result<Survey, GitError> {
     let objects = mirror.open()?;
-    let mut haves: Vec<_> = order.haves.iter().copied().filter(|have| is_usable(&objects, *have)).collect();
-    haves.dedup();
+    let limits = || Limits::new(settings, cancel.clone());
+    let is_doubted = mirror.take_doubt();
+    let mut haves = Vec::new();
+    for have in order.haves.iter().copied().collect::<BTreeSet<_>>() {
+        // What was let in was complete; only where a read missed something is that checked again.
+        let is_whole = !is_doubted || closure::check(&objects, &limits(), have, &[]).is_ok();
+        if is_usable(&objects, have) && is_whole {
+            haves.push(have);
+        }
+    }
     let (mut missing, mut is_broken) = (Vec::new(), false);
-    for want in order.wants.iter().copied() {
+    for want in order.wants.iter().copied().collect::<BTreeSet<_>>() {
         if !objects.contains(want) || deepen {
             missing.push(want);
         } else if !mirror.is_complete(want) {
-            match closure::check(&objects, &Limits::new(settings, cancel.clone()), want, &haves) {
+            match closure::check(&objects, &limits(), want, &haves) {
                 Ok(()) => mirror.mark_complete(want),
                 Err(GitError::Missing(_)) => {
                     is_broken = true;
@@ -190,7 +198,6 @@ fn survey(
             }
         }
     }
-    missing.dedup();
     if is_broken {
         // What we say we have decides what is left out; after a loss nothing is sure.
         return Ok(Survey { missing, haves: Vec::new(), shallow: Vec::new() });

@@ -71,7 +71,14 @@ impl Address {
         if text.starts_with('-') || text.chars().any(|character| character.is_control()) {
             return Err(InvalidAddress::Characters);
         }
-        if text.contains("://") {
+        if let Some((scheme, rest)) = text.split_once("://") {
+            // The parser of addresses forgives both: slashes too many, and backslashes for slashes.
+            if !scheme.eq_ignore_ascii_case("file") && rest.starts_with(['/', '\\']) {
+                return Err(InvalidAddress::NoRepository);
+            }
+            if rest.contains('\\') {
+                return Err(InvalidAddress::Characters);
+            }
             return Self::from_url(text, allow_local, allow_http);
         }
         if let Some(url) = from_scp(text)? {
@@ -303,6 +310,7 @@ mod tests {
             ("/srv/r", InvalidAddress::Local),
             ("../r", InvalidAddress::Local),
             ("https:///o/r", InvalidAddress::NoRepository),
+            ("https://h.example\\@evil.example/r", InvalidAddress::Characters),
             ("https://h.example", InvalidAddress::NoRepository),
             ("https://h.example/.git", InvalidAddress::NoRepository),
             ("https://h.example/o/r?x=1", InvalidAddress::Query),

@@ -167,6 +167,10 @@ impl Answer {
             if let Some(packet) = self.decoder.packet()? {
                 return Ok(Some(packet));
             }
+            // Between packets a host may think; within one it has no reason to be slow.
+            if !self.decoder.is_empty() {
+                self.demand_least_rate();
+            }
             match self.chunk().await? {
                 Some(chunk) => self.decoder.push(&chunk),
                 None if self.decoder.is_empty() => return Ok(None),

@@ -44,7 +44,6 @@ pub(super) fn compact(mirror: &Mirror, pins: &[ObjectId]) -> Result<(u64, u64), 
     let new: BTreeSet<_> = mirror.pack_names().into_iter().filter(|pack| !old.contains(pack)).collect();
     let is_same = !pins.is_empty() && new.is_empty();
     if !is_same {
-        mirror.doubt();
         mirror.retire(&old)?;
     }
     mirror.set_shallow(&shallow)?;

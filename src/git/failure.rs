@@ -37,7 +37,7 @@ fn chain(error: &dyn Error) -> String {
 /// A request that the guarded client refused to make.
 pub(super) fn of_egress(error: &EgressError) -> GitError {
     match error {
-        EgressError::Refused => GitError::Refused,
+        EgressError::Refused | EgressError::PlainHttp => GitError::Refused,
         other => GitError::Unreachable(chain(other)),
     }
 }

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::settings::git::GitSettings;
 
-/// Lists up to this length are kept whole.
-const SMALL: usize = 10_000;
+/// Lists up to this length are kept whole by everybody but tests.
+pub(super) const SMALL: usize = 10_000;
 /// So many changes are kept in all, and so many lists.
 const CHANGES_KEPT: usize = 60_000;
 const LISTS_KEPT: usize = 256;
@@ -73,6 +73,8 @@ pub(super) struct Lister<'a> {
     pub(super) settings: &'a GitSettings,
     pub(super) lists: &'a Lists,
     pub(super) cancel: &'a Cancel,
+    /// Lists up to this length are kept whole: [`SMALL`].
+    pub(super) small: usize,
 }
 
 impl Lister<'_> {
@@ -128,7 +130,7 @@ impl Lister<'_> {
             Seek::Position(position) => (*position, 0, None),
             Seek::After(last) => (0, rank(last.operation), Some(last.path.as_slice())),
         };
-        let mut window = Vec::with_capacity(limit.min(SMALL));
+        let mut window = Vec::with_capacity(limit.min(self.small));
         for phase in &PHASES[first..] {
             let mut visit = |change: Change| {
                 if skip > 0 {
@@ -167,7 +169,6 @@ impl Lister<'_> {
     }
 
     /// The whole list in one pass, unless it is too long to be kept.
-    #[expect(clippy::type_complexity, reason = "a pair that is taken apart where it is made")]
     fn collect(
         &self,
         difference: &Difference<'_>,
@@ -176,7 +177,7 @@ impl Lister<'_> {
         let mut changes = Vec::new();
         let mut visit = |change: Change| {
             changes.push(change);
-            Ok(changes.len() <= SMALL)
+            Ok(changes.len() <= self.small)
         };
         let (letters, whole) = difference.pass(&self.limits(), letters, None, None, &mut visit)?;
         // Each pass is in order of path already; a stable sort puts the phases after one another.
@@ -242,3 +243,6 @@ fn key(spec: &RoundSpec) -> Key {
     }
     hasher.finalize().into()
 }
+
+#[cfg(test)]
+mod tests;

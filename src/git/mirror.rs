@@ -32,6 +32,7 @@ pub(super) struct Mirror {
     turn: Arc<tokio::sync::Mutex<()>>,
     generation: AtomicU64,
     damaged: AtomicBool,
+    doubted: AtomicBool,
     complete: Mutex<HashSet<ObjectId>>,
 }
 
@@ -57,6 +58,7 @@ impl Mirror {
             turn: Arc::default(),
             generation: AtomicU64::new(0),
             damaged: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             complete: Mutex::default(),
         }
     }
@@ -111,8 +113,18 @@ impl Mirror {
         complete.insert(commit);
     }
 
-    /// Forgets what was known to be complete, because something turned out to be missing.
+    /// Remembers that a read missed something: nothing counts as complete until it is checked.
     pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+        self.forget_complete();
+    }
+
+    /// Whether a read missed something since the last time this was asked.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::AcqRel)
+    }
+
+    fn forget_complete(&self) {
         self.complete.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -139,7 +151,7 @@ impl Mirror {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.doubt();
+        self.forget_complete();
         self.generation.fetch_add(1, Ordering::AcqRel);
         remove(&aside)
     }
@@ -313,7 +325,6 @@ pub(super) fn all(mirrors: &Path) -> io::Result<Vec<RepositoryId>> {
     let names = names.collect::<io::Result<Vec<_>>>()?;
     Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
-
 
 fn remove(path: &Path) -> io::Result<()> {
     let removed = match path.symlink_metadata() {

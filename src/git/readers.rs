@@ -124,3 +124,68 @@ fn keep(idle: &Mutex<Vec<(MirrorState, Objects)>>, mirror: &Mirror, state: Mirro
     }
     idle.push((state, objects));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tidings_entity::id::{ObjectId, RepositoryId};
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn mirror(folder: &tempfile::TempDir) -> Mirror {
+        let mirror = Mirror::new(folder.path(), &RepositoryId::new(Ulid::from_parts(1, 1)));
+        mirror.prepare().expect("writable");
+        mirror
+    }
+
+    #[test]
+    fn a_read_that_lost_its_files_to_a_compaction_begins_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (mirror, idle, tries) = (mirror(&folder), Mutex::default(), Cell::new(0));
+        let read = |_: &Objects, _: &Cancel| {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                mirror.retire(&[]).expect("nothing to remove");
+                return Err(GitError::Missing(ObjectId::new([7; 20])));
+            }
+            Ok(tries.get())
+        };
+        assert_eq!(read_mirror(&idle, &mirror, &read, &Cancel::default()).expect("the second try"), 2);
+        assert!(!mirror.take_doubt(), "nothing was really missing");
+    }
+
+    #[test]
+    fn handles_on_replaced_files_are_closed_and_others_are_used_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (mirror, idle) = (mirror(&folder), Mutex::default());
+        let read = || {
+            read_mirror(&idle, &mirror, &|_, _| Ok(()), &Cancel::default()).expect("it reads nothing");
+            idle.lock().expect("no panic").iter().map(|(state, _)| state.clone()).collect::<Vec<_>>()
+        };
+        let first = read();
+        assert_eq!((first.len(), read()), (1, first.clone()));
+        mirror.retire(&[]).expect("nothing to remove");
+        let second = read();
+        assert_eq!(second.len(), 1);
+        assert_ne!(second, first);
+    }
+
+    #[test]
+    fn a_handle_that_met_damage_or_a_gap_is_not_kept_and_the_mirror_knows() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (mirror, idle) = (mirror(&folder), Mutex::default());
+        let fail = |error: GitError| {
+            read_mirror::<()>(&idle, &mirror, &|_, _| Err(error.clone()), &Cancel::default())
+                .expect_err("fails");
+            idle.lock().expect("no panic").len()
+        };
+        assert_eq!(fail(GitError::Missing(ObjectId::new([7; 20]))), 0);
+        assert!(mirror.take_doubt());
+        let before = mirror.state();
+        assert_eq!(fail(GitError::Corrupt("x".to_owned())), 0);
+        mirror.prepare().expect("begun anew");
+        assert_ne!(mirror.state(), before);
+    }
+}

@@ -66,7 +66,8 @@ fn from_state(
             Some(change(place, Operation::Delete, old, None)),
             Some(change(place, Operation::Create, None, place.target)),
         ],
-        (Some(had), Some(gets)) if had != gets || gives_more(gets)? => {
+        // Where nobody knows what the app has, equal to what it had before proves nothing.
+        (Some(had), Some(gets)) if unknown || had != gets || gives_more(gets)? => {
             [Some(change(place, Operation::Update, old, place.target)), None]
         }
         (Some(_), Some(_)) => NOTHING,
@@ -205,7 +206,7 @@ mod tests {
                 2 -> 3 | unknown 1: update 1>3
                 2 -> - | unknown -: delete ->-
                 2 -> - | unknown 1: delete 1>-
-                2 -> 1 | unknown 1: 
+                2 -> 1 | unknown 1: update 1>1
             "#]],
         );
     }

@@ -129,9 +129,11 @@ impl<'a> TreeJoin<'a> {
                 Some((_, id)) => self.objects.tree(*id)?,
                 None => Tree::default(),
             };
-            self.limits.spend(tree.len())?;
             cursors.push(Cursor { tree, at: 0 });
         }
+        // Sides overlap: what counts is the widest, so that a round over several trees of one
+        // repository costs about as much as one over a single tree.
+        self.limits.spend(cursors.iter().map(|cursor| cursor.tree.len()).max().unwrap_or(0))?;
         self.stack.push(Frame { path_length: self.path.len(), cursors });
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     io::Write,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -108,6 +108,8 @@ pub fn read(path: &Path) -> Result<Option<Secret>, AdminTokenError> {
 fn make(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError> {
     let failed = |source| AdminTokenError::File { path: path.to_owned(), source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // At the first start this may come before anything else that needs the data directory.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let token = Token::generate(auth::TOKEN_PREFIX, random);
     // A temporary file has mode 0600; a crash leaves either no token or a whole one.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
@@ -131,7 +133,7 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_only_its_owner_reads_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(FILE_NAME);
+        let path = folder.path().join("not/there/yet").join(FILE_NAME);
         let made = ensure(&path, &MachineRandom).expect("made");
         let text = fs::read_to_string(&path).expect("read");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
@@ -149,6 +151,6 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
         fs::write(&path, "\n").expect("written");
         assert!(matches!(ensure(&path, &MachineRandom), Err(AdminTokenError::Unusable(_))));
-        assert!(matches!(ensure(folder.path(), &MachineRandom), Err(_)));
+        assert!(ensure(folder.path(), &MachineRandom).is_err());
     }
 }

@@ -6,5 +6,6 @@ mod double;
 mod house;
 mod repositories;
 mod shared;
+mod sqlite;
 
 pub(crate) use house::{ADMIN, House, raw};

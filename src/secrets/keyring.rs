@@ -149,7 +149,7 @@ impl Keyring {
     /// whoever lacks the keyring.
     #[must_use]
     pub fn fingerprint(&self, app: &AppId, secret: &Secret) -> String {
-        let mut mac = mac(&*self.keys[0].subkey("fingerprint"));
+        let mut mac = mac(&self.keys[0].subkey("fingerprint"));
         mac.update(app.as_str().as_bytes());
         mac.update(&[0]);
         mac.update(secret.expose().as_bytes());
@@ -181,7 +181,7 @@ impl Keyring {
         let keys = self
             .keys
             .iter()
-            .map(|key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(&*key.bytes) });
+            .map(|key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(key.bytes.as_slice()) });
         let file = File { version: FORMAT, primary: self.status().primary, keys: keys.collect() };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&file).map_err(io::Error::other)?);
         let aside = aside(path);
@@ -224,7 +224,7 @@ impl Key {
 
     /// The key of one purpose.
     fn subkey(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        let mut mac = mac(&*self.bytes);
+        let mut mac = mac(&self.bytes);
         mac.update(b"tidings v1 ");
         mac.update(purpose.as_bytes());
         Zeroizing::new(mac.finalize().into_bytes().into())

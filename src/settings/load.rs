@@ -151,7 +151,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Key, Value)>, String> {
         let text = error.to_string();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or("this is not TOML").to_owned();
-        lines.last().map_or(first.clone(), |last| format!("{first}: {last}"))
+        lines.next_back().map_or(first.clone(), |last| format!("{first}: {last}"))
     })?;
     let mut values = Vec::new();
     for (name, value) in tables {

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
 use tempfile::TempDir;
 use tidings_actors::{
     ports::{
@@ -261,7 +261,14 @@ async fn an_unchanged_poll_writes_no_row() {
     for _ in 0..10 {
         assert!(!store.move_heads(&watch.source, &listing(1), Timestamp(9)).await.expect("polled").changed);
     }
-    assert_eq!(version().await, before, "no transaction wrote");
+    assert_eq!(version().await, before, "nothing was written");
+    let lock = connection.begin().await.expect("begun");
+    lock.execute_unprepared("update lease set taken_at = taken_at").await.expect("locked");
+    let same = listing(1);
+    let polled = store.move_heads(&watch.source, &same, Timestamp(9));
+    let polled = tokio::time::timeout(Duration::from_secs(4), polled).await;
+    polled.expect("not even a lock was asked for").expect("polled");
+    lock.rollback().await.expect("unlocked");
     assert!(store.move_heads(&watch.source, &listing(2), Timestamp(9)).await.expect("polled").changed);
     assert_ne!(version().await, before, "this one did");
 }
@@ -323,7 +330,6 @@ async fn a_verb_that_panics_fails_alone() {
 async fn a_locked_database_is_waited_for() {
     let (store, folder) = store().await;
     let connection = raw(folder.path()).await;
-    use sea_orm::TransactionTrait;
     let lock = connection.begin().await.expect("begun");
     lock.execute_unprepared("update lease set taken_at = 1").await.expect("locked");
     let first = new_app(1);

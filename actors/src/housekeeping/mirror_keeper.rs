@@ -14,8 +14,6 @@ use crate::{
     ports::{GitError, StoreError},
 };
 
-/// The wait between two rounds of upkeep.
-const INTERVAL: Duration = Duration::from_secs(600);
 /// The wait before the first.
 const FIRST: Duration = Duration::from_secs(60);
 /// Why upkeep stopped in the middle; it begins again after its interval.
@@ -100,7 +98,7 @@ impl MirrorKeeperState {
             Ok(count) => info!(count, "{count} mirrors were removed or rebuilt"),
             Err(reason) => warn!("mirrors could not be kept: {reason}"),
         }
-        self.post.send_after(INTERVAL, || MirrorKeeperMessage::Due);
+        self.post.send_after(self.context.policy.upkeep_interval, || MirrorKeeperMessage::Due);
     }
 }
 

@@ -14,14 +14,10 @@ use crate::{
     ports::StoreError,
 };
 
-/// The wait between two rounds of upkeep.
-const INTERVAL: Duration = Duration::from_secs(600);
 /// The wait before the first.
 const FIRST: Duration = Duration::from_secs(60);
 /// The wait while there is more to remove.
 const MORE: Duration = Duration::from_millis(500);
-/// Rows removed at once.
-const ROWS: u64 = 500;
 
 /// What it is told.
 #[derive(Debug)]
@@ -87,22 +83,22 @@ impl RetentionState {
     fn on_due(&mut self) {
         let (store, now, policy) =
             (self.context.store.clone(), self.context.now(), self.context.policy.clone());
-        let work = async move { store.prune(now, policy.history, policy.blob_age, ROWS).await };
+        let work = async move { store.prune(now, policy.history, policy.blob_age, policy.upkeep_rows).await };
         self.tasks.spawn(&self.post, work, RetentionMessage::Removed);
     }
 
     fn on_removed(&mut self, result: Result<u64, StoreError>) {
         let wait = match result {
-            Ok(rows) if rows >= ROWS => MORE,
+            Ok(rows) if rows >= self.context.policy.upkeep_rows => MORE,
             Ok(rows) => {
                 if rows > 0 {
                     info!(rows, "{rows} old rows were removed");
                 }
-                INTERVAL
+                self.context.policy.upkeep_interval
             }
             Err(reason) => {
                 warn!("old rows could not be removed: {reason}");
-                INTERVAL
+                self.context.policy.upkeep_interval
             }
         };
         self.post.send_after(wait, || RetentionMessage::Due);

@@ -103,6 +103,7 @@ impl Family {
             spec,
             directory: directory.clone(),
             starts: HashMap::from([("child", start)]),
+            gauge: Arc::default(),
         };
         let (supervisor, join) = Actor::spawn(None, Supervisor, arguments).await.expect("starts");
         Self { directory, supervisor, join, births }
@@ -180,6 +181,21 @@ async fn too_many_failures_of_a_static_child_end_its_supervisor() {
         .await
         .expect("it escalates")
         .expect("joined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_does_not_stop_in_time_is_killed() {
+    let family = Family::of(&CONTAINING).await;
+    family.ensure("a").await;
+    family.ensure("b").await;
+    family.child("a").await.send(ChildMessage::Hang);
+    let start = Instant::now();
+    family.supervisor.stop_and_wait(None, Some(Duration::from_secs(60))).await.expect("it stops");
+    assert!(
+        start.elapsed() >= CHILD.shutdown && start.elapsed() < CHILD.progress,
+        "after {:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,8 @@ use tidings_entity::{
 
 use crate::{
     ports::{
-        CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Location, Ref, RefListing, RefPatterns,
-        Remote, Seek, Walk,
+        CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Location, Ref, RefListing,
+        RefPatterns, Remote, Seek, Walk,
     },
     round::{Change, Entry, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary, TreeEnd},
 };
@@ -160,13 +160,13 @@ pub fn list(
             all
         }
     };
-    let mut always_deleted: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut never_equal: BTreeSet<Vec<u8>> = BTreeSet::new();
     for letter in &spec.letters {
         let state = match letter.state {
             LetterState::Has(entry) => Some(entry),
             LetterState::Nothing => None,
             LetterState::Unknown { before } => {
-                always_deleted.insert(letter.path.clone());
+                never_equal.insert(letter.path.clone());
                 before
             }
         };
@@ -175,7 +175,7 @@ pub fn list(
                 before.entry(letter.path.clone()).or_insert(entry);
             }
             (RoundKind::Resync, None) => {
-                always_deleted.insert(letter.path.clone());
+                never_equal.insert(letter.path.clone());
             }
             (_, Some(entry)) => {
                 before.insert(letter.path.clone(), entry);
@@ -193,15 +193,23 @@ pub fn list(
         letter.filter(|_| spec.kind == RoundKind::Redrive).map(|letter| letter.delivery.clone())
     };
     let mut paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
-    paths.extend(&always_deleted);
+    paths.extend(&never_equal);
     let mut changes = [Vec::new(), Vec::new(), Vec::new()];
     for path in paths.into_iter().filter(|path| touched(path)) {
         let (old, new) = (before.get(path).copied(), after.get(path).copied());
         let mut push = |phase: usize, operation, old, new| {
-            changes[phase].push(Change { operation, path: path.clone(), old, new, replay_of: replay_of(path) });
+            changes[phase].push(Change {
+                operation,
+                path: path.clone(),
+                old,
+                new,
+                replay_of: replay_of(path),
+            });
         };
         match (old, new) {
-            (old, None) if old.is_some() || always_deleted.contains(path) => push(0, Operation::Delete, old, None),
+            (old, None) if old.is_some() || never_equal.contains(path) => {
+                push(0, Operation::Delete, old, None)
+            }
             (_, None) => {}
             (_, Some(_)) if spec.kind == RoundKind::Resync => push(1, Operation::Create, None, new),
             (None, Some(_)) => push(1, Operation::Create, None, new),
@@ -209,7 +217,9 @@ pub fn list(
                 push(0, Operation::Delete, old, None);
                 push(1, Operation::Create, None, new);
             }
-            (Some(one), Some(other)) if one != other || gives_more(spec, other, blobs) => {
+            (Some(one), Some(other))
+                if one != other || never_equal.contains(path) || gives_more(spec, other, blobs) =>
+            {
                 push(2, Operation::Update, old, new);
             }
             _ => {}
@@ -252,7 +262,9 @@ impl GitSource for MemoryGit {
         let head = world.heads.get(&remote.location).cloned();
         let wanted = |name: &String| {
             head.as_ref() == Some(name)
-                || patterns.iter().any(|pattern| if pattern.ends_with('/') { name.starts_with(pattern) } else { name == pattern })
+                || patterns.iter().any(|pattern| {
+                    if pattern.ends_with('/') { name.starts_with(pattern) } else { name == pattern }
+                })
         };
         let found = refs.iter().filter(|(name, _)| wanted(name));
         Ok(RefListing {
@@ -286,7 +298,13 @@ impl GitSource for MemoryGit {
         })
     }
 
-    async fn walk(&self, _remote: &Remote, head: ObjectId, held: ObjectId, limit: u32) -> Result<Walk, GitError> {
+    async fn walk(
+        &self,
+        _remote: &Remote,
+        head: ObjectId,
+        held: ObjectId,
+        limit: u32,
+    ) -> Result<Walk, GitError> {
         let world = self.world();
         let mut commits = vec![head];
         let mut at = head;
@@ -304,7 +322,12 @@ impl GitSource for MemoryGit {
         Ok(Walk::Rewritten)
     }
 
-    async fn plan(&self, _remote: &Remote, spec: &RoundSpec, candidates: &[Letter]) -> Result<Plan, GitError> {
+    async fn plan(
+        &self,
+        _remote: &Remote,
+        spec: &RoundSpec,
+        candidates: &[Letter],
+    ) -> Result<Plan, GitError> {
         let plain = self.list(spec)?;
         let binds = |letter: &&Letter| match spec.kind {
             RoundKind::Sync | RoundKind::Replay => plain.iter().any(|change| change.path == letter.path),
@@ -326,7 +349,9 @@ impl GitSource for MemoryGit {
         let list = self.list(spec)?;
         let start = match seek {
             Seek::Position(position) => usize::try_from(*position).unwrap_or(usize::MAX),
-            Seek::After(change) => list.iter().position(|listed| listed == change).map_or(list.len(), |at| at + 1),
+            Seek::After(change) => {
+                list.iter().position(|listed| listed == change).map_or(list.len(), |at| at + 1)
+            }
         };
         Ok(list.into_iter().skip(start).take(limit).collect())
     }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use crate::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError, SendFailure,
-        Transport,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError,
+        SendFailure, Transport,
     },
     round::DeliveryId,
 };
@@ -120,7 +120,13 @@ impl MemoryTransport {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrive(&self, endpoint: &Endpoint, id: &DeliveryId, action: Action, path: Vec<u8>) -> Option<AttemptOutcome> {
+    fn arrive(
+        &self,
+        endpoint: &Endpoint,
+        id: &DeliveryId,
+        action: Action,
+        path: Vec<u8>,
+    ) -> Option<AttemptOutcome> {
         let mut receiver = self.receiver();
         let by_path = receiver.by_path.get(&path).copied();
         let answer = by_path.or_else(|| receiver.next.pop_front()).unwrap_or(Answer::Status(200));
@@ -134,11 +140,19 @@ impl MemoryTransport {
         {
             let key = (endpoint.app.clone(), path.clone());
             match (order.change.operation, order.change.new) {
-                (Operation::Create | Operation::Update, Some(entry)) => receiver.mirror.insert(key, entry.blob),
+                (Operation::Create | Operation::Update, Some(entry)) => {
+                    receiver.mirror.insert(key, entry.blob)
+                }
                 _ => receiver.mirror.remove(&key),
             };
         }
-        receiver.arrivals.push(Arrival { app: endpoint.app.clone(), id: id.clone(), action, path, answer: result });
+        receiver.arrivals.push(Arrival {
+            app: endpoint.app.clone(),
+            id: id.clone(),
+            action,
+            path,
+            answer: result,
+        });
         let arrived = receiver.arrivals.len();
         drop(receiver);
         self.count.send_replace(arrived);

@@ -53,7 +53,8 @@ const NOW: i64 = 1_767_225_600;
 
 async fn world(arguments: &[&str]) -> World {
     let fixed = ["listen", "--listen", "127.0.0.1:0", "--secret", "a-client-auth-key"];
-    let line = Line::parse_from(fixed.iter().chain(arguments));
+    let mut line = Line::parse_from(fixed.iter().chain(arguments.iter().filter(|word| **word != "--json")));
+    line.listen.json = arguments.contains(&"--json");
     let lines = Lines::default();
     let clock = Arc::new(Fixed(AtomicI64::new(NOW * 1000)));
     let listener = Listener::bind(&line.listen, clock, Box::new(lines.clone())).await.expect("bound");

@@ -16,7 +16,9 @@ const ID: &str = "Webhook-Id: msg_p5jXN8AQM9LWM0D4loKWxJek";
 const AT: &str = "webhook-timestamp: 1614265330";
 
 fn check(arguments: &[&str], body: &[u8], seconds: i64, good: bool, expected: &Expect) {
-    let line = Line::parse_from(["verify", "--secret", SECRET].iter().chain(arguments));
+    let plain = arguments.iter().filter(|word| **word != "--json");
+    let mut line = Line::parse_from(["verify", "--secret", SECRET].iter().chain(plain));
+    line.verify.json = arguments.contains(&"--json");
     let mut output = Vec::new();
     let verdict = verify(&line.verify, Timestamp(seconds * 1000), &mut &*body, &mut output).expect("checked");
     expected.assert_eq(&String::from_utf8(output).expect("text"));

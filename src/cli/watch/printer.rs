@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
 use tidings_actors::ports::{
-    Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError, SendFailure, Transport,
+    Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError, SendFailure,
+    Transport,
 };
 
 /// The transport of `tidings watch` without `--to`.
@@ -88,14 +89,17 @@ fn line(action: Action, body: &[u8]) -> io::Result<String> {
         _ => '~',
     };
     // A path may hold anything; a terminal gets no control characters from it.
-    let plain = |text: &str| text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect::<String>();
+    let plain = |text: &str| {
+        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect::<String>()
+    };
     let size = match (shown.file.size, shown.file.content_omitted) {
         (Some(size), None) => format!("  {size} B"),
         (Some(size), Some(why)) => format!("  {size} B, {why}"),
         (None, _) => String::new(),
     };
     let renamed = shown.file.renamed_from.map(|from| format!("  from {}", plain(&from))).unwrap_or_default();
-    let subject = shown.event.commit.map(|commit| format!("  {}", plain(&commit.subject))).unwrap_or_default();
+    let subject =
+        shown.event.commit.map(|commit| format!("  {}", plain(&commit.subject))).unwrap_or_default();
     let commit = target.commit_sha.get(..8).unwrap_or(&target.commit_sha);
     let (path, branch) = (plain(&shown.file.path), plain(&shown.event.branch));
     Ok(format!("{sign} {path}{size}{renamed}  [{branch} {commit}]{subject}"))

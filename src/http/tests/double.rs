@@ -353,6 +353,10 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call set_blocked")
     }
 
+    async fn pause_by_guard(&self, _: &CursorId, _: &str) -> Result<(), StoreError> {
+        unreachable!("the front door does not call pause_by_guard")
+    }
+
     async fn blob_facts(&self, _: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
         unreachable!("the front door does not call blob_facts")
     }
@@ -439,6 +443,18 @@ impl GitSource for GitDouble {
 
     async fn window(&self, _: &Remote, _: &RoundSpec, _: &Seek, _: usize) -> Result<Vec<Change>, GitError> {
         unreachable!("the front door lists nothing")
+    }
+
+    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
+        unreachable!("the front door keeps no mirrors")
+    }
+
+    async fn compact(&self, _: &RepositoryId, _: &[ObjectId]) -> Result<bool, GitError> {
+        unreachable!("the front door keeps no mirrors")
+    }
+
+    async fn remove_mirror(&self, _: &RepositoryId) -> Result<(), GitError> {
+        unreachable!("the front door keeps no mirrors")
     }
 
     async fn content(&self, _: &Remote, _: ObjectId, _: u64) -> Result<Content, GitError> {

@@ -4,7 +4,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tidings_actors::handle::Handle;
+use tidings_actors::{
+    context::Context, directory::Directory, handle::Handle, ports::Store, testing::MemoryTransport,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -70,23 +72,46 @@ impl Answered {
     }
 }
 
+/// A facade over a tree in which nobody runs: what it tells goes nowhere.
+fn handle(store: Arc<dyn Store>) -> Handle {
+    Handle::new(Context {
+        store,
+        git: Arc::new(GitDouble),
+        transport: Arc::new(MemoryTransport::default()),
+        clock: Arc::new(MachineClock),
+        random: Arc::new(MachineRandom),
+        policy: Arc::default(),
+        directory: Directory::default(),
+        fatal: tokio::sync::watch::channel(None).0,
+    })
+}
+
 impl House {
     pub(crate) async fn open() -> Self {
         Self::with(|_| {}).await
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let store = Arc::new(StoreDouble::default());
+        Self::over(store.clone(), store, change).await
+    }
+
+    /// A front door over another store than its double.
+    pub(crate) async fn over(
+        store: Arc<dyn Store>,
+        double: Arc<StoreDouble>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let mut settings = Settings::default();
         settings.onboarding.mode = OnboardingMode::Open;
         change(&mut settings);
         let settings = Arc::new(settings);
-        let store = Arc::new(StoreDouble::default());
         let lifecycle = Lifecycle::default();
         let front = Arc::new(Front {
             store: store.clone(),
             git: Arc::new(GitDouble),
-            handle: Handle {},
+            handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),
             settings: settings.clone(),
             clock: Arc::new(MachineClock),
@@ -104,7 +129,7 @@ impl House {
             })
             .await;
         });
-        Self { address, store, lifecycle, stop: Some(stop), serving }
+        Self { address, store: double, lifecycle, stop: Some(stop), serving }
     }
 
     /// Asks the house to stop.

@@ -3,7 +3,7 @@
 use tidings_actors::ports::{Content, Walk};
 
 use super::*;
-use crate::support::repository::Repository;
+use crate::support::{git_host::Fault, repository::Repository};
 
 fn lines(number: usize) -> Vec<u8> {
     (0..200)
@@ -162,6 +162,78 @@ async fn a_have_that_the_host_no_longer_knows_does_no_harm() {
     let shown: Vec<_> =
         changes.iter().map(|change| (change.operation.as_str(), change.path.as_slice())).collect();
     assert_eq!(shown, [("delete", &b"b"[..]), ("update", b"a")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_refuses_what_is_here_is_asked_for_everything() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let held = populate(&repository, 20);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+    let head = repository.commit("main", &[("new", Some(("100644", b"new")))]);
+    desk.host.set_fault(Some(Fault::RefusesHaves));
+    assert!(desk.fetch(&remote, head, &[held]).await.expect("a fetch").objects > 30);
+    assert_eq!(desk.changes(&remote, &sync(Some(held), head)).await.expect("a list").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_wrongly_believes_to_be_here_is_asked_for_again() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let file = Some(("100644", &b"comes back"[..]));
+    repository.commit("main", &[("a", Some(("100644", b"1"))), ("back", file)]);
+    let held = repository.commit("main", &[("back", None)]);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+    // Without this list the host takes everything behind `held` for being here.
+    std::fs::remove_file(desk.mirror().join("shallow")).expect("removable");
+    let head = repository.commit("main", &[("back", file)]);
+    desk.fetch(&remote, head, &[held]).await.expect("a fetch");
+    let blob = repository.resolve("main:back");
+    assert!(
+        matches!(desk.git.content(&remote, blob, 100).await, Ok(Content::Whole(bytes)) if bytes == "comes back")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_go_on_while_fetches_and_compactions_replace_what_they_read() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let first = populate(&repository, 30);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, first, &[]).await.expect("a fetch");
+    let truth = desk.changes(&remote, &sync(None, first)).await.expect("a list");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let read = async {
+        let mut rounds = 0;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) || rounds < 10 {
+            for change in &truth {
+                let blob = change.new.expect("a create").blob;
+                let content = desk.git.content(&remote, blob, 1 << 20).await;
+                assert!(matches!(content, Ok(Content::Whole(_))), "{content:?}");
+            }
+            rounds += 1;
+        }
+    };
+    let replace = async {
+        let mut held = first;
+        for number in 0..8 {
+            let head = repository.commit("main", &[("n", Some(("100644", number.to_string().as_bytes())))]);
+            desk.fetch(&remote, head, &[held]).await.expect("a fetch");
+            desk.git.compact(&remote.repository, &[first, head]).await.expect("compacted");
+            held = head;
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    in_time(async { tokio::join!(read, read_twice(&desk, &remote, &truth), replace) }).await;
+}
+
+async fn read_twice(desk: &Desk, remote: &Remote, truth: &[Change]) {
+    for change in truth.iter().chain(truth) {
+        let blob = change.new.expect("a create").blob;
+        desk.git.content(remote, blob, 1 << 20).await.expect("content");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

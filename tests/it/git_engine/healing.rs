@@ -62,6 +62,29 @@ async fn a_pack_that_vanishes_under_a_commit_is_fetched_again() {
     assert_eq!(changes.len(), 30);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_below_what_is_said_to_be_here_is_found_and_filled() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let first = populate(&repository);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, first, &[]).await.expect("a fetch");
+    let gap = packs(&desk.mirror()).remove(0);
+    let held = repository.commit("main", &[("f00", Some(("100644", b"new")))]);
+    desk.fetch(&remote, held, &[first]).await.expect("a fetch");
+    drop(desk.git);
+    fs::remove_file(gap.with_extension("idx")).expect("removable");
+    fs::remove_file(gap).expect("removable");
+    let head = repository.commit("main", &[("f01", Some(("100644", b"newer")))]);
+    let git = engine(engine_settings(), &desk.data);
+    let order = FetchOrder { wants: vec![head], haves: vec![held], depth: 1 };
+    git.fetch(&remote, &order).await.expect("what differs came");
+    let old = repository.resolve("main:f29");
+    assert!(matches!(git.content(&remote, old, 1_000).await, Err(GitError::Missing(id)) if id == old));
+    git.fetch(&remote, &order).await.expect("the gap is found");
+    assert!(matches!(git.content(&remote, old, 1_000).await, Ok(Content::Whole(_))));
+}
+
 fn packs(mirror: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(mirror.join("objects/pack")).expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());

@@ -88,6 +88,8 @@ async fn a_private_repository_opens_only_to_its_credential_which_is_never_told()
     assert_eq!(desk.list(&remote, &[]).await.expect("open").refs[0].commit, commit);
     desk.fetch(&remote, commit, &[]).await.expect("open");
     let seen = desk.host.take_seen();
+    let anonymous = seen.iter().filter(|seen| seen.authorization.is_none()).count();
+    assert!((1..seen.len()).contains(&anonymous), "who has no credential sends none: {seen:?}");
     assert!(
         seen.iter().all(|seen| !seen.path.contains("sesame") && !seen.body.contains("sesame")),
         "{seen:?}"

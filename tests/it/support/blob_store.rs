@@ -163,6 +163,10 @@ impl Store for BlobStore {
         Err(StoreError::NotFound)
     }
 
+    async fn pause_by_guard(&self, _: &CursorId, _: &str) -> Result<(), StoreError> {
+        Err(StoreError::NotFound)
+    }
+
     async fn dead_letters(
         &self,
         _: &AppId,

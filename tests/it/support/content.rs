@@ -17,7 +17,7 @@ use tidings_actors::{
     },
     round::{Change, Letter, Plan, RoundSpec},
 };
-use tidings_entity::id::ObjectId;
+use tidings_entity::id::{ObjectId, RepositoryId};
 
 /// Blobs in memory. Every verb but `content` is refused.
 #[derive(Default)]
@@ -70,6 +70,18 @@ impl GitSource for Blobs {
     }
 
     async fn window(&self, _: &Remote, _: &RoundSpec, _: &Seek, _: usize) -> Result<Vec<Change>, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn compact(&self, _: &RepositoryId, _: &[ObjectId]) -> Result<bool, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn remove_mirror(&self, _: &RepositoryId) -> Result<(), GitError> {
         Err(GitError::NotFound)
     }
 }

@@ -48,6 +48,8 @@ pub(crate) enum Fault {
     Status(u16, Option<&'static str>),
     /// Says that the pack has so many objects.
     ObjectCount(u32),
+    /// Refuses, in the words of the protocol, whoever says what it has.
+    RefusesHaves,
     /// Flips one bit in the middle of the answer.
     FlippedBit,
 }
@@ -174,6 +176,10 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     let (status, kind, bytes) = match misbehaves {
         _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
         Some(Fault::Status(status, _)) => (status, "text/plain".to_owned(), Bytes::from_static(b"no")),
+        Some(Fault::RefusesHaves) if body.windows(5).any(|window| window == b"have ") => {
+            let refusal = Bytes::from_static(b"0026ERR upload-pack: haves are unwelcome");
+            (200, "application/x-git-upload-pack-result".to_owned(), refusal)
+        }
         Some(Fault::WebPage) => (200, "text/html".to_owned(), Bytes::from_static(b"<html></html>")),
         _ => backend(state, &parts, &body).await,
     };

@@ -121,8 +121,9 @@ impl State {
         let cursor = self.cursors.get_mut(&round.cursor).ok_or(StoreError::NotFound)?;
         let resync = round.spec.kind == RoundKind::Resync;
         let held_moved = !resync && round.spec.kind != RoundKind::Replay && round.spec.held != cursor.held;
-        let lacks_base =
-            resync && !round.complete && cursor.held.iter().chain(&cursor.bases).any(|base| !round.spec.bases.contains(base));
+        let lacks_base = resync
+            && !round.complete
+            && cursor.held.iter().chain(&cursor.bases).any(|base| !round.spec.bases.contains(base));
         let refused = cursor.open.is_some()
             || cursor.last_round != new.planned_after
             || round.number <= cursor.last_round

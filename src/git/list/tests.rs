@@ -1,0 +1,155 @@
+//! Lists walked anew for every window against lists made in one pass, over trees in memory.
+
+use std::collections::BTreeMap;
+
+use git2::{ObjectType, Odb};
+use proptest::prelude::*;
+use tidings_actors::{
+    round::{DeliveryId, Entry, TreeEnd},
+    view::View,
+};
+use tidings_entity::{
+    id::{DeadLetterId, ObjectId},
+    kind::{ContentRule, RoundKind},
+};
+use ulid::Ulid;
+
+use super::*;
+
+type Files = BTreeMap<String, (u32, u8)>;
+
+/// Objects in memory.
+struct Memory(Odb<'static>);
+
+impl Memory {
+    fn new() -> Self {
+        let odb = Odb::new().expect("memory");
+        odb.add_new_mempack_backend(1_000).expect("memory");
+        Self(odb)
+    }
+
+    fn write(&self, kind: ObjectType, data: &[u8]) -> ObjectId {
+        let oid = self.0.write(kind, data).expect("memory");
+        ObjectId::new(oid.as_bytes().try_into().expect("20 bytes"))
+    }
+
+    fn tree(&self, files: &Files) -> ObjectId {
+        let mut folders = BTreeMap::<&str, Files>::new();
+        let mut entries = Vec::new();
+        for (path, file) in files {
+            match path.split_once('/') {
+                Some((folder, rest)) => {
+                    folders.entry(folder).or_default().insert(rest.to_owned(), *file);
+                }
+                None => entries.push((
+                    path.clone(),
+                    file.0,
+                    self.write(ObjectType::Blob, &vec![file.1; usize::from(file.1)]),
+                )),
+            }
+        }
+        entries.retain(|(name, _, _)| !folders.contains_key(name.as_str()));
+        for (folder, files) in &folders {
+            entries.push((format!("{folder}/"), 0o040_000, self.tree(files)));
+        }
+        entries.sort();
+        let mut raw = Vec::new();
+        for (name, mode, id) in entries {
+            raw.extend_from_slice(format!("{mode:o} {}\0", name.trim_end_matches('/')).as_bytes());
+            raw.extend_from_slice(id.as_bytes());
+        }
+        self.write(ObjectType::Tree, &raw)
+    }
+
+    fn commit(&self, files: &Files) -> ObjectId {
+        self.write(ObjectType::Commit, format!("tree {}\n\nx\n", self.tree(files)).as_bytes())
+    }
+}
+
+fn paths() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["a", "a.b", "a-b", "b", "c0"]), 1..4)
+        .prop_map(|names| names.join("/"))
+}
+
+fn files() -> impl Strategy<Value = Files> {
+    let mode = prop::sample::select(vec![0o100_644, 0o100_644, 0o100_755, 0o120_000]);
+    prop::collection::btree_map(paths(), (mode, 1..4_u8), 0..25)
+}
+
+fn views() -> impl Strategy<Value = View> {
+    let glob = || {
+        prop::collection::vec(
+            prop::sample::select(vec!["a/**", "**/b", "b/", "*"]).prop_map(str::to_owned),
+            0..2,
+        )
+    };
+    let rule = prop::sample::select(vec![ContentRule::Inline, ContentRule::None]);
+    (glob(), glob(), any::<bool>(), rule, 0..4_u64).prop_map(|(include, exclude, symlinks, rule, size)| {
+        View::new(include, exclude, symlinks, rule, size).expect("valid")
+    })
+}
+
+fn states() -> impl Strategy<Value = LetterState> {
+    let entry = (prop::sample::select(vec![0o100_644, 0o120_000]), 1..4_u8)
+        .prop_map(|(mode, byte)| Entry { mode, blob: ObjectId::new([byte; 20]) });
+    prop_oneof![
+        entry.clone().prop_map(LetterState::Has),
+        Just(LetterState::Nothing),
+        prop::option::of(entry).prop_map(|before| LetterState::Unknown { before }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_list_is_the_same_in_one_pass_and_walked_anew_from_anywhere(
+        kind in prop::sample::select(RoundKind::ALL.to_vec()),
+        trees in prop::collection::vec((files(), views()), 3),
+        candidates in prop::collection::btree_map(paths(), states(), 0..6),
+        (has_held, has_target) in (any::<bool>(), any::<bool>()),
+    ) {
+        let memory = Memory::new();
+        let ends: Vec<_> = trees
+            .iter()
+            .map(|(files, view)| TreeEnd { commit: memory.commit(files), view: view.clone() })
+            .collect();
+        let spec = RoundSpec {
+            kind,
+            held: has_held.then(|| ends[0].clone()),
+            target: has_target.then(|| ends[1].clone()),
+            bases: if kind == RoundKind::Resync { vec![ends[0].clone(), ends[2].clone()] } else { vec![] },
+            letters: vec![],
+        };
+        let candidates: Vec<_> = candidates
+            .into_iter()
+            .map(|(path, state)| Letter {
+                id: DeadLetterId::new(Ulid::from_parts(1, 1)),
+                path: path.into_bytes(),
+                state,
+                delivery: DeliveryId::from_stored("dlv_x".to_owned()),
+            })
+            .collect();
+        let objects = Objects::of(memory.0);
+        let (settings, cancel) = (GitSettings::default(), Cancel::default());
+        let (one, other) = (Lists::default(), Lists::default());
+        let kept = Lister { objects: &objects, settings: &settings, lists: &one, cancel: &cancel, small: SMALL };
+        let walked = Lister { lists: &other, small: 0, ..kept };
+        let plan = kept.plan(&spec, &candidates).expect("a plan");
+        prop_assert_eq!(&walked.plan(&spec, &candidates).expect("a plan"), &plan);
+        let spec = RoundSpec { letters: plan.letters, ..spec };
+        let whole = kept.window(&spec, &Seek::Position(0), usize::MAX).expect("a list");
+        prop_assert_eq!(summarise(&whole), plan.summary);
+        prop_assert_eq!(&walked.window(&spec, &Seek::Position(0), usize::MAX).expect("a list"), &whole);
+        prop_assert!(whole.windows(2).all(|pair| place(&pair[0]) < place(&pair[1])));
+        for begin in 0..whole.len() {
+            for lister in [&kept, &walked] {
+                let after = Seek::After(whole[begin].clone());
+                prop_assert_eq!(&lister.window(&spec, &after, usize::MAX).expect("a window"), &whole[begin + 1..]);
+                let position = Seek::Position(begin as u64);
+                let end = whole.len().min(begin + 2);
+                prop_assert_eq!(&lister.window(&spec, &position, 2).expect("a window"), &whole[begin..end]);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The same routes over the real store: what was answered is there, also after a restart.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::json;
+
+use super::{ADMIN, House};
+use crate::{
+    machine::{MachineClock, MachineRandom},
+    secrets::Keyring,
+    settings::Settings,
+    store::SqlStore,
+};
+
+async fn house(folder: &Path) -> House {
+    let keyring = folder.join("keyring");
+    let keyring =
+        Keyring::open(&keyring).or_else(|_| Keyring::create(&keyring, &MachineRandom)).expect("a keyring");
+    let settings = Settings { data_dir: folder.to_owned(), ..Settings::default() };
+    let (clock, random) = (Arc::new(MachineClock), Arc::new(MachineRandom));
+    let store =
+        SqlStore::open(&settings.database_url(), Arc::new(keyring), clock, random).await.expect("opened");
+    House::over(Arc::new(store), Arc::default(), |_| {}).await
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = house(folder.path()).await;
+    let onboarding = json!({ "app_name": "an app", "email": "a@b.c", "client_auth_key": "sixteen letters!" });
+    let app = first.call("POST", "/api/apps/onboard", Some(ADMIN), Some(&onboarding)).await;
+    assert_eq!(app.status, 201, "{app:?}");
+    let token = app.json()["token"].as_str().expect("a token").to_owned();
+    let body = json!({
+        "url": "https://github.com/o/private", "token": "good", "include": ["docs/**"], "start": "now",
+    });
+    let watch = first.call("POST", "/api/repositories", Some(&token), Some(&body)).await;
+    assert_eq!(watch.status, 201, "{watch:?}");
+    let id = watch.json()["repository_id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/repositories/{id}");
+    let shown = first.call("GET", &path, Some(&token), None).await.json();
+    drop(first);
+
+    let second = house(folder.path()).await;
+    let again = second.call("GET", &path, Some(&token), None).await.json();
+    for name in [
+        "repository_id",
+        "github_url",
+        "is_private",
+        "has_token",
+        "include",
+        "selector",
+        "state",
+        "created_at",
+    ] {
+        assert_eq!((&again[name], &again[name]), (&shown[name], &watch.json()[name]), "{name}");
+    }
+    let branch = &again["branches"][0];
+    assert_eq!(branch["branch"], "refs/heads/main");
+    assert_eq!(branch["held_commit"], branch["head_commit"], "it starts now");
+    let call = async |method: &str, verb: &str, body| {
+        second.call(method, &format!("{path}{verb}"), Some(&token), body).await
+    };
+    let patch = json!({ "exclude": ["*.tmp"], "mode": "every" });
+    let patched = call("PATCH", "", Some(&patch)).await.json();
+    assert_eq!((&patched["include"], &patched["exclude"]), (&json!(["docs/**"]), &json!(["*.tmp"])));
+    assert_eq!(call("POST", "/pause", None).await.json()["state"], "paused");
+    assert_eq!(call("POST", "/resume", None).await.json()["state"], "active");
+    assert_eq!(call("POST", "/resync", None).await.status, 202);
+    let renewed = json!({ "token": "good" });
+    assert_eq!(call("PATCH", "/token", Some(&renewed)).await.status, 200);
+    assert_eq!(second.call("GET", "/readyz", None, None).await.status, 200);
+    let overview = second.call("GET", "/api/admin/overview", Some(ADMIN), None).await.json();
+    assert_eq!((&overview["apps"], &overview["watches"]), (&json!(1), &json!(1)));
+    assert_eq!(call("DELETE", "", None).await.status, 204);
+    assert_eq!(call("GET", "", None).await.status, 404);
+    let app = format!("/api/admin/apps/{}", app.json()["app_id"].as_str().expect("an id"));
+    assert_eq!(second.call("DELETE", &app, Some(ADMIN), None).await.status, 204);
+    assert_eq!(second.call("GET", "/api/app", Some(&token), None).await.status, 401);
+}
