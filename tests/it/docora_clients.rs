@@ -40,14 +40,14 @@ fn registration_answers_as_docora_does() {
 
     let again = app.ask(&server, "POST", "/api/repositories", Some(&json!({ "github_url": url })));
     assert_eq!((again.status, again.json()["repository_id"].as_str()), (201, Some(id)), "the same id again");
-    for (token, error) in [
-        (None, "Missing or invalid Authorization header"),
-        (Some("docora_0000"), "Invalid token"),
-    ] {
+    for (token, error) in
+        [(None, "Missing or invalid Authorization header"), (Some("docora_0000"), "Invalid token")]
+    {
         let reply = server.ask("POST", "/api/repositories", token, Some(&body)).expect("an answer");
         assert_eq!((reply.status, &reply.json()["error"]), (401, &json!(error)));
     }
-    let missing = app.ask(&server, "POST", "/api/repositories", Some(&json!({ "github_url": host.url("owner/no") })));
+    let missing =
+        app.ask(&server, "POST", "/api/repositories", Some(&json!({ "github_url": host.url("owner/no") })));
     assert_eq!(missing.status, 404);
     assert_eq!(missing.json()["error"], "Repository not found or not accessible");
 
@@ -123,7 +123,8 @@ fn bodies_have_docoras_keys_first_and_in_its_order() {
         body["timestamp"].as_str().expect("a moment").to_owned()
     };
     let expected = |file: &str, previous: &str, commit: &str, body: &str| {
-        format!("{repository}\"file\":{{{file}", ).to_owned() + &format!("|{previous}\"commit_sha\":\"{commit}\",\"timestamp\":\"{}\",\"event\":{{", at(body))
+        format!("{repository}\"file\":{{{file}",).to_owned()
+            + &format!("|{previous}\"commit_sha\":\"{commit}\",\"timestamp\":\"{}\",\"event\":{{", at(body))
     };
     let check = |body: &str, expected: String| {
         let (begins, then) = expected.split_once('|').expect("two parts");
@@ -132,7 +133,9 @@ fn bodies_have_docoras_keys_first_and_in_its_order() {
     };
     let file = format!(
         r#""path":"grüße/a \"b\".md","sha":"{before}","size":{},"content":"line\r\n\ttab {}{}é","mode":"100644","#,
-        text.len(), '\u{7f}', '\u{2028}'
+        text.len(),
+        '\u{7f}',
+        '\u{2028}'
     );
     let [_, create, delete, update] = bodies.as_slice() else { panic!("{bodies:#?}") };
     check(create, expected(&file, "", &first, create));
@@ -173,7 +176,8 @@ fn a_large_binary_comes_in_chunks_that_helix_can_store() {
     subscriber.wait_for_tree(&id, &project.tree("HEAD"));
     subscriber.assert_straight();
     let model = subscriber.model();
-    let chunks: Vec<(u64, u64)> = model.chunks_seen.iter().map(|(_, index, total)| (*index, *total)).collect();
+    let chunks: Vec<(u64, u64)> =
+        model.chunks_seen.iter().map(|(_, index, total)| (*index, *total)).collect();
     assert_eq!(chunks, [(0, 3), (1, 3), (0, 3), (1, 3), (2, 3)]);
     let ids: Vec<&String> = model.chunks_seen.iter().map(|(id, _, _)| id).collect();
     assert!(ids[0] == ids[1] && ids[2] == ids[3] && ids[3] == ids[4] && ids[0] != ids[2], "{ids:?}");

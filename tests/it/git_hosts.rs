@@ -65,7 +65,9 @@ fn every_misdeed_of_a_host_is_told_to_the_app_and_healed() {
         println!("{what}: healed");
         subscriber.wait_for_tree(id, &project.tree("HEAD"));
         app.wait_until_held(&server, id, &project.head());
-        eventually("end of the error", SOON, || app.repository(&server, id)["last_error"].is_null().then_some(()));
+        eventually("end of the error", SOON, || {
+            app.repository(&server, id)["last_error"].is_null().then_some(())
+        });
     }
     subscriber.assert_straight();
 }
@@ -110,7 +112,8 @@ fn refused_credentials_are_told_as_a_failure_of_authentication() {
     let server = slow_to_wait();
     let subscriber = Subscriber::start();
     let app = App::onboard(&server, &subscriber);
-    let id = app.watch_with(&server, &json!({ "url": host.url("owner/name"), "github_token": "first-token" }));
+    let id =
+        app.watch_with(&server, &json!({ "url": host.url("owner/name"), "github_token": "first-token" }));
     app.wait_until_held(&server, &id, &project.head());
     assert_eq!(app.repository(&server, &id)["is_private"], true);
 

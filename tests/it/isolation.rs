@@ -18,7 +18,8 @@ use crate::support::{
 fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
     let project = Project::with(&[("a", "1"), ("b", "1")]);
     let canary = Subscriber::start();
-    let redirect = format!("HTTP/1.1 307 over there\r\nlocation: {}/create\r\ncontent-length: 0\r\n\r\n", canary.url());
+    let redirect =
+        format!("HTTP/1.1 307 over there\r\nlocation: {}/create\r\ncontent-length: 0\r\n\r\n", canary.url());
     let headers = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
     let misdeeds = [
         Answer::Hang,
@@ -68,7 +69,9 @@ fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
     }
     for (subscriber, app, id) in &hostile {
         // An open breaker probes at least once a minute.
-        eventually("mirror of a receiver that is well again", 2 * SOON, || (subscriber.mirror(id).len() == 2).then_some(()));
+        eventually("mirror of a receiver that is well again", 2 * SOON, || {
+            (subscriber.mirror(id).len() == 2).then_some(())
+        });
         subscriber.wait_for_tree(id, &project.tree("HEAD"));
         app.wait_until_held(&server, id, &project.head());
         subscriber.assert_faultless();
@@ -102,10 +105,16 @@ fn a_private_repository_of_one_app_gives_no_byte_to_another() {
     outsider.tell(&server, &outside, "scan");
     outsider.tell(&server, &outside, "resync");
     for token in [None, Some("guess"), Some("secret-of-the-tea")] {
-        let reply = outsider.ask(&server, "POST", "/api/repositories", Some(&json!({ "url": url, "token": token.unwrap_or("no") })));
+        let reply = outsider.ask(
+            &server,
+            "POST",
+            "/api/repositories",
+            Some(&json!({ "url": url, "token": token.unwrap_or("no") })),
+        );
         assert_eq!(reply.status, 404, "{}", reply.json());
     }
-    let reply = outsider.ask(&server, "POST", "/api/repositories", Some(&json!({ "url": url, "start": second })));
+    let reply =
+        outsider.ask(&server, "POST", "/api/repositories", Some(&json!({ "url": url, "start": second })));
     assert_eq!(reply.status, 404, "{}", reply.json());
     for (method, path) in [
         ("GET", format!("/api/repositories/{inside}")),
@@ -128,7 +137,9 @@ fn a_private_repository_of_one_app_gives_no_byte_to_another() {
         assert_eq!(change.commit, first, "a commit that its own source never reported");
     }
     let told = format!("{:?}{:?}", model.notices, model.applied);
-    assert!(!told.contains("jewels") && !told.contains("private.txt") && !told.contains("secret-of-the-team"));
+    assert!(
+        !told.contains("jewels") && !told.contains("private.txt") && !told.contains("secret-of-the-team")
+    );
     drop(model);
     let shown = outsider.repository(&server, &outside);
     assert_ne!(shown["branches"][0]["head_commit"], second.as_str(), "not even the name of the commit");

@@ -70,10 +70,15 @@ fn a_hundred_kills_lose_nothing_keep_the_order_and_repeat_little() {
     subscriber.assert_straight();
     let trees_match = |project: &Project, id: &str| {
         let model = subscriber.model();
-        let finished: Vec<_> = model.finished.iter().filter(|round| round.repository == id).cloned().collect();
+        let finished: Vec<_> =
+            model.finished.iter().filter(|round| round.repository == id).cloned().collect();
         drop(model);
         for round in &finished {
-            assert!(round.tree == project.tree(&round.commit), "the mirror after {} is another tree", round.commit);
+            assert!(
+                round.tree == project.tree(&round.commit),
+                "the mirror after {} is another tree",
+                round.commit
+            );
         }
         finished.len()
     };

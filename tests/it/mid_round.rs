@@ -94,7 +94,8 @@ fn a_resync_in_the_middle_of_a_round_leaves_no_ghosts() {
     let mut half = Half::way();
     let third = half.third_commit();
     eventually("scan of the third commit", SOON, || {
-        (half.app.repository(&half.server, &half.id)["branches"][0]["head_commit"] == third.as_str()).then_some(())
+        (half.app.repository(&half.server, &half.id)["branches"][0]["head_commit"] == third.as_str())
+            .then_some(())
     });
 
     half.app.tell(&half.server, &half.id, "resync");
@@ -106,7 +107,8 @@ fn a_resync_in_the_middle_of_a_round_leaves_no_ghosts() {
     let resynced = model.finished.last().expect("a finished round");
     assert!(resynced.tree == everything);
     let last_round = model.applied.last().expect("a change").round;
-    let created = model.applied.iter().filter(|change| change.round == last_round && change.action == "create");
+    let created =
+        model.applied.iter().filter(|change| change.round == last_round && change.action == "create");
     assert_eq!(created.count(), everything.len(), "a resync brings every file again");
 }
 
@@ -141,7 +143,10 @@ fn a_filter_change_in_the_middle_of_a_round_is_taken_next() {
     half.subscriber.assert_straight();
     let whole = half.project.tree("HEAD");
     let model = half.subscriber.model();
-    assert!(model.finished.iter().any(|round| round.tree == whole), "the open round went to its own end first");
+    assert!(
+        model.finished.iter().any(|round| round.tree == whole),
+        "the open round went to its own end first"
+    );
 }
 
 #[test]

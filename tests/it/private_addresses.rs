@@ -13,12 +13,49 @@ use crate::support::{
 };
 
 const SPELLINGS: &[&str] = &[
-    "127.0.0.1", "127.1", "127.0.0.1.", "0x7f.1", "0x7f000001", "2130706433", "0177.0.0.1", "017700000001",
-    "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::7f00:1]", "[64:ff9b::7f00:1]",
-    "[2002:7f00:1::]", "[2001::1]", "0.0.0.0", "0", "[::]", "10.0.0.1", "100.64.0.1", "169.254.169.254",
-    "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1",
-    "198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "[fe80::1]", "[fc00::1]",
-    "[fd00::1]", "[fec0::1]", "[ff02::1]", "[2001:db8::1]", "[3fff::1]", "[5f00::1]", "[100::1]",
+    "127.0.0.1",
+    "127.1",
+    "127.0.0.1.",
+    "0x7f.1",
+    "0x7f000001",
+    "2130706433",
+    "0177.0.0.1",
+    "017700000001",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::7f00:1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2001::1]",
+    "0.0.0.0",
+    "0",
+    "[::]",
+    "10.0.0.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.1",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "[fe80::1]",
+    "[fc00::1]",
+    "[fd00::1]",
+    "[fec0::1]",
+    "[ff02::1]",
+    "[2001:db8::1]",
+    "[3fff::1]",
+    "[5f00::1]",
+    "[100::1]",
 ];
 
 #[test]
@@ -55,9 +92,12 @@ fn a_name_that_leads_to_a_private_address_is_refused_when_it_is_connected_to() {
         // A name says nothing yet; the connection must be refused.
         let onboarded = reply.json();
         let token = onboarded["token"].as_str().expect("a token");
-        let reply = server.ask("POST", "/api/repositories", Some(token), Some(&json!({ "url": project.url() })));
+        let reply =
+            server.ask("POST", "/api/repositories", Some(token), Some(&json!({ "url": project.url() })));
         assert_eq!(reply.expect("an answer").status, 201);
-        eventually("refused attempt in the log", SOON, || server.log().contains("attempt 2 of delivery").then_some(()));
+        eventually("refused attempt in the log", SOON, || {
+            server.log().contains("attempt 2 of delivery").then_some(())
+        });
     } else {
         assert_eq!(reply.status, 422, "{}", reply.json());
     }
@@ -87,7 +127,8 @@ fn what_the_settings_allow_is_reached_and_nothing_beside_it() {
             "app_name": "app", "email": "app@example.org", "base_url": format!("http://{spelling}"),
             "client_auth_key": KEY,
         });
-        let reply = http::ask(server.address(), "POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
+        let reply =
+            http::ask(server.address(), "POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
         assert_eq!(reply.status, 422, "{spelling}");
     }
     subscriber.assert_straight();

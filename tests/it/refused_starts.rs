@@ -28,12 +28,19 @@ fn bad_settings_are_all_told_at_once_with_key_value_and_source() {
         .with("server.admin_token", "short-secret");
 
     // The listening address of the story's own command would hide the wrong one.
-    let output = server.command(&["check-config"]).env("TIDINGS__SERVER__LISTEN", "nowhere").output().expect("it ran");
+    let output =
+        server.command(&["check-config"]).env("TIDINGS__SERVER__LISTEN", "nowhere").output().expect("it ran");
 
     assert_eq!(output.status.code(), Some(EXIT_CONFIG));
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     for part in [
-        "git.poll_min", "soon", "TIDINGS__GIT__POLL_MIN", "server.listen", "nowhere", "egress.alow",
+        "git.poll_min",
+        "soon",
+        "TIDINGS__GIT__POLL_MIN",
+        "server.listen",
+        "nowhere",
+        "egress.alow",
         "TIDINGS__EGRESS__ALOW",
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
@@ -44,7 +51,8 @@ fn bad_settings_are_all_told_at_once_with_key_value_and_source() {
 
 #[test]
 fn settings_out_of_bounds_refuse_the_start() {
-    let server = Server::prepare().with("delivery.history_days", "0").with("server.admin_token", "short-secret");
+    let server =
+        Server::prepare().with("delivery.history_days", "0").with("server.admin_token", "short-secret");
 
     let (code, text) = refused(&server);
 
@@ -62,7 +70,10 @@ fn a_database_of_a_newer_version_is_refused_by_name_and_left_alone() {
     let id = app.watch(&server, &project);
     app.wait_until_held(&server, &id, &project.head());
     server.terminate();
-    change_database(&server, "insert into seaql_migrations (version, applied_at) values ('m99991231_235959_from_the_future', 0)");
+    change_database(
+        &server,
+        "insert into seaql_migrations (version, applied_at) values ('m99991231_235959_from_the_future', 0)",
+    );
 
     let (code, text) = refused(&server);
 
@@ -98,7 +109,10 @@ fn another_keyring_is_refused_and_the_right_one_goes_on() {
 
     fs::remove_file(&keyring).expect("removed");
     let (code, text) = refused(&server);
-    assert!(code.is_some_and(|code| code != 0), "a new keyring must not be made beside an old database: {text}");
+    assert!(
+        code.is_some_and(|code| code != 0),
+        "a new keyring must not be made beside an old database: {text}"
+    );
     assert!(text.contains("key"), "{text}");
 
     fs::write(&keyring, right).expect("back");
@@ -130,7 +144,10 @@ fn wrong_tokens_and_bodies_get_a_problem_each() {
         assert_eq!(reply.status, status, "{path} with {token:?}");
         assert_eq!(reply.message.header("content-type"), Some("application/problem+json"));
         let problem = reply.json();
-        assert!(problem["type"].as_str().is_some_and(|text| text.starts_with("urn:tidings:problem:")), "{problem}");
+        assert!(
+            problem["type"].as_str().is_some_and(|text| text.starts_with("urn:tidings:problem:")),
+            "{problem}"
+        );
         assert_eq!(problem["status"], status);
     }
     let url = project.url();
@@ -149,7 +166,11 @@ fn wrong_tokens_and_bodies_get_a_problem_each() {
         assert_eq!(reply.status, status, "{body} gave {}", reply.json());
     }
     let broken = b"POST /api/repositories HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
-    let broken = [broken.as_slice(), format!("authorization: Bearer {}\r\ncontent-length: 1\r\n\r\n{{", app.token).as_bytes()].concat();
+    let broken = [
+        broken.as_slice(),
+        format!("authorization: Bearer {}\r\ncontent-length: 1\r\n\r\n{{", app.token).as_bytes(),
+    ]
+    .concat();
     assert_eq!(http::raw(server.address(), &broken).expect("an answer").status, 400);
     assert_eq!(app.ask(&server, "GET", "/api/repositories", None).json()["items"], json!([]));
     assert_eq!(subscriber.model().requests, 0);

@@ -4,7 +4,8 @@
 use serde_json::json;
 
 use crate::support::{
-    api::App, churn::Churn, dice::Dice, project::Project, remote::Host, server::Server, subscriber::Subscriber,
+    api::App, churn::Churn, dice::Dice, project::Project, remote::Host, server::Server,
+    subscriber::Subscriber,
 };
 
 /// Commits at random, beside those of the table.
@@ -130,7 +131,11 @@ fn a_mirror_made_from_the_wire_is_the_tree_after_every_round() {
     let model = subscriber.model();
     for round in &model.finished {
         // Commits that a force push left behind are still in the work repository.
-        assert!(round.tree == project.tree(&round.commit), "the mirror after {} is another tree", round.commit);
+        assert!(
+            round.tree == project.tree(&round.commit),
+            "the mirror after {} is another tree",
+            round.commit
+        );
     }
     println!("{} rounds, {} changes", model.finished.len(), model.applied.len());
     assert!(model.finished.len() > ODDITIES.len());

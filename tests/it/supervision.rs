@@ -2,7 +2,13 @@
 
 use serde_json::Value;
 
-use crate::support::{api::App, patience::{SOON, eventually}, project::Project, server::Server, subscriber::Subscriber};
+use crate::support::{
+    api::App,
+    patience::{SOON, eventually},
+    project::Project,
+    server::Server,
+    subscriber::Subscriber,
+};
 
 #[test]
 fn the_live_tree_shows_every_supervisor_and_who_works_for_this_app() {
@@ -18,7 +24,9 @@ fn the_live_tree_shows_every_supervisor_and_who_works_for_this_app() {
 
     assert_eq!(reply.status, 200);
     let actors = names(&reply.json());
-    for role in ["root", "breakers", "repositories", "scans", "apps", "housekeeping", "retention", "mirror-keeper"] {
+    for role in
+        ["root", "breakers", "repositories", "scans", "apps", "housekeeping", "retention", "mirror-keeper"]
+    {
         assert!(actors.iter().any(|actor| actor == role), "{role} is not in {actors:?}");
     }
     assert!(actors.contains(&format!("deliverer {}", app.id)), "{actors:?}");

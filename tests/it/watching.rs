@@ -27,14 +27,13 @@ fn watching_once_prints_every_file_as_its_wire_body_and_ends() {
     let home = TempDir::new().expect("a folder");
 
     let mut command = bare_command(home.path());
-    let output = command.arg("watch").arg(project.path()).args(["--json", "--once"]).output().expect("it ran");
+    let output =
+        command.arg("watch").arg(project.path()).args(["--json", "--once"]).output().expect("it ran");
 
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bodies: Vec<Value> = lines(&output.stdout);
-    let printed: BTreeMap<String, String> = bodies
-        .iter()
-        .map(|body| (text(&body["file"]["path"]), text(&body["file"]["sha"])))
-        .collect();
+    let printed: BTreeMap<String, String> =
+        bodies.iter().map(|body| (text(&body["file"]["path"]), text(&body["file"]["sha"]))).collect();
     let tree = project.tree(&head);
     let expected: BTreeMap<String, String> = tree
         .iter()
@@ -60,12 +59,18 @@ fn watching_prints_each_commits_changes_until_it_is_told_to_stop() {
         format!("{} {}", text(&body["event"]["type"]), text(&body["file"]["path"]))
     };
 
-    assert_eq!([next(), next(), next()], ["file.created changed", "file.created kept", "file.created removed"]);
+    assert_eq!(
+        [next(), next(), next()],
+        ["file.created changed", "file.created kept", "file.created removed"]
+    );
     project.write("changed", b"2");
     project.write("new/file", b"2");
     project.remove("removed");
     project.commit("three changes");
-    assert_eq!([next(), next(), next()], ["file.deleted removed", "file.created new/file", "file.updated changed"]);
+    assert_eq!(
+        [next(), next(), next()],
+        ["file.deleted removed", "file.created new/file", "file.updated changed"]
+    );
     project.write("kept", b"3");
     project.commit("one more");
     assert_eq!(next(), "file.updated kept");
@@ -80,7 +85,8 @@ fn people_see_a_readable_line_for_each_change() {
     let project = Project::with(&[("docs/guide.md", "hello")]);
     let home = TempDir::new().expect("a folder");
 
-    let output = bare_command(home.path()).arg("watch").arg(project.path()).arg("--once").output().expect("it ran");
+    let output =
+        bare_command(home.path()).arg("watch").arg(project.path()).arg("--once").output().expect("it ran");
 
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = String::from_utf8(output.stdout).expect("text");

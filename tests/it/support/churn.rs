@@ -15,7 +15,11 @@ impl Churn {
     pub(crate) fn begin(project: &Project, files: u64) -> Self {
         let mut churn = Self { files: BTreeSet::new(), made: 0 };
         for number in 0..files {
-            churn.write(project, &format!("d{}/f{number}.txt", number % 7), format!("first {number}\n").as_bytes());
+            churn.write(
+                project,
+                &format!("d{}/f{number}.txt", number % 7),
+                format!("first {number}\n").as_bytes(),
+            );
         }
         project.commit("first");
         churn

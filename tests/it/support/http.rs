@@ -106,7 +106,9 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String,
         if reader.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let Some((name, value)) = line.trim_end().split_once(':') else { return Ok(Some((first_line, headers))) };
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            return Ok(Some((first_line, headers)));
+        };
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
 }

@@ -155,7 +155,8 @@ impl Model {
             self.faults.push(fault);
             return None;
         }
-        let action = message.first_line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or("");
+        let action =
+            message.first_line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or("");
         let Ok(body) = serde_json::from_slice::<Value>(&message.body) else {
             self.faults.push(format!("the body of {action} is no JSON"));
             return None;
@@ -286,7 +287,8 @@ impl Model {
                 let repeated = self.repeated.entry((change.cursor.clone(), self.kill)).or_default();
                 repeated.insert(change.id.clone());
                 if repeated.len() == REPEATS_MAX + 1 {
-                    self.faults.push(format!("one kill repeated more than {REPEATS_MAX} of {}", change.cursor));
+                    self.faults
+                        .push(format!("one kill repeated more than {REPEATS_MAX} of {}", change.cursor));
                 }
             }
             _ => {}
@@ -318,7 +320,8 @@ impl Model {
             ));
         }
         if progress.last.as_ref().is_some_and(|last| *last >= here) {
-            self.faults.push(format!("position {} of round {} is out of order", change.position, change.round));
+            self.faults
+                .push(format!("position {} of round {} is out of order", change.position, change.round));
         }
         progress.seen = change.position + 1;
         progress.last = Some(here);
@@ -328,7 +331,12 @@ impl Model {
     fn take_chunk(&mut self, change: &Change, chunk: &Chunk) -> bool {
         let rows = self.chunks.entry(chunk.id.clone()).or_default();
         if rows.len() as u64 != chunk.index {
-            self.faults.push(format!("chunk {} of {} came after {} others", chunk.index, chunk.id, rows.len()));
+            self.faults.push(format!(
+                "chunk {} of {} came after {} others",
+                chunk.index,
+                chunk.id,
+                rows.len()
+            ));
             return false;
         }
         rows.push(change.body["file"]["content"].as_str().unwrap_or_default().to_owned());
@@ -363,7 +371,10 @@ impl Model {
         if change.action == "delete" {
             mirror.remove(&change.path);
         } else {
-            mirror.insert(change.path.clone(), FileFacts { mode: text(&file["mode"]), sha: text(&file["sha"]) });
+            mirror.insert(
+                change.path.clone(),
+                FileFacts { mode: text(&file["mode"]), sha: text(&file["sha"]) },
+            );
         }
     }
 }

@@ -128,11 +128,15 @@ impl Project {
             }
         }
         let hashes = self.hashes(entries.iter().map(|(_, _, blob)| blob.as_str()));
-        entries.into_iter().map(|(path, mode, blob)| (path, FileFacts { mode, sha: hashes[&blob].clone() })).collect()
+        entries
+            .into_iter()
+            .map(|(path, mode, blob)| (path, FileFacts { mode, sha: hashes[&blob].clone() }))
+            .collect()
     }
 
     fn hashes<'a>(&self, blobs: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
-        let mut child = self.command(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child =
+            self.command(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let child = child.as_mut().expect("git starts");
         let mut to = child.stdin.take().expect("piped");
         let mut from = BufReader::new(child.stdout.take().expect("piped"));
@@ -144,7 +148,8 @@ impl Project {
             writeln!(to, "{blob}").and_then(|()| to.flush()).expect("git listens");
             let mut head = String::new();
             from.read_line(&mut head).expect("git answers");
-            let size: usize = head.trim().rsplit(' ').next().and_then(|size| size.parse().ok()).expect("a size");
+            let size: usize =
+                head.trim().rsplit(' ').next().and_then(|size| size.parse().ok()).expect("a size");
             let mut content = vec![0; size + 1];
             from.read_exact(&mut content).expect("the content");
             hashes.insert(blob.to_owned(), sha256(&content[..size]));

@@ -28,7 +28,8 @@ impl Host {
     /// Serves what the project is now, as `name`.
     pub(crate) fn publish(&self, project: &Project, name: &str) {
         let mut served = self.served.lock().expect("no panic");
-        let path = served.entry(name.to_owned()).or_insert_with(|| self.host.repository(name).path().to_owned());
+        let path =
+            served.entry(name.to_owned()).or_insert_with(|| self.host.repository(name).path().to_owned());
         project.push_to(path);
     }
 

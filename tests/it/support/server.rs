@@ -155,7 +155,8 @@ impl Server {
         let id = self.child.as_ref().expect("it runs").id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-        let kibibytes: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+        let kibibytes: u64 =
+            line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
         kibibytes << 10
     }
 
@@ -182,7 +183,13 @@ impl Server {
     ///
     /// # Errors
     /// When nobody listens, or the connection breaks.
-    pub(crate) fn ask(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> std::io::Result<Reply> {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> std::io::Result<Reply> {
         http::ask(self.address, method, path, token, body)
     }
 

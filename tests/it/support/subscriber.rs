@@ -182,7 +182,8 @@ impl Subscriber {
 
     /// Waits until it has exactly this of a watch.
     pub(crate) fn wait_for_tree(&self, repository: &str, tree: &Tree) {
-        let same = |model: &Model| model.mirrors.get(repository).map_or(tree.is_empty(), |mirror| mirror == tree);
+        let same =
+            |model: &Model| model.mirrors.get(repository).map_or(tree.is_empty(), |mirror| mirror == tree);
         let until = std::time::Instant::now() + SOON;
         while !same(&self.model()) {
             if std::time::Instant::now() > until {
@@ -196,7 +197,12 @@ impl Subscriber {
     /// Everything so far was as promised.
     pub(crate) fn assert_faultless(&self) {
         let model = self.model();
-        assert!(model.faults.is_empty(), "{} faults: {:#?}", model.faults.len(), &model.faults[..model.faults.len().min(20)]);
+        assert!(
+            model.faults.is_empty(),
+            "{} faults: {:#?}",
+            model.faults.len(),
+            &model.faults[..model.faults.len().min(20)]
+        );
     }
 
     /// Everything was as promised, no round was left, nothing was created twice or deleted unseen.
@@ -219,7 +225,8 @@ impl Subscriber {
 
     /// The paths of the changes taken in so far, with what happened to them.
     pub(crate) fn applied(&self) -> Vec<(String, String)> {
-        let told = |change: &Change| (change.action.clone(), String::from_utf8_lossy(&change.path).into_owned());
+        let told =
+            |change: &Change| (change.action.clone(), String::from_utf8_lossy(&change.path).into_owned());
         self.model().applied.iter().map(told).collect()
     }
 }
