@@ -14,6 +14,8 @@ COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
 COPY entity/Cargo.toml entity/
 COPY migration/Cargo.toml migration/
+# The manifest names them, so they must be there.
+COPY benches benches/
 # Empty crates with the real manifests: what is compiled here is everything that is not ours.
 RUN mkdir -p src actors/src entity/src migration/src \
     && echo 'fn main() {}' > src/main.rs \

@@ -46,9 +46,10 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
 }
 
 async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
-    let admin = AdminToken::from_settings(&settings, &crate::machine::MachineRandom)
-        .map_err(|reason| Failure::new(Code::Config, reason.to_string()))?;
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
+    // After the data directory was made: a token that is made lies there.
+    let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())
+        .map_err(|error| Failure::of_error(Code::Config, &error))?;
     let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
     let listen = app.settings.server.listen;
     let tcp = TcpListener::bind(listen).await.map_err(|reason| {

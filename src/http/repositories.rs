@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    circuit_breaker::source_row,
     ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
     time::Timestamp,
 };
@@ -125,9 +126,10 @@ struct OpenRound {
 impl Repository {
     fn of(watch: &Watch, breakers: &[BreakerRow], now: Timestamp) -> Self {
         let facts = &watch.facts;
+        let row = source_row(watch.source.as_str(), watch.repository.as_str());
         let breaker = breakers
             .iter()
-            .find(|row| row.kind == BreakerKind::Source && row.id == watch.source.as_str())
+            .find(|breaker| breaker.kind == BreakerKind::Source && breaker.id == row)
             .map_or(Breaker { state: "closed", failures: 0, probe_at: None }, |row| Breaker {
                 state: if row.opened_at.is_some() { "open" } else { "closed" },
                 failures: row.failures,

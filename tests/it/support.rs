@@ -1,8 +1,25 @@
-//! What stories are told with: real peers that can be told to misbehave, and small stand-ins.
+//! What stories are told with: real repositories and Git hosts, the real binary, real receivers
+//! that can be told to misbehave or that check everything they are told, and small stand-ins.
 
+pub(crate) mod api;
 pub(crate) mod blob_store;
+pub(crate) mod churn;
 pub(crate) mod content;
+pub(crate) mod dice;
 pub(crate) mod git_host;
+pub(crate) mod http;
+pub(crate) mod model;
+pub(crate) mod patience;
+pub(crate) mod project;
 pub(crate) mod receiver;
+pub(crate) mod remote;
 pub(crate) mod repository;
 pub(crate) mod sender;
+pub(crate) mod server;
+pub(crate) mod subscriber;
+
+/// A number from the environment that makes a story longer, shorter or the same again.
+#[expect(clippy::disallowed_methods, reason = "stories have no settings file; these are their dials")]
+pub(crate) fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}

@@ -1,0 +1,154 @@
+//! Git hosts that are hostile or broken: a typed error that the app can see, a mirror that stays
+//! whole, and a watch that goes on by itself when the host is well again.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    api::App,
+    git_host::Fault,
+    patience::{SOON, eventually},
+    project::Project,
+    remote::Host,
+    server::Server,
+    subscriber::Subscriber,
+};
+
+#[test]
+fn every_misdeed_of_a_host_is_told_to_the_app_and_healed() {
+    let misdeeds: Vec<(&str, Fault)> = vec![
+        ("hangs", Fault::Hang),
+        ("cuts the pack in half", Fault::CutInHalf),
+        ("stalls in the pack", Fault::Stall),
+        ("answers HTML as Git", Fault::Html),
+        ("answers a web page", Fault::WebPage),
+        ("answers 503", Fault::Status(503, None)),
+        ("asks for patience", Fault::Status(429, Some("1"))),
+        ("lies about the number of objects", Fault::ObjectCount(u32::MAX)),
+        ("flips a bit", Fault::FlippedBit),
+    ];
+    let server = slow_to_wait();
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&server, &subscriber);
+    let watched: Vec<(&str, Fault, Host, Project, String)> = misdeeds
+        .into_iter()
+        .map(|(what, fault)| {
+            let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+            host.publish(&project, "o/r");
+            let id = app.watch_with(&server, &json!({ "url": host.url("o/r") }));
+            app.wait_until_held(&server, &id, &project.head());
+            (what, fault, host, project, id)
+        })
+        .collect();
+
+    for (_, fault, host, project, _) in &watched {
+        host.misbehave(Some(fault.clone()));
+        project.write("b", b"2");
+        project.commit("second");
+        host.publish(project, "o/r");
+    }
+    for (what, _, _, project, id) in &watched {
+        let shown = eventually(&format!("error of a host that {what}"), SOON, || {
+            let shown = app.repository(&server, id);
+            shown["last_error"].is_string().then_some(shown)
+        });
+        println!("{what}: {}", shown["last_error"]);
+        assert_eq!(subscriber.mirror(id), project.tree("HEAD~1"), "{what}: nothing may be lost or invented");
+    }
+    let held = server.resident();
+    assert!(held < 400 << 20, "{held} bytes are held");
+
+    for (_, _, host, _, id) in &watched {
+        host.misbehave(None);
+        app.tell(&server, id, "scan");
+    }
+    for (what, _, _, project, id) in &watched {
+        println!("{what}: healed");
+        subscriber.wait_for_tree(id, &project.tree("HEAD"));
+        app.wait_until_held(&server, id, &project.head());
+        eventually("end of the error", SOON, || {
+            app.repository(&server, id)["last_error"].is_null().then_some(())
+        });
+    }
+    subscriber.assert_straight();
+}
+
+#[test]
+fn the_fifth_failure_tells_every_app_once_nested_and_flat() {
+    let host = Host::start();
+    let project = Project::with(&[("a", "1")]);
+    host.publish(&project, "owner/name");
+    let server = slow_to_wait();
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch_with(&server, &json!({ "url": host.url("owner/name"), "token": "the-secret-token" }));
+    app.wait_until_held(&server, &id, &project.head());
+
+    host.misbehave(Some(Fault::Status(500, None)));
+    let body = failure(&subscriber);
+
+    assert_eq!(body["event"], "sync_failed");
+    assert_eq!(body["repository"]["repository_id"], id.as_str());
+    assert_eq!(body["repository"]["owner"], "owner");
+    assert_eq!(body["error"]["type"], "git_failure");
+    assert_eq!(body["error"]["message"], body["error_message"]);
+    assert!(body["error_type"].is_string());
+    let breaker = &body["circuit_breaker"];
+    assert_eq!((&breaker["status"], &breaker["threshold"]), (&json!("open"), &json!(5)));
+    assert_eq!((&breaker["consecutive_failures"], &body["retry_count"]), (&json!(5), &json!(4)));
+    assert!(breaker["cooldown_until"].is_string() && body["timestamp"].is_string());
+    assert!(!body.to_string().contains("the-secret-token"));
+    let shown = app.repository(&server, &id);
+    assert_eq!(shown["breaker"]["state"], "open", "{shown}");
+    assert_eq!(subscriber.model().notices.len(), 1, "once per opening");
+    subscriber.assert_faultless();
+}
+
+#[test]
+fn refused_credentials_are_told_as_a_failure_of_authentication() {
+    let host = Host::start();
+    let project = Project::with(&[("a", "1")]);
+    host.publish(&project, "owner/name");
+    host.demand_token("first-token");
+    let server = slow_to_wait();
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&server, &subscriber);
+    let id =
+        app.watch_with(&server, &json!({ "url": host.url("owner/name"), "github_token": "first-token" }));
+    app.wait_until_held(&server, &id, &project.head());
+    assert_eq!(app.repository(&server, &id)["is_private"], true);
+
+    host.demand_token("second-token");
+    project.write("b", b"2");
+    let second = project.commit("second");
+    host.publish(&project, "owner/name");
+    let body = failure(&subscriber);
+    assert!(body["error_type"].as_str().is_some_and(|text| text.contains("auth")), "{body}");
+    assert!(!body.to_string().contains("first-token"), "{body}");
+
+    let path = format!("/api/repositories/{id}/token");
+    let refused = app.ask(&server, "PATCH", &path, Some(&json!({ "github_token": "guess" })));
+    assert_eq!((refused.status, &refused.json()["error"]), (422, &json!("Invalid GitHub token")));
+    let replaced = app.ask(&server, "PATCH", &path, Some(&json!({ "github_token": "second-token" })));
+    assert_eq!((replaced.status, replaced.json()), (200, json!({ "message": "Token updated successfully" })));
+    subscriber.wait_for_tree(&id, &project.tree(&second));
+    app.wait_until_held(&server, &id, &second);
+    subscriber.assert_straight();
+    assert!(!server.log().contains("first-token") && !server.log().contains("second-token"));
+}
+
+/// Deadlines of the Git engine short enough for a story.
+fn slow_to_wait() -> Server {
+    let mut server = Server::prepare()
+        .with("git.read_timeout", "2s")
+        .with("git.poll_timeout", "3s")
+        .with("git.fetch_timeout", "4s")
+        .with("git.least_rate_window", "1s");
+    server.run();
+    server
+}
+
+fn failure(subscriber: &Subscriber) -> Value {
+    subscriber.wait_for("sync_failed", |model| {
+        model.notices.iter().find(|notice| notice.action == "sync_failed").map(|notice| notice.body.clone())
+    })
+}

@@ -1,0 +1,160 @@
+//! The model that the stories trust, made to fail: each promise broken once, each noticed. A build
+//! that moved its cursor before the answer would look like `a_change_that_was_skipped`.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+
+use crate::support::{
+    http::Message,
+    model::{Model, REPEATS_MAX, sign},
+    project::sha256,
+    subscriber::KEY,
+};
+
+/// One create of a round of 100.
+fn create(position: u64) -> Value {
+    let content = format!("content {position}");
+    json!({
+        "repository": { "repository_id": "repo_1" },
+        "file": {
+            "path": format!("f{position:03}"), "sha": sha256(content.as_bytes()), "size": content.len(),
+            "content": content, "mode": "100644",
+        },
+        "commit_sha": "c1",
+        "event": { "id": format!("dlv_{position}"), "cursor": "cur_1", "round": 7, "position": position, "total": 100 },
+    })
+}
+
+fn message(action: &str, body: &Value) -> Message {
+    let id = body["event"]["id"].as_str().unwrap_or("dlv_x").to_owned();
+    let timestamp = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().to_string();
+    let body = body.to_string().into_bytes();
+    let standard = BASE64_STANDARD.encode(sign(KEY.as_bytes(), &[&id, ".", &timestamp, "."], &body));
+    let docora = data_encoding::HEXLOWER.encode(&sign(KEY.as_bytes(), &[&timestamp, "."], &body));
+    let headers = [
+        ("webhook-id", id),
+        ("webhook-timestamp", timestamp.clone()),
+        ("webhook-signature", format!("v1,{standard}")),
+        ("x-docora-timestamp", timestamp),
+        ("x-docora-signature", format!("sha256={docora}")),
+        ("content-type", "application/json".to_owned()),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Message { first_line: format!("POST /{action} HTTP/1.1"), headers, body }
+}
+
+fn take(model: &mut Model, message: &Message) {
+    if let Some(arrival) = model.arrive(message) {
+        model.apply(&arrival);
+        model.acknowledged(&arrival);
+    }
+}
+
+fn taken(positions: impl IntoIterator<Item = u64>) -> Model {
+    let mut model = Model::new(KEY);
+    for position in positions {
+        take(&mut model, &message("create", &create(position)));
+    }
+    model
+}
+
+#[test]
+fn what_is_as_promised_has_no_fault() {
+    let mut model = taken(0..100);
+    model.note_kill();
+    for position in 36..100 {
+        take(&mut model, &message("create", &create(position)));
+    }
+    assert!(model.faults.is_empty() && model.surprises.is_empty(), "{:?}", model.faults);
+    assert_eq!((model.repeats, model.finished.len(), model.mirrors["repo_1"].len()), (64, 1, 100));
+}
+
+#[test]
+fn a_change_that_was_skipped_is_noticed() {
+    let mut model = taken(0..10);
+    model.note_kill();
+    take(&mut model, &message("create", &create(11)));
+    assert!(model.faults[0].starts_with("position 11"), "{:?}", model.faults);
+}
+
+#[test]
+fn a_change_that_came_too_early_is_noticed() {
+    assert_eq!(taken([0, 1, 3, 2]).faults.len(), 3);
+}
+
+#[test]
+fn a_repeat_without_a_kill_is_noticed() {
+    assert_eq!(taken([0, 1, 1]).faults.len(), 1);
+}
+
+#[test]
+fn a_repeat_too_many_is_noticed() {
+    let mut model = taken(0..100);
+    model.note_kill();
+    let first = 100 - REPEATS_MAX as u64 - 1;
+    for position in first..100 {
+        take(&mut model, &message("create", &create(position)));
+    }
+    assert_eq!(model.faults.len(), 1, "{:?}", model.faults);
+}
+
+#[test]
+fn another_body_under_the_same_id_is_noticed() {
+    let mut model = taken(0..2);
+    model.note_kill();
+    let mut other = create(1);
+    other["commit_sha"] = json!("c2");
+    take(&mut model, &message("create", &other));
+    assert!(model.faults[0].contains("two bodies"), "{:?}", model.faults);
+}
+
+#[test]
+fn a_round_that_was_left_early_is_noticed() {
+    let mut model = taken(0..50);
+    let mut next = create(0);
+    next["event"]["round"] = json!(8);
+    next["event"]["id"] = json!("dlv_next");
+    take(&mut model, &message("update", &next));
+    assert_eq!(model.left, [("cur_1".to_owned(), 7)]);
+}
+
+#[test]
+fn a_round_from_the_past_is_noticed() {
+    let mut model = taken(0..2);
+    let mut past = create(0);
+    past["event"]["round"] = json!(6);
+    past["event"]["id"] = json!("dlv_past");
+    take(&mut model, &message("create", &past));
+    assert!(model.faults[0].contains("came after round 7"), "{:?}", model.faults);
+}
+
+#[test]
+fn content_or_signatures_that_are_not_right_are_noticed() {
+    let mut wrong = create(0);
+    wrong["file"]["content"] = json!("content O");
+    let mut model = Model::new(KEY);
+    take(&mut model, &message("create", &wrong));
+    assert!(model.faults[0].contains("sha"), "{:?}", model.faults);
+
+    for header in ["webhook-signature", "x-docora-signature"] {
+        let mut forged = message("create", &create(0));
+        for (name, value) in &mut forged.headers {
+            if name == header {
+                value.push('0');
+            }
+        }
+        let mut model = Model::new(KEY);
+        take(&mut model, &forged);
+        assert!(model.faults[0].contains("signature"), "{:?}", model.faults);
+        assert!(model.mirrors.is_empty());
+    }
+}
+
+#[test]
+fn an_update_or_delete_of_what_is_not_there_is_noticed() {
+    let mut model = Model::new(KEY);
+    let mut body = create(0);
+    body["file"] = json!({ "path": "f000", "sha": sha256(b"x") });
+    take(&mut model, &message("delete", &body));
+    assert_eq!(model.surprises.len(), 1);
+}

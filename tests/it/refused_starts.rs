@@ -1,0 +1,193 @@
+//! Bad settings, a newer database, another keyring, wrong tokens: a clear error each, and nothing
+//! is lost.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Output};
+
+use serde_json::json;
+use sqlx::{Connection, SqliteConnection};
+
+use crate::support::{api::App, http, project::Project, server::Server, subscriber::Subscriber};
+
+/// `EX_CONFIG` of `sysexits.h`.
+const EXIT_CONFIG: i32 = 78;
+
+fn refused(server: &Server) -> (Option<i32>, String) {
+    let Output { status, stderr, stdout } = server.command(&["serve"]).output().expect("it ran");
+    let text = format!("{}{}", String::from_utf8_lossy(&stderr), String::from_utf8_lossy(&stdout));
+    assert!(!text.contains("panicked"), "{text}");
+    (status.code(), text)
+}
+
+#[test]
+fn bad_settings_are_all_told_at_once_with_key_value_and_source() {
+    let server = Server::prepare()
+        .with("git.poll_min", "soon")
+        .with("server.listen", "nowhere")
+        .with("delivery.history_days", "0")
+        .with("egress.alow", "10.0.0.0/8")
+        .with("server.admin_token", "short-secret");
+
+    // The listening address of the story's own command would hide the wrong one.
+    let output =
+        server.command(&["check-config"]).env("TIDINGS__SERVER__LISTEN", "nowhere").output().expect("it ran");
+
+    assert_eq!(output.status.code(), Some(EXIT_CONFIG));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    for part in [
+        "git.poll_min",
+        "soon",
+        "TIDINGS__GIT__POLL_MIN",
+        "server.listen",
+        "nowhere",
+        "egress.alow",
+        "TIDINGS__EGRESS__ALOW",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    assert!(!text.contains("short-secret"), "a secret is shown: {text}");
+    assert!(!server.data().exists(), "a refused start made something");
+}
+
+#[test]
+fn settings_out_of_bounds_refuse_the_start() {
+    let server =
+        Server::prepare().with("delivery.history_days", "0").with("server.admin_token", "short-secret");
+
+    let (code, text) = refused(&server);
+
+    assert_eq!(code, Some(EXIT_CONFIG), "{text}");
+    assert!(text.contains("delivery.history_days") && text.contains("server.admin_token"), "{text}");
+    assert!(!text.contains("short-secret"), "a secret is shown: {text}");
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_by_name_and_left_alone() {
+    let project = Project::with(&[("a", "1")]);
+    let subscriber = Subscriber::start();
+    let mut server = Server::start();
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &project.head());
+    server.terminate();
+    change_database(
+        &server,
+        "insert into seaql_migrations (version, applied_at) values ('m99991231_235959_from_the_future', 0)",
+    );
+
+    let (code, text) = refused(&server);
+
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    assert!(text.contains("m99991231_235959_from_the_future"), "{text}");
+    change_database(&server, "delete from seaql_migrations where version like 'm9999%'");
+    server.run();
+    project.write("b", b"2");
+    let head = project.commit("goes on");
+    app.wait_until_held(&server, &id, &head);
+    subscriber.assert_straight();
+}
+
+#[test]
+fn another_keyring_is_refused_and_the_right_one_goes_on() {
+    let project = Project::with(&[("a", "1")]);
+    let subscriber = Subscriber::start();
+    let mut server = Server::start();
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &project.head());
+    server.terminate();
+    let keyring = server.data().join("keyring");
+    let right = fs::read(&keyring).expect("a keyring");
+    let mut other = Server::start();
+    other.terminate();
+    let wrong = fs::read(other.data().join("keyring")).expect("another keyring");
+
+    fs::write(&keyring, wrong).expect("swapped");
+    let (code, text) = refused(&server);
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    assert!(text.contains("key"), "{text}");
+
+    fs::remove_file(&keyring).expect("removed");
+    let (code, text) = refused(&server);
+    assert!(
+        code.is_some_and(|code| code != 0),
+        "a new keyring must not be made beside an old database: {text}"
+    );
+    assert!(text.contains("key"), "{text}");
+
+    fs::write(&keyring, right).expect("back");
+    fs::set_permissions(&keyring, fs::Permissions::from_mode(0o600)).expect("set");
+    server.run();
+    project.write("b", b"2");
+    let head = project.commit("goes on");
+    app.wait_until_held(&server, &id, &head);
+    subscriber.assert_straight();
+}
+
+#[test]
+fn wrong_tokens_and_bodies_get_a_problem_each() {
+    let project = Project::with(&[("a", "1")]);
+    let subscriber = Subscriber::start();
+    let server = Server::start();
+    let app = App::onboard(&server, &subscriber);
+    let last = app.token.chars().last().expect("not empty");
+    let altered = format!("{}{}", &app.token[..app.token.len() - 1], if last == 'a' { 'b' } else { 'a' });
+    for (token, path, status) in [
+        (None, "/api/repositories", 401),
+        (Some("nonsense"), "/api/repositories", 401),
+        (Some(altered.as_str()), "/api/repositories", 401),
+        (Some(app.token.as_str()), "/api/admin/overview", 401),
+        (Some(app.token.as_str()), "/api/nothing", 404),
+        (Some(app.token.as_str()), "/api/repositories/repo_01ARZ3NDEKTSV4RRFFQ69G5FAV", 404),
+    ] {
+        let reply = server.ask("GET", path, token, None).expect("an answer");
+        assert_eq!(reply.status, status, "{path} with {token:?}");
+        assert_eq!(reply.message.header("content-type"), Some("application/problem+json"));
+        let problem = reply.json();
+        assert!(
+            problem["type"].as_str().is_some_and(|text| text.starts_with("urn:tidings:problem:")),
+            "{problem}"
+        );
+        assert_eq!(problem["status"], status);
+    }
+    let url = project.url();
+    for (body, status) in [
+        (json!({}), 422),
+        (json!({ "url": "ext::sh -c true" }), 422),
+        (json!({ "url": format!("{url}-not") }), 404),
+        (json!({ "url": url, "branch": "no-such-branch" }), 422),
+        (json!({ "url": url, "include": ["["] }), 422),
+        (json!({ "url": url, "inclode": ["*"], "mode": "net" }), 422),
+        (json!({ "url": url, "branch": "release/*" }), 422),
+        (json!({ "url": url, "start": "yesterday" }), 422),
+        (json!([1]), 400),
+    ] {
+        let reply = app.ask(&server, "POST", "/api/repositories", Some(&body));
+        assert_eq!(reply.status, status, "{body} gave {}", reply.json());
+    }
+    let broken = b"POST /api/repositories HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    let broken = [
+        broken.as_slice(),
+        format!("authorization: Bearer {}\r\ncontent-length: 1\r\n\r\n{{", app.token).as_bytes(),
+    ]
+    .concat();
+    assert_eq!(http::raw(server.address(), &broken).expect("an answer").status, 400);
+    assert_eq!(app.ask(&server, "GET", "/api/repositories", None).json()["items"], json!([]));
+    assert_eq!(subscriber.model().requests, 0);
+}
+
+fn change_database(server: &Server, statement: &'static str) {
+    let file = fs::read_dir(server.data())
+        .expect("the data directory")
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "db" || extension == "sqlite"))
+        .expect("a database file");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let url = format!("sqlite://{}", file.display());
+        let mut connection = SqliteConnection::connect(&url).await.expect("it opens");
+        sqlx::query(statement).execute(&mut connection).await.expect("it changes");
+        connection.close().await.expect("it closes");
+    });
+}

@@ -1,0 +1,429 @@
+//! What an app should see, as a model that knows nothing but the wire: it keeps each repository as
+//! files, and notes every fault: a signature that does not verify, content that is not what its
+//! hash says, an order that is not the promised one, an id with two bodies, a repeat too many.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+
+use super::{
+    http::Message,
+    project::{FileFacts, Tree, sha256},
+};
+
+/// Most changes of one lane that a crash may repeat.
+pub(crate) const REPEATS_MAX: usize = 64;
+/// Receivers refuse what is older than this, in seconds.
+const AGE_MAX: u64 = 300;
+
+/// A change as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// `create`, `update` or `delete`.
+    pub(crate) action: String,
+    /// The watch.
+    pub(crate) repository: String,
+    /// Its stable id.
+    pub(crate) id: String,
+    /// The branch of the watch.
+    pub(crate) cursor: String,
+    /// Which round of it.
+    pub(crate) round: i64,
+    /// Where in the round, from 0.
+    pub(crate) position: u64,
+    /// How long the round is.
+    pub(crate) total: u64,
+    /// The commit that the round leads to.
+    pub(crate) commit: String,
+    /// The raw path.
+    pub(crate) path: Vec<u8>,
+    /// The whole body.
+    pub(crate) body: Value,
+    chunk: Option<Chunk>,
+}
+
+#[derive(Clone, Debug)]
+struct Chunk {
+    id: String,
+    index: u64,
+    total: u64,
+}
+
+/// Something that came and is no change.
+#[derive(Clone, Debug)]
+pub(crate) struct Notice {
+    /// `sync_failed`, `resync`, ...
+    pub(crate) action: String,
+    /// The whole body.
+    pub(crate) body: Value,
+}
+
+/// What arrived.
+#[derive(Clone, Debug)]
+pub(crate) enum Arrival {
+    /// A change.
+    Change(Box<Change>),
+    /// Something else; it is among the model's notices.
+    Notice,
+}
+
+/// A round all of whose changes were applied, and the tree that they led to.
+#[derive(Clone, Debug)]
+pub(crate) struct Finished {
+    /// The watch.
+    pub(crate) repository: String,
+    /// Its commit.
+    pub(crate) commit: String,
+    /// The mirror after its last change.
+    pub(crate) tree: Tree,
+}
+
+/// Where a cursor is.
+#[derive(Debug, Default)]
+struct Progress {
+    round: i64,
+    total: u64,
+    seen: u64,
+    last: Option<(u8, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    identity: (String, i64, u64),
+    body: Vec<u8>,
+    applied: bool,
+    acknowledged_in: Option<u32>,
+}
+
+/// The model.
+#[derive(Default)]
+pub(crate) struct Model {
+    key: Vec<u8>,
+    app: Option<String>,
+    /// Each repository's files.
+    pub(crate) mirrors: BTreeMap<String, Tree>,
+    /// Everything that is not as promised.
+    pub(crate) faults: Vec<String>,
+    /// Rounds that were seen to their end.
+    pub(crate) finished: Vec<Finished>,
+    /// Rounds that were left for the next one before their end.
+    pub(crate) left: Vec<(String, i64)>,
+    /// Notices, in order.
+    pub(crate) notices: Vec<Notice>,
+    /// Changes applied, in order.
+    pub(crate) applied: Vec<Change>,
+    /// Creates of what was there, deletes and updates of what was not.
+    pub(crate) surprises: Vec<String>,
+    /// The bodies of changes as they came first, in order.
+    pub(crate) bodies: Vec<String>,
+    /// Id, index and total of each chunk that came.
+    pub(crate) chunks_seen: Vec<(String, u64, u64)>,
+    /// Requests seen, repeats and chunks included.
+    pub(crate) requests: u64,
+    /// Requests for something that had been acknowledged before the last kill.
+    pub(crate) repeats: u64,
+    cursors: HashMap<String, Progress>,
+    seen: HashMap<String, Seen>,
+    kill: u32,
+    repeated: HashMap<(String, u32), BTreeSet<String>>,
+    chunks: HashMap<String, Vec<String>>,
+}
+
+impl Model {
+    /// A model of an app with this signing key.
+    pub(crate) fn new(key: &str) -> Self {
+        Self { key: key.as_bytes().to_vec(), ..Self::default() }
+    }
+
+    /// From now on only deliveries for this app are right.
+    pub(crate) fn expect_app(&mut self, app: &str) {
+        self.app = Some(app.to_owned());
+    }
+
+    /// The server was killed or stopped: what was acknowledged may repeat, within bounds.
+    pub(crate) fn note_kill(&mut self) {
+        self.kill += 1;
+    }
+
+    /// Takes a request in, checks everything that can be checked at once.
+    pub(crate) fn arrive(&mut self, message: &Message) -> Option<Arrival> {
+        self.requests += 1;
+        if let Err(fault) = self.check_envelope(message) {
+            self.faults.push(fault);
+            return None;
+        }
+        let action =
+            message.first_line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or("");
+        let Ok(body) = serde_json::from_slice::<Value>(&message.body) else {
+            self.faults.push(format!("the body of {action} is no JSON"));
+            return None;
+        };
+        if !matches!(action, "create" | "update" | "delete") {
+            self.notices.push(Notice { action: action.to_owned(), body });
+            return Some(Arrival::Notice);
+        }
+        match read_change(action, body) {
+            Ok(change) => {
+                self.check_content(&change);
+                if let Some(chunk) = &change.chunk {
+                    self.chunks_seen.push((chunk.id.clone(), chunk.index, chunk.total));
+                }
+                self.check_identity(&change, message);
+                Some(Arrival::Change(Box::new(change)))
+            }
+            Err(what) => {
+                self.faults.push(format!("a {action} without a readable {what}"));
+                None
+            }
+        }
+    }
+
+    /// The app takes the arrival in.
+    pub(crate) fn apply(&mut self, arrival: &Arrival) {
+        let Arrival::Change(change) = arrival else { return };
+        if change.chunk.as_ref().is_some_and(|chunk| !self.take_chunk(change, chunk)) {
+            return;
+        }
+        let Some(seen) = self.seen.get_mut(&change.id) else { return };
+        if std::mem::replace(&mut seen.applied, true) {
+            return;
+        }
+        self.change_mirror(change);
+        self.applied.push((**change).clone());
+        if change.position + 1 == change.total {
+            let tree = self.mirrors.get(&change.repository).cloned().unwrap_or_default();
+            let (repository, commit) = (change.repository.clone(), change.commit.clone());
+            self.finished.push(Finished { repository, commit, tree });
+        }
+    }
+
+    /// The 2xx for the arrival was written to the last byte.
+    pub(crate) fn acknowledged(&mut self, arrival: &Arrival) {
+        let Arrival::Change(change) = arrival else { return };
+        if change.chunk.as_ref().is_some_and(|chunk| chunk.index + 1 < chunk.total) {
+            return;
+        }
+        if let Some(seen) = self.seen.get_mut(&change.id) {
+            seen.acknowledged_in = Some(self.kill);
+        }
+    }
+
+    fn check_envelope(&self, message: &Message) -> Result<(), String> {
+        let header = |name: &str| message.header(name).ok_or_else(|| format!("no header {name}"));
+        if !message.first_line.starts_with("POST ") {
+            return Err(format!("not a POST: {}", message.first_line));
+        }
+        let (id, timestamp) = (header("webhook-id")?, header("webhook-timestamp")?);
+        let sent: u64 = timestamp.parse().map_err(|_| format!("the timestamp {timestamp}"))?;
+        let now = std::time::UNIX_EPOCH.elapsed().map_err(|error| error.to_string())?.as_secs();
+        if now.abs_diff(sent) > AGE_MAX || header("x-docora-timestamp")? != timestamp {
+            return Err(format!("the timestamps of {id}"));
+        }
+        if header("content-type")? != "application/json" {
+            return Err(format!("the content type of {id}"));
+        }
+        if self.app.as_ref().is_some_and(|app| message.header("x-docora-app-id") != Some(app)) {
+            return Err(format!("{id} is for another app"));
+        }
+        let standard = sign(&self.key, &[id, ".", timestamp, "."], &message.body);
+        let expected = format!("v1,{}", BASE64_STANDARD.encode(standard));
+        if !header("webhook-signature")?.split(' ').any(|signature| signature == expected) {
+            return Err(format!("the signature of {id}"));
+        }
+        let docora = sign(&self.key, &[timestamp, "."], &message.body);
+        let expected = format!("sha256={}", data_encoding::HEXLOWER.encode(&docora));
+        if header("x-docora-signature")? != expected {
+            return Err(format!("the Docora signature of {id}"));
+        }
+        Ok(())
+    }
+
+    fn check_content(&mut self, change: &Change) {
+        let file = &change.body["file"];
+        if change.action == "delete" {
+            if !file["content"].is_null() {
+                self.faults.push(format!("the delete {} has content", change.id));
+            }
+        } else if change.chunk.is_none() && file["content"].is_string() {
+            match content_of(file) {
+                Some(bytes) if file["sha"] == sha256(&bytes) && file["size"] == bytes.len() => {}
+                _ => self.faults.push(format!("the content of {} is not what its sha says", change.id)),
+            }
+        }
+    }
+
+    /// An id names one change for ever; a new id is the next of its round.
+    fn check_identity(&mut self, change: &Change, message: &Message) {
+        let webhook_id = message.header("webhook-id").unwrap_or_default();
+        let expected = match &change.chunk {
+            None => change.id.clone(),
+            Some(chunk) => format!("{}.{}.{}", change.id, chunk.id, chunk.index),
+        };
+        if webhook_id != expected {
+            self.faults.push(format!("the webhook-id {webhook_id} is not {expected}"));
+        }
+        let identity = (change.cursor.clone(), change.round, change.position);
+        let Some(seen) = self.seen.get(&change.id) else {
+            self.check_order(change);
+            self.bodies.push(String::from_utf8_lossy(&message.body).into_owned());
+            let body = if change.chunk.is_some() { Vec::new() } else { message.body.clone() };
+            let seen = Seen { identity, body, applied: false, acknowledged_in: None };
+            self.seen.insert(change.id.clone(), seen);
+            return;
+        };
+        if seen.identity != identity || (change.chunk.is_none() && seen.body != message.body) {
+            self.faults.push(format!("the id {} stands for two bodies", change.id));
+        }
+        let first_chunk = change.chunk.as_ref().is_none_or(|chunk| chunk.index == 0);
+        match seen.acknowledged_in {
+            Some(kill) if first_chunk && kill == self.kill => {
+                self.faults.push(format!("{} was acknowledged and came again without a kill", change.id));
+            }
+            Some(_) if first_chunk => {
+                self.repeats += 1;
+                let repeated = self.repeated.entry((change.cursor.clone(), self.kill)).or_default();
+                repeated.insert(change.id.clone());
+                if repeated.len() == REPEATS_MAX + 1 {
+                    self.faults
+                        .push(format!("one kill repeated more than {REPEATS_MAX} of {}", change.cursor));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_order(&mut self, change: &Change) {
+        let progress = self.cursors.entry(change.cursor.clone()).or_default();
+        if change.round != progress.round {
+            if change.round < progress.round {
+                self.faults.push(format!("{} came after round {}", change.id, progress.round));
+                return;
+            }
+            if progress.seen < progress.total {
+                self.left.push((change.cursor.clone(), progress.round));
+            }
+            *progress = Progress { round: change.round, total: change.total, seen: 0, last: None };
+        }
+        let phase = match change.action.as_str() {
+            "delete" => 0,
+            "create" => 1,
+            _ => 2,
+        };
+        let here = (phase, change.path.clone());
+        if change.position != progress.seen || change.total != progress.total {
+            self.faults.push(format!(
+                "position {} of {} in round {} of {}, expected {} of {}",
+                change.position, change.total, change.round, change.cursor, progress.seen, progress.total
+            ));
+        }
+        if progress.last.as_ref().is_some_and(|last| *last >= here) {
+            self.faults
+                .push(format!("position {} of round {} is out of order", change.position, change.round));
+        }
+        progress.seen = change.position + 1;
+        progress.last = Some(here);
+    }
+
+    /// Buffers a chunk as Helix does; whether the file is whole with this one.
+    fn take_chunk(&mut self, change: &Change, chunk: &Chunk) -> bool {
+        let rows = self.chunks.entry(chunk.id.clone()).or_default();
+        if rows.len() as u64 != chunk.index {
+            self.faults.push(format!(
+                "chunk {} of {} came after {} others",
+                chunk.index,
+                chunk.id,
+                rows.len()
+            ));
+            return false;
+        }
+        rows.push(change.body["file"]["content"].as_str().unwrap_or_default().to_owned());
+        if chunk.index + 1 < chunk.total {
+            return false;
+        }
+        let whole = self.chunks.remove(&chunk.id).unwrap_or_default().concat();
+        let bytes = BASE64_STANDARD.decode(whole).unwrap_or_default();
+        let file = &change.body["file"];
+        if file["sha"] != sha256(&bytes) || file["size"] != bytes.len() {
+            self.faults.push(format!("the chunks of {} are not what its sha says", change.id));
+        }
+        true
+    }
+
+    fn change_mirror(&mut self, change: &Change) {
+        let file = &change.body["file"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mirror = self.mirrors.entry(change.repository.clone()).or_default();
+        let had = mirror.get(&change.path).map(|facts| facts.sha.clone());
+        let place = String::from_utf8_lossy(&change.path).into_owned();
+        let surprise = match (change.action.as_str(), &had) {
+            ("create", Some(_)) => Some("create of what was there"),
+            ("update" | "delete", None) => Some("change of what was not there"),
+            ("update", Some(sha)) if change.body["previous_sha"] != *sha => Some("another previous_sha"),
+            ("delete", Some(sha)) if file["sha"] != *sha => Some("delete of another sha"),
+            _ => None,
+        };
+        if let Some(surprise) = surprise {
+            self.surprises.push(format!("{surprise}: {} {place} in round {}", change.action, change.round));
+        }
+        if change.action == "delete" {
+            mirror.remove(&change.path);
+        } else {
+            mirror.insert(
+                change.path.clone(),
+                FileFacts { mode: text(&file["mode"]), sha: text(&file["sha"]) },
+            );
+        }
+    }
+}
+
+/// HMAC-SHA256 of the parts and the body, one after another.
+pub(crate) fn sign(key: &[u8], before: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key will do");
+    for part in before {
+        mac.update(part.as_bytes());
+    }
+    mac.update(body);
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn content_of(file: &Value) -> Option<Vec<u8>> {
+    let content = file["content"].as_str()?;
+    match file["content_encoding"].as_str() {
+        None => Some(content.as_bytes().to_vec()),
+        Some("base64") => BASE64_STANDARD.decode(content).ok(),
+        Some(_) => None,
+    }
+}
+
+fn read_change(action: &str, body: Value) -> Result<Change, &'static str> {
+    let text = |value: &Value, what| value.as_str().map(str::to_owned).ok_or(what);
+    let (file, event) = (&body["file"], &body["event"]);
+    let path = match file["path_base64"].as_str() {
+        Some(encoded) => BASE64_STANDARD.decode(encoded).map_err(|_| "path_base64")?,
+        None => text(&file["path"], "path")?.into_bytes(),
+    };
+    let chunk = match file["chunk"].as_object() {
+        None => None,
+        Some(chunk) => Some(Chunk {
+            id: text(&chunk["id"], "chunk id")?,
+            index: chunk["index"].as_u64().ok_or("chunk index")?,
+            total: chunk["total"].as_u64().ok_or("chunk total")?,
+        }),
+    };
+    Ok(Change {
+        action: action.to_owned(),
+        repository: text(&body["repository"]["repository_id"], "repository_id")?,
+        id: text(&event["id"], "event id")?,
+        cursor: text(&event["cursor"], "cursor")?,
+        round: event["round"].as_i64().ok_or("round")?,
+        position: event["position"].as_u64().ok_or("position")?,
+        total: event["total"].as_u64().ok_or("total")?,
+        commit: text(&body["commit_sha"], "commit_sha")?,
+        path,
+        chunk,
+        body,
+    })
+}

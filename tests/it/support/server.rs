@@ -1,0 +1,232 @@
+//! The real binary as a server in a folder of its own: started, asked, killed and started again.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Read,
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    http::{self, Reply},
+    patience::{SOON, eventually},
+};
+
+/// How much of the log a failed story shows, in bytes.
+const LOG_SHOWN: usize = 20_000;
+
+/// A server, running or not.
+pub(crate) struct Server {
+    folder: TempDir,
+    settings: Vec<(String, String)>,
+    child: Option<Child>,
+    address: SocketAddr,
+    starts: u32,
+}
+
+impl Server {
+    /// Settings for stories: everything on this machine may be reached, nothing waits long.
+    pub(crate) fn prepare() -> Self {
+        let server = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            settings: Vec::new(),
+            child: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            starts: 0,
+        };
+        server
+            .with("onboarding.mode", "open")
+            .with("egress.allow", "127.0.0.0/8,::1/128,localhost")
+            .with("egress.allow_http", "true")
+            .with("git.allow_local", "true")
+            .with("git.poll_min", "100ms")
+            .with("git.poll_max", "200ms")
+            .with("git.host_rate", "1000/s")
+            .with("delivery.first_delay", "10ms")
+            .with("delivery.retry_base", "10ms")
+            .with("delivery.retry_cap", "200ms")
+            .with("telemetry.log_filter", "info,tidings=debug,tidings_actors=debug")
+    }
+
+    /// Prepared and started.
+    pub(crate) fn start() -> Self {
+        let mut server = Self::prepare();
+        server.run();
+        server
+    }
+
+    /// Another setting; the last one of a key counts.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without this setting.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.settings.retain(|(known, _)| known != key);
+        self
+    }
+
+    /// A command of the binary with this server's settings.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = bare_command(self.folder.path());
+        command.args(arguments).env("TIDINGS__DATA_DIR", self.data());
+        command.env("TIDINGS__SERVER__LISTEN", "127.0.0.1:0");
+        for (key, value) in &self.settings {
+            command.env(format!("TIDINGS__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        command
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) fn run(&mut self) {
+        self.spawn();
+        let address = eventually("address of the server", SOON, || self.announced());
+        self.address = address;
+        eventually("ready server", SOON, || {
+            self.assert_running();
+            self.ask("GET", "/readyz", None, None).ok().filter(|reply| reply.status == 200)
+        });
+    }
+
+    /// Starts it and does not wait.
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        self.starts += 1;
+        drop(fs::remove_file(self.address_file()));
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
+        let address_file = self.address_file();
+        let mut command = self.command(&["serve", "--address-file"]);
+        command.arg(&address_file).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("the log")).stderr(log);
+        self.child = Some(command.spawn().expect("the binary starts"));
+    }
+
+    /// Its address, once it has told it.
+    pub(crate) fn announced(&mut self) -> Option<SocketAddr> {
+        self.assert_running();
+        fs::read_to_string(self.address_file()).ok()?.trim().parse().ok()
+    }
+
+    fn assert_running(&mut self) {
+        let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("a child"));
+        assert!(ended.is_none(), "the server ended by itself: {ended:?}");
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("killed");
+        let status = child.wait().expect("ended");
+        assert_eq!(status.signal(), Some(9), "the server had ended by itself: {status}");
+    }
+
+    /// SIGTERM; how it ended, and how long that took.
+    pub(crate) fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().expect("it runs");
+        let status = eventually("end after SIGTERM", SOON, || child.try_wait().expect("a child"));
+        (status, began.elapsed())
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("sent");
+    }
+
+    /// Waits until it ended by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        eventually("end of the server", SOON, || child.try_wait().expect("a child"))
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let id = self.child.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+        let kibibytes: u64 =
+            line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+        kibibytes << 10
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Everything it wrote to its output so far.
+    pub(crate) fn log(&self) -> String {
+        let mut text = Vec::new();
+        if let Ok(mut file) = File::open(self.log_file()) {
+            file.read_to_end(&mut text).expect("the log");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Asks the API.
+    ///
+    /// # Errors
+    /// When nobody listens, or the connection breaks.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> std::io::Result<Reply> {
+        http::ask(self.address, method, path, token, body)
+    }
+
+    /// Asks the API as the administrator.
+    pub(crate) fn ask_as_admin(&self, method: &str, path: &str) -> Reply {
+        let token = fs::read_to_string(self.data().join("admin-token")).expect("an admin token");
+        self.ask(method, path, Some(token.trim()), None).expect("an answer")
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.folder.path().join("address")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; then there is nothing left to kill.
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(LOG_SHOWN);
+            let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
+            println!("the end of the log of {} starts:\n{}", self.starts, &log[from..]);
+        }
+    }
+}
+
+/// The binary without anything of this machine's environment.
+pub(crate) fn bare_command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.env_clear().env("HOME", home).current_dir(home).stdin(Stdio::null());
+    command
+}

@@ -1,0 +1,366 @@
+//! A receiver on a real socket: everything that arrives goes through the [`Model`]; a script says
+//! what is answered.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{
+    http::{Message, read_body, read_head},
+    model::{Arrival, Change, Model},
+    patience::{SOON, eventually},
+    project::Tree,
+};
+
+/// The signing key of every app of the stories.
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// What the receiver does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// Takes it in and says 200.
+    Accept,
+    /// The same, after a while.
+    AcceptAfter(Duration),
+    /// Takes nothing in and says this.
+    Refuse(u16),
+    /// Takes nothing in and says exactly these bytes.
+    Say(Vec<u8>),
+    /// Takes it in and hangs up without a word.
+    AcceptAndVanish,
+    /// Takes nothing in and hangs up in the middle of its answer.
+    Vanish,
+    /// Says nothing until the other side gives up.
+    Hang,
+    /// Says a 200 whose body comes a byte a second.
+    Drip,
+    /// Takes it in and says a 200 whose body does not end.
+    Flood,
+    /// Waits until the gate opens; takes it in only if the other side still waits.
+    Wait(Arc<Gate>),
+}
+
+type Script = Box<dyn FnMut(&Arrival) -> Answer + Send>;
+
+/// Something that opens once.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    waiting: AtomicU64,
+}
+
+impl Gate {
+    /// Opens it for everyone, for ever.
+    pub(crate) fn open(&self) {
+        *locked(&self.open) = true;
+        self.opened.notify_all();
+    }
+
+    /// How many wait or waited at it.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self, stopped: &AtomicBool) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut open = locked(&self.open);
+        while !*open && !stopped.load(Ordering::SeqCst) {
+            let waited = self.opened.wait_timeout(open, Duration::from_millis(50));
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+struct Shared {
+    model: Mutex<Model>,
+    script: Mutex<Script>,
+    stopped: AtomicBool,
+    /// One request in so many is reset before its body is read; 0: none.
+    resets: AtomicU64,
+    heads: AtomicU64,
+    flooded: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// The receiver.
+pub(crate) struct Subscriber {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Subscriber {
+    /// Listens on a port of its own and accepts everything.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            model: Mutex::new(Model::new(KEY)),
+            script: Mutex::new(Box::new(|_| Answer::Accept)),
+            stopped: AtomicBool::new(false),
+            resets: AtomicU64::new(0),
+            heads: AtomicU64::new(0),
+            flooded: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        });
+        let at_the_door = shared.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if at_the_door.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                at_the_door.connections.fetch_add(1, Ordering::SeqCst);
+                let shared = at_the_door.clone();
+                thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where it receives.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on this decides.
+    pub(crate) fn script(&self, script: impl FnMut(&Arrival) -> Answer + Send + 'static) {
+        *locked(&self.shared.script) = Box::new(script);
+    }
+
+    /// From now on everything is accepted.
+    pub(crate) fn accept_all(&self) {
+        self.shared.resets.store(0, Ordering::SeqCst);
+        self.script(|_| Answer::Accept);
+    }
+
+    /// Resets one connection in so many before the body was read.
+    pub(crate) fn reset_one_in(&self, times: u64) {
+        self.shared.resets.store(times, Ordering::SeqCst);
+    }
+
+    /// Accepts `count` more changes; the next ones wait at the gate.
+    pub(crate) fn hold_after(&self, count: u64) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
+        let (at, mut left) = (gate.clone(), count);
+        self.script(move |_| {
+            if left > 0 {
+                left -= 1;
+                Answer::Accept
+            } else {
+                Answer::Wait(at.clone())
+            }
+        });
+        gate
+    }
+
+    /// The model, locked.
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
+        locked(&self.shared.model)
+    }
+
+    /// What it has of a watch.
+    pub(crate) fn mirror(&self, repository: &str) -> Tree {
+        self.model().mirrors.get(repository).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the model looks like this.
+    pub(crate) fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&Model) -> Option<T>) -> T {
+        eventually(what, SOON, || look(&self.model()))
+    }
+
+    /// Waits until it has exactly this of a watch.
+    pub(crate) fn wait_for_tree(&self, repository: &str, tree: &Tree) {
+        let same =
+            |model: &Model| model.mirrors.get(repository).map_or(tree.is_empty(), |mirror| mirror == tree);
+        let until = std::time::Instant::now() + SOON;
+        while !same(&self.model()) {
+            if std::time::Instant::now() > until {
+                self.assert_faultless();
+                assert_eq!(show(&self.mirror(repository)), show(tree), "the mirror of {repository}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Everything so far was as promised.
+    pub(crate) fn assert_faultless(&self) {
+        let model = self.model();
+        assert!(
+            model.faults.is_empty(),
+            "{} faults: {:#?}",
+            model.faults.len(),
+            &model.faults[..model.faults.len().min(20)]
+        );
+    }
+
+    /// Everything was as promised, no round was left, nothing was created twice or deleted unseen.
+    pub(crate) fn assert_straight(&self) {
+        self.assert_faultless();
+        let model = self.model();
+        assert!(model.surprises.is_empty(), "surprises: {:#?}", model.surprises);
+        assert!(model.left.is_empty(), "rounds were left before their end: {:?}", model.left);
+    }
+
+    /// Connections that were made to it.
+    pub(crate) fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that a flood got rid of.
+    pub(crate) fn flooded(&self) -> u64 {
+        self.shared.flooded.load(Ordering::SeqCst)
+    }
+
+    /// The paths of the changes taken in so far, with what happened to them.
+    pub(crate) fn applied(&self) -> Vec<(String, String)> {
+        let told =
+            |change: &Change| (change.action.clone(), String::from_utf8_lossy(&change.path).into_owned());
+        self.model().applied.iter().map(told).collect()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        // Wakes the accepting thread, so that it sees that it is over.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+/// A tree that can be read in a failed assertion.
+pub(crate) fn show(tree: &Tree) -> Vec<String> {
+    let line = |(path, facts): (&Vec<u8>, &super::project::FileFacts)| {
+        format!("{} {} {}", facts.mode, &facts.sha[..8.min(facts.sha.len())], String::from_utf8_lossy(path))
+    };
+    tree.iter().map(line).collect()
+}
+
+fn serve(stream: TcpStream, shared: &Shared) {
+    // A connection that breaks is one of the things that happen to receivers.
+    drop(converse(stream, shared));
+}
+
+fn converse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::with_capacity(512, stream.try_clone()?);
+    let mut stream = stream;
+    while let Some((first_line, headers)) = read_head(&mut reader)? {
+        let resets = shared.resets.load(Ordering::SeqCst);
+        let number = shared.heads.fetch_add(1, Ordering::SeqCst);
+        if resets > 0 && number % resets == resets - 1 {
+            // A socket that is closed with bytes unread answers with a reset.
+            return Ok(());
+        }
+        let mut message = Message { first_line, headers, body: Vec::new() };
+        message.body = read_body(&mut reader, &message, false)?;
+        let arrival = locked(&shared.model).arrive(&message);
+        let Some(arrival) = arrival else {
+            stream.write_all(&status(400))?;
+            continue;
+        };
+        let answer = (locked(&shared.script))(&arrival);
+        if !give(&mut stream, &mut reader, shared, &arrival, answer)? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the connection goes on.
+fn give(
+    stream: &mut TcpStream,
+    reader: &mut BufReader<TcpStream>,
+    shared: &Shared,
+    arrival: &Arrival,
+    answer: Answer,
+) -> io::Result<bool> {
+    match answer {
+        Answer::Accept => {}
+        Answer::AcceptAfter(wait) => thread::sleep(wait),
+        Answer::Wait(gate) => gate.pass(&shared.stopped),
+        Answer::Refuse(code) => {
+            stream.write_all(&status(code))?;
+            return Ok(true);
+        }
+        Answer::Say(bytes) => {
+            stream.write_all(&bytes)?;
+            return Ok(false);
+        }
+        Answer::AcceptAndVanish => {
+            locked(&shared.model).apply(arrival);
+            return Ok(false);
+        }
+        Answer::Vanish => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le")?;
+            return Ok(false);
+        }
+        Answer::Hang => {
+            drop(reader.fill_buf());
+            return Ok(false);
+        }
+        Answer::Drip => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")?;
+            while !shared.stopped.load(Ordering::SeqCst) {
+                stream.write_all(b".")?;
+                thread::sleep(Duration::from_millis(200));
+            }
+            return Ok(false);
+        }
+        Answer::Flood => {
+            {
+                let mut model = locked(&shared.model);
+                model.apply(arrival);
+                model.acknowledged(arrival);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n")?;
+            let block = vec![b'x'; 1 << 16];
+            while !shared.stopped.load(Ordering::SeqCst) {
+                stream.write_all(&block)?;
+                shared.flooded.fetch_add(block.len() as u64, Ordering::SeqCst);
+            }
+            return Ok(false);
+        }
+    }
+    {
+        let mut model = locked(&shared.model);
+        // A sender that is dead gets no answer, so this was no acknowledgement.
+        if has_gone(stream)? {
+            return Ok(false);
+        }
+        model.apply(arrival);
+        // Noted before the bytes leave: the next request must not overtake the note.
+        model.acknowledged(arrival);
+    }
+    stream.write_all(&status(200))?;
+    Ok(true)
+}
+
+fn has_gone(stream: &TcpStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let gone = match stream.peek(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    };
+    stream.set_nonblocking(false)?;
+    Ok(gone)
+}
+
+fn status(code: u16) -> Vec<u8> {
+    format!("HTTP/1.1 {code} said so\r\ncontent-length: 0\r\n\r\n").into_bytes()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,115 @@
+//! `tidings watch`: the whole system in one command.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    process::Stdio,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{patience::eventually, project::Project, server::bare_command};
+
+/// How long a line may take.
+const LINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn watching_once_prints_every_file_as_its_wire_body_and_ends() {
+    let project = Project::with(&[("README.md", "hello\n"), ("docs/a b.md", "naïve"), ("empty", "")]);
+    project.write("image.bin", &[0, 159, 146, 150]);
+    project.set_executable("docs/a b.md", true);
+    let head = project.commit("more");
+    let home = TempDir::new().expect("a folder");
+
+    let mut command = bare_command(home.path());
+    let output =
+        command.arg("watch").arg(project.path()).args(["--json", "--once"]).output().expect("it ran");
+
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bodies: Vec<Value> = lines(&output.stdout);
+    let printed: BTreeMap<String, String> =
+        bodies.iter().map(|body| (text(&body["file"]["path"]), text(&body["file"]["sha"]))).collect();
+    let tree = project.tree(&head);
+    let expected: BTreeMap<String, String> = tree
+        .iter()
+        .map(|(path, facts)| (String::from_utf8(path.clone()).expect("text"), facts.sha.clone()))
+        .collect();
+    assert_eq!(printed, expected);
+    assert!(bodies.iter().all(|body| body["event"]["type"] == "file.created" && body["commit_sha"] == head));
+}
+
+#[test]
+fn watching_prints_each_commits_changes_until_it_is_told_to_stop() {
+    let project = Project::with(&[("kept", "1"), ("changed", "1"), ("removed", "1")]);
+    let home = TempDir::new().expect("a folder");
+    let mut command = bare_command(home.path());
+    command.arg("watch").arg(project.path()).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let (sender, printed) = mpsc::channel();
+    let reader = BufReader::new(child.stdout.take().expect("piped"));
+    thread::spawn(move || reader.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let next = || {
+        let line = printed.recv_timeout(LINE).expect("a line in time");
+        let body: Value = serde_json::from_str(&line).expect("a body");
+        format!("{} {}", text(&body["event"]["type"]), text(&body["file"]["path"]))
+    };
+
+    assert_eq!(
+        [next(), next(), next()],
+        ["file.created changed", "file.created kept", "file.created removed"]
+    );
+    project.write("changed", b"2");
+    project.write("new/file", b"2");
+    project.remove("removed");
+    project.commit("three changes");
+    assert_eq!(
+        [next(), next(), next()],
+        ["file.deleted removed", "file.created new/file", "file.updated changed"]
+    );
+    project.write("kept", b"3");
+    project.commit("one more");
+    assert_eq!(next(), "file.updated kept");
+
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("sent");
+    let status = eventually("end of watching", LINE, || child.try_wait().expect("a child"));
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn people_see_a_readable_line_for_each_change() {
+    let project = Project::with(&[("docs/guide.md", "hello")]);
+    let home = TempDir::new().expect("a folder");
+
+    let output =
+        bare_command(home.path()).arg("watch").arg(project.path()).arg("--once").output().expect("it ran");
+
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(printed.lines().filter(|line| line.contains("docs/guide.md")).count(), 1, "{printed}");
+}
+
+#[test]
+fn watching_what_is_no_repository_fails_with_a_reason_and_prints_nothing() {
+    let home = TempDir::new().expect("a folder");
+
+    let output = bare_command(home.path()).args(["watch", "nowhere", "--once"]).output().expect("it ran");
+
+    assert!(!output.status.success() && output.stdout.is_empty());
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert!(reason.contains("nowhere"), "{reason}");
+    assert!(!reason.contains("panicked"), "{reason}");
+}
+
+fn lines(output: &[u8]) -> Vec<Value> {
+    let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).expect("a body a line")).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
