@@ -2,13 +2,19 @@
 //! Each trait's verbs are units of consistency, never create-read-update-delete. In-memory
 //! versions for tests stand in [`crate::testing`].
 
+mod app;
 mod git;
+mod lane;
 mod store;
 mod transport;
+mod watch;
 
+pub use app::*;
 pub use git::*;
+pub use lane::*;
 pub use store::*;
 pub use transport::*;
+pub use watch::*;
 
 use crate::time::Timestamp;
 

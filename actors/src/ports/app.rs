@@ -1,0 +1,101 @@
+//! Apps as rows and messages know them.
+
+use tidings_entity::{
+    id::{AppId, Sha256Hash},
+    kind::{OrderMode, RetryPolicy},
+};
+
+use crate::{secret::Secret, time::Timestamp};
+
+/// An app as it is registered.
+#[derive(Clone, Debug)]
+pub struct NewApp {
+    /// Its id.
+    pub id: AppId,
+    /// Its name, 3 to 100 characters.
+    pub name: String,
+    /// Contact address.
+    pub email: String,
+    /// Where it receives; `None` for pull.
+    pub base_url: Option<String>,
+    /// A web page about it.
+    pub website: Option<String>,
+    /// What it is.
+    pub description: Option<String>,
+    /// The public part of its token, unique.
+    pub token_public_id: String,
+    /// SHA-256 of its token.
+    pub token_hash: Sha256Hash,
+    /// The signing key.
+    pub signing_key: Secret,
+    /// How it wants to be served.
+    pub delivery: DeliverySettings,
+    /// The moment of registration.
+    pub created_at: Timestamp,
+}
+
+/// How an app wants to be served.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliverySettings {
+    /// Whether sends of one cursor may overlap.
+    pub order: OrderMode,
+    /// Most attempts in flight per cursor (`phased`; 1 to 64).
+    pub max_in_flight: u32,
+    /// How the wait between tries grows.
+    pub retry_policy: RetryPolicy,
+    /// The first wait, in milliseconds; the server's setting where `None`.
+    pub retry_base_ms: Option<u64>,
+    /// The longest wait, in milliseconds; the server's setting where `None`.
+    pub retry_cap_ms: Option<u64>,
+    /// How long endpoint failures are retried before the watch is blocked, in milliseconds.
+    pub retry_window_ms: Option<u64>,
+    /// Wants `/synced` after each round.
+    pub synced: bool,
+    /// Wants `/resync` before each resync.
+    pub resync: bool,
+    /// Wants `/sync_recovered`.
+    pub sync_recovered: bool,
+    /// Keys by (repository, branch, path), so that pattern selectors are safe for it.
+    pub multi_branch: bool,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            order: OrderMode::Strict,
+            max_in_flight: 8,
+            retry_policy: RetryPolicy::ExpFullJitter,
+            retry_base_ms: None,
+            retry_cap_ms: None,
+            retry_window_ms: None,
+            synced: false,
+            resync: false,
+            sync_recovered: false,
+            multi_branch: false,
+        }
+    }
+}
+
+/// An app as it is served.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its id.
+    pub id: AppId,
+    /// Its name.
+    pub name: String,
+    /// Contact address.
+    pub email: String,
+    /// Where it receives; `None` for pull.
+    pub base_url: Option<String>,
+    /// SHA-256 of its token, compared in constant time.
+    pub token_hash: Sha256Hash,
+    /// Signing keys, the current one first.
+    pub keys: Vec<Secret>,
+    /// How it wants to be served.
+    pub delivery: DeliverySettings,
+    /// Why it is not served, where it is not (410, by hand).
+    pub disabled: Option<String>,
+    /// The moment of registration.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,157 @@
+//! Watches, their cursors and the sources that they see repositories through.
+
+use tidings_entity::{
+    id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
+    kind::{CursorState, HistoryMode, SelectorKind, WatchState},
+};
+
+use super::{RefListing, Remote, RepositoryFacts};
+use crate::{secret::Secret, time::Timestamp, view::View};
+
+/// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Selector {
+    /// The kind.
+    pub kind: SelectorKind,
+    /// Short branch name, or a glob over short names.
+    pub value: String,
+}
+
+/// Where a new watch starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From nothing: every file.
+    All,
+    /// From this commit on.
+    At(ObjectId),
+}
+
+/// A registration of a watch, access already proved by `listing`.
+#[derive(Clone, Debug)]
+pub struct NewWatch {
+    /// The id it gets if the app has no watch with this repository and selector.
+    pub id: WatchId,
+    /// The app.
+    pub app: AppId,
+    /// The normalised address; names the repository.
+    pub url: String,
+    /// What bodies show: the address as given, owner, name.
+    pub facts: RepositoryFacts,
+    /// Whether an anonymous `ls-refs` was refused.
+    pub is_private: bool,
+    /// The credential; never shared between apps.
+    pub credential: Option<Secret>,
+    /// Which refs.
+    pub selector: Selector,
+    /// Which files.
+    pub view: View,
+    /// Net changes or every commit.
+    pub mode: HistoryMode,
+    /// Where to start.
+    pub start: Start,
+    /// The proof of access: written as heads of the source.
+    pub listing: RefListing,
+    /// No delivery before this moment.
+    pub deliver_after: Timestamp,
+    /// The moment of registration.
+    pub created_at: Timestamp,
+}
+
+/// A watch as its app sees it.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Its id: `repository_id` on the wire.
+    pub id: WatchId,
+    /// Its app.
+    pub app: AppId,
+    /// The repository.
+    pub repository: RepositoryId,
+    /// The source it sees it through.
+    pub source: SourceId,
+    /// What bodies show.
+    pub facts: RepositoryFacts,
+    /// Whether an anonymous `ls-refs` was refused.
+    pub is_private: bool,
+    /// Whether it has a credential.
+    pub has_credential: bool,
+    /// Which refs.
+    pub selector: Selector,
+    /// Which files.
+    pub view: View,
+    /// Net changes or every commit.
+    pub mode: HistoryMode,
+    /// Whether it is served.
+    pub state: WatchState,
+    /// Why it is paused, where it is.
+    pub reason: Option<String>,
+    /// The moment of registration.
+    pub created_at: Timestamp,
+    /// Its cursors.
+    pub cursors: Vec<CursorStatus>,
+    /// What the last failed scan of its source said; `None` after a good one.
+    pub last_error: Option<String>,
+}
+
+/// Where one branch of a watch stands.
+#[derive(Clone, Debug)]
+pub struct CursorStatus {
+    /// The cursor.
+    pub id: CursorId,
+    /// The full ref name.
+    pub branch: String,
+    /// The commit the app held last.
+    pub held: Option<ObjectId>,
+    /// The commit its source reported last.
+    pub head: Option<ObjectId>,
+    /// Whether it moves.
+    pub state: CursorState,
+    /// Why not, where it does not.
+    pub reason: Option<String>,
+    /// The number of its open round, its settled prefix and its total.
+    pub open: Option<(i64, u64, u64)>,
+    /// Number of open dead letters.
+    pub dead_letters: u64,
+    /// When the head moved away from `held`, where it did: the beginning of its lag.
+    pub behind_since: Option<Timestamp>,
+}
+
+/// New settings of a watch; `None` leaves one as it is. A changed view or selector is delivered as
+/// the next round, never in the middle of one.
+#[derive(Clone, Debug, Default)]
+pub struct WatchPatch {
+    /// Which files.
+    pub view: Option<View>,
+    /// Net changes or every commit.
+    pub mode: Option<HistoryMode>,
+    /// Whether it is served, and why not.
+    pub state: Option<(WatchState, Option<String>)>,
+}
+
+/// A source that must be polled.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its id.
+    pub id: SourceId,
+    /// What a poll needs to know.
+    pub remote: Remote,
+    /// Full names or prefixes of the refs that its watches follow; HEAD is always asked for.
+    pub patterns: Vec<String>,
+    /// Whether some watch needs every commit.
+    pub every: bool,
+    /// Commits held by its cursors and heads known before: what a fetch may name as present.
+    pub haves: Vec<ObjectId>,
+    /// When a head of it moved last (its creation, if never).
+    pub last_change: Timestamp,
+}
+
+/// What moving heads led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Whether any head was written.
+    pub changed: bool,
+    /// Whether a followed ref is absent from a repository that has others.
+    pub absent: bool,
+    /// The cursors of the source that are behind their head now, with their apps; also where this
+    /// listing wrote nothing, so that a lane which missed a hint gets another one.
+    pub cursors: Vec<(AppId, CursorId)>,
+}
