@@ -7,6 +7,7 @@ mod git_engine;
 mod git_hosts;
 mod isolation;
 mod killing;
+mod listening;
 mod mid_round;
 mod model_bites;
 mod preparing;
