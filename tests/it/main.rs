@@ -2,6 +2,7 @@
 
 mod docora_clients;
 mod draining;
+mod durability;
 mod encrypted;
 mod git_engine;
 mod git_hosts;
@@ -10,6 +11,7 @@ mod killing;
 mod listening;
 mod mid_round;
 mod model_bites;
+mod notices;
 mod preparing;
 mod private_addresses;
 mod receivers;

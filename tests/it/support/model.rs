@@ -123,6 +123,8 @@ pub(crate) struct Model {
     pub(crate) finished: Vec<Finished>,
     /// Rounds that were left for the next one before their end.
     pub(crate) left: Vec<(String, i64)>,
+    /// What came, in order, by its last path segment.
+    pub(crate) order: Vec<String>,
     /// Notices, in order.
     pub(crate) notices: Vec<Notice>,
     /// Changes applied, in order.
@@ -173,6 +175,7 @@ impl Model {
             self.faults.push(format!("the body of {action} is no JSON"));
             return None;
         };
+        self.order.push(action.to_owned());
         if !matches!(action, "create" | "update" | "delete") {
             self.notices.push(Notice { action: action.to_owned(), body });
             return Some(Arrival::Notice);
