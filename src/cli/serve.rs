@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tracing::{error, info};
@@ -46,6 +46,7 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
 }
 
 async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
+    let mut stop_signals = StopSignals::listen();
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     // After the data directory was made: a token that is made lies there.
     let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())
@@ -76,7 +77,7 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     let failed = tokio::select! {
         () = &mut door => Some("the front door closed".to_owned()),
         reason = app.failed() => Some(reason),
-        signal = asked_to_stop() => {
+        signal = stop_signals.next() => {
             info!("{signal}: stopping");
             None
         }
@@ -85,7 +86,7 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     stop.send_replace(true);
     tokio::select! {
         _both = async { tokio::join!(door, app.stop()) } => {}
-        signal = asked_to_stop() => return Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
+        signal = stop_signals.next() => return Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
     }
     match failed {
         None => Ok(()),
@@ -118,16 +119,22 @@ fn write_address(path: &std::path::Path, address: SocketAddr) -> Result<(), Fail
     )
 }
 
-/// Waits for SIGTERM or SIGINT and names it.
-pub(super) async fn asked_to_stop() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+/// SIGTERM and SIGINT, from the moment this was made: none is lost between two waits.
+pub(super) struct StopSignals(Option<(Signal, Signal)>);
+
+impl StopSignals {
+    /// From now on the signals do not end the process by themselves.
+    pub(super) fn listen() -> Self {
         // Without handlers the signals end the process the hard way, which loses nothing either.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        Self(signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok()))
+    }
+
+    /// Waits for the next one and names it.
+    pub(super) async fn next(&mut self) -> &'static str {
+        let Some((terminate, interrupt)) = &mut self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     }
 }

@@ -28,7 +28,7 @@ use tidings_entity::{
 
 use super::{
     Code, Context, Failure,
-    serve::{asked_to_stop, stop_telemetry},
+    serve::{StopSignals, stop_telemetry},
 };
 use crate::{
     app::Adapters,
@@ -112,6 +112,7 @@ async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), F
     let settings = tuned(args, settings, data_dir.unwrap_or_default());
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     let (app, watch) = register(args, &adapters).await?;
+    let mut stop_signals = StopSignals::listen();
     let mut house = if args.to.is_some() {
         adapters.start(None).await
     } else {
@@ -122,10 +123,12 @@ async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), F
     let outcome = tokio::select! {
         reason = house.failed() => Err(Failure::new(Code::Software, reason)),
         outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => outcome,
-        _signal = asked_to_stop() => Ok(()),
+        _signal = stop_signals.next() => Ok(()),
     };
-    house.stop().await;
-    outcome
+    tokio::select! {
+        () = house.stop() => outcome,
+        signal = stop_signals.next() => Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
+    }
 }
 
 /// What one person watching by hand needs: paths on this machine, quick looks at them, no wait

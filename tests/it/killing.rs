@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
+
 use crate::support::{
     api::App,
     churn::{BETWEEN_COMMITS, Churn},
@@ -22,76 +24,136 @@ use crate::support::{
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
 const KILLS: u64 = 100;
 /// The longest life between two kills.
-const LIFE: Duration = Duration::from_millis(1_200);
+const LIFE: Duration = Duration::from_millis(900);
 
 #[test]
 fn a_hundred_kills_lose_nothing_keep_the_order_and_repeat_little() {
     let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
-    let mut dice = Dice::thrown("killing");
-    let subscriber = Subscriber::start();
-    let mut server = Server::start();
-    let app = App::onboard(&server, &subscriber);
-    let projects = [Project::new(), Project::new()];
-    let churns: Vec<Churn> = projects.iter().map(|project| Churn::begin(project, 150)).collect();
-    misbehave(&subscriber, dice.number());
-    let ids: Vec<String> = projects.iter().map(|project| app.watch(&server, project)).collect();
+    let storm = Storm { kills, delivery: json!({}), watch: json!({}) };
+    storm.rage("killing");
+}
 
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for (project, mut churn) in projects.iter().zip(churns) {
-            let (over, mut dice) = (&over, Dice::of(dice.number()));
-            scope.spawn(move || {
-                while !over.load(Ordering::SeqCst) {
-                    churn.commit(project, &mut dice);
-                    thread::sleep(dice.up_to(BETWEEN_COMMITS));
-                }
-            });
-        }
-        // The committers must end with the story, also when it fails.
-        let _end = SetAtEnd(&over);
-        for _ in 0..kills {
-            thread::sleep(dice.up_to(LIFE));
-            server.kill();
-            subscriber.model().note_kill();
-            subscriber.assert_faultless();
-            server.spawn();
-        }
-    });
-    server.kill();
-    subscriber.model().note_kill();
-    subscriber.accept_all();
-    server.run();
+#[test]
+fn phased_lanes_lose_nothing_either_and_stay_within_their_window() {
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS) / 4;
+    let storm =
+        Storm { kills, delivery: json!({ "order": "phased", "max_in_flight": 16 }), watch: json!({}) };
+    storm.rage("killing phased lanes");
+}
 
-    for (project, id) in projects.iter().zip(&ids) {
-        let head = project.head();
-        subscriber.wait_for_tree(id, &project.tree(&head));
-        app.wait_until_held(&server, id, &head);
-    }
-    subscriber.assert_straight();
-    let trees_match = |project: &Project, id: &str| {
-        let model = subscriber.model();
-        let finished: Vec<_> =
-            model.finished.iter().filter(|round| round.repository == id).cloned().collect();
-        drop(model);
-        for round in &finished {
-            assert!(
-                round.tree == project.tree(&round.commit),
-                "the mirror after {} is another tree",
-                round.commit
-            );
-        }
-        finished.len()
-    };
-    let rounds: usize = projects.iter().zip(&ids).map(|(project, id)| trees_match(project, id)).sum();
-    assert!(app.dead_letters(&server).is_empty());
+#[test]
+fn in_every_mode_each_commit_comes_once_and_in_order_over_kills() {
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS) / 4;
+    let storm = Storm { kills, delivery: json!({}), watch: json!({ "mode": "every" }) };
+    let (projects, ids, subscriber) = storm.rage("killing in every mode");
     let model = subscriber.model();
-    println!(
-        "{kills} kills: {} requests, {} changes, {rounds} rounds, {} repeats",
-        model.requests,
-        model.applied.len(),
-        model.repeats
-    );
-    assert!(rounds as u64 >= kills / 10, "so few rounds prove nothing: {rounds}");
+    for (project, id) in projects.iter().zip(&ids) {
+        let of_this = model.finished.iter().filter(|round| round.repository == *id);
+        let told: Vec<&str> = of_this.map(|round| round.commit.as_str()).collect();
+        let log = project.git(["log", "--first-parent", "--reverse", "--format=%H %T"]);
+        let mut commits: Vec<(&str, &str)> = log.lines().filter_map(|line| line.split_once(' ')).collect();
+        // A commit that changes nothing has no round.
+        commits.dedup_by(|next, before| next.1 == before.1);
+        let from =
+            commits.iter().position(|(commit, _)| Some(commit) == told.first()).expect("a known commit");
+        let expected: Vec<&str> = commits[from..].iter().map(|(commit, _)| *commit).collect();
+        assert_eq!(told, expected);
+    }
+}
+
+/// Kills while two projects change and the receiver misbehaves.
+struct Storm {
+    kills: u64,
+    /// Delivery settings of the app.
+    delivery: Value,
+    /// More fields of each watch.
+    watch: Value,
+}
+
+impl Storm {
+    fn rage(&self, story: &str) -> ([Project; 2], Vec<String>, Subscriber) {
+        let mut dice = Dice::thrown(story);
+        let subscriber = Subscriber::start();
+        subscriber.model().phased = self.delivery["order"] == "phased";
+        let mut server = Server::start();
+        let app = App::onboard_with(&server, &subscriber, &json!({ "delivery": self.delivery }));
+        let projects = [Project::new(), Project::new()];
+        let churns: Vec<Churn> = projects.iter().map(|project| Churn::begin(project, 150)).collect();
+        misbehave(&subscriber, dice.number());
+        let ids: Vec<String> = projects
+            .iter()
+            .map(|project| {
+                let mut body = self.watch.clone();
+                body["url"] = json!(project.url());
+                app.watch_with(&server, &body)
+            })
+            .collect();
+
+        self.kill_while_they_commit(&mut server, &subscriber, &projects, churns, &mut dice);
+        subscriber.accept_all();
+        server.run();
+
+        for (project, id) in projects.iter().zip(&ids) {
+            let head = project.head();
+            app.wait_until_held(&server, id, &head);
+            subscriber.wait_for_tree(id, &project.tree(&head));
+        }
+        subscriber.assert_straight();
+        assert!(app.dead_letters(&server).is_empty());
+        self.assert_trees_after_each_round(&subscriber, &projects, &ids);
+        (projects, ids, subscriber)
+    }
+
+    fn kill_while_they_commit(
+        &self,
+        server: &mut Server,
+        subscriber: &Subscriber,
+        projects: &[Project],
+        churns: Vec<Churn>,
+        dice: &mut Dice,
+    ) {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (project, mut churn) in projects.iter().zip(churns) {
+                let (over, mut dice) = (&over, Dice::of(dice.number()));
+                scope.spawn(move || {
+                    while !over.load(Ordering::SeqCst) {
+                        churn.commit(project, &mut dice);
+                        thread::sleep(dice.up_to(BETWEEN_COMMITS));
+                    }
+                });
+            }
+            // The committers must end with the story, also when it fails.
+            let _end = SetAtEnd(&over);
+            for _ in 0..self.kills {
+                thread::sleep(dice.up_to(LIFE));
+                server.kill();
+                subscriber.model().note_kill();
+                subscriber.assert_faultless();
+                server.spawn();
+            }
+        });
+        server.kill();
+        subscriber.model().note_kill();
+    }
+
+    fn assert_trees_after_each_round(&self, subscriber: &Subscriber, projects: &[Project], ids: &[String]) {
+        let model = subscriber.model();
+        for round in &model.finished {
+            let project = ids.iter().position(|id| *id == round.repository).expect("one of the watches");
+            let tree = projects[project].tree(&round.commit);
+            assert!(round.tree == tree, "the mirror after {} is another tree", round.commit);
+        }
+        println!(
+            "{} kills: {} requests, {} changes, {} rounds, {} repeats",
+            self.kills,
+            model.requests,
+            model.applied.len(),
+            model.finished.len(),
+            model.repeats
+        );
+        assert!(model.finished.len() as u64 >= self.kills / 10, "so few rounds prove nothing");
+    }
 }
 
 #[test]

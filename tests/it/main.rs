@@ -2,13 +2,16 @@
 
 mod docora_clients;
 mod draining;
+mod durability;
 mod encrypted;
 mod git_engine;
 mod git_hosts;
 mod isolation;
 mod killing;
+mod listening;
 mod mid_round;
 mod model_bites;
+mod notices;
 mod preparing;
 mod private_addresses;
 mod receivers;

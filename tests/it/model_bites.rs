@@ -79,7 +79,23 @@ fn a_change_that_was_skipped_is_noticed() {
 
 #[test]
 fn a_change_that_came_too_early_is_noticed() {
-    assert_eq!(taken([0, 1, 3, 2]).faults.len(), 3);
+    assert_eq!(taken([0, 1, 3, 2]).faults.len(), 2);
+}
+
+#[test]
+fn in_phased_order_a_change_may_overtake_within_the_window_and_the_phase_only() {
+    let arrived = |positions: &[(&str, u64)]| {
+        let mut model = Model::new(KEY);
+        model.phased = true;
+        for (action, position) in positions {
+            // Seen and not answered: all of them are under way at once.
+            model.arrive(&message(action, &create(*position)));
+        }
+        model.faults
+    };
+    assert_eq!(arrived(&[("create", 3), ("create", 0), ("create", 63)]), Vec::<String>::new());
+    assert_eq!(arrived(&[("create", 64)]).len(), 1, "beyond the window");
+    assert_eq!(arrived(&[("create", 0), ("update", 1)]).len(), 1, "into the next phase");
 }
 
 #[test]

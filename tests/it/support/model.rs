@@ -86,8 +86,18 @@ pub(crate) struct Finished {
 struct Progress {
     round: i64,
     total: u64,
+    /// How many changes were seen.
     seen: u64,
+    /// How many were applied.
+    applied: u64,
+    /// The last one seen, by phase and path.
     last: Option<(u8, Vec<u8>)>,
+    /// Seen and not yet acknowledged: position and phase.
+    open: BTreeMap<u64, u8>,
+    /// Every position below was seen.
+    prefix: u64,
+    /// Seen beyond the prefix.
+    beyond: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -101,6 +111,8 @@ struct Seen {
 /// The model.
 #[derive(Default)]
 pub(crate) struct Model {
+    /// The app chose `phased`: changes of one phase may overtake each other, within the window.
+    pub(crate) phased: bool,
     key: Vec<u8>,
     app: Option<String>,
     /// Each repository's files.
@@ -111,6 +123,8 @@ pub(crate) struct Model {
     pub(crate) finished: Vec<Finished>,
     /// Rounds that were left for the next one before their end.
     pub(crate) left: Vec<(String, i64)>,
+    /// What came, in order, by its last path segment.
+    pub(crate) order: Vec<String>,
     /// Notices, in order.
     pub(crate) notices: Vec<Notice>,
     /// Changes applied, in order.
@@ -161,6 +175,7 @@ impl Model {
             self.faults.push(format!("the body of {action} is no JSON"));
             return None;
         };
+        self.order.push(action.to_owned());
         if !matches!(action, "create" | "update" | "delete") {
             self.notices.push(Notice { action: action.to_owned(), body });
             return Some(Arrival::Notice);
@@ -193,7 +208,12 @@ impl Model {
         }
         self.change_mirror(change);
         self.applied.push((**change).clone());
-        if change.position + 1 == change.total {
+        let progress = self.cursors.entry(change.cursor.clone()).or_default();
+        if progress.round == change.round {
+            progress.applied += 1;
+        }
+        let all = progress.round == change.round && progress.applied == change.total;
+        if all || (!self.phased && change.position + 1 == change.total) {
             let tree = self.mirrors.get(&change.repository).cloned().unwrap_or_default();
             let (repository, commit) = (change.repository.clone(), change.commit.clone());
             self.finished.push(Finished { repository, commit, tree });
@@ -208,6 +228,11 @@ impl Model {
         }
         if let Some(seen) = self.seen.get_mut(&change.id) {
             seen.acknowledged_in = Some(self.kill);
+        }
+        if let Some(progress) =
+            self.cursors.get_mut(&change.cursor).filter(|progress| progress.round == change.round)
+        {
+            progress.open.remove(&change.position);
         }
     }
 
@@ -305,7 +330,7 @@ impl Model {
             if progress.seen < progress.total {
                 self.left.push((change.cursor.clone(), progress.round));
             }
-            *progress = Progress { round: change.round, total: change.total, seen: 0, last: None };
+            *progress = Progress { round: change.round, total: change.total, ..Progress::default() };
         }
         let phase = match change.action.as_str() {
             "delete" => 0,
@@ -313,18 +338,33 @@ impl Model {
             _ => 2,
         };
         let here = (phase, change.path.clone());
-        if change.position != progress.seen || change.total != progress.total {
+        let (position, round) = (change.position, change.round);
+        if change.total != progress.total || position >= change.total {
+            self.faults.push(format!("position {position} of {} in round {round}", change.total));
+        }
+        if self.phased {
+            let lowest = progress.open.keys().next().copied().unwrap_or(progress.prefix).min(progress.prefix);
+            if position >= lowest + REPEATS_MAX as u64 {
+                self.faults.push(format!("position {position} of round {round} while {lowest} is open"));
+            }
+            if progress.open.values().any(|open| *open != phase) {
+                self.faults.push(format!("position {position} of round {round} overlaps another phase"));
+            }
+        } else if position != progress.seen {
+            let (cursor, expected, total) = (&change.cursor, progress.seen, change.total);
             self.faults.push(format!(
-                "position {} of {} in round {} of {}, expected {} of {}",
-                change.position, change.total, change.round, change.cursor, progress.seen, progress.total
+                "position {position} of {total} in round {round} of {cursor}, expected {expected} of {total}"
             ));
+        } else if progress.last.as_ref().is_some_and(|last| *last >= here) {
+            self.faults.push(format!("position {position} of round {round} is out of order"));
         }
-        if progress.last.as_ref().is_some_and(|last| *last >= here) {
-            self.faults
-                .push(format!("position {} of round {} is out of order", change.position, change.round));
-        }
-        progress.seen = change.position + 1;
+        progress.seen += 1;
         progress.last = Some(here);
+        progress.open.insert(position, phase);
+        progress.beyond.insert(position);
+        while progress.beyond.remove(&progress.prefix) {
+            progress.prefix += 1;
+        }
     }
 
     /// Buffers a chunk as Helix does; whether the file is whole with this one.
