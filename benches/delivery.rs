@@ -7,11 +7,32 @@
 #[path = "support.rs"]
 mod support;
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use http_body_util::{BodyExt, Full};
+use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use reqwest::Method;
-use support::{Receiver, app, figure, rate, repository, settings, timed, watch};
-use tidings::{app::Adapters, egress::Egress};
+use support::{figure, rate, repository, settings, timed};
+use tidings::{app::Adapters, egress::Egress, git::address::Address};
+use tidings_actors::{
+    ports::{DeliverySettings, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start, Store as _},
+    secret::Secret,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, RepositoryId, Sha256Hash, WatchId},
+    kind::{HistoryMode, SelectorKind},
+};
+use url::Url;
 
 const STRICT_FILES: usize = 10_000;
 const LANES: usize = 64;
@@ -34,7 +55,7 @@ async fn main() {
 
 async fn bare(receiver: &Receiver, folder: &std::path::Path, tasks: usize, requests: usize) -> f64 {
     let egress = Egress::new(&settings(folder).egress).expect("egress");
-    let url = Arc::new(format!("http://{}/create", receiver.address).parse().expect("an address"));
+    let url: Arc<Url> = Arc::new(format!("http://{}/create", receiver.address).parse().expect("an address"));
     let body = bytes::Bytes::from(vec![b'x'; BODY_BYTES]);
     let work = async {
         let mut set = tokio::task::JoinSet::new();
@@ -78,4 +99,104 @@ async fn tidings(
     .await;
     house.stop().await;
     rate(expected, took)
+}
+
+/// A receiver that reads and acknowledges.
+struct Receiver {
+    address: SocketAddr,
+    count: Arc<AtomicU64>,
+}
+
+impl Receiver {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).expect("a socket");
+                let counted = counted.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request: hyper::Request<Incoming>| {
+                        let counted = counted.clone();
+                        async move {
+                            drop(request.into_body().collect().await);
+                            counted.fetch_add(1, Relaxed);
+                            Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::default()))
+                        }
+                    });
+                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                });
+            }
+        });
+        Self { address, count }
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    async fn until(&self, expected: u64) {
+        while self.count() < expected {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Registers an app that receives at `base_url`.
+async fn app(adapters: &Adapters, base_url: &str) -> AppId {
+    let now = adapters.clock.now();
+    let ulid = adapters.random.ulid(now);
+    let id = AppId::new(ulid);
+    let app = NewApp {
+        id: id.clone(),
+        name: "benchmark".into(),
+        email: String::new(),
+        base_url: Some(base_url.into()),
+        website: None,
+        description: None,
+        token_public_id: ulid.to_string(),
+        token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
+        signing_key: Secret::new("0123456789abcdef".into()),
+        delivery: DeliverySettings::default(),
+        created_at: now,
+    };
+    adapters.store.create_app(&app).await.expect("registered");
+    id
+}
+
+/// Registers a watch of one branch.
+async fn watch(adapters: &Adapters, app: &AppId, repository: &str, branch: &str) -> WatchId {
+    let now = adapters.clock.now();
+    let address = Address::parse(repository, true, true).expect("an address");
+    let name = format!("refs/heads/{branch}");
+    let remote = Remote {
+        repository: RepositoryId::new(adapters.random.ulid(now)),
+        location: address.location.clone(),
+        credential: None,
+    };
+    let listing = adapters.git.list_refs(&remote, &vec![name]).await.expect("listed");
+    let id = WatchId::new(adapters.random.ulid(now));
+    let watch = NewWatch {
+        id: id.clone(),
+        app: app.clone(),
+        url: address.normalised,
+        facts: RepositoryFacts {
+            repository_id: id,
+            github_url: address.display,
+            owner: address.owner,
+            name: address.name,
+        },
+        is_private: false,
+        credential: None,
+        selector: Selector { kind: SelectorKind::Branch, value: branch.into() },
+        view: View::default(),
+        mode: HistoryMode::Net,
+        start: Start::All,
+        listing,
+        deliver_after: now,
+        created_at: now,
+    };
+    adapters.store.register_watch(&watch).await.expect("registered").id
 }

@@ -16,9 +16,12 @@ pub mod signature;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidings_actors::ports::{
-    Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, Notice, Parcel, PrepareError, Random,
-    Store, Transport,
+use tidings_actors::{
+    ports::{
+        Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, Notice, Parcel, PrepareError,
+        Random, Store, Transport,
+    },
+    round::Change,
 };
 
 use crate::egress::Egress;
@@ -73,6 +76,11 @@ impl Webhooks {
 
 #[async_trait]
 impl Transport for Webhooks {
+    async fn foresee(&self, changes: &[Change]) {
+        let entries = changes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
+        self.hashes.foresee(entries.map(|entry| entry.blob)).await;
+    }
+
     async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
         let material = material::gather(&*self.git, &self.hashes, order).await?;
         let size = match &material.new {

@@ -99,7 +99,7 @@ impl Objects {
         if size > limit {
             return Ok(Content::TooLarge { size });
         }
-        self.read(id, Kind::Blob, limit).map(|bytes| Content::Whole(Bytes::from(bytes)))
+        self.read_sized(id, Kind::Blob, size).map(|bytes| Content::Whole(Bytes::from(bytes)))
     }
 
     fn read(&self, id: ObjectId, wanted: Kind, limit: u64) -> Result<Vec<u8>, GitError> {
@@ -108,6 +108,11 @@ impl Objects {
         if size > limit {
             return Err(GitError::TooLarge(format!("object {id} has {size} bytes")));
         }
+        self.read_sized(id, wanted, size)
+    }
+
+    /// Reads an object whose header was read and found acceptable.
+    fn read_sized(&self, id: ObjectId, wanted: Kind, size: u64) -> Result<Vec<u8>, GitError> {
         let object = self.odb.read(oid(id)).map_err(|error| failure::of_read(&error, id))?;
         expect_kind(id, kind_of(object.kind()), wanted)?;
         if object.len() as u64 != size {

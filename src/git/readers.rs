@@ -5,6 +5,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tidings_actors::ports::GitError;
@@ -19,6 +20,8 @@ use super::{
 
 /// Idle handles that stay open.
 const HANDLES_KEPT: usize = 16;
+/// A handle on somebody's repository is used for this long: they may repack it at any time.
+const LOCAL_KEPT: Duration = Duration::from_secs(1);
 
 /// Where to read.
 #[derive(Clone)]
@@ -33,11 +36,19 @@ pub(super) enum Place {
 pub(super) struct Readers {
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<(MirrorState, Objects)>>>,
+    idle_local: Arc<Mutex<Vec<Local>>>,
+}
+
+/// An idle handle on somebody's repository.
+struct Local {
+    path: PathBuf,
+    opened: Instant,
+    objects: Objects,
 }
 
 impl Readers {
     pub(super) fn new(readers: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(readers)), idle: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(readers)), idle: Arc::default(), idle_local: Arc::default() }
     }
 
     /// Runs `read` on a blocking thread. Dropping the future cancels it soon.
@@ -46,10 +57,10 @@ impl Readers {
         T: Send + 'static,
         R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
     {
-        let idle = Arc::clone(&self.idle);
+        let (idle, idle_local) = (Arc::clone(&self.idle), Arc::clone(&self.idle_local));
         self.run(move |cancel| match place {
             Place::Mirror(mirror) => read_mirror(&idle, &mirror, &read, cancel),
-            Place::Local(path) => read(&Objects::open(&[&local::objects(&path)?])?, cancel),
+            Place::Local(path) => read_local(&idle_local, path, &read, cancel),
         })
         .await
     }
@@ -69,6 +80,44 @@ impl Readers {
         };
         spawn_blocking(work).await.map_err(|_| GitError::Storage("a read panicked".to_owned()))?
     }
+}
+
+/// Reads somebody's repository; with a fresh handle if something was missing or broken, because its
+/// owner may have repacked it meanwhile.
+fn read_local<T>(
+    idle: &Mutex<Vec<Local>>,
+    path: PathBuf,
+    read: &dyn Fn(&Objects, &Cancel) -> Result<T, GitError>,
+    cancel: &Cancel,
+) -> Result<T, GitError> {
+    let kept = {
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|local| local.opened.elapsed() < LOCAL_KEPT);
+        idle.iter().rposition(|local| local.path == path).map(|at| idle.remove(at))
+    };
+    if let Some(local) = kept {
+        match read(&local.objects, cancel) {
+            Err(GitError::Missing(_) | GitError::Corrupt(_)) => {}
+            result => {
+                keep_local(idle, local);
+                return result;
+            }
+        }
+    }
+    let objects = Objects::open(&[&local::objects(&path)?])?;
+    let result = read(&objects, cancel);
+    if result.is_ok() {
+        keep_local(idle, Local { path, opened: Instant::now(), objects });
+    }
+    result
+}
+
+fn keep_local(idle: &Mutex<Vec<Local>>, local: Local) {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    if idle.len() >= HANDLES_KEPT {
+        idle.remove(0);
+    }
+    idle.push(local);
 }
 
 /// Reads a mirror; again with a fresh handle if something was missing or broken, because packs may

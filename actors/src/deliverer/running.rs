@@ -236,10 +236,14 @@ impl DelivererState {
         if let Some((position, before)) = running.lane.want_read() {
             let open = running.open.clone();
             let seek = before.map_or(Seek::Position(position), Seek::After);
-            let git = self.context.git.clone();
+            let (git, transport) = (self.context.git.clone(), self.context.transport.clone());
             self.step(cursor, generation, async move {
                 let (remote, spec) = (&open.snapshot.remote, &open.round.spec);
-                Step::Read(git.window(remote, spec, &seek, CHANGES_PER_READ).await)
+                let changes = git.window(remote, spec, &seek, CHANGES_PER_READ).await;
+                if let Ok(changes) = &changes {
+                    transport.foresee(changes).await;
+                }
+                Step::Read(changes)
             });
         }
         let Some((running, _)) = self.running(cursor) else { return };

@@ -243,6 +243,12 @@ pub enum PrepareError {
 /// Bodies and the one guarded way out.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
+    /// These changes will be rendered soon: a transport may look up at once what it would look up
+    /// one by one.
+    async fn foresee(&self, changes: &[Change]) {
+        let _nothing_to_look_up = changes;
+    }
+
     /// Renders a delivery: reads content, hashes what was never hashed, remembers the hashes.
     /// [`GitError::Missing`] names a blob that a fetch may bring; the caller fetches it by id and
     /// asks again, with the blob among `unobtainable` if the host definitively refuses it. If the

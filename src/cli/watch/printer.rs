@@ -10,9 +10,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
-use tidings_actors::ports::{
-    Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError, SendFailure,
-    Transport,
+use tidings_actors::{
+    ports::{
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError,
+        SendFailure, Transport,
+    },
+    round::Change,
 };
 
 /// The transport of `tidings watch` without `--to`.
@@ -107,6 +110,10 @@ fn line(action: Action, body: &[u8]) -> io::Result<String> {
 
 #[async_trait]
 impl Transport for Printer {
+    async fn foresee(&self, changes: &[Change]) {
+        self.webhooks.foresee(changes).await;
+    }
+
     async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
         self.webhooks.prepare(order).await
     }
