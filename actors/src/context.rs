@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     circuit_breaker::BreakerPolicy,
     directory::{Directory, Post},
-    ports::{Clock, GitSource, Random, Store, Transport},
+    ports::{Clock, GitSource, Random, Store, StoreError, Transport},
     supervisor::SupervisorMessage,
     time::Timestamp,
     tree::{APPS, BREAKERS, REPOSITORIES},
@@ -145,6 +145,19 @@ impl Context {
     pub fn give_up(&self, reason: &str) {
         self.fatal.send_replace(Some(reason.to_owned()));
     }
+}
+
+/// A verb of the store that takes longer than this counts as failed: its outcome is unknown, and
+/// whoever asked reads again.
+const STORE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Bounds a verb of the store, so that a database that hangs never leaves a lane waiting for ever.
+///
+/// # Errors
+/// What the verb fails with, or [`StoreError::Unavailable`] when it takes too long.
+pub async fn in_time<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| StoreError::Unavailable(format!("no answer within {STORE_DEADLINE:?}"));
+    tokio::time::timeout(STORE_DEADLINE, verb).await.map_err(late)?
 }
 
 /// Tasks of one actor: they end with it, each reports by one message, and a panic in one is

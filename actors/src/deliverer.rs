@@ -13,8 +13,11 @@
 //! before it ended on disk; while the endpoint's breaker is open only its probe goes out, and probes
 //! take turns over the lanes.
 
+mod answers;
 pub mod gate;
 pub mod lane;
+mod lanes;
+mod notices;
 pub mod opening;
 pub mod retry;
 mod running;
@@ -32,7 +35,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
-    context::{Context, Tasks},
+    context::{Context, Tasks, in_time},
     directory::{Gauge, Post},
     ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
     round::Change,
@@ -46,10 +49,6 @@ use running::RunningLane;
 
 /// A deliverer without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);
-/// The wait after a lane could not be opened; doubled with each failure in a row.
-const REOPEN_FIRST: Duration = Duration::from_millis(500);
-/// The longest of those waits.
-const REOPEN_LAST: Duration = Duration::from_secs(60);
 /// How often it looks for pending cursors by itself: the net below lost wakes.
 const PENDING_CHECK: Duration = Duration::from_secs(60);
 
@@ -99,10 +98,24 @@ pub enum Step {
     Settled(Result<bool, StoreError>),
     /// The round was ended.
     Finished(Result<bool, StoreError>),
-    /// A notice of the round was sent (or needed none).
-    Noticed(Option<AttemptOutcome>),
-    /// A consequence for the cursor was written.
+    /// The announcement of the round was answered.
+    Noticed(AttemptOutcome),
+    /// A consequence for the cursor was written; the lane waits for it.
+    Written(Result<(), StoreError>),
+    /// A row that no lane waits for was written.
     Recorded(Result<(), StoreError>),
+}
+
+impl Step {
+    fn is_fenced(&self) -> bool {
+        matches!(
+            self,
+            Self::Settled(Err(StoreError::Fenced))
+                | Self::Finished(Err(StoreError::Fenced))
+                | Self::Written(Err(StoreError::Fenced))
+                | Self::Recorded(Err(StoreError::Fenced))
+        )
+    }
 }
 
 /// What a deliverer is made of.
@@ -178,6 +191,7 @@ impl Actor for Deliverer {
                 window: policy.retry_window,
             },
             gate: Gate::new(policy.app_in_flight),
+            draining: context.directory.is_closed(),
             context,
             id: app,
             app: None,
@@ -193,7 +207,6 @@ impl Actor for Deliverer {
             reading_pending: false,
             read_again: false,
             idle_since: None,
-            draining: false,
             drained: None,
         })
     }
@@ -270,10 +283,15 @@ impl DelivererState {
 
     fn on_end_if_idle(&mut self, myself: &ActorRef<DelivererMessage>) {
         let idle_long = self.idle_since.is_some_and(|since| since.elapsed() >= IDLE_END);
-        if self.lanes.is_empty() && idle_long && !self.reading_pending && !self.draining {
-            // A wake that is in the mailbox now is not lost: its supervisor sees it and restarts.
-            myself.stop(None);
+        if !self.lanes.is_empty() || !idle_long || self.draining {
+            return;
         }
+        if self.reading_pending {
+            self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
+            return;
+        }
+        // A wake that is in the mailbox now is not lost: its supervisor sees it and restarts.
+        myself.stop(None);
     }
 
     fn on_check_pending(&mut self) {
@@ -291,8 +309,8 @@ impl DelivererState {
         }
         let (store, id) = (self.context.store.clone(), self.id.clone());
         let work = async move {
-            let app = store.app(&id).await?;
-            let pending = store.pending(Some(&id)).await?;
+            let app = in_time(store.app(&id)).await?;
+            let pending = in_time(store.pending(Some(&id))).await?;
             Ok((app, pending.into_iter().map(|(_, cursor)| cursor).collect()))
         };
         self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);
@@ -356,101 +374,16 @@ impl DelivererState {
             })
         });
         if self.endpoint.is_none() {
-            self.lanes
-                .retain(|_, lane| matches!(&lane.slot, Slot::Running(running) if !running.lane().is_still()));
+            // Lanes that are still go now, the others when they are.
+            self.lanes.retain(|_, lane| match &mut lane.slot {
+                Slot::Running(running) if !running.is_still() => {
+                    running.reload();
+                    true
+                }
+                _ => false,
+            });
         }
         self.app = Some(Arc::new(app));
-    }
-
-    fn waiting_lanes(&self) -> Vec<CursorId> {
-        let waiting = |lane: &Lane| matches!(lane.slot, Slot::Waiting { .. });
-        self.lanes.iter().filter(|(_, lane)| waiting(lane)).map(|(cursor, _)| cursor.clone()).collect()
-    }
-
-    /// Starts the task that opens a lane.
-    fn open(&mut self, cursor: &CursorId) {
-        if self.draining || self.endpoint.is_none() {
-            return;
-        }
-        self.generation += 1;
-        let generation = self.generation;
-        let failures = self.lanes.get(cursor).map_or(0, |lane| lane.failures);
-        self.idle_since = None;
-        self.lanes
-            .insert(cursor.clone(), Lane { slot: Slot::Opening { again: false }, generation, failures });
-        let (context, opened) = (self.context.clone(), cursor.clone());
-        let reported = cursor.clone();
-        self.tasks.spawn(&self.post, async move { opening::open(&context, &opened).await }, move |result| {
-            DelivererMessage::Opened(reported, generation, result)
-        });
-    }
-
-    fn on_opened(
-        &mut self,
-        cursor: &CursorId,
-        generation: Generation,
-        result: Result<Opening, OpeningError>,
-    ) {
-        let Some(lane) = self.lanes.get_mut(cursor).filter(|lane| lane.generation == generation) else {
-            return;
-        };
-        let again = matches!(lane.slot, Slot::Opening { again: true });
-        if result.is_ok() {
-            lane.failures = 0;
-        }
-        match result {
-            Ok(Opening::Gone) => self.forget(cursor),
-            Ok(_) if again => self.open(cursor),
-            Ok(Opening::Open(open)) => {
-                let Some(app) = self.app.clone() else { return };
-                lane.slot = Slot::Running(Box::new(RunningLane::new(*open, &app)));
-                self.drive(cursor);
-            }
-            Ok(Opening::Again) => self.open(cursor),
-            Ok(Opening::Later(wait)) => self.wait(cursor, wait),
-            Ok(Opening::Idle) => self.forget(cursor),
-            Err(OpeningError::Store(StoreError::Fenced)) => {
-                self.context.give_up("another process took over this database");
-            }
-            Err(reason) => {
-                lane.failures += 1;
-                let wait = (REOPEN_FIRST * 2_u32.pow(lane.failures.min(16))).min(REOPEN_LAST);
-                warn!(cursor.id = %cursor, "the lane of {cursor} could not be opened, next try in {wait:?}: {reason}");
-                self.wait(cursor, wait);
-            }
-        }
-    }
-
-    fn wait(&mut self, cursor: &CursorId, wait: Duration) {
-        if let Some(lane) = self.lanes.get_mut(cursor) {
-            lane.slot = Slot::Waiting { until: Instant::now() + wait };
-            let due = cursor.clone();
-            self.post.send_after(wait, move || DelivererMessage::Due(due));
-        }
-    }
-
-    fn forget(&mut self, cursor: &CursorId) {
-        self.lanes.remove(cursor);
-        self.turns.retain(|turn| turn != cursor);
-        if self.lanes.is_empty() {
-            self.become_idle();
-        }
-    }
-
-    fn become_idle(&mut self) {
-        if self.idle_since.is_none() {
-            self.idle_since = Some(Instant::now());
-            self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
-        }
-    }
-
-    fn on_due(&mut self, cursor: &CursorId) {
-        let now = Instant::now();
-        match self.lanes.get(cursor).map(|lane| &lane.slot) {
-            Some(Slot::Waiting { until }) if *until <= now => self.open(cursor),
-            Some(Slot::Running(_)) => self.drive(cursor),
-            _ => {}
-        }
     }
 
     fn on_breaker(&mut self, news: &BreakerNews) {
@@ -473,10 +406,13 @@ impl DelivererState {
         let now = Instant::now();
         for lane in self.lanes.values_mut() {
             if let Slot::Running(running) = &mut lane.slot {
-                running.lane_mut().on_endpoint_recovered(now);
+                running.on_endpoint_recovered(now);
             }
         }
-        self.flow();
+        let cursors: Vec<CursorId> = self.lanes.keys().cloned().collect();
+        for cursor in cursors {
+            self.drive(&cursor);
+        }
     }
 
     fn on_drain(&mut self, reply: RpcReplyPort<()>) {
@@ -491,7 +427,7 @@ impl DelivererState {
     /// Replies to a drain as soon as nothing is on its way.
     fn end_drain(&mut self) {
         let still = self.lanes.values().all(|lane| match &lane.slot {
-            Slot::Running(running) => running.lane().is_still(),
+            Slot::Running(running) => running.is_still(),
             _ => true,
         });
         if still

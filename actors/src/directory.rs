@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -121,12 +121,23 @@ struct Listing {
 
 /// The address book. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>);
+pub struct Directory(Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>, Arc<AtomicBool>);
 
 impl Directory {
     /// Enters an actor, or (`None`) that it waits for its restart.
     pub fn enter(&self, role: &'static str, key: &str, actor: Option<ActorCell>, gauge: &Arc<Gauge>) {
         lock(&self.0).insert((role, key.to_owned()), Listing { actor, gauge: gauge.clone() });
+    }
+
+    /// The tree stops: whoever starts from now on must begin nothing.
+    pub fn close(&self) {
+        self.1.store(true, Relaxed);
+    }
+
+    /// Whether the tree stops.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.1.load(Relaxed)
     }
 
     /// Strikes an actor out.
@@ -140,6 +151,12 @@ impl Directory {
         let book = lock(&self.0);
         let listing = book.get(&(role, key.to_owned()))?;
         Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
+    }
+
+    /// The actor itself, if it runs: for tests that kill it.
+    #[cfg(test)]
+    pub(crate) fn cell(&self, role: &'static str, key: &str) -> Option<ActorCell> {
+        lock(&self.0).get(&(role, key.to_owned()))?.actor.clone()
     }
 
     /// The mailboxes of all running actors of a role.

@@ -62,17 +62,11 @@ impl Handle {
     /// Rows of this app changed (a watch was added, resynced, resumed, unwatched; a redrive was
     /// asked for; a cursor was unblocked): its lanes reload at their next safe point and lanes that
     /// now have something to do start. `after` is when a first delivery is allowed; the store holds
-    /// the lane back until then, so it only saves a look.
-    pub async fn refresh(&self, app: &AppId, after: Duration) {
+    /// the lane back until then, and a hint that waited here would die with an idle deliverer.
+    pub async fn refresh(&self, app: &AppId, _after: Duration) {
         let found = self.context.directory.find(DELIVERER, app.as_str());
-        match found {
-            Some(post) if after.is_zero() => {
-                if !post.send(DelivererMessage::Refresh) {
-                    self.context.ensure_deliverer(app.as_str());
-                }
-            }
-            Some(post) => post.send_after(after, || DelivererMessage::Refresh),
-            None => self.context.ensure_deliverer(app.as_str()),
+        if !found.is_some_and(|post| post.send(DelivererMessage::Refresh)) {
+            self.context.ensure_deliverer(app.as_str());
         }
     }
 
@@ -129,6 +123,8 @@ impl Tree {
     /// Lets attempts end (at most until `deadline` has passed), settles what was answered, stops
     /// everyone.
     pub async fn stop(self, deadline: Duration) {
+        // A deliverer that starts during the drain, by a watcher's wake or after a crash, sends nothing.
+        self.context.directory.close();
         let until = Instant::now() + deadline;
         let mut drains = Vec::new();
         for deliverer in self.context.directory.all::<DelivererMessage>(DELIVERER) {

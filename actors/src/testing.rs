@@ -3,11 +3,13 @@
 
 mod clock;
 pub mod git;
+#[cfg(test)]
+pub(crate) mod house;
 mod memory;
 pub mod store_contract;
 pub mod transport;
 
 pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
-pub use memory::MemoryStore;
+pub use memory::{Fault, MemoryStore};
 pub use transport::MemoryTransport;

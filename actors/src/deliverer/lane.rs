@@ -6,6 +6,9 @@
 //! `settled + WINDOW` is sent; `strict` has one change on its way; `phased` never overlaps two
 //! operations; a blocked lane sends only its head.
 
+mod failure;
+mod slot;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tidings_entity::{
@@ -14,9 +17,10 @@ use tidings_entity::{
 };
 use tokio::time::Instant;
 
-use super::retry::{Circumstances, Decision, RetryRules, Tries, Verdict, decide};
+use slot::{Slot, SlotState};
+
 use crate::{
-    ports::{HeadAttempts, Parcel, Park, Random, Settlement},
+    ports::{HeadAttempts, Parcel, Park, Settlement},
     round::{Change, DeliveryId, LetterState, Round},
     time::Timestamp,
 };
@@ -39,48 +43,6 @@ pub struct Moment {
     pub wall: Timestamp,
 }
 
-#[derive(Debug)]
-enum SlotState {
-    New,
-    Preparing,
-    Ready(Parcel),
-    Flying(Parcel),
-    Waiting { parcel: Option<Parcel>, until: Instant, endpoint: bool },
-    Acknowledged,
-    Parked(Box<Park>),
-}
-
-#[derive(Debug)]
-struct Slot {
-    change: Change,
-    state: SlotState,
-    tries: u32,
-    item_tries: u32,
-    first_failure: Option<Timestamp>,
-    previous_try: Option<Instant>,
-    last_try: Option<Instant>,
-    unobtainable: Vec<ObjectId>,
-}
-
-impl Slot {
-    fn new(change: Change) -> Self {
-        Self {
-            change,
-            state: SlotState::New,
-            tries: 0,
-            item_tries: 0,
-            first_failure: None,
-            previous_try: None,
-            last_try: None,
-            unobtainable: Vec::new(),
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        matches!(self.state, SlotState::Acknowledged | SlotState::Parked(_))
-    }
-}
-
 /// What the cursor's whole state changes to, as a consequence of the settled prefix growing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorEffect {
@@ -99,8 +61,6 @@ pub struct Failed {
     pub item: bool,
     /// When it is tried again; `None`: it was parked.
     pub retry_in: Option<Duration>,
-    /// The cursor is to be blocked.
-    pub block: bool,
 }
 
 /// The machine.
@@ -123,7 +83,10 @@ pub struct Lane {
     streak_letters: Vec<DeadLetterId>,
     acknowledged: bool,
     blocked: bool,
-    effects: Vec<CursorEffect>,
+    effects: VecDeque<CursorEffect>,
+    /// A settlement was not written, and with it letters may be missing: nothing further is sent or
+    /// settled, the rows say where to go on.
+    stale: bool,
     head_attempts: HeadAttempts,
 }
 
@@ -168,7 +131,8 @@ impl Lane {
             streak_letters: start.streak_letters,
             acknowledged: start.acknowledged,
             blocked: start.blocked,
-            effects: Vec::new(),
+            effects: VecDeque::new(),
+            stale: false,
             head_attempts: start.head_attempts,
             round: start.round,
         }
@@ -196,6 +160,20 @@ impl Lane {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Blocks the cursor: from now on only its head goes, under probe.
+    pub fn block(&mut self, reason: String) {
+        if !std::mem::replace(&mut self.blocked, true) {
+            self.effects.push_back(CursorEffect::Block(reason));
+        }
+    }
+
+    /// The announcement of the round was taken: what blocked the cursor is over.
+    pub fn on_announced(&mut self) {
+        if std::mem::take(&mut self.blocked) {
+            self.effects.push_back(CursorEffect::Unblock(Vec::new()));
+        }
     }
 
     /// Changes on their way.
@@ -242,7 +220,7 @@ impl Lane {
 
     /// Changes to be rendered now: position, change, and the blobs that are obtainable nowhere.
     /// [`Lane::on_prepared`], [`Lane::on_blob_unobtainable`] or [`Lane::retry_later`] must follow.
-    pub fn want_prepare(&mut self) -> Vec<(u64, Change, Vec<ObjectId>)> {
+    pub fn want_prepare(&mut self, now: Instant) -> Vec<(u64, Change, Vec<ObjectId>)> {
         let ahead = match self.order {
             OrderMode::Strict => PREFETCH,
             OrderMode::Phased => PREFETCH.max(2 * self.max_in_flight),
@@ -252,7 +230,12 @@ impl Lane {
             .iter_mut()
             .take(ahead)
             .enumerate()
-            .filter(|(_, slot)| matches!(slot.state, SlotState::New))
+            .filter(|(_, slot)| match slot.state {
+                SlotState::New => true,
+                // Rendering failed, and the wait after it is over.
+                SlotState::Waiting { parcel: None, until, .. } => until <= now,
+                _ => false,
+            })
             .map(|(index, slot)| {
                 slot.state = SlotState::Preparing;
                 (prefix + index as u64, slot.change.clone(), slot.unobtainable.clone())
@@ -298,15 +281,11 @@ impl Lane {
         }
     }
 
-    /// The next change that may be sent now, if any. A wait that ended for a change whose rendering
-    /// failed makes it renderable again.
-    pub fn next_sendable(&mut self, now: Instant) -> Option<u64> {
-        for slot in &mut self.slots {
-            if let SlotState::Waiting { parcel: None, until, .. } = slot.state
-                && until <= now
-            {
-                slot.state = SlotState::New;
-            }
+    /// The next change that may be sent now, if any.
+    #[must_use]
+    pub fn next_sendable(&self, now: Instant) -> Option<u64> {
+        if self.stale {
+            return None;
         }
         let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
         let limit = if self.blocked || self.order == OrderMode::Strict { 1 } else { self.max_in_flight };
@@ -340,7 +319,7 @@ impl Lane {
     /// The head, if it may be sent as a probe: waiting or ready, whatever its own wait says.
     #[must_use]
     pub fn probe_head(&self) -> Option<u64> {
-        let head = self.slots.front()?;
+        let head = self.slots.front().filter(|_| !self.stale)?;
         let sendable = matches!(head.state, SlotState::Ready(_) | SlotState::Waiting { parcel: Some(_), .. });
         sendable.then_some(self.prefix)
     }
@@ -370,78 +349,10 @@ impl Lane {
         self.advance_prefix();
     }
 
-    /// The attempt failed. `answered_elsewhere`: when the endpoint last acknowledged something
-    /// else; an endpoint failure of a change that was tried before that counts as its own.
-    #[expect(clippy::too_many_arguments, reason = "all that a decision depends on, each by its name")]
-    pub fn on_failed(
-        &mut self,
-        position: u64,
-        verdict: Verdict,
-        retry_after: Option<Duration>,
-        answer: (Option<u16>, String),
-        answered_elsewhere: Option<Instant>,
-        now: Moment,
-        rules: &RetryRules,
-        random: &dyn Random,
-        letter: DeadLetterId,
-    ) -> Option<Failed> {
-        let (acknowledged, blocked) = (self.acknowledged, self.blocked);
-        let delivery = self.delivery_id(position)?;
-        let slot = self.slot(position)?;
-        let poisoned = verdict == Verdict::Endpoint
-            && answered_elsewhere.zip(slot.previous_try).is_some_and(|(elsewhere, tried)| elsewhere > tried);
-        let verdict = if poisoned { Verdict::Failing } else { verdict };
-        let item = matches!(verdict, Verdict::Refused | Verdict::Failing);
-        slot.tries += 1;
-        slot.item_tries += u32::from(item);
-        let first = *slot.first_failure.get_or_insert(now.wall);
-        let tries = Tries { all: slot.tries, item: slot.item_tries, since_first: now.wall.since(first) };
-        let decision =
-            decide(Circumstances { verdict, tries, acknowledged, blocked, retry_after }, rules, random);
-        let number = slot.tries;
-        let (wait, block) = match decision {
-            Decision::Retry(wait) => (wait, false),
-            Decision::Block(wait) => (wait, true),
-            Decision::Park(reason) => {
-                let state = match reason {
-                    ParkReason::Failing => LetterState::Unknown { before: slot.change.old },
-                    _ => before(&slot.change),
-                };
-                slot.state = SlotState::Parked(Box::new(Park {
-                    id: letter,
-                    position,
-                    delivery,
-                    reason,
-                    state,
-                    status: answer.0,
-                    excerpt: answer.1,
-                    change: slot.change.clone(),
-                }));
-                self.advance_prefix();
-                return Some(Failed { number, item, retry_in: None, block: false });
-            }
-        };
-        let parcel = match std::mem::replace(&mut slot.state, SlotState::New) {
-            SlotState::Flying(parcel) => Some(parcel),
-            _ => None,
-        };
-        slot.state = SlotState::Waiting { parcel, until: now.instant + wait, endpoint: !item };
-        self.blocked |= block;
-        Some(Failed { number, item, retry_in: Some(wait), block })
-    }
-
-    /// The endpoint is well again: waits that were the endpoint's fault end now.
-    pub fn on_endpoint_recovered(&mut self, now: Instant) {
-        for slot in &mut self.slots {
-            if let SlotState::Waiting { until, endpoint: true, .. } = &mut slot.state {
-                *until = now;
-            }
-        }
-    }
-
-    /// What must be written now, if anything. [`Lane::on_settled`] must follow.
+    /// What must be written now, if anything. [`Lane::on_settled`] or [`Lane::on_settle_failed`]
+    /// must follow.
     pub fn want_settle(&mut self, at: Timestamp) -> Option<Settlement> {
-        if self.settling.is_some() || self.prefix == self.settled {
+        if self.stale || self.settling.is_some() || self.prefix == self.settled {
             return None;
         }
         self.settling = Some(self.prefix);
@@ -463,9 +374,30 @@ impl Lane {
         }
     }
 
-    /// What changed for the cursor as a whole since the last call.
-    pub fn take_effects(&mut self) -> Vec<CursorEffect> {
-        std::mem::take(&mut self.effects)
+    /// The settlement is not on disk, or nobody knows. The parks in it are lost to this lane, so it
+    /// settles nothing further: a later prefix would pass them without a record.
+    pub fn on_settle_failed(&mut self) {
+        self.settling = None;
+        self.stale = true;
+    }
+
+    /// What changes next for the cursor as a whole, once everything before it is on disk.
+    /// [`Lane::on_effect_written`] must follow before the next one is given.
+    #[must_use]
+    pub fn want_effect(&self) -> Option<&CursorEffect> {
+        let written = self.settling.is_none() && self.parks.is_empty() && !self.stale;
+        self.effects.front().filter(|_| written)
+    }
+
+    /// Whether a change of the cursor as a whole is still to be written.
+    #[must_use]
+    pub fn owes_effects(&self) -> bool {
+        !self.effects.is_empty() && !self.stale
+    }
+
+    /// The change of the cursor as a whole is on disk.
+    pub fn on_effect_written(&mut self) {
+        self.effects.pop_front();
     }
 
     /// When something may be sent that may not be sent now.
@@ -508,11 +440,10 @@ impl Lane {
                         self.streak_letters.push(park.id.clone());
                     }
                     self.parks.push(*park);
-                    if self.streak >= STREAK_MAX && !self.blocked {
-                        self.blocked = true;
-                        self.effects.push(CursorEffect::Block(format!(
+                    if self.streak >= STREAK_MAX {
+                        self.block(format!(
                             "{STREAK_MAX} changes in a row were given up; the next one waits under probe"
-                        )));
+                        ));
                     }
                 }
                 _ => {
@@ -520,7 +451,7 @@ impl Lane {
                     self.streak = 0;
                     let letters = std::mem::take(&mut self.streak_letters);
                     if std::mem::take(&mut self.blocked) {
-                        self.effects.push(CursorEffect::Unblock(letters));
+                        self.effects.push_back(CursorEffect::Unblock(letters));
                     }
                 }
             }

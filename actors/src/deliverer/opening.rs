@@ -12,7 +12,7 @@ use tidings_entity::{
 use tracing::{info, instrument, warn};
 
 use crate::{
-    context::Context,
+    context::{Context, in_time},
     ports::{CommitFacts, FetchOrder, GitError, LaneSnapshot, NewRound, Remote, Seek, StoreError, Walk},
     round::{Letter, Plan, RULES, Round, RoundSpec, TreeEnd},
 };
@@ -21,6 +21,10 @@ use crate::{
 const REDRIVE_LETTERS: usize = 1_000;
 /// Deletes, and creates, of a round up to which renames are hinted.
 const RENAMES_MAX: u64 = 10_000;
+/// The wait after rows changed again and again while a round was planned.
+const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+/// Conflicts in a row before that wait.
+const CONFLICTS_MAX: u32 = 3;
 /// Rounds without a change that are walked over in one go before others get a turn.
 const STEPS_MAX: usize = 64;
 
@@ -87,8 +91,9 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
     if lane.watch_state == WatchState::Paused || lane.state == CursorState::Empty {
         return Next::Nothing;
     }
-    if let (Some(complete), Some(target)) = (lane.resync, lane.head) {
-        return Next::Resync { target, complete };
+    if let Some(complete) = lane.resync {
+        // Without a head it waits: nothing else may go before it.
+        return lane.head.map_or(Next::Nothing, |target| Next::Resync { target, complete });
     }
     let redrive = lane.held.is_some()
         && lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);
@@ -106,8 +111,12 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
 /// Opens the lane of a cursor.
 #[instrument(name = "lane.open", skip_all, fields(cursor.id = %cursor))]
 pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    let mut conflicts = 0;
     for _ in 0..STEPS_MAX {
-        let lane = match context.store.lane(cursor).await {
+        if conflicts >= CONFLICTS_MAX {
+            return Ok(Opening::Later(CONFLICT_WAIT));
+        }
+        let lane = match in_time(context.store.lane(cursor)).await {
             Err(StoreError::NotFound) => return Ok(Opening::Gone),
             other => other?,
         };
@@ -125,12 +134,11 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
             // An old tree that can be had nowhere: the one case for a complete resync.
             Err(OpeningError::Git(GitError::Unobtainable(commit))) if is_held(&lane, commit) => {
                 warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
-                context
-                    .store
-                    .request_cursor_resync(cursor, true, "the held commit is obtainable nowhere")
-                    .await?;
+                let reason = "the held commit is obtainable nowhere";
+                in_time(context.store.request_cursor_resync(cursor, true, reason)).await?;
             }
             Err(OpeningError::Store(StoreError::Conflict(reason))) => {
+                conflicts += 1;
                 info!("the rows of the lane changed while its round was planned: {reason}");
             }
             Err(error) => return Err(error),
@@ -151,16 +159,14 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
     let Some(round) = lane.open.take() else { return Ok(Opening::Idle) };
     if !(RULES - 1..=RULES).contains(&round.rules) {
         let reason = format!("round {} was begun under rules {}", round.number, round.rules);
-        context.store.request_cursor_resync(&lane.cursor, false, &reason).await?;
+        in_time(context.store.request_cursor_resync(&lane.cursor, false, &reason)).await?;
         return Ok(Opening::Again);
     }
     let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
     let plan = match plan(context, &lane.remote, &spec, &round.spec.letters).await {
         Err(OpeningError::Git(GitError::Unobtainable(_))) => {
-            context
-                .store
-                .request_cursor_resync(&lane.cursor, true, "a tree of the open round is obtainable nowhere")
-                .await?;
+            let reason = "a tree of the open round is obtainable nowhere";
+            in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
             return Ok(Opening::Again);
         }
         other => other?,
@@ -171,7 +177,7 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
             round.number
         );
         warn!(round.number = round.number, "{reason}: {:?} instead of {:?}", plan.summary, round.summary);
-        context.store.set_blocked(&lane.cursor, Some(&reason)).await?;
+        in_time(context.store.set_blocked(&lane.cursor, Some(&reason))).await?;
         return Ok(Opening::Idle);
     }
     let commit = match &round.spec.target {
@@ -231,7 +237,7 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
     let plan = plan(context, &lane.remote, &spec, &candidates).await?;
     if plan.summary.total() == 0 && plan.letters.is_empty() && kind == RoundKind::Sync {
         let target = spec.target.map(|target| (target.commit, target.view.id()));
-        context.store.advance(&lane.cursor, lane.last_round, target).await?;
+        in_time(context.store.advance(&lane.cursor, lane.last_round, target)).await?;
         return Ok(true);
     }
     if deletes_too_much(context, lane, &spec, &plan).await? {
@@ -303,7 +309,7 @@ async fn deletes_too_much(
         "the next round would delete {} of {held} files, more than {percent} %; resume to let it happen",
         plan.summary.deletes
     );
-    context.store.pause_by_guard(&lane.cursor, &reason).await?;
+    in_time(context.store.pause_by_guard(&lane.cursor, &reason)).await?;
     Ok(true)
 }
 
@@ -341,10 +347,10 @@ async fn begin(
         complete: flags.complete,
         position: 0,
     };
-    context.store.begin_round(&NewRound { round, planned_after: lane.last_round }).await?;
+    in_time(context.store.begin_round(&NewRound { round, planned_after: lane.last_round })).await?;
     // A reason from before this round (a list that differed, a tree that could not be read) is moot.
     if lane.state == CursorState::Blocked && lane.streak == 0 {
-        context.store.set_blocked(&lane.cursor, None).await?;
+        in_time(context.store.set_blocked(&lane.cursor, None)).await?;
     }
     Ok(())
 }
@@ -358,7 +364,9 @@ async fn plan(
 ) -> Result<Plan, OpeningError> {
     match context.git.plan(remote, spec, candidates).await {
         Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
-            let ends = spec.held.iter().chain(&spec.target).chain(&spec.bases);
+            // A resync is made from its bases: what is held and obtainable nowhere must not stop it.
+            let held = spec.held.iter().filter(|_| spec.kind != RoundKind::Resync);
+            let ends = held.chain(&spec.target).chain(&spec.bases);
             let mut commits: Vec<ObjectId> = ends.map(|end| end.commit).collect();
             commits.sort_unstable();
             commits.dedup();

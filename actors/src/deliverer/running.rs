@@ -1,38 +1,28 @@
-//! A lane at work: carries out what the pure [`Lane`] asks for, as tasks of the deliverer, and
-//! feeds it what they bring.
+//! A lane at work: carries out what the pure [`Lane`] asks for, as tasks of the deliverer. What
+//! they bring comes back through `answers` and `notices`.
 
 use std::{sync::Arc, time::Duration};
 
 use tidings_entity::{
     id::{CursorId, DeadLetterId, ObjectId},
-    kind::{LetterStatus, RoundKind},
+    kind::{CursorState, LetterStatus, RoundKind},
 };
 use tokio::time::Instant;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, info_span};
 
 use super::{
     DelivererMessage, DelivererState, Generation, Slot, Step,
-    lane::{CHANGES_PER_READ, CursorEffect, Lane, LaneStart},
+    lane::{CHANGES_PER_READ, Lane, LaneStart, Moment},
     opening::{self, OpenLane},
-    retry::{Circumstances, Decision, Tries, Verdict, decide, verdict},
 };
 use crate::{
-    circuit_breaker::{self, endpoint_key},
-    context::Context,
-    ports::{
-        Action, App, AttemptOutcome, AttemptRecord, DeliveryOrder, GitError, Notice, Parcel, PrepareError,
-        Seek, StoreError,
-    },
+    context::{Context, in_time},
+    ports::{App, DeliveryOrder, GitError, Parcel, PrepareError, Seek},
     round::Change,
 };
 
-/// The wait before a delivery that could not be rendered is tried again.
-const RENDER_AGAIN: Duration = Duration::from_secs(2);
-/// The wait before a lane whose rows or trees failed is opened again.
-const REOPEN: Duration = Duration::from_secs(1);
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// `/resync` must be acknowledged first.
     Announcing {
         tries: u32,
@@ -46,10 +36,13 @@ enum Stage {
 
 /// A lane with its rows and what is on its way besides changes.
 pub(super) struct RunningLane {
-    open: Arc<OpenLane>,
-    lane: Lane,
-    stage: Stage,
+    pub(super) open: Arc<OpenLane>,
+    pub(super) lane: Lane,
+    pub(super) stage: Stage,
     reload: Option<Duration>,
+    /// A consequence for the cursor is being written, or waits after a failure to.
+    pub(super) writing: bool,
+    pub(super) write_after: Option<Instant>,
     queued: bool,
     timer: Option<Instant>,
 }
@@ -70,18 +63,19 @@ impl RunningLane {
             streak: open.snapshot.streak,
             streak_letters: streak_letters(&open),
             acknowledged: open.snapshot.acknowledged,
-            blocked: open.snapshot.state == tidings_entity::kind::CursorState::Blocked,
+            blocked: open.snapshot.state == CursorState::Blocked,
             head_attempts: open.snapshot.head_attempts,
         });
-        Self { open: Arc::new(open), lane, stage, reload: None, queued: false, timer: None }
-    }
-
-    pub(super) fn lane(&self) -> &Lane {
-        &self.lane
-    }
-
-    pub(super) fn lane_mut(&mut self) -> &mut Lane {
-        &mut self.lane
+        Self {
+            open: Arc::new(open),
+            lane,
+            stage,
+            reload: None,
+            writing: false,
+            write_after: None,
+            queued: false,
+            timer: None,
+        }
     }
 
     /// The rows behind this lane changed: stop sending, read them again when nothing is on its way.
@@ -89,13 +83,32 @@ impl RunningLane {
         self.reload.get_or_insert(Duration::ZERO);
     }
 
-    fn reopen_after(&mut self, wait: Duration) {
+    pub(super) fn reopen_after(&mut self, wait: Duration) {
         self.reload = Some(self.reload.unwrap_or_default().max(wait));
     }
 
-    fn is_still(&self) -> bool {
+    /// Whether nothing of it is on its way, so that it may be replaced.
+    pub(super) fn is_still(&self) -> bool {
         let noticing = matches!(self.stage, Stage::Finishing | Stage::Announcing { flying: true, .. });
-        self.lane.is_still() && !noticing
+        self.lane.is_still() && !noticing && !self.writing
+    }
+
+    /// The endpoint is well again: waits that were its fault end now.
+    pub(super) fn on_endpoint_recovered(&mut self, now: Instant) {
+        self.lane.on_endpoint_recovered(now);
+        if let Stage::Announcing { until, .. } = &mut self.stage {
+            *until = None;
+        }
+    }
+
+    /// Whether it could go as a probe of its endpoint, whatever its own waits say.
+    fn is_probeable(&self) -> bool {
+        let ready = match self.stage {
+            Stage::Announcing { flying, .. } => !flying,
+            Stage::Flowing => self.lane.probe_head().is_some(),
+            Stage::Finishing => false,
+        };
+        ready && self.reload.is_none()
     }
 
     fn order(&self, position: u64, change: Change, unobtainable: Vec<ObjectId>) -> DeliveryOrder {
@@ -143,7 +156,7 @@ async fn prepare(context: Context, order: DeliveryOrder) -> Result<Parcel, Prepa
 }
 
 impl DelivererState {
-    fn running(&mut self, cursor: &CursorId) -> Option<(&mut RunningLane, Generation)> {
+    pub(super) fn running(&mut self, cursor: &CursorId) -> Option<(&mut RunningLane, Generation)> {
         let lane = self.lanes.get_mut(cursor)?;
         let generation = lane.generation;
         match &mut lane.slot {
@@ -155,20 +168,13 @@ impl DelivererState {
     /// Starts whatever a lane wants done now.
     pub(super) fn drive(&mut self, cursor: &CursorId) {
         let (draining, moment) = (self.draining, self.moment());
-        let Some((running, generation)) = self.running(cursor) else { return };
-        for effect in running.lane.take_effects() {
-            self.record_effect(cursor, generation, effect);
-        }
+        let Some((_, generation)) = self.running(cursor) else { return };
+        self.write(cursor, generation, moment);
         let Some((running, _)) = self.running(cursor) else { return };
-        if let Some(settlement) = running.lane.want_settle(moment.wall) {
-            let store = self.context.store.clone();
-            self.step(cursor, generation, async move { Step::Settled(store.settle(settlement).await) });
-        }
-        let Some((running, _)) = self.running(cursor) else { return };
+        let owes = running.lane.owes_effects();
         if let Some(wait) = running.reload {
-            if running.is_still() && !draining {
-                self.turns.retain(|turn| turn != cursor);
-                if wait.is_zero() { self.open(cursor) } else { self.wait(cursor, wait) }
+            if running.is_still() && !owes && !draining {
+                self.replace(cursor, wait);
             }
             return;
         }
@@ -181,9 +187,14 @@ impl DelivererState {
                     self.announce(cursor, generation);
                 }
             }
-            Stage::Flowing if running.lane.is_finished() => self.finish(cursor, generation),
+            // What the round did to its cursor is written before it ends.
+            Stage::Flowing if running.lane.is_finished() => {
+                if !owes && !running.writing {
+                    self.finish(cursor, generation);
+                }
+            }
             Stage::Flowing => {
-                self.feed(cursor, generation);
+                self.feed(cursor, generation, moment.instant);
                 self.enqueue(cursor, moment.instant);
                 if self.gate.is_open() { self.send_probe() } else { self.flow() }
             }
@@ -191,8 +202,36 @@ impl DelivererState {
         }
     }
 
+    /// Writes, one after another, what the lane did to its cursor, and then its settled prefix.
+    fn write(&mut self, cursor: &CursorId, generation: Generation, now: Moment) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        let may = !running.writing && running.write_after.is_none_or(|after| after <= now.instant);
+        if let Some(effect) = running.lane.want_effect().filter(|_| may).cloned() {
+            running.writing = true;
+            self.write_effect(cursor, generation, effect);
+        }
+        let Some((running, _)) = self.running(cursor) else { return };
+        if let Some(settlement) = running.lane.want_settle(now.wall) {
+            let store = self.context.store.clone();
+            let settle = async move { Step::Settled(in_time(store.settle(settlement)).await) };
+            self.step(cursor, generation, settle);
+        }
+    }
+
+    /// Reads a lane's rows again after `wait`, or drops it where there is nobody to send to.
+    fn replace(&mut self, cursor: &CursorId, wait: Duration) {
+        self.turns.retain(|turn| turn != cursor);
+        if self.endpoint.is_none() {
+            self.forget(cursor);
+        } else if wait.is_zero() {
+            self.open(cursor);
+        } else {
+            self.wait(cursor, wait);
+        }
+    }
+
     /// Reads and renders ahead.
-    fn feed(&mut self, cursor: &CursorId, generation: Generation) {
+    fn feed(&mut self, cursor: &CursorId, generation: Generation, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
         if let Some((position, before)) = running.lane.want_read() {
             let open = running.open.clone();
@@ -204,7 +243,7 @@ impl DelivererState {
             });
         }
         let Some((running, _)) = self.running(cursor) else { return };
-        let wanted = running.lane.want_prepare();
+        let wanted = running.lane.want_prepare(now);
         let orders: Vec<DeliveryOrder> = wanted
             .into_iter()
             .map(|(position, change, unobtainable)| running.order(position, change, unobtainable))
@@ -237,7 +276,7 @@ impl DelivererState {
     /// Sends, lane by lane in turn, as much as the endpoint takes now.
     pub(super) fn flow(&mut self) {
         let now = Instant::now();
-        while self.gate.admits(now) && !self.draining {
+        while self.gate.admits(now) && !self.draining && self.endpoint.is_some() {
             let Some(cursor) = self.turns.pop_front() else { return };
             let Some((running, _)) = self.running(&cursor) else { continue };
             running.queued = false;
@@ -250,7 +289,7 @@ impl DelivererState {
             if let Some((running, generation)) = self.running(&cursor)
                 && running.reload.is_none()
             {
-                self.feed(&cursor, generation);
+                self.feed(&cursor, generation, now);
             }
         }
         let held = self.gate.held_until().filter(|until| *until > now);
@@ -270,17 +309,18 @@ impl DelivererState {
         let last = self.last_probe.clone();
         let after = self.lanes.keys().filter(|cursor| last.as_ref().is_none_or(|last| *cursor > last));
         let wrapped = self.lanes.keys().filter(|cursor| last.as_ref().is_some_and(|last| *cursor <= last));
-        let candidate = after.chain(wrapped).find_map(|cursor| match &self.lanes.get(cursor)?.slot {
-            Slot::Running(running) if running.stage == Stage::Flowing && running.reload.is_none() => {
-                running.lane.probe_head().map(|position| (cursor.clone(), position))
-            }
-            _ => None,
-        });
-        let Some((cursor, position)) = candidate else { return };
-        if self.gate.take_probe() {
-            self.launch(&cursor, position, Instant::now());
-            self.last_probe = Some(cursor);
+        let is_probeable = |cursor: &&CursorId| match self.lanes.get(*cursor).map(|lane| &lane.slot) {
+            Some(Slot::Running(running)) => running.is_probeable(),
+            _ => false,
+        };
+        let Some(cursor) = after.chain(wrapped).find(is_probeable).cloned() else { return };
+        let Some((running, generation)) = self.running(&cursor) else { return };
+        match running.lane.probe_head() {
+            _ if matches!(running.stage, Stage::Announcing { .. }) => self.announce(&cursor, generation),
+            Some(position) if self.gate.take_probe() => self.launch(&cursor, position, Instant::now()),
+            _ => return,
         }
+        self.last_probe = Some(cursor);
     }
 
     fn launch(&mut self, cursor: &CursorId, position: u64, now: Instant) {
@@ -301,7 +341,7 @@ impl DelivererState {
     }
 
     /// Spawns a task whose result is a step of this run of the lane.
-    fn step(
+    pub(super) fn step(
         &mut self,
         cursor: &CursorId,
         generation: Generation,
@@ -309,316 +349,5 @@ impl DelivererState {
     ) {
         let cursor = cursor.clone();
         self.tasks.spawn(&self.post, work, move |result| DelivererMessage::Step(cursor, generation, result));
-    }
-
-    pub(super) fn on_step(&mut self, cursor: &CursorId, generation: Generation, step: Step) {
-        if let Step::Attempted(_, outcome) = &step {
-            self.gate.leave(outcome.is_success());
-        }
-        if self.lanes.get(cursor).is_none_or(|lane| lane.generation != generation) {
-            return;
-        }
-        match step {
-            Step::Read(result) => self.on_read(cursor, result),
-            Step::Prepared(position, result) => self.on_prepared(cursor, position, *result),
-            Step::Attempted(position, outcome) => self.on_attempted(cursor, generation, position, &outcome),
-            Step::Settled(result) => self.on_settled(cursor, result),
-            Step::Finished(result) => self.on_finished(cursor, result),
-            Step::Noticed(outcome) => self.on_announced(cursor, generation, outcome),
-            Step::Recorded(Err(StoreError::Fenced)) => self.fenced(),
-            Step::Recorded(Err(error)) => {
-                warn!(cursor.id = %cursor, "a row of {cursor} was not written: {error}")
-            }
-            Step::Recorded(Ok(())) => {}
-        }
-        self.drive(cursor);
-    }
-
-    fn on_read(&mut self, cursor: &CursorId, result: Result<Vec<Change>, GitError>) {
-        let Some((running, _)) = self.running(cursor) else { return };
-        match result {
-            Ok(changes) => {
-                if !running.lane.on_read(changes) {
-                    error!(cursor.id = %cursor, "the list of the open round of {cursor} is not the one that was begun");
-                    running.reopen_after(REOPEN);
-                }
-            }
-            Err(reason) => {
-                warn!(cursor.id = %cursor, "the trees of {cursor} could not be read: {reason}");
-                running.lane.on_read_failed();
-                running.reopen_after(REOPEN);
-            }
-        }
-    }
-
-    fn on_prepared(&mut self, cursor: &CursorId, position: u64, result: Result<Parcel, PrepareError>) {
-        let letter = DeadLetterId::new(self.context.random.ulid(self.context.now()));
-        let Some((running, _)) = self.running(cursor) else { return };
-        match result {
-            Ok(parcel) => running.lane.on_prepared(position, parcel),
-            Err(PrepareError::Git(GitError::Unobtainable(blob))) => {
-                running.lane.on_blob_unobtainable(position, blob, letter);
-            }
-            Err(reason) => {
-                warn!(cursor.id = %cursor, delivery.position = position, "delivery {position} of {cursor} could not be rendered: {reason}");
-                running.lane.retry_later(position, Instant::now() + RENDER_AGAIN);
-            }
-        }
-    }
-
-    fn on_attempted(
-        &mut self,
-        cursor: &CursorId,
-        generation: Generation,
-        position: u64,
-        outcome: &AttemptOutcome,
-    ) {
-        let verdict = verdict(outcome);
-        let key = endpoint_key(self.id.as_str());
-        match verdict {
-            Verdict::Acknowledged => {
-                self.answered = Some(Instant::now());
-                circuit_breaker::report(&self.context, &key, Ok(()));
-                if let Some((running, _)) = self.running(cursor) {
-                    running.lane.on_acknowledged(position);
-                }
-            }
-            Verdict::Gone => self.on_gone(cursor, generation),
-            Verdict::Endpoint | Verdict::Refused | Verdict::Failing => {
-                self.on_failed_attempt(cursor, generation, position, verdict, outcome);
-            }
-        }
-    }
-
-    fn on_failed_attempt(
-        &mut self,
-        cursor: &CursorId,
-        generation: Generation,
-        position: u64,
-        verdict: Verdict,
-        outcome: &AttemptOutcome,
-    ) {
-        let (moment, rules, answered) = (self.moment(), self.rules, self.answered);
-        let random = self.context.random.clone();
-        let letter = DeadLetterId::new(random.ulid(moment.wall));
-        let Some((running, _)) = self.running(cursor) else { return };
-        let Some(delivery) = running.lane.delivery_id(position) else { return };
-        let round = running.lane.round().number;
-        let answer = (outcome.result.ok(), outcome.excerpt.clone());
-        let asked = outcome.retry_after;
-        let lane = &mut running.lane;
-        let failed = lane.on_failed(
-            position,
-            verdict,
-            asked,
-            answer,
-            answered,
-            moment,
-            &rules,
-            random.as_ref(),
-            letter,
-        );
-        let Some(failed) = failed else { return };
-        match failed.retry_in {
-            Some(wait) => warn!(
-                app.id = %self.id, cursor.id = %cursor, delivery.id = %delivery, attempt.number = failed.number,
-                "attempt {} of delivery {delivery} failed ({}), next in {wait:?}", failed.number, describe(outcome)
-            ),
-            None => warn!(
-                app.id = %self.id, cursor.id = %cursor, delivery.id = %delivery, attempt.number = failed.number,
-                "delivery {delivery} is parked after {} attempts ({})", failed.number, describe(outcome)
-            ),
-        }
-        if !failed.item {
-            if let Some(asked) = asked {
-                self.gate.hold(moment.instant + asked.min(rules.cap));
-            }
-            let error = describe(outcome);
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Err((error, asked)));
-        }
-        let attempt = AttemptRecord {
-            cursor: cursor.clone(),
-            round,
-            position,
-            number: failed.number,
-            delivery,
-            status: outcome.result.ok(),
-            item_failure: failed.item,
-            excerpt: outcome.excerpt.clone(),
-            took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
-            at: moment.wall,
-        };
-        let (store, blocked) = (self.context.store.clone(), cursor.clone());
-        self.step(cursor, generation, async move {
-            let recorded = store.record_attempt(attempt).await;
-            if failed.block && recorded.is_ok() {
-                let reason = "the endpoint has failed for the whole retry window";
-                return Step::Recorded(store.set_blocked(&blocked, Some(reason)).await);
-            }
-            Step::Recorded(recorded)
-        });
-    }
-
-    /// 410: the app is not served any more.
-    fn on_gone(&mut self, cursor: &CursorId, generation: Generation) {
-        info!(app.id = %self.id, "the endpoint of {} answered 410: the app is disabled", self.id);
-        let (store, id) = (self.context.store.clone(), self.id.clone());
-        self.endpoint = None;
-        for lane in self.lanes.values_mut() {
-            if let Slot::Running(running) = &mut lane.slot {
-                running.reload();
-            }
-        }
-        self.step(cursor, generation, async move {
-            Step::Recorded(store.set_app_disabled(&id, Some("the endpoint answered 410 Gone")).await)
-        });
-    }
-
-    fn on_settled(&mut self, cursor: &CursorId, result: Result<bool, StoreError>) {
-        if matches!(result, Err(StoreError::Fenced)) {
-            return self.fenced();
-        }
-        let Some((running, _)) = self.running(cursor) else { return };
-        running.lane.on_settled();
-        match result {
-            Ok(true) => {}
-            Ok(false) => running.reload(),
-            Err(reason) => {
-                warn!(cursor.id = %cursor, "a settlement of {cursor} was not written: {reason}");
-                running.reopen_after(REOPEN);
-            }
-        }
-    }
-
-    /// Ends the round, after `/synced` for those who want it.
-    fn finish(&mut self, cursor: &CursorId, generation: Generation) {
-        let Some(endpoint) = self.endpoint.clone() else { return };
-        let wants_notice = self.app.as_ref().is_some_and(|app| app.delivery.synced);
-        let context = self.context.clone();
-        let Some((running, _)) = self.running(cursor) else { return };
-        running.stage = Stage::Finishing;
-        let (round, facts) = (running.open.round.clone(), running.open.snapshot.facts.clone());
-        let cursor_of = cursor.clone();
-        self.step(cursor, generation, async move {
-            if wants_notice {
-                let notice = Notice::OfRound { action: Action::Synced, round: round.clone(), repository: facts };
-                let outcome = context.transport.notify(&endpoint, &notice).await;
-                if !outcome.is_success() {
-                    warn!(cursor.id = %cursor_of, round.number = round.number, "the notice that round {} ended was refused: {}", round.number, describe(&outcome));
-                }
-            }
-            Step::Finished(context.store.finish_round(&cursor_of, round.number, context.now()).await)
-        });
-    }
-
-    fn on_finished(&mut self, cursor: &CursorId, result: Result<bool, StoreError>) {
-        if matches!(result, Err(StoreError::Fenced)) {
-            return self.fenced();
-        }
-        let Some((running, _)) = self.running(cursor) else { return };
-        running.stage = Stage::Flowing;
-        match result {
-            Ok(_) => running.reload(),
-            Err(reason) => {
-                warn!(cursor.id = %cursor, "the round of {cursor} was not ended: {reason}");
-                running.reopen_after(REOPEN);
-            }
-        }
-    }
-
-    fn announce(&mut self, cursor: &CursorId, generation: Generation) {
-        let Some(endpoint) = self.endpoint.clone() else { return };
-        if self.gate.is_open() && !self.gate.take_probe() {
-            return;
-        }
-        let transport = self.context.transport.clone();
-        let Some((running, _)) = self.running(cursor) else { return };
-        if let Stage::Announcing { flying, .. } = &mut running.stage {
-            *flying = true;
-        }
-        let notice = Notice::OfRound {
-            action: Action::Resync,
-            round: running.open.round.clone(),
-            repository: running.open.snapshot.facts.clone(),
-        };
-        self.step(cursor, generation, async move {
-            Step::Noticed(Some(transport.notify(&endpoint, &notice).await))
-        });
-    }
-
-    /// `/resync` was answered: acknowledged, it opens the way; refused for good, it blocks the
-    /// cursor and is tried again under probe.
-    fn on_announced(&mut self, cursor: &CursorId, generation: Generation, outcome: Option<AttemptOutcome>) {
-        let (now, rules, random) = (Instant::now(), self.rules, self.context.random.clone());
-        let Some(outcome) = outcome else { return };
-        let Some((running, _)) = self.running(cursor) else { return };
-        let Stage::Announcing { tries, since, .. } = running.stage else { return };
-        let verdict = verdict(&outcome);
-        if verdict == Verdict::Acknowledged {
-            running.stage = Stage::Flowing;
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
-            return;
-        }
-        let (tries, since) = (tries + 1, since.unwrap_or(now));
-        let circumstances = Circumstances {
-            verdict,
-            tries: Tries { all: tries, item: tries, since_first: now.duration_since(since) },
-            acknowledged: running.open.snapshot.acknowledged,
-            blocked: running.lane.is_blocked(),
-            retry_after: outcome.retry_after,
-        };
-        let (wait, block) = match decide(circumstances, &rules, random.as_ref()) {
-            Decision::Retry(wait) => (wait, false),
-            Decision::Block(wait) => (wait, true),
-            Decision::Park(_) => (rules.cap, true),
-        };
-        running.stage =
-            Stage::Announcing { tries, since: Some(since), until: Some(now + wait), flying: false };
-        let due = cursor.clone();
-        self.post.send_after(wait, move || DelivererMessage::Due(due));
-        if verdict == Verdict::Endpoint {
-            let error = describe(&outcome);
-            circuit_breaker::report(
-                &self.context,
-                &endpoint_key(self.id.as_str()),
-                Err((error, outcome.retry_after)),
-            );
-        }
-        if block {
-            let reason = format!("the notice of a resync was refused: {}", describe(&outcome));
-            self.record_effect(cursor, generation, CursorEffect::Block(reason));
-        }
-    }
-
-    fn record_effect(&mut self, cursor: &CursorId, generation: Generation, effect: CursorEffect) {
-        let (store, id, app) = (self.context.store.clone(), cursor.clone(), self.id.clone());
-        self.step(cursor, generation, async move {
-            match effect {
-                CursorEffect::Block(reason) => {
-                    warn!(cursor.id = %id, "cursor {id} is blocked: {reason}");
-                    Step::Recorded(store.set_blocked(&id, Some(&reason)).await)
-                }
-                CursorEffect::Unblock(letters) => {
-                    info!(cursor.id = %id, "cursor {id} goes on; {} changes are redriven next", letters.len());
-                    let unblocked = store.set_blocked(&id, None).await;
-                    if unblocked.is_err() || letters.is_empty() {
-                        return Step::Recorded(unblocked);
-                    }
-                    Step::Recorded(store.request_redrive(&app, &letters).await.map(drop))
-                }
-            }
-        });
-    }
-
-    fn fenced(&self) {
-        self.context.give_up("another process took over this database");
-    }
-}
-
-/// What came of an attempt, in a few words.
-fn describe(outcome: &AttemptOutcome) -> String {
-    match outcome.result {
-        Ok(status) => format!("status {status}"),
-        Err(failure) => format!("{failure:?}: {}", outcome.excerpt),
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -37,6 +38,10 @@ struct World {
     forgetful: bool,
     polls: u64,
     fetches: u64,
+    polling: u32,
+    most_polling: u32,
+    poll_takes: Duration,
+    panics: u32,
 }
 
 /// Git in memory.
@@ -77,6 +82,44 @@ impl MemoryGit {
         self.world().faults.extend(faults);
     }
 
+    /// Points a branch at a commit that exists.
+    pub fn point(&self, location: &Location, branch: &str, commit: ObjectId) {
+        let name = format!("refs/heads/{branch}");
+        self.world().refs.entry(location.clone()).or_default().insert(name, commit);
+    }
+
+    /// Makes another branch the default one.
+    pub fn set_default_branch(&self, location: &Location, branch: &str) {
+        self.world().heads.insert(location.clone(), format!("refs/heads/{branch}"));
+    }
+
+    /// A commit is gone everywhere, also at its host.
+    pub fn lose(&self, commit: ObjectId) {
+        self.world().trees.remove(&commit);
+    }
+
+    /// The files of a commit.
+    pub fn files(&self, commit: ObjectId) -> BTreeMap<Vec<u8>, ObjectId> {
+        let world = self.world();
+        let tree = world.trees.get(&commit).into_iter().flatten();
+        tree.map(|(path, entry)| (path.clone(), entry.blob)).collect()
+    }
+
+    /// The next polls panic.
+    pub fn panic(&self, polls: u32) {
+        self.world().panics = polls;
+    }
+
+    /// From now on each poll takes this long.
+    pub fn poll_takes(&self, span: Duration) {
+        self.world().poll_takes = span;
+    }
+
+    /// The most polls that ever were on their way at once.
+    pub fn most_polls_at_once(&self) -> u32 {
+        self.world().most_polling
+    }
+
     /// From now on nothing is present until it is fetched.
     pub fn forget_objects(&self) {
         let mut world = self.world();
@@ -102,7 +145,7 @@ impl MemoryGit {
         let world = self.world();
         let tree = |end: &TreeEnd| world.tree(end.commit);
         let bases = spec.bases.iter().map(tree).collect::<Result<Vec<_>, _>>()?;
-        let held = spec.held.as_ref().map(tree).transpose()?;
+        let held = spec.held.as_ref().filter(|_| spec.kind != RoundKind::Resync).map(tree).transpose()?;
         let target = spec.target.as_ref().map(tree).transpose()?;
         Ok(list(spec, held, target, &bases, &world.blobs))
     }
@@ -118,6 +161,30 @@ impl World {
             return Err(GitError::Missing(commit));
         }
         self.trees.get(&commit).ok_or(GitError::Missing(commit))
+    }
+}
+
+/// A poll on its way, also if its task is aborted.
+struct Poll<'g>(&'g MemoryGit);
+
+impl<'g> Poll<'g> {
+    fn begin(git: &'g MemoryGit) -> (Self, Duration) {
+        let mut world = git.world();
+        world.polls += 1;
+        if world.panics > 0 {
+            world.panics -= 1;
+            drop(world);
+            panic!("a poll panics, as asked");
+        }
+        world.polling += 1;
+        world.most_polling = world.most_polling.max(world.polling);
+        (Self(git), world.poll_takes)
+    }
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        self.0.world().polling -= 1;
     }
 }
 
@@ -260,8 +327,9 @@ pub fn summary(changes: &[Change]) -> Summary {
 #[async_trait]
 impl GitSource for MemoryGit {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
+        let (_poll, takes) = Poll::begin(self);
+        tokio::time::sleep(takes).await;
         let mut world = self.world();
-        world.polls += 1;
         if !world.faults.is_empty() {
             return Err(world.faults.remove(0));
         }

@@ -6,6 +6,7 @@ mod rows;
 mod watches;
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,18 +28,56 @@ use crate::{
 };
 use rows::State;
 
+/// What befalls one call of a verb.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// It changes nothing and fails.
+    Fails(StoreError),
+    /// It does its work after this wait.
+    Waits(Duration),
+    /// It never comes back.
+    Hangs,
+}
+
 /// A store that forgets everything when it is dropped.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     random: SeededRandom,
     state: Mutex<State>,
+    faults: Mutex<HashMap<&'static str, VecDeque<Fault>>>,
 }
 
 impl MemoryStore {
     /// An empty store on this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, random: SeededRandom::new(0x7469_6469_6e67_7300), state: Mutex::default() }
+        Self {
+            clock,
+            random: SeededRandom::new(0x7469_6469_6e67_7300),
+            state: Mutex::default(),
+            faults: Mutex::default(),
+        }
+    }
+
+    /// The next call of `verb` (of those that actors use; by its name) meets this, after what it was
+    /// told before.
+    pub fn befall(&self, verb: &'static str, fault: Fault) {
+        self.faults().entry(verb).or_default().push_back(fault);
+    }
+
+    fn faults(&self) -> MutexGuard<'_, HashMap<&'static str, VecDeque<Fault>>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn meet(&self, verb: &'static str) -> Result<(), StoreError> {
+        let fault = self.faults().get_mut(verb).and_then(VecDeque::pop_front);
+        match fault {
+            None => {}
+            Some(Fault::Fails(error)) => return Err(error),
+            Some(Fault::Waits(wait)) => tokio::time::sleep(wait).await,
+            Some(Fault::Hangs) => std::future::pending().await,
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,6 +202,7 @@ impl Store for MemoryStore {
     }
 
     async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError> {
+        self.meet("sources").await?;
         Ok(self.state().sources_of(repository))
     }
 
@@ -172,10 +212,12 @@ impl Store for MemoryStore {
         listing: &RefListing,
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
+        self.meet("move_heads").await?;
         self.write(|state| state.move_heads(&self.random, source, listing, at))
     }
 
     async fn record_scan_error(&self, source: &SourceId, error: Option<&str>) -> Result<(), StoreError> {
+        self.meet("record_scan_error").await?;
         self.write(|state| {
             let source = state.sources.get_mut(source).ok_or(StoreError::NotFound)?;
             source.last_error = error.map(str::to_owned);
@@ -190,14 +232,17 @@ impl Store for MemoryStore {
     }
 
     async fn pending(&self, app: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+        self.meet("pending").await?;
         Ok(self.state().pending(app))
     }
 
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        self.meet("lane").await?;
         self.state().lane(cursor)
     }
 
     async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
+        self.meet("begin_round").await?;
         self.write(|state| state.begin_round(round))
     }
 
@@ -211,14 +256,17 @@ impl Store for MemoryStore {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
+        self.meet("settle").await?;
         self.write(|state| Ok(state.settle(&settlement)))
     }
 
     async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError> {
+        self.meet("finish_round").await?;
         self.write(|state| state.finish_round(cursor, round, at))
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
+        self.meet("record_attempt").await?;
         self.write(|state| {
             state.record_attempt(attempt);
             Ok(())
@@ -226,6 +274,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
+        self.meet("set_blocked").await?;
         self.write(|state| state.set_blocked(cursor, reason))
     }
 
@@ -248,6 +297,7 @@ impl Store for MemoryStore {
         app: &AppId,
         ids: &[DeadLetterId],
     ) -> Result<(u64, Vec<CursorId>), StoreError> {
+        self.meet("request_redrive").await?;
         self.write(|state| state.request_redrive(app, ids))
     }
 
@@ -270,6 +320,7 @@ impl Store for MemoryStore {
     }
 
     async fn record_breaker(&self, breaker: &BreakerRow) -> Result<(), StoreError> {
+        self.meet("record_breaker").await?;
         self.write(|state| {
             let key = (breaker.kind, breaker.id.clone());
             if breaker.failures == 0 {
@@ -309,6 +360,7 @@ impl Store for MemoryStore {
         blobs: Duration,
         limit: u64,
     ) -> Result<u64, StoreError> {
+        self.meet("prune").await?;
         self.write(|state| Ok(state.prune(now, history, blobs, limit)))
     }
 

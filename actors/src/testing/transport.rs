@@ -13,7 +13,7 @@ use tidings_entity::{
     id::{AppId, ObjectId},
     kind::Operation,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ports::{
@@ -36,6 +36,8 @@ pub struct Arrival {
     pub path: Vec<u8>,
     /// What it was answered.
     pub answer: Result<u16, SendFailure>,
+    /// When.
+    pub at: Instant,
 }
 
 /// How to answer: by path, or whatever comes next.
@@ -45,8 +47,14 @@ pub enum Answer {
     Status(u16),
     /// Nothing.
     Failure(SendFailure),
+    /// This status, with a `Retry-After`.
+    Patience(u16, Duration),
+    /// This status, after so long.
+    Slow(u16, Duration),
     /// Never; the attempt hangs until its task ends.
     Hang,
+    /// The code that sends it panics.
+    Panic,
 }
 
 #[derive(Default)]
@@ -54,7 +62,11 @@ struct Receiver {
     arrivals: Vec<Arrival>,
     next: VecDeque<Answer>,
     by_path: HashMap<Vec<u8>, Answer>,
+    by_app: HashMap<AppId, Answer>,
+    flying: HashMap<AppId, usize>,
     orders: HashMap<DeliveryId, DeliveryOrder>,
+    notices: Vec<(AppId, Notice)>,
+    unprepared: VecDeque<PrepareError>,
     mirror: BTreeMap<(AppId, Vec<u8>), ObjectId>,
 }
 
@@ -83,6 +95,37 @@ impl MemoryTransport {
             Some(answer) => receiver.by_path.insert(path.as_bytes().to_vec(), answer),
             None => receiver.by_path.remove(path.as_bytes()),
         };
+    }
+
+    /// Everything for this app is answered like this, until told otherwise (`None`).
+    pub fn answer_app(&self, app: &AppId, answer: Option<Answer>) {
+        let mut receiver = self.receiver();
+        match answer {
+            Some(answer) => receiver.by_app.insert(app.clone(), answer),
+            None => receiver.by_app.remove(app),
+        };
+    }
+
+    /// The next deliveries cannot be rendered, one error each.
+    pub fn fail_to_prepare(&self, errors: impl IntoIterator<Item = PrepareError>) {
+        self.receiver().unprepared.extend(errors);
+    }
+
+    /// What was rendered under this id last.
+    pub fn order(&self, id: &DeliveryId) -> Option<DeliveryOrder> {
+        self.receiver().orders.get(id).cloned()
+    }
+
+    /// The notices to an app.
+    pub fn notices(&self, app: &AppId) -> Vec<Notice> {
+        let receiver = self.receiver();
+        let own = receiver.notices.iter().filter(|(owner, _)| owner == app);
+        own.map(|(_, notice)| notice.clone()).collect()
+    }
+
+    /// Requests to an app that are not answered yet.
+    pub fn flying(&self, app: &AppId) -> usize {
+        self.receiver().flying.get(app).copied().unwrap_or(0)
     }
 
     /// Everything that arrived so far.
@@ -120,21 +163,32 @@ impl MemoryTransport {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrive(
+    fn answer(&self, app: &AppId, path: &[u8]) -> Answer {
+        let mut receiver = self.receiver();
+        let told = receiver.by_path.get(path).or_else(|| receiver.by_app.get(app)).copied();
+        told.or_else(|| receiver.next.pop_front()).unwrap_or(Answer::Status(200))
+    }
+
+    async fn arrive(
         &self,
         endpoint: &Endpoint,
         id: &DeliveryId,
         action: Action,
         path: Vec<u8>,
-    ) -> Option<AttemptOutcome> {
-        let mut receiver = self.receiver();
-        let by_path = receiver.by_path.get(&path).copied();
-        let answer = by_path.or_else(|| receiver.next.pop_front()).unwrap_or(Answer::Status(200));
-        let result = match answer {
-            Answer::Status(status) => Ok(status),
-            Answer::Failure(failure) => Err(failure),
-            Answer::Hang => return None,
+    ) -> AttemptOutcome {
+        let _flight = Flight::begin(self, &endpoint.app);
+        let (result, retry_after) = match self.answer(&endpoint.app, &path) {
+            Answer::Status(status) => (Ok(status), None),
+            Answer::Failure(failure) => (Err(failure), None),
+            Answer::Patience(status, wait) => (Ok(status), Some(wait)),
+            Answer::Slow(status, wait) => {
+                tokio::time::sleep(wait).await;
+                (Ok(status), None)
+            }
+            Answer::Hang => std::future::pending().await,
+            Answer::Panic => panic!("as asked"),
         };
+        let mut receiver = self.receiver();
         if matches!(result, Ok(200..=299))
             && let Some(order) = receiver.orders.get(id).cloned()
         {
@@ -146,23 +200,39 @@ impl MemoryTransport {
                 _ => receiver.mirror.remove(&key),
             };
         }
-        receiver.arrivals.push(Arrival {
-            app: endpoint.app.clone(),
-            id: id.clone(),
-            action,
-            path,
-            answer: result,
-        });
+        let (app, id, at) = (endpoint.app.clone(), id.clone(), Instant::now());
+        receiver.arrivals.push(Arrival { app, id, action, path, answer: result, at });
         let arrived = receiver.arrivals.len();
         drop(receiver);
         self.count.send_replace(arrived);
-        Some(AttemptOutcome { result, retry_after: None, excerpt: String::new(), took: Duration::ZERO })
+        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }
+    }
+}
+
+/// A request on its way, also if its task is aborted.
+struct Flight<'t>(&'t MemoryTransport, AppId);
+
+impl<'t> Flight<'t> {
+    fn begin(transport: &'t MemoryTransport, app: &AppId) -> Self {
+        *transport.receiver().flying.entry(app.clone()).or_default() += 1;
+        Self(transport, app.clone())
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(flying) = self.0.receiver().flying.get_mut(&self.1) {
+            *flying -= 1;
+        }
     }
 }
 
 #[async_trait]
 impl Transport for MemoryTransport {
     async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
+        if let Some(error) = self.receiver().unprepared.pop_front() {
+            return Err(error);
+        }
         self.receiver().orders.insert(order.id.clone(), order.clone());
         let body = ParcelBody::Whole(Bytes::from(order.change.path.clone()));
         Ok(Parcel { id: order.id.clone(), action: order.change.operation.into(), body })
@@ -170,13 +240,11 @@ impl Transport for MemoryTransport {
 
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
         let ParcelBody::Whole(path) = &parcel.body else { unreachable!("prepare makes whole bodies") };
-        match self.arrive(endpoint, &parcel.id, parcel.action, path.to_vec()) {
-            Some(outcome) => outcome,
-            None => std::future::pending().await,
-        }
+        self.arrive(endpoint, &parcel.id, parcel.action, path.to_vec()).await
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
+        self.receiver().notices.push((endpoint.app.clone(), notice.clone()));
         let (id, action) = match notice {
             Notice::OfRound { action, round, .. } => {
                 (DeliveryId::of_notice(&round.cursor, round.number, action.as_str()), *action)
@@ -184,9 +252,6 @@ impl Transport for MemoryTransport {
             Notice::SyncFailed { id, .. } => (id.clone(), Action::SyncFailed),
             Notice::SyncRecovered { id, .. } => (id.clone(), Action::SyncRecovered),
         };
-        match self.arrive(endpoint, &id, action, Vec::new()) {
-            Some(outcome) => outcome,
-            None => std::future::pending().await,
-        }
+        self.arrive(endpoint, &id, action, Vec::new()).await
     }
 }

@@ -13,7 +13,8 @@ use ulid::Ulid;
 
 use super::*;
 use crate::{
-    ports::{Action, ParcelBody},
+    deliverer::retry::{RetryRules, Verdict},
+    ports::{Action, ParcelBody, Random},
     round::{Entry, RoundSpec, Summary},
 };
 
@@ -130,7 +131,7 @@ impl World {
             let window = self.list[start..].iter().take(CHANGES_PER_READ).cloned().collect();
             assert!(self.lane.on_read(window));
         }
-        for (position, change, _) in self.lane.want_prepare() {
+        for (position, change, _) in self.lane.want_prepare(self.now) {
             let id = DeliveryId::of(&CursorId::new(Ulid::from_parts(1, 1)), 5, &change);
             let body = ParcelBody::Whole(Bytes::new());
             self.lane.on_prepared(position, Parcel { id, action: Action::from(change.operation), body });
@@ -166,7 +167,6 @@ impl World {
     }
 
     fn settle(&mut self) {
-        self.effects.extend(self.lane.take_effects());
         if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall)) {
             assert!(settlement.position > self.settled, "positions only rise");
             self.settled = settlement.position;
@@ -174,6 +174,10 @@ impl World {
             self.streak = settlement.streak;
             self.acknowledged = settlement.acknowledged;
             self.lane.on_settled();
+        }
+        while let Some(effect) = self.lane.want_effect().cloned() {
+            self.effects.push(effect);
+            self.lane.on_effect_written();
         }
     }
 
@@ -332,7 +336,7 @@ fn an_unobtainable_content_is_parked_and_does_not_count() {
     assert!(world.lane.want_read().is_some());
     assert!(world.lane.on_read(list.clone()));
     loop {
-        let wanted = world.lane.want_prepare();
+        let wanted = world.lane.want_prepare(world.now);
         if wanted.is_empty() {
             break;
         }

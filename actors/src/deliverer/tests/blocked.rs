@@ -1,0 +1,155 @@
+//! Changes that are given up one after another, and refusals that are forgiven.
+
+use std::time::Duration;
+
+use tidings_entity::kind::{CursorState, LetterStatus, ParkReason};
+
+use crate::{
+    ports::{Action, StoreError},
+    testing::{
+        Fault,
+        house::{House, files, refs},
+        transport::Answer,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn ten_refusals_in_a_row_block_and_after_the_heads_2xx_the_streak_is_redriven() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    let all = files(30, "one");
+    for (path, _) in &all {
+        house.transport.answer_path(path, Some(Answer::Status(422)));
+    }
+    let mut with_a = refs(&all);
+    with_a.push(("a", "1"));
+    let second = house.commit(&with_a);
+    house.poke(&watch).await;
+    house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
+    tokio::time::sleep(Duration::from_secs(4 * 3_600)).await;
+    assert_eq!(house.letters(&app).await.len(), 10, "nothing more is parked");
+    let probed = house.tried(&app).iter().filter(|arrival| arrival.path == b"name0010").count();
+    assert!((2..30).contains(&probed), "the head is probed, {probed} times");
+    assert!(house.tried(&app).iter().all(|arrival| arrival.path != b"name0011"), "only the head");
+
+    for (path, _) in &all {
+        house.transport.answer_path(path, None);
+    }
+    house
+        .until("all is redriven", async || {
+            let letters = house.letters(&app).await;
+            letters.len() == 10 && letters.iter().all(|letter| letter.status == LetterStatus::Redriven)
+        })
+        .await;
+    house.until_held(&watch, second).await;
+    assert_eq!(house.cursor(&watch).await.state, CursorState::Active);
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unblocking_waits_for_the_rows_of_what_was_given_up() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    let all = files(12, "one");
+    for (path, _) in &all[..10] {
+        house.transport.answer_path(path, Some(Answer::Status(422)));
+    }
+    // The settlement of the last refusal, and the blocking, take longer than the next answer.
+    for _ in 0..9 {
+        house.store.befall("settle", Fault::Waits(Duration::ZERO));
+    }
+    house.store.befall("settle", Fault::Waits(Duration::from_secs(3)));
+    house.store.befall("set_blocked", Fault::Waits(Duration::from_secs(5)));
+    let mut with_a = refs(&all);
+    with_a.push(("a", "1"));
+    let second = house.commit(&with_a);
+    house.poke(&watch).await;
+    house.until("ten are parked", async || house.letters(&app).await.len() == 10).await;
+    for (path, _) in &all {
+        house.transport.answer_path(path, None);
+    }
+    house.until_held(&watch, second).await;
+    house
+        .until("all is redriven", async || {
+            house.letters(&app).await.iter().all(|letter| letter.status == LetterStatus::Redriven)
+        })
+        .await;
+    assert_eq!(house.cursor(&watch).await.state, CursorState::Active);
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unblocking_that_is_not_written_is_tried_again() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    let all = files(12, "one");
+    for (path, _) in &all {
+        house.transport.answer_path(path, Some(Answer::Status(422)));
+    }
+    let mut with_a = refs(&all);
+    with_a.push(("a", "1"));
+    let second = house.commit(&with_a);
+    house.poke(&watch).await;
+    house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
+    let down = || Fault::Fails(StoreError::Unavailable("down".into()));
+    house.store.befall("set_blocked", down());
+    house.store.befall("request_redrive", down());
+    for (path, _) in &all {
+        house.transport.answer_path(path, None);
+    }
+    house.until_held(&watch, second).await;
+    house
+        .until("all is redriven", async || {
+            house.letters(&app).await.iter().all(|letter| letter.status == LetterStatus::Redriven)
+        })
+        .await;
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_before_the_first_2xx_are_forgiven_for_ten_minutes() {
+    let house = House::running().await;
+    let commit = house.commit(&[("a", "1"), ("b", "1")]);
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(Answer::Status(404)));
+    let watch = house.watch(&app).await;
+    tokio::time::sleep(Duration::from_secs(540)).await;
+    assert!(house.letters(&app).await.is_empty(), "the client may not have saved its registration yet");
+    house.transport.answer_app(&app, None);
+    house.until_held(&watch, commit).await;
+    assert_eq!(house.taken(&app), ["C a", "C b"]);
+
+    let late = house.app().await;
+    house.transport.answer_app(&late, Some(Answer::Status(404)));
+    house.watch(&late).await;
+    house.until("it is given up", async || !house.letters(&late).await.is_empty()).await;
+    let letter = house.letters(&late).await.remove(0);
+    assert_eq!(letter.reason, ParkReason::Rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_announcement_blocks_and_its_2xx_unblocks() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    let app = house.app_with(|delivery| delivery.resync = true).await;
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_app(&app, Some(Answer::Status(422)));
+    crate::ports::Store::request_resync(house.store.as_ref(), &app, &watch.id, false).await.expect("asked");
+    house.refresh(&app).await;
+    house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
+    let changes = house.tried(&app).len();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(house.tried(&app).len(), changes, "no change before the announcement is taken");
+    house.transport.answer_app(&app, None);
+    house.until_held(&watch, first).await;
+    assert_eq!(house.cursor(&watch).await.state, CursorState::Active);
+    let arrivals = house.transport.arrivals();
+    assert!(arrivals.iter().any(|arrival| arrival.action == Action::Resync && arrival.answer == Ok(200)));
+}

@@ -1,0 +1,322 @@
+//! Rounds one after another: what arrives, in which order, and what is held afterwards.
+
+use std::time::Duration;
+
+use tidings_entity::kind::{CursorState, HistoryMode, LetterStatus, OrderMode, ParkReason, WatchState};
+
+use crate::{
+    ports::{Action, Store, WatchPatch},
+    testing::{
+        house::{House, URL, files, location, refs},
+        transport::Answer,
+    },
+    view::View,
+};
+
+fn view(include: &[&str]) -> View {
+    let globs = include.iter().map(|glob| (*glob).to_owned()).collect();
+    View::new(globs, vec![], false, tidings_entity::kind::ContentRule::Inline, 1 << 20).expect("globs")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_sync_delivers_every_file_in_order_and_then_each_commit_its_difference() {
+    let house = House::running().await;
+    let first = house.commit(&[("b", "1"), ("a", "1"), ("c/d", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    assert_eq!(house.taken(&app), ["C a", "C b", "C c/d"]);
+    house.assert_mirrors(&app, first);
+
+    let second = house.commit(&[("a", "2"), ("b", "1"), ("e", "1"), ("aa", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    assert_eq!(house.taken(&app)[3..], ["D c/d", "C aa", "C e", "U a"], "deletes, creates, updates");
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_round_arrives_whole_once_and_in_order_also_in_phased_order() {
+    for order in [OrderMode::Strict, OrderMode::Phased] {
+        let house = House::running().await;
+        let all = files(700, "one");
+        let commit = house.commit(&refs(&all));
+        let app = house.app_with(|delivery| delivery.order = order).await;
+        let watch = house.watch(&app).await;
+        house.until_held(&watch, commit).await;
+        house.assert_mirrors(&app, commit);
+        let mut expected: Vec<String> = all.iter().map(|(path, _)| format!("C {path}")).collect();
+        let mut taken = house.taken(&app);
+        if order == OrderMode::Phased {
+            taken.sort();
+            expected.sort();
+        }
+        assert_eq!(taken, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_mode_makes_a_round_of_each_commit() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    let app = house.app().await;
+    let watch = house.watch_with(&app, URL, |watch| watch.mode = HistoryMode::Every).await;
+    house.until_held(&watch, first).await;
+    house.commit(&[("a", "2")]);
+    house.commit(&[("a", "2"), ("b", "1")]);
+    let last = house.commit(&[("b", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, last).await;
+    assert_eq!(house.taken(&app), ["C a", "U a", "C b", "D a", "U b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poisoned_file_does_not_block_the_next_and_the_next_round_remembers_its_letter() {
+    let house = House::running().await;
+    let empty = house.commit(&[("ok", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, empty).await;
+
+    house.transport.answer_path("poison", Some(Answer::Status(422)));
+    house.transport.answer_path("broken", Some(Answer::Status(500)));
+    let second = house.commit(&[("ok", "1"), ("broken", "1"), ("poison", "1"), ("z", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    assert_eq!(house.taken(&app), ["C ok", "C z"]);
+    let letters = house.letters(&app).await;
+    let reasons: Vec<_> = letters.iter().map(|letter| (letter.path.as_slice(), letter.reason)).collect();
+    assert!(reasons.contains(&(b"poison".as_slice(), ParkReason::Rejected)), "{reasons:?}");
+    assert!(reasons.contains(&(b"broken".as_slice(), ParkReason::Failing)), "{reasons:?}");
+
+    house.transport.answer_path("poison", None);
+    house.transport.answer_path("broken", None);
+    let third = house.commit(&[("ok", "1"), ("z", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, third).await;
+    // The app said no to `poison`: it has nothing. Nobody knows about `broken`.
+    assert_eq!(house.taken(&app)[2..], ["D broken"]);
+    let open = house.letters(&app).await.iter().filter(|letter| letter.status == LetterStatus::Open).count();
+    assert_eq!(open, 0, "both letters are superseded");
+    house.assert_mirrors(&app, third);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_update_runs_from_what_the_app_has() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1"), ("b", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_path("a", Some(Answer::Status(422)));
+    let second = house.commit(&[("a", "2"), ("b", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.transport.answer_path("a", None);
+    // Back to what the app has: nothing is to be sent, and the letter is superseded.
+    let third = house.commit(&[("a", "1"), ("b", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, third).await;
+    assert_eq!(house.taken(&app), ["C a", "C b", "U b"]);
+    assert!(house.letters(&app).await.iter().all(|letter| letter.status == LetterStatus::Superseded));
+    house.assert_mirrors(&app, third);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_is_a_round_of_its_own_with_new_ids_that_names_what_it_replays() {
+    let house = House::running().await;
+    let first = house.commit(&[("ok", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_path("poison", Some(Answer::Status(422)));
+    let second = house.commit(&[("ok", "1"), ("poison", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.transport.answer_path("poison", None);
+    let letter = house.letters(&app).await.remove(0);
+    house.store.request_redrive(&app, &[letter.id]).await.expect("open");
+    house.refresh(&app).await;
+    house
+        .until("the letter is redriven", async || {
+            house.letters(&app).await[0].status == LetterStatus::Redriven
+        })
+        .await;
+    house.assert_mirrors(&app, second);
+    let arrival = house.tried(&app).pop().expect("it arrived");
+    assert_ne!(arrival.id, letter.delivery);
+    let order = house.transport.order(&arrival.id).expect("rendered");
+    assert_eq!(order.change.replay_of, Some(letter.delivery));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_changed_in_mid_round_comes_as_the_next_round() {
+    let house = House::running().await;
+    let all = files(100, "one");
+    let commit = house.commit(&refs(&all));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(100))));
+    let watch = house.watch(&app).await;
+    house.transport.until("ten arrived", |arrivals| arrivals.len() >= 10).await;
+    let patch = WatchPatch { view: Some(view(&["name000*"])), ..WatchPatch::default() };
+    house.store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
+    house.refresh(&app).await;
+    house.until("ten files are left", async || house.taken(&app).len() == 190).await;
+    let taken = house.taken(&app);
+    let creates: Vec<String> = all.iter().map(|(path, _)| format!("C {path}")).collect();
+    assert_eq!(taken[..100], creates, "the round ends under the filter it began with");
+    assert_eq!(taken.len(), 190);
+    assert_eq!(taken[100], "D name0010");
+    house.until_held(&watch, commit).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resync_in_mid_round_leaves_neither_ghosts_nor_gaps() {
+    let house = House::running().await;
+    let first = house.commit(&refs(&files(60, "one")));
+    let app = house.app_with(|delivery| (delivery.resync, delivery.synced) = (true, true)).await;
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(50))));
+    let mut other = files(60, "two");
+    other.iter_mut().for_each(|(path, _)| path.insert(0, 'x'));
+    house.commit(&refs(&other));
+    house.poke(&watch).await;
+    house.transport.until("creates of the second arrived", |arrivals| arrivals.len() > 150).await;
+    assert!(house.cursor(&watch).await.open.is_some(), "in mid-round");
+    let third = house.commit(&[("last", "1"), ("name0003", "new")]);
+    house.store.request_resync(&app, &watch.id, false).await.expect("asked");
+    house.refresh(&app).await;
+    house.poke(&watch).await;
+    house.until_held(&watch, third).await;
+    house.assert_mirrors(&app, third);
+    let actions: Vec<Action> = house.transport.arrivals().iter().map(|arrival| arrival.action).collect();
+    let resync = actions.iter().rposition(|action| *action == Action::Resync).expect("announced");
+    assert_eq!(actions[resync + 1], Action::Delete, "after the announcement the deletes");
+    assert_eq!(actions.last(), Some(&Action::Synced));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unwatching_in_mid_round_stops_sending() {
+    let house = House::running().await;
+    house.commit(&refs(&files(100, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(100))));
+    let watch = house.watch(&app).await;
+    house.transport.until("ten arrived", |arrivals| arrivals.len() >= 10).await;
+    house.store.unwatch(&app, &watch.id).await.expect("unwatched");
+    house.refresh(&app).await;
+    let sent = house.transport.arrivals().len();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let more = house.transport.arrivals().len() - sent;
+    assert!(more <= 1, "{more} were sent after it");
+    assert!(house.deliverer(&app).is_none(), "its deliverer ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_watch_is_left_alone_in_mid_round_and_goes_on_where_it_was() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(50, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(100))));
+    let watch = house.watch(&app).await;
+    house.transport.until("ten arrived", |arrivals| arrivals.len() >= 10).await;
+    let to = |state| WatchPatch { state: Some((state, None)), ..WatchPatch::default() };
+    house.store.patch_watch(&app, &watch.id, &to(WatchState::Paused)).await.expect("paused");
+    house.refresh(&app).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let sent = house.tried(&app).len();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(house.tried(&app).len(), sent, "nothing goes while it is paused");
+    house.store.patch_watch(&app, &watch.id, &to(WatchState::Active)).await.expect("resumed");
+    house.refresh(&app).await;
+    house.until_held(&watch, commit).await;
+    assert_eq!(house.taken(&app).len(), 50, "nothing twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_deletes_too_much_pauses_and_a_resume_lets_it_pass() {
+    let mut house = House::with(|policy| policy.max_delete_percent = Some(50));
+    house.start().await;
+    let first = house.commit(&refs(&files(10, "one")));
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    let second = house.commit(&refs(&files(2, "one")));
+    house.poke(&watch).await;
+    house
+        .until("it is paused", async || {
+            house.store.watch(&app, &watch.id).await.expect("watched").state == WatchState::Paused
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(house.taken(&app).len(), 10);
+    let resume = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+    house.store.patch_watch(&app, &watch.id, &resume).await.expect("resumed");
+    house.refresh(&app).await;
+    house.until_held(&watch, second).await;
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vanished_mirror_is_fetched_again_by_id_and_delivery_goes_on() {
+    let house = House::running().await;
+    let first = house.commit(&refs(&files(40, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(100))));
+    let watch = house.watch(&app).await;
+    house.transport.until("ten arrived", |arrivals| arrivals.len() >= 10).await;
+    house.git.forget_objects();
+    house.refresh(&app).await;
+    house.until_held(&watch, first).await;
+    let second = house.commit(&refs(&files(20, "two")));
+    house.git.forget_objects();
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.assert_mirrors(&app, second);
+    assert!(house.letters(&app).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_commit_that_is_obtainable_nowhere_leads_to_a_complete_resync() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1"), ("ghost", "1")]);
+    let app = house.app_with(|delivery| delivery.resync = true).await;
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, first).await;
+    house.git.lose(first);
+    let second = house.commit(&[("a", "2"), ("b", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    assert_eq!(house.taken(&app)[2..], ["C a", "C b"]);
+    let complete = house.transport.notices(&app).into_iter().any(|notice| {
+        matches!(notice, crate::ports::Notice::OfRound { action: Action::Resync, round, .. } if round.complete)
+    });
+    assert!(complete, "the app is told to drop what is not named");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resync_of_a_missing_branch_waits_for_it_and_spins_on_nothing() {
+    let house = House::running().await;
+    house.git.commit(&location(URL), "other", &[("x", "1")]);
+    let first = house.commit(&[("a", "1"), ("bad", "1")]);
+    let app = house.app().await;
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_path("bad", Some(Answer::Status(422)));
+    let second = house.commit(&[("a", "1"), ("bad", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.git.remove_branch(&location(URL), "main");
+    house.poke(&watch).await;
+    house
+        .until("the branch is missing", async || {
+            house.cursor(&watch).await.state == CursorState::BranchMissing
+        })
+        .await;
+    house.store.request_redrive(&app, &[]).await.expect("asked");
+    house.store.request_resync(&app, &watch.id, false).await.expect("asked");
+    house.refresh(&app).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    house.transport.answer_path("bad", None);
+    house.git.point(&location(URL), "main", second);
+    house.poke(&watch).await;
+    house.until("it was resynced", async || house.taken(&app).len() == 4).await;
+    house.until_held(&watch, second).await;
+    house.assert_mirrors(&app, second);
+}

@@ -1,0 +1,286 @@
+//! A whole tree over the in-memory ports, on paused time: both clocks are tokio's, so that waiting
+//! moves them together.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tidings_entity::{
+    id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
+    kind::{HistoryMode, SelectorKind},
+};
+use tokio::{sync::watch, time::Instant};
+use url::Url;
+
+use super::{MemoryGit, MemoryStore, MemoryTransport, SeededRandom, transport::Arrival};
+use crate::{
+    context::{Context, Policy},
+    deliverer::DelivererMessage,
+    directory::{Directory, Post},
+    handle::{Handle, Tree},
+    ports::{
+        Action, Clock, CursorStatus, DeadLetter, DeliverySettings, GitSource, Location, NewApp, NewWatch,
+        RefListing, Remote, RepositoryFacts, Selector, Start, Store, Watch,
+    },
+    secret::Secret,
+    time::Timestamp,
+    tree::DELIVERER,
+    view::View,
+};
+
+/// The moment at which every test begins.
+const BEGINNING: Timestamp = Timestamp(1_750_000_000_000);
+/// The address of the repository that most tests watch.
+pub(crate) const URL: &str = "https://git.example/one/two";
+
+/// A wall clock that moves with tokio's.
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        BEGINNING.after(self.0.elapsed())
+    }
+}
+
+/// The doubles, what stands on them, and the tree once it runs.
+pub(crate) struct House {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) git: Arc<MemoryGit>,
+    pub(crate) transport: Arc<MemoryTransport>,
+    pub(crate) context: Context,
+    tree: Option<Tree>,
+}
+
+impl House {
+    /// Everything but a running tree.
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same with other policies.
+    pub(crate) fn with(edit: impl FnOnce(&mut Policy)) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let (git, transport) = (Arc::new(MemoryGit::default()), Arc::new(MemoryTransport::default()));
+        let mut policy = Policy::default();
+        edit(&mut policy);
+        let context = Context {
+            store: store.clone(),
+            git: git.clone(),
+            transport: transport.clone(),
+            clock,
+            random: Arc::new(SeededRandom::new(7)),
+            policy: Arc::new(policy),
+            directory: Directory::default(),
+            fatal: watch::channel(None).0,
+        };
+        Self { store, git, transport, context, tree: None }
+    }
+
+    /// A running house.
+    pub(crate) async fn running() -> Self {
+        let mut house = Self::new();
+        house.start().await;
+        house
+    }
+
+    pub(crate) async fn start(&mut self) {
+        self.tree = Some(Tree::start(self.context.clone()).await.expect("the tree starts"));
+    }
+
+    /// Stops the tree; what is in the store stays.
+    pub(crate) async fn stop(&mut self, deadline: Duration) {
+        self.tree.take().expect("it runs").stop(deadline).await;
+        self.context.directory = Directory::default();
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::new(self.context.clone())
+    }
+
+    pub(crate) async fn app(&self) -> AppId {
+        self.app_with(|_| {}).await
+    }
+
+    pub(crate) async fn app_with(&self, edit: impl FnOnce(&mut DeliverySettings)) -> AppId {
+        let now = self.context.now();
+        let ulid = self.context.random.ulid(now);
+        let mut delivery = DeliverySettings::default();
+        edit(&mut delivery);
+        let app = NewApp {
+            id: AppId::new(ulid),
+            name: "an app".into(),
+            email: "a@example.org".into(),
+            base_url: Some("https://app.example".into()),
+            website: None,
+            description: None,
+            token_public_id: ulid.to_string(),
+            token_hash: Sha256Hash::of(b"token"),
+            signing_key: Secret::new("signing".into()),
+            delivery,
+            created_at: now,
+        };
+        self.store.create_app(&app).await.expect("an app");
+        app.id
+    }
+
+    pub(crate) fn commit(&self, files: &[(&str, &str)]) -> ObjectId {
+        self.git.commit(&location(URL), "main", files)
+    }
+
+    /// A watch of branch `main` of [`URL`], as the front door registers it.
+    pub(crate) async fn watch(&self, app: &AppId) -> Watch {
+        self.watch_with(app, URL, |_| {}).await
+    }
+
+    pub(crate) async fn watch_with(&self, app: &AppId, url: &str, edit: impl FnOnce(&mut NewWatch)) -> Watch {
+        let watch = self.register(app, url, edit).await;
+        if self.tree.is_some() {
+            self.handle().repository_changed(&watch.repository).await;
+            self.handle().refresh(app, Duration::ZERO).await;
+        }
+        watch
+    }
+
+    /// What the host of a repository lists now.
+    pub(crate) async fn listing(&self, url: &str) -> RefListing {
+        let repository = RepositoryId::new(self.context.random.ulid(self.context.now()));
+        let remote = Remote { repository, location: location(url), credential: None };
+        self.git.list_refs(&remote, &vec!["refs/heads/".into()]).await.expect("access")
+    }
+
+    /// The rows of a watch, without a word to anybody.
+    pub(crate) async fn register(&self, app: &AppId, url: &str, edit: impl FnOnce(&mut NewWatch)) -> Watch {
+        let now = self.context.now();
+        let id = WatchId::new(self.context.random.ulid(now));
+        let listing = self.listing(url).await;
+        let mut new = NewWatch {
+            facts: RepositoryFacts {
+                repository_id: id.clone(),
+                github_url: url.into(),
+                owner: "one".into(),
+                name: "two".into(),
+            },
+            id,
+            app: app.clone(),
+            url: url.into(),
+            is_private: false,
+            credential: None,
+            selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+            view: View::default(),
+            mode: HistoryMode::Net,
+            start: Start::All,
+            listing,
+            deliver_after: now,
+            created_at: now,
+        };
+        edit(&mut new);
+        self.store.register_watch(&new).await.expect("a watch")
+    }
+
+    /// An app that watches `main` of [`URL`].
+    pub(crate) async fn watching(&self) -> (AppId, Watch, CursorId) {
+        let app = self.app().await;
+        let watch = self.watch(&app).await;
+        let cursor = watch.cursors[0].id.clone();
+        (app, watch, cursor)
+    }
+
+    pub(crate) async fn poke(&self, watch: &Watch) {
+        self.handle().poke(&watch.repository).await;
+    }
+
+    pub(crate) async fn refresh(&self, app: &AppId) {
+        self.handle().refresh(app, Duration::ZERO).await;
+    }
+
+    /// Where the one branch of a watch stands.
+    pub(crate) async fn cursor(&self, watch: &Watch) -> CursorStatus {
+        let watch = self.store.watch(&watch.app, &watch.id).await.expect("it is watched");
+        watch.cursors.into_iter().next().expect("it has a cursor")
+    }
+
+    /// Waits, at most an hour, until the app holds `commit` and nothing is open.
+    pub(crate) async fn until_held(&self, watch: &Watch, commit: ObjectId) {
+        let what = format!("{commit} is held");
+        self.until(&what, async || {
+            let cursor = self.cursor(watch).await;
+            cursor.held == Some(commit) && cursor.open.is_none()
+        })
+        .await;
+    }
+
+    /// Waits, at most an hour of paused time, until a state holds.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        for _ in 0..36_000 {
+            if holds().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let tree = self.handle().tree().await;
+        panic!("it never happened that {what}; {tree:#?}; {:#?}", self.transport.arrivals());
+    }
+
+    pub(crate) fn deliverer(&self, app: &AppId) -> Option<Post<DelivererMessage>> {
+        self.context.directory.find(DELIVERER, app.as_str())
+    }
+
+    /// Kills a running actor, as nothing in the product does.
+    pub(crate) fn kill(&self, role: &'static str, key: &str) {
+        self.context.directory.cell(role, key).expect("it runs").kill();
+    }
+
+    pub(crate) async fn letters(&self, app: &AppId) -> Vec<DeadLetter> {
+        self.store.dead_letters(app, None, None, 1_000).await.expect("letters")
+    }
+
+    /// The changes that arrived at an app and were acknowledged, as `C path`.
+    pub(crate) fn taken(&self, app: &AppId) -> Vec<String> {
+        let arrivals = self.transport.arrivals();
+        let taken = arrivals.iter().filter(|arrival| arrival.app == *app && arrival.answer == Ok(200));
+        taken.filter_map(shown).collect()
+    }
+
+    /// All changes that arrived at an app, acknowledged or not.
+    pub(crate) fn tried(&self, app: &AppId) -> Vec<Arrival> {
+        let mut arrivals = self.transport.arrivals();
+        arrivals.retain(|arrival| arrival.app == *app && shown(arrival).is_some());
+        arrivals
+    }
+
+    /// # Panics
+    /// When the app has other files than `commit`.
+    pub(crate) fn assert_mirrors(&self, app: &AppId, commit: ObjectId) {
+        let files: BTreeMap<Vec<u8>, ObjectId> = self.git.files(commit);
+        let text = |tree: BTreeMap<Vec<u8>, ObjectId>| -> Vec<String> {
+            tree.iter().map(|(path, blob)| format!("{} {blob}", String::from_utf8_lossy(path))).collect()
+        };
+        assert_eq!(text(self.transport.mirror(app)), text(files), "ghosts or gaps");
+    }
+}
+
+pub(crate) fn shown(arrival: &Arrival) -> Option<String> {
+    let letter = match arrival.action {
+        Action::Create => 'C',
+        Action::Update => 'U',
+        Action::Delete => 'D',
+        _ => return None,
+    };
+    Some(format!("{letter} {}", String::from_utf8_lossy(&arrival.path)))
+}
+
+pub(crate) fn location(url: &str) -> Location {
+    Location::Http(Url::parse(url).expect("an address"))
+}
+
+/// Names and contents of `count` files, `name0000` first.
+pub(crate) fn files(count: usize, content: &str) -> Vec<(String, String)> {
+    (0..count).map(|number| (format!("name{number:04}"), format!("{content} {number}"))).collect()
+}
+
+/// The same as [`House::commit`] takes it.
+pub(crate) fn refs(files: &[(String, String)]) -> Vec<(&str, &str)> {
+    files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect()
+}
