@@ -55,6 +55,9 @@ const PENDING_CHECK: Duration = Duration::from_secs(60);
 /// Which run of a lane a task belongs to; answers of an earlier run are dropped.
 pub type Generation = u64;
 
+/// The app, while there is one, and its cursors that may have something to do.
+type Pending = (Option<App>, Vec<CursorId>);
+
 /// What a deliverer is told.
 #[derive(Debug)]
 pub enum DelivererMessage {
@@ -67,7 +70,7 @@ pub enum DelivererMessage {
     /// End if nothing was pending for a while.
     EndIfIdle,
     /// What is pending was read.
-    PendingRead(Result<Result<(Option<App>, Vec<CursorId>), StoreError>, String>),
+    PendingRead(Result<Result<Pending, StoreError>, String>),
     /// A lane was opened, or not.
     Opened(CursorId, Generation, Result<Result<Opening, OpeningError>, String>),
     /// A step of a running lane ended.

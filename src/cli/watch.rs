@@ -16,7 +16,10 @@ use std::{
 
 use clap::Args;
 use tidings_actors::{
-    ports::{DeliverySettings, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start, Store, Watch},
+    ports::{
+        DeliverySettings, NewApp, NewWatch, RefListing, Remote, RepositoryFacts, Selector, Start, Store,
+        Watch,
+    },
     secret::Secret,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
@@ -178,23 +181,7 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
     }
     let credential = read_secret(args.token_file.as_ref())?;
     let ulid = adapters.random.ulid(now);
-    let remote = Remote {
-        // Access is proved before the repository has a row; only the address matters for that.
-        repository: RepositoryId::new(ulid),
-        location: address.location.clone(),
-        credential: credential.clone(),
-    };
-    let patterns = args.branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
-    let listing = adapters
-        .git
-        .list_refs(&remote, &patterns)
-        .await
-        .map_err(|reason| Failure::new(Code::Unavailable, format!("{}: {reason}", address.display)))?;
-    if let Some(branch) = &args.branch
-        && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
-    {
-        return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
-    }
+    let listing = proved(args, adapters, &address, credential.clone()).await?;
     let id = WatchId::new(ulid);
     let new = NewWatch {
         id: id.clone(),
@@ -219,6 +206,33 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
     let watch =
         store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok((app, watch.id))
+}
+
+/// What the repository shows to this credential; its branch must be there.
+async fn proved(
+    args: &WatchArgs,
+    adapters: &Adapters,
+    address: &Address,
+    credential: Option<Secret>,
+) -> Result<RefListing, Failure> {
+    let remote = Remote {
+        // Access is proved before the repository has a row; only the address matters for that.
+        repository: RepositoryId::new(adapters.random.ulid(adapters.clock.now())),
+        location: address.location.clone(),
+        credential,
+    };
+    let patterns = args.branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+    let listing = adapters
+        .git
+        .list_refs(&remote, &patterns)
+        .await
+        .map_err(|reason| Failure::new(Code::Unavailable, format!("{}: {reason}", address.display)))?;
+    if let Some(branch) = &args.branch
+        && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
+    {
+        return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
+    }
+    Ok(listing)
 }
 
 async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Result<AppId, Failure> {

@@ -204,29 +204,9 @@ fn filtered(tree: Option<&Tree>, end: Option<&TreeEnd>) -> Tree {
         .collect()
 }
 
-/// The list of a round, made the plain way.
-#[must_use]
-pub fn list(
-    spec: &RoundSpec,
-    held: Option<&Tree>,
-    target: Option<&Tree>,
-    bases: &[&Tree],
-    blobs: &HashMap<ObjectId, Bytes>,
-) -> Vec<Change> {
-    let after = filtered(target, spec.target.as_ref());
-    let mut before = match spec.kind {
-        RoundKind::Sync | RoundKind::Replay => filtered(held, spec.held.as_ref()),
-        RoundKind::Redrive => Tree::new(),
-        RoundKind::Resync => {
-            let mut all = Tree::new();
-            for (base, end) in bases.iter().zip(&spec.bases) {
-                for (path, entry) in filtered(Some(base), Some(end)) {
-                    all.entry(path).or_insert(entry);
-                }
-            }
-            all
-        }
-    };
+/// Puts what letters say in the place of what the held tree says; the paths that count as
+/// different whatever the target has.
+fn lay_letters_over(spec: &RoundSpec, before: &mut Tree) -> BTreeSet<Vec<u8>> {
     let mut never_equal: BTreeSet<Vec<u8>> = BTreeSet::new();
     for letter in &spec.letters {
         let state = match letter.state {
@@ -252,6 +232,33 @@ pub fn list(
             }
         }
     }
+    never_equal
+}
+
+/// The list of a round, made the plain way.
+#[must_use]
+pub fn list(
+    spec: &RoundSpec,
+    held: Option<&Tree>,
+    target: Option<&Tree>,
+    bases: &[&Tree],
+    blobs: &HashMap<ObjectId, Bytes>,
+) -> Vec<Change> {
+    let after = filtered(target, spec.target.as_ref());
+    let mut before = match spec.kind {
+        RoundKind::Sync | RoundKind::Replay => filtered(held, spec.held.as_ref()),
+        RoundKind::Redrive => Tree::new(),
+        RoundKind::Resync => {
+            let mut all = Tree::new();
+            for (base, end) in bases.iter().zip(&spec.bases) {
+                for (path, entry) in filtered(Some(base), Some(end)) {
+                    all.entry(path).or_insert(entry);
+                }
+            }
+            all
+        }
+    };
+    let never_equal = lay_letters_over(spec, &mut before);
     let touched = |path: &Vec<u8>| {
         spec.kind != RoundKind::Redrive || spec.letters.iter().any(|letter| letter.path == *path)
     };
