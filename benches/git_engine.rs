@@ -2,8 +2,6 @@
 //! against the same on 3,000 files and against a whole walk, the first scan (content read and
 //! hashed) in MB/s, and what an unchanged poll of a real Git server costs in bytes and CPU.
 
-#![expect(clippy::disallowed_methods, reason = "a benchmark is its own composition root")]
-
 #[path = "support.rs"]
 mod support;
 
