@@ -1,4 +1,4 @@
-//! The circuit breaker of one source or endpoint: a thin shell around [`breaker`]. It exists only
+//! The circuit breaker of one source or endpoint: a thin shell around `breaker`. It exists only
 //! while its thing has failures; a success that closes it ends it. Supervised by `breakers`,
 //! restarted after a failure; its state is a row, so a crash or a restart loses nothing.
 //!

@@ -1,6 +1,6 @@
 //! The seams between what decides (this crate) and what touches the world (the `tidings` crate).
 //! Each trait's verbs are units of consistency, never create-read-update-delete. In-memory
-//! versions for tests stand in [`crate::testing`].
+//! versions for tests stand in `crate::testing`.
 
 mod app;
 mod git;
