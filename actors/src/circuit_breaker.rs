@@ -7,6 +7,7 @@
 //! ask it nothing and wait for nothing.
 
 mod breaker;
+mod notes;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::{sync::Arc, time::Duration};
@@ -14,9 +15,10 @@ use tidings_entity::kind::BreakerKind;
 use tracing::{info, warn};
 
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, Transition};
+pub use notes::{Failures, Notes};
 
 use crate::{
-    context::Context,
+    context::{Context, in_time},
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
     ports::BreakerRow,
@@ -31,13 +33,8 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(120);
 /// What a breaker is told.
 #[derive(Debug)]
 pub enum CircuitBreakerMessage {
-    /// A permitted try failed, with a public text; the peer may have asked for a longer wait.
-    Failed {
-        /// The public text.
-        error: String,
-        /// The asked wait.
-        retry_after: Option<Duration>,
-    },
+    /// Permitted tries failed; what is known of them is noted.
+    Failed,
     /// A try succeeded.
     Succeeded,
     /// Its thing (re)started and wants to know where it stands.
@@ -99,8 +96,11 @@ pub fn source_row(source: &str, repository: &str) -> String {
 pub struct CircuitBreakerState {
     context: Context,
     post: Post<CircuitBreakerMessage>,
+    key: String,
     kind: BreakerKind,
+    /// What its row is named by: the app, or the source.
     id: String,
+    /// Whom it tells: the app, or the repository of the source.
     guarded: String,
     breaker: Breaker,
     armed: Option<Timestamp>,
@@ -124,19 +124,20 @@ impl Actor for CircuitBreaker {
         let CircuitBreakerArguments { context, key, gauge } = arguments;
         let (kind, id) = key.split_once(':').ok_or("a breaker's key has a kind")?;
         let kind: BreakerKind = kind.parse()?;
-        let guarded = id.split_once('@').map_or(id, |(_, repository)| repository).to_owned();
+        let (id, guarded) = id.split_once('@').unwrap_or((id, id));
+        let (id, guarded) = (id.to_owned(), guarded.to_owned());
         let policy = match kind {
             BreakerKind::Source => context.policy.source_breaker,
             BreakerKind::Endpoint => context.policy.endpoint_breaker,
         };
         let post = Post::new(myself, gauge);
-        post.send(CircuitBreakerMessage::Subscribed);
         Ok(CircuitBreakerState {
             breaker: Breaker::new(policy),
             armed: None,
             kind,
-            id: id.to_owned(),
+            id,
             guarded,
+            key,
             last_error: String::new(),
             context,
             post,
@@ -145,10 +146,10 @@ impl Actor for CircuitBreaker {
 
     async fn post_start(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let rows = state.context.store.breakers().await?;
+        let rows = in_time(state.context.store.breakers()).await?;
         if let Some(row) = rows.into_iter().find(|row| row.kind == state.kind && row.id == state.id) {
             let policy = match state.kind {
                 BreakerKind::Source => state.context.policy.source_breaker,
@@ -156,9 +157,12 @@ impl Actor for CircuitBreaker {
             };
             state.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at);
             state.last_error = row.last_error;
-        } else {
-            // It was made by its thing's first failure.
-            state.on_failed("the first failure".to_owned(), None).await?;
+            state.on_subscribed();
+        }
+        state.on_failed().await?;
+        if state.breaker.failures() == 0 {
+            // Nothing failed after all: a success came first, or a late one called for it.
+            myself.stop(None);
         }
         Ok(())
     }
@@ -171,10 +175,10 @@ impl Actor for CircuitBreaker {
     ) -> Result<(), ActorProcessingErr> {
         let gauge = state.post.gauge().clone();
         let _busy = gauge.begin();
+        // What failed before this message was sent is counted before it.
+        state.on_failed().await?;
         match message {
-            CircuitBreakerMessage::Failed { error, retry_after } => {
-                state.on_failed(error, retry_after).await?
-            }
+            CircuitBreakerMessage::Failed => {}
             CircuitBreakerMessage::Succeeded => state.on_succeeded(&myself).await?,
             CircuitBreakerMessage::Subscribed => state.on_subscribed(),
             CircuitBreakerMessage::ProbeDue => state.on_probe_due(),
@@ -199,15 +203,20 @@ impl Actor for CircuitBreaker {
 }
 
 impl CircuitBreakerState {
-    async fn on_failed(
-        &mut self,
-        error: String,
-        retry_after: Option<Duration>,
-    ) -> Result<(), ActorProcessingErr> {
-        self.last_error = error;
-        let transition = self.breaker.on_failure(self.context.now(), retry_after);
-        match transition {
-            Transition::Opened => warn!(
+    /// Counts what was noted.
+    async fn on_failed(&mut self) -> Result<(), ActorProcessingErr> {
+        let Some(failures) = self.context.directory.notes().take(&self.key) else { return Ok(()) };
+        self.last_error = failures.error;
+        let mut changed = None;
+        for _ in 0..failures.count {
+            match self.breaker.on_failure(self.context.now(), failures.retry_after) {
+                Transition::None => {}
+                Transition::Opened => changed = Some(true),
+                Transition::StillOpen | Transition::Closed => changed = changed.or(Some(false)),
+            }
+        }
+        if changed == Some(true) {
+            warn!(
                 breaker.kind = %self.kind,
                 breaker.id = self.id,
                 "the breaker of {} {} opened after {} failures: {}",
@@ -215,12 +224,11 @@ impl CircuitBreakerState {
                 self.id,
                 self.breaker.failures(),
                 self.last_error
-            ),
-            Transition::None | Transition::StillOpen | Transition::Closed => {}
+            );
         }
         self.record().await?;
-        if transition != Transition::None {
-            self.tell_open(transition == Transition::Opened);
+        if let Some(fresh) = changed {
+            self.tell_open(fresh);
         }
         Ok(())
     }
@@ -267,7 +275,7 @@ impl CircuitBreakerState {
             probe_at,
             last_error: self.last_error.clone(),
         };
-        Ok(self.context.store.record_breaker(&row).await?)
+        Ok(in_time(self.context.store.record_breaker(&row)).await?)
     }
 
     fn tell_open(&mut self, fresh: bool) {
@@ -295,7 +303,7 @@ impl CircuitBreakerState {
                 }
             }
             BreakerKind::Source => {
-                let source = self.id.split('@').next().unwrap_or(&self.id).to_owned();
+                let source = self.id.clone();
                 if let Some(watcher) = self.context.directory.find(REPOSITORY_WATCHER, &self.guarded) {
                     watcher.send(RepositoryWatcherMessage::Breaker(source, news));
                 }
@@ -308,15 +316,20 @@ impl CircuitBreakerState {
 /// breaker around needs none.
 pub fn report(context: &Context, key: &str, outcome: Result<(), (String, Option<Duration>)>) {
     let found = context.directory.find::<CircuitBreakerMessage>(CIRCUIT_BREAKER, key);
-    match (found, outcome) {
-        (Some(breaker), Ok(())) => {
-            breaker.send(CircuitBreakerMessage::Succeeded);
+    match outcome {
+        Ok(()) => {
+            if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Succeeded)) {
+                context.directory.notes().forget(key);
+            }
         }
-        (Some(breaker), Err((error, retry_after))) => {
-            breaker.send(CircuitBreakerMessage::Failed { error, retry_after });
+        Err((error, retry_after)) => {
+            context.directory.notes().add(key, error, retry_after);
+            if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Failed)) {
+                context.ensure_breaker(key);
+            }
         }
-        (None, Ok(())) => {}
-        // A breaker that is made without a row counts the failure that made it.
-        (None, Err(_)) => context.ensure_breaker(key),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,8 @@ impl Context {
         self.ensure(APPS, app);
     }
 
-    fn ensure(&self, supervisor: &'static str, key: &str) {
+    /// Asks a supervisor that its child with this key runs.
+    pub(crate) fn ensure(&self, supervisor: &'static str, key: &str) {
         // A supervisor that is being restarted is asked again: whoever ensures does so each time
         // it has work, and the start of the tree ensures everyone who has work.
         if let Some(post) = self.directory.find::<SupervisorMessage>(supervisor, "") {

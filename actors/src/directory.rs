@@ -17,7 +17,7 @@ use std::{
 use ractor::{ActorCell, ActorRef, Message};
 use tokio::time::Instant;
 
-use crate::{handle::TreeNode, tree::ChildSpec};
+use crate::{circuit_breaker::Notes, handle::TreeNode, tree::ChildSpec};
 
 /// What is visible of one actor from outside, without asking it.
 #[derive(Debug, Default)]
@@ -53,6 +53,12 @@ impl Gauge {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Relaxed)
+    }
+
+    /// How often it was restarted.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
     }
 
     /// Counts one restart.
@@ -121,7 +127,7 @@ struct Listing {
 
 /// The address book. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>, Arc<AtomicBool>);
+pub struct Directory(Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>, Arc<AtomicBool>, Notes);
 
 impl Directory {
     /// Enters an actor, or (`None`) that it waits for its restart.
@@ -138,6 +144,12 @@ impl Directory {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.1.load(Relaxed)
+    }
+
+    /// What waits for breakers that do not run.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.2
     }
 
     /// Strikes an actor out.

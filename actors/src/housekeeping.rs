@@ -20,3 +20,6 @@ pub struct UpkeepArguments {
     /// Its gauge.
     pub gauge: Arc<Gauge>,
 }
+
+#[cfg(test)]
+mod tests;

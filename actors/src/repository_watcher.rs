@@ -12,7 +12,11 @@
 mod notices;
 pub mod schedule;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tidings_entity::id::{RepositoryId, SourceId};
@@ -21,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage, source_key},
-    context::{Context, Tasks},
+    context::{Context, Tasks, in_time},
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
     ports::{GitError, Source, StoreError},
@@ -70,16 +74,38 @@ enum Mode {
     Due {
         at: Instant,
     },
-    /// The breaker is open; only a permitted probe goes.
-    Rejecting,
+    /// The breaker is open; only a permitted probe goes, as soon as no other scan is on its way.
+    Rejecting {
+        probe: bool,
+    },
+}
+
+/// Refs of a source are absent.
+struct Missing {
+    /// Since no fewer refs are there than now.
+    since: Instant,
+    /// Those that are there.
+    seen: BTreeSet<String>,
 }
 
 struct Watched {
     source: Source,
     mode: Mode,
     failures: u32,
-    missing_since: Option<Instant>,
+    missing: Option<Missing>,
     failing: Option<String>,
+}
+
+impl Watched {
+    /// Remembers what is absent: the clock of an absence starts again when something more vanishes,
+    /// so that each absent ref was absent in two listings that far apart.
+    fn take_missing(&mut self, listed: Option<BTreeSet<String>>) {
+        let before = self.missing.take();
+        self.missing = listed.map(|seen| {
+            let still = before.filter(|missing| missing.seen.is_subset(&seen));
+            Missing { since: still.map_or_else(Instant::now, |missing| missing.since), seen }
+        });
+    }
 }
 
 /// The state.
@@ -171,7 +197,7 @@ impl RepositoryWatcherState {
             return;
         }
         let (store, repository) = (self.context.store.clone(), self.repository.clone());
-        let read = async move { store.sources(&repository).await };
+        let read = async move { in_time(store.sources(&repository)).await };
         self.tasks.spawn(&self.post, read, RepositoryWatcherMessage::SourcesRead);
     }
 
@@ -220,7 +246,7 @@ impl RepositoryWatcherState {
         let spread = u64::try_from(self.context.policy.poll_min.as_millis()).unwrap_or(u64::MAX);
         let wait = if fresh { 0 } else { self.context.random.below(spread) };
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
-        let watched = Watched { mode, failures: 0, missing_since: None, failing: None, source };
+        let watched = Watched { mode, failures: 0, missing: None, failing: None, source };
         self.sources.insert(watched.source.id.clone(), watched);
     }
 
@@ -246,6 +272,7 @@ impl RepositoryWatcherState {
         }
         let due = self.sources.iter().filter_map(|(id, watched)| match watched.mode {
             Mode::Due { at } if at <= now => Some((at, id.clone())),
+            Mode::Rejecting { probe: true } => Some((now, id.clone())),
             _ => None,
         });
         match due.min() {
@@ -255,13 +282,17 @@ impl RepositoryWatcherState {
     }
 
     fn scan(&mut self, id: &SourceId) {
-        let Some(watched) = self.sources.get(id) else { return };
+        let Some(watched) = self.sources.get_mut(id) else { return };
+        if let Mode::Rejecting { probe } = &mut watched.mode {
+            *probe = false;
+        }
         self.scanning = Some(id.clone());
         let gone_after = self.context.policy.branch_gone_after;
-        let confirmed = watched.missing_since.is_some_and(|since| since.elapsed() >= gone_after);
+        let long = watched.missing.as_ref().filter(|missing| missing.since.elapsed() >= gone_after);
+        let seen = long.map(|missing| missing.seen.clone());
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let reported = id.clone();
-        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, confirmed), move |outcome| {
+        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, seen), move |outcome| {
             RepositoryWatcherMessage::Scanned(reported, outcome)
         });
     }
@@ -270,13 +301,16 @@ impl RepositoryWatcherState {
         self.scanning = None;
         let key = source_key(id.as_str(), self.repository.as_str());
         let now = self.context.now();
-        let Some(watched) = self.sources.get_mut(id) else { return self.on_tick() };
+        let Some(watched) = self.sources.get_mut(id) else {
+            // It was removed meanwhile; perhaps it was the last one.
+            self.on_reload();
+            return self.on_tick();
+        };
         let mut retry_after = None;
         match outcome {
             Ok(report) => {
                 watched.failures = 0;
-                watched.missing_since =
-                    report.missing.then(|| watched.missing_since.unwrap_or_else(Instant::now));
+                watched.take_missing(report.missing);
                 if report.changed {
                     watched.source.last_change = now;
                 }
@@ -305,6 +339,10 @@ impl RepositoryWatcherState {
                     }
                     self.last_error.insert(id.clone(), error.clone());
                 }
+                if let ScanError::Crashed = &reason {
+                    self.last_error.insert(id.clone(), GitError::Storage(text.clone()));
+                    circuit_breaker::report(&self.context, &key, Err((text.clone(), None)));
+                }
                 if let ScanError::Store(StoreError::Fenced) = &reason {
                     self.context.give_up("another process took over this database");
                 }
@@ -326,18 +364,18 @@ impl RepositoryWatcherState {
         let policy = self.context.policy.clone();
         let now = self.context.now();
         let Some(watched) = self.sources.get_mut(id) else { return };
-        if watched.mode == Mode::Rejecting {
+        if matches!(watched.mode, Mode::Rejecting { .. }) {
             return;
         }
         let bounds = Bounds { min: policy.poll_min, max: policy.poll_max };
         let calm = now.since(watched.source.last_change);
         let mut wait = next_wait(calm, watched.failures, bounds, self.context.random.as_ref());
-        if let Some(since) = watched.missing_since {
+        if let Some(missing) = &watched.missing {
             // Look again as soon as the absence of a branch can be believed.
             wait = wait.min(
                 policy
                     .branch_gone_after
-                    .saturating_sub(since.elapsed())
+                    .saturating_sub(missing.since.elapsed())
                     .max(policy.poll_min.min(policy.branch_gone_after)),
             );
         }
@@ -348,7 +386,7 @@ impl RepositoryWatcherState {
     fn schedule_tick(&mut self) {
         let next = self.sources.values().filter_map(|watched| match watched.mode {
             Mode::Due { at } => Some(at),
-            Mode::Rejecting => None,
+            Mode::Rejecting { .. } => None,
         });
         if let Some(at) = next.min()
             && self.armed.is_none_or(|armed| at < armed)
@@ -364,21 +402,19 @@ impl RepositoryWatcherState {
         let Some(watched) = self.sources.get_mut(&id) else { return };
         match news {
             BreakerNews::Opened { fresh, failures, probe_at } => {
-                watched.mode = Mode::Rejecting;
+                watched.mode = Mode::Rejecting { probe: false };
                 if *fresh {
                     self.announce_failure(&id, *failures, *probe_at);
                 }
             }
             BreakerNews::ProbePermitted => {
-                if self.scanning.is_none() {
-                    self.scan(&id);
-                } else {
-                    // Another source is being scanned; the probe's place is freed when it is lost.
-                    self.again = true;
+                if let Mode::Rejecting { probe } = &mut watched.mode {
+                    *probe = true;
+                    self.on_tick();
                 }
             }
             BreakerNews::Closed => {
-                if watched.mode == Mode::Rejecting {
+                if matches!(watched.mode, Mode::Rejecting { .. }) {
                     watched.failures = 0;
                     watched.mode = Mode::Due { at: Instant::now() + self.context.policy.poll_min };
                     self.announce_recovery(&id);
@@ -407,7 +443,7 @@ impl RepositoryWatcherState {
     fn remember_error(&mut self, id: &SourceId, error: Option<String>) {
         let (store, id) = (self.context.store.clone(), id.clone());
         let work = async move {
-            if let Err(reason) = store.record_scan_error(&id, error.as_deref()).await {
+            if let Err(reason) = in_time(store.record_scan_error(&id, error.as_deref())).await {
                 warn!(source.id = %id, "the state of {id} was not written: {reason}");
             }
         };

@@ -4,20 +4,21 @@
 //! has one outstanding scan. A crash anywhere loses nothing: objects that no head names are found
 //! again by the next scan.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use ractor::{
-    ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort,
+    ActorCell, ActorProcessingErr, ActorRef,
     factory::{
         DiscardSettings, Factory, FactoryArguments, FactoryMessage, Job, JobOptions, Worker, WorkerBuilder,
         WorkerId, queues::DefaultQueue, routing::QueuerRouting,
     },
 };
 use tidings_entity::id::{AppId, CursorId, SourceId};
+use tokio::sync::oneshot;
 use tracing::{debug, info, instrument};
 
 use crate::{
-    context::Context,
+    context::{Context, in_time},
     directory::Directory,
     ports::{FetchOrder, GitError, Source, StoreError},
     supervisor::Birth,
@@ -33,8 +34,8 @@ pub const SCAN_DEADLINE: Duration = Duration::from_secs(1_200);
 pub struct ScanReport {
     /// Whether a head moved.
     pub changed: bool,
-    /// Whether a watched ref is absent from a repository that has others.
-    pub missing: bool,
+    /// Where a watched ref is absent from a repository that has others: the refs that are there.
+    pub missing: Option<BTreeSet<String>>,
     /// Whose cursors now have something to do.
     pub cursors: Vec<(AppId, CursorId)>,
 }
@@ -61,10 +62,12 @@ pub type ScanOutcome = Result<ScanReport, ScanError>;
 pub struct Scan {
     /// What to scan.
     pub source: Source,
-    /// Whether absent refs have been absent for long enough to believe it.
-    pub absence_confirmed: bool,
+    /// Where refs have been absent for long enough to believe it: the refs that were there all
+    /// the while. Without one of them the listing shows an absence that nobody saw before, and none
+    /// is believed yet.
+    pub seen: Option<BTreeSet<String>>,
     /// Where the outcome goes.
-    pub reply: RpcReplyPort<ScanOutcome>,
+    pub reply: oneshot::Sender<ScanOutcome>,
 }
 
 /// The worker.
@@ -93,8 +96,12 @@ impl Worker for ScanWorker {
         job: Job<SourceId, Scan>,
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
-        let Scan { source, absence_confirmed, reply } = job.msg;
-        let outcome = scan(context, &source, absence_confirmed).await;
+        let Scan { source, seen, mut reply } = job.msg;
+        // A watcher that is gone may be followed by one that scans: this scan must not go on.
+        let outcome = tokio::select! {
+            outcome = scan(context, &source, seen.as_ref()) => outcome,
+            () = reply.closed() => return Ok(job.key),
+        };
         if reply.send(outcome).is_err() {
             debug!(source.id = %job.key, "nobody waits for the scan of {} any more", job.key);
         }
@@ -104,9 +111,10 @@ impl Worker for ScanWorker {
 
 /// Does one scan.
 #[instrument(name = "scan", skip_all, fields(source.id = %source.id, repository.id = %source.remote.repository))]
-pub async fn scan(context: &Context, source: &Source, absence_confirmed: bool) -> ScanOutcome {
+pub async fn scan(context: &Context, source: &Source, seen: Option<&BTreeSet<String>>) -> ScanOutcome {
     let mut listing = context.git.list_refs(&source.remote, &source.patterns).await?;
-    listing.absence_confirmed = absence_confirmed;
+    let names = || listing.refs.iter().map(|found| found.name.clone()).collect::<BTreeSet<String>>();
+    listing.absence_confirmed = seen.is_some_and(|seen| seen.is_subset(&names()));
     let wants: Vec<_> = listing.refs.iter().map(|found| found.commit).collect();
     if !wants.is_empty() {
         let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1 };
@@ -121,8 +129,9 @@ pub async fn scan(context: &Context, source: &Source, absence_confirmed: bool) -
             );
         }
     }
-    let moved = context.store.move_heads(&source.id, &listing, context.now()).await?;
-    Ok(ScanReport { changed: moved.changed, missing: moved.absent, cursors: moved.cursors })
+    let moved = in_time(context.store.move_heads(&source.id, &listing, context.now())).await?;
+    let missing = moved.absent.then(|| listing.refs.into_iter().map(|found| found.name).collect());
+    Ok(ScanReport { changed: moved.changed, missing, cursors: moved.cursors })
 }
 
 struct Builder(Context);
@@ -156,13 +165,13 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
 
 /// Hands a scan to the factory and waits for its outcome. A crash of the worker, or a factory that
 /// is being restarted, is an outcome too.
-pub async fn dispatch(directory: Directory, source: Source, absence_confirmed: bool) -> ScanOutcome {
+pub async fn dispatch(directory: Directory, source: Source, seen: Option<BTreeSet<String>>) -> ScanOutcome {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
         return Err(ScanError::Crashed);
     };
-    let (sender, receiver) = ractor::concurrency::oneshot();
+    let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
-    let scan = Scan { source, absence_confirmed, reply: sender.into() };
+    let scan = Scan { source, seen, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return Err(ScanError::Crashed);

@@ -6,11 +6,12 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, concurrency::JoinHa
 use tidings_entity::kind::BreakerKind;
 
 use crate::{
-    circuit_breaker::{CircuitBreaker, CircuitBreakerArguments, endpoint_key},
-    context::Context,
+    circuit_breaker::{CircuitBreaker, CircuitBreakerArguments, endpoint_key, source_key},
+    context::{Context, in_time},
     deliverer::{Deliverer, DelivererArguments},
-    directory::Gauge,
+    directory::{Gauge, Post},
     housekeeping::{MirrorKeeper, Retention, UpkeepArguments},
+    ports::{BreakerRow, StoreError},
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments},
     scan_worker,
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
@@ -40,24 +41,47 @@ pub(crate) async fn root(
 /// # Errors
 /// When the store cannot be read.
 pub(crate) async fn ensure_all(context: &Context) -> Result<(), ActorProcessingErr> {
-    let repositories = context.store.repositories().await?;
-    for breaker in context.store.breakers().await? {
-        context.ensure_breaker(&match breaker.kind {
-            BreakerKind::Endpoint => endpoint_key(&breaker.id),
-            // The row's id names the repository as well.
-            BreakerKind::Source => format!("source:{}", breaker.id),
-        });
-    }
-    for (repository, _) in repositories {
-        context.ensure_watcher(repository.as_str());
-    }
-    let mut apps: Vec<_> = context.store.pending(None).await?.into_iter().map(|(app, _)| app).collect();
-    apps.sort_unstable();
-    apps.dedup();
-    for app in apps {
-        context.ensure_deliverer(app.as_str());
+    for supervisor in [BREAKERS, REPOSITORIES, APPS] {
+        for key in roll(context, supervisor).await? {
+            context.ensure(supervisor, &key);
+        }
     }
     Ok(())
+}
+
+/// The keys of a supervisor's children that have work, read from rows. Whoever starts it again
+/// after a crash calls the roll: nobody else would, not before the next poke or poll.
+async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>, StoreError> {
+    let mut keys: Vec<String> = match supervisor {
+        BREAKERS => {
+            let repositories = in_time(context.store.repositories()).await?;
+            let sources = repositories.iter().flat_map(|(repository, sources)| {
+                sources.iter().map(move |source| (source.id.as_str(), repository.as_str()))
+            });
+            let repository_of: HashMap<&str, &str> = sources.collect();
+            let breakers = in_time(context.store.breakers()).await?;
+            let key = |breaker: BreakerRow| match breaker.kind {
+                BreakerKind::Endpoint => Some(endpoint_key(&breaker.id)),
+                BreakerKind::Source => {
+                    let repository = repository_of.get(breaker.id.as_str())?;
+                    Some(source_key(&breaker.id, repository))
+                }
+            };
+            breakers.into_iter().filter_map(key).collect()
+        }
+        REPOSITORIES => {
+            let repositories = in_time(context.store.repositories()).await?;
+            repositories.into_iter().map(|(repository, _)| repository.to_string()).collect()
+        }
+        APPS => {
+            let pending = in_time(context.store.pending(None)).await?;
+            pending.into_iter().map(|(app, _)| app.to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
 }
 
 fn supervisor_arguments(
@@ -86,7 +110,15 @@ async fn start(
     let Birth { supervisor, gauge, key } = birth;
     match spec.id {
         BREAKERS | REPOSITORIES | APPS | HOUSEKEEPING => {
-            spawn(Supervisor, supervisor_arguments(spec, &context, gauge), supervisor).await
+            let again = gauge.restarts() > 0;
+            let keys = if again { roll(&context, spec.id).await? } else { Vec::new() };
+            let started =
+                spawn(Supervisor, supervisor_arguments(spec, &context, gauge.clone()), supervisor).await?;
+            let post = Post::<SupervisorMessage>::new(ActorRef::from(started.clone()), gauge);
+            for key in keys {
+                post.send(SupervisorMessage::Ensure(key));
+            }
+            Ok(started)
         }
         SCANS => scan_worker::start_factory(context, Birth { supervisor, gauge, key }).await,
         CIRCUIT_BREAKER => {
@@ -115,3 +147,6 @@ async fn spawn<A: Actor>(
     let (actor, _join) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
     Ok(actor.get_cell())
 }
+
+#[cfg(test)]
+mod tests;

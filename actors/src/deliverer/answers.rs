@@ -182,6 +182,7 @@ impl DelivererState {
     /// An attempt or a notice failed through the fault of the endpoint as a whole.
     pub(super) fn on_endpoint_failure(&mut self, outcome: &AttemptOutcome, now: Instant) {
         let asked = outcome.retry_after;
+        self.gate.narrow();
         if let Some(asked) = asked {
             self.gate.hold(now + asked.min(self.rules.cap));
         }

@@ -54,6 +54,14 @@ impl Gate {
         }
     }
 
+    /// The endpoint failed: one attempt at a time until it is well, so that an outage costs no more
+    /// than what was on its way while its breaker makes up its mind.
+    pub fn narrow(&mut self) {
+        if let Mode::Flowing { limit } = &mut self.mode {
+            *limit = 1;
+        }
+    }
+
     /// The endpoint asked for patience.
     pub fn hold(&mut self, until: Instant) {
         self.hold_until = Some(self.hold_until.map_or(until, |held| held.max(until)));
@@ -132,6 +140,20 @@ mod tests {
             }
         }
         assert_eq!(widths, [1, 2, 4, 4]);
+    }
+
+    #[test]
+    fn a_failure_narrows_the_way_to_one() {
+        let now = Instant::now();
+        let mut gate = Gate::new(4);
+        (0..4).for_each(|_| gate.enter());
+        gate.leave(false);
+        gate.narrow();
+        assert!(!gate.admits(now), "three are still on their way");
+        (0..3).for_each(|_| gate.leave(false));
+        assert!(gate.admits(now));
+        gate.enter();
+        assert!(!gate.admits(now));
     }
 
     #[test]

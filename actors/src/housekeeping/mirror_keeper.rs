@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tidings_entity::id::RepositoryId;
 use tracing::{info, warn};
 
 use super::UpkeepArguments;
 use crate::{
-    context::{Context, Tasks},
+    context::{Context, Tasks, in_time},
     directory::Post,
     ports::{GitError, StoreError},
 };
@@ -102,18 +103,25 @@ impl MirrorKeeperState {
     }
 }
 
+/// Looks at all mirrors; one that cannot be kept does not hold up the others.
 async fn keep(context: Context) -> Result<u64, KeepError> {
     let mut count = 0;
     for repository in context.git.mirrors().await? {
-        let watched = !context.store.sources(&repository).await?.is_empty();
-        let changed = if watched {
-            let pins = context.store.pins(&repository).await?;
-            context.git.compact(&repository, &pins).await?
-        } else {
-            context.git.remove_mirror(&repository).await?;
-            true
-        };
-        count += u64::from(changed);
+        match keep_one(&context, &repository).await {
+            Ok(changed) => count += u64::from(changed),
+            Err(reason) => {
+                warn!(repository.id = %repository, "the mirror of {repository} could not be kept: {reason}");
+            }
+        }
     }
     Ok(count)
+}
+
+async fn keep_one(context: &Context, repository: &RepositoryId) -> Result<bool, KeepError> {
+    if in_time(context.store.sources(repository)).await?.is_empty() {
+        context.git.remove_mirror(repository).await?;
+        return Ok(true);
+    }
+    let pins = in_time(context.store.pins(repository)).await?;
+    Ok(context.git.compact(repository, &pins).await?)
 }

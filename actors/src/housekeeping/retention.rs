@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::UpkeepArguments;
 use crate::{
-    context::{Context, Tasks},
+    context::{Context, Tasks, in_time},
     directory::Post,
     ports::StoreError,
 };
@@ -83,7 +83,9 @@ impl RetentionState {
     fn on_due(&mut self) {
         let (store, now, policy) =
             (self.context.store.clone(), self.context.now(), self.context.policy.clone());
-        let work = async move { store.prune(now, policy.history, policy.blob_age, policy.upkeep_rows).await };
+        let work = async move {
+            in_time(store.prune(now, policy.history, policy.blob_age, policy.upkeep_rows)).await
+        };
         self.tasks.spawn(&self.post, work, RetentionMessage::Removed);
     }
 

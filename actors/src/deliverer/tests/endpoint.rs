@@ -48,8 +48,9 @@ async fn an_outage_in_phased_order_costs_one_wave_and_everything_arrives_once() 
     house.transport.answer_app(&app, Some(DOWN));
     let watch = house.watch(&app).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
-    let tried = house.tried(&app).len();
-    assert!(tried < 16 + 20, "{tried} attempts in 600 s");
+    let tried = house.tried(&app);
+    let gaps: Vec<u128> = tried.windows(2).map(|two| (two[1].at - two[0].at).as_millis()).collect();
+    assert!(tried.len() < 16 + 20, "{} attempts in 600 s: {gaps:?}", tried.len());
     house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(50))));
     let mut widths = Vec::new();
     while house.taken(&app).len() < 15 {

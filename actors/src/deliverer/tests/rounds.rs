@@ -315,8 +315,9 @@ async fn a_resync_of_a_missing_branch_waits_for_it_and_spins_on_nothing() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     house.transport.answer_path("bad", None);
     house.git.point(&location(URL), "main", second);
+    let third = house.commit(&[("a", "1"), ("bad", "3")]);
     house.poke(&watch).await;
-    house.until("it was resynced", async || house.taken(&app).len() == 4).await;
-    house.until_held(&watch, second).await;
-    house.assert_mirrors(&app, second);
+    house.until_held(&watch, third).await;
+    assert_eq!(house.taken(&app)[2..], ["C a", "C bad"], "it was resynced");
+    house.assert_mirrors(&app, third);
 }

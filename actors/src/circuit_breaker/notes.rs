@@ -1,0 +1,51 @@
+//! Failures that no breaker has counted yet. A breaker is made by its first failure and ends with
+//! its last one, so a report can meet one that is not there yet, or not any more; what is noted
+//! here waits for it. Bounded by the things that have failures: reports of one key fold into one
+//! note.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Failures of one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// The public text of the last one.
+    pub error: String,
+    /// The longest wait that one of them asked for.
+    pub retry_after: Option<Duration>,
+}
+
+/// The notes, by the key of the breaker. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Arc<Mutex<HashMap<String, Failures>>>);
+
+impl Notes {
+    /// Notes one failure.
+    pub fn add(&self, key: &str, error: String, retry_after: Option<Duration>) {
+        let mut notes = self.lock();
+        let failures = notes.entry(key.to_owned()).or_default();
+        failures.count += 1;
+        failures.error = error;
+        failures.retry_after = failures.retry_after.max(retry_after);
+    }
+
+    /// Takes what is noted.
+    #[must_use]
+    pub fn take(&self, key: &str) -> Option<Failures> {
+        self.lock().remove(key)
+    }
+
+    /// A success before anybody counted: the failures were not in a row.
+    pub fn forget(&self, key: &str) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,126 @@
+//! The breaker as an actor: how it comes, counts, survives and goes.
+
+use std::time::Duration;
+
+use tidings_entity::id::AppId;
+
+use crate::{
+    circuit_breaker::{endpoint_key, report},
+    ports::{SendFailure, Store, StoreError},
+    testing::{
+        Fault,
+        house::{House, files, refs},
+        transport::Answer,
+    },
+    tree::CIRCUIT_BREAKER,
+};
+
+const DOWN: Answer = Answer::Failure(SendFailure::Connection);
+
+async fn failures(house: &House, app: &AppId) -> u32 {
+    let rows = house.store.breakers().await.expect("rows");
+    rows.iter().find(|row| row.id == app.as_str()).map_or(0, |row| row.failures)
+}
+
+fn runs(house: &House, app: &AppId) -> bool {
+    house.context.directory.cell(CIRCUIT_BREAKER, &endpoint_key(app.as_str())).is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_come_before_it_runs_are_all_counted() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    for _ in 0..4 {
+        report(&house.context, &key, Err(("no route".into(), None)));
+    }
+    house.until("four are counted", async || failures(&house, &app).await == 4).await;
+    assert_eq!(house.store.breakers().await.expect("rows")[0].last_error, "no route");
+    report(&house.context, &key, Err(("no route".into(), None)));
+    house
+        .until("it opened", async || house.store.breakers().await.expect("rows")[0].opened_at.is_some())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_successes_at_once_leave_no_breaker_behind() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    report(&house.context, &key, Err(("no route".into(), None)));
+    house.until("it runs", async || runs(&house, &app)).await;
+    for _ in 0..50 {
+        report(&house.context, &key, Ok(()));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!runs(&house, &app) && house.store.breakers().await.expect("rows").is_empty());
+    assert_eq!(failures(&house, &app).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_crosses_its_end_is_counted_by_the_next_one() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    report(&house.context, &key, Err(("first".into(), None)));
+    house.until("it runs", async || runs(&house, &app)).await;
+    report(&house.context, &key, Ok(()));
+    report(&house.context, &key, Err(("second".into(), None)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let rows = house.store.breakers().await.expect("rows");
+    assert!(rows.len() <= 1 && rows.iter().all(|row| row.failures == 1), "{rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_breaker_starts_from_its_row_and_the_outage_ends_as_it_should() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(DOWN));
+    let watch = house.watch(&app).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let counted = failures(&house, &app).await;
+    assert!(counted >= 5);
+    for _ in 0..3 {
+        house.kill(CIRCUIT_BREAKER, &endpoint_key(app.as_str()));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert!(runs(&house, &app) && failures(&house, &app).await >= counted);
+    house.transport.answer_app(&app, None);
+    house.until_held(&watch, commit).await;
+    assert_eq!(house.taken(&app).len(), 5);
+    house.until("it is gone", async || !runs(&house, &app)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_cannot_be_written_does_not_stop_it() {
+    for fault in [Fault::Hangs, Fault::Fails(StoreError::Unavailable("down".into()))] {
+        let house = House::running().await;
+        let commit = house.commit(&refs(&files(5, "one")));
+        let app = house.app().await;
+        house.store.befall("record_breaker", fault.clone());
+        house.store.befall("record_breaker", fault);
+        house.transport.answer_app(&app, Some(DOWN));
+        let watch = house.watch(&app).await;
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(house.tried(&app).len() < 40, "{} attempts", house.tried(&app).len());
+        house.transport.answer_app(&app, None);
+        house.until_held(&watch, commit).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_hand_it_closes_at_once() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(DOWN));
+    let watch = house.watch(&app).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    house.transport.answer_app(&app, None);
+    assert!(house.handle().reset_breaker(&endpoint_key(app.as_str())).await);
+    let start = tokio::time::Instant::now();
+    house.until_held(&watch, commit).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "after {:?}", start.elapsed());
+    assert!(!house.handle().reset_breaker("endpoint:app_none").await);
+}
