@@ -246,7 +246,9 @@ impl RepositoryWatcherState {
         let spread = u64::try_from(self.context.policy.poll_min.as_millis()).unwrap_or(u64::MAX);
         let wait = if fresh { 0 } else { self.context.random.below(spread) };
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
-        let watched = Watched { mode, failures: 0, missing: None, failing: None, source };
+        // An earlier process may have left an error: the first good scan clears it.
+        let failing = Some(String::new());
+        let watched = Watched { mode, failures: 0, missing: None, failing, source };
         self.sources.insert(watched.source.id.clone(), watched);
     }
 

@@ -116,16 +116,20 @@ async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), F
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     let (app, watch) = register(args, &adapters).await?;
     let mut stop_signals = StopSignals::listen();
+    // The sender goes when nobody can print any more; without a printer it stays here, unused.
+    let (reader_gone, mut reader) = tokio::sync::watch::channel(false);
     let mut house = if args.to.is_some() {
         adapters.start(None).await
     } else {
-        adapters.start(Some(Box::new(move |webhooks| Arc::new(Printer::new(webhooks, json))))).await
+        let gone = reader_gone.clone();
+        adapters.start(Some(Box::new(move |webhooks| Arc::new(Printer::new(webhooks, json, gone))))).await
     }
     .map_err(|error| Failure::of_start(&error))?;
     let store = house.store.clone();
     let outcome = tokio::select! {
         reason = house.failed() => Err(Failure::new(Code::Software, reason)),
         outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => outcome,
+        _gone = reader.wait_for(|gone| *gone) => Ok(()),
         _signal = stop_signals.next() => Ok(()),
     };
     tokio::select! {
@@ -177,6 +181,7 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         watch.facts.github_url == address.display && watch.selector == selector && watch.view == view
     };
     if let Some(watch) = known.iter().find(same) {
+        look(adapters, watch, &address.display).await?;
         return Ok((app, watch.id.clone()));
     }
     let credential = read_secret(args.token_file.as_ref())?;
@@ -208,6 +213,25 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
     Ok((app, watch.id))
 }
 
+/// What is there now, before anything counts as taken: the rows of a kept data directory know only
+/// what was there the last time, and perhaps an error that has passed.
+async fn look(adapters: &Adapters, watch: &Watch, shown: &str) -> Result<(), Failure> {
+    let store = adapters.store.as_ref();
+    let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
+    let sources = store.sources(&watch.repository).await.map_err(unavailable)?;
+    let Some(source) = sources.into_iter().find(|source| source.id == watch.source) else { return Ok(()) };
+    let listing = adapters
+        .git
+        .list_refs(&source.remote, &source.patterns)
+        .await
+        .map_err(|reason| Failure::new(Code::Unavailable, format!("{shown}: {reason}")))?;
+    store.move_heads(&source.id, &listing, adapters.clock.now()).await.map_err(unavailable)?;
+    if watch.last_error.is_some() {
+        store.record_scan_error(&source.id, None).await.map_err(unavailable)?;
+    }
+    Ok(())
+}
+
 /// What the repository shows to this credential; its branch must be there.
 async fn proved(
     args: &WatchArgs,
@@ -231,6 +255,10 @@ async fn proved(
         && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
     {
         return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
+    }
+    if args.branch.is_none() && listing.head.is_none() {
+        let reason = format!("{}: HEAD names no branch; give one with --branch", address.display);
+        return Err(Failure::new(Code::Data, reason));
     }
     Ok(listing)
 }

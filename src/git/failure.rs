@@ -12,6 +12,9 @@ use crate::egress::{Egress, EgressError};
 
 /// Longest piece of a host's words that is kept, in characters.
 const SHOWN_CHARACTERS: usize = 200;
+/// The longest wait that a host gets: a number of seconds beyond any calendar must neither stop
+/// polls for good nor overflow a clock.
+const PATIENCE_MAX: Duration = Duration::from_secs(86_400);
 
 /// What a host said, fit to be shown.
 pub(super) fn shown(text: &[u8]) -> String {
@@ -73,14 +76,14 @@ pub(super) fn of_status(response: &reqwest::Response, now: Timestamp) -> Option<
     })
 }
 
-/// `Retry-After` in both its forms: seconds, or a moment.
+/// `Retry-After` in both its forms: seconds, or a moment; at most [`PATIENCE_MAX`].
 fn patience(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(PATIENCE_MAX));
     }
     let moment = OffsetDateTime::parse(value, &Rfc2822).ok()?;
-    Some(Timestamp(moment.unix_timestamp().checked_mul(1_000)?).since(now))
+    Some(Timestamp(moment.unix_timestamp().checked_mul(1_000)?).since(now).min(PATIENCE_MAX))
 }
 
 /// Reading `object` failed.
@@ -119,6 +122,8 @@ mod tests {
         for (value, seconds) in [
             ("120", Some(120)),
             (" 0 ", Some(0)),
+            ("18446744073709551615", Some(86_400)),
+            ("Sun, 06 Nov 2094 08:49:47 GMT", Some(86_400)),
             ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
             ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
             ("soon", None),

@@ -11,7 +11,6 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    circuit_breaker::source_row,
     ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
     time::Timestamp,
 };
@@ -126,10 +125,9 @@ struct OpenRound {
 impl Repository {
     fn of(watch: &Watch, breakers: &[BreakerRow], now: Timestamp) -> Self {
         let facts = &watch.facts;
-        let row = source_row(watch.source.as_str(), watch.repository.as_str());
         let breaker = breakers
             .iter()
-            .find(|breaker| breaker.kind == BreakerKind::Source && breaker.id == row)
+            .find(|breaker| breaker.kind == BreakerKind::Source && breaker.id == watch.source.as_str())
             .map_or(Breaker { state: "closed", failures: 0, probe_at: None }, |row| Breaker {
                 state: if row.opened_at.is_some() { "open" } else { "closed" },
                 failures: row.failures,

@@ -162,6 +162,9 @@ impl Store for SqlStore {
     }
 
     async fn record_scan_error(&self, source: &SourceId, error: Option<&str>) -> Result<(), StoreError> {
+        if sources::has_error(&self.readers, source, error).await? {
+            return Ok(());
+        }
         let (source, error) = (source.clone(), error.map(str::to_owned));
         write!(self, |transaction, _context| sources::record_error(transaction, source, error).await)
     }

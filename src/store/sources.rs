@@ -252,6 +252,18 @@ pub(super) async fn remove_unused(
     Ok(())
 }
 
+/// Whether this is what is remembered already.
+pub(super) async fn has_error(
+    connection: &impl ConnectionTrait,
+    id: &SourceId,
+    error: Option<&str>,
+) -> Result<bool, StoreError> {
+    let text = "select count(*) from source where id = $1
+                and (last_error = $2 or (last_error is null and $2 is null))";
+    let values = vec![id.clone().into(), error.into()];
+    Ok(rows::number(connection, "source", text, values).await? == 1)
+}
+
 /// Remembers or forgets why the last scan failed.
 pub(super) async fn record_error(
     connection: &impl ConnectionTrait,

@@ -7,6 +7,7 @@ mod encrypted;
 mod git_engine;
 mod git_hosts;
 mod isolation;
+mod keeping_on;
 mod killing;
 mod listening;
 mod mid_round;

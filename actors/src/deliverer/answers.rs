@@ -181,10 +181,11 @@ impl DelivererState {
 
     /// An attempt or a notice failed through the fault of the endpoint as a whole.
     pub(super) fn on_endpoint_failure(&mut self, outcome: &AttemptOutcome, now: Instant) {
-        let asked = outcome.retry_after;
+        // Beyond the cap, one header could silence the app's deliveries for a year.
+        let asked = outcome.retry_after.map(|asked| asked.min(self.rules.cap));
         self.gate.narrow();
         if let Some(asked) = asked {
-            self.gate.hold(now + asked.min(self.rules.cap));
+            self.gate.hold(now + asked);
         }
         let key = endpoint_key(self.id.as_str());
         circuit_breaker::report(&self.context, &key, Err((describe(outcome), asked)));

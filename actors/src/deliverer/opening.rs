@@ -227,8 +227,9 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
         }
         Next::Resync { target, complete } => {
             flags.complete = complete;
+            // A complete resync names no old tree, not even held: it may be obtainable nowhere.
             let bases = if complete { Vec::new() } else { lane.resync_bases.clone() };
-            (RoundKind::Resync, held, end(target), bases)
+            (RoundKind::Resync, held.filter(|_| !complete), end(target), bases)
         }
         Next::Redrive => (RoundKind::Redrive, held.clone(), held, Vec::new()),
     };

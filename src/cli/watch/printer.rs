@@ -17,6 +17,7 @@ use tidings_actors::{
     },
     round::Change,
 };
+use tokio::sync::watch;
 
 /// The transport of `tidings watch` without `--to`.
 pub(super) struct Printer {
@@ -24,6 +25,8 @@ pub(super) struct Printer {
     json: bool,
     /// One line at a time, whoever prints.
     turn: Mutex<()>,
+    /// Set when the reader of standard output went away.
+    gone: watch::Sender<bool>,
 }
 
 /// The parts of a body that a line for people shows.
@@ -58,8 +61,8 @@ struct Target {
 }
 
 impl Printer {
-    pub(super) fn new(webhooks: Arc<dyn Transport>, json: bool) -> Self {
-        Self { webhooks, json, turn: Mutex::new(()) }
+    pub(super) fn new(webhooks: Arc<dyn Transport>, json: bool, gone: watch::Sender<bool>) -> Self {
+        Self { webhooks, json, turn: Mutex::new(()), gone }
     }
 
     fn print(&self, parcel: &Parcel) -> io::Result<()> {
@@ -121,11 +124,13 @@ impl Transport for Printer {
     async fn send(&self, _endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
         let result = match self.print(parcel) {
             Ok(()) => Ok(200),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                // 410 is how a receiver says that it is gone for good.
-                Ok(410)
+            Err(error) => {
+                if error.kind() == io::ErrorKind::BrokenPipe {
+                    // Only this command ends: a kept data directory goes on with the next reader.
+                    self.gone.send_replace(true);
+                }
+                Err(SendFailure::Connection)
             }
-            Err(_) => Err(SendFailure::Connection),
         };
         AttemptOutcome { result, retry_after: None, excerpt: String::new(), took: Duration::ZERO }
     }

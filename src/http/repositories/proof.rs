@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tidings_actors::{
-    ports::{GitError, Location, RefListing, RefPatterns, Remote},
+    ports::{FetchOrder, GitError, Location, RefListing, RefPatterns, Remote},
     secret::Secret,
 };
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{ObjectId, RepositoryId};
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::{
     Front,
@@ -60,6 +60,34 @@ pub(super) async fn access(
         Ok((listing, is_private)) => Ok(Proof { listing: listing?, is_private }),
         Err(_) => Err(GitError::Timeout(format!("no answer within {DEADLINE:?}"))),
     }
+}
+
+/// Proves that the host gives this commit to this credential. Mirrors are shared by all apps that
+/// watch a repository, so that one of them already has a commit proves nothing: it is fetched into
+/// a mirror of its own, which goes at once.
+///
+/// # Errors
+/// [`GitError::Unobtainable`] and [`GitError::Protocol`] for what is no commit of the repository,
+/// else what the host or the way to it says.
+pub(super) async fn commit(
+    front: &Front,
+    location: Location,
+    credential: Option<Secret>,
+    commit: ObjectId,
+) -> Result<(), GitError> {
+    let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
+    let remote = Remote { repository, location, credential };
+    let order = FetchOrder { wants: vec![commit], haves: Vec::new(), depth: 1 };
+    let asked = async {
+        front.git.fetch(&remote, &order).await?;
+        front.git.commit(&remote, commit).await
+    };
+    let found = timeout(DEADLINE, asked).await;
+    if let Err(error) = front.git.remove_mirror(&remote.repository).await {
+        // Upkeep removes mirrors that nobody watches, this one too.
+        warn!(%error, "a mirror that proved a commit was not removed");
+    }
+    found.map_err(|_| GitError::Timeout(format!("no answer within {DEADLINE:?}")))?.map(drop)
 }
 
 /// What a failed proof means for the client. `refused` is the status of what the Git host refuses

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use tidings_actors::{
-    ports::{App, NewWatch, RepositoryFacts, Selector, Start},
+    ports::{App, GitError, NewWatch, RepositoryFacts, Selector, Start},
     secret::Secret,
     view::{MAX_SIZE_DEFAULT, View},
 };
@@ -109,6 +109,7 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
 
     let patterns = selector::patterns(&wish.selector);
     let has_credential = wish.credential.is_some();
+    let location = address.location.clone();
     let proof = proof::access(&front, address.location, wish.credential.clone(), &patterns)
         .await
         .map_err(|error| proof::failure(&error, wish.field, has_credential, StatusCode::NOT_FOUND))?;
@@ -119,7 +120,17 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
         Begin::All => Start::All,
         // What has no commit yet has no file either: its first commit is what comes after now.
         Begin::Now => selector::head(&wish.selector, &proof.listing).map_or(Start::All, Start::At),
-        Begin::After(commit) => Start::At(commit),
+        Begin::After(commit) => {
+            proof::commit(&front, location, wish.credential.clone(), commit).await.map_err(|error| {
+                match error {
+                    GitError::Unobtainable(_) | GitError::Missing(_) | GitError::Protocol(_) => {
+                        Problem::invalid_field("start", "the repository has no such commit")
+                    }
+                    error => proof::failure(&error, "start", has_credential, StatusCode::NOT_FOUND),
+                }
+            })?;
+            Start::At(commit)
+        }
     };
     let now = front.clock.now();
     let first_delay = front.settings.delivery.first_delay;

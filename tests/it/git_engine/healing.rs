@@ -178,3 +178,21 @@ async fn what_a_crash_left_behind_is_swept_away() {
         1
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_for_something_that_is_no_commit_costs_no_mirror() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let head = populate(&repository);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, head, &[]).await.expect("a fetch");
+    let before = packs(&desk.mirror());
+    for odd in ["main^{tree}", "main:f00"] {
+        let odd = repository.resolve(odd);
+        desk.fetch(&remote, odd, &[]).await.expect("it is there");
+        let error = desk.changes(&remote, &sync(Some(odd), head)).await.expect_err("no commit");
+        assert!(matches!(error, GitError::Protocol(_)), "{error}");
+        desk.fetch(&remote, odd, &[]).await.expect("it is still there");
+    }
+    assert_eq!(packs(&desk.mirror()), before, "the mirror that others share was begun anew");
+}

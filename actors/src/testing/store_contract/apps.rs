@@ -2,12 +2,12 @@
 
 use tidings_entity::{
     id::{AppId, WatchId},
-    kind::{HistoryMode, WatchState},
+    kind::{BreakerKind, HistoryMode, WatchState},
 };
 
 use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
-    ports::{Store, StoreError, WatchPatch},
+    ports::{BreakerRow, Store, StoreError, WatchPatch},
     secret::Secret,
     time::Timestamp,
 };
@@ -164,6 +164,15 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
     let kept = world.watch(&other).await;
     world.parked(&cursor, 1, &["a"]).await;
     world.begin(&cursor, 2, 3).await;
+    let breaker = BreakerRow {
+        kind: BreakerKind::Source,
+        id: watch.source.to_string(),
+        failures: 5,
+        opened_at: Some(Timestamp(1)),
+        probe_at: Some(Timestamp(2)),
+        last_error: "no answer".into(),
+    };
+    store.record_breaker(&breaker).await.expect("recorded");
     store.unwatch(&app, &watch.id).await.expect("unwatched");
     assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
     assert!(store.dead_letters(&app, None, None, 10).await.expect("letters").is_empty());
@@ -175,6 +184,7 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
     );
     assert!(world.is_pending(&kept.cursors[0].id).await);
     store.unwatch(&other, &kept.id).await.expect("unwatched");
+    assert_eq!(store.breakers().await.expect("breakers"), [], "a breaker of a source that is gone");
     assert!(store.repositories().await.expect("repositories").is_empty());
     let again = world.watch(&app).await;
     assert_eq!(again.facts.github_url, "https://Git.Example/one/two.git");
