@@ -83,13 +83,7 @@ pub fn endpoint_key(app: &str) -> String {
 /// The key of a source's breaker; the repository finds the watcher.
 #[must_use]
 pub fn source_key(source: &str, repository: &str) -> String {
-    format!("source:{}", source_row(source, repository))
-}
-
-/// The row's id of a source's breaker.
-#[must_use]
-pub fn source_row(source: &str, repository: &str) -> String {
-    format!("{source}@{repository}")
+    format!("source:{source}@{repository}")
 }
 
 /// The state.
