@@ -64,7 +64,7 @@ impl Default for Policy {
             poll_max: Duration::from_secs(300),
             branch_gone_after: Duration::from_secs(60),
             every_max: 1_000,
-            scan_workers: 8,
+            scan_workers: 64,
             attempt_timeout: Duration::from_secs(30),
             retry_policy: RetryPolicy::ExpFullJitter,
             retry_base: Duration::from_secs(1),

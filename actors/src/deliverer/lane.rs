@@ -33,6 +33,11 @@ pub const STREAK_MAX: u32 = 10;
 pub const CHANGES_PER_READ: usize = 256;
 /// Deliveries rendered ahead of the one being sent.
 const PREFETCH: usize = 8;
+/// As long as nobody knows how large this round's deliveries are, so many are rendered ahead.
+const PREFETCH_UNKNOWN: usize = 2;
+/// While deliveries weigh more than this many bytes, none is rendered ahead: what a lane holds in
+/// memory is bounded by one or two of the largest files, however long its receiver takes.
+const LARGE: u64 = 1 << 20;
 
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,8 @@ pub struct Lane {
     reading: bool,
     settled: u64,
     settling: Option<u64>,
+    /// About the largest delivery rendered lately, in bytes; `None` before the first.
+    largest: Option<u64>,
     parks: Vec<Park>,
     streak: u32,
     streak_letters: Vec<DeadLetterId>,
@@ -126,6 +133,7 @@ impl Lane {
             reading: false,
             settled: position,
             settling: None,
+            largest: None,
             parks: Vec::new(),
             streak: start.streak,
             streak_letters: start.streak_letters,
@@ -221,9 +229,11 @@ impl Lane {
     /// Changes to be rendered now: position, change, and the blobs that are obtainable nowhere.
     /// [`Lane::on_prepared`], [`Lane::on_blob_unobtainable`] or [`Lane::retry_later`] must follow.
     pub fn want_prepare(&mut self, now: Instant) -> Vec<(u64, Change, Vec<ObjectId>)> {
-        let ahead = match self.order {
-            OrderMode::Strict => PREFETCH,
-            OrderMode::Phased => PREFETCH.max(2 * self.max_in_flight),
+        let ahead = match (self.largest, self.order) {
+            (None, _) => PREFETCH_UNKNOWN,
+            (Some(LARGE..), _) => 1,
+            (Some(_), OrderMode::Strict) => PREFETCH,
+            (Some(_), OrderMode::Phased) => PREFETCH.max(2 * self.max_in_flight),
         };
         let prefix = self.prefix;
         self.slots
@@ -245,6 +255,8 @@ impl Lane {
 
     /// A delivery is rendered.
     pub fn on_prepared(&mut self, position: u64, parcel: Parcel) {
+        // Half of it with each delivery, so that one large file among many small ones is forgotten.
+        self.largest = Some(parcel.size().max(self.largest.unwrap_or(0) / 2));
         if let Some(slot) = self.slot(position) {
             slot.state = SlotState::Ready(parcel);
         }

@@ -414,3 +414,31 @@ proptest! {
         prop_assert!(repeats <= crashes * u32::try_from(WINDOW).unwrap(), "{} repeats after {} crashes", repeats, crashes);
     }
 }
+
+#[test]
+fn large_deliveries_are_not_rendered_ahead() {
+    let list = changes(0, 40, 0);
+    let mut world = World::new(list.clone(), OrderMode::Strict);
+    assert!(world.lane.want_read().is_some() && world.lane.on_read(list));
+    let cursor = CursorId::new(Ulid::from_parts(1, 1));
+    let mut held_most = 0;
+    for position in 0..40 {
+        loop {
+            let wanted = world.lane.want_prepare(world.now);
+            if wanted.is_empty() {
+                break;
+            }
+            held_most = held_most.max(wanted.len());
+            for (at, change, _) in wanted {
+                let id = DeliveryId::of(&cursor, 5, &change);
+                let body = ParcelBody::Whole(Bytes::from(vec![0; 2 << 20]));
+                world.lane.on_prepared(at, Parcel { id, action: Action::Create, body });
+            }
+        }
+        assert_eq!(world.lane.next_sendable(world.now), Some(position));
+        world.lane.launch(position, world.now).expect("ready");
+        world.lane.on_acknowledged(position);
+        world.settle();
+    }
+    assert!(held_most <= PREFETCH_UNKNOWN, "{held_most} rendered at once");
+}
