@@ -165,7 +165,14 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         .map_err(|error| Failure::of_error(Code::Unavailable, &error))?
         .pop()
     {
-        Some(app) => app.id,
+        Some(app) if app.base_url.as_deref() == Some(receiver(args)) => app.id,
+        Some(app) => {
+            let kept = app.base_url.filter(|kept| kept != TERMINAL);
+            let kept = kept.map_or("prints".to_owned(), |kept| format!("delivers to {kept}"));
+            let reason =
+                format!("the state in --data-dir {kept}: go on like that, or name another directory");
+            return Err(Failure::new(Code::Usage, reason));
+        }
         None => make_app(args, adapters, now).await?,
     };
     let known = store
@@ -287,7 +294,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         id: id.clone(),
         name: "watch".to_owned(),
         email: String::new(),
-        base_url: Some(args.to.clone().unwrap_or_else(|| TERMINAL.to_owned())),
+        base_url: Some(receiver(args).to_owned()),
         website: None,
         description: None,
         token_public_id: token.public_id().to_owned(),
@@ -298,6 +305,11 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
     };
     adapters.store.create_app(&app).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok(id)
+}
+
+/// Where the one app receives.
+fn receiver(args: &WatchArgs) -> &str {
+    args.to.as_deref().unwrap_or(TERMINAL)
 }
 
 fn view(args: &WatchArgs) -> Result<View, Failure> {

@@ -132,3 +132,16 @@ fn a_head_that_names_no_branch_is_said() {
     let reason = String::from_utf8_lossy(&output.stderr);
     assert!(reason.contains("--branch"), "{reason}");
 }
+
+#[test]
+fn a_kept_state_is_not_sent_to_another_receiver_in_silence() {
+    let kept = Kept::new();
+    kept.repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    kept.run();
+    let elsewhere =
+        kept.command().args(["--to", "https://elsewhere.example"]).spawn().expect("the binary starts");
+    let output = finish(elsewhere);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{text}");
+    assert!(text.contains("--data-dir"), "{text}");
+}
