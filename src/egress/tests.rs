@@ -1,3 +1,5 @@
+//! The guarded client: schemes, ports, literals and the answers of a resolver.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::{

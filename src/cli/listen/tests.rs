@@ -1,3 +1,5 @@
+//! The receiver over real connections: what it acknowledges, refuses and prints.
+
 use std::{collections::VecDeque, sync::atomic::AtomicI64};
 
 use clap::Parser;

@@ -1,3 +1,5 @@
+//! Verdicts on the published vectors, and what cannot be checked.
+
 use clap::Parser;
 use expect_test::{Expect, expect};
 

@@ -1,3 +1,5 @@
+//! Every form of a body, byte for byte.
+
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};

@@ -1,3 +1,5 @@
+//! Every notice, byte for byte, and what is kept out of its texts.
+
 use std::sync::Arc;
 
 use expect_test::expect;

@@ -1,3 +1,5 @@
+//! The published vectors of both schemes, bit for bit, and what must not verify.
+
 use http::HeaderValue;
 use proptest::prelude::*;
 

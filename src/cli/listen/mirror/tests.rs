@@ -1,3 +1,5 @@
+//! The mirror against every order, repeat and hostile path that a sender could produce.
+
 use std::{
     collections::BTreeMap,
     fs,
