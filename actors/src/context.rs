@@ -47,6 +47,8 @@ pub struct Policy {
     pub endpoint_breaker: BreakerPolicy,
     /// Breakers of sources.
     pub source_breaker: BreakerPolicy,
+    /// Whether acknowledged attempts are rows as well as failed ones.
+    pub record_all: bool,
     /// Age at which history goes.
     pub history: Duration,
     /// Age at which unused blob rows go.
@@ -82,6 +84,7 @@ impl Default for Policy {
                 first_wait: Duration::from_secs(30),
                 last_wait: Duration::from_secs(1_800),
             },
+            record_all: false,
             history: Duration::from_secs(30 * 86_400),
             blob_age: Duration::from_secs(90 * 86_400),
             upkeep_interval: Duration::from_secs(3_600),

@@ -98,6 +98,9 @@ impl DelivererState {
             Verdict::Acknowledged => {
                 self.answered = Some(Instant::now());
                 circuit_breaker::report(&self.context, &key, Ok(()));
+                if self.context.policy.record_all {
+                    self.record_success(cursor, generation, position, outcome);
+                }
                 if let Some((running, _)) = self.running(cursor) {
                     running.lane.on_acknowledged(position);
                 }
@@ -171,12 +174,39 @@ impl DelivererState {
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at: moment.wall,
         };
+        self.record(cursor, generation, attempt);
+    }
+
+    /// With `delivery.history = all` an acknowledged attempt is a row, too.
+    fn record_success(
+        &mut self,
+        cursor: &CursorId,
+        generation: Generation,
+        position: u64,
+        outcome: &AttemptOutcome,
+    ) {
+        let at = self.context.now();
+        let Some((running, _)) = self.running(cursor) else { return };
+        let Some(delivery) = running.lane.delivery_id(position) else { return };
+        let attempt = AttemptRecord {
+            cursor: cursor.clone(),
+            round: running.lane.round().number,
+            position,
+            number: running.lane.tries(position) + 1,
+            delivery,
+            status: outcome.result.ok(),
+            item_failure: false,
+            excerpt: outcome.excerpt.clone(),
+            took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+            at,
+        };
+        self.record(cursor, generation, attempt);
+    }
+
+    fn record(&mut self, cursor: &CursorId, generation: Generation, attempt: AttemptRecord) {
         let store = self.context.store.clone();
-        self.step(
-            cursor,
-            generation,
-            async move { Step::Recorded(in_time(store.record_attempt(attempt)).await) },
-        );
+        let work = async move { Step::Recorded(in_time(store.record_attempt(attempt)).await) };
+        self.step(cursor, generation, work);
     }
 
     /// An attempt or a notice failed through the fault of the endpoint as a whole.

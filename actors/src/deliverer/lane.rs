@@ -361,6 +361,13 @@ impl Lane {
         self.advance_prefix();
     }
 
+    /// Failed tries of a change that is in memory.
+    #[must_use]
+    pub fn tries(&self, position: u64) -> u32 {
+        let index = position.checked_sub(self.prefix).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.slots.get(index)).map_or(0, |slot| slot.tries)
+    }
+
     /// What must be written now, if anything. [`Lane::on_settled`] or [`Lane::on_settle_failed`]
     /// must follow.
     pub fn want_settle(&mut self, at: Timestamp) -> Option<Settlement> {

@@ -80,6 +80,12 @@ impl MemoryStore {
         Ok(())
     }
 
+    /// The attempts that are rows.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<AttemptRecord> {
+        self.state().attempts.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -321,3 +321,25 @@ async fn a_resync_of_a_missing_branch_waits_for_it_and_spins_on_nothing() {
     assert_eq!(house.taken(&app)[2..], ["C a", "C bad"], "it was resynced");
     house.assert_mirrors(&app, third);
 }
+
+#[tokio::test(start_paused = true)]
+async fn acknowledged_attempts_are_rows_only_where_all_history_is_wanted() {
+    for (all, expected) in [
+        (false, vec![(0, 1, Some(500))]),
+        (true, vec![(0, 1, Some(500)), (0, 2, Some(200)), (1, 1, Some(200))]),
+    ] {
+        let mut house = House::with(|policy| policy.record_all = all);
+        house.start().await;
+        let commit = house.commit(&[("a", "1"), ("b", "1")]);
+        house.transport.script([Answer::Status(500)]);
+        let (_, watch, _) = house.watching().await;
+        house.until_held(&watch, commit).await;
+        let rows = || {
+            let rows = house.store.attempts();
+            let mut rows: Vec<_> = rows.iter().map(|row| (row.position, row.number, row.status)).collect();
+            rows.sort_unstable();
+            rows
+        };
+        house.until("its attempts are rows", async || rows() == expected).await;
+    }
+}
