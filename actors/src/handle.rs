@@ -61,9 +61,9 @@ impl Handle {
 
     /// Rows of this app changed (a watch was added, resynced, resumed, unwatched; a redrive was
     /// asked for; a cursor was unblocked): its lanes reload at their next safe point and lanes that
-    /// now have something to do start. `after` is when a first delivery is allowed; the store holds
-    /// the lane back until then, and a hint that waited here would die with an idle deliverer.
-    pub async fn refresh(&self, app: &AppId, _after: Duration) {
+    /// now have something to do start. A first delivery that must wait is held back by the store: a
+    /// hint that waited here would die with an idle deliverer.
+    pub async fn refresh(&self, app: &AppId) {
         let found = self.context.directory.find(DELIVERER, app.as_str());
         if !found.is_some_and(|post| post.send(DelivererMessage::Refresh)) {
             self.context.ensure_deliverer(app.as_str());

@@ -1,6 +1,6 @@
 //! What the administrator sees: all apps, the numbers of the house, the live supervision tree.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::StatusCode;
 use tidings_entity::id::{AppId, RepositoryId, WatchId};
@@ -90,7 +90,7 @@ async fn erase(front: Arc<Front>, request: Request) -> Answer {
     }
     let repositories = repositories_of(&front, &id).await?;
     front.store.erase_app(&id).await.map_err(failed)?;
-    front.handle.refresh(&id, Duration::ZERO).await;
+    front.handle.refresh(&id).await;
     for repository in repositories {
         front.handle.repository_changed(&repository).await;
     }

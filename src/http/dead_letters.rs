@@ -1,6 +1,6 @@
 //! Changes that were given up: looking at them, and asking that they be sent again.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::StatusCode;
@@ -161,7 +161,7 @@ async fn ask(front: &Front, request: &Request, ids: &[DeadLetterId]) -> Answer {
         .await
         .map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
     if requested > 0 {
-        front.handle.refresh(app, Duration::ZERO).await;
+        front.handle.refresh(app).await;
     }
     Ok(json(StatusCode::ACCEPTED, &RedriveRequested { requested }))
 }

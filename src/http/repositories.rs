@@ -6,7 +6,7 @@ mod proof;
 mod register;
 mod selector;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -192,9 +192,9 @@ async fn named(front: &Front, request: &Request) -> Result<Watch, Problem> {
 }
 
 /// Tells the tree that rows of this watch changed.
-async fn announce(front: &Front, watch: &Watch, after: Duration) {
+async fn announce(front: &Front, watch: &Watch) {
     front.handle.repository_changed(&watch.repository).await;
-    front.handle.refresh(&watch.app, after).await;
+    front.handle.refresh(&watch.app).await;
 }
 
 /// The app's repositories, oldest first.

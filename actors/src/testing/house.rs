@@ -135,7 +135,7 @@ impl House {
         let watch = self.register(app, url, edit).await;
         if self.tree.is_some() {
             self.handle().repository_changed(&watch.repository).await;
-            self.handle().refresh(app, Duration::ZERO).await;
+            self.handle().refresh(app).await;
         }
         watch
     }
@@ -189,7 +189,7 @@ impl House {
     }
 
     pub(crate) async fn refresh(&self, app: &AppId) {
-        self.handle().refresh(app, Duration::ZERO).await;
+        self.handle().refresh(app).await;
     }
 
     /// Where the one branch of a watch stands.

@@ -1,6 +1,6 @@
 //! Changing a watch: settings, credential, pause and resume, scans and resyncs, and the end of it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -100,7 +100,7 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
 
 async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
     let watch = front.store.patch_watch(&watch.app, &watch.id, patch).await.map_err(store_failed)?;
-    announce(front, &watch, Duration::ZERO).await;
+    announce(front, &watch).await;
     Ok(json(StatusCode::OK, &shown(front, &watch).await?))
 }
 
@@ -133,7 +133,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
         .replace_credential(&watch.app, &watch.id, credential.as_ref(), &proof.listing, now)
         .await
         .map_err(store_failed)?;
-    announce(&front, &watch, Duration::ZERO).await;
+    announce(&front, &watch).await;
     front.handle.poke(&watch.repository).await;
     Ok(json(StatusCode::OK, &Done { message: "Token updated successfully" }))
 }
@@ -144,7 +144,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
 async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     front.store.unwatch(&watch.app, &watch.id).await.map_err(store_failed)?;
-    announce(&front, &watch, Duration::ZERO).await;
+    announce(&front, &watch).await;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -171,7 +171,7 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     fields.finish()?;
     let app = &request.app()?.id;
     front.store.request_resync(app, &id, wish.complete.unwrap_or(false)).await.map_err(store_failed)?;
-    front.handle.refresh(app, Duration::ZERO).await;
+    front.handle.refresh(app).await;
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Resync requested" }))
 }
 

@@ -157,7 +157,7 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
     };
     let watch = front.store.register_watch(&watch).await.map_err(store_failed)?;
     let shown = shown(&front, &watch).await;
-    announce(&front, &watch, first_delay).await;
+    announce(&front, &watch).await;
     Ok(json(StatusCode::CREATED, &shown?))
 }
 

@@ -108,7 +108,7 @@ async fn no_deliverer_begins_to_send_while_the_tree_stops() {
     let hints = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         handle.repository_changed(&watch.repository).await;
-        handle.refresh(&late, Duration::ZERO).await;
+        handle.refresh(&late).await;
         tokio::time::sleep(Duration::from_secs(30)).await;
     };
     tokio::join!(hints, house.stop(Duration::from_secs(20)));
