@@ -30,7 +30,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, Sha256Hash, WatchId},
-    kind::{HistoryMode, SelectorKind},
+    kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use url::Url;
 
@@ -193,6 +193,7 @@ async fn watch(adapters: &Adapters, app: &AppId, repository: &str, branch: &str)
         selector: Selector { kind: SelectorKind::Branch, value: branch.into() },
         view: View::default(),
         mode: HistoryMode::Net,
+        on_branch_gone: BranchGone::Keep,
         start: Start::All,
         listing,
         deliver_after: now,

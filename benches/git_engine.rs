@@ -1,18 +1,25 @@
 //! The watching side on a generated repository of 50,000 files: the difference of one commit
-//! against the same on 3,000 files, and the first scan (content read and hashed, blob by blob) in
+//! against the same on 3,000 files, that of many changes against ten times fewer changes and against
+//! ten times fewer unchanged files, and the first scan (content read and hashed, blob by blob) in
 //! MB/s against hashing alone.
 
 #[path = "support.rs"]
 mod support;
 
-use std::{path::Path, time::Duration};
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use support::{figure, git, repository, settings, timed};
 use tidings::app::Adapters;
 use tidings_actors::{
-    ports::{Content, GitSource, Location, Remote, Seek},
-    round::{RoundSpec, TreeEnd},
+    deliverer::lane::{AHEAD, AHEAD_BYTES},
+    ports::{BlobWanted, Content, GitSource, Location, Remote, Seek},
+    round::{Change, RoundSpec, TreeEnd},
     view::View,
 };
 use tidings_entity::{
@@ -42,6 +49,7 @@ async fn main() {
         milliseconds(on_small),
         "<= 2.00, <= 3 ms",
     );
+    linear(source, folder.path()).await;
     first_scan(source, &large).await;
 }
 
@@ -62,8 +70,14 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// The best of several plans; the cache of small differences is told apart by a fresh view.
+/// That of one commit which changes one file.
 async fn difference(source: &dyn GitSource, path: &Path) -> Duration {
+    difference_of(source, path, 1).await
+}
+
+/// The best of several plans; the cache of small differences is told apart by a fresh view.
+async fn difference_of(source: &dyn GitSource, path: &Path, changes: u64) -> Duration {
+    let (first, second) = (end(path, "main~1"), end(path, "main"));
     let remote = remote(path);
     let mut best = Duration::MAX;
     for run in 0..20 {
@@ -73,16 +87,61 @@ async fn difference(source: &dyn GitSource, path: &Path) -> Duration {
         let with = |end: Option<TreeEnd>| end.map(|end| TreeEnd { view: view.clone(), ..end });
         let spec = RoundSpec {
             kind: RoundKind::Sync,
-            held: with(end(path, "main~1")),
-            target: with(end(path, "main")),
+            held: with(first.clone()),
+            target: with(second.clone()),
             bases: vec![],
             letters: vec![],
         };
         let (plan, took) = timed(source.plan(&remote, &spec, &[])).await;
-        assert_eq!(plan.expect("planned").summary.total(), 1);
+        assert_eq!(plan.expect("planned").summary.total(), changes);
         best = best.min(took);
     }
     best
+}
+
+/// Files of a folder in [`linear`]; each changed one has a folder of its own.
+const WIDTH: usize = 100;
+
+/// The time of a difference follows its changes, not what stays.
+async fn linear(source: &dyn GitSource, folder: &Path) {
+    let measured = |name: &'static str, files: usize, changes: usize| {
+        let path = folder.join(name);
+        edited(&path, files, changes);
+        async move { milliseconds(difference_of(source, &path, changes as u64).await) }
+    };
+    let few_on_few = measured("linear-1.git", 5_000, 5).await;
+    let few_on_many = measured("linear-2.git", 50_000, 5).await;
+    figure("the same 5 changes on 10 times the files", "ms", few_on_many, few_on_few, "< 1.30");
+    let many_on_many = measured("linear-3.git", 50_000, 50).await;
+    figure("10 times the changes on the same files", "ms", many_on_many, few_on_many, "<= 11");
+}
+
+/// A repository of so many files, [`WIDTH`] in a folder and 50 folders above each other, and a
+/// second commit that edits one file in each of the first folders.
+fn edited(path: &Path, files: usize, changes: usize) {
+    git(path.parent().expect("a parent"), &["init", "-q", "--bare", path.to_str().expect("utf-8")]);
+    let name =
+        |file: usize| format!("d{:02}/e{:02}/f{:02}", file / WIDTH / 50, file / WIDTH % 50, file % WIDTH);
+    let who = "A <a@example.org> 1700000000 +0000";
+    let mut stream = format!("commit refs/heads/main\nmark :1\ncommitter {who}\ndata 0\n\n");
+    for file in 0..files {
+        let content = file.to_string();
+        stream += &format!("M 644 inline {}\ndata {}\n{content}\n", name(file), content.len());
+    }
+    stream += &format!("commit refs/heads/main\ncommitter {who}\ndata 0\n\nfrom :1\n");
+    for change in 0..changes {
+        stream += &format!("M 644 inline {}\ndata 6\nedited\n", name(change * WIDTH));
+    }
+    let mut child = Command::new("git")
+        .args(["fast-import", "--quiet"])
+        .current_dir(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("git is installed");
+    child.stdin.take().expect("piped").write_all(stream.as_bytes()).expect("piped");
+    assert!(child.wait().expect("git ends").success());
+    git(path, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    git(path, &["repack", "-adq"]);
 }
 
 async fn first_scan(source: &dyn GitSource, path: &Path) {
@@ -98,14 +157,18 @@ async fn first_scan(source: &dyn GitSource, path: &Path) {
         let (mut seek, mut bytes) = (Seek::Position(0), 0_u64);
         loop {
             let window = source.window(&remote, &spec, &seek, 256).await.expect("read");
-            for change in &window {
-                let blob = change.new.expect("a create").blob;
-                let Content::Whole(content) = source.content(&remote, blob, 1 << 26).await.expect("read")
-                else {
-                    panic!("too large")
-                };
-                bytes += content.len() as u64;
-                std::hint::black_box(Sha256::digest(&content));
+            let blob =
+                |change: &Change| BlobWanted { blob: change.new.expect("a create").blob, limit: 1 << 26 };
+            let wanted: Vec<BlobWanted> = window.iter().map(blob).collect();
+            // As many at once as a lane renders.
+            for some in wanted.chunks(AHEAD) {
+                let contents = source.contents(&remote, some, AHEAD_BYTES).await.expect("read");
+                assert_eq!(contents.len(), some.len());
+                for content in contents {
+                    let Content::Whole(content) = content else { panic!("too large") };
+                    bytes += content.len() as u64;
+                    std::hint::black_box(Sha256::digest(&content));
+                }
             }
             match window.last() {
                 Some(last) if window.len() == 256 => seek = Seek::After(last.clone()),

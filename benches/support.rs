@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mimalloc::MiMalloc;
 use tidings::settings::Settings;
+
+/// The same as the binary's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Makes a bare repository with `files` files of `size` bytes, spread over directories of 100, and
 /// `branches` branches that all name the same commit; then one more commit on `main` that changes

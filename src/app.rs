@@ -1,10 +1,17 @@
 //! The composition root: builds the adapters, starts the tree, and in the end drains it. `serve`
 //! adds the front door, `watch` a single app; both run the same house.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::Arc,
+};
 
 use thiserror::Error;
 use tidings_actors::{
+    budget::Budget,
     context::{Context, Policy},
     directory::Directory,
     handle::{Handle, Tree},
@@ -35,6 +42,16 @@ pub enum StartError {
         path: String,
         /// What the machine says.
         source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error(
+        "the data directory {path} is in use by another process ({owner}): stop that one, or use another --data-dir"
+    )]
+    InUse {
+        /// The directory.
+        path: String,
+        /// The other process, as it named itself.
+        owner: String,
     },
     /// The keyring cannot be used.
     #[error(transparent)]
@@ -69,6 +86,7 @@ pub struct App {
     pub random: Arc<dyn Random>,
     tree: Tree,
     fatal: watch::Receiver<Option<String>>,
+    _claim: Claim,
 }
 
 /// Makes the transport that deliveries go through, from the one that sends webhooks.
@@ -88,6 +106,7 @@ pub struct Adapters {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    claim: Claim,
 }
 
 impl Adapters {
@@ -101,12 +120,15 @@ impl Adapters {
         let random: Arc<dyn Random> = Arc::new(MachineRandom);
         let data_dir = settings.data_dir.clone();
         make_private_directory(&data_dir)?;
+        let claim = Claim::take(&data_dir)?;
         let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
         let url = settings.database_url();
         let store = Arc::new(SqlStore::open(&url, keyring, clock.clone(), random.clone()).await?);
         let egress = Egress::new(&settings.egress)?;
-        let git = Git::new(settings.git.clone(), &data_dir, egress.clone(), clock.clone())?;
-        Ok(Self { settings, store, git: Arc::new(git), egress, clock, random })
+        // Polls and deliveries share no connections, and wait for one as long as each may.
+        let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
+        let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone())?;
+        Ok(Self { settings, store, git: Arc::new(git), egress, clock, random, claim })
     }
 
     /// Starts the tree over these adapters.
@@ -114,7 +136,7 @@ impl Adapters {
     /// # Errors
     /// [`StartError::Tree`].
     pub async fn start(self, wrap: Option<Wrap>) -> Result<App, StartError> {
-        let Self { settings, store, git, egress, clock, random } = self;
+        let Self { settings, store, git, egress, clock, random, claim } = self;
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
                 .with_traceparent(telemetry::traceparent);
@@ -130,11 +152,12 @@ impl Adapters {
             clock: clock.clone(),
             random: random.clone(),
             policy: Arc::new(policy(&settings)),
+            budget: Budget::new(settings.delivery.memory_bytes),
             directory: Directory::default(),
             fatal: sender,
         };
         let tree = Tree::start(context).await.map_err(|reason| StartError::Tree(reason.to_string()))?;
-        Ok(App { settings, store, git, egress, clock, random, tree, fatal })
+        Ok(App { settings, store, git, egress, clock, random, tree, fatal, _claim: claim })
     }
 }
 
@@ -172,6 +195,7 @@ fn policy(settings: &Settings) -> Policy {
     Policy {
         poll_min: settings.git.poll_min,
         poll_max: settings.git.poll_max,
+        poll_max_hooked: settings.git.poll_max_hooked,
         branch_gone_after: settings.git.branch_gone_after,
         every_max: settings.git.every_max,
         attempt_timeout: settings.delivery.attempt_timeout,
@@ -184,9 +208,42 @@ fn policy(settings: &Settings) -> Policy {
         blob_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.blob_days) * 86_400),
         upkeep_interval: settings.housekeeping.interval,
         upkeep_rows: settings.housekeeping.rows_max,
+        packs_max: settings.git.packs_max,
+        mirror_max_bytes: settings.git.mirror_max_bytes,
+        mirrors_max_bytes: settings.git.mirrors_max_bytes,
+        scrub_every: settings.git.scrub_every,
         ..Policy::default()
     }
 }
+
+/// The data directory belongs to this process until this is dropped or the process ends, however
+/// it ends: two that fetch into one mirror would sweep away each other's work.
+struct Claim(#[expect(dead_code, reason = "the lock is held by the open file")] fs::File);
+
+impl Claim {
+    fn take(data_dir: &Path) -> Result<Self, StartError> {
+        let path = data_dir.join("lock");
+        let failed = |source| StartError::DataDirectory { path: path.display().to_string(), source };
+        let mut options = fs::OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                file.take(OWNER_BYTES_MAX).read_to_string(&mut owner).map_err(failed)?;
+                let path = data_dir.display().to_string();
+                return Err(StartError::InUse { path, owner: owner.trim().to_owned() });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+/// Longest name of another process that is read, in bytes.
+const OWNER_BYTES_MAX: u64 = 100;
 
 /// Makes a directory that only this user may enter, if it is not there.
 fn make_private_directory(path: &Path) -> Result<(), StartError> {

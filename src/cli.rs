@@ -14,6 +14,7 @@ pub mod listen;
 mod migrate;
 mod openapi;
 pub mod output;
+mod receipt;
 mod repository;
 pub mod serve;
 pub mod verify;
@@ -77,13 +78,16 @@ enum Verb {
     /// Look at changes that were given up, and send them again
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterVerb),
+    /// Look at hooks that were received, and judge one again
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptVerb),
     /// Bring the database to this version, or back
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
     /// Make or look at the keyring that protects secrets
     #[command(subcommand)]
     Key(key::KeyVerb),
-    /// Read the settings and print what is in effect, secrets left out
+    /// Read the settings and print what is in effect, secrets left out, and what a start would end
     CheckConfig,
     /// Ask the local server whether it is alive; exit code 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -192,9 +196,10 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::App(verb) => app::run(verb, context).await,
         Verb::Repository(verb) => repository::run(verb, context).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
+        Verb::Receipt(verb) => receipt::run(verb, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Key(verb) => key::run(verb, context),
-        Verb::CheckConfig => check_config::run(context),
+        Verb::CheckConfig => check_config::run(context).await,
         Verb::Healthcheck(arguments) => healthcheck::run(&arguments, context).await,
         Verb::Openapi => openapi::run(context),
         Verb::Completions(arguments) => completions::run(&arguments),

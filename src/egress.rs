@@ -30,6 +30,8 @@ use rules::Rules;
 const ANSWER_HEADERS_MAX: usize = 128;
 /// Bytes of header block an HTTP/2 answer may have.
 const ANSWER_HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Longest wait for a connection (resolution, TCP and TLS) where nobody says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an unused connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 /// Unused connections kept for one host: as many as one cursor may have in flight.
@@ -64,6 +66,7 @@ pub struct Egress {
 struct Shared {
     rules: Arc<Rules>,
     allow_http: bool,
+    has_proxy: bool,
     general: Client,
     /// Clients for the ports that `egress.allow` names: a resolver does not learn the port of a
     /// request, so each of these ports has a resolver that knows it.
@@ -79,11 +82,30 @@ impl Egress {
         Self::with_lookup(settings, system_lookup())
     }
 
+    /// The same with a client of its own, which waits at most `connect_timeout` for a connection.
+    ///
+    /// # Errors
+    /// As [`Egress::new`].
+    pub fn connecting_within(
+        settings: &EgressSettings,
+        connect_timeout: Duration,
+    ) -> Result<Self, EgressError> {
+        Self::with(settings, system_lookup(), connect_timeout)
+    }
+
     /// The same, asking `lookup` for the addresses of names.
     ///
     /// # Errors
     /// As [`Egress::new`].
     pub fn with_lookup(settings: &EgressSettings, lookup: Lookup) -> Result<Self, EgressError> {
+        Self::with(settings, lookup, CONNECT_TIMEOUT)
+    }
+
+    fn with(
+        settings: &EgressSettings,
+        lookup: Lookup,
+        connect_timeout: Duration,
+    ) -> Result<Self, EgressError> {
         let rules = Arc::new(
             Rules::parse(&settings.allow).map_err(|faults| EgressError::Settings(faults.join("; ")))?,
         );
@@ -95,12 +117,18 @@ impl Egress {
         };
         let client = |port| {
             let guard = Guard { rules: Arc::clone(&resolving), port, lookup: Arc::clone(&lookup) };
-            build(settings, tls.clone(), guard)
+            build(settings, tls.clone(), guard, connect_timeout)
         };
         let by_port = rules.ports().into_iter().map(|port| Ok((port, client(Some(port))?)));
         let by_port = by_port.collect::<Result<_, EgressError>>()?;
         let general = client(None)?;
-        let shared = Shared { rules, allow_http: settings.allow_http, general, by_port };
+        let shared = Shared {
+            rules,
+            allow_http: settings.allow_http,
+            has_proxy: settings.proxy.is_some(),
+            general,
+            by_port,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -138,6 +166,24 @@ impl Egress {
         Ok(client.request(method, url.clone()))
     }
 
+    /// Whether a secret may travel to this address: over https, or in clear text to this machine
+    /// itself (a loopback address or `localhost`, without a proxy in between). What settings allow
+    /// in clear text does not reach secrets.
+    #[must_use]
+    pub fn may_carry_secrets(&self, url: &Url) -> bool {
+        let is_loopback = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        match url.scheme() {
+            "https" => true,
+            "http" => is_loopback && !self.shared.has_proxy,
+            _ => false,
+        }
+    }
+
     /// Whether a request failed because a name resolved to a refused address.
     #[must_use]
     pub fn is_refused(error: &reqwest::Error) -> bool {
@@ -153,7 +199,12 @@ impl Egress {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that builds an HTTP client")]
-fn build(settings: &EgressSettings, tls: rustls::ClientConfig, guard: Guard) -> Result<Client, EgressError> {
+fn build(
+    settings: &EgressSettings,
+    tls: rustls::ClientConfig,
+    guard: Guard,
+    connect_timeout: Duration,
+) -> Result<Client, EgressError> {
     let mut client = Client::builder()
         .tls_backend_preconfigured(tls)
         .dns_resolver(Arc::new(guard))
@@ -161,6 +212,7 @@ fn build(settings: &EgressSettings, tls: rustls::ClientConfig, guard: Guard) -> 
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
+        .connect_timeout(connect_timeout)
         .http1_max_headers(ANSWER_HEADERS_MAX)
         .http2_max_header_list_size(ANSWER_HEADER_BYTES_MAX)
         .tcp_nodelay(true)

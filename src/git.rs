@@ -7,25 +7,34 @@
 
 mod acquire;
 pub mod address;
+mod blobs;
 mod capabilities;
 mod client;
 mod closure;
 mod compact;
+pub mod credential;
 mod difference;
 mod failure;
 mod fetch;
+mod forge;
+#[doc(hidden)]
+pub mod fuzzing;
+mod github_app;
 mod history;
-mod hosts;
 mod limits;
 mod list;
 mod listing;
 mod local;
 mod mirror;
 mod objects;
+mod pack_check;
 mod packet;
 mod readers;
 mod receive;
 mod rules;
+mod scrub;
+mod search;
+mod space;
 mod tree;
 mod tree_join;
 
@@ -39,11 +48,12 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_actors::{
+    hosts::Hosts,
     ports::{
-        Clock, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Location, RefListing,
-        RefPatterns, Remote, Seek, Walk,
+        BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource,
+        Keep, Location, MirrorFacts, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
-    round::{Change, Letter, Plan, RoundSpec},
+    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
@@ -53,19 +63,25 @@ use self::{
     acquire::Acquire,
     capabilities::{Capabilities, CapabilityCache, Protocol, discover},
     client::Client,
+    credential::scrubbed,
     history::{Chain, chain},
-    limits::Cancel,
-    list::{Lister, Lists, SMALL},
+    limits::{Cancel, Limits},
+    list::{Lister, Lists, Made, SMALL},
     mirror::Mirror,
     objects::Objects,
-    readers::{Place, Readers},
+    readers::{Gap, Place, Readers},
+    space::Space,
 };
 use crate::{egress::Egress, settings::git::GitSettings};
+
+/// Fetches of blobs that one list may need before it can be made: enough for the largest tree.
+const FILLINGS_MAX: usize = 32;
 
 /// Git hosts, mirrors and local repositories behind one door.
 pub struct Git {
     settings: Arc<GitSettings>,
     mirrors: PathBuf,
+    space: Arc<Space>,
     host: Host,
     readers: Readers,
     lists: Arc<Lists>,
@@ -85,7 +101,7 @@ impl Git {
     /// # Errors
     /// [`GitError::Storage`] if the directory cannot be used.
     pub fn new(
-        settings: GitSettings,
+        mut settings: GitSettings,
         data_dir: &Path,
         egress: Egress,
         clock: Arc<dyn Clock>,
@@ -96,6 +112,10 @@ impl Git {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&mirrors).map_err(storage)?;
         let mirrors = mirrors.canonicalize().map_err(storage)?;
         mirror::sweep_damaged(&mirrors).map_err(storage)?;
+        if settings.mirror_max_bytes > 0 {
+            settings.fetch_max_bytes = settings.fetch_max_bytes.min(settings.mirror_max_bytes);
+        }
+        let space = Arc::new(Space::new(mirrors.clone(), &settings));
         let settings = Arc::new(settings);
         let client = Client::new(egress, Arc::clone(&settings), clock);
         Ok(Self {
@@ -103,62 +123,22 @@ impl Git {
             readers: Readers::new(settings.readers as usize),
             lists: Arc::default(),
             open: Mutex::default(),
+            space,
             mirrors,
             settings,
         })
     }
 
-    /// Whether compacting a repository's mirror would gain something: it has more than 50 packs, or
-    /// more than 50 commits without parents.
-    ///
-    /// # Errors
-    /// [`GitError::Cancelled`] when the process is stopping.
-    pub async fn is_worth_compacting(&self, repository: &RepositoryId) -> Result<bool, GitError> {
-        let mirror = self.mirror(repository);
-        self.readers.run(move |_| Ok(compact::is_worth_it(&mirror))).await
-    }
-
-    /// Compacts a repository's mirror down to what `pins` (commits) need. Waits for a fetch that is
-    /// under way; readers go on meanwhile.
-    ///
-    /// # Errors
-    /// [`GitError::Missing`] if a pinned commit lacks something: nothing has changed then.
-    /// [`GitError::Corrupt`] and [`GitError::Storage`].
-    pub async fn compact(&self, repository: &RepositoryId, pins: &[ObjectId]) -> Result<(), GitError> {
-        let mirror = self.mirror(repository);
-        let turn = mirror.turn().await;
-        let (pins, name) = (pins.to_vec(), repository.clone());
-        let work = move |_: &Cancel| {
-            let _turn = turn;
-            let (before, after) = compact::compact(&mirror, &pins)?;
-            tracing::info!(repository.id = %name, before, after, "compacted {before} bytes to {after}");
-            Ok(())
-        };
-        self.readers.run(work).await
-    }
-
-    /// Removes a repository's mirror, because nobody watches it any more.
-    ///
-    /// # Errors
-    /// [`GitError::Storage`].
-    pub async fn forget(&self, repository: &RepositoryId) -> Result<(), GitError> {
-        let mirror = self.mirror(repository);
-        let turn = mirror.turn().await;
-        let erased = self
-            .readers
-            .run(move |_| {
-                let _turn = turn;
-                mirror.erase()
-            })
-            .await;
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
-        erased
-    }
-
     fn mirror(&self, repository: &RepositoryId) -> Arc<Mirror> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Mirror::new(&self.mirrors, repository));
+        let fresh = || Arc::new(Mirror::new(&self.mirrors, repository, Arc::clone(&self.space)));
         Arc::clone(open.entry(repository.clone()).or_insert_with(fresh))
+    }
+
+    /// The repositories that have a mirror.
+    async fn names(&self) -> Result<Vec<RepositoryId>, GitError> {
+        let mirrors = self.mirrors.clone();
+        self.readers.run(move |_| mirror::all(&mirrors).map_err(|error| failure::of_disk(&error))).await
     }
 
     fn place(&self, remote: &Remote) -> Result<Place, GitError> {
@@ -177,7 +157,34 @@ impl Git {
         T: Send + 'static,
         R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
     {
-        self.readers.read(self.place(remote)?, read).await
+        self.readers.read(self.place(remote)?, Gap::Loss, read).await
+    }
+
+    /// Makes what is made of trees, fetching the blobs that it turns out to depend on.
+    async fn make<T, R>(&self, remote: &Remote, make: R) -> Result<T, GitError>
+    where
+        T: Send + 'static,
+        R: Fn(&Objects, &Cancel) -> Result<Made<T>, GitError> + Send + Sync + 'static,
+    {
+        let (make, is_local) = (Arc::new(make), matches!(remote.location, Location::Local(_)));
+        let mut lacking = None;
+        for _ in 0..FILLINGS_MAX {
+            let make = Arc::clone(&make);
+            let read = move |objects: &Objects, cancel: &Cancel| match make(objects, cancel)? {
+                // Nothing comes to somebody's own repository: at most it was repacked just now.
+                Made::Lacks(blobs) if is_local => Err(GitError::Missing(blobs[0])),
+                made => Ok(made),
+            };
+            let blobs = match self.read(remote, read).await? {
+                Made::Whole(made) => return Ok(made),
+                Made::Lacks(blobs) => blobs,
+            };
+            if let Some(refused) = self.fetch_blobs(remote, &blobs).await?.refused.first() {
+                return Err(GitError::Unobtainable(*refused));
+            }
+            lacking = blobs.first().copied();
+        }
+        Err(lacking.map_or(GitError::Cancelled, GitError::Missing))
     }
 
     fn acquire<'a>(&'a self, remote: &'a Remote, url: &'a Url, mirror: &'a Arc<Mirror>) -> Acquire<'a> {
@@ -205,7 +212,7 @@ impl Host {
                 found.capabilities
             }
         };
-        let Protocol::Two { unborn, object_format } = capabilities.protocol else {
+        let Protocol::Two { unborn, object_format, .. } = capabilities.protocol else {
             return Err(GitError::Protocol("the host changed its protocol".to_owned()));
         };
         let features = (unborn, object_format);
@@ -238,7 +245,10 @@ impl Host {
 impl GitSource for Git {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
         match &remote.location {
-            Location::Http(url) => self.host.list(url, remote.credential.as_ref(), patterns).await,
+            Location::Http(url) => {
+                let listed = self.host.list(url, remote.credential.as_ref(), patterns).await;
+                listed.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
+            }
             Location::Local(path) => {
                 let (path, patterns) = (self.local(path)?.to_owned(), patterns.clone());
                 self.readers.run(move |_| local::list(&path, &patterns)).await
@@ -250,13 +260,35 @@ impl GitSource for Git {
         match &remote.location {
             Location::Http(url) => {
                 let mirror = self.mirror(&remote.repository);
-                self.acquire(remote, url, &mirror).fetch(order).await
+                let fetched = self.acquire(remote, url, &mirror).fetch(order).await;
+                fetched.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
             }
             Location::Local(path) => {
                 let path = self.local(path)?.to_owned();
                 let (settings, order) = (Arc::clone(&self.settings), order.clone());
                 self.readers.run(move |cancel| local::verify(&path, &settings, &order, cancel)).await
             }
+        }
+    }
+
+    async fn absent_blobs(&self, remote: &Remote, blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {
+        match self.place(remote)? {
+            Place::Mirror(mirror) => {
+                let blobs = blobs.to_vec();
+                self.readers.run(move |_| blobs::absent(&mirror, &blobs)).await
+            }
+            Place::Local(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn fetch_blobs(&self, remote: &Remote, blobs: &[ObjectId]) -> Result<BlobsReport, GitError> {
+        match &remote.location {
+            Location::Http(url) => {
+                let mirror = self.mirror(&remote.repository);
+                let fetched = self.acquire(remote, url, &mirror).fetch_blobs(blobs).await;
+                fetched.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
+            }
+            Location::Local(path) => self.local(path).map(|_| BlobsReport::default()),
         }
     }
 
@@ -273,7 +305,8 @@ impl GitSource for Git {
     ) -> Result<Walk, GitError> {
         if let Location::Http(url) = &remote.location {
             let mirror = self.mirror(&remote.repository);
-            return self.acquire(remote, url, &mirror).walk(head, held, limit).await;
+            let walked = self.acquire(remote, url, &mirror).walk(head, held, limit).await;
+            return walked.map_err(|error| scrubbed(error, remote.credential.as_ref(), url));
         }
         self.read(remote, move |objects, _| {
             Ok(match chain(objects, head, held, limit)? {
@@ -289,7 +322,7 @@ impl GitSource for Git {
     async fn plan(&self, remote: &Remote, spec: &RoundSpec, candidates: &[Letter]) -> Result<Plan, GitError> {
         let (settings, lists) = (Arc::clone(&self.settings), Arc::clone(&self.lists));
         let (spec, candidates) = (spec.clone(), candidates.to_vec());
-        self.read(remote, move |objects, cancel| {
+        self.make(remote, move |objects, cancel| {
             Lister { objects, settings: &settings, lists: &lists, cancel, small: SMALL }
                 .plan(&spec, &candidates)
         })
@@ -305,37 +338,115 @@ impl GitSource for Git {
     ) -> Result<Vec<Change>, GitError> {
         let (settings, lists) = (Arc::clone(&self.settings), Arc::clone(&self.lists));
         let (spec, seek) = (spec.clone(), seek.clone());
-        self.read(remote, move |objects, cancel| {
+        self.make(remote, move |objects, cancel| {
             Lister { objects, settings: &settings, lists: &lists, cancel, small: SMALL }
                 .window(&spec, &seek, limit)
         })
         .await
     }
 
-    async fn content(&self, remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
-        self.read(remote, move |objects, _| objects.blob(blob, limit)).await
+    async fn holds(&self, remote: &Remote, ends: &[TreeEnd], blob: ObjectId) -> Result<bool, GitError> {
+        let (settings, ends) = (Arc::clone(&self.settings), ends.to_vec());
+        let search = move |objects: &Objects, cancel: &Cancel| {
+            search::holds(objects, &Limits::new(&settings, cancel.clone()), &ends, blob)
+        };
+        self.read(remote, search).await
     }
 
-    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
-        let mirrors = self.mirrors.clone();
-        self.readers.run(move |_| mirror::all(&mirrors).map_err(|error| failure::of_disk(&error))).await
+    async fn contents(
+        &self,
+        remote: &Remote,
+        wanted: &[BlobWanted],
+        budget: u64,
+    ) -> Result<Vec<Content>, GitError> {
+        let wanted = wanted.to_vec();
+        let read = move |objects: &Objects, cancel: &Cancel| objects.blobs(&wanted, budget, cancel);
+        self.readers.read(self.place(remote)?, Gap::Content, read).await
     }
 
-    async fn compact(&self, repository: &RepositoryId, pins: &[ObjectId]) -> Result<bool, GitError> {
-        let grown = self.is_worth_compacting(repository).await?;
-        if grown {
-            Self::compact(self, repository, pins).await?;
+    async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError> {
+        let mut found = Vec::new();
+        for repository in self.names().await? {
+            found.extend(GitSource::mirror(self, &repository).await?);
         }
-        Ok(grown)
+        Ok(found)
+    }
+
+    async fn mirror(&self, repository: &RepositoryId) -> Result<Option<MirrorFacts>, GitError> {
+        let mirror = self.mirror(repository);
+        self.readers.run(move |_| mirror.measure()).await
+    }
+
+    async fn storage(&self) -> Result<Storage, GitError> {
+        let space = Arc::clone(&self.space);
+        self.readers.run(move |_| Ok(space.storage())).await
+    }
+
+    async fn sweep(&self) -> Result<(), GitError> {
+        for repository in self.names().await? {
+            let mirror = self.mirror(&repository);
+            let turn = mirror.turn().await;
+            let work = move |_: &Cancel| {
+                let _turn = turn;
+                mirror.clean()?;
+                mirror.measure().map(drop)
+            };
+            self.readers.run(work).await?;
+        }
+        Ok(())
+    }
+
+    async fn compact(&self, repository: &RepositoryId, keep: &Keep) -> Result<MirrorFacts, GitError> {
+        let mirror = self.mirror(repository);
+        let turn = mirror.turn().await;
+        let (keep, chain_max) = (keep.clone(), self.settings.every_max);
+        let work = move |cancel: &Cancel| {
+            let _turn = turn;
+            let compacted = compact::compact(&mirror, &keep, chain_max, cancel);
+            match &compacted {
+                Err(GitError::Corrupt(_)) => mirror.mark_damaged(),
+                Err(GitError::Missing(_)) => mirror.doubt(),
+                _ => {}
+            }
+            compacted
+        };
+        self.readers.run(work).await
+    }
+
+    async fn scrub(&self, repository: &RepositoryId, share: Share) -> Result<bool, GitError> {
+        let mirror = self.mirror(repository);
+        let read = Arc::clone(&mirror);
+        if self.readers.run(move |cancel| scrub::scrub(&read.packs(), share, cancel)).await? {
+            return Ok(true);
+        }
+        let turn = mirror.turn().await;
+        let work = move |_: &Cancel| {
+            let _turn = turn;
+            mirror.mark_damaged();
+            mirror.prepare()
+        };
+        self.readers.run(work).await.map(|()| false)
+    }
+
+    fn hosts(&self) -> Hosts {
+        self.host.client.hosts().clone()
     }
 
     async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError> {
-        self.forget(repository).await
+        let mirror = self.mirror(repository);
+        let turn = mirror.turn().await;
+        let work = move |_: &Cancel| {
+            let _turn = turn;
+            mirror.erase()
+        };
+        let erased = self.readers.run(work).await;
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
+        erased
     }
 }
 
-/// What libgit2 needs to be told once. Objects were hashed when their pack was indexed; hashing
-/// them at every read again would halve the speed. Its object cache is off because it has no
+/// What libgit2 needs to be told once. Its own hashing of every read, which looks for crafted
+/// collisions, would halve the speed; what came in was hashed so, and reads are hashed by us. Its object cache is off because it has no
 /// bound per repository. It is given no configuration to read: objects are opened by directory.
 fn set_up_library() {
     static ONCE: Once = Once::new();

@@ -10,11 +10,14 @@ pub mod apps;
 pub mod auth;
 pub mod dead_letters;
 pub mod document;
+pub mod downloads;
 mod fields;
+pub mod hooks;
 pub mod listener;
 mod moment;
 mod paging;
 pub mod problem;
+pub mod receipts;
 pub mod repositories;
 pub mod request;
 pub mod route;
@@ -29,7 +32,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use futures_util::{FutureExt, Stream};
+use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tidings_actors::{
     handle::Handle,
@@ -43,7 +46,7 @@ use self::{
     admin_token::AdminToken,
     problem::{Kind, Problem},
     request::{Request, expect_json, read_body},
-    route::{Answer, Found, Route, Table},
+    route::{Access, Answer, Found, Route, Table},
 };
 use crate::{egress::Egress, settings::Settings};
 
@@ -70,6 +73,10 @@ pub struct Front {
     pub admin: AdminToken,
     /// Whether this process is ready, and since when it runs.
     pub lifecycle: Lifecycle,
+    /// What hooks may cost.
+    pub hooks: hooks::Bounds,
+    /// What downloads of contents may cost.
+    pub downloads: downloads::Downloads,
 }
 
 /// Whether this process takes work, and since when it runs.
@@ -107,8 +114,16 @@ impl Lifecycle {
 /// Every route that is served.
 #[must_use]
 pub fn table() -> Vec<Route> {
-    [status::routes(), apps::routes(), repositories::routes(), dead_letters::routes(), admin::routes()]
-        .concat()
+    [
+        status::routes(),
+        apps::routes(),
+        repositories::routes(),
+        dead_letters::routes(),
+        hooks::routes(),
+        receipts::routes(),
+        admin::routes(),
+    ]
+    .concat()
 }
 
 /// All routes as one filter that never rejects.
@@ -201,19 +216,28 @@ where
     };
     Span::current().record("http.route", &route.template);
     let caller = auth::caller(&front, route.access, headers).await?;
+    // Held until the answer: what is read stays in memory so long.
+    let mut room = front.hooks.room();
+    let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended before its end")));
     let has_body = matches!(*method, Method::POST | Method::PATCH);
     let body = if has_body {
         let server = &front.settings.server;
-        let body = read_body(headers, body, server.body_bytes_max, server.body_timeout).await?;
-        if !body.is_empty() {
-            expect_json(headers)?;
+        if let Access::Hook(_) = route.access {
+            let limit = front.settings.hooks.body_bytes_max;
+            let body = body.map(|part| part.and_then(|part| room.take(part.remaining()).map(|()| part)));
+            read_body(headers, body, limit, server.body_timeout).await?
+        } else {
+            let body = read_body(headers, body, server.body_bytes_max, server.body_timeout).await?;
+            if !body.is_empty() {
+                expect_json(headers)?;
+            }
+            body
         }
-        body
     } else {
         Bytes::new()
     };
     let handler = route.handler.clone();
-    handler(front, Request { caller, parameters, query, body }).await
+    handler(front, Request { caller, parameters, query, headers: headers.clone(), body }).await
 }
 
 /// What every answer has.
@@ -223,10 +247,10 @@ fn finish(response: &mut Response, method: &Method, request_id: &str) {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let request_id = HeaderValue::from_str(request_id).expect("an id is plain ASCII");
     headers.insert(HeaderName::from_static("x-request-id"), request_id);
     if *method == Method::HEAD && response.status() == StatusCode::OK {

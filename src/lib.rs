@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod egress;
 pub mod git;
+pub mod hook;
 pub mod http;
 pub mod machine;
 pub mod secrets;

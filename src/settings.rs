@@ -10,6 +10,7 @@ mod database;
 mod delivery;
 pub mod egress;
 pub mod git;
+mod hooks;
 mod housekeeping;
 mod load;
 mod onboarding;
@@ -27,12 +28,13 @@ pub use self::{
     delivery::{DeliverySettings, History},
     egress::EgressSettings,
     git::GitSettings,
+    hooks::HooksSettings,
     housekeeping::HousekeepingSettings,
     load::ENVIRONMENT_PREFIX,
     onboarding::{OnboardingMode, OnboardingSettings},
     server::ServerSettings,
     telemetry::{LogFormat, TelemetrySettings},
-    text::{duration, optional, secret},
+    text::{duration, optional, secret, secrets},
     watch::WatchSettings,
 };
 
@@ -53,6 +55,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// Polling and fetching.
     pub git: GitSettings,
+    /// Hooks of Git hosts.
+    pub hooks: HooksSettings,
     /// Bringing changes to apps.
     pub delivery: DeliverySettings,
     /// Guards of each watch.
@@ -72,6 +76,7 @@ impl Default for Settings {
             onboarding: OnboardingSettings::default(),
             egress: EgressSettings::default(),
             git: GitSettings::default(),
+            hooks: HooksSettings::default(),
             delivery: DeliverySettings::default(),
             watch: WatchSettings::default(),
             telemetry: TelemetrySettings::default(),
@@ -103,6 +108,7 @@ impl Settings {
         faults.extend(self.server.validate());
         faults.extend(self.egress.validate());
         faults.extend(self.git.validate());
+        faults.extend(self.hooks.validate());
         faults.extend(self.delivery.validate());
         faults.extend(self.telemetry.validate());
         faults.extend(self.housekeeping.validate());

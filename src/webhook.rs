@@ -19,15 +19,21 @@ use async_trait::async_trait;
 use tidings_actors::{
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, Notice, Parcel, PrepareError,
-        Random, Store, Transport,
+        Random, Remote, Seek, Store, Transport,
     },
-    round::Change,
+    round::{Change, RoundSpec},
 };
+
+use tracing::{debug, info};
 
 use crate::egress::Egress;
 pub(crate) use answer::excerpt;
 use attempt::Sender;
 use hashes::Hashes;
+use material::Gathered;
+
+/// Where contents must be fetched, those of so many changes beyond the window come with them.
+const CHANGES_AHEAD: usize = 3_840;
 
 /// Gives the `traceparent` of the running span, where there is one.
 pub type Traceparent = fn() -> Option<String>;
@@ -63,6 +69,35 @@ impl Webhooks {
         self
     }
 
+    async fn look_up(&self, changes: &[Change]) {
+        self.hashes.foresee(material::blobs_of(changes.iter())).await;
+    }
+
+    /// Where something is lacking for these changes, fetches it together with what the next ones
+    /// lack: one request for many windows.
+    async fn bring(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) -> Result<(), PrepareError> {
+        let mut blobs = material::needed(&self.hashes, spec, changes).await?;
+        let Some(last) = changes.last() else { return Ok(()) };
+        if blobs.is_empty() || self.git.absent_blobs(remote, &blobs).await?.is_empty() {
+            return Ok(());
+        }
+        let next = Seek::After(last.clone());
+        // Of a lost mirror the trees may be gone too; then these alone will do.
+        let ahead = self.git.window(remote, spec, &next, CHANGES_AHEAD).await.unwrap_or_default();
+        self.look_up(&ahead).await;
+        blobs.extend(material::needed(&self.hashes, spec, &ahead).await?);
+        let report = self.git.fetch_blobs(remote, &blobs).await?;
+        info!(
+            repository.id = %remote.repository,
+            fetch.bytes = report.fetched.bytes,
+            fetch.objects = report.fetched.objects,
+            "fetched {} contents in {} bytes",
+            report.fetched.objects,
+            report.fetched.bytes
+        );
+        Ok(())
+    }
+
     fn sender<'a>(&'a self, endpoint: &'a Endpoint) -> Sender<'a> {
         Sender {
             egress: &self.egress,
@@ -76,22 +111,33 @@ impl Webhooks {
 
 #[async_trait]
 impl Transport for Webhooks {
-    async fn foresee(&self, changes: &[Change]) {
-        let entries = changes.iter().flat_map(|change| change.old.into_iter().chain(change.new));
-        self.hashes.foresee(entries.map(|entry| entry.blob)).await;
+    async fn foresee(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) {
+        self.look_up(changes).await;
+        if material::is_narrow(spec)
+            && let Err(error) = self.bring(remote, spec, changes).await
+        {
+            debug!(%error, "contents of a window were not brought at once");
+        }
     }
 
-    async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
-        let material = material::gather(&*self.git, &self.hashes, order).await?;
-        let size = match &material.new {
-            body::NewContent::Inline { bytes, .. } => bytes.len(),
-            body::NewContent::Unseen | body::NewContent::TooLarge { .. } => 0,
+    async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError> {
+        let gathered = material::gather(&*self.git, &self.hashes, orders, budget).await?;
+        let size = gathered.iter().map(Gathered::size).sum();
+        let orders = Arc::clone(orders);
+        let render = move || {
+            let mut learned = Vec::new();
+            let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
+                id: order.id.clone(),
+                action: Action::from(order.change.operation),
+                body: body::render(order, &gathered.into_material(&mut learned)),
+                held: None,
+            };
+            let parcels: Vec<Parcel> = gathered.into_iter().zip(orders.iter()).map(parcel).collect();
+            (parcels, learned)
         };
-        let rendered = {
-            let order = order.clone();
-            material::off_thread(size, move || body::render(&order, &material)).await
-        };
-        Ok(Parcel { id: order.id.clone(), action: Action::from(order.change.operation), body: rendered })
+        let (parcels, learned) = material::off_thread(size, render).await;
+        self.hashes.learn(&learned).await;
+        Ok(parcels)
     }
 
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {

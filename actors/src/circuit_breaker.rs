@@ -199,7 +199,7 @@ impl Actor for CircuitBreaker {
 impl CircuitBreakerState {
     /// Counts what was noted.
     async fn on_failed(&mut self) -> Result<(), ActorProcessingErr> {
-        let Some(failures) = self.context.directory.notes().take(&self.key) else { return Ok(()) };
+        let Some(failures) = self.context.directory.notes().look(&self.key) else { return Ok(()) };
         self.last_error = failures.error;
         let mut changed = None;
         for _ in 0..failures.count {
@@ -221,6 +221,7 @@ impl CircuitBreakerState {
             );
         }
         self.record().await?;
+        self.context.directory.notes().counted(&self.key, failures.count);
         if let Some(fresh) = changed {
             self.tell_open(fresh);
         }

@@ -4,16 +4,18 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use ractor::Message;
-use tidings_entity::kind::RetryPolicy;
+use tidings_entity::{id::RepositoryId, kind::RetryPolicy};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    budget::Budget,
     circuit_breaker::BreakerPolicy,
     directory::{Directory, Post},
+    housekeeping::MirrorKeeperMessage,
     ports::{Clock, GitSource, Random, Store, StoreError, Transport},
     supervisor::SupervisorMessage,
     time::Timestamp,
-    tree::{APPS, BREAKERS, REPOSITORIES},
+    tree::{APPS, BREAKERS, MIRROR_KEEPER, REPOSITORIES},
 };
 
 /// Numbers from the settings that decisions need.
@@ -23,6 +25,8 @@ pub struct Policy {
     pub poll_min: Duration,
     /// Longest poll interval.
     pub poll_max: Duration,
+    /// Longest poll interval while genuine hooks of the repository arrive.
+    pub poll_max_hooked: Duration,
     /// How long a branch must be missing, over two listings, before it counts as gone.
     pub branch_gone_after: Duration,
     /// Most commits an `every` watch walks back.
@@ -57,6 +61,14 @@ pub struct Policy {
     pub upkeep_interval: Duration,
     /// Rows removed in one transaction.
     pub upkeep_rows: u64,
+    /// Most packs of a mirror, and most commits in it without parents.
+    pub packs_max: u64,
+    /// Most bytes of one mirror; 0: no limit.
+    pub mirror_max_bytes: u64,
+    /// Most bytes of all mirrors; 0: no limit.
+    pub mirrors_max_bytes: u64,
+    /// In this time every file of a mirror is read again once.
+    pub scrub_every: Duration,
 }
 
 impl Default for Policy {
@@ -64,6 +76,7 @@ impl Default for Policy {
         Self {
             poll_min: Duration::from_secs(45),
             poll_max: Duration::from_secs(300),
+            poll_max_hooked: Duration::from_secs(3_600),
             branch_gone_after: Duration::from_secs(60),
             every_max: 1_000,
             scan_workers: 64,
@@ -89,6 +102,10 @@ impl Default for Policy {
             blob_age: Duration::from_secs(90 * 86_400),
             upkeep_interval: Duration::from_secs(3_600),
             upkeep_rows: 1_000,
+            packs_max: 50,
+            mirror_max_bytes: 16 << 30,
+            mirrors_max_bytes: 0,
+            scrub_every: Duration::from_secs(30 * 86_400),
         }
     }
 }
@@ -108,6 +125,8 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     /// The policies.
     pub policy: Arc<Policy>,
+    /// Bytes that deliveries may take in memory.
+    pub budget: Budget,
     /// Who is running.
     pub directory: Directory,
     /// Why this process must end, once it must: another one took over its database.
@@ -142,6 +161,14 @@ impl Context {
         // it has work, and the start of the tree ensures everyone who has work.
         if let Some(post) = self.directory.find::<SupervisorMessage>(supervisor, "") {
             post.send(SupervisorMessage::Ensure(key.to_owned()));
+        }
+    }
+
+    /// Asks for a look at a mirror: something was fetched into it, or nobody watches it any more.
+    /// While the keeper is being restarted nobody looks; its next look at all mirrors will.
+    pub(crate) fn look_at_mirror(&self, repository: &RepositoryId) {
+        if let Some(keeper) = self.directory.find::<MirrorKeeperMessage>(MIRROR_KEEPER, "") {
+            keeper.send(MirrorKeeperMessage::Look(repository.clone()));
         }
     }
 

@@ -15,15 +15,19 @@
 
 mod answers;
 pub mod gate;
+mod healing;
 pub mod lane;
 mod lanes;
 mod notices;
 pub mod opening;
+mod rendering;
 pub mod retry;
 mod running;
+mod sending;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +40,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
     context::{Context, Tasks, in_time},
-    directory::{Gauge, Post},
+    directory::{Doing, Gauge, Post},
     ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
     round::Change,
     tree::CIRCUIT_BREAKER,
@@ -46,6 +50,7 @@ use lane::Moment;
 use opening::{Opening, OpeningError};
 use retry::RetryRules;
 use running::RunningLane;
+pub use sending::Tray;
 
 /// A deliverer without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);
@@ -90,15 +95,17 @@ pub enum DelivererMessage {
 pub enum Step {
     /// Changes were read from the trees.
     Read(Result<Vec<Change>, crate::ports::GitError>),
-    /// A delivery was rendered.
-    Prepared(u64, Box<Result<Parcel, PrepareError>>),
-    /// An attempt ended.
-    Attempted(u64, AttemptOutcome),
+    /// Deliveries were rendered, the one at this position and some after it, or it was not.
+    Prepared(u64, Result<Vec<Parcel>, PrepareError>),
+    /// Attempts ended; their outcomes lie on the tray.
+    Answered(Tray),
+    /// A stretch ended: what was not sent of these positions goes out another time.
+    Stretched(Tray, RangeInclusive<u64>),
     /// A settlement was written.
     Settled(Result<bool, StoreError>),
     /// The round was ended.
     Finished(Result<bool, StoreError>),
-    /// The announcement of the round was answered.
+    /// A notice of the round was answered.
     Noticed(AttemptOutcome),
     /// A consequence for the cursor was written; the lane waits for it.
     Written(Result<(), StoreError>),
@@ -229,12 +236,12 @@ impl Actor for Deliverer {
             M::Opened(cursor, generation, result) => state.on_opened(&cursor, generation, result?),
             M::Step(cursor, generation, result) => state.on_step(&cursor, generation, result?),
             M::Due(cursor) => state.on_due(&cursor),
-            M::Flow => state.flow(),
+            M::Flow => state.on_flow(),
             M::Breaker(news) => state.on_breaker(&news),
             M::Drain(reply) => state.on_drain(reply),
         }
         state.end_drain();
-        gauge.say(format!("{} lanes, {} on their way", state.lanes.len(), state.gate.in_flight()));
+        gauge.say(Doing::Delivering { lanes: state.lanes.len(), in_flight: state.gate.in_flight() });
         Ok(())
     }
 
@@ -261,10 +268,7 @@ impl DelivererState {
         for cursor in waiting {
             self.open(&cursor);
         }
-        let running: Vec<CursorId> = self.lanes.keys().cloned().collect();
-        for cursor in running {
-            self.drive(&cursor);
-        }
+        self.drive_all();
         self.read_pending();
     }
 
@@ -330,6 +334,11 @@ impl DelivererState {
             }
             Ok((Some(app), cursors)) => {
                 self.take_app(app);
+                // A net below every wait: what is due opens, what runs looks whether it can go on.
+                let known: Vec<CursorId> = self.lanes.keys().cloned().collect();
+                for cursor in known {
+                    self.on_due(&cursor);
+                }
                 for cursor in cursors {
                     if !self.lanes.contains_key(&cursor) {
                         self.open(&cursor);
@@ -389,7 +398,10 @@ impl DelivererState {
     fn on_breaker(&mut self, news: &BreakerNews) {
         debug!(app.id = %self.id, "the breaker of {} says {news:?}", self.id);
         match news {
-            BreakerNews::Opened { .. } => self.gate.open(),
+            BreakerNews::Opened { .. } => {
+                self.gate.open();
+                self.hold_back();
+            }
             BreakerNews::ProbePermitted => {
                 self.gate.permit_probe();
                 self.send_probe();
@@ -409,6 +421,34 @@ impl DelivererState {
                 running.on_endpoint_recovered(now);
             }
         }
+        self.drive_all();
+    }
+
+    /// Stretches end after the attempt that is on its way.
+    fn halt(&mut self) {
+        self.running_lanes().for_each(RunningLane::halt);
+    }
+
+    /// Nothing more goes out for now: stretches end, and what is rendered is dropped, because
+    /// others may need the room.
+    fn hold_back(&mut self) {
+        self.running_lanes().for_each(RunningLane::hold_back);
+    }
+
+    fn running_lanes(&mut self) -> impl Iterator<Item = &mut RunningLane> {
+        self.lanes.values_mut().filter_map(|lane| match &mut lane.slot {
+            Slot::Running(running) => Some(&mut **running),
+            _ => None,
+        })
+    }
+
+    /// The wait that the endpoint asked for is over, or was prolonged.
+    fn on_flow(&mut self) {
+        self.drive_all();
+        self.flow();
+    }
+
+    fn drive_all(&mut self) {
         let cursors: Vec<CursorId> = self.lanes.keys().cloned().collect();
         for cursor in cursors {
             self.drive(&cursor);
@@ -417,11 +457,9 @@ impl DelivererState {
 
     fn on_drain(&mut self, reply: RpcReplyPort<()>) {
         self.draining = true;
+        self.hold_back();
         self.drained = Some(reply);
-        let cursors: Vec<CursorId> = self.lanes.keys().cloned().collect();
-        for cursor in cursors {
-            self.drive(&cursor);
-        }
+        self.drive_all();
     }
 
     /// Replies to a drain as soon as nothing is on its way.

@@ -6,7 +6,8 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -15,31 +16,97 @@ use std::{
 };
 
 use ractor::{ActorCell, ActorRef, Message};
+use tidings_entity::id::RepositoryId;
 use tokio::time::Instant;
 
-use crate::{circuit_breaker::Notes, handle::TreeNode, tree::ChildSpec};
+use crate::{circuit_breaker::Notes, handle::TreeNode, ports::Source, tree::ChildSpec};
+
+/// What an actor is doing, in a form that costs nothing to say again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// A word or two.
+    Words(Cow<'static, str>),
+    /// A deliverer at work.
+    Delivering {
+        /// Lanes in memory.
+        lanes: usize,
+        /// Attempts on their way, a stretch of them as one.
+        in_flight: usize,
+    },
+}
+
+impl Default for Doing {
+    fn default() -> Self {
+        Self::Words(Cow::Borrowed("running"))
+    }
+}
+
+impl From<&'static str> for Doing {
+    fn from(words: &'static str) -> Self {
+        Self::Words(Cow::Borrowed(words))
+    }
+}
+
+impl From<String> for Doing {
+    fn from(words: String) -> Self {
+        Self::Words(Cow::Owned(words))
+    }
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Words(words) => formatter.write_str(words),
+            Self::Delivering { lanes, in_flight } => {
+                write!(formatter, "{lanes} lanes, {in_flight} on their way")
+            }
+        }
+    }
+}
 
 /// What is visible of one actor from outside, without asking it.
 #[derive(Debug, Default)]
 pub struct Gauge {
     waiting: AtomicU64,
     restarts: AtomicU64,
-    state: Mutex<Cow<'static, str>>,
+    state: Mutex<Doing>,
     busy_since: Mutex<Option<Instant>>,
+    #[cfg(test)]
+    panics: AtomicU64,
 }
 
 impl Gauge {
     /// A message leaves the mailbox and is worked on until the guard drops.
     #[must_use]
     pub fn begin(&self) -> Busy<'_> {
+        #[cfg(test)]
+        self.panic_if_told();
         // A restart sets the count to zero while messages of the old mailbox may still be counted.
         let _previous = self.waiting.fetch_update(Relaxed, Relaxed, |count| Some(count.saturating_sub(1)));
         *lock(&self.busy_since) = Some(Instant::now());
         Busy(self)
     }
 
+    /// The next `count` messages make their handler panic.
+    #[cfg(test)]
+    pub(crate) fn let_panic(&self, count: u64) {
+        self.panics.store(count, Relaxed);
+    }
+
+    /// Panics that are still to come.
+    #[cfg(test)]
+    pub(crate) fn panics_to_come(&self) -> u64 {
+        self.panics.load(Relaxed)
+    }
+
+    #[cfg(test)]
+    fn panic_if_told(&self) {
+        let told = self.panics.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+        assert!(told.is_err(), "a handler panics, as asked");
+    }
+
     /// Says in a word or two what the actor is doing.
-    pub fn say(&self, state: impl Into<Cow<'static, str>>) {
+    pub fn say(&self, state: impl Into<Doing>) {
         *lock(&self.state) = state.into();
     }
 
@@ -127,7 +194,12 @@ struct Listing {
 
 /// The address book. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>, Arc<AtomicBool>, Notes);
+pub struct Directory(
+    Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>,
+    Arc<AtomicBool>,
+    Notes,
+    Arc<Mutex<HashMap<RepositoryId, Vec<Source>>>>,
+);
 
 impl Directory {
     /// Enters an actor, or (`None`) that it waits for its restart.
@@ -152,6 +224,17 @@ impl Directory {
         &self.2
     }
 
+    /// Leaves sources, read in bulk, for watchers that are about to start.
+    pub fn leave_sources(&self, sources: impl IntoIterator<Item = (RepositoryId, Vec<Source>)>) {
+        lock(&self.3).extend(sources);
+    }
+
+    /// Takes what was left for a watcher. Whoever changes rows takes it away first: it is old then.
+    #[must_use]
+    pub fn take_sources(&self, repository: &RepositoryId) -> Option<Vec<Source>> {
+        lock(&self.3).remove(repository)
+    }
+
     /// Strikes an actor out.
     pub fn strike(&self, role: &'static str, key: &str) {
         lock(&self.0).remove(&(role, key.to_owned()));
@@ -169,6 +252,12 @@ impl Directory {
     #[cfg(test)]
     pub(crate) fn cell(&self, role: &'static str, key: &str) -> Option<ActorCell> {
         lock(&self.0).get(&(role, key.to_owned()))?.actor.clone()
+    }
+
+    /// The gauge of an actor, running or not.
+    #[cfg(test)]
+    pub(crate) fn gauge(&self, role: &'static str, key: &str) -> Option<Arc<Gauge>> {
+        Some(lock(&self.0).get(&(role, key.to_owned()))?.gauge.clone())
     }
 
     /// The mailboxes of all running actors of a role.
@@ -207,10 +296,7 @@ fn node(book: &BTreeMap<(&'static str, String), Listing>, spec: &'static ChildSp
         state: match listing {
             None => "absent".to_owned(),
             Some(Listing { actor: None, .. }) => "waiting for restart".to_owned(),
-            Some(Listing { gauge, .. }) => {
-                let state = lock(&gauge.state);
-                if state.is_empty() { "running".to_owned() } else { state.clone().into_owned() }
-            }
+            Some(Listing { gauge, .. }) => lock(&gauge.state).to_string(),
         },
         restarts: listing.map_or(0, |listing| listing.gauge.restarts.load(Relaxed)),
         mailbox: listing.map_or(0, |listing| listing.gauge.waiting.load(Relaxed)),

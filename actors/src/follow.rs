@@ -3,30 +3,43 @@
 //!
 //! - A single branch or the default branch has one cursor from the beginning (slot: empty). The
 //!   default branch is whatever HEAD names; a rename changes the cursor's branch and nothing else.
-//! - A pattern has a cursor per matching ref (slot: the ref), made when the ref is first listed.
+//! - A pattern has a cursor per matching ref (slot: the ref), made when the ref is first listed. It
+//!   stays when the ref vanishes, so that round numbers go on; what the app holds then goes, or
+//!   stays ([`BranchGone`]). Only an absence seen twice counts, also by a source that never had it.
 //! - A ref that a listing lacks is missing, if the repository has any ref at all; whether to
 //!   believe the listing is its caller's decision. In a repository without refs, cursors that
 //!   never held anything are empty and nothing else changes.
 //! - A blocked cursor stays blocked whatever its branch does.
+//! - What was learnt after a listing was asked for is newer than it and stands: answers may overtake
+//!   each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{GlobBuilder, GlobMatcher};
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, WatchId},
-    kind::{CursorState, SelectorKind},
+    kind::{BranchGone, CursorState, SelectorKind},
 };
 
-use crate::ports::{RefListing, Selector};
+use crate::{
+    ports::{RefListing, Selector},
+    time::Timestamp,
+};
 
 const BRANCHES: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
-/// A pattern follows at most so many refs; further ones are left out, first by name wins. A host
+/// A pattern follows at most so many refs at a time; further ones are left out, first by name wins. A host
 /// with a million tags costs no more than this.
 pub const CURSORS_PER_WATCH_MAX: usize = 10_000;
 
 impl Selector {
+    /// Whether it may follow several refs.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        matches!(self.kind, SelectorKind::BranchPattern | SelectorKind::TagPattern)
+    }
+
     /// What to ask a host for: a full ref name, or a prefix that ends in `/`. `None` for the
     /// default branch: HEAD is always asked for.
     #[must_use]
@@ -87,11 +100,45 @@ impl RefMatcher {
     }
 }
 
+/// What the watches of a source follow, as far as a fetch must know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// The selectors of its watches.
+    pub selectors: BTreeSet<Selector>,
+    /// The full ref names of its cursors.
+    pub branches: BTreeSet<String>,
+}
+
+impl Followed {
+    /// The commits of a listing that somebody follows, each once. A prefix brings many refs into a
+    /// listing, and HEAD is always in it: what nobody follows is not fetched.
+    #[must_use]
+    pub fn commits(&self, listing: &RefListing) -> Vec<ObjectId> {
+        let names = || listing.refs.iter().map(|entry| entry.name.as_str());
+        let mut wanted: BTreeSet<&str> = self.branches.iter().map(String::as_str).collect();
+        let mut single = BTreeSet::new();
+        for selector in &self.selectors {
+            match selector.matcher() {
+                Some(matcher) => {
+                    let (old, new): (Vec<_>, Vec<_>) = names()
+                        .filter(|name| matcher.matches(name))
+                        .partition(|name| self.branches.contains(*name));
+                    wanted.extend(new.into_iter().take(CURSORS_PER_WATCH_MAX.saturating_sub(old.len())));
+                }
+                None => single.extend(selector.single_ref(listing.head.as_deref())),
+            }
+        }
+        let is_wanted = |name: &str| wanted.contains(name) || single.contains(name);
+        let commits = listing.refs.iter().filter(|entry| is_wanted(&entry.name)).map(|entry| entry.commit);
+        commits.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
 /// What is known of a source before a listing.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Its heads by full ref name.
-    pub heads: BTreeMap<String, ObjectId>,
+    /// Its heads by full ref name, and when each was learnt.
+    pub heads: BTreeMap<String, (ObjectId, Timestamp)>,
     /// The ref that HEAD named last.
     pub head_ref: Option<String>,
     /// The watches that see through it.
@@ -109,6 +156,8 @@ pub struct KnownWatch {
     pub app: AppId,
     /// Which refs.
     pub selector: Selector,
+    /// What a vanished branch means.
+    pub on_branch_gone: BranchGone,
     /// Whether it and its app are served.
     pub served: bool,
 }
@@ -128,25 +177,39 @@ pub struct KnownCursor {
     pub held: Option<ObjectId>,
     /// Whether a round is open.
     pub open: bool,
+    /// Whether something waits for it at the commit it holds: a resync, another view.
+    pub due: bool,
     /// Whether it moves.
     pub state: CursorState,
 }
 
+impl KnownCursor {
+    /// Whether its files may go with its branch, so that no single listing may say that it is gone.
+    fn awaits_proof(&self) -> bool {
+        let holds = self.held.is_some() || self.open || self.due;
+        !self.slot.is_empty() && holds && self.state != CursorState::BranchMissing
+    }
+}
+
 impl Known {
-    /// The served cursors that may move and are behind their head.
+    /// The served cursors that have something to do: they are behind their head, something waits for
+    /// it, or their branch is gone and their files go with it.
     #[must_use]
-    pub fn behind(&self) -> Vec<(AppId, CursorId)> {
+    pub fn waiting(&self) -> Vec<(AppId, CursorId)> {
         let served: BTreeMap<_, _> =
-            self.watches.iter().filter(|watch| watch.served).map(|watch| (&watch.id, &watch.app)).collect();
-        let is_behind = |cursor: &&KnownCursor| {
+            self.watches.iter().filter(|watch| watch.served).map(|watch| (&watch.id, watch)).collect();
+        let waits = |cursor: &KnownCursor, watch: &KnownWatch| {
             let moves = cursor.open || matches!(cursor.state, CursorState::Active | CursorState::Blocked);
-            let head = self.heads.get(&cursor.branch);
-            moves && head.is_some() && head != cursor.held.as_ref()
+            match self.heads.get(&cursor.branch) {
+                Some((head, _)) => moves && (cursor.due || cursor.held.as_ref() != Some(head)),
+                None => goes(cursor.state, watch.on_branch_gone) && (cursor.due || cursor.held.is_some()),
+            }
         };
-        let behind = self.cursors.iter().filter(is_behind);
-        behind
-            .filter_map(|cursor| served.get(&cursor.watch).map(|app| ((*app).clone(), cursor.id.clone())))
-            .collect()
+        let waiting = self.cursors.iter().filter_map(|cursor| {
+            let watch = served.get(&cursor.watch).filter(|watch| waits(cursor, watch))?;
+            Some((watch.app.clone(), cursor.id.clone()))
+        });
+        waiting.collect()
     }
 }
 
@@ -184,27 +247,40 @@ impl Following {
     }
 }
 
-/// Decides what `listing` changes.
+/// Whether a cursor in this state leads to nothing: its branch is gone, and so are its files.
 #[must_use]
-pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Following {
+pub fn goes(state: CursorState, on_branch_gone: BranchGone) -> bool {
+    state == CursorState::BranchMissing && on_branch_gone == BranchGone::Delete
+}
+
+/// Decides what `listing` changes, as of now.
+#[must_use]
+pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timestamp) -> Following {
     let mut listed: BTreeMap<&str, ObjectId> =
         listing.refs.iter().map(|entry| (entry.name.as_str(), entry.commit)).collect();
-    let head_ref = listing.head.as_deref().or(known.head_ref.as_deref());
+    let newer = newer_than(known, listing, now);
+    let head_ref = match (&listing.head, &known.head_ref) {
+        (Some(listed), known) if newer.is_empty() || known.is_none() => Some(listed.as_str()),
+        (_, known) => known.as_deref(),
+    };
     // Some hosts name the default branch by HEAD alone.
-    if let (Some(name), Some(commit)) = (head_ref, listed.get("HEAD").copied()) {
+    let named = head_ref.filter(|name| listing.head.as_deref().is_none_or(|head| head == *name));
+    if let (Some(name), Some(commit)) = (named, listed.get("HEAD").copied()) {
         listed.entry(name).or_insert(commit);
     }
+    listed.extend(newer);
     let mut following = Following {
-        head_ref: listing.head.clone().filter(|head| known.head_ref.as_ref() != Some(head)),
+        head_ref: head_ref.filter(|head| known.head_ref.as_deref() != Some(head)).map(str::to_owned),
         ..Following::default()
     };
     let mut followed = BTreeSet::new();
     for watch in &known.watches {
         let spoken_of = scope == Scope::Source || scope == Scope::Watch(&watch.id);
         let cursors = known.cursors.iter().filter(|cursor| cursor.watch == watch.id);
-        let mut slots = BTreeSet::new();
+        let (mut slots, mut at_rest) = (BTreeSet::new(), 0);
         for cursor in cursors {
             slots.insert(cursor.slot.as_str());
+            at_rest += usize::from(cursor.state == CursorState::BranchMissing);
             let branch = branch_of(watch, cursor, head_ref);
             if spoken_of {
                 let state = state_of(cursor, &branch, &listed, known, listing);
@@ -212,15 +288,14 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Followin
                     following.edits.push((cursor.id.clone(), branch.clone(), state));
                 }
             }
+            following.absent |=
+                listing.has_refs && cursor.awaits_proof() && !listed.contains_key(branch.as_str());
             followed.insert(branch);
         }
         if let Some(matcher) = watch.selector.matcher() {
-            let mut room = CURSORS_PER_WATCH_MAX.saturating_sub(slots.len());
-            for name in listed.keys().filter(|name| matcher.matches(name) && !slots.contains(*name)) {
-                if room == 0 {
-                    break;
-                }
-                room -= 1;
+            let room = CURSORS_PER_WATCH_MAX.saturating_sub(slots.len() - at_rest);
+            let fresh = listed.keys().filter(|name| matcher.matches(name) && !slots.contains(*name));
+            for name in fresh.take(room) {
                 followed.insert((*name).to_owned());
                 following.births.push((watch.id.clone(), (*name).to_owned()));
             }
@@ -230,20 +305,28 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>) -> Followin
     let believed = listing.has_refs && listing.absence_confirmed;
     for name in &followed {
         if let Some(commit) = listed.get(name.as_str())
-            && known.heads.get(name) != Some(commit)
+            && known.heads.get(name).map(|(known, _)| known) != Some(commit)
         {
             following.moved.push((name.clone(), *commit));
         }
     }
     if scope == Scope::Source {
         let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed);
-        following.absent = listing.has_refs
+        following.absent |= listing.has_refs
             && followed
                 .iter()
                 .any(|name| known.heads.contains_key(name) && !listed.contains_key(name.as_str()));
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
     following
+}
+
+/// The heads that were learnt after a listing was asked for. A moment that is yet to come tells of a
+/// clock that was set back, not of an answer that was overtaken.
+fn newer_than<'k>(known: &'k Known, listing: &RefListing, now: Timestamp) -> Vec<(&'k str, ObjectId)> {
+    let newer = |at: Timestamp| at <= now && listing.asked_at.is_some_and(|asked| asked < at);
+    let heads = known.heads.iter().filter(|(_, (_, at))| newer(*at));
+    heads.map(|(name, (commit, _))| (name.as_str(), *commit)).collect()
 }
 
 /// The branch of a cursor after a listing.
@@ -270,17 +353,24 @@ fn state_of(
         // A default branch that was just renamed was not asked for by its new name.
         state if branch != cursor.branch && has_refs && !known.heads.contains_key(branch) => state,
         // One listing without it is no proof that it is gone.
-        state if has_refs && !listing.absence_confirmed && known.heads.contains_key(branch) => state,
+        state
+            if has_refs
+                && !listing.absence_confirmed
+                && (known.heads.contains_key(branch) || cursor.awaits_proof()) =>
+        {
+            state
+        }
         _ if has_refs => CursorState::BranchMissing,
         _ if untouched => CursorState::Empty,
         state => state,
     }
 }
 
-/// The state of a cursor that is no longer blocked. The next listing tells missing from empty.
+/// The state of a cursor that is no longer blocked. The next listing tells missing from empty; that
+/// the branch of a pattern is gone takes two.
 #[must_use]
-pub fn unblocked(head: Option<ObjectId>) -> CursorState {
-    if head.is_some() { CursorState::Active } else { CursorState::BranchMissing }
+pub fn unblocked(head: Option<ObjectId>, slot: &str) -> CursorState {
+    if head.is_some() || !slot.is_empty() { CursorState::Active } else { CursorState::BranchMissing }
 }
 
 #[cfg(test)]

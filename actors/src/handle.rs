@@ -14,6 +14,7 @@ use crate::{
     repository_watcher::RepositoryWatcherMessage,
     start,
     supervisor::SupervisorMessage,
+    time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, TREE},
 };
 
@@ -59,6 +60,12 @@ impl Handle {
         self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
     }
 
+    /// A genuine hook named this repository: it is polled soon. `at`, where it told of a ref: that is
+    /// polled more rarely while such hooks come.
+    pub async fn hooked(&self, repository: &RepositoryId, at: Option<Timestamp>) {
+        self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at));
+    }
+
     /// Rows of this app changed (a watch was added, resynced, resumed, unwatched; a redrive was
     /// asked for; a cursor was unblocked): its lanes reload at their next safe point and lanes that
     /// now have something to do start. A first delivery that must wait is held back by the store: a
@@ -81,9 +88,11 @@ impl Handle {
         self.context.directory.tree(&TREE)
     }
 
-    fn tell_watcher(&self, repository: &RepositoryId, message: fn() -> RepositoryWatcherMessage) {
+    fn tell_watcher(&self, repository: &RepositoryId, message: impl FnOnce() -> RepositoryWatcherMessage) {
         let found = self.context.directory.find(REPOSITORY_WATCHER, repository.as_str());
         if !found.is_some_and(|watcher| watcher.send(message())) {
+            // What was read for it before this change is old.
+            drop(self.context.directory.take_sources(repository));
             self.context.ensure_watcher(repository.as_str());
         }
     }

@@ -1,11 +1,13 @@
-//! Upkeep on timers: removing old rows and keeping mirrors small. Two actors under the
-//! `housekeeping` supervisor, restarted after a failure; each has one timer and one task, so their
-//! mailboxes hold at most one message. A crash loses one round of upkeep.
+//! Upkeep on timers: removing old rows, keeping mirrors small and whole, sending again what lacked
+//! its content. Three actors under the `housekeeping` supervisor, restarted after a failure; each
+//! has one timer and one task at a time. A crash loses one round of upkeep.
 
+mod letter_keeper;
 mod mirror_keeper;
 mod retention;
 
-pub use mirror_keeper::{MirrorKeeper, MirrorKeeperMessage};
+pub use letter_keeper::{LetterKeeper, LetterKeeperMessage};
+pub use mirror_keeper::{KeepError, MirrorKeeper, MirrorKeeperMessage, Room, is_due};
 pub use retention::{Retention, RetentionMessage};
 
 use std::sync::Arc;

@@ -2,14 +2,17 @@
 //! machines, and the ports through which they see the world. Nothing here touches SQL, libgit2,
 //! HTTP or files; the `tidings` crate implements [`ports`] and starts the tree.
 
+pub mod budget;
 pub mod circuit_breaker;
 pub mod context;
 pub mod deliverer;
 pub mod directory;
 pub mod follow;
 pub mod handle;
+pub mod hosts;
 pub mod housekeeping;
 pub mod ports;
+pub mod receipt;
 pub mod repository_watcher;
 pub mod round;
 pub mod scan_worker;

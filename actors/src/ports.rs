@@ -5,6 +5,7 @@
 mod app;
 mod git;
 mod lane;
+mod receipt;
 mod store;
 mod transport;
 mod watch;
@@ -12,6 +13,7 @@ mod watch;
 pub use app::*;
 pub use git::*;
 pub use lane::*;
+pub use receipt::*;
 pub use store::*;
 pub use transport::*;
 pub use watch::*;

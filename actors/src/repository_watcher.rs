@@ -1,14 +1,17 @@
 //! Decides when to look at one repository, per source: adaptive interval, jitter, pokes (debounced
-//! and coalesced), the breaker's word. Never two scans of one repository at once: one outstanding
-//! scan, everything else sets a flag. Supervised by `repositories`, restarted after a failure, ends
+//! and coalesced), the breaker's word. A source that is due stands in line at its host, each for
+//! itself, and is scanned when its turn comes. Never two scans of one repository at once: one
+//! outstanding scan, everything else sets a flag. Supervised by `repositories`, restarted after a failure, ends
 //! when nobody watches the repository any more.
 //!
-//! Its mailbox is bounded by its one scan and its one timer; pokes carry no load. A crash loses the
-//! schedule, nothing else: it starts by reading its sources and polls each soon.
+//! Its mailbox is bounded by its one scan, its one timer and one place in line per source; pokes
+//! carry no load. A crash loses the schedule, nothing else: it starts by reading its sources and
+//! polls each soon.
 //!
 //! Invariants: an absent branch counts as gone only after two listings that are
 //! `branch_gone_after` apart; while a source's breaker is open only its probe is scanned.
 
+mod hooks;
 mod notices;
 pub mod schedule;
 
@@ -20,7 +23,7 @@ use std::{
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tidings_entity::id::{RepositoryId, SourceId};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
@@ -28,10 +31,13 @@ use crate::{
     context::{Context, Tasks, in_time},
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
+    hosts::{Postponed, Turn},
     ports::{GitError, Source, StoreError},
     scan_worker::{self, ScanError, ScanOutcome},
+    time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER},
 };
+use hooks::Hooks;
 use schedule::{Bounds, next_wait};
 
 /// Pokes within this span lead to one scan.
@@ -46,8 +52,14 @@ pub enum RepositoryWatcherMessage {
     Reload,
     /// Look soon, at all sources.
     Poke,
+    /// A genuine hook named the repository; when, if it told of a ref.
+    Hooked(Option<Timestamp>),
+    /// The hooks that came since the last poke waited long enough.
+    HooksWaited,
     /// Something may be due.
     Tick,
+    /// The turn of a source came, or its host asked for patience; nothing: it left the line.
+    Admitted(SourceId, Result<Option<Result<Turn, Postponed>>, String>),
     /// Sources were read.
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
     /// The scan of a source ended.
@@ -88,9 +100,17 @@ struct Missing {
     seen: BTreeSet<String>,
 }
 
+/// A place in line at the host, given up when dropped.
+struct InLine {
+    _place: oneshot::Sender<()>,
+}
+
 struct Watched {
     source: Source,
     mode: Mode,
+    /// Somebody waits for it: a poke, or a new watch.
+    urgent: bool,
+    in_line: Option<InLine>,
     failures: u32,
     missing: Option<Missing>,
     failing: Option<String>,
@@ -121,6 +141,7 @@ pub struct RepositoryWatcherState {
     reading: bool,
     read_again: bool,
     last_error: BTreeMap<SourceId, GitError>,
+    hooks: Hooks,
 }
 
 /// The actor.
@@ -139,7 +160,10 @@ impl Actor for RepositoryWatcher {
     ) -> Result<Self::State, ActorProcessingErr> {
         let RepositoryWatcherArguments { context, repository, gauge } = arguments;
         let post = Post::new(myself, gauge);
-        post.send(RepositoryWatcherMessage::Reload);
+        post.send(match context.directory.take_sources(&repository) {
+            Some(sources) => RepositoryWatcherMessage::SourcesRead(Ok(Ok(sources))),
+            None => RepositoryWatcherMessage::Reload,
+        });
         Ok(RepositoryWatcherState {
             context,
             repository,
@@ -152,6 +176,7 @@ impl Actor for RepositoryWatcher {
             reading: false,
             read_again: false,
             last_error: BTreeMap::new(),
+            hooks: Hooks::default(),
         })
     }
 
@@ -167,14 +192,19 @@ impl Actor for RepositoryWatcher {
         match message {
             M::Reload => state.on_reload(),
             M::Poke => state.on_poke(),
+            M::Hooked(at) => state.on_hooked(at),
+            M::HooksWaited => state.on_hooks_waited(),
             M::Tick => state.on_tick(),
+            M::Admitted(source, admission) => state.on_admitted(&source, admission?),
             M::SourcesRead(result) => state.on_sources_read(&myself, result?),
             M::Scanned(source, outcome) => state.on_scanned(&source, outcome?),
             M::Breaker(source, news) => state.on_breaker(&source, &news),
             M::Done(result) => result?,
         }
+        let in_line = state.sources.values().filter(|watched| watched.in_line.is_some()).count();
         gauge.say(match &state.scanning {
             Some(source) => format!("scanning {source}"),
+            None if in_line > 0 => format!("{in_line} of {} sources in line", state.sources.len()),
             None => format!("watching {} sources", state.sources.len()),
         });
         Ok(())
@@ -221,10 +251,12 @@ impl RepositoryWatcherState {
         let present: Vec<SourceId> = sources.iter().map(|source| source.id.clone()).collect();
         self.sources.retain(|id, _| present.contains(id));
         for source in sources {
+            self.hooks.arrived(source.hooked_at);
             self.take_source(source);
         }
         if self.sources.is_empty() && self.scanning.is_none() && !self.reading {
             info!(repository.id = %self.repository, "nobody watches {} any more", self.repository);
+            self.context.look_at_mirror(&self.repository);
             myself.stop(None);
             return;
         }
@@ -248,7 +280,8 @@ impl RepositoryWatcherState {
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
-        let watched = Watched { mode, failures: 0, missing: None, failing, source };
+        let in_line = None;
+        let watched = Watched { mode, urgent: fresh, in_line, failures: 0, missing: None, failing, source };
         self.sources.insert(watched.source.id.clone(), watched);
     }
 
@@ -261,9 +294,27 @@ impl RepositoryWatcherState {
         for watched in self.sources.values_mut() {
             if let Mode::Due { at } = &mut watched.mode {
                 *at = soon.min(*at);
+                if !std::mem::replace(&mut watched.urgent, true) {
+                    // It stood among those for whom nobody waits.
+                    watched.in_line = None;
+                }
             }
         }
         self.schedule_tick();
+    }
+
+    fn on_hooked(&mut self, at: Option<Timestamp>) {
+        self.hooks.arrived(at);
+        match self.hooks.poke_after(Instant::now()) {
+            Some(Duration::ZERO) => self.on_poke(),
+            Some(wait) => self.post.send_after(wait, || RepositoryWatcherMessage::HooksWaited),
+            None => {}
+        }
+    }
+
+    fn on_hooks_waited(&mut self) {
+        self.hooks.waited(Instant::now());
+        self.on_poke();
     }
 
     fn on_tick(&mut self) {
@@ -272,29 +323,69 @@ impl RepositoryWatcherState {
         if self.scanning.is_some() {
             return;
         }
-        let due = self.sources.iter().filter_map(|(id, watched)| match watched.mode {
-            Mode::Due { at } if at <= now => Some((at, id.clone())),
-            Mode::Rejecting { probe: true } => Some((now, id.clone())),
-            _ => None,
+        let waiting = self.sources.iter().filter(|(_, watched)| watched.in_line.is_none());
+        let due = waiting.filter(|(_, watched)| match watched.mode {
+            Mode::Due { at } => at <= now,
+            Mode::Rejecting { probe } => probe,
         });
-        match due.min() {
-            Some((_, source)) => self.scan(&source),
-            None => self.schedule_tick(),
+        for id in due.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.stand_in_line(&id);
+        }
+        self.schedule_tick();
+    }
+
+    /// Waits for the turn of a source at its host, as a task.
+    fn stand_in_line(&mut self, id: &SourceId) {
+        let Some(watched) = self.sources.get_mut(id) else { return };
+        let (place, mut left) = oneshot::channel();
+        watched.in_line = Some(InLine { _place: place });
+        let (hosts, is_urgent) = (self.context.git.hosts(), watched.urgent);
+        let (remote, apps) = (watched.source.remote.clone(), watched.source.apps.clone());
+        let wait = async move {
+            tokio::select! {
+                admission = hosts.turn(&remote, &apps, is_urgent) => Some(admission),
+                _ = &mut left => None,
+            }
+        };
+        let id = id.clone();
+        let report = move |admission| RepositoryWatcherMessage::Admitted(id, admission);
+        self.tasks.spawn(&self.post, wait, report);
+    }
+
+    fn on_admitted(&mut self, id: &SourceId, admission: Option<Result<Turn, Postponed>>) {
+        let Some(watched) = self.sources.get_mut(id) else { return };
+        let Some(admission) = admission.filter(|_| watched.in_line.is_some()) else { return };
+        watched.in_line = None;
+        match (admission, watched.mode) {
+            // The breaker opened meanwhile, or another source of the repository is being scanned:
+            // the turn is given back. When that scan ends this source stands in line again.
+            (_, Mode::Rejecting { probe: false }) => {}
+            (Ok(_), _) if self.scanning.is_some() => watched.urgent = true,
+            (Ok(turn), _) => self.scan(id, turn),
+            (Err(postponed), Mode::Due { .. }) => {
+                // They all wait for the same moment; the line at the host orders them then.
+                watched.mode = Mode::Due { at: Instant::now() + postponed.wait };
+                self.schedule_tick();
+            }
+            // A probe that does not come back is permitted again.
+            (Err(_), Mode::Rejecting { .. }) => watched.mode = Mode::Rejecting { probe: false },
         }
     }
 
-    fn scan(&mut self, id: &SourceId) {
+    fn scan(&mut self, id: &SourceId, turn: Turn) {
         let Some(watched) = self.sources.get_mut(id) else { return };
+        watched.urgent = false;
         if let Mode::Rejecting { probe } = &mut watched.mode {
             *probe = false;
         }
         self.scanning = Some(id.clone());
+        self.hooks.scan_began(self.context.now());
         let gone_after = self.context.policy.branch_gone_after;
         let long = watched.missing.as_ref().filter(|missing| missing.since.elapsed() >= gone_after);
         let seen = long.map(|missing| missing.seen.clone());
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let reported = id.clone();
-        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, seen), move |outcome| {
+        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, seen, turn), move |outcome| {
             RepositoryWatcherMessage::Scanned(reported, outcome)
         });
     }
@@ -315,6 +406,7 @@ impl RepositoryWatcherState {
                 watched.take_missing(report.missing);
                 if report.changed {
                     watched.source.last_change = now;
+                    self.hooks.change_found(now);
                 }
                 let recovered = watched.failing.take().is_some();
                 self.last_error.remove(id);
@@ -365,11 +457,12 @@ impl RepositoryWatcherState {
     fn schedule(&mut self, id: &SourceId, retry_after: Option<Duration>) {
         let policy = self.context.policy.clone();
         let now = self.context.now();
+        let longest = self.hooks.ceiling(now, policy.poll_max, policy.poll_max_hooked);
         let Some(watched) = self.sources.get_mut(id) else { return };
         if matches!(watched.mode, Mode::Rejecting { .. }) {
             return;
         }
-        let bounds = Bounds { min: policy.poll_min, max: policy.poll_max };
+        let bounds = Bounds { min: policy.poll_min, max: longest };
         let calm = now.since(watched.source.last_change);
         let mut wait = next_wait(calm, watched.failures, bounds, self.context.random.as_ref());
         if let Some(missing) = &watched.missing {
@@ -387,8 +480,8 @@ impl RepositoryWatcherState {
     /// Arms the timer for the next due source, unless an earlier one is armed.
     fn schedule_tick(&mut self) {
         let next = self.sources.values().filter_map(|watched| match watched.mode {
-            Mode::Due { at } => Some(at),
-            Mode::Rejecting { .. } => None,
+            Mode::Due { at } if watched.in_line.is_none() => Some(at),
+            _ => None,
         });
         if let Some(at) = next.min()
             && self.armed.is_none_or(|armed| at < armed)
@@ -405,6 +498,7 @@ impl RepositoryWatcherState {
         match news {
             BreakerNews::Opened { fresh, failures, probe_at } => {
                 watched.mode = Mode::Rejecting { probe: false };
+                watched.in_line = None;
                 if *fresh {
                     self.announce_failure(&id, *failures, *probe_at);
                 }

@@ -1,8 +1,11 @@
-//! One scan: list the refs, fetch what is missing, move the heads in the store, say who is
+//! One scan: list the refs, fetch what is missing of those that somebody follows, move the heads in the store, say who is
 //! concerned. A worker of the `scans` factory: any worker takes any job, a panic loses that one job
 //! and its watcher hears of it; the queue holds at most one job per repository, because a watcher
 //! has one outstanding scan. A crash anywhere loses nothing: objects that no head names are found
 //! again by the next scan.
+//!
+//! Workers are few, so a scan comes here only with its turn at its host ([`crate::hosts`]): a host
+//! that hangs holds as many workers as it may have scans, and no more.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,6 +23,7 @@ use tracing::{debug, info, instrument};
 use crate::{
     context::{Context, in_time},
     directory::Directory,
+    hosts::Turn,
     ports::{FetchOrder, GitError, Source, StoreError},
     supervisor::Birth,
     tree::SCANS,
@@ -66,6 +70,8 @@ pub struct Scan {
     /// the while. Without one of them the listing shows an absence that nobody saw before, and none
     /// is believed yet.
     pub seen: Option<BTreeSet<String>>,
+    /// Its turn at the host, taken before it got a worker.
+    pub turn: Turn,
     /// Where the outcome goes.
     pub reply: oneshot::Sender<ScanOutcome>,
 }
@@ -96,12 +102,14 @@ impl Worker for ScanWorker {
         job: Job<SourceId, Scan>,
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
-        let Scan { source, seen, mut reply } = job.msg;
+        let Scan { source, seen, mut turn, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
         let outcome = tokio::select! {
-            outcome = scan(context, &source, seen.as_ref()) => outcome,
+            outcome = scan(context, &source, seen.as_ref(), &mut turn) => outcome,
             () = reply.closed() => return Ok(job.key),
         };
+        turn.ended(!matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_)))));
+        drop(turn);
         if reply.send(outcome).is_err() {
             debug!(source.id = %job.key, "nobody waits for the scan of {} any more", job.key);
         }
@@ -111,13 +119,21 @@ impl Worker for ScanWorker {
 
 /// Does one scan.
 #[instrument(name = "scan", skip_all, fields(source.id = %source.id, repository.id = %source.remote.repository))]
-pub async fn scan(context: &Context, source: &Source, seen: Option<&BTreeSet<String>>) -> ScanOutcome {
+pub async fn scan(
+    context: &Context,
+    source: &Source,
+    seen: Option<&BTreeSet<String>>,
+    turn: &mut Turn,
+) -> ScanOutcome {
+    let asked_at = Some(context.now());
     let mut listing = context.git.list_refs(&source.remote, &source.patterns).await?;
     let names = || listing.refs.iter().map(|found| found.name.clone()).collect::<BTreeSet<String>>();
+    listing.asked_at = asked_at;
     listing.absence_confirmed = seen.is_some_and(|seen| seen.is_subset(&names()));
-    let wants: Vec<_> = listing.refs.iter().map(|found| found.commit).collect();
+    let wants = source.followed.commits(&listing);
     if !wants.is_empty() {
-        let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1 };
+        turn.fetches();
+        let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
         let report = context.git.fetch(&source.remote, &order).await?;
         if report.objects > 0 {
             info!(
@@ -127,6 +143,7 @@ pub async fn scan(context: &Context, source: &Source, seen: Option<&BTreeSet<Str
                 report.objects,
                 report.bytes
             );
+            context.look_at_mirror(&source.remote.repository);
         }
     }
     let moved = in_time(context.store.move_heads(&source.id, &listing, context.now())).await?;
@@ -165,13 +182,18 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
 
 /// Hands a scan to the factory and waits for its outcome. A crash of the worker, or a factory that
 /// is being restarted, is an outcome too.
-pub async fn dispatch(directory: Directory, source: Source, seen: Option<BTreeSet<String>>) -> ScanOutcome {
+pub async fn dispatch(
+    directory: Directory,
+    source: Source,
+    seen: Option<BTreeSet<String>>,
+    turn: Turn,
+) -> ScanOutcome {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
         return Err(ScanError::Crashed);
     };
     let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
-    let scan = Scan { source, seen, reply };
+    let scan = Scan { source, seen, turn, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return Err(ScanError::Crashed);

@@ -10,14 +10,14 @@ use crate::{
     context::{Context, in_time},
     deliverer::{Deliverer, DelivererArguments},
     directory::{Gauge, Post},
-    housekeeping::{MirrorKeeper, Retention, UpkeepArguments},
+    housekeeping::{LetterKeeper, MirrorKeeper, Retention, UpkeepArguments},
     ports::{BreakerRow, StoreError},
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments},
     scan_worker,
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
-        APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, MIRROR_KEEPER, REPOSITORIES,
-        REPOSITORY_WATCHER, RETENTION, SCANS, TREE,
+        APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LETTER_KEEPER, MIRROR_KEEPER,
+        REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, TREE,
     },
 };
 
@@ -54,12 +54,16 @@ pub(crate) async fn ensure_all(context: &Context) -> Result<(), ActorProcessingE
 async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>, StoreError> {
     let mut keys: Vec<String> = match supervisor {
         BREAKERS => {
-            let repositories = in_time(context.store.repositories()).await?;
+            let breakers = in_time(context.store.breakers()).await?;
+            let is_of_source = |breaker: &BreakerRow| breaker.kind == BreakerKind::Source;
+            let repositories = match breakers.iter().any(is_of_source) {
+                true => in_time(context.store.repositories()).await?,
+                false => Vec::new(),
+            };
             let sources = repositories.iter().flat_map(|(repository, sources)| {
                 sources.iter().map(move |source| (source.id.as_str(), repository.as_str()))
             });
             let repository_of: HashMap<&str, &str> = sources.collect();
-            let breakers = in_time(context.store.breakers()).await?;
             let key = |breaker: BreakerRow| match breaker.kind {
                 BreakerKind::Endpoint => Some(endpoint_key(&breaker.id)),
                 BreakerKind::Source => {
@@ -71,7 +75,9 @@ async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>
         }
         REPOSITORIES => {
             let repositories = in_time(context.store.repositories()).await?;
-            repositories.into_iter().map(|(repository, _)| repository.to_string()).collect()
+            let keys = repositories.iter().map(|(repository, _)| repository.to_string()).collect();
+            context.directory.leave_sources(repositories);
+            keys
         }
         APPS => {
             let pending = in_time(context.store.pending(None)).await?;
@@ -135,6 +141,7 @@ async fn start(
         }
         RETENTION => spawn(Retention, UpkeepArguments { context, gauge }, supervisor).await,
         MIRROR_KEEPER => spawn(MirrorKeeper, UpkeepArguments { context, gauge }, supervisor).await,
+        LETTER_KEEPER => spawn(LetterKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         role => Err(format!("no starter for the role {role}").into()),
     }
 }
@@ -148,5 +155,7 @@ async fn spawn<A: Actor>(
     Ok(actor.get_cell())
 }
 
+#[cfg(test)]
+mod panics;
 #[cfg(test)]
 mod tests;

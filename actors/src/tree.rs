@@ -100,6 +100,8 @@ pub const HOUSEKEEPING: &str = "housekeeping";
 pub const RETENTION: &str = "retention";
 /// Role of the actor that keeps mirrors small and whole.
 pub const MIRROR_KEEPER: &str = "mirror-keeper";
+/// Role of the actor that looks after letters whose content could be had nowhere.
+pub const LETTER_KEEPER: &str = "letter-keeper";
 
 /// The whole tree.
 pub static TREE: ChildSpec = ChildSpec {
@@ -147,7 +149,13 @@ pub static TREE: ChildSpec = ChildSpec {
             id: HOUSEKEEPING,
             children: &[
                 ChildSpec { id: RETENTION, many: false, bound: "its own timer", ..LEAF },
-                ChildSpec { id: MIRROR_KEEPER, many: false, bound: "its own timer", ..LEAF },
+                ChildSpec {
+                    id: MIRROR_KEEPER,
+                    many: false,
+                    bound: "its own timer; one word a fetch",
+                    ..LEAF
+                },
+                ChildSpec { id: LETTER_KEEPER, many: false, bound: "its own timer", ..LEAF },
             ],
             ..SUPERVISOR
         },

@@ -139,6 +139,13 @@ impl View {
         self.symlinks
     }
 
+    /// Whether it shows only some paths, or no content: then most contents of a repository need not
+    /// be fetched.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        self.content == ContentRule::None || !self.include.is_empty() || !self.exclude.is_empty()
+    }
+
     /// Compiles the globs.
     ///
     /// # Errors
@@ -277,6 +284,15 @@ mod tests {
     fn order_and_repeats_of_globs_do_not_change_the_view() {
         assert_eq!(view(&["b", "a", "b"], &[]).id(), view(&["a", "b"], &[]).id());
         assert_ne!(view(&["a"], &[]).id(), view(&[], &["a"]).id());
+    }
+
+    #[test]
+    fn a_view_is_narrow_when_it_leaves_out_paths_or_all_content() {
+        let no_content = View::new(vec![], vec![], false, ContentRule::None, MAX_SIZE_DEFAULT);
+        let small = View::new(vec![], vec![], true, ContentRule::Inline, 1).expect("valid");
+        assert!(view(&["docs/**"], &[]).is_narrow() && view(&[], &["*.png"]).is_narrow());
+        assert!(no_content.expect("valid").is_narrow());
+        assert!(!View::default().is_narrow() && !small.is_narrow());
     }
 
     #[test]

@@ -42,6 +42,15 @@ pub struct Model {
     pub guard_waived: bool,
     /// A resync was asked for; true: as a complete one.
     pub resync: Option<bool>,
+    /// A complete resync could not name what the app must drop, and nobody told the app.
+    pub deletes_unknown: bool,
+    /// The round whose change at `skip_position` is to be given up by hand; moot once the round or
+    /// its position moved on.
+    pub skip_round: Option<i64>,
+    /// The place of that change.
+    pub skip_position: Option<i64>,
+    /// The redrive that is to end early; moot once it ended.
+    pub cancel_round: Option<i64>,
     /// When its head moved away from `held`, in unix milliseconds.
     pub behind_since: Option<i64>,
     /// Unix milliseconds.

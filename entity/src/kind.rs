@@ -111,6 +111,14 @@ words! {
         TagPattern = "tag_pattern",
     }
 
+    /// What becomes of an app's files when their branch vanished.
+    BranchGone {
+        /// They go: a round to nothing. Branches and tags of a pattern only.
+        Delete = "delete",
+        /// They stay, until the branch comes back.
+        Keep = "keep",
+    }
+
     /// Whether a watch is served.
     WatchState {
         /// Served.
@@ -125,7 +133,7 @@ words! {
         Active = "active",
         /// Waits at its head under probe; the reason says why.
         Blocked = "blocked",
-        /// The branch vanished from its repository; files stay.
+        /// The branch vanished from its repository; [`BranchGone`] says what becomes of its files.
         BranchMissing = "branch_missing",
         /// The repository has no commit yet.
         Empty = "empty",
@@ -199,5 +207,69 @@ words! {
     OwnerKind {
         /// A cursor's.
         Cursor = "cursor",
+    }
+
+    /// Which kind of Git host sent a hook.
+    HookProvider {
+        /// GitHub.
+        Github = "github",
+        /// GitLab.
+        Gitlab = "gitlab",
+        /// Gitea and Forgejo.
+        Gitea = "gitea",
+    }
+
+    /// What a hook tells of.
+    HookNews {
+        /// The host tries the hook.
+        Ping = "ping",
+        /// A ref was made or moved.
+        Push = "push",
+        /// A ref was deleted.
+        Deletion = "deletion",
+        /// The repository itself: renamed, handed over, another default branch.
+        Repository = "repository",
+        /// Something that moves no ref.
+        Other = "other",
+    }
+
+    /// What became of a hook.
+    ReceiptVerdict {
+        /// The repositories it names are polled soon.
+        Accepted = "accepted",
+        /// A hook with this delivery id was received before.
+        Duplicate = "duplicate",
+        /// Genuine, and nothing that anybody watches.
+        Ignored = "ignored",
+        /// Not genuine, or not readable.
+        Refused = "refused",
+    }
+
+    /// Why a hook got its verdict.
+    ReceiptReason {
+        /// Accepted: a watched ref moved.
+        RefMoved = "ref_moved",
+        /// Accepted: a watched ref was deleted.
+        RefDeleted = "ref_deleted",
+        /// Accepted: a watched repository changed as a whole.
+        RepositoryChanged = "repository_changed",
+        /// Duplicate.
+        SeenBefore = "seen_before",
+        /// Ignored: the host tried the hook.
+        Ping = "ping",
+        /// Ignored: an event that moves no ref.
+        OtherEvent = "other_event",
+        /// Ignored: nobody watches this ref.
+        OtherRef = "other_ref",
+        /// Ignored: nobody watches this repository.
+        UnknownRepository = "unknown_repository",
+        /// Refused: nothing says who sent it.
+        NoSignature = "no_signature",
+        /// Refused: none of the secrets makes this signature over this body.
+        WrongSignature = "wrong_signature",
+        /// Refused: signed too long ago, or in the future.
+        WrongTime = "wrong_time",
+        /// Refused: genuine, and its body cannot be read.
+        Unreadable = "unreadable",
     }
 }

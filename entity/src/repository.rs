@@ -13,6 +13,8 @@ pub struct Model {
     pub id: RepositoryId,
     /// The normalised address, unique.
     pub url: String,
+    /// When a genuine hook told of one of its refs last, in unix milliseconds.
+    pub hooked_at: Option<i64>,
     /// Unix milliseconds.
     pub created_at: i64,
 }

@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     id::{AppId, RepositoryId, SourceId, ViewId, WatchId},
-    kind::{HistoryMode, SelectorKind, WatchState},
+    kind::{BranchGone, HistoryMode, SelectorKind, WatchState},
 };
 
 /// One row of `watch`.
@@ -36,6 +36,8 @@ pub struct Model {
     pub view_id: ViewId,
     /// Net changes or every commit.
     pub mode: HistoryMode,
+    /// What a vanished branch means; always `keep` for a single one.
+    pub on_branch_gone: BranchGone,
     /// Whether it is served.
     pub state: WatchState,
     /// Why not, where it is not.

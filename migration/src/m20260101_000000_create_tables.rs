@@ -9,7 +9,10 @@ pub(crate) struct Migration;
 
 /// In this order a table's references stand before it.
 const TABLES: &[(&str, &str)] = &[
-    ("repository", "id text primary key, url text not null unique, created_at bigint not null"),
+    (
+        "repository",
+        "id text primary key, url text not null unique, hooked_at bigint, created_at bigint not null",
+    ),
     (
         "app",
         "id text primary key, name text not null, email text not null, base_url text, website text,
@@ -47,7 +50,7 @@ const TABLES: &[(&str, &str)] = &[
          source_id text not null references source(id), shown_url text not null, owner text not null,
          name text not null, is_private boolean not null, selector_kind text not null,
          selector_value text not null, view_id text not null references view(id), mode text not null,
-         state text not null, reason text, deliver_after bigint not null, created_at bigint not null,
+         on_branch_gone text not null, state text not null, reason text, deliver_after bigint not null, created_at bigint not null,
          unique (app_id, repository_id, selector_kind, selector_value)",
     ),
     (
@@ -56,7 +59,8 @@ const TABLES: &[(&str, &str)] = &[
          slot text not null, branch text not null, held text, held_view text references view(id),
          last_round bigint not null, open_round bigint, state text not null, reason text,
          streak integer not null, acknowledged boolean not null, last_was_redrive boolean not null, guard_waived boolean not null,
-         resync boolean, behind_since bigint, created_at bigint not null, unique (watch_id, slot),
+         resync boolean, deletes_unknown boolean not null, skip_round bigint, skip_position bigint, cancel_round bigint,
+         behind_since bigint, created_at bigint not null, unique (watch_id, slot),
          check ((held is null) = (held_view is null))",
     ),
     (
@@ -118,8 +122,10 @@ const TABLES: &[(&str, &str)] = &[
     ),
     (
         "receipt",
-        "provider text not null, id text not null, received_at bigint not null,
-         primary key (provider, id)",
+        "id text primary key, provider text not null, delivery_id text not null, event text not null,
+         news text not null, ref_name text, addresses text not null, repositories text not null,
+         verdict text not null, reason text not null, times bigint not null, noted boolean not null,
+         ordinal bigint not null, received_at bigint not null, replayed_at bigint",
     ),
     (
         "audit",
@@ -148,9 +154,13 @@ const INDEXES: &[&str] = &[
     "create index dead_letter_app on dead_letter(app_id, id)",
     "create index dead_letter_watch on dead_letter(watch_id)",
     "create index dead_letter_requested on dead_letter(cursor_id) where status = 'redrive_requested'",
+    "create index dead_letter_unavailable on dead_letter(id)
+     where status = 'open' and reason = 'content_unavailable'",
     "create index dead_letter_closed on dead_letter(closed_at) where closed_at is not null",
     "create index blob_used on blob(used_at)",
     "create index idempotency_age on idempotency(created_at)",
+    "create unique index receipt_delivery on receipt(provider, delivery_id) where not noted",
+    "create index receipt_ordinal on receipt(noted, ordinal)",
     "create index receipt_age on receipt(received_at)",
 ];
 

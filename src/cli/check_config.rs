@@ -1,14 +1,26 @@
-//! `tidings check-config`: reads the settings like a start does and prints what is in effect.
+//! `tidings check-config`: reads the settings like a start does and prints what is in effect, and
+//! what a start would end: open rounds of an older version.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Context, Failure, output::shown};
+use super::{Code, Context, Failure, output::shown};
+use crate::store::schema;
 
-pub(super) fn run(context: &Context) -> Result<(), Failure> {
-    let settings = context.settings()?.redacted();
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let old_rounds = schema::old_rounds(&settings.database_url())
+        .await
+        .map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    let mut shown = settings.redacted();
     let mut lines = Vec::new();
-    describe("", &settings, &mut lines);
-    context.output.print(&settings, &lines)
+    describe("", &shown, &mut lines);
+    if old_rounds > 0 {
+        let notice =
+            format!("rounds of an older version that the next start ends by a resync each: {old_rounds}");
+        lines.push(notice.clone());
+        shown["notices"] = json!([notice]);
+    }
+    context.output.print(&shown, &lines)
 }
 
 fn describe(key: &str, value: &Value, lines: &mut Vec<String>) {

@@ -3,7 +3,10 @@
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
+use tidings_entity::{
+    id::{DeadLetterId, WatchId},
+    kind::LetterStatus,
+};
 
 use super::{
     Code, Context, Failure,
@@ -32,6 +35,14 @@ pub(super) enum DeadLetterVerb {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
+    /// Take redrives back: what waits is reopened, what is being sent again ends where it stands
+    Cancel {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only those of this repository
+        #[arg(long, value_name = "ID")]
+        repository: Option<WatchId>,
+    },
 }
 
 /// The route of all dead letters.
@@ -58,6 +69,18 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
                 ));
             }
             let line = format!("{} will be sent again", shown(&done["requested"]));
+            context.output.print(&done, &[line])
+        }
+        DeadLetterVerb::Cancel { server, repository } => {
+            let body = repository.map_or(json!({}), |id| json!({ "repository_id": id }));
+            let client = context.client(&server)?;
+            let path = ["api", "dead-letters", "redrive", "cancel"];
+            let done = client.call(Method::POST, &path, Some(&body)).await?;
+            let ending = done["ending"].as_array().map_or(0, Vec::len);
+            if done["reopened"] == 0 && ending == 0 {
+                return Err(Failure::new(Code::Data, "no redrive waits or runs, so nothing was cancelled"));
+            }
+            let line = format!("{} reopened, {ending} running redrives end", shown(&done["reopened"]));
             context.output.print(&done, &[line])
         }
     }

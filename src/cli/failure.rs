@@ -56,7 +56,7 @@ impl Failure {
         let code = match error {
             StartError::DataDirectory { .. } => Code::CannotCreate,
             StartError::Secrets(_) | StartError::Egress(_) => Code::Config,
-            StartError::Database(_) | StartError::Git(_) => Code::Unavailable,
+            StartError::InUse { .. } | StartError::Database(_) | StartError::Git(_) => Code::Unavailable,
             StartError::Tree(_) => Code::Software,
         };
         Self::of_error(code, error)

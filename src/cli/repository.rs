@@ -1,15 +1,15 @@
 //! `tidings repository`: what an app watches, with the token of that app.
 
-use std::path::PathBuf;
+mod access;
 
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::id::WatchId;
+use tidings_entity::id::{CursorId, WatchId};
 
+use self::access::AccessArgs;
 use super::{
     Code, Context, Failure, GIT_TOKEN_VARIABLE,
-    app::secret_of,
     client::{Client, ServerArgs},
     output::{fields, shown, table},
 };
@@ -35,6 +35,14 @@ pub(super) enum RepositoryVerb {
         #[arg(long)]
         complete: bool,
     },
+    /// Give the change at the head up: it becomes a dead letter, and the next one goes on
+    Skip {
+        #[command(flatten)]
+        one: OneArgs,
+        /// The branch, by its `cursor`; needed while several have a change at their head
+        #[arg(long)]
+        cursor: Option<CursorId>,
+    },
     /// Hold the watch still
     Pause(OneArgs),
     /// Serve the watch again
@@ -45,9 +53,8 @@ pub(super) enum RepositoryVerb {
     Token {
         #[command(flatten)]
         one: OneArgs,
-        /// File that holds the credential of the Git host
-        #[arg(long, value_name = "FILE")]
-        git_token_file: Option<PathBuf>,
+        #[command(flatten)]
+        access: Box<AccessArgs>,
     },
 }
 
@@ -90,12 +97,14 @@ pub(super) struct AddArgs {
     /// net (the net change once) or every (each commit)
     #[arg(long)]
     mode: Option<String>,
+    /// What happens to the files of a pattern's branch that vanished: delete or keep
+    #[arg(long)]
+    on_branch_gone: Option<String>,
     /// all, now, or a commit
     #[arg(long)]
     start: Option<String>,
-    /// File that holds the credential of the Git host; else the variable TIDINGS_GIT_TOKEN has it
-    #[arg(long, value_name = "FILE")]
-    git_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// The route of all repositories.
@@ -118,20 +127,26 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
         RepositoryVerb::Resync { one, complete } => {
             act(&one, context, "resync", Some(json!({ "complete": complete }))).await
         }
+        RepositoryVerb::Skip { one, cursor } => {
+            let body = cursor.map_or(json!({}), |cursor| json!({ "cursor": cursor }));
+            let done = call(&one, context, Method::POST, Some("skip"), Some(&body)).await?;
+            let (round, position) = (shown(&done["round"]), shown(&done["position"]));
+            output.print(&done, &[format!("position {position} of round {round} becomes a dead letter")])
+        }
         RepositoryVerb::Pause(one) => act(&one, context, "pause", None).await,
         RepositoryVerb::Resume(one) => act(&one, context, "resume", None).await,
         RepositoryVerb::Remove(one) => {
             call(&one, context, Method::DELETE, None, None).await?;
             output.print(&json!({ "removed": one.id }), &[format!("{} is no longer watched", one.id)])
         }
-        RepositoryVerb::Token { one, git_token_file } => {
-            let token = git_token(git_token_file, context)?.ok_or_else(|| {
-                Failure::new(
-                    Code::Usage,
-                    format!("give --git-token-file or the variable {GIT_TOKEN_VARIABLE}"),
-                )
-            })?;
-            let body = json!({ "token": token });
+        RepositoryVerb::Token { one, access } => {
+            let fields = access.fields(context)?;
+            if !fields.contains_key("token") && !fields.contains_key("github_app") {
+                let text =
+                    format!("give --git-token-file, --github-app-id or the variable {GIT_TOKEN_VARIABLE}");
+                return Err(Failure::new(Code::Usage, text));
+            }
+            let body = Value::Object(fields);
             let done = call(&one, context, Method::PATCH, Some("token"), Some(&body)).await?;
             output.print(&done, &[shown(&done["message"])])
         }
@@ -146,13 +161,16 @@ async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
         ("symlinks", arguments.symlinks),
         ("content", arguments.content),
         ("mode", arguments.mode),
+        ("on_branch_gone", arguments.on_branch_gone),
         ("start", arguments.start),
-        ("token", git_token(arguments.git_token_file, context)?),
     ];
     for (name, text) in texts {
         if let Some(text) = text {
             body[name] = Value::String(text);
         }
+    }
+    for (name, value) in arguments.access.fields(context)? {
+        body[name] = value;
     }
     for (name, globs) in [("include", arguments.include), ("exclude", arguments.exclude)] {
         if !globs.is_empty() {
@@ -165,13 +183,6 @@ async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
     let client = context.client(&arguments.server)?;
     let watch = client.call(Method::POST, &PATH, Some(&body)).await?;
     context.output.print(&watch, &described(&watch))
-}
-
-fn git_token(file: Option<PathBuf>, context: &Context) -> Result<Option<String>, Failure> {
-    match file {
-        Some(path) => secret_of(&path).map(Some),
-        None => Ok(context.environment.get(GIT_TOKEN_VARIABLE).filter(|token| !token.is_empty())),
-    }
 }
 
 async fn call(
@@ -207,7 +218,16 @@ fn described(watch: &Value) -> Vec<String> {
         lines.push(String::new());
         lines.extend(table(
             &branches,
-            &["branch", "state", "held_commit", "head_commit", "lag_ms", "dead_letters"],
+            &[
+                "branch",
+                "state",
+                "held_commit",
+                "head_commit",
+                "lag_ms",
+                "dead_letters",
+                "deletes_unknown",
+                "reason",
+            ],
         ));
     }
     lines

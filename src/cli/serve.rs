@@ -108,6 +108,8 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         random: app.random.clone(),
         admin,
         lifecycle,
+        hooks: http::hooks::Bounds::default(),
+        downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
     }
 }
 

@@ -168,6 +168,20 @@ async fn the_verbs_do_what_they_say() {
         assert_eq!(perform(text, &token).await, Ok(()), "{verb}");
     }
     assert_eq!(house.store.rows().resyncs, [(id.clone(), true)]);
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rfc7515-a2.pkcs8.pem");
+    let kept = tempfile::NamedTempFile::new().expect("a file that only its owner reads");
+    std::fs::copy(key, kept.path()).expect("copied");
+    std::fs::set_permissions(kept.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    let app = format!(
+        "tidings repository token {id} --server {server} --github-app-id Iv1.x --github-app-installation 7 \
+         --github-app-key-file {}",
+        kept.path().display()
+    );
+    assert_eq!(perform(app, &token).await, Ok(()));
+    let credential = house.store.rows().credentials.last().cloned().unwrap_or_default();
+    assert!(credential.starts_with("\ngithub_app\nIv1.x\n7\n\n-----BEGIN"), "the app was sent");
+    let half = format!("tidings repository token {id} --server {server} --github-app-id Iv1.x");
+    assert_eq!(perform(half, &token).await.expect_err("incomplete").0, Code::Usage);
     let remove = format!("tidings repository remove {id} --server {server}");
     assert_eq!(perform(remove.clone(), &token).await, Ok(()));
     assert_eq!(perform(remove, &token).await.expect_err("gone").0, Code::Data);

@@ -26,7 +26,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, WatchId},
-    kind::{ContentRule, CursorState, HistoryMode, SelectorKind},
+    kind::{BranchGone, ContentRule, CursorState, HistoryMode, SelectorKind},
 };
 
 use super::{
@@ -179,7 +179,8 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         .watches(&app, None, 1_000)
         .await
         .map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-    let selector = match &args.branch {
+    let branch = args.branch.as_ref().or(address.branch.as_ref());
+    let selector = match branch {
         Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.clone() },
         None => Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
     };
@@ -193,7 +194,7 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
     }
     let credential = read_secret(args.token_file.as_ref())?;
     let ulid = adapters.random.ulid(now);
-    let listing = proved(args, adapters, &address, credential.clone()).await?;
+    let listing = proved(branch, adapters, &address, credential.clone()).await?;
     let id = WatchId::new(ulid);
     let new = NewWatch {
         id: id.clone(),
@@ -210,6 +211,7 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         selector,
         view,
         mode: if args.every { HistoryMode::Every } else { HistoryMode::Net },
+        on_branch_gone: BranchGone::Keep,
         start: Start::All,
         listing,
         deliver_after: now,
@@ -241,7 +243,7 @@ async fn look(adapters: &Adapters, watch: &Watch, shown: &str) -> Result<(), Fai
 
 /// What the repository shows to this credential; its branch must be there.
 async fn proved(
-    args: &WatchArgs,
+    branch: Option<&String>,
     adapters: &Adapters,
     address: &Address,
     credential: Option<Secret>,
@@ -252,18 +254,18 @@ async fn proved(
         location: address.location.clone(),
         credential,
     };
-    let patterns = args.branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+    let patterns = branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
     let listing = adapters
         .git
         .list_refs(&remote, &patterns)
         .await
         .map_err(|reason| Failure::new(Code::Unavailable, format!("{}: {reason}", address.display)))?;
-    if let Some(branch) = &args.branch
+    if let Some(branch) = branch
         && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
     {
         return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
     }
-    if args.branch.is_none() && listing.head.is_none() {
+    if branch.is_none() && listing.head.is_none() {
         let reason = format!("{}: HEAD names no branch; give one with --branch", address.display);
         return Err(Failure::new(Code::Data, reason));
     }

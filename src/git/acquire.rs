@@ -1,11 +1,15 @@
 //! Making objects present in a mirror: look what is here, ask the host for the rest, and put
 //! right what is wrong on the way. A host that refuses what we say we have is asked again without
-//! it; a damaged mirror is begun anew.
+//! it, one that refuses to leave something out is asked for more; a damaged mirror is begun anew.
+//!
+//! In a partial mirror a commit counts as here for an order of trees alone as soon as its trees
+//! are; for an order of everything only once its blobs were seen as well, or the host would leave
+//! out what it believes to be here.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
-    ports::{FetchOrder, FetchReport, GitError, Walk},
+    ports::{Extent, FetchOrder, FetchReport, GitError, Walk},
     secret::Secret,
 };
 use tidings_entity::id::ObjectId;
@@ -38,7 +42,7 @@ pub(super) struct Acquire<'a> {
     pub(super) mirror: &'a Arc<Mirror>,
 }
 
-type Turn = Arc<OwnedMutexGuard<()>>;
+pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
 
 /// What is here and what is not.
 struct Survey {
@@ -50,6 +54,9 @@ struct Survey {
 impl Acquire<'_> {
     /// Makes what an order wants present.
     pub(super) async fn fetch(&self, order: &FetchOrder) -> Result<FetchReport, GitError> {
+        if self.mirror.still_holds(&order.wants, order.extent) {
+            return Ok(FetchReport::default());
+        }
         let turn = self.mirror.turn().await;
         self.healing(&turn, order, false).await
     }
@@ -71,8 +78,10 @@ impl Acquire<'_> {
                 depth = depth.saturating_mul(2);
             }
             let turn = self.mirror.turn().await;
-            let order =
-                FetchOrder { wants: vec![head], haves: vec![held, head], depth: depth.min(limit.max(1)) };
+            // Commits on the way get what the mirror has of others.
+            let extent = if self.mirror.is_partial() { Extent::Trees } else { Extent::Whole };
+            let (haves, depth) = (vec![held, head], depth.min(limit.max(1)));
+            let order = FetchOrder { wants: vec![head], haves, depth, extent };
             self.healing(&turn, &order, true).await?;
         }
     }
@@ -84,6 +93,10 @@ impl Acquire<'_> {
 
     /// Asks again with a new mirror where the old one turns out to be damaged.
     async fn healing(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchReport, GitError> {
+        self.mirror.note_wanted(&order.wants);
+        // Contents that were dropped to make room come back when they are needed, not all at once.
+        let extent = if self.mirror.is_evicted() { order.extent.min(Extent::Trees) } else { order.extent };
+        let order = &FetchOrder { extent, ..order.clone() };
         match self.bring(turn, order, deepen).await {
             Err(GitError::Corrupt(_)) => {
                 self.mirror.mark_damaged();
@@ -102,29 +115,47 @@ impl Acquire<'_> {
         if survey.missing.is_empty() {
             return Ok(FetchReport::default());
         }
+        self.mirror.check_room()?;
         let Survey { missing: wants, haves, shallow } = survey;
-        let has_more_to_say = !haves.is_empty() || !shallow.is_empty();
-        let mut request = Request { wants, haves, shallow, depth: order.depth.max(1) };
-        if has_more_to_say {
-            match self.ask(turn, &request).await {
+        let can_filter = self.host.capabilities(self.url, self.credential).await?.protocol.can_filter();
+        let extent = if can_filter { order.extent } else { Extent::Whole };
+        let mut request = Request { wants, haves, shallow, depth: order.depth.max(1), extent };
+        loop {
+            let failure = match self.ask(turn, &request).await {
                 Ok(report) => return Ok(report),
-                Err(FetchFailure::Git(GitError::Missing(id))) => {
+                Err(failure) => failure,
+            };
+            let has_more_to_say = !request.haves.is_empty() || !request.shallow.is_empty();
+            match (failure, request.extent) {
+                (FetchFailure::Filter(error), Extent::Commit) => {
+                    tracing::debug!(%error, "the host does not leave out trees; asking for them");
+                    request.extent = Extent::Trees;
+                    continue;
+                }
+                (FetchFailure::Filter(error), Extent::Trees) => {
+                    tracing::debug!(%error, "the host does not leave out contents; asking for them");
+                    self.host.known.no_filter(self.url);
+                    request.extent = Extent::Whole;
+                    continue;
+                }
+                (FetchFailure::Git(GitError::Missing(id)), _) if has_more_to_say => {
                     tracing::debug!(object = %id, "the host left out {id}; asking for everything");
                 }
-                Err(FetchFailure::Refused(error)) => {
+                (FetchFailure::Git(GitError::Missing(id)), _) => {
+                    return Err(GitError::Protocol(format!("the host did not send object {id}")));
+                }
+                (FetchFailure::Refused(error), _) if has_more_to_say => {
                     tracing::debug!(%error, "what came does not fit what is here; asking for everything");
                 }
-                Err(FetchFailure::Git(error)) => return Err(error),
+                (
+                    FetchFailure::Git(error) | FetchFailure::Refused(error) | FetchFailure::Filter(error),
+                    _,
+                ) => {
+                    return Err(error);
+                }
             }
             request.haves.clear();
             request.shallow.clear();
-        }
-        match self.ask(turn, &request).await {
-            Ok(report) => Ok(report),
-            Err(FetchFailure::Git(GitError::Missing(id))) => {
-                Err(GitError::Protocol(format!("the host did not send object {id}")))
-            }
-            Err(FetchFailure::Git(error) | FetchFailure::Refused(error)) => Err(error),
         }
     }
 
@@ -139,12 +170,13 @@ impl Acquire<'_> {
         .await
     }
 
-    async fn ask(&self, turn: &Turn, request: &Request) -> Result<FetchReport, FetchFailure> {
+    pub(super) async fn ask(&self, turn: &Turn, request: &Request) -> Result<FetchReport, FetchFailure> {
         let capabilities = self.host.capabilities(self.url, self.credential).await?;
         let expected = Expected {
             mirror: Arc::clone(self.mirror),
             wants: request.wants.clone(),
             haves: request.haves.clone(),
+            extent: request.extent,
             _turn: Arc::clone(turn),
         };
         let (client, credential) = (&self.host.client, self.credential);
@@ -158,7 +190,7 @@ impl Acquire<'_> {
                 report.bytes
             ),
             Err(FetchFailure::Git(error)) => self.host.doubt(self.url, error),
-            Err(FetchFailure::Refused(_)) => {}
+            Err(FetchFailure::Refused(_) | FetchFailure::Filter(_)) => {}
         }
         result
     }
@@ -174,22 +206,29 @@ fn survey(
 ) -> Result<Survey, GitError> {
     let objects = mirror.open()?;
     let limits = || Limits::new(settings, cancel.clone());
-    let is_doubted = mirror.take_doubt();
+    let extent = order.extent;
+    // What was let in was complete as far as it was asked for; that is checked again only where a
+    // read missed something, or where less may have been asked for than now.
+    let said: BTreeSet<_> = order.haves.iter().copied().collect();
+    let is_doubted =
+        !said.is_empty() && (mirror.take_doubt() || extent == Extent::Whole && mirror.is_partial());
     let mut haves = Vec::new();
-    for have in order.haves.iter().copied().collect::<BTreeSet<_>>() {
-        // What was let in was complete; only where a read missed something is that checked again.
-        let is_whole = !is_doubted || closure::check(&objects, &limits(), have, &[]).is_ok();
-        if is_usable(&objects, have) && is_whole {
-            haves.push(have);
+    for have in said.into_iter().filter(|have| is_usable(&objects, *have)) {
+        if is_doubted && !mirror.is_complete(have, extent) {
+            if closure::check(&objects, &limits(), have, &[], extent).is_err() {
+                continue;
+            }
+            mirror.mark_complete(have, extent);
         }
+        haves.push(have);
     }
     let (mut missing, mut is_broken) = (Vec::new(), false);
     for want in order.wants.iter().copied().collect::<BTreeSet<_>>() {
         if !objects.contains(want) || deepen {
             missing.push(want);
-        } else if !mirror.is_complete(want) {
-            match closure::check(&objects, &limits(), want, &haves) {
-                Ok(()) => mirror.mark_complete(want),
+        } else if !mirror.is_complete(want, extent) {
+            match closure::check(&objects, &limits(), want, &haves, extent) {
+                Ok(()) => mirror.mark_complete(want, extent),
                 Err(GitError::Missing(_)) => {
                     is_broken = true;
                     missing.push(want);
@@ -202,7 +241,7 @@ fn survey(
         // What we say we have decides what is left out; after a loss nothing is sure.
         return Ok(Survey { missing, haves: Vec::new(), shallow: Vec::new() });
     }
-    let shallow = mirror.shallow().into_iter().filter(|commit| objects.contains(*commit));
+    let shallow = mirror.shallow()?.into_iter().filter(|commit| objects.contains(*commit));
     Ok(Survey { missing, haves, shallow: shallow.take(SHALLOW_SAID).collect() })
 }
 
@@ -213,7 +252,7 @@ fn is_usable(objects: &Objects, commit: ObjectId) -> bool {
         && objects.commit(commit).is_ok_and(|commit| objects.contains(commit.tree))
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Cancel) -> Result<T, GitError> + Send + 'static,
 ) -> Result<T, GitError> {
     let cancel = Cancel::default();

@@ -1,17 +1,35 @@
-//! Addresses of repositories as people write them, made one: what `https`, `ssh` and scp-like
-//! forms of one repository have in common is its normalised address, which names the repository.
+//! Addresses of repositories as people write and paste them, made one: what `https`, `ssh`,
+//! scp-like and bare forms and web links of one repository have in common is its normalised
+//! address, which names the repository. A web link of a branch brings that branch along.
+//!
+//! Nothing that could hold a secret is accepted, and no error repeats what was given.
+
+mod web;
 
 use std::path::{Component, Path, PathBuf};
 
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use tidings_actors::ports::Location;
 use url::{Host, Url};
 
+use super::forge::Forge;
+
 /// Longest admitted address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 2_048;
 
-/// Hosts that do not tell upper from lower case in paths.
-const CASELESS_HOSTS: [&str; 4] = ["github.com", "gitlab.com", "bitbucket.org", "codeberg.org"];
+/// Names under which hosts answer git over ssh where port 22 is closed, or the web; and the name
+/// of the host itself.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("www.github.com", "github.com"),
+    ("www.gitlab.com", "gitlab.com"),
+    ("www.bitbucket.org", "bitbucket.org"),
+    ("ssh.github.com", "github.com"),
+    ("altssh.gitlab.com", "gitlab.com"),
+    ("altssh.bitbucket.org", "bitbucket.org"),
+];
+/// Where Azure DevOps serves ssh; its paths begin with a version.
+const AZURE_SSH: &str = "ssh.dev.azure.com";
 
 /// A repository's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +38,14 @@ pub struct Address {
     pub location: Location,
     /// The key: equal for all ways of writing one address.
     pub normalised: String,
-    /// As it was given.
+    /// As it was given; of a web link the part that names the repository.
     pub display: String,
     /// Everything before the name: `group/subgroup`.
     pub owner: String,
     /// The last component, without `.git`.
     pub name: String,
+    /// The branch that a web link names.
+    pub branch: Option<String>,
 }
 
 /// Why a text is no address that may be used. Texts never repeat the address, which may hold a
@@ -56,6 +76,12 @@ pub enum InvalidAddress {
     /// A question mark or a hash.
     #[error("an address has neither query nor fragment")]
     Query,
+    /// A page about something in a repository.
+    #[error("this is a page of a repository; give the address of the repository itself, or of one branch")]
+    WebPage,
+    /// `@branch` at the end, as installers of packages write it.
+    #[error("the address ends in a branch or tag; name it in `branch` instead")]
+    Reference,
 }
 
 impl Address {
@@ -64,11 +90,11 @@ impl Address {
     /// # Errors
     /// [`InvalidAddress`] says why it cannot be used.
     pub fn parse(text: &str, allow_local: bool, allow_http: bool) -> Result<Self, InvalidAddress> {
-        let text = text.trim_matches(' ');
+        let text = text.trim();
         if text.is_empty() || text.len() > ADDRESS_BYTES_MAX {
             return Err(InvalidAddress::Length);
         }
-        if text.starts_with('-') || text.chars().any(|character| character.is_control()) {
+        if text.starts_with('-') || text.chars().any(char::is_control) {
             return Err(InvalidAddress::Characters);
         }
         if let Some((scheme, rest)) = text.split_once("://") {
@@ -84,6 +110,9 @@ impl Address {
         if let Some(url) = from_scp(text)? {
             return Self::from_http(text, &url);
         }
+        if let Some(url) = from_bare(text, allow_local)? {
+            return Self::from_http(&format!("https://{text}"), &url);
+        }
         if !allow_local {
             return Err(if looks_like_path(text) { InvalidAddress::Local } else { InvalidAddress::Scheme });
         }
@@ -91,16 +120,21 @@ impl Address {
     }
 
     fn from_url(text: &str, allow_local: bool, allow_http: bool) -> Result<Self, InvalidAddress> {
-        let url = Url::parse(text).map_err(|_| InvalidAddress::NoRepository)?;
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(InvalidAddress::Query);
-        }
+        let bare = match text.split_at_checked(4) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("git+") => rest,
+            _ => text,
+        };
+        let mut url = Url::parse(bare).map_err(|_| InvalidAddress::NoRepository)?;
         match url.scheme() {
             "https" => {}
             "http" if allow_http => {}
             "http" => return Err(InvalidAddress::PlainHttp),
-            "ssh" | "git+ssh" | "ssh+git" => return Self::from_http(text, &from_ssh(&url)?),
+            "ssh" | "ssh+git" if url.query().is_some() || url.fragment().is_some() => {
+                return Err(InvalidAddress::Query);
+            }
+            "ssh" | "ssh+git" => return Self::from_http(text, &from_ssh(&url)?),
             "file" if !allow_local => return Err(InvalidAddress::Local),
+            "file" if url.query().is_some() || url.fragment().is_some() => return Err(InvalidAddress::Query),
             "file" => {
                 let path = url.to_file_path().map_err(|()| InvalidAddress::NoRepository)?;
                 return Self::from_path(text, &path);
@@ -110,7 +144,20 @@ impl Address {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidAddress::Credential);
         }
-        Self::from_http(text, &url)
+        // What is behind a hash may be a branch, a commit or a heading: nobody can tell.
+        if url.fragment().is_some() || url.query().is_some_and(|query| !is_of_a_page(query)) {
+            return Err(InvalidAddress::Query);
+        }
+        let last = url.path().rsplit('/').find(|component| !component.is_empty());
+        if bare.len() != text.len() && last.is_some_and(|last| last.contains('@')) {
+            return Err(InvalidAddress::Reference);
+        }
+        let text = match text.split_once('?') {
+            Some((before, _)) => before.to_owned(),
+            None => text.to_owned(),
+        };
+        url.set_query(None);
+        Self::from_http(&text, &url)
     }
 
     fn from_http(text: &str, url: &Url) -> Result<Self, InvalidAddress> {
@@ -119,23 +166,45 @@ impl Address {
             Some(Host::Domain(host)) => host.trim_end_matches('.').to_lowercase(),
             Some(host) => host.to_string(),
         };
+        let renamed = OTHER_NAMES.iter().find(|(other, _)| *other == host && url.port().is_none());
+        let host = renamed.map_or(host, |(_, host)| (*host).to_owned());
         let components: Vec<_> = url.path().split('/').filter(|component| !component.is_empty()).collect();
-        let path = components.join("/");
-        let path = path.strip_suffix(".git").unwrap_or(&path);
+        let link = web::read(Forge::of(&host), &components)?;
+        if link.repository.iter().any(|component| !is_sound(component)) {
+            return Err(InvalidAddress::Characters);
+        }
+        let is_caseless = Forge::public(&host).is_some();
+        let path = link.repository.join("/");
+        let path = without_suffix(&path, is_caseless);
         let (owner, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if name.is_empty() || host.is_empty() {
+        // `..git` is a dot with a suffix, and a dot is no name.
+        if matches!(name, "" | "." | "..") || host.is_empty() {
             return Err(InvalidAddress::NoRepository);
         }
-        let key = if CASELESS_HOSTS.contains(&host.as_str()) { path.to_lowercase() } else { path.to_owned() };
+        let key = if is_caseless { path.to_lowercase() } else { path.to_owned() };
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-        let normalised = format!("{}://{host}{port}/{key}", url.scheme());
+        // Without its suffix such a repository would look like a page of another one.
+        let plain: Vec<_> = path.split('/').collect();
+        let is_whole = web::read(Forge::of(&host), &plain).is_ok_and(|link| link.branch.is_none());
+        let suffix = if is_whole { "" } else { ".git" };
+        let normalised = format!("{}://{host}{port}/{key}{suffix}", url.scheme());
         let location = Url::parse(&normalised).map_err(|_| InvalidAddress::NoRepository)?;
+        // Without its dots a name may turn out to be an address in an odd spelling, and without its
+        // suffix the last component may be dots in one (`.%2e.git`).
+        if location.host_str() != Some(host.as_str()) || location.path() != format!("/{key}{suffix}") {
+            return Err(InvalidAddress::NoRepository);
+        }
+        let display = match link.branch {
+            Some(_) => format!("{}://{host}{port}/{path}", url.scheme()),
+            None => text.to_owned(),
+        };
         Ok(Self {
             location: Location::Http(location),
             normalised,
-            display: text.to_owned(),
+            display,
             owner: decoded(owner),
             name: decoded(name),
+            branch: link.branch.map(|branch| decoded(&branch.join("/"))),
         })
     }
 
@@ -156,6 +225,7 @@ impl Address {
             owner: last(owner).unwrap_or_default(),
             name: name.strip_suffix(".git").unwrap_or(&name).to_owned(),
             location: Location::Local(path),
+            branch: None,
         })
     }
 }
@@ -184,7 +254,62 @@ fn looks_like_path(text: &str) -> bool {
 }
 
 fn decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// The path without `.git`, however often it is there; where the host does not know case, in any.
+fn without_suffix(mut path: &str, is_caseless: bool) -> &str {
+    while let Some((before, suffix)) = path.len().checked_sub(4).and_then(|at| path.split_at_checked(at)) {
+        if suffix == ".git" || is_caseless && suffix.eq_ignore_ascii_case(".git") {
+            path = before;
+        } else {
+            break;
+        }
+    }
+    path
+}
+
+/// Whether a component still is one when it is decoded.
+fn is_sound(component: &str) -> bool {
+    let decoded: Vec<u8> = percent_decode_str(component).collect();
+    !decoded.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'/' | b'\\'))
+}
+
+/// Queries that choose how a page of a repository looks, and nothing else.
+fn is_of_a_page(query: &str) -> bool {
+    query.is_empty() || query.starts_with("tab=") && !query.contains('&') || query == "ref_type=heads"
+}
+
+/// `host/owner/name`, as people copy it from the address line of a browser.
+fn from_bare(text: &str, allow_local: bool) -> Result<Option<Url>, InvalidAddress> {
+    let Some((host, path)) = text.split_once('/') else { return Ok(None) };
+    if host.contains('@') {
+        return Err(InvalidAddress::Credential);
+    }
+    let lower = host.to_lowercase();
+    let is_known = Forge::public(lower.strip_prefix("www.").unwrap_or(&lower)).is_some();
+    // Where paths are allowed, a folder may have such a name too.
+    if !is_known && (allow_local || !is_host_name(&lower)) {
+        return Ok(None);
+    }
+    if path.contains(['?', '#']) {
+        return Err(InvalidAddress::Query);
+    }
+    https(host, path).map(Some)
+}
+
+/// Whether a word is a name that the Internet could know.
+fn is_host_name(word: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let last = word.rsplit('.').next().unwrap_or_default();
+    word.contains('.')
+        && word.split('.').all(label)
+        && last.len() >= 2
+        && last.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 /// `git@host:owner/name.git` as https; `None` where the text has not this shape.
@@ -196,18 +321,27 @@ fn from_scp(text: &str) -> Result<Option<Url>, InvalidAddress> {
     if path.starts_with(':') {
         return Err(InvalidAddress::Scheme);
     }
-    let host = match before.split_once('@') {
-        Some(("git", host)) => host,
+    let (has_user, host) = match before.split_once('@') {
+        Some(("git", host)) => (true, host),
         Some(_) => return Err(InvalidAddress::Credential),
-        None => before,
+        None => (false, before),
     };
+    let first = path.split('/').next().unwrap_or_default();
+    if !has_user && first.contains('@') {
+        return Err(InvalidAddress::Credential);
+    }
     if host.is_empty() || !host.contains('.') && host != "localhost" || host.starts_with('-') {
         return Err(InvalidAddress::Scheme);
     }
     if path.contains(['?', '#']) {
         return Err(InvalidAddress::Query);
     }
-    https(host, path).map(Some)
+    // Without a user it is `host:port/...` that was meant, if a number is there.
+    if !has_user && !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit()) {
+        let url = format!("https://{host}:{path}");
+        return Url::parse(&url).map(Some).map_err(|_| InvalidAddress::NoRepository);
+    }
+    of_ssh(host, path).map(Some)
 }
 
 /// `ssh://git@host[:port]/owner/name` as https; the port belonged to ssh.
@@ -215,11 +349,24 @@ fn from_ssh(url: &Url) -> Result<Url, InvalidAddress> {
     if url.password().is_some() || !matches!(url.username(), "" | "git") {
         return Err(InvalidAddress::Credential);
     }
-    https(url.host_str().unwrap_or_default(), url.path())
+    of_ssh(url.host_str().unwrap_or_default(), url.path())
+}
+
+fn of_ssh(host: &str, path: &str) -> Result<Url, InvalidAddress> {
+    if !host.eq_ignore_ascii_case(AZURE_SSH) {
+        return https(host, path);
+    }
+    let components: Vec<_> = path.split('/').filter(|component| !component.is_empty()).collect();
+    match components[..] {
+        ["v3", organisation, project, name] => {
+            https("dev.azure.com", &format!("{organisation}/{project}/_git/{name}"))
+        }
+        _ => Err(InvalidAddress::NoRepository),
+    }
 }
 
 fn https(host: &str, path: &str) -> Result<Url, InvalidAddress> {
-    if host.is_empty() || host.contains(['@', '/', '\\', '%']) {
+    if host.is_empty() || host.contains(['@', '/', '\\', '%']) || path.contains('\\') {
         return Err(InvalidAddress::NoRepository);
     }
     Url::parse(&format!("https://{host}/{}", path.trim_start_matches('/')))
@@ -227,110 +374,4 @@ fn https(host: &str, path: &str) -> Result<Url, InvalidAddress> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Address, InvalidAddress> {
-        Address::parse(text, false, false)
-    }
-
-    #[test]
-    fn all_ways_of_writing_one_repository_have_one_key() {
-        for (key, owner, name, ways) in [
-            (
-                "https://github.com/rust-lang/rust",
-                "rust-lang",
-                "rust",
-                &[
-                    "https://github.com/rust-lang/rust",
-                    "https://github.com/rust-lang/rust.git",
-                    "https://GitHub.com:443/rust-lang/rust/",
-                    "https://github.com./rust-lang//rust.git/",
-                    "git@github.com:rust-lang/rust.git",
-                    "github.com:rust-lang/rust",
-                    "ssh://git@github.com/rust-lang/rust.git",
-                    "ssh://git@github.com:22/rust-lang/rust",
-                    "git+ssh://git@github.com/rust-lang/rust",
-                    " https://github.com/rust-lang/rust ",
-                ][..],
-            ),
-            (
-                "https://git.example.org:8443/Group/Sub/My.Repo",
-                "Group/Sub",
-                "My.Repo",
-                &["https://Git.Example.org:8443/Group/Sub/My.Repo.git"][..],
-            ),
-            ("https://[::1]/r", "", "r", &["https://[::1]/r"][..]),
-            ("https://h.example/a%20b/c", "a b", "c", &["https://h.example/a b/c"][..]),
-        ] {
-            for way in ways {
-                let address = parse(way).expect(way);
-                assert_eq!(
-                    (address.normalised.as_str(), address.owner.as_str(), address.name.as_str()),
-                    (key, owner, name),
-                    "{way}"
-                );
-                assert_eq!(address.display, way.trim());
-                let again = parse(&address.normalised).expect("its own key");
-                assert_eq!(
-                    (again.normalised, again.location),
-                    (address.normalised, address.location),
-                    "{way}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn case_is_folded_only_where_the_host_does_not_know_it() {
-        let key = |text| parse(text).expect("valid").normalised;
-        assert_eq!(key("https://github.com/A/B"), key("https://github.com/a/b"));
-        assert_eq!(parse("https://github.com/A/B").expect("valid").owner, "A");
-        assert_ne!(key("https://git.example/A/B"), key("https://git.example/a/b"));
-    }
-
-    #[test]
-    fn what_could_do_harm_or_tell_a_secret_is_refused() {
-        for (text, error) in [
-            ("", InvalidAddress::Length),
-            (&format!("https://h.example/{}", "a".repeat(ADDRESS_BYTES_MAX)), InvalidAddress::Length),
-            ("--upload-pack=x", InvalidAddress::Characters),
-            ("https://h.example/a\nb", InvalidAddress::Characters),
-            ("https://h.example/a\0b", InvalidAddress::Characters),
-            ("https://user:token@h.example/o/r", InvalidAddress::Credential),
-            ("https://token@h.example/o/r", InvalidAddress::Credential),
-            ("ssh://git:pw@h.example/o/r", InvalidAddress::Credential),
-            ("root@h.example:o/r", InvalidAddress::Credential),
-            ("ext::sh -c id", InvalidAddress::Scheme),
-            ("git://h.example/o/r", InvalidAddress::Scheme),
-            ("ftp://h.example/o/r", InvalidAddress::Scheme),
-            ("ext::https://h.example/r", InvalidAddress::Scheme),
-            ("http://h.example/o/r", InvalidAddress::PlainHttp),
-            ("file:///srv/r", InvalidAddress::Local),
-            ("/srv/r", InvalidAddress::Local),
-            ("../r", InvalidAddress::Local),
-            ("https:///o/r", InvalidAddress::NoRepository),
-            ("https://h.example\\@evil.example/r", InvalidAddress::Characters),
-            ("https://h.example", InvalidAddress::NoRepository),
-            ("https://h.example/.git", InvalidAddress::NoRepository),
-            ("https://h.example/o/r?x=1", InvalidAddress::Query),
-            ("https://h.example/o/r#x", InvalidAddress::Query),
-            ("git@h.example:o/r?x", InvalidAddress::Query),
-        ] {
-            assert_eq!(parse(text).map(|address| address.normalised), Err(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn paths_are_made_absolute_where_they_are_allowed() {
-        let local = |text| Address::parse(text, true, true).expect("valid");
-        let address = local("/srv/git/group/r.git");
-        assert_eq!((address.owner.as_str(), address.name.as_str()), ("group", "r"));
-        assert_eq!(address.location, Location::Local(PathBuf::from("/srv/git/group/r.git")));
-        assert_eq!(local("file:///srv/git/group/./x/../r.git").normalised, address.normalised);
-        assert_eq!(local(&address.normalised).location, address.location);
-        assert_eq!(local("/srv/work/.git").name, "work");
-        assert!(matches!(local("some/folder").location, Location::Local(path) if path.is_absolute()));
-        assert_eq!(local("http://127.0.0.1:8000/r").normalised, "http://127.0.0.1:8000/r");
-    }
-}
+mod tests;

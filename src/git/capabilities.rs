@@ -50,6 +50,8 @@ pub(super) enum Protocol {
         unborn: bool,
         /// The host wants to hear the object format.
         object_format: bool,
+        /// Contents, or trees as well, can be left out of a fetch.
+        filter: bool,
     },
     /// Version 0 or 1: every listing is the whole advertisement.
     Zero {
@@ -63,7 +65,18 @@ pub(super) enum Protocol {
         thin_pack: bool,
         /// Progress texts can be switched off.
         no_progress: bool,
+        /// Contents can be left out of a fetch, and be asked for by id later.
+        filter: bool,
     },
+}
+
+impl Protocol {
+    /// Whether less than everything of a commit can be asked for.
+    pub(super) fn can_filter(self) -> bool {
+        match self {
+            Self::Two { filter, .. } | Self::Zero { filter, .. } => filter,
+        }
+    }
 }
 
 /// What discovery brought.
@@ -98,6 +111,16 @@ impl CapabilityCache {
             }
         }
         known.insert(url.clone(), (capabilities.clone(), Instant::now()));
+    }
+
+    /// Remembers that a host does not do what it offers.
+    pub(super) fn no_filter(&self, url: &Url) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((capabilities, _)) = known.get_mut(url)
+            && let Protocol::Two { filter, .. } | Protocol::Zero { filter, .. } = &mut capabilities.protocol
+        {
+            *filter = false;
+        }
     }
 
     /// Forgets an address whose host turned out to be different.
@@ -162,6 +185,7 @@ async fn advertisement(
     match packet::line(&first) {
         b"version 2" => {
             let protocol = version_2(&mut answer).await?;
+            answer.end().await;
             Ok(Discovery { capabilities: Capabilities { base: base.clone(), protocol }, listing: None })
         }
         b"version 1" => {
@@ -183,7 +207,8 @@ async fn data(answer: &mut Answer) -> Result<Bytes, GitError> {
 }
 
 async fn version_2(answer: &mut Answer) -> Result<Protocol, GitError> {
-    let (mut unborn, mut object_format, mut list, mut fetch) = (false, false, false, false);
+    let (mut unborn, mut object_format, mut filter) = (false, false, false);
+    let (mut list, mut fetch) = (false, false);
     loop {
         let data = match answer.packet().await? {
             Some(Packet::Data(data)) => data,
@@ -194,7 +219,10 @@ async fn version_2(answer: &mut Answer) -> Result<Protocol, GitError> {
         let (name, value) = line.split_once('=').unwrap_or((&line, ""));
         match name {
             "ls-refs" => (list, unborn) = (true, value.split(' ').any(|feature| feature == "unborn")),
-            "fetch" => fetch = value.split(' ').any(|feature| feature == "shallow"),
+            "fetch" => {
+                let offers = |name| value.split(' ').any(|feature| feature == name);
+                (fetch, filter) = (offers("shallow"), offers("filter"));
+            }
             "object-format" => {
                 check_format(value)?;
                 object_format = true;
@@ -203,7 +231,7 @@ async fn version_2(answer: &mut Answer) -> Result<Protocol, GitError> {
         }
     }
     if list && fetch {
-        Ok(Protocol::Two { unborn, object_format })
+        Ok(Protocol::Two { unborn, object_format, filter })
     } else {
         Err(GitError::Protocol("the host offers no ls-refs, or no fetch with shallow".to_owned()))
     }
@@ -244,6 +272,7 @@ async fn version_0(
         ofs_delta: has("ofs-delta"),
         thin_pack: has("thin-pack"),
         no_progress: has("no-progress"),
+        filter: has("filter") && (has("allow-any-sha1-in-want") || has("allow-reachable-sha1-in-want")),
     };
     let capabilities = Capabilities { base: base.clone(), protocol };
     Ok(Discovery { capabilities, listing: Some(listing.finish()) })

@@ -2,38 +2,41 @@
 //! `connect_timeout`, never silent for longer than `read_timeout`, never longer in all than the
 //! deadline of the request, never more bytes than its cap, and a pack never slower than the least
 //! rate. Redirects are an error, an answer of another content type is one too.
+//!
+//! A credential is shown to the host of the question alone, over https alone (see
+//! [`Egress::may_carry_secrets`]). A minted token that is refused is minted anew, once.
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use reqwest::{
     Method,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use tidings_actors::{
+    hosts::{HostPolicy, Hosts, RequestPermit},
     ports::{Clock, GitError},
     secret::Secret,
 };
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::{
+    credential::{AppKey, Credential, InvalidCredential, TokenType, authorization},
     failure,
-    hosts::Hosts,
+    github_app::Apps,
     packet::{Decoder, Packet},
 };
 use crate::{egress::Egress, settings::git::GitSettings};
+
+/// How long the end of a body may lag behind its last packet.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to ask a host.
 pub(super) struct Question<'a> {
     /// The repository's address; a path of the protocol is appended.
     pub(super) base: &'a Url,
-    /// Sent as basic authentication.
+    /// What lets us in.
     pub(super) credential: Option<&'a Secret>,
     /// Which of the two requests of the protocol it is.
     pub(super) body: Body,
@@ -58,25 +61,83 @@ pub(super) struct Client {
     egress: Egress,
     settings: Arc<GitSettings>,
     hosts: Hosts,
+    apps: Apps,
     clock: Arc<dyn Clock>,
 }
 
 impl Client {
     pub(super) fn new(egress: Egress, settings: Arc<GitSettings>, clock: Arc<dyn Clock>) -> Self {
-        Self { egress, hosts: Hosts::new(&settings), settings, clock }
+        let policy = HostPolicy {
+            interval: settings.host_rate.interval(),
+            burst: settings.host_rate.burst(),
+            concurrency: settings.host_concurrency as usize,
+        };
+        let apps = Apps::new(egress.clone(), Arc::clone(&clock));
+        Self { egress, hosts: Hosts::new(policy), apps, settings, clock }
+    }
+
+    /// How hard each host may be pressed.
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// Asks, and waits for the head of the answer.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer, GitError> {
-        let permit = self.hosts.enter(question.base).await?;
-        let (request, expected) = self.request(&question)?;
+        let unusable = |error: InvalidCredential| GitError::Credential(error.to_string());
+        let key = match question.credential.map(Credential::of).transpose().map_err(unusable)? {
+            None => return self.ask_as(&question, None).await,
+            Some(_) if !self.egress.may_carry_secrets(question.base) => {
+                return Err(unusable(InvalidCredential::Insecure));
+            }
+            Some(Credential::Token { kind, secret }) => {
+                let shown = authorization(kind, &secret, question.base).map_err(unusable)?;
+                return self.ask_as(&question, Some(shown)).await;
+            }
+            Some(Credential::App(key)) => key,
+        };
+        let (first, token) = self.ask_as_app(&question, &key).await?;
+        match first {
+            Err(GitError::Unauthorized) => {
+                self.apps.refused(&key, question.base, &token).await;
+                self.ask_as_app(&question, &key).await?.0
+            }
+            other => other,
+        }
+    }
+
+    /// Asks with the token of an installation, and says which one that was.
+    async fn ask_as_app(
+        &self,
+        question: &Question<'_>,
+        key: &AppKey,
+    ) -> Result<(Result<Answer, GitError>, Secret), GitError> {
+        let token = self.apps.token(key, question.base).await?;
+        let shown = authorization(TokenType::Github, &token, question.base)
+            .map_err(|error| GitError::Credential(error.to_string()))?;
+        Ok((self.ask_as(question, Some(shown)).await, token))
+    }
+
+    async fn ask_as(
+        &self,
+        question: &Question<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, GitError> {
+        let (base, credential) = (question.base, question.credential);
+        let may_take_long = question.deadline > self.settings.poll_timeout;
+        let permit = self.hosts.request(base, credential, may_take_long).await?;
+        let (request, expected) = self.request(question, authorization)?;
         let deadline = Instant::now() + question.deadline;
         let patience = self.settings.connect_timeout + self.settings.read_timeout;
         let response = timeout(patience.min(question.deadline), request.send())
             .await
             .map_err(|_| GitError::Timeout("no answer came".to_owned()))?
             .map_err(failure::of_request)?;
-        if let Some(error) = failure::of_status(&response, self.clock.now()) {
+        let patience = failure::patience(&response, self.clock.now());
+        let granted = patience.map(|asked| self.hosts.grant_patience(base, credential, asked));
+        if granted.is_none() {
+            self.hosts.answered(base, credential);
+        }
+        if let Some(error) = failure::of_status(&response, granted) {
             return Err(error);
         }
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
@@ -96,7 +157,11 @@ impl Client {
         })
     }
 
-    fn request(&self, question: &Question<'_>) -> Result<(reqwest::RequestBuilder, &'static str), GitError> {
+    fn request(
+        &self,
+        question: &Question<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<(reqwest::RequestBuilder, &'static str), GitError> {
         let mut url = question.base.clone();
         let path = question.base.path().trim_end_matches('/');
         let (method, expected) = match question.body {
@@ -116,8 +181,8 @@ impl Client {
         if question.version_2 {
             request = request.header("Git-Protocol", "version=2");
         }
-        if let Some(credential) = question.credential {
-            request = request.header(AUTHORIZATION, basic(credential)?);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         if let Body::UploadPack(body) = &question.body {
             request =
@@ -125,20 +190,6 @@ impl Client {
         }
         Ok((request, expected))
     }
-}
-
-/// `user:password`, or a bare token under the name that every big host accepts beside a token.
-fn basic(credential: &Secret) -> Result<HeaderValue, GitError> {
-    let exposed = credential.expose();
-    let pair = Zeroizing::new(if exposed.contains(':') {
-        exposed.to_owned()
-    } else {
-        format!("x-access-token:{exposed}")
-    });
-    let header = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-    let mut value = HeaderValue::from_str(&header).map_err(|_| GitError::Unauthorized)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The body of an answer, packet by packet.
@@ -150,7 +201,7 @@ pub(super) struct Answer {
     max_bytes: u64,
     received: u64,
     rate: Option<Rate>,
-    _permit: OwnedSemaphorePermit,
+    _permit: RequestPermit,
 }
 
 /// How much came during the time that was spent waiting for it.
@@ -176,6 +227,15 @@ impl Answer {
                 None if self.decoder.is_empty() => return Ok(None),
                 None => return Err(GitError::Unreachable("the answer was cut off".to_owned())),
             }
+        }
+    }
+
+    /// Everything that matters was read: reads the end of the body, so that the connection serves
+    /// again. A host that says more than that loses it.
+    pub(super) async fn end(mut self) {
+        if self.decoder.is_empty() {
+            // Whatever comes of it, the answer is complete.
+            drop(timeout(END_PATIENCE, self.response.chunk()).await);
         }
     }
 
@@ -223,21 +283,5 @@ impl Answer {
         }
         *rate = Rate::default();
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_token_gets_the_name_that_hosts_expect() {
-        for (credential, header) in
-            [("tok", "Basic eC1hY2Nlc3MtdG9rZW46dG9r"), ("me:pa:ss", "Basic bWU6cGE6c3M=")]
-        {
-            let value = basic(&Secret::new(credential.to_owned())).expect("valid");
-            assert!(value.is_sensitive());
-            assert_eq!(value.to_str().expect("text"), header);
-        }
     }
 }

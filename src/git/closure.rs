@@ -1,8 +1,9 @@
-//! Whether all that a commit needs is here: every tree, and every file's blob. Looked for only
-//! below directories that differ from trees which are known to be complete.
+//! Whether all that is wanted of a commit is here: every tree, and every file's blob unless trees
+//! are enough. Looked for only below directories that differ from trees which are known to be
+//! complete in the same sense.
 
 use tidings_actors::{
-    ports::GitError,
+    ports::{Extent, GitError},
     view::{MAX_SIZE_DEFAULT, View, ViewFilter},
 };
 use tidings_entity::{id::ObjectId, kind::ContentRule};
@@ -13,7 +14,8 @@ use super::{
     tree_join::{Side, TreeJoin},
 };
 
-/// Checks that `wanted` (a commit, a tree, a blob or a tag) and all it needs are here.
+/// Checks that `wanted` (a commit, a tree, a blob or a tag) and all it needs are here, as far as
+/// `extent` goes.
 ///
 /// # Errors
 /// [`GitError::Missing`] names the first object that is not; damage, malformed trees and spent
@@ -23,12 +25,16 @@ pub(super) fn check(
     limits: &Limits,
     wanted: ObjectId,
     complete: &[ObjectId],
+    extent: Extent,
 ) -> Result<(), GitError> {
     let tree = match objects.header(wanted)?.1 {
         Kind::Commit => objects.commit(wanted)?.tree,
         Kind::Tree => wanted,
         Kind::Blob | Kind::Other => return Ok(()),
     };
+    if extent == Extent::Commit {
+        return Ok(());
+    }
     let filter = everything()?;
     let mut sides = Vec::with_capacity(complete.len() + 1);
     for commit in complete {
@@ -41,7 +47,8 @@ pub(super) fn check(
     };
     let mut join = TreeJoin::new(objects, limits, &sides, &skip, None)?;
     while let Some(row) = join.next()? {
-        if let Some(Some(entry)) = row.entries.last()
+        if extent == Extent::Whole
+            && let Some(Some(entry)) = row.entries.last()
             && !objects.contains(entry.blob)
         {
             return Err(GitError::Missing(entry.blob));

@@ -2,7 +2,7 @@
 //! updates), or of all phases path by path, from any path on. Directories in which the phase can
 //! find nothing are not read.
 
-use std::iter::Peekable;
+use std::{cell::RefCell, iter::Peekable};
 
 use tidings_actors::{
     ports::GitError,
@@ -20,6 +20,9 @@ use super::{
     rules::{Place, changes},
     tree_join::{Row, Side, TreeJoin, lookup},
 };
+
+/// Lacking blobs that one pass notes; those beyond are found by the next.
+const LACKING_MAX: usize = 65_536;
 
 /// The order of the phases of a list.
 pub(super) const PHASES: [Operation; 3] = [Operation::Delete, Operation::Create, Operation::Update];
@@ -46,6 +49,8 @@ pub(super) struct Difference<'a> {
     views: Option<(&'a View, &'a View)>,
     /// All bases and the target are seen alike, so that what is equal in them stays equal.
     alike: bool,
+    /// Blobs whose size the list depends on and which are not here.
+    lacking: RefCell<Vec<ObjectId>>,
 }
 
 impl<'a> Difference<'a> {
@@ -75,7 +80,12 @@ impl<'a> Difference<'a> {
             bases.iter().flatten().all(same_paths) && views.is_none_or(|(old, new)| !may_give_more(old, new));
         let ends =
             bases.into_iter().chain([target]).map(|end| resolve(objects, end)).collect::<Result<_, _>>()?;
-        Ok(Self { objects, kind: spec.kind, ends, views, alike })
+        Ok(Self { objects, kind: spec.kind, ends, views, alike, lacking: RefCell::default() })
+    }
+
+    /// Blobs that must be here for passes to say the truth, found by those made so far.
+    pub(super) fn lacking(&self) -> Vec<ObjectId> {
+        self.lacking.take()
     }
 
     /// Visits the changes of `phase` (of all phases where it is `None`) whose path comes after
@@ -187,8 +197,17 @@ impl<'a> Difference<'a> {
                 if old.content() == ContentRule::None {
                     return Ok(true);
                 }
-                let (size, _) = self.objects.header(entry.blob)?;
-                Ok(size > old.max_size() && size <= new.max_size())
+                match self.objects.size(entry.blob) {
+                    Ok(size) => Ok(size > old.max_size() && size <= new.max_size()),
+                    Err(GitError::Missing(blob)) => {
+                        let mut lacking = self.lacking.borrow_mut();
+                        if lacking.len() < LACKING_MAX {
+                            lacking.push(blob);
+                        }
+                        Ok(false)
+                    }
+                    Err(error) => Err(error),
+                }
             }
             _ => Ok(false),
         }

@@ -3,7 +3,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use reqwest::{StatusCode, header};
+use reqwest::{StatusCode, header::HeaderMap};
 use tidings_actors::{ports::GitError, time::Timestamp};
 use tidings_entity::id::ObjectId;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
@@ -55,19 +55,14 @@ pub(super) fn of_request(error: reqwest::Error) -> GitError {
     if timed_out { GitError::Timeout(text) } else { GitError::Unreachable(text) }
 }
 
-/// An answer whose status is not 200.
-pub(super) fn of_status(response: &reqwest::Response, now: Timestamp) -> Option<GitError> {
-    let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| patience(value, now));
-    Some(match status {
+/// An answer whose status is not 200; `granted` is the patience that it asked for.
+pub(super) fn of_status(response: &reqwest::Response, granted: Option<Duration>) -> Option<GitError> {
+    Some(match response.status() {
         StatusCode::OK => return None,
-        StatusCode::TOO_MANY_REQUESTS => GitError::RateLimited { retry_after },
-        StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => {
-            GitError::RateLimited { retry_after }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE
+            if granted.is_some() =>
+        {
+            GitError::RateLimited { retry_after: granted }
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => GitError::Unauthorized,
         StatusCode::NOT_FOUND | StatusCode::GONE => GitError::NotFound,
@@ -76,8 +71,37 @@ pub(super) fn of_status(response: &reqwest::Response, now: Timestamp) -> Option<
     })
 }
 
+/// Whether an answer asks for patience, and for how long where it says so: 429; 403 and 503 with
+/// `Retry-After`; and any status, 200 too, that says with `x-ratelimit-remaining: 0` (GitHub) or
+/// `ratelimit-remaining: 0` (GitLab) that the next request would be one too many. The longest wait
+/// that is named counts.
+pub(super) fn patience(response: &reqwest::Response, now: Timestamp) -> Option<Option<Duration>> {
+    asked_patience(response.status(), response.headers(), now)
+}
+
+fn asked_patience(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Option<Duration>> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let named = text("retry-after").and_then(|value| retry_after(value, now));
+    let reset = ["x-ratelimit", "ratelimit"].into_iter().find_map(|family| {
+        let is_spent = text(&format!("{family}-remaining")) == Some("0");
+        text(&format!("{family}-reset")).filter(|_| is_spent).and_then(|moment| until(moment, now))
+    });
+    let is_refused = match status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE => named.is_some(),
+        _ => false,
+    };
+    (is_refused || reset.is_some()).then(|| named.filter(|_| is_refused).max(reset))
+}
+
+/// The time until a moment in unix seconds; at most [`PATIENCE_MAX`].
+fn until(moment: &str, now: Timestamp) -> Option<Duration> {
+    let moment: i64 = moment.parse().ok()?;
+    Some(Timestamp(moment.checked_mul(1_000)?).since(now).min(PATIENCE_MAX))
+}
+
 /// `Retry-After` in both its forms: seconds, or a moment; at most [`PATIENCE_MAX`].
-fn patience(value: &str, now: Timestamp) -> Option<Duration> {
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds).min(PATIENCE_MAX));
@@ -129,7 +153,39 @@ mod tests {
             ("soon", None),
             ("-1", None),
         ] {
-            assert_eq!(patience(value, now).map(|wait| wait.as_secs()), seconds, "{value}");
+            assert_eq!(retry_after(value, now).map(|wait| wait.as_secs()), seconds, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_host_asks_for_patience_in_many_words() {
+        let now = Timestamp(1_000_000);
+        let (spent, reset) = (("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1060"));
+        for (status, headers, asked) in [
+            (200, vec![], None),
+            (403, vec![], None),
+            (500, vec![("retry-after", "9")], None),
+            (429, vec![], Some(None)),
+            (429, vec![("retry-after", "9")], Some(Some(9))),
+            (403, vec![("retry-after", "9")], Some(Some(9))),
+            (503, vec![("retry-after", "9")], Some(Some(9))),
+            (403, vec![spent, reset], Some(Some(60))),
+            (429, vec![spent, reset, ("retry-after", "90")], Some(Some(90))),
+            (429, vec![spent, reset, ("retry-after", "9")], Some(Some(60))),
+            (403, vec![("x-ratelimit-remaining", "1"), reset], None),
+            (403, vec![spent], None),
+            (403, vec![spent, ("x-ratelimit-reset", "900")], Some(Some(0))),
+            (403, vec![spent, ("x-ratelimit-reset", "99999999999999999999")], None),
+            (200, vec![spent, reset], Some(Some(60))),
+            (200, vec![("ratelimit-remaining", "0"), ("ratelimit-reset", "1060")], Some(Some(60))),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let named = headers
+                .iter()
+                .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+            let found = asked_patience(status, &named.collect(), now);
+            let seconds = found.map(|wait| wait.map(|wait| wait.as_secs()));
+            assert_eq!(seconds, asked, "{status} {headers:?}");
         }
     }
 

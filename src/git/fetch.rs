@@ -7,11 +7,15 @@
 //! `deepen` is always sent together with the commits that are here and the list of those without
 //! parents. Without it a host believes that all behind them is missing, and sends the history of
 //! every merged branch.
+//!
+//! What need not be fetched is left out with a filter where the host offers it; objects that are
+//! wanted by id come in spite of it.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_actors::{
-    ports::{FetchReport, GitError},
+    ports::{Extent, FetchReport, GitError},
     secret::Secret,
 };
 use tidings_entity::id::ObjectId;
@@ -37,6 +41,8 @@ pub(super) struct Request {
     pub(super) haves: Vec<ObjectId>,
     pub(super) shallow: Vec<ObjectId>,
     pub(super) depth: u32,
+    /// Less than everything is asked for only where the host can leave something out.
+    pub(super) extent: Extent,
 }
 
 /// Why a request brought nothing.
@@ -44,6 +50,8 @@ pub(super) struct Request {
 pub(super) enum FetchFailure {
     /// The host, or its pack, does not fit what we said is here; it may fit when we say nothing.
     Refused(GitError),
+    /// The host does not leave out what it was asked to; it may leave out less.
+    Filter(GitError),
     /// Anything else.
     Git(GitError),
 }
@@ -105,27 +113,38 @@ async fn tell(
             Some(_) => continue,
             None => return Err(GitError::Unreachable("the answer was cut off".to_owned()).into()),
         };
-        match data.first() {
-            Some(1) => {
-                in_pack = true;
-                if data.len() > 1 {
-                    answer.demand_least_rate();
-                    if pieces.send(Piece::Pack(data.slice(1..))).await.is_err() {
-                        return Ok(());
-                    }
-                }
+        if let Some(piece) = band(&data, &mut in_pack, &request.wants, &mut shallow)? {
+            answer.demand_least_rate();
+            if pieces.send(Piece::Pack(piece)).await.is_err() {
+                return Ok(());
             }
-            Some(2) | None => {}
-            Some(3) => return Err(refusal(&data[1..], &request.wants)),
-            Some(_) if in_pack => {
-                return Err(GitError::Protocol("a pack with an unknown band".to_owned()).into());
-            }
-            Some(_) => line(packet::line(&data), &request.wants, &mut shallow)?,
         }
     }
     // A receiver that hung up has its own reason, which is the one to be told.
     drop(pieces.send(Piece::End(shallow)).await);
     Ok(())
+}
+
+/// Takes one packet apart: a piece of the pack, if it brings one.
+pub(super) fn band(
+    data: &Bytes,
+    in_pack: &mut bool,
+    wants: &[ObjectId],
+    shallow: &mut ShallowChange,
+) -> Result<Option<Bytes>, FetchFailure> {
+    match data.first() {
+        Some(1) => {
+            *in_pack = true;
+            return Ok((data.len() > 1).then(|| data.slice(1..)));
+        }
+        Some(2) | None => {}
+        Some(3) => return Err(refusal(&data[1..], wants)),
+        Some(_) if *in_pack => {
+            return Err(GitError::Protocol("a pack with an unknown band".to_owned()).into());
+        }
+        Some(_) => line(packet::line(data), wants, shallow)?,
+    }
+    Ok(None)
 }
 
 /// A line before the pack.
@@ -160,16 +179,30 @@ fn refusal(text: &[u8], wants: &[ObjectId]) -> FetchFailure {
             return FetchFailure::Git(GitError::Unobtainable(*want));
         }
     }
-    FetchFailure::Refused(GitError::Protocol(format!("the host says: {text}")))
+    let error = GitError::Protocol(format!("the host says: {text}"));
+    if lower.contains("filter") { FetchFailure::Filter(error) } else { FetchFailure::Refused(error) }
+}
+
+/// What a host is asked to leave out. See the `--filter` option of git-rev-list(1).
+fn filter(extent: Extent) -> Option<&'static str> {
+    match extent {
+        Extent::Commit => Some("tree:0"),
+        Extent::Trees => Some("blob:none"),
+        Extent::Whole => None,
+    }
 }
 
 fn encode(protocol: Protocol, request: &Request) -> Result<Vec<u8>, GitError> {
     match protocol {
         Protocol::Two { object_format, .. } => Ok(encode_2(object_format, request)),
-        Protocol::Zero { shallow: true, side_band: true, ofs_delta, no_progress, thin_pack } => {
+        Protocol::Zero { shallow: true, side_band: true, ofs_delta, no_progress, thin_pack, .. } => {
             let thin_pack = thin_pack && !request.haves.is_empty();
-            let offered =
-                [(ofs_delta, " ofs-delta"), (no_progress, " no-progress"), (thin_pack, " thin-pack")];
+            let offered = [
+                (ofs_delta, " ofs-delta"),
+                (no_progress, " no-progress"),
+                (thin_pack, " thin-pack"),
+                (request.extent < Extent::Whole, " filter"),
+            ];
             Ok(encode_0(&offered, request))
         }
         Protocol::Zero { .. } => {
@@ -197,6 +230,9 @@ fn encode_2(object_format: bool, request: &Request) -> Vec<u8> {
         packet::write(&mut body, &format!("shallow {shallow}"));
     }
     packet::write(&mut body, &format!("deepen {}", request.depth));
+    if let Some(filter) = filter(request.extent) {
+        packet::write(&mut body, &format!("filter {filter}"));
+    }
     for have in &request.haves {
         packet::write(&mut body, &format!("have {have}"));
     }
@@ -220,6 +256,9 @@ fn encode_0(offered: &[(bool, &str)], request: &Request) -> Vec<u8> {
         packet::write(&mut body, &format!("shallow {shallow}\n"));
     }
     packet::write(&mut body, &format!("deepen {}\n", request.depth));
+    if let Some(filter) = filter(request.extent) {
+        packet::write(&mut body, &format!("filter {filter}\n"));
+    }
     packet::write_flush(&mut body);
     for have in &request.haves {
         packet::write(&mut body, &format!("have {have}\n"));
@@ -246,11 +285,13 @@ mod tests {
         ));
         assert!(matches!(refusal(b"out of memory", &wants), FetchFailure::Refused(_)));
         assert!(matches!(refusal(b"not our ref", &wants), FetchFailure::Refused(_)));
+        assert!(matches!(refusal(b"filter 'tree' not supported", &wants), FetchFailure::Filter(_)));
     }
 
     #[test]
     fn a_request_says_what_is_here_and_how_deep() {
-        let request = Request { wants: vec![id(1)], haves: vec![id(2)], shallow: vec![id(3)], depth: 1 };
+        let (wants, haves, shallow) = (vec![id(1)], vec![id(2)], vec![id(3)]);
+        let mut request = Request { wants, haves, shallow, depth: 1, extent: Extent::Whole };
         let text = String::from_utf8(encode_2(false, &request)).expect("text");
         let expected = format!(
             "0011command=fetch0001000dofs-delta000fno-progress000dthin-pack0031want {}0034shallow {}000cdeepen 10031have {}0008done0000",
@@ -262,6 +303,16 @@ mod tests {
         let text = String::from_utf8(encode_0(&[(true, " ofs-delta"), (false, " no-progress")], &request))
             .expect("text");
         assert!(text.starts_with(&format!("004awant {} side-band-64k ofs-delta\n", id(1))), "{text}");
-        assert!(text.ends_with("0009done\n"), "{text}");
+        assert!(text.ends_with("0009done\n") && !text.contains("filter"), "{text}");
+
+        for (extent, filter) in
+            [(Extent::Commit, "0011filter tree:0"), (Extent::Trees, "0014filter blob:none")]
+        {
+            request.extent = extent;
+            let text = String::from_utf8(encode_2(false, &request)).expect("text");
+            assert!(text.contains(&format!("000cdeepen 1{filter}0031have")), "{text}");
+        }
+        let text = String::from_utf8(encode_0(&[(true, " filter")], &request)).expect("text");
+        assert!(text.contains(" filter\n") && text.contains("0015filter blob:none\n0000"), "{text}");
     }
 }

@@ -11,7 +11,7 @@ use tidings_actors::{
     ports::{GitError, Seek},
     round::{Change, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary},
 };
-use tidings_entity::kind::Operation;
+use tidings_entity::{id::ObjectId, kind::Operation};
 
 use super::{
     difference::{Difference, Letters, PHASES},
@@ -24,6 +24,8 @@ use crate::settings::git::GitSettings;
 pub(super) const SMALL: usize = 10_000;
 /// So many changes are kept in all, and so many lists.
 const CHANGES_KEPT: usize = 60_000;
+/// Paths are shorter than this nearly everywhere.
+const LONG_PATH_BYTES: usize = 256;
 const LISTS_KEPT: usize = 256;
 
 type Key = [u8; 32];
@@ -53,7 +55,7 @@ impl Lists {
 
     fn put(&self, key: Key, known: Known) {
         let length = |known: &Known| match known {
-            Known::Small(changes) => changes.len(),
+            Known::Small(changes) => changes.iter().map(weight).sum(),
             Known::Large => 0,
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,6 +69,11 @@ impl Lists {
     }
 }
 
+/// A change with a long path counts as several.
+fn weight(change: &Change) -> usize {
+    1 + change.path.len() / LONG_PATH_BYTES
+}
+
 /// Makes plans and windows of one repository's rounds; blocks.
 pub(super) struct Lister<'a> {
     pub(super) objects: &'a Objects,
@@ -77,22 +84,34 @@ pub(super) struct Lister<'a> {
     pub(super) small: usize,
 }
 
+/// What came of making a list, or what must be fetched before it can be made.
+pub(super) enum Made<T> {
+    /// This.
+    Whole(T),
+    /// Nothing: it depends on the size of these blobs, which are not here.
+    Lacks(Vec<ObjectId>),
+}
+
 impl Lister<'_> {
     fn limits(&self) -> Limits {
         Limits::new(self.settings, self.cancel.clone())
     }
 
     /// What the list would be, and which of the candidates it binds.
-    pub(super) fn plan(&self, spec: &RoundSpec, candidates: &[Letter]) -> Result<Plan, GitError> {
+    pub(super) fn plan(&self, spec: &RoundSpec, candidates: &[Letter]) -> Result<Made<Plan>, GitError> {
         let mut candidates = candidates.to_vec();
         candidates.sort_by(|one, other| one.path.cmp(&other.path));
         candidates.dedup_by(|one, other| one.path == other.path);
         let difference = Difference::new(self.objects, spec)?;
         let bound_spec = |letters: &[Letter]| RoundSpec { letters: letters.to_vec(), ..spec.clone() };
-        if let (Some(changes), letters) = self.collect(&difference, Letters::Candidates(&candidates))? {
+        let collected = self.collect(&difference, Letters::Candidates(&candidates))?;
+        if let Some(lacking) = lacking(&difference) {
+            return Ok(Made::Lacks(lacking));
+        }
+        if let (Some(changes), letters) = collected {
             let summary = summarise(&changes);
             self.lists.put(key(&bound_spec(&letters)), Known::Small(Arc::new(changes)));
-            return Ok(Plan { letters, summary });
+            return Ok(Made::Whole(Plan { letters, summary }));
         }
         let (mut digest, mut counts, mut letters) = (ListDigest::default(), [0_u64; 3], Vec::new());
         for (phase, count) in PHASES.into_iter().zip(&mut counts) {
@@ -104,9 +123,13 @@ impl Lister<'_> {
             let all = Letters::Candidates(&candidates);
             letters = difference.pass(&self.limits(), all, Some(phase), None, &mut visit)?.0;
         }
+        if let Some(lacking) = lacking(&difference) {
+            return Ok(Made::Lacks(lacking));
+        }
         self.lists.put(key(&bound_spec(&letters)), Known::Large);
         let [deletes, creates, updates] = counts;
-        Ok(Plan { letters, summary: Summary { deletes, creates, updates, digest: digest.finish() } })
+        let summary = Summary { deletes, creates, updates, digest: digest.finish() };
+        Ok(Made::Whole(Plan { letters, summary }))
     }
 
     /// At most `limit` changes from `seek` on.
@@ -115,15 +138,19 @@ impl Lister<'_> {
         spec: &RoundSpec,
         seek: &Seek,
         limit: usize,
-    ) -> Result<Vec<Change>, GitError> {
-        if let Some(changes) = self.small(spec)? {
+    ) -> Result<Made<Vec<Change>>, GitError> {
+        let small = match self.small(spec)? {
+            Made::Whole(small) => small,
+            Made::Lacks(blobs) => return Ok(Made::Lacks(blobs)),
+        };
+        if let Some(changes) = small {
             let begin = match seek {
                 Seek::Position(position) => {
                     usize::try_from(*position).unwrap_or(usize::MAX).min(changes.len())
                 }
                 Seek::After(last) => changes.partition_point(|change| place(change) <= place(last)),
             };
-            return Ok(changes[begin..].iter().take(limit).cloned().collect());
+            return Ok(Made::Whole(changes[begin..].iter().take(limit).cloned().collect()));
         }
         let difference = Difference::new(self.objects, spec)?;
         let (mut skip, first, mut after) = match seek {
@@ -152,20 +179,23 @@ impl Lister<'_> {
                 break;
             }
         }
-        Ok(window)
+        Ok(lacking(&difference).map_or(Made::Whole(window), Made::Lacks))
     }
 
-    fn small(&self, spec: &RoundSpec) -> Result<Option<Arc<Vec<Change>>>, GitError> {
+    fn small(&self, spec: &RoundSpec) -> Result<Made<Option<Arc<Vec<Change>>>>, GitError> {
         let key = key(spec);
         match self.lists.get(&key) {
-            Some(Known::Small(changes)) => return Ok(Some(changes)),
-            Some(Known::Large) => return Ok(None),
+            Some(Known::Small(changes)) => return Ok(Made::Whole(Some(changes))),
+            Some(Known::Large) => return Ok(Made::Whole(None)),
             None => {}
         }
         let difference = Difference::new(self.objects, spec)?;
         let changes = self.collect(&difference, Letters::Bound(&spec.letters))?.0.map(Arc::new);
+        if let Some(lacking) = lacking(&difference) {
+            return Ok(Made::Lacks(lacking));
+        }
         self.lists.put(key, changes.clone().map_or(Known::Large, Known::Small));
-        Ok(changes)
+        Ok(Made::Whole(changes))
     }
 
     /// The whole list in one pass, unless it is too long to be kept.
@@ -184,6 +214,10 @@ impl Lister<'_> {
         changes.sort_by_key(|change| rank(change.operation));
         Ok((whole.then_some(changes), letters))
     }
+}
+
+fn lacking(difference: &Difference<'_>) -> Option<Vec<ObjectId>> {
+    Some(difference.lacking()).filter(|lacking| !lacking.is_empty())
 }
 
 fn rank(operation: Operation) -> usize {
@@ -245,4 +279,4 @@ fn key(spec: &RoundSpec) -> Key {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

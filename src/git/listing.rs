@@ -43,7 +43,10 @@ pub(super) async fn list(
     loop {
         match answer.packet().await? {
             Some(Packet::Data(data)) => listing.listed(packet::line(&data))?,
-            Some(Packet::Flush) => return Ok(listing.finish()),
+            Some(Packet::Flush) => {
+                answer.end().await;
+                return Ok(listing.finish());
+            }
             _ => return Err(GitError::Protocol("the listing of refs ends early".to_owned())),
         }
     }
@@ -177,7 +180,13 @@ impl Listing {
             self.refs.entry(head.clone()).or_insert(commit);
         }
         let refs = self.refs.into_iter().map(|(name, commit)| Ref { name, commit }).collect();
-        RefListing { refs, head: self.head, has_refs: self.has_refs, absence_confirmed: false }
+        RefListing {
+            refs,
+            head: self.head,
+            has_refs: self.has_refs,
+            absence_confirmed: false,
+            asked_at: None,
+        }
     }
 }
 

@@ -42,12 +42,11 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
         // A ref that cannot be read is as good as absent, and a host would not show it either.
         let Ok(reference) = reference else { continue };
         let Ok(name) = std::str::from_utf8(reference.name_bytes()) else { continue };
-        if listing.wants(name)
-            && let Ok(commit) = reference.peel(ObjectType::Commit)
-        {
-            listing.found(name, object_id(commit.id()));
-        } else {
-            listing.passed_by();
+        // What names no commit is listed with what it names, as a host does it.
+        let named = || reference.peel(ObjectType::Commit).or_else(|_| reference.peel(ObjectType::Any));
+        match listing.wants(name).then(named) {
+            Some(Ok(object)) => listing.found(name, object_id(object.id())),
+            _ => listing.passed_by(),
         }
     }
     Ok(listing.finish())
@@ -64,7 +63,7 @@ pub(super) fn verify(
     let complete: Vec<_> = order.haves.iter().copied().filter(|have| objects.commit(*have).is_ok()).collect();
     for want in &order.wants {
         let limits = Limits::new(settings, cancel.clone());
-        match closure::check(&objects, &limits, *want, &complete) {
+        match closure::check(&objects, &limits, *want, &complete, order.extent) {
             Err(GitError::Missing(missing)) => return Err(GitError::Unobtainable(missing)),
             other => other?,
         }

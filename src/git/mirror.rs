@@ -4,9 +4,16 @@
 //! What arrives is put together in a quarantine directory inside the mirror and becomes visible by
 //! renaming, packs before their indexes, all of it synced to disk. What a crash leaves behind is
 //! swept away before the next fetch. A damaged mirror is moved aside and begun anew.
+//!
+//! A mirror is partial when something was fetched without its contents: then a blob that is not
+//! here is no damage, only a fetch to come. Packs that came so have a `.promisor` file beside
+//! them, as git itself marks them, so that it reads a partial mirror too.
+
+mod measure;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
+    ffi::OsString,
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -16,15 +23,20 @@ use std::{
     },
 };
 
-use tidings_actors::ports::GitError;
+use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::{ObjectId, RepositoryId};
 
-use super::{failure, objects::Objects};
+use super::{failure, objects::Objects, scrub::Proofs, space::Space};
 
 /// Above this many commits, what is known to be complete is learned anew.
 const COMPLETE_KEPT: usize = 10_000;
 const QUARANTINE: &str = "quarantine-";
 const DAMAGED: &str = ".damaged-";
+/// What marks a pack from which contents were left out.
+const PROMISOR: &str = "promisor";
+/// Read by git alone, never by us. It has no address: nobody but us fetches into a mirror.
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\
+    [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
 /// One mirror. Reading needs no turn; whoever writes holds [`Mirror::turn`].
 pub(super) struct Mirror {
@@ -33,7 +45,12 @@ pub(super) struct Mirror {
     generation: AtomicU64,
     damaged: AtomicBool,
     doubted: AtomicBool,
-    complete: Mutex<HashSet<ObjectId>>,
+    complete: Mutex<HashMap<ObjectId, Extent>>,
+    /// The directory of packs as it was when it was last looked at: inode and time of change.
+    seen: Mutex<Option<(u64, i64, i64)>>,
+    wanted: Mutex<Vec<ObjectId>>,
+    proofs: Arc<Proofs>,
+    space: Arc<Space>,
 }
 
 /// Names one state of a mirror's files: an open handle on another state is not used again.
@@ -52,14 +69,19 @@ impl MirrorState {
 }
 
 impl Mirror {
-    pub(super) fn new(mirrors: &Path, repository: &RepositoryId) -> Self {
+    pub(super) fn new(mirrors: &Path, repository: &RepositoryId, space: Arc<Space>) -> Self {
+        let directory = mirrors.join(repository.as_str());
         Self {
-            directory: mirrors.join(repository.as_str()),
+            proofs: Arc::new(Proofs::new(directory.join("objects/pack"))),
+            directory,
+            space,
+            wanted: Mutex::default(),
             turn: Arc::default(),
             generation: AtomicU64::new(0),
             damaged: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             complete: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -77,7 +99,21 @@ impl Mirror {
 
     /// Opens what is there now; a mirror that does not exist is empty.
     pub(super) fn open(&self) -> Result<Objects, GitError> {
-        Objects::open(&[&self.objects()])
+        self.check_indexes()?;
+        Ok(Objects::open(&[&self.objects()])?.proved_by(Arc::clone(&self.proofs)))
+    }
+
+    /// Checks that the indexes are what they were when they were checked last.
+    ///
+    /// # Errors
+    /// [`GitError::Corrupt`]: the next fetch begins anew.
+    pub(super) fn check_indexes(&self) -> Result<(), GitError> {
+        let proved = self.proofs.prove_indexes();
+        proved.inspect_err(|error| {
+            if let GitError::Corrupt(_) = error {
+                self.mark_damaged();
+            }
+        })
     }
 
     /// Where it lies.
@@ -90,7 +126,8 @@ impl Mirror {
         self.directory.join("objects")
     }
 
-    fn packs(&self) -> PathBuf {
+    /// The directory of its packs.
+    pub(super) fn packs(&self) -> PathBuf {
         self.directory.join("objects/pack")
     }
 
@@ -99,18 +136,32 @@ impl Mirror {
         self.damaged.store(true, Ordering::Release);
     }
 
-    /// Whether all that a commit needs was seen to be here.
-    pub(super) fn is_complete(&self, commit: ObjectId) -> bool {
-        self.complete.lock().unwrap_or_else(PoisonError::into_inner).contains(&commit)
+    /// Whether so much of a commit was seen to be here.
+    pub(super) fn is_complete(&self, commit: ObjectId, extent: Extent) -> bool {
+        let complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        complete.get(&commit).is_some_and(|seen| *seen >= extent)
     }
 
-    /// Remembers that all that a commit needs is here.
-    pub(super) fn mark_complete(&self, commit: ObjectId) {
+    /// Remembers that so much of a commit is here.
+    pub(super) fn mark_complete(&self, commit: ObjectId, extent: Extent) {
         let mut complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
         if complete.len() >= COMPLETE_KEPT {
             complete.clear();
         }
-        complete.insert(commit);
+        let seen = complete.entry(commit).or_insert(extent);
+        *seen = (*seen).max(extent);
+    }
+
+    /// Whether all that these commits need was seen to be here, and nothing has happened to the
+    /// mirror since: one look at a directory, no write. An unchanged poll ends with this.
+    pub(super) fn still_holds(&self, commits: &[ObjectId], extent: Extent) -> bool {
+        // A pack that comes or goes changes the time of its directory.
+        let packs =
+            fs::metadata(self.packs()).ok().map(|packs| (packs.ino(), packs.mtime(), packs.mtime_nsec()));
+        let is_sound = !self.damaged.load(Ordering::Acquire) && !self.doubted.load(Ordering::Acquire);
+        let seen = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), packs);
+        let is_here = |commit: &ObjectId| self.is_complete(*commit, extent);
+        is_sound && packs.is_some() && seen == packs && commits.iter().all(is_here)
     }
 
     /// Remembers that a read missed something: nothing counts as complete until it is checked.
@@ -141,7 +192,17 @@ impl Mirror {
 
     /// Removes everything.
     pub(super) fn erase(&self) -> Result<(), GitError> {
-        self.move_aside().map_err(|error| failure::of_disk(&error))
+        let erased = self.move_aside().map_err(|error| failure::of_disk(&error));
+        self.space.measured(&self.directory, None);
+        erased
+    }
+
+    /// Removes what a crash left behind, if the mirror exists at all.
+    pub(super) fn clean(&self) -> Result<(), GitError> {
+        match self.sweep() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            swept => swept.map_err(|error| failure::of_disk(&error)),
+        }
     }
 
     fn move_aside(&self) -> io::Result<()> {
@@ -162,10 +223,7 @@ impl Mirror {
         for directory in ["objects/info", "objects/pack", "refs/heads"] {
             builder.create(self.directory.join(directory))?;
         }
-        for (file, text) in [
-            ("HEAD", "ref: refs/heads/main\n"),
-            ("config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"),
-        ] {
+        for (file, text) in [("HEAD", "ref: refs/heads/main\n"), ("config", CONFIG)] {
             let path = self.directory.join(file);
             if !path.exists() {
                 fs::write(path, text)?;
@@ -186,8 +244,10 @@ impl Mirror {
         for entry in fs::read_dir(self.packs())? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let half = name.ends_with(".pack") && !path.with_extension("idx").exists()
-                || name.ends_with(".idx") && !path.with_extension("pack").exists();
+            let lacks = |extension: &str| !path.with_extension(extension).exists();
+            let half = name.ends_with(".pack") && lacks("idx")
+                || name.ends_with(".idx") && lacks("pack")
+                || name.ends_with(".promisor") && (lacks("pack") || lacks("idx"));
             if half || name.starts_with("pack_git2_") || name.starts_with("tmp_") || name.ends_with(".lock") {
                 remove(&path)?;
             }
@@ -195,44 +255,61 @@ impl Mirror {
         Ok(())
     }
 
-    /// A fresh directory inside the mirror for what is arriving; gone when dropped.
-    pub(super) fn quarantine(&self) -> Result<Quarantine, GitError> {
-        let path = free_name(&self.directory.join(QUARANTINE));
+    /// A fresh directory inside the mirror for what is being put together, named by what that is;
+    /// gone when dropped.
+    pub(super) fn quarantine(&self, work: &str) -> Result<Quarantine, GitError> {
+        let path = free_name(&self.directory.join(format!("{QUARANTINE}{work}-")));
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(path.join("pack")).map_err(|error| failure::of_disk(&error))?;
         Ok(Quarantine { path })
     }
 
-    /// Makes the packs of a quarantine visible, synced to disk.
-    pub(super) fn promote(&self, quarantine: &Quarantine) -> Result<(), GitError> {
+    /// Makes the packs of a quarantine visible, synced to disk. Their file names.
+    pub(super) fn promote(&self, quarantine: &Quarantine) -> Result<Vec<OsString>, GitError> {
         self.move_packs(&quarantine.packs()).map_err(|error| failure::of_disk(&error))
     }
 
-    fn move_packs(&self, from: &Path) -> io::Result<()> {
+    fn move_packs(&self, from: &Path) -> io::Result<Vec<OsString>> {
         let mut names: Vec<_> = fs::read_dir(from)?
             .map(|entry| entry.map(|entry| entry.file_name()))
             .collect::<io::Result<Vec<_>>>()?;
-        names.retain(|name| {
-            Path::new(name).extension().is_some_and(|extension| extension == "pack" || extension == "idx")
-        });
-        // `.pack` before `.idx`: a reader takes a pack for there when it sees the index.
-        names.sort_unstable_by_key(|name| {
-            std::cmp::Reverse(Path::new(name).extension().map(ToOwned::to_owned))
-        });
+        // The index last: a reader takes a pack for there when it sees that.
+        let order = |name: &OsString| {
+            let extension = Path::new(name).extension()?;
+            [PROMISOR, "pack", "idx"].iter().position(|known| extension == *known)
+        };
+        names.retain(|name| order(name).is_some());
+        names.sort_unstable_by_key(order);
         for name in &names {
             fs::File::open(from.join(name))?.sync_all()?;
         }
+        // A handle that has a file of this name open goes on reading the old one.
+        let replaces = names.iter().any(|name| self.packs().join(name).exists());
         for name in &names {
             fs::rename(from.join(name), self.packs().join(name))?;
         }
-        fs::File::open(self.packs())?.sync_all()
+        if replaces {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        fs::File::open(self.packs())?.sync_all()?;
+        Ok(names)
     }
 
     /// The commits whose parents are not here on purpose.
-    pub(super) fn shallow(&self) -> BTreeSet<ObjectId> {
-        let text = fs::read_to_string(self.directory.join("shallow")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] if the list cannot be read, [`GitError::Corrupt`] if it is none: a
+    /// commit that is not on it would be taken for one with parents.
+    pub(super) fn shallow(&self) -> Result<BTreeSet<ObjectId>, GitError> {
+        let bytes = match fs::read(self.directory.join("shallow")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(error) => return Err(failure::of_disk(&error)),
+        };
+        let corrupt = || GitError::Corrupt("the list of commits without parents is damaged".to_owned());
+        let text = String::from_utf8(bytes).map_err(|_| corrupt())?;
+        text.lines().map(|line| line.parse().map_err(|_| corrupt())).collect()
     }
 
     /// Replaces the list of commits whose parents are not here.
@@ -255,11 +332,19 @@ impl Mirror {
 
     /// The names of its packs.
     pub(super) fn pack_names(&self) -> Vec<PathBuf> {
+        self.files("pack").collect()
+    }
+
+    /// Whether something was fetched without its contents.
+    pub(super) fn is_partial(&self) -> bool {
+        self.files(PROMISOR).next().is_some()
+    }
+
+    fn files(&self, extension: &'static str) -> impl Iterator<Item = PathBuf> {
         let entries = fs::read_dir(self.packs()).into_iter().flatten().filter_map(Result::ok);
         entries
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "pack"))
-            .collect()
+            .filter(move |path| path.extension().is_some_and(|found| found == extension))
     }
 
     /// Removes packs whose objects are in others now. Handles that were open before are not used
@@ -267,7 +352,7 @@ impl Mirror {
     pub(super) fn retire(&self, packs: &[PathBuf]) -> Result<(), GitError> {
         self.generation.fetch_add(1, Ordering::AcqRel);
         for pack in packs {
-            for path in [pack.with_extension("idx"), pack.clone()] {
+            for path in [pack.with_extension("idx"), pack.clone(), pack.with_extension(PROMISOR)] {
                 remove(&path).map_err(|error| failure::of_disk(&error))?;
             }
         }
@@ -290,6 +375,21 @@ impl Quarantine {
     /// Where packs are put together.
     pub(super) fn packs(&self) -> PathBuf {
         self.path.join("pack")
+    }
+
+    /// Marks its packs as lacking contents on purpose.
+    pub(super) fn mark_partial(&self) -> Result<(), GitError> {
+        self.mark().map_err(|error| failure::of_disk(&error))
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.packs())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "pack") {
+                fs::write(path.with_extension(PROMISOR), "")?;
+            }
+        }
+        Ok(())
     }
 }
 

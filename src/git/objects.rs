@@ -1,18 +1,28 @@
 //! Reading objects. An [`Objects`] is an open handle on one or more `objects` directories; it
 //! reads no configuration, so nothing on this machine can change what it does. Sizes are asked
 //! for before anything is read, because reading takes the whole object into memory.
+//!
+//! What is read is hashed and compared with its id, so a damaged disk never changes a tree or a
+//! content that goes out. A size that decides something without a read is believed only after the
+//! files of the mirror were compared with their checksums.
 
-use std::path::Path;
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use git2::{Indexer, ObjectType, Odb, Oid};
-use tidings_actors::ports::{CommitFacts, Content, GitError};
+use sha1::{Digest, Sha1};
+use tidings_actors::ports::{BlobWanted, CommitFacts, Content, GitError};
 use tidings_entity::id::ObjectId;
 
-use super::{failure, tree::Tree};
+use super::{failure, limits::Cancel, scrub::Proofs, tree::Tree};
 
 /// Largest admitted tree object in bytes: about a million entries of one directory.
-const TREE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const TREE_BYTES_MAX: u64 = 32 << 20;
 /// Largest admitted commit object in bytes.
 const COMMIT_BYTES_MAX: u64 = 16 << 20;
 /// Longest subject in characters.
@@ -38,11 +48,15 @@ pub(super) struct Commit {
     pub(super) tree: ObjectId,
     /// What bodies show of it.
     pub(super) facts: CommitFacts,
+    /// All its parents.
+    pub(super) parents: Vec<ObjectId>,
 }
 
 /// An open handle on object directories.
 pub(super) struct Objects {
     odb: Odb<'static>,
+    proofs: Option<Arc<Proofs>>,
+    proved: Cell<bool>,
 }
 
 impl Objects {
@@ -56,19 +70,30 @@ impl Objects {
                 .ok_or_else(|| GitError::Storage("the path of a repository is not UTF-8".to_owned()))?;
             odb.add_disk_alternate(path).map_err(storage)?;
         }
-        Ok(Self { odb })
+        Ok(Self { odb, proofs: None, proved: Cell::new(false) })
+    }
+
+    /// Has sizes proved by the checksums of these files.
+    pub(super) fn proved_by(self, proofs: Arc<Proofs>) -> Self {
+        Self { proofs: Some(proofs), ..self }
     }
 
     /// Wraps an object database that a test has filled.
     #[cfg(test)]
     pub(super) fn of(odb: Odb<'static>) -> Self {
-        Self { odb }
+        Self { odb, proofs: None, proved: Cell::new(false) }
     }
 
     /// Begins a pack in `directory` whose deltas may have bases that are here. This handle must
-    /// outlive the indexer.
-    pub(super) fn indexer(&self, directory: &Path) -> Result<Indexer<'static>, git2::Error> {
-        Indexer::new(Some(&self.odb), directory, 0o400, false)
+    /// outlive the indexer, which stops as soon as `goes_on` says no.
+    pub(super) fn indexer(
+        &self,
+        directory: &Path,
+        goes_on: impl Fn() -> bool + 'static,
+    ) -> Result<Indexer<'static>, git2::Error> {
+        let mut indexer = Indexer::new(Some(&self.odb), directory, 0o400, false)?;
+        indexer.progress(move |_| goes_on());
+        Ok(indexer)
     }
 
     /// Whether an object is listed here; says nothing of its health.
@@ -78,8 +103,27 @@ impl Objects {
 
     /// Size in bytes and kind.
     pub(super) fn header(&self, id: ObjectId) -> Result<(u64, Kind), GitError> {
-        let (size, kind) = self.odb.read_header(oid(id)).map_err(|error| failure::of_read(&error, id))?;
+        // The wrapper panics, once libgit2 is done, at a kind that does not exist: a damaged byte.
+        let read = catch_unwind(AssertUnwindSafe(|| self.odb.read_header(oid(id))));
+        let read = read.map_err(|_| GitError::Corrupt(format!("{id} is of no known kind")))?;
+        let (size, kind) = read.map_err(|error| failure::of_read(&error, id))?;
         Ok((size as u64, kind_of(kind)))
+    }
+
+    /// The size of an object that is not read for it.
+    pub(super) fn size(&self, id: ObjectId) -> Result<u64, GitError> {
+        let (size, _) = self.header(id)?;
+        self.prove()?;
+        Ok(size)
+    }
+
+    /// Compares the files with their checksums where that was not done yet.
+    fn prove(&self) -> Result<(), GitError> {
+        if let Some(proofs) = self.proofs.as_ref().filter(|_| !self.proved.get()) {
+            proofs.prove()?;
+            self.proved.set(true);
+        }
+        Ok(())
     }
 
     /// A tree, parsed and checked.
@@ -90,23 +134,55 @@ impl Objects {
     /// A commit.
     pub(super) fn commit(&self, id: ObjectId) -> Result<Commit, GitError> {
         let raw = self.read(id, Kind::Commit, COMMIT_BYTES_MAX)?;
-        parse_commit(&raw).ok_or_else(|| self.odd(id, format!("commit {id} is malformed")))
+        parse_commit(&raw).ok_or_else(|| self.odd(id, Kind::Commit, format!("commit {id} is malformed")))
     }
 
-    /// A blob, unless it has more than `limit` bytes.
-    pub(super) fn blob(&self, id: ObjectId, limit: u64) -> Result<Content, GitError> {
+    /// A blob, unless it has more than `limit` bytes; nothing if it has more than `left`.
+    fn blob(&self, id: ObjectId, limit: u64, left: u64) -> Result<Option<Content>, GitError> {
         let (size, kind) = self.header(id)?;
         self.expect_kind(id, kind, Kind::Blob)?;
         if size > limit {
-            return Ok(Content::TooLarge { size });
+            self.prove()?;
+            return Ok(Some(Content::TooLarge { size }));
         }
-        self.read_sized(id, Kind::Blob, size).map(|bytes| Content::Whole(Bytes::from(bytes)))
+        if size > left {
+            return Ok(None);
+        }
+        self.read_sized(id, Kind::Blob, size).map(|bytes| Some(Content::Whole(Bytes::from(bytes))))
+    }
+
+    /// The blobs in their order, until one cannot be had or all together have more than `budget`
+    /// bytes; the first always, or its failure.
+    pub(super) fn blobs(
+        &self,
+        wanted: &[BlobWanted],
+        budget: u64,
+        cancel: &Cancel,
+    ) -> Result<Vec<Content>, GitError> {
+        let (mut contents, mut left) = (Vec::with_capacity(wanted.len()), u64::MAX);
+        for BlobWanted { blob, limit } in wanted {
+            if cancel.is_cancelled() {
+                return Err(GitError::Cancelled);
+            }
+            match self.blob(*blob, *limit, left) {
+                Ok(Some(content)) => {
+                    let read = if let Content::Whole(bytes) = &content { bytes.len() as u64 } else { 0 };
+                    left = left.min(budget).saturating_sub(read);
+                    contents.push(content);
+                }
+                Ok(None) => break,
+                Err(error) if contents.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(contents)
     }
 
     fn read(&self, id: ObjectId, wanted: Kind, limit: u64) -> Result<Vec<u8>, GitError> {
         let (size, kind) = self.header(id)?;
         self.expect_kind(id, kind, wanted)?;
         if size > limit {
+            self.prove()?;
             return Err(GitError::TooLarge(format!("object {id} has {size} bytes")));
         }
         self.read_sized(id, wanted, size)
@@ -119,6 +195,9 @@ impl Objects {
         if object.len() as u64 != size {
             return Err(GitError::Corrupt(format!("{id} has another size than its header says")));
         }
+        if !is_named(id, object.kind(), object.data()) {
+            return Err(GitError::Corrupt(format!("{id} is not what its id says")));
+        }
         Ok(object.data().to_vec())
     }
 
@@ -126,22 +205,37 @@ impl Objects {
         if kind == wanted {
             Ok(())
         } else {
-            Err(self.odd(id, format!("object {id} is a {kind:?}, not a {wanted:?}").to_lowercase()))
+            let what = format!("object {id} is a {kind:?}, not a {wanted:?}").to_lowercase();
+            Err(self.odd(id, wanted, what))
         }
     }
 
     /// An object that is not what it should be. If its bytes still have its id, somebody made it so:
     /// a tag that names a blob, a client that names a tree. That is no damage, and a mirror that
     /// others share must not be begun anew for it.
-    fn odd(&self, id: ObjectId, what: String) -> GitError {
+    fn odd(&self, id: ObjectId, wanted: Kind, what: String) -> GitError {
         let is_small = self.header(id).is_ok_and(|(size, _)| size <= TREE_BYTES_MAX);
-        let is_whole = || {
-            let object = self.odb.read(oid(id)).ok()?;
-            let hash = Oid::hash_object(object.kind(), object.data()).ok()?;
-            Some(hash == oid(id))
+        let is_whole = if is_small {
+            self.odb.read(oid(id)).is_ok_and(|object| is_named(id, object.kind(), object.data()))
+        } else {
+            self.prove().is_ok()
         };
-        if is_small && is_whole() != Some(true) { GitError::Corrupt(what) } else { GitError::Protocol(what) }
+        if !is_whole {
+            GitError::Corrupt(what)
+        } else if wanted == Kind::Commit {
+            GitError::NotACommit(id)
+        } else {
+            GitError::Protocol(what)
+        }
     }
+}
+
+/// Whether this is what the id names. Not the hash of libgit2, which looks for crafted collisions
+/// and is several times slower: what came in was hashed with it once.
+fn is_named(id: ObjectId, kind: ObjectType, data: &[u8]) -> bool {
+    let mut hash = Sha1::new_with_prefix(format!("{} {}\0", kind.str(), data.len()));
+    hash.update(data);
+    hash.finalize().as_slice() == id.as_bytes()
 }
 
 fn kind_of(kind: ObjectType) -> Kind {
@@ -158,7 +252,7 @@ fn oid(id: ObjectId) -> Oid {
 }
 
 /// `None` if it is malformed.
-fn parse_commit(raw: &[u8]) -> Option<Commit> {
+pub(super) fn parse_commit(raw: &[u8]) -> Option<Commit> {
     let split = raw.windows(2).position(|pair| pair == b"\n\n");
     let (head, message) = split.map_or((raw, &b""[..]), |at| (&raw[..at], &raw[at + 2..]));
     let field = |name: &[u8]| {
@@ -168,10 +262,9 @@ fn parse_commit(raw: &[u8]) -> Option<Commit> {
     let object =
         |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<ObjectId>().ok());
     let tree = field(b"tree").and_then(object)?;
-    let first_parent = match field(b"parent") {
-        Some(parent) => Some(object(parent)?),
-        None => None,
-    };
+    let parents = head.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"parent "));
+    let parents = parents.map(object).collect::<Option<Vec<_>>>()?;
+    let first_parent = parents.first().copied();
     let subject = message.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty());
     let facts = CommitFacts {
         author: field(b"author").map_or_else(String::new, |line| identity(line).0),
@@ -179,7 +272,7 @@ fn parse_commit(raw: &[u8]) -> Option<Commit> {
         subject: lossy(subject.unwrap_or_default()).trim().chars().take(SUBJECT_CHARACTERS_MAX).collect(),
         first_parent,
     };
-    Some(Commit { tree, facts })
+    Some(Commit { tree, facts, parents })
 }
 
 /// `Name <address> <unix seconds> <zone>` as name with address, and seconds (0 where they are
@@ -215,6 +308,7 @@ mod tests {
         assert_eq!(commit.facts.author, "A \u{fc} <a@b>");
         assert_eq!((commit.facts.time, commit.facts.subject.as_str()), (7, "Subject line"));
         assert_eq!(commit.facts.first_parent.map(|id| id.to_string()), Some(parent));
+        assert_eq!(commit.parents.len(), 2);
 
         let odd = format!("tree {tree}\nauthor \u{0}\n\n{}", "x".repeat(300));
         let commit = parse_commit(odd.as_bytes()).expect("lenient");

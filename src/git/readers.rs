@@ -32,6 +32,15 @@ pub(super) enum Place {
     Local(PathBuf),
 }
 
+/// What it means that a read finds an object missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// Something was lost: the next fetch trusts nothing that it does not check.
+    Loss,
+    /// In a partial mirror nothing: contents come when they are needed.
+    Content,
+}
+
 /// Runs reads.
 pub(super) struct Readers {
     permits: Arc<Semaphore>,
@@ -52,14 +61,14 @@ impl Readers {
     }
 
     /// Runs `read` on a blocking thread. Dropping the future cancels it soon.
-    pub(super) async fn read<T, R>(&self, place: Place, read: R) -> Result<T, GitError>
+    pub(super) async fn read<T, R>(&self, place: Place, gap: Gap, read: R) -> Result<T, GitError>
     where
         T: Send + 'static,
         R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
     {
         let (idle, idle_local) = (Arc::clone(&self.idle), Arc::clone(&self.idle_local));
         self.run(move |cancel| match place {
-            Place::Mirror(mirror) => read_mirror(&idle, &mirror, &read, cancel),
+            Place::Mirror(mirror) => read_mirror(&idle, &mirror, gap, &read, cancel),
             Place::Local(path) => read_local(&idle_local, path, &read, cancel),
         })
         .await
@@ -125,10 +134,12 @@ fn keep_local(idle: &Mutex<Vec<Local>>, local: Local) {
 fn read_mirror<T>(
     idle: &Mutex<Vec<(MirrorState, Objects)>>,
     mirror: &Mirror,
+    gap: Gap,
     read: &dyn Fn(&Objects, &Cancel) -> Result<T, GitError>,
     cancel: &Cancel,
 ) -> Result<T, GitError> {
     let state = mirror.state();
+    mirror.check_indexes()?;
     if let Some(objects) = take(idle, &state) {
         match read(&objects, cancel) {
             Err(GitError::Missing(_) | GitError::Corrupt(_)) => {}
@@ -149,6 +160,7 @@ fn read_mirror<T>(
         let result = read(&objects, cancel);
         match &result {
             Err(GitError::Missing(_) | GitError::Corrupt(_)) if mirror.state() != state => continue,
+            Err(GitError::Missing(_)) if gap == Gap::Content && mirror.is_partial() => {}
             Err(GitError::Missing(_)) => mirror.doubt(),
             Err(GitError::Corrupt(_)) => mirror.mark_damaged(),
             _ => keep(idle, mirror, state, objects),
@@ -182,9 +194,11 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
+    use crate::{git::space::Space, settings::git::GitSettings};
 
     fn mirror(folder: &tempfile::TempDir) -> Mirror {
-        let mirror = Mirror::new(folder.path(), &RepositoryId::new(Ulid::from_parts(1, 1)));
+        let space = Arc::new(Space::new(folder.path().to_owned(), &GitSettings::default()));
+        let mirror = Mirror::new(folder.path(), &RepositoryId::new(Ulid::from_parts(1, 1)), space);
         mirror.prepare().expect("writable");
         mirror
     }
@@ -201,7 +215,10 @@ mod tests {
             }
             Ok(tries.get())
         };
-        assert_eq!(read_mirror(&idle, &mirror, &read, &Cancel::default()).expect("the second try"), 2);
+        assert_eq!(
+            read_mirror(&idle, &mirror, Gap::Loss, &read, &Cancel::default()).expect("the second try"),
+            2
+        );
         assert!(!mirror.take_doubt(), "nothing was really missing");
     }
 
@@ -210,7 +227,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (mirror, idle) = (mirror(&folder), Mutex::default());
         let read = || {
-            read_mirror(&idle, &mirror, &|_, _| Ok(()), &Cancel::default()).expect("it reads nothing");
+            read_mirror(&idle, &mirror, Gap::Loss, &|_, _| Ok(()), &Cancel::default())
+                .expect("it reads nothing");
             idle.lock().expect("no panic").iter().map(|(state, _)| state.clone()).collect::<Vec<_>>()
         };
         let first = read();
@@ -226,7 +244,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (mirror, idle) = (mirror(&folder), Mutex::default());
         let fail = |error: GitError| {
-            read_mirror::<()>(&idle, &mirror, &|_, _| Err(error.clone()), &Cancel::default())
+            read_mirror::<()>(&idle, &mirror, Gap::Loss, &|_, _| Err(error.clone()), &Cancel::default())
                 .expect_err("fails");
             idle.lock().expect("no panic").len()
         };
@@ -236,5 +254,20 @@ mod tests {
         assert_eq!(fail(GitError::Corrupt("x".to_owned())), 0);
         mirror.prepare().expect("begun anew");
         assert_ne!(mirror.state(), before);
+    }
+
+    #[test]
+    fn a_content_that_is_not_here_says_something_only_of_a_mirror_that_is_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (mirror, idle) = (mirror(&folder), Mutex::default());
+        let miss = |gap| {
+            let missing = |_: &Objects, _: &Cancel| Err(GitError::Missing(ObjectId::new([7; 20])));
+            read_mirror::<()>(&idle, &mirror, gap, &missing, &Cancel::default()).expect_err("missing");
+            mirror.take_doubt()
+        };
+        assert!(miss(Gap::Content) && miss(Gap::Loss), "a whole mirror lacks nothing");
+        std::fs::write(mirror.objects().join("pack/pack-1.promisor"), "").expect("writable");
+        assert!(!miss(Gap::Content));
+        assert!(miss(Gap::Loss), "trees and commits are never left out");
     }
 }

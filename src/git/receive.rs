@@ -1,13 +1,18 @@
 //! Takes a pack in: on a blocking thread of its own, fed through a short channel, so that a slow
 //! disk slows the download instead of filling memory. Nothing becomes visible in the mirror until
-//! the pack is indexed and all that was wanted is seen to be complete. If the channel closes before
+//! the pack was looked into (see [`super::pack_check`]), is indexed, and all that was wanted is seen to be complete. If the channel closes before
 //! [`Piece::End`], the fetch was given up and nothing stays behind.
 
-use std::{collections::BTreeSet, io::Write, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use git2::Indexer;
-use tidings_actors::ports::GitError;
+use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::ObjectId;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
@@ -16,6 +21,7 @@ use super::{
     limits::{Cancel, Limits},
     mirror::{Mirror, Quarantine},
     objects::Objects,
+    pack_check::{PackCheck, PackLimits},
 };
 use crate::settings::git::GitSettings;
 
@@ -23,6 +29,13 @@ use crate::settings::git::GitSettings;
 const PACK_HEADER_BYTES: usize = 12;
 /// A pack without objects is its header and its hash.
 const EMPTY_PACK_OBJECTS: u32 = 0;
+
+/// Packs with deltas of larger objects than this are indexed one at a time.
+const LARGE_DELTA_BYTES: u64 = 8 << 20;
+static LARGE_DELTAS: Mutex<()> = Mutex::new(());
+
+/// The free space is looked at again after so many bytes.
+const ROOM_CHECKED_EVERY: usize = 8 << 20;
 
 /// What a fetch hands over.
 pub(super) enum Piece {
@@ -44,6 +57,8 @@ pub(super) struct Expected {
     pub(super) mirror: Arc<Mirror>,
     pub(super) wants: Vec<ObjectId>,
     pub(super) haves: Vec<ObjectId>,
+    /// How much of each want was asked for.
+    pub(super) extent: Extent,
     /// The right to write; whoever drops this last lets the next writer in.
     pub(super) _turn: Arc<OwnedMutexGuard<()>>,
 }
@@ -56,12 +71,21 @@ pub(super) fn receive(
     cancel: &Cancel,
 ) -> Result<u64, GitError> {
     let mut intake = Intake {
-        quarantine: expected.mirror.quarantine()?,
+        quarantine: expected.mirror.quarantine("fetch")?,
         bases: expected.mirror.open()?,
         max_objects: settings.fetch_max_objects,
+        limits: PackLimits {
+            object_bytes: settings.object_max_bytes,
+            delta_bytes: settings.delta_max_bytes,
+            unpacked_bytes: settings.unpacked_max_bytes,
+        },
+        check: None,
+        patience: Patience { began: Instant::now(), longest: settings.fetch_timeout, cancel: cancel.clone() },
         head: Vec::with_capacity(PACK_HEADER_BYTES),
         objects: None,
         indexer: None,
+        mirror: &expected.mirror,
+        unchecked: 0,
     };
     let shallow = loop {
         match pieces.blocking_recv() {
@@ -75,12 +99,15 @@ pub(super) fn receive(
     let mirror = &expected.mirror;
     let open = Objects::open(&[quarantine.objects(), &mirror.objects()])?;
     for want in &expected.wants {
-        closure::check(&open, &limits(), *want, &expected.haves)?;
+        closure::check(&open, &limits(), *want, &expected.haves, expected.extent)?;
     }
     drop(open);
+    if expected.extent < Extent::Whole {
+        quarantine.mark_partial()?;
+    }
     // Shallow lines first: one too many is harmless, one too few misleads the host.
     if shallow != ShallowChange::default() {
-        let mut lines: BTreeSet<_> = mirror.shallow();
+        let mut lines: BTreeSet<_> = mirror.shallow()?;
         lines.extend(shallow.added);
         mirror.set_shallow(&lines)?;
         mirror.promote(&quarantine)?;
@@ -92,15 +119,50 @@ pub(super) fn receive(
         mirror.promote(&quarantine)?;
     }
     for want in &expected.wants {
-        mirror.mark_complete(*want);
+        mirror.mark_complete(*want, expected.extent);
     }
+    mirror.measure()?;
     Ok(objects)
 }
 
+/// How long taking a pack in may go on, and whether anybody still wants it.
+#[derive(Clone)]
+struct Patience {
+    began: Instant,
+    longest: Duration,
+    cancel: Cancel,
+}
+
+impl Patience {
+    fn check(&self) -> Result<(), GitError> {
+        if self.cancel.is_cancelled() {
+            return Err(GitError::Cancelled);
+        }
+        if self.began.elapsed() > self.longest {
+            return Err(GitError::TooLarge(format!(
+                "taking its pack in takes longer than {:?}",
+                self.longest
+            )));
+        }
+        Ok(())
+    }
+
+    /// Why work was stopped, if it was, else what it says itself.
+    fn or(&self, error: GitError) -> GitError {
+        self.check().err().unwrap_or(error)
+    }
+}
+
 /// A pack on its way in.
-struct Intake {
+struct Intake<'a> {
+    mirror: &'a Mirror,
+    /// Bytes written since the last look at the free space.
+    unchecked: usize,
     quarantine: Quarantine,
     max_objects: u32,
+    limits: PackLimits,
+    check: Option<PackCheck>,
+    patience: Patience,
     head: Vec<u8>,
     objects: Option<u32>,
     // Dropped before `bases`, which it reads.
@@ -108,8 +170,13 @@ struct Intake {
     bases: Objects,
 }
 
-impl Intake {
+impl Intake<'_> {
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), GitError> {
+        self.unchecked += bytes.len();
+        if self.unchecked >= ROOM_CHECKED_EVERY {
+            self.unchecked = 0;
+            self.mirror.check_room()?;
+        }
         if self.objects.is_none() {
             let lacking = PACK_HEADER_BYTES - self.head.len();
             let (head, rest) = bytes.split_at(lacking.min(bytes.len()));
@@ -119,8 +186,12 @@ impl Intake {
                 self.begin()?;
             }
         }
+        self.patience.check()?;
+        if let Some(check) = &mut self.check {
+            check.take(bytes, &|id| self.bases.header(id).ok().map(|(size, _)| size))?;
+        }
         match &mut self.indexer {
-            Some(indexer) => indexer.write_all(bytes).map_err(|error| of_write(&error)),
+            Some(indexer) => indexer.write_all(bytes).map_err(|error| self.patience.or(of_write(&error))),
             None => Ok(()),
         }
     }
@@ -133,12 +204,18 @@ impl Intake {
             return Err(GitError::Protocol("what came is no pack".to_owned()));
         }
         if objects > self.max_objects {
-            return Err(GitError::TooLarge(format!("a pack of {objects} objects")));
+            return Err(GitError::TooLarge(format!(
+                "a pack of {objects} objects, where {} are admitted",
+                self.max_objects
+            )));
         }
         self.objects = Some(objects);
+        self.check = Some(PackCheck::new(self.limits, objects));
         if objects != EMPTY_PACK_OBJECTS {
             let indexing = |error: git2::Error| failure::of_indexing(&error);
-            let mut indexer = self.bases.indexer(&self.quarantine.packs()).map_err(indexing)?;
+            let patience = self.patience.clone();
+            let goes_on = move || patience.check().is_ok();
+            let mut indexer = self.bases.indexer(&self.quarantine.packs(), goes_on).map_err(indexing)?;
             indexer.write_all(&self.head).map_err(|error| of_write(&error))?;
             self.indexer = Some(indexer);
         }
@@ -153,7 +230,10 @@ impl Intake {
             };
         };
         if let Some(indexer) = self.indexer {
-            indexer.commit().map_err(|error| failure::of_indexing(&error))?;
+            // What deltas are made of is held whole: one such pack at a time.
+            let is_large = self.check.as_ref().is_some_and(|check| check.largest_delta() > LARGE_DELTA_BYTES);
+            let _turn = is_large.then(|| LARGE_DELTAS.lock().unwrap_or_else(PoisonError::into_inner));
+            indexer.commit().map_err(|error| self.patience.or(failure::of_indexing(&error)))?;
         }
         Ok((u64::from(objects), self.quarantine))
     }

@@ -46,7 +46,8 @@ impl TreeEntry<'_> {
     }
 }
 
-fn is_tree(mode: u32) -> bool {
+/// Whether a mode is that of a directory.
+pub(super) fn is_tree(mode: u32) -> bool {
     mode & 0o170_000 == 0o040_000
 }
 
@@ -113,6 +114,11 @@ impl Tree {
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How many bytes the object has.
+    pub(super) fn bytes(&self) -> usize {
+        self.raw.len()
     }
 
     /// The entry at an index.

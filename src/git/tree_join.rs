@@ -2,7 +2,8 @@
 //! has, with what every side has there. Directories that nobody asks about are not entered; what
 //! decides that is a closure over the ids that the sides have at it.
 //!
-//! Memory: one parsed tree a side for each directory on the way down, never a list of paths.
+//! Memory: one parsed tree a side for each directory on the way down, of which there may be so many
+//! bytes together; never a list of paths.
 
 use tidings_actors::{ports::GitError, round::Entry, view::ViewFilter};
 use tidings_entity::id::ObjectId;
@@ -12,6 +13,9 @@ use super::{
     objects::Objects,
     tree::{PATH_BYTES_MAX, Tree, TreeEntry},
 };
+
+/// Most bytes of trees on the way down.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// One of the trees.
 #[derive(Clone, Copy)]
@@ -42,6 +46,7 @@ pub(super) struct TreeJoin<'a> {
     after: Option<&'a [u8]>,
     path: Vec<u8>,
     stack: Vec<Frame>,
+    held: usize,
 }
 
 /// One directory on the way down.
@@ -65,7 +70,8 @@ impl<'a> TreeJoin<'a> {
         skip: &'a Skip<'a>,
         after: Option<&'a [u8]>,
     ) -> Result<Self, GitError> {
-        let mut join = Self { objects, limits, sides, skip, after, path: Vec::new(), stack: Vec::new() };
+        let mut join =
+            Self { objects, limits, sides, skip, after, path: Vec::new(), stack: Vec::new(), held: 0 };
         let roots: Vec<_> = sides.iter().map(|side| side.root.map(|root| (0o040_000, root))).collect();
         if !skip(&roots) {
             join.enter(&roots)?;
@@ -78,7 +84,7 @@ impl<'a> TreeJoin<'a> {
         while let Some(frame) = self.stack.last_mut() {
             self.path.truncate(frame.path_length);
             let Some((is_tree, found)) = frame.next(&mut self.path) else {
-                self.stack.pop();
+                self.held -= self.stack.pop().map_or(0, |frame| frame.bytes());
                 continue;
             };
             if self.path.len() > PATH_BYTES_MAX {
@@ -134,12 +140,23 @@ impl<'a> TreeJoin<'a> {
         // Sides overlap: what counts is the widest, so that a round over several trees of one
         // repository costs about as much as one over a single tree.
         self.limits.spend(cursors.iter().map(|cursor| cursor.tree.len()).max().unwrap_or(0))?;
-        self.stack.push(Frame { path_length: self.path.len(), cursors });
+        let frame = Frame { path_length: self.path.len(), cursors };
+        self.held += frame.bytes();
+        if self.held > HELD_BYTES_MAX {
+            return Err(GitError::TooLarge(format!(
+                "directories of more than {HELD_BYTES_MAX} bytes within each other"
+            )));
+        }
+        self.stack.push(frame);
         Ok(())
     }
 }
 
 impl Frame {
+    fn bytes(&self) -> usize {
+        self.cursors.iter().map(|cursor| cursor.tree.bytes()).sum()
+    }
+
     /// The least name that a side still has, appended to `path`, and what the sides have there.
     /// A file and a directory of one name are two.
     #[expect(clippy::type_complexity, reason = "a pair that is taken apart where it is made")]

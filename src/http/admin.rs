@@ -1,14 +1,19 @@
 //! What the administrator sees: all apps, the numbers of the house, the live supervision tree.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use http::StatusCode;
-use tidings_entity::id::{AppId, RepositoryId, WatchId};
-use warp::reply::Response;
+use serde::Serialize;
+use tidings_actors::{
+    hosts::HostShown,
+    ports::{Location, MirrorFacts, Storage, Totals},
+};
+use tidings_entity::id::AppId;
+use utoipa::ToSchema;
 
 use super::{
     Front,
-    apps::AppShown,
+    apps::{self, AppShown},
     paging::{Page, Query, page},
     problem::{Kind, Problem},
     request::{Request, json},
@@ -17,14 +22,15 @@ use super::{
 
 /// What the cursors of the list of apps are made for.
 const APPS: &str = "admin apps";
-/// Watches read at once while an app is erased.
-const WATCHES_AT_ONCE: u64 = 500;
+/// Git hosts shown in the overview.
+const HOSTS_SHOWN: usize = 10;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
     vec![
         route::<__path_tree, _, _>(Access::Admin, tree),
         route::<__path_overview, _, _>(Access::Admin, overview),
+        route::<__path_mirrors, _, _>(Access::Admin, mirrors),
         route::<__path_list, _, _>(Access::Admin, list),
         route::<__path_show, _, _>(Access::Admin, show),
         route::<__path_erase, _, _>(Access::Admin, erase),
@@ -39,6 +45,15 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &front.handle.tree().await))
 }
 
+/// The totals, what mirrors take, and the Git hosts where polls wait: the longest lines first.
+#[derive(Serialize)]
+struct Overview {
+    #[serde(flatten)]
+    totals: Totals,
+    storage: Storage,
+    hosts: Vec<HostShown>,
+}
+
 /// Numbers over everything.
 #[utoipa::path(get, path = "/api/admin/overview", tag = "admin", responses(
     (status = 200, body = Object)
@@ -46,7 +61,60 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
 async fn overview(front: Arc<Front>, _request: Request) -> Answer {
     let totals = front.store.totals(front.clock.now()).await;
     let totals = totals.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-    Ok(json(StatusCode::OK, &totals))
+    let storage = front.git.storage().await;
+    let storage = storage.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
+    let hosts = front.git.hosts().shown(HOSTS_SHOWN);
+    Ok(json(StatusCode::OK, &Overview { totals, storage, hosts }))
+}
+
+/// The mirror of a repository, as it lies on disk.
+#[derive(Serialize, ToSchema)]
+struct Mirror {
+    /// `rep_...`
+    repository: String,
+    /// Where the repository lies; null where nobody watches it any more.
+    url: Option<String>,
+    /// Bytes of all its files.
+    bytes: u64,
+    /// Packs.
+    packs: u64,
+    /// Commits whose parents it lacks on purpose.
+    shallow: u64,
+    /// Its contents were dropped to make room: the bytes that were left. Null: they were not.
+    evicted_to: Option<u64>,
+}
+
+impl Mirror {
+    fn of(facts: MirrorFacts, url: Option<String>) -> Self {
+        let MirrorFacts { repository, bytes, packs, shallow, evicted_to } = facts;
+        Self { repository: repository.to_string(), url, bytes, packs, shallow, evicted_to }
+    }
+}
+
+/// The mirrors that take most of the disk, the largest first; measured now.
+#[utoipa::path(get, path = "/api/admin/mirrors", tag = "admin",
+    params(("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing")),
+    responses(
+        (status = 200, body = Vec<Mirror>)
+    ))]
+async fn mirrors(front: Arc<Front>, request: Request) -> Answer {
+    let limit = Query::of(&request.query, &["limit"])?.limit()?;
+    let measured = front.git.mirrors().await;
+    let mut facts =
+        measured.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
+    facts.sort_by_key(|facts| std::cmp::Reverse(facts.bytes));
+    facts.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut mirrors = Vec::with_capacity(facts.len());
+    for facts in facts {
+        let sources = front.store.sources(&facts.repository).await;
+        let sources = sources.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+        let url = sources.first().map(|source| match &source.remote.location {
+            Location::Http(url) => url.to_string(),
+            Location::Local(path) => path.display().to_string(),
+        });
+        mirrors.push(Mirror::of(facts, url));
+    }
+    Ok(json(StatusCode::OK, &mirrors))
 }
 
 /// All apps, oldest first.
@@ -84,29 +152,8 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 ))]
 async fn erase(front: Arc<Front>, request: Request) -> Answer {
     let id: AppId = request.id(Kind::NO_APP)?;
-    let failed = |error| Problem::of_store(error, Kind::NO_APP);
-    if front.store.app(&id).await.map_err(failed)?.is_none() {
+    if front.store.app(&id).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?.is_none() {
         return Err(Problem::new(Kind::NO_APP));
     }
-    let repositories = repositories_of(&front, &id).await?;
-    front.store.erase_app(&id).await.map_err(failed)?;
-    front.handle.refresh(&id).await;
-    for repository in repositories {
-        front.handle.repository_changed(&repository).await;
-    }
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
-}
-
-async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<RepositoryId>, Problem> {
-    let mut repositories = BTreeSet::new();
-    let mut after: Option<WatchId> = None;
-    loop {
-        let watches = front.store.watches(app, after.as_ref(), WATCHES_AT_ONCE).await;
-        let watches = watches.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-        let Some(last) = watches.last() else { return Ok(repositories) };
-        after = Some(last.id.clone());
-        repositories.extend(watches.into_iter().map(|watch| watch.repository));
-    }
+    apps::erase(&front, &id).await
 }

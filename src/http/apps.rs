@@ -1,16 +1,18 @@
-//! Apps: registering one, and what it sees of itself.
+//! Apps: registering one, what it sees and changes of itself, and its end.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tidings_actors::{
-    ports::{App, DeliverySettings, NewApp},
+    ports::{App, AppPatch, DeliverySettings, NewApp, Rotation},
     secret::Secret,
 };
-use tidings_entity::id::AppId;
+use tidings_entity::id::{AppId, RepositoryId, WatchId};
 use url::Url;
 use utoipa::ToSchema;
+use warp::reply::Response;
 
 use super::{
     Front, auth,
@@ -29,12 +31,22 @@ const URL_CHARACTERS_MAX: usize = 2048;
 const IN_FLIGHT_MAX: u32 = 64;
 /// The fields that Docora does not have.
 const OURS: &[&str] = &["delivery"];
+/// How long older signing keys sign beside a new one, where nothing else is said: a day.
+const OVERLAP_SECONDS: u64 = 86_400;
+/// The longest overlap: thirty days.
+const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
+/// Why an app that disabled itself is not served.
+const DISABLED: &str = "disabled by the app";
+/// Watches read at once while an app is erased.
+const WATCHES_AT_ONCE: u64 = 500;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
     vec![
         route::<__path_onboard, _, _>(Access::Onboarding, onboard),
         route::<__path_show, _, _>(Access::App, show),
+        route::<__path_patch, _, _>(Access::App, patch),
+        route::<__path_erase_self, _, _>(Access::App, erase_self),
     ]
 }
 
@@ -87,8 +99,32 @@ pub struct AppShown {
     delivery: DeliverySettings,
     /// Why it is not served, where it is not.
     disabled: Option<String>,
+    /// How many signing keys are in use; more than one during a rotation.
+    signing_keys: usize,
+    /// A signing key that was made just now, in the form of Standard Webhooks; never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
     /// The moment of registration.
     created_at: String,
+}
+
+/// What an app changes of itself; what is missing stays as it is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct AppChange {
+    /// Where it receives.
+    base_url: Option<String>,
+    /// How it wants to be served; settings that are missing stay as they are.
+    #[schema(value_type = Object)]
+    delivery: Option<DeliverySettings>,
+    /// Whether nothing is sent to it.
+    disabled: Option<bool>,
+    /// Signs with a new key from now on.
+    rotate_signing_key: Option<bool>,
+    /// The new key, 16 to 500 characters; made where it is missing.
+    client_auth_key: Option<String>,
+    /// For how long older keys sign beside it, 0 to 2,592,000; 86,400 where it is missing.
+    overlap_seconds: Option<u64>,
 }
 
 impl AppShown {
@@ -100,6 +136,8 @@ impl AppShown {
             base_url: app.base_url.clone(),
             delivery: app.delivery.clone(),
             disabled: app.disabled.clone(),
+            signing_keys: app.keys.len(),
+            signing_secret: None,
             created_at: iso(app.created_at),
         }
     }
@@ -151,6 +189,110 @@ async fn show(_front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppShown::of(request.app()?)))
 }
 
+/// Changes the app that asks. A new endpoint or key counts from the next attempt on.
+#[utoipa::path(patch, path = "/api/app", tag = "apps", request_body = AppChange, responses(
+    (status = 200, body = AppShown)
+))]
+async fn patch(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let mut fields = Fields::of(&request.body)?;
+    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
+    if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(&front, url)) {
+        fields.refuse("base_url", fault);
+    }
+    let delivery = read_delivery(&mut fields, &app.delivery);
+    let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
+    let (rotation, secret) = read_rotation(&front, &mut fields);
+    fields.finish()?;
+    let patch = AppPatch { base_url, delivery, disabled, rotation };
+    let patched = front.store.patch_app(&app.id, &patch, front.clock.now()).await;
+    let patched = patched.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+    front.handle.refresh(&app.id).await;
+    Ok(json(StatusCode::OK, &AppShown { signing_secret: secret, ..AppShown::of(&patched) }))
+}
+
+/// Erases the app that asks with everything that is known of it.
+#[utoipa::path(delete, path = "/api/app", tag = "apps", responses((status = 204)))]
+async fn erase_self(front: Arc<Front>, request: Request) -> Answer {
+    erase(&front, &request.app()?.id).await
+}
+
+/// Erases an app and tells the tree.
+pub(super) async fn erase(front: &Front, app: &AppId) -> Answer {
+    let repositories = repositories_of(front, app).await?;
+    front.store.erase_app(app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+    front.handle.refresh(app).await;
+    for repository in repositories {
+        front.handle.repository_changed(&repository).await;
+    }
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<RepositoryId>, Problem> {
+    let mut repositories = BTreeSet::new();
+    let mut after: Option<WatchId> = None;
+    loop {
+        let watches = front.store.watches(app, after.as_ref(), WATCHES_AT_ONCE).await;
+        let watches = watches.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+        let Some(last) = watches.last() else { return Ok(repositories) };
+        after = Some(last.id.clone());
+        repositories.extend(watches.into_iter().map(|watch| watch.repository));
+    }
+}
+
+/// Settings laid over those that are in effect.
+fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> Option<DeliverySettings> {
+    let wish: Map<String, Value> = fields.object("delivery")?;
+    let mut all = serde_json::to_value(now).unwrap_or_default();
+    if let Some(all) = all.as_object_mut() {
+        all.extend(wish);
+    }
+    match serde_json::from_value(all) {
+        Ok(delivery) => {
+            check_delivery(fields, &delivery);
+            Some(delivery)
+        }
+        Err(error) => {
+            fields.refuse("delivery", error.to_string());
+            None
+        }
+    }
+}
+
+/// A wish for a new key, and the secret to show where it is made here.
+fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Option<String>) {
+    let rotate = fields.boolean("rotate_signing_key").unwrap_or(false);
+    let given = fields.text("client_auth_key", 16..=500);
+    let overlap = fields.number("overlap_seconds");
+    if !rotate && (given.is_some() || overlap.is_some()) {
+        fields.refuse("rotate_signing_key", "must be true for a new key");
+    }
+    let seconds = overlap.unwrap_or(OVERLAP_SECONDS);
+    if seconds > OVERLAP_SECONDS_MAX {
+        fields.refuse("overlap_seconds", format!("must lie between 0 and {OVERLAP_SECONDS_MAX}"));
+    }
+    if !rotate {
+        return (None, None);
+    }
+    let made = given.is_none();
+    let key = given.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
+    let secret = made.then(|| shown_signing_secret(&key).expose().to_owned());
+    let overlap_until = front.clock.now().after(Duration::from_secs(seconds.min(OVERLAP_SECONDS_MAX)));
+    (Some(Rotation { key, overlap_until }), secret)
+}
+
+fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
+    if !(1..=IN_FLIGHT_MAX).contains(&delivery.max_in_flight) {
+        fields.refuse("delivery/max_in_flight", format!("must lie between 1 and {IN_FLIGHT_MAX}"));
+    }
+    let zero = [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
+    if zero {
+        fields.refuse("delivery", "a wait must be longer than nothing");
+    }
+}
+
 fn read(front: &Front, fields: &mut Fields) -> Onboarding {
     let wish = Onboarding {
         app_name: fields.required_text("app_name", 3..=100),
@@ -172,14 +314,7 @@ fn read(front: &Front, fields: &mut Fields) -> Onboarding {
         fields.refuse("website", "must be a web address");
     }
     if let Some(delivery) = &wish.delivery {
-        if !(1..=IN_FLIGHT_MAX).contains(&delivery.max_in_flight) {
-            fields.refuse("delivery/max_in_flight", format!("must lie between 1 and {IN_FLIGHT_MAX}"));
-        }
-        let zero =
-            [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
-        if zero {
-            fields.refuse("delivery", "a wait must be longer than nothing");
-        }
+        check_delivery(fields, delivery);
     }
     wish
 }

@@ -8,7 +8,7 @@ use tidings_entity::id::Sha256Hash;
 use tracing::Span;
 
 use super::{
-    Front,
+    Front, hooks,
     problem::{Kind, Problem},
     request::Caller,
     route::Access,
@@ -29,6 +29,7 @@ pub async fn caller(front: &Front, access: Access, headers: &HeaderMap) -> Resul
         Access::Public => Ok(Caller::Anyone),
         Access::App => Ok(Caller::App(Box::new(app(front, headers).await?))),
         Access::Admin => administrator(front, headers),
+        Access::Hook(provider) => hooks::caller(front, provider, headers).await,
         Access::Onboarding if front.settings.onboarding.mode == OnboardingMode::Open => Ok(Caller::Anyone),
         Access::Onboarding => administrator(front, headers),
     }

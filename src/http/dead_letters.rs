@@ -1,4 +1,4 @@
-//! Changes that were given up: looking at them, and asking that they be sent again.
+//! Changes that were given up: looking at them, asking that they be sent again, and taking that back.
 
 use std::sync::Arc;
 
@@ -6,7 +6,10 @@ use data_encoding::BASE64;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::ports::DeadLetter;
-use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
+use tidings_entity::{
+    id::{DeadLetterId, WatchId},
+    kind::LetterStatus,
+};
 use utoipa::ToSchema;
 
 use super::{
@@ -28,6 +31,7 @@ pub fn routes() -> Vec<Route> {
         route::<__path_list, _, _>(Access::App, list),
         route::<__path_redrive_one, _, _>(Access::App, redrive_one),
         route::<__path_redrive, _, _>(Access::App, redrive),
+        route::<__path_cancel, _, _>(Access::App, cancel),
     ]
 }
 
@@ -94,6 +98,22 @@ struct RedriveRequested {
     requested: u64,
 }
 
+/// Which redrives end.
+#[derive(ToSchema)]
+struct Cancel {
+    /// Only those of this repository; missing: all of the app.
+    repository_id: Option<String>,
+}
+
+/// What was taken back.
+#[derive(Serialize, ToSchema)]
+struct RedriveCancelled {
+    /// Letters that waited to be sent again.
+    reopened: u64,
+    /// The branches, by `cursor`, whose running redrive ends.
+    ending: Vec<String>,
+}
+
 /// The app's dead letters, newest first.
 #[utoipa::path(get, path = "/api/dead-letters", tag = "dead letters",
     params(
@@ -151,6 +171,32 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     let ids: Result<Vec<DeadLetterId>, _> = wish.ids.iter().flatten().map(|id| id.parse()).collect();
     let ids = ids.map_err(|_| Problem::new(Kind::NO_DEAD_LETTER))?;
     ask(&front, &request, &ids).await
+}
+
+/// Takes every request for a redrive back: what waits is reopened, what is being sent again ends
+/// after the attempts under way, and what it did not reach is reopened as well.
+#[utoipa::path(post, path = "/api/dead-letters/redrive/cancel", tag = "dead letters",
+    request_body = Option<Cancel>,
+    responses(
+        (status = 202, body = RedriveCancelled)
+    ))]
+async fn cancel(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional(&request.body)?;
+    let wish = Cancel { repository_id: fields.text("repository_id", 1..=64) };
+    fields.finish()?;
+    let watch: Result<Option<WatchId>, _> = wish.repository_id.map(|id| id.parse()).transpose();
+    let watch = watch.map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
+    let app = &request.app()?.id;
+    let cancelled = front
+        .store
+        .cancel_redrive(app, watch.as_ref())
+        .await
+        .map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    if !cancelled.ending.is_empty() {
+        front.handle.refresh(app).await;
+    }
+    let ending = cancelled.ending.iter().map(ToString::to_string).collect();
+    Ok(json(StatusCode::ACCEPTED, &RedriveCancelled { reopened: cancelled.reopened, ending }))
 }
 
 async fn ask(front: &Front, request: &Request, ids: &[DeadLetterId]) -> Answer {

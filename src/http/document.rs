@@ -22,7 +22,7 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
     }
     for Route { template, method, access, mut operation, schemas, .. } in routes {
         operation.security = match access {
-            Access::Public => None,
+            Access::Public | Access::Hook(_) => None,
             Access::App => Some(vec![requirement("app")]),
             Access::Admin => Some(vec![requirement("admin")]),
             Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("admin")]),

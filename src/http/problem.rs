@@ -56,12 +56,26 @@ kinds! {
     NO_DEAD_LETTER = "dead-letter-not-found", NOT_FOUND, "Dead letter not found";
     /// No such app.
     NO_APP = "app-not-found", NOT_FOUND, "App not found";
+    /// No such receipt.
+    NO_RECEIPT = "receipt-not-found", NOT_FOUND, "Receipt not found";
+    /// No secret is set that a hook could prove itself with.
+    HOOKS_OFF = "hooks-off", NOT_FOUND, "Hooks are not served: hooks.secret is not set";
+    /// A hook that does not prove who sent it.
+    HOOK_REFUSED = "hook-refused", UNAUTHORIZED, "The hook is not genuine";
+    /// More requests than are taken in.
+    TOO_MANY = "too-many-requests", TOO_MANY_REQUESTS, "Too Many Requests";
     /// The Git host shows no such repository to this credential.
     NOT_ACCESSIBLE = "repository-not-accessible", NOT_FOUND, "Repository not found or not accessible";
     /// The Git host refuses the credential.
     INVALID_GIT_TOKEN = "invalid-git-token", NOT_FOUND, "Invalid GitHub token";
     /// The Git host does not answer, so nothing is known.
     UNVERIFIED = "repository-unverified", SERVICE_UNAVAILABLE, "Failed to validate repository";
+    /// No tree that the app holds or is brought to has this content.
+    CONTENT_GONE = "content-gone", GONE, "The content is in no tree that is held";
+    /// More bytes than are ever served.
+    CONTENT_TOO_LARGE = "content-too-large", UNPROCESSABLE_ENTITY, "The content is too large to be served";
+    /// The mirror lacks it and the Git host does not give it, or there is no room for it just now.
+    CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content cannot be had just now";
     /// The route exists, the method does not.
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "Method Not Allowed";
     /// The body did not arrive in time.

@@ -2,6 +2,9 @@
 //! how that stands.
 
 mod change;
+mod contents;
+mod credential;
+mod files;
 mod proof;
 mod register;
 mod selector;
@@ -33,7 +36,7 @@ use super::{
 pub fn routes() -> Vec<Route> {
     let reading =
         vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
-    [register::routes(), reading, change::routes()].concat()
+    [register::routes(), reading, contents::routes(), files::routes(), change::routes()].concat()
 }
 
 /// A watch. The first six fields are what clients of Docora know.
@@ -61,6 +64,8 @@ struct Repository {
     max_size: u64,
     /// `net` or `every`.
     mode: &'static str,
+    /// What a vanished branch of a pattern means: `delete` or `keep`.
+    on_branch_gone: &'static str,
     /// `active` or `paused`.
     state: &'static str,
     /// Why it is paused.
@@ -108,6 +113,11 @@ struct Branch {
     /// What is being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     round: Option<OpenRound>,
+    /// An old tree could be had nowhere and the app was not told to drop what was not named: it may
+    /// have files that are gone. Registering the app with `delivery.resync` avoids it; to be told
+    /// again, ask for a complete resync.
+    #[serde(skip_serializing_if = "is_false")]
+    deletes_unknown: bool,
     /// Changes that were given up.
     dead_letters: u64,
 }
@@ -148,6 +158,7 @@ impl Repository {
             content: watch.view.content().as_str(),
             max_size: watch.view.max_size(),
             mode: watch.mode.as_str(),
+            on_branch_gone: watch.on_branch_gone.as_str(),
             state: watch.state.as_str(),
             reason: watch.reason.clone(),
             last_error: watch.last_error.clone(),
@@ -170,9 +181,15 @@ impl Branch {
                 .behind_since
                 .map_or(0, |since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX)),
             round: cursor.open.map(|(round, position, total)| OpenRound { round, position, total }),
+            deletes_unknown: cursor.deletes_unknown,
             dead_letters: cursor.dead_letters,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn store_failed(error: StoreError) -> Problem {

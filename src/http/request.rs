@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use warp::reply::Response;
 
 use super::problem::{Kind, Problem};
+use crate::hook::envelope::Envelope;
 
 /// Who sent a request.
 pub enum Caller {
@@ -20,6 +21,8 @@ pub enum Caller {
     App(Box<App>),
     /// The administrator.
     Admin,
+    /// A Git host, by its own account: a hook's body must prove it.
+    Hook(Box<Envelope>),
 }
 
 /// A request.
@@ -30,6 +33,8 @@ pub struct Request {
     pub parameters: Vec<String>,
     /// The query as it was sent; empty without one.
     pub query: String,
+    /// The headers; they hold the caller's token.
+    pub headers: HeaderMap,
     /// The body; empty for methods that have none.
     pub body: Bytes,
 }
@@ -66,7 +71,7 @@ pub async fn read_body<S, B>(
     deadline: Duration,
 ) -> Result<Bytes, Problem>
 where
-    S: Stream<Item = Result<B, warp::Error>>,
+    S: Stream<Item = Result<B, Problem>>,
     B: Buf,
 {
     let closing =
@@ -81,7 +86,7 @@ where
         let mut stream = pin!(stream);
         let mut body = BytesMut::new();
         while let Some(part) = stream.next().await {
-            let mut part = part.map_err(|_| closing(Problem::malformed("the body ended before its end")))?;
+            let mut part = part.map_err(closing)?;
             if (body.len() + part.remaining()) as u64 > limit {
                 return Err(too_large());
             }

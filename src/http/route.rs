@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use futures_util::future::{BoxFuture, FutureExt};
 use http::Method;
 use percent_encoding::percent_decode_str;
+use tidings_entity::kind::HookProvider;
 use utoipa::{
     __dev::SchemaReferences,
     Path,
@@ -29,6 +30,8 @@ pub enum Access {
     App,
     /// The administrator, with the admin token.
     Admin,
+    /// A Git host of this kind, whose hook proves itself.
+    Hook(HookProvider),
     /// Anyone or the administrator, as `onboarding.mode` says.
     Onboarding,
 }

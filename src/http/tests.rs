@@ -2,7 +2,9 @@
 
 mod apps;
 mod bad_inputs;
+mod contents;
 mod double;
+mod files;
 mod house;
 mod repositories;
 mod shared;

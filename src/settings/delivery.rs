@@ -25,6 +25,8 @@ pub struct DeliverySettings {
     /// How long failures of an endpoint are retried before its watch is blocked.
     #[serde(with = "duration")]
     pub retry_window: Duration,
+    /// Bytes of deliveries that all watches together hold rendered.
+    pub memory_bytes: u64,
     /// Which attempts are rows.
     pub history: History,
     /// For how many days history is kept.
@@ -53,6 +55,7 @@ impl Default for DeliverySettings {
             retry_base: Duration::from_secs(1),
             retry_cap: Duration::from_hours(1),
             retry_window: Duration::from_hours(72),
+            memory_bytes: 128 << 20,
             history: History::Failed,
             history_days: 30,
             drain_deadline: Duration::from_secs(20),
@@ -73,6 +76,7 @@ impl DeliverySettings {
                 let message = format!("{base} is longer than delivery.retry_cap, which is {cap}");
                 Fault::new("delivery.retry_base", message)
             }),
+            Fault::of_range("delivery.memory_bytes", self.memory_bytes, 1 << 20..=1 << 40),
             Fault::of_range("delivery.history_days", self.history_days.into(), 1..=36_500),
         ]
         .into_iter()

@@ -41,7 +41,7 @@ pub struct GitSettings {
     /// Longest duration of a poll, from its first byte to its last.
     #[serde(with = "duration")]
     pub poll_timeout: Duration,
-    /// Longest duration of a fetch, from its first byte to its last.
+    /// Longest duration of a fetch, from its first byte to its last; and of taking its pack in.
     #[serde(with = "duration")]
     pub fetch_timeout: Duration,
     /// Bytes per second below which a pack that has begun to arrive is given up.
@@ -55,6 +55,13 @@ pub struct GitSettings {
     pub fetch_max_bytes: u64,
     /// Most objects of one fetch.
     pub fetch_max_objects: u32,
+    /// Largest object of a fetch, in bytes; whole objects are never held in memory.
+    pub object_max_bytes: u64,
+    /// Largest object of a fetch that a delta makes or is made from, in bytes; taking one in needs
+    /// three times as much memory.
+    pub delta_max_bytes: u64,
+    /// Most bytes of all objects of a fetch together, unpacked.
+    pub unpacked_max_bytes: u64,
     /// Most entries that one pass over the trees of a round looks at.
     pub tree_max_entries: u64,
     /// Deepest admitted directory; at most 2,048.
@@ -64,6 +71,17 @@ pub struct GitSettings {
     pub tree_timeout: Duration,
     /// Reads of mirrors at the same time; each holds a thread.
     pub readers: u32,
+    /// Most packs of a mirror, and most commits whose parents it lacks; upkeep rebuilds it before.
+    pub packs_max: u64,
+    /// Most bytes of the mirror of one repository, and of a fetch; 0: no limit.
+    pub mirror_max_bytes: u64,
+    /// Most bytes of all mirrors together; 0: no limit.
+    pub mirrors_max_bytes: u64,
+    /// Fetches stop while less than this is free where the mirrors lie.
+    pub free_min_bytes: u64,
+    /// Each file of a mirror is compared with its checksum once in this time.
+    #[serde(with = "duration")]
+    pub scrub_every: Duration,
 }
 
 impl Default for GitSettings {
@@ -86,16 +104,29 @@ impl Default for GitSettings {
             listing_max_bytes: 16 << 20,
             fetch_max_bytes: 4 << 30,
             fetch_max_objects: 5_000_000,
+            object_max_bytes: 2 << 30,
+            delta_max_bytes: 64 << 20,
+            unpacked_max_bytes: 32 << 30,
             tree_max_entries: 1_000_000,
             tree_max_depth: 256,
             tree_timeout: Duration::from_mins(1),
             readers: 4,
+            packs_max: 50,
+            mirror_max_bytes: 16 << 30,
+            mirrors_max_bytes: 0,
+            free_min_bytes: 1 << 30,
+            scrub_every: Duration::from_hours(30 * 24),
         }
     }
 }
 
 /// Directories deeper than this are never walked, whatever the settings say.
 pub const TREE_DEPTH_CEILING: u32 = 2_048;
+
+/// Fewer packs than this would mean a rebuild for almost every fetch.
+const PACKS_LEAST: u64 = 5;
+/// More packs than this make every read slow.
+const PACKS_MOST: u64 = 1_000;
 
 impl GitSettings {
     /// Everything that is wrong with these settings.
@@ -113,6 +144,7 @@ impl GitSettings {
             ("fetch_timeout", self.fetch_timeout),
             ("least_rate_window", self.least_rate_window),
             ("tree_timeout", self.tree_timeout),
+            ("scrub_every", self.scrub_every),
         ] {
             if value.is_zero() {
                 fault(key, "must be longer than nothing".to_owned());
@@ -131,6 +163,9 @@ impl GitSettings {
             ("listing_max_bytes", self.listing_max_bytes),
             ("fetch_max_bytes", self.fetch_max_bytes),
             ("fetch_max_objects", u64::from(self.fetch_max_objects)),
+            ("object_max_bytes", self.object_max_bytes),
+            ("delta_max_bytes", self.delta_max_bytes),
+            ("unpacked_max_bytes", self.unpacked_max_bytes),
             ("tree_max_entries", self.tree_max_entries),
             ("tree_max_depth", u64::from(self.tree_max_depth)),
             ("readers", u64::from(self.readers)),
@@ -144,6 +179,9 @@ impl GitSettings {
         }
         if self.host_concurrency > 1_000 {
             fault("host_concurrency", format!("{} is more than 1000", self.host_concurrency));
+        }
+        if !(PACKS_LEAST..=PACKS_MOST).contains(&self.packs_max) {
+            fault("packs_max", format!("{} is not from {PACKS_LEAST} to {PACKS_MOST}", self.packs_max));
         }
         if self.readers > 256 {
             fault("readers", format!("{} is more than 256", self.readers));

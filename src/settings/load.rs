@@ -18,7 +18,7 @@ pub const ENVIRONMENT_PREFIX: &str = "TIDINGS__";
 /// No settings file and no file that holds a secret is larger (1 MiB, in bytes).
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The keys whose value is never shown.
-const SECRETS: [&str; 3] = ["database.url", "egress.proxy", "server.admin_token"];
+const SECRETS: [&str; 4] = ["database.url", "egress.proxy", "hooks.secret", "server.admin_token"];
 /// The defaults with their comments; tells which keys are lists.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
@@ -95,19 +95,36 @@ impl Settings {
             ("database.url", &mut database.url, &database.url_file),
         ] {
             let Some(path) = file else { continue };
-            let file_key = format!("{key}_file");
-            if secret.is_some() {
-                faults.push(Fault::new(file_key, format!("{key} is set as well; give one of the two")));
-                continue;
-            }
-            match read_text(path) {
-                Ok(text) if text.trim().is_empty() => {
-                    faults.push(Fault::new(file_key, format!("{} is empty", path.display())));
-                }
+            match secret_text(key, path, secret.is_some()) {
                 Ok(text) => *secret = Some(Secret::new(text.trim().to_owned())),
-                Err(message) => faults.push(Fault::new(file_key, message)),
+                Err(fault) => faults.push(fault),
             }
         }
+        let hooks = &mut self.hooks;
+        if let Some(path) = &hooks.secret_file {
+            match secret_text("hooks.secret", path, !hooks.secret.is_empty()) {
+                Ok(text) => {
+                    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                    hooks.secret = lines.map(|line| Secret::new(line.to_owned())).collect();
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+    }
+}
+
+/// What stands in the file of a secret; `is_given`: the secret was also given itself.
+fn secret_text(key: &str, path: &Path, is_given: bool) -> Result<String, Fault> {
+    let file_key = format!("{key}_file");
+    if is_given {
+        return Err(Fault::new(file_key, format!("{key} is set as well; give one of the two")));
+    }
+    match read_text(path) {
+        Ok(text) if text.trim().is_empty() => {
+            Err(Fault::new(file_key, format!("{} is empty", path.display())))
+        }
+        Ok(text) => Ok(text),
+        Err(message) => Err(Fault::new(file_key, message)),
     }
 }
 
@@ -180,7 +197,7 @@ fn refuse_secrets_in_the_file(given: &BTreeMap<Key, Given>, faults: &mut Vec<Fau
             "database.url" | "egress.proxy" => {
                 url::Url::parse(&text).is_ok_and(|url| url.password().is_some())
             }
-            _ => SECRETS.contains(&name.as_str()) && !text.is_empty(),
+            _ => SECRETS.contains(&name.as_str()) && !is_empty(&given.value),
         };
         if holds_secret {
             let variable = format!("{ENVIRONMENT_PREFIX}{}", name.to_uppercase().replace('.', "__"));
@@ -252,7 +269,11 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
 
 /// Whether a value says that its key is not set.
 fn is_empty(value: &Value) -> bool {
-    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
+    match &value.kind {
+        ValueKind::String(text) => text.is_empty(),
+        ValueKind::Array(values) => values.is_empty(),
+        _ => false,
+    }
 }
 
 /// Values as tables within tables.

@@ -40,6 +40,8 @@ pub struct ServerSettings {
     pub drain_deadline: Duration,
     /// Most bytes of a request's body.
     pub body_bytes_max: u64,
+    /// Bytes of contents that all downloads together hold in memory; a larger one goes alone.
+    pub download_memory_bytes: u64,
     /// Most headers of a request.
     pub headers_max: usize,
     /// Most connections at once.
@@ -59,6 +61,7 @@ impl Default for ServerSettings {
             write_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(20),
             body_bytes_max: 1 << 20,
+            download_memory_bytes: 128 << 20,
             headers_max: 64,
             connections_max: 1024,
             connections_per_address_max: 256,
@@ -82,6 +85,7 @@ impl ServerSettings {
             Fault::of_zero("server.body_timeout", self.body_timeout),
             Fault::of_zero("server.write_timeout", self.write_timeout),
             Fault::of_range("server.body_bytes_max", self.body_bytes_max, 1024..=64 << 20),
+            Fault::of_range("server.download_memory_bytes", self.download_memory_bytes, 1 << 20..=1 << 40),
             Fault::of_range("server.headers_max", count(self.headers_max), 8..=1024),
             Fault::of_range("server.connections_max", count(self.connections_max), 1..=65_536),
             Fault::of_range(

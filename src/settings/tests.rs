@@ -205,6 +205,54 @@ fn secrets_are_read_from_files() {
 }
 
 #[test]
+fn the_secrets_of_hooks_are_several_and_never_shown() {
+    let (first, second) = ("planted-planted-1", "planted, planted, 2");
+    let both = format!("{first},planted-planted-2");
+    let settings = load(None, &[("TIDINGS__HOOKS__SECRET", &both)]).expect("valid");
+    let exposed = |settings: &Settings| -> Vec<String> {
+        settings.hooks.secret.iter().map(|secret| secret.expose().to_owned()).collect()
+    };
+    assert_eq!(exposed(&settings), [first, "planted-planted-2"]);
+    assert!(!format!("{settings:?}{}", settings.redacted()).contains("planted"));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("secrets");
+    fs::write(&path, format!("{first}\n\n  {second}  \n")).expect("written");
+    let name = path.display().to_string();
+    let settings = load(None, &[("TIDINGS__HOOKS__SECRET_FILE", &name)]).expect("valid");
+    assert_eq!(exposed(&settings), [first, second]);
+    let faults = load(None, &[("TIDINGS__HOOKS__SECRET_FILE", &name), ("TIDINGS__HOOKS__SECRET", &both)]);
+    assert!(faults.expect_err("faults").contains("give one of the two"));
+
+    let file = format!("[hooks]\nsecret = [\"{first}\"]");
+    for (file, variable) in [(Some(file.as_str()), ""), (None, "planted,planted-planted-2"), (None, "\"p\"")]
+    {
+        let faults = load(file, &[("TIDINGS__HOOKS__SECRET", variable)]);
+        match faults {
+            Err(faults) => {
+                assert!(!faults.contains("planted") && faults.contains("hooks.secret"), "{faults}")
+            }
+            Ok(_) => assert!(file.is_some(), "the variable goes before the file"),
+        }
+    }
+    check_faults(
+        Some(&file),
+        &[],
+        &expect![
+            "hooks.secret: a secret does not belong into a settings file: use TIDINGS__HOOKS__SECRET (in /etc/tidings.toml)"
+        ],
+    );
+    let many = ["planted-planted-n"; 9].join(",");
+    check_faults(
+        None,
+        &[("TIDINGS__HOOKS__SECRET", &many), ("TIDINGS__HOOKS__BODY_BYTES_MAX", "1")],
+        &expect![[r#"
+            hooks.secret: there are 9 secrets; at most 8 are tried (in the variable TIDINGS__HOOKS__SECRET)
+            hooks.body_bytes_max: 1 does not lie between 1024 and 67108864 (in the variable TIDINGS__HOOKS__BODY_BYTES_MAX)"#]],
+    );
+}
+
+#[test]
 fn the_database_lies_in_the_data_directory_unless_told_otherwise() {
     let settings = load(None, &[("TIDINGS__DATA_DIR", "/var/lib/my data?")]).expect("valid");
     assert_eq!(settings.database_url(), "sqlite:///var/lib/my%20data%3F/tidings.db?mode=rwc");

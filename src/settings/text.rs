@@ -122,3 +122,28 @@ pub mod secret {
         serializer.serialize_str(if secret.is_some() { REDACTED } else { "" })
     }
 }
+
+/// Secrets of which there may be several or none. They are read, and never written.
+pub mod secrets {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tidings_actors::secret::Secret;
+
+    use super::secret::REDACTED;
+
+    /// Reads a list of secrets.
+    ///
+    /// # Errors
+    /// A value that is no list of texts.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        Ok(texts.into_iter().filter(|text| !text.is_empty()).map(Secret::new).collect())
+    }
+
+    /// Writes [`REDACTED`] for each.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn serialize<S: Serializer>(secrets: &[Secret], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(secrets.iter().map(|_| REDACTED))
+    }
+}

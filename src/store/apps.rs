@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
-    ports::{App, DeliverySettings, NewApp, StoreError},
+    ports::{App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, Rotation, StoreError},
     secret::Secret,
     time::Timestamp,
 };
@@ -99,6 +99,68 @@ pub(super) async fn set_disabled(
     }
 }
 
+/// Changes what an app chose of itself.
+pub(super) async fn patch(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    id: AppId,
+    patch: AppPatch,
+    at: Timestamp,
+) -> Result<App, StoreError> {
+    let row = || vec![id.clone().into()];
+    if rows::number(connection, "app", "select count(*) from app where id = $1", row()).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    if let Some(rotation) = &patch.rotation {
+        rotate(connection, context, &id, rotation, at).await?;
+    }
+    if let Some(base_url) = patch.base_url {
+        let values = [row(), vec![base_url.into()]].concat();
+        rows::execute(connection, "app", "update app set base_url = $2 where id = $1", values).await?;
+    }
+    if let Some(delivery) = &patch.delivery {
+        let text = serde_json::to_string(delivery).map_err(|error| undecodable("app", error))?;
+        let values = [row(), vec![text.into()]].concat();
+        rows::execute(connection, "app", "update app set delivery = $2 where id = $1", values).await?;
+    }
+    if let Some(disabled) = patch.disabled {
+        set_disabled(connection, id.clone(), disabled).await?;
+    }
+    find(connection, context, "id", id.clone().into()).await?.ok_or(StoreError::NotFound)
+}
+
+/// Seals a new key under the next number; the older ones end with the overlap.
+async fn rotate(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    id: &AppId,
+    rotation: &Rotation,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let live = keys(connection, context, "app_id = $1", vec![id.clone().into()]).await?;
+    if live.len() >= KEYS_MAX {
+        return Err(StoreError::Conflict(format!("{KEYS_MAX} keys are in use; wait until one of them ends")));
+    }
+    let text = "update app_key set expires_at = $2
+                where app_id = $1 and (expires_at is null or expires_at > $2)";
+    let values = vec![id.clone().into(), rotation.overlap_until.0.into()];
+    rows::execute(connection, "app_key", text, values).await?;
+    let text = "delete from app_key where app_id = $1 and expires_at <= $2 and ordinal <
+                (select max(k.ordinal) from app_key k where k.app_id = $1)";
+    rows::execute(connection, "app_key", text, vec![id.clone().into(), at.0.into()]).await?;
+    let text = "select max(ordinal) from app_key where app_id = $1";
+    let ordinal = rows::number(connection, "app_key", text, vec![id.clone().into()]).await? + 1;
+    let place = key_row(id, ordinal);
+    let key = app_key::Model {
+        app_id: id.clone(),
+        ordinal,
+        secret: context.keyring.seal(&key_place(&place), &rotation.key, &*context.random),
+        created_at: at.0,
+        expires_at: None,
+    };
+    rows::insert(connection, "app_key", vec![key]).await
+}
+
 /// Removes all rows of an app; what only it used goes too.
 pub(super) async fn erase(transaction: &DatabaseTransaction, id: AppId) -> Result<(), StoreError> {
     #[derive(sea_orm::FromQueryResult)]
@@ -139,9 +201,13 @@ async fn keys(
     rows::readable(connection, "app_key", &text, values).await
 }
 
+/// How an app wants to be delivered to.
+pub(super) fn delivery(row: &app::Model) -> Result<DeliverySettings, StoreError> {
+    serde_json::from_str(&row.delivery).map_err(|error| undecodable("app", error))
+}
+
 fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Result<App, StoreError> {
-    let delivery: DeliverySettings =
-        serde_json::from_str(&row.delivery).map_err(|error| undecodable("app", error))?;
+    let delivery = delivery(&row)?;
     let open = |key: app_key::Model| -> Result<Secret, StoreError> {
         let place = key_row(&key.app_id, key.ordinal);
         let opened = context.keyring.open_sealed(&key_place(&place), &key.secret);

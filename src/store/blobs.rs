@@ -22,7 +22,7 @@ pub(super) async fn facts(
     let mut known: HashMap<ObjectId, BlobFacts> = HashMap::with_capacity(blobs.len());
     for chunk in blobs.chunks(CHUNK) {
         let asked: Vec<_> = chunk.iter().map(|id| vec![(*id).into()]).collect();
-        let (list, values) = list(&["text"], &asked);
+        let (list, values) = list(connection, &["text"], &asked);
         let text = format!("with v(id) as ({list}) select * from blob where id in (select id from v)");
         for row in rows::readable::<blob::Model>(connection, "blob", &text, values).await? {
             let size = rows::unsigned("blob", row.size)?;
@@ -46,7 +46,7 @@ pub(super) async fn remember(
                 vec![(*id).into(), facts.sha256.into(), size.into(), i64::from(facts.text).into()]
             })
             .collect();
-        let (list, mut values) = list(&["text", "text", "bigint", "bigint"], &facts);
+        let (list, mut values) = list(connection, &["text", "text", "bigint", "bigint"], &facts);
         values.push(at.0.into());
         let text = format!(
             "with v(id, sha256, size, is_text) as ({list})

@@ -95,6 +95,8 @@ async fn connect(
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("query_only", query_only)
+            // What is deleted is gone from the file as well: erasing an app promises that.
+            .pragma("secure_delete", "ON")
     });
     Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
 }

@@ -1,5 +1,7 @@
 //! Heads: what is known of a source, and writing what `actors::follow` decided about a listing.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
     follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
@@ -9,7 +11,7 @@ use tidings_actors::{
 use tidings_entity::{
     cursor, head,
     id::{AppId, CursorId, ObjectId, SourceId, ViewId, WatchId},
-    kind::{CursorState, SelectorKind, WatchState},
+    kind::{BranchGone, CursorState, SelectorKind, WatchState},
     source,
 };
 
@@ -21,6 +23,8 @@ struct WatchRow {
     app_id: AppId,
     selector_kind: SelectorKind,
     selector_value: String,
+    on_branch_gone: BranchGone,
+    view_id: ViewId,
     state: WatchState,
     disabled: Option<String>,
 }
@@ -33,18 +37,24 @@ pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> R
     let source = source.ok_or(StoreError::NotFound)?;
     let text = "select * from head where source_id = $1";
     let heads: Vec<head::Model> = rows::all(connection, "head", text, of_source()).await?;
-    let text = "select w.id, w.app_id, w.selector_kind, w.selector_value, w.state, a.disabled
+    let text = "select w.id, w.app_id, w.selector_kind, w.selector_value, w.on_branch_gone,
+                w.view_id, w.state, a.disabled
                 from watch w join app a on a.id = w.app_id where w.source_id = $1";
     let watches: Vec<WatchRow> = rows::readable(connection, "watch", text, of_source()).await?;
     let text = "select c.* from cursor c join watch w on w.id = c.watch_id where w.source_id = $1";
     let cursors: Vec<cursor::Model> = rows::readable(connection, "cursor", text, of_source()).await?;
+    let views: BTreeMap<WatchId, ViewId> = watches.iter().map(|row| (row.id.clone(), row.view_id)).collect();
     let watch = |row: WatchRow| KnownWatch {
         id: row.id,
         app: row.app_id,
         selector: Selector { kind: row.selector_kind, value: row.selector_value },
+        on_branch_gone: row.on_branch_gone,
         served: row.state == WatchState::Active && row.disabled.is_none(),
     };
     let cursor = |row: cursor::Model| KnownCursor {
+        due: row.resync.is_some()
+            || is_moot(&row)
+            || row.held_view.is_some_and(|view| views.get(&row.watch_id) != Some(&view)),
         id: row.id,
         watch: row.watch_id,
         slot: row.slot,
@@ -54,11 +64,19 @@ pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> R
         state: row.state,
     };
     Ok(Known {
-        heads: heads.into_iter().map(|row| (row.ref_name, row.commit_id)).collect(),
+        heads: heads
+            .into_iter()
+            .map(|row| (row.ref_name, (row.commit_id, Timestamp(row.moved_at))))
+            .collect(),
         head_ref: source.head_ref,
         watches: watches.into_iter().map(watch).collect(),
         cursors: cursors.into_iter().map(cursor).collect(),
     })
+}
+
+/// Whether a cursor is blocked by what its branch named before, not by what it delivers.
+fn is_moot(cursor: &cursor::Model) -> bool {
+    cursor.state == CursorState::Blocked && cursor.open_round.is_none() && cursor.streak == 0
 }
 
 /// Writes what a poll said.
@@ -69,10 +87,10 @@ pub(super) async fn move_heads(
     listing: &RefListing,
     at: Timestamp,
 ) -> Result<Moved, StoreError> {
-    let following = follow(&known(connection, source).await?, listing, Scope::Source);
+    let following = follow(&known(connection, source).await?, listing, Scope::Source, at);
     write(connection, context, source, &following, None, at).await?;
     let changed = !following.moved.is_empty() || !following.gone.is_empty();
-    Ok(Moved { changed, absent: following.absent, cursors: known(connection, source).await?.behind() })
+    Ok(Moved { changed, absent: following.absent, cursors: known(connection, source).await?.waiting() })
 }
 
 /// Writes what a proof of access said of one watch; cursors that it makes start at `start`.
@@ -85,7 +103,7 @@ pub(super) async fn prove(
     start: Option<(ObjectId, ViewId)>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let following = follow(&known(connection, source).await?, listing, Scope::Watch(watch));
+    let following = follow(&known(connection, source).await?, listing, Scope::Watch(watch), at);
     write(connection, context, source, &following, start, at).await?;
     // Its cursors are new even where the heads are not.
     note_lag(connection, source, at).await
@@ -154,7 +172,11 @@ pub(super) fn new_cursor(
         acknowledged: false,
         last_was_redrive: false,
         guard_waived: false,
+        skip_round: None,
+        skip_position: None,
+        cancel_round: None,
         resync: None,
+        deletes_unknown: false,
         behind_since: None,
         created_at: at.0,
     }

@@ -45,12 +45,15 @@ pub(super) async fn pending(
          left join head h on h.source_id = w.source_id and h.ref_name = c.branch
          where {condition} and w.state = 'active' and a.disabled is null
          and (c.open_round is not null
+           or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
+             and (c.held is not null or c.resync is not null))
            or (c.state not in ('branch_missing', 'empty')
-             and (c.resync is not null
+             and (c.resync is not null or (c.state = 'blocked' and c.streak = 0)
                or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
-               or (c.held is not null and c.held_view <> w.view_id)
-               or exists (select 1 from dead_letter d
-                          where d.cursor_id = c.id and d.status = 'redrive_requested'))))
+               or (c.held is not null and c.held_view <> w.view_id)))
+           or (c.state <> 'empty' and c.resync is null
+             and exists (select 1 from dead_letter d
+                         where d.cursor_id = c.id and d.status = 'redrive_requested')))
          order by c.id"
     );
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
@@ -77,6 +80,9 @@ pub(super) async fn snapshot(
         Some(number) => Some(open_round(connection, &mut views, id, number).await?),
         None => None,
     };
+    let at = open.as_ref().map(|round| (round.number, rows::signed(round.position)));
+    let skip_head = at.is_some() && at == cursor.skip_round.zip(cursor.skip_position);
+    let cancel_open = cursor.cancel_round.is_some() && cursor.cancel_round == cursor.open_round;
     let head_attempts = match &open {
         Some(round) => attempts::of_change(connection, id, round.number, round.position).await?,
         None => HeadAttempts::default(),
@@ -92,6 +98,7 @@ pub(super) async fn snapshot(
         facts: watches::facts(&watch),
         branch: cursor.branch,
         mode: watch.mode,
+        on_branch_gone: watch.on_branch_gone,
         watch_state: watch.state,
         state: cursor.state,
         reason: cursor.reason,
@@ -105,10 +112,13 @@ pub(super) async fn snapshot(
         resync_bases,
         letters: letters::open(connection, id).await?,
         streak: u32::try_from(cursor.streak).unwrap_or(0),
+        streak_letters: letters::of_streak(connection, id, cursor.streak).await?,
         acknowledged: cursor.acknowledged,
         head_attempts,
         deliver_after: Timestamp(watch.deliver_after),
         guard_waived: cursor.guard_waived,
+        skip_head,
+        cancel_open,
         created_at: Timestamp(cursor.created_at),
         watch: watch.id,
     })

@@ -1,6 +1,6 @@
 //! Dead letters: as rounds see them, and as people do.
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     ports::{DeadLetter, StoreError},
     round::{DeliveryId, Entry, Letter, LetterState},
@@ -47,6 +47,45 @@ pub(super) async fn open(
         Ok((letter(row)?, status))
     };
     found.into_iter().map(with_status).collect()
+}
+
+/// The letters of the last `streak` parks that count towards it, as far as they are open.
+pub(super) async fn of_streak(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    streak: i32,
+) -> Result<Vec<DeadLetterId>, StoreError> {
+    if streak <= 0 {
+        return Ok(Vec::new());
+    }
+    let text = "select * from dead_letter where cursor_id = $1 and reason in ('rejected', 'failing')
+                order by round desc, position desc limit $2";
+    let values = vec![cursor.clone().into(), streak.into()];
+    let found: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, values).await?;
+    let is_open =
+        |row: &dead_letter::Model| matches!(row.status, LetterStatus::Open | LetterStatus::RedriveRequested);
+    Ok(found.into_iter().filter(is_open).map(|row| row.id).collect())
+}
+
+#[derive(FromQueryResult)]
+struct Unavailable {
+    app_id: AppId,
+    cursor_id: CursorId,
+    id: DeadLetterId,
+}
+
+/// Open letters whose content could be had nowhere, oldest first.
+pub(super) async fn unavailable(
+    connection: &impl ConnectionTrait,
+    after: Option<DeadLetterId>,
+    limit: u64,
+) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
+    let text = "select app_id, cursor_id, id from dead_letter
+                where status = 'open' and reason = 'content_unavailable' and id > $1 order by id limit $2";
+    let after = after.map_or_else(String::new, |id| id.to_string());
+    let values = vec![after.into(), rows::signed(limit).into()];
+    let found: Vec<Unavailable> = rows::readable(connection, "dead_letter", text, values).await?;
+    Ok(found.into_iter().map(|row| (row.app_id, row.cursor_id, row.id)).collect())
 }
 
 /// Letters of an app, newest first.

@@ -8,20 +8,21 @@ use sea_orm::ConnectionTrait;
 use tidings_actors::{
     follow::{Scope, follow},
     ports::{
-        App, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, LaneSnapshot, Moved, NewApp, NewRound,
-        NewWatch, RefListing, Settlement, Source, Store, StoreError, Totals, Watch, WatchPatch,
+        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Head, Hook, LaneSnapshot,
+        Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, RefListing, Settlement, Source, Store,
+        StoreError, Totals, Watch, WatchPatch,
     },
     secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, ViewId, WatchId},
-    kind::{BreakerKind, LetterStatus},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RepositoryId, SourceId, ViewId, WatchId},
+    kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
 use super::{
-    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, lanes, letters, redrive, registration,
-    resync, rounds, sources, upkeep, watches,
+    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, lanes, letters, pinned, receipts,
+    redrive, registration, resync, rounds, skip, sources, upkeep, watches,
 };
 
 /// Runs a block in the writer's transaction, with owned copies of what it needs.
@@ -55,6 +56,11 @@ impl Store for SqlStore {
         write!(self, |transaction, _context| apps::set_disabled(transaction, id, reason).await)
     }
 
+    async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {
+        let (id, patch) = (id.clone(), patch.clone());
+        write!(self, |transaction, context| apps::patch(transaction, context, id, patch, at).await)
+    }
+
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
         let id = id.clone();
         write!(self, |transaction, _context| apps::erase(transaction, id).await)
@@ -81,6 +87,10 @@ impl Store for SqlStore {
 
     async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError> {
         watches::one(&self.snapshot().await?, app, id).await
+    }
+
+    async fn pinned_trees(&self, app: &AppId, id: &WatchId) -> Result<PinnedTrees, StoreError> {
+        pinned::trees(&self.snapshot().await?, &self.context, app, id).await
     }
 
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
@@ -151,9 +161,9 @@ impl Store for SqlStore {
     ) -> Result<Moved, StoreError> {
         // Most polls find nothing new: those end here, without a transaction that writes.
         let known = heads::known(&self.snapshot().await?, source).await?;
-        let following = follow(&known, listing, Scope::Source);
+        let following = follow(&known, listing, Scope::Source, at);
         if following.is_empty() {
-            return Ok(Moved { changed: false, absent: following.absent, cursors: known.behind() });
+            return Ok(Moved { changed: false, absent: following.absent, cursors: known.waiting() });
         }
         let (source, listing) = (source.clone(), listing.clone());
         write!(self, |transaction, context| {
@@ -241,6 +251,73 @@ impl Store for SqlStore {
     ) -> Result<(u64, Vec<CursorId>), StoreError> {
         let (app, ids) = (app.clone(), ids.to_vec());
         write!(self, |transaction, _context| redrive::request(transaction, &app, &ids).await)
+    }
+
+    async fn request_skip(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        expected: Option<(i64, u64)>,
+    ) -> Result<Head, StoreError> {
+        let (app, id, cursor) = (app.clone(), id.clone(), cursor.cloned());
+        write!(self, |transaction, _context| {
+            watches::row(transaction, &app, &id).await?;
+            skip::request(transaction, &id, cursor.as_ref(), expected).await
+        })
+    }
+
+    async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError> {
+        let (app, watch) = (app.clone(), watch.cloned());
+        write!(self, |transaction, _context| {
+            if let Some(watch) = &watch {
+                watches::row(transaction, &app, watch).await?;
+            }
+            redrive::cancel(transaction, &app, watch.as_ref()).await
+        })
+    }
+
+    async fn end_redrive(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        reached: &[DeadLetterId],
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (cursor, reached) = (cursor.clone(), reached.to_vec());
+        write!(self, |transaction, _context| redrive::end(transaction, &cursor, round, &reached, at).await)
+    }
+
+    async fn unavailable_letters(
+        &self,
+        after: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
+        letters::unavailable(&self.readers, after.cloned(), limit).await
+    }
+
+    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {
+        let hook = hook.clone();
+        write!(self, |transaction, context| receipts::receive(transaction, context, hook).await)
+    }
+
+    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {
+        let receipt = receipt.clone();
+        write!(self, |transaction, _context| receipts::write(transaction, &receipt).await)
+    }
+
+    async fn receipts(
+        &self,
+        verdict: Option<ReceiptVerdict>,
+        before: Option<&ReceiptId>,
+        limit: u64,
+    ) -> Result<Vec<Receipt>, StoreError> {
+        receipts::list(&self.readers, verdict, before, limit).await
+    }
+
+    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
+        let id = id.clone();
+        write!(self, |transaction, _context| receipts::replay(transaction, id, at).await)
     }
 
     async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {

@@ -56,6 +56,7 @@ pub(super) async fn register(
             selector_value: new.selector.value.clone(),
             view_id: view,
             mode: new.mode,
+            on_branch_gone: new.on_branch_gone,
             state: WatchState::Active,
             reason: None,
             deliver_after: new.deliver_after.0,
@@ -102,7 +103,7 @@ async fn replace(
     view: ViewId,
 ) -> Result<WatchId, StoreError> {
     let text = "update watch set source_id = $1, owner = $2, name = $3, is_private = $4, view_id = $5,
-                mode = $6, deliver_after = $7 where id = $8";
+                mode = $6, deliver_after = $7, on_branch_gone = $8 where id = $9";
     let values = vec![
         source.clone().into(),
         new.facts.owner.clone().into(),
@@ -111,6 +112,7 @@ async fn replace(
         view.into(),
         new.mode.into(),
         new.deliver_after.0.into(),
+        new.on_branch_gone.into(),
         old.id.clone().into(),
     ];
     rows::execute(connection, "watch", text, values).await?;

@@ -53,9 +53,11 @@ async fn request(
     reason: Option<String>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    if let Some(open) = cursor.open_round {
-        end(connection, &cursor, open, at).await?;
-    }
+    // What a complete resync was begun for is not done before it ended.
+    let complete = match cursor.open_round {
+        Some(open) => end(connection, &cursor, open, at).await? || complete,
+        None => complete,
+    };
     let state = match cursor.state {
         CursorState::Blocked => at_rest(connection, &cursor).await?,
         state => state,
@@ -68,17 +70,18 @@ async fn request(
     Ok(())
 }
 
-/// Ends an open round early and keeps its trees.
+/// Ends an open round early and keeps its trees. Whether it was a complete resync.
 async fn end(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
     number: i64,
     at: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let this = || vec![cursor.id.clone().into(), number.into()];
     let text = "select * from round where cursor_id = $1 and number = $2";
     let round: Option<round::Model> = rows::one(connection, "round", text, this()).await?;
     let mut trees: Vec<(ObjectId, ViewId)> = Vec::new();
+    let was_complete = round.as_ref().is_some_and(|round| round.complete);
     if let Some(round) = round {
         trees.extend(round.target.zip(round.target_view));
         trees.extend(round.held.zip(round.held_view));
@@ -100,7 +103,7 @@ async fn end(
     let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
     let values = vec![at.0.into(), cursor.id.clone().into(), number.into()];
     rows::execute(connection, "round", text, values).await?;
-    Ok(())
+    Ok(was_complete)
 }
 
 /// The bases of a round in their order.
@@ -136,5 +139,5 @@ pub(super) async fn at_rest(
                 where w.id = $1 and h.ref_name = $2";
     let values = vec![cursor.watch_id.clone().into(), cursor.branch.clone().into()];
     let head: Option<head::Model> = rows::one(connection, "head", text, values).await?;
-    Ok(unblocked(head.map(|head| head.commit_id)))
+    Ok(unblocked(head.map(|head| head.commit_id), &cursor.slot))
 }

@@ -3,18 +3,18 @@
 
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
-    ports::{NewRound, StoreError},
+    ports::{NewRound, Standing, StoreError},
     round::{Round, TreeEnd},
     time::Timestamp,
 };
 use tidings_entity::{
-    cursor,
+    app, cursor,
     id::{CursorId, ObjectId, ViewId},
     kind::{CursorState, LetterStatus, RoundKind, WatchState},
     round,
 };
 
-use super::{registration, resync, rows};
+use super::{apps, registration, resync, rows};
 
 /// Begins a round, if the cursor is still what it was planned from.
 pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
@@ -38,13 +38,16 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
     rows::insert(connection, "round_base", bases.collect()).await?;
     bind(connection, round).await?;
     let resync = cursor.resync.filter(|_| round.spec.kind != RoundKind::Resync);
-    let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2, guard_waived = false, resync = $3,
+    let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2,
+                guard_waived = (guard_waived and $2), resync = $3,
+                deletes_unknown = (deletes_unknown or $5),
                 reason = case when state = 'blocked' then reason else null end where id = $4";
     let values = vec![
         round.number.into(),
         (round.spec.kind == RoundKind::Redrive).into(),
         resync.into(),
         round.cursor.clone().into(),
+        round.complete.into(),
     ];
     rows::execute(connection, "cursor", text, values).await?;
     Ok(())
@@ -115,7 +118,7 @@ pub(super) async fn advance(
     planned_after: i64,
     held: Option<(ObjectId, ViewId)>,
 ) -> Result<(), StoreError> {
-    let text = "update cursor set held = $1, held_view = $2
+    let text = "update cursor set held = $1, held_view = $2, guard_waived = false
                 where id = $3 and last_round = $4 and open_round is null and resync is null";
     let values = vec![
         held.map(|(commit, _)| commit).into(),
@@ -152,9 +155,12 @@ pub(super) async fn finish(
         rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
         LetterStatus::Redriven
     } else {
-        let text = "update cursor set open_round = null, held = $1, held_view = $2 where id = $3";
+        let text = "update cursor set open_round = null, held = $1, held_view = $2,
+                    deletes_unknown = (deletes_unknown and not $4) where id = $3";
         let view: Value = round.target.and(round.target_view).into();
-        rows::execute(connection, "cursor", text, vec![round.target.into(), view, id.clone().into()]).await?;
+        let told = round.complete && hears_of_resyncs(connection, id).await?;
+        let values = vec![round.target.into(), view, id.clone().into(), told.into()];
+        rows::execute(connection, "cursor", text, values).await?;
         LetterStatus::Superseded
     };
     let text = "update dead_letter set status = $1, closed_at = $2
@@ -165,25 +171,51 @@ pub(super) async fn finish(
     Ok(true)
 }
 
+/// Whether the app of a cursor asked for `/resync`: it was told to drop what was not named.
+async fn hears_of_resyncs(connection: &impl ConnectionTrait, id: &CursorId) -> Result<bool, StoreError> {
+    let text = "select a.* from app a join watch w on w.app_id = a.id
+                join cursor c on c.watch_id = w.id where c.id = $1";
+    let found: Option<app::Model> = rows::one(connection, "app", text, vec![id.clone().into()]).await?;
+    Ok(match found {
+        Some(row) => apps::delivery(&row)?.resync,
+        None => false,
+    })
+}
+
 /// Blocks a cursor, or lets it move again.
 pub(super) async fn set_blocked(
     connection: &impl ConnectionTrait,
     id: &CursorId,
     reason: Option<String>,
 ) -> Result<(), StoreError> {
+    if reason.is_none() {
+        let text = "update cursor set streak = 0 where id = $1 and state = 'blocked'";
+        rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
+    }
+    stand(connection, id, &reason.map_or(Standing::Unblocked, Standing::Blocked)).await
+}
+
+/// What a settled prefix, or a word from outside, does to a cursor as a whole.
+pub(super) async fn stand(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+    standing: &Standing,
+) -> Result<(), StoreError> {
+    if *standing == Standing::Unchanged {
+        return Ok(());
+    }
     let cursor = row(connection, id).await?;
-    let (state, streak) = match (&reason, cursor.state) {
-        (Some(_), _) => (CursorState::Blocked, cursor.streak),
-        (None, CursorState::Blocked) => (resync::at_rest(connection, &cursor).await?, 0),
-        (None, _) => return Ok(()),
+    let (state, reason) = match standing {
+        Standing::Blocked(reason) => (CursorState::Blocked, Some(reason.clone())),
+        _ if cursor.state == CursorState::Blocked => (resync::at_rest(connection, &cursor).await?, None),
+        _ => return Ok(()),
     };
-    let text = "update cursor set state = $1, reason = $2, streak = $3 where id = $4";
-    let values = vec![state.into(), reason.into(), streak.into(), id.clone().into()];
-    rows::execute(connection, "cursor", text, values).await?;
+    let text = "update cursor set state = $1, reason = $2 where id = $3";
+    rows::execute(connection, "cursor", text, vec![state.into(), reason.into(), id.clone().into()]).await?;
     Ok(())
 }
 
-/// Pauses the watch of a cursor; the next round of the cursor passes the guard.
+/// Pauses the watch of a cursor; the next round of the cursor that is no redrive passes the guard.
 pub(super) async fn pause_by_guard(
     connection: &impl ConnectionTrait,
     id: &CursorId,

@@ -2,7 +2,8 @@
 //! SQLite and PostgreSQL both read.
 
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, Statement, Value,
+    ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IntoActiveModel, Statement,
+    Value,
 };
 use tidings_actors::ports::StoreError;
 use tracing::error;
@@ -97,7 +98,14 @@ where
 
 /// A list of rows for `with v(...) as`, at most 256, with the types of its columns. Repeats the
 /// last row up to a fixed size: what uses it must not mind.
-pub(super) fn list(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
+///
+/// SQLite gets nameless places: it searches a name from the first one on, for each of them.
+pub(super) fn list(
+    connection: &impl ConnectionTrait,
+    types: &[&str],
+    rows: &[Vec<Value>],
+) -> (String, Vec<Value>) {
+    let is_nameless = connection.get_database_backend() == DbBackend::Sqlite;
     debug_assert!(!rows.is_empty() && rows.len() <= 256, "a batch has 1 to 256 rows");
     let size = LIST_SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
     let mut text = String::from("values ");
@@ -106,10 +114,11 @@ pub(super) fn list(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) 
         text.push_str(if index == 0 { "(" } else { ", (" });
         for (column, kind) in types.iter().enumerate() {
             let place = index * types.len() + column + 1;
+            let place = if is_nameless { "?".to_owned() } else { format!("${place}") };
             let comma = if column == 0 { "" } else { ", " };
             text.push_str(&match index {
-                0 => format!("{comma}cast(${place} as {kind})"),
-                _ => format!("{comma}${place}"),
+                0 => format!("{comma}cast({place} as {kind})"),
+                _ => format!("{comma}{place}"),
             });
         }
         text.push(')');

@@ -1,13 +1,16 @@
-//! The schema: bringing it up at a start, and up, down and status for the command line.
+//! The schema: bringing it up at a start, and up, down and status for the command line; and what of
+//! an older version the next start will end.
 
 use sea_orm::DatabaseConnection;
 use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use serde::Serialize;
+use tidings_actors::round::RULES;
 use tidings_migration::Migrator;
 
 use super::{
     OpenError,
     connect::{self, Address},
+    rows,
 };
 
 /// One step of the schema.
@@ -55,6 +58,31 @@ pub async fn status(url: &str) -> Result<Vec<Step>, OpenError> {
         applied: migration.status() == MigrationStatus::Applied,
     };
     Ok(steps?.into_iter().map(step).collect())
+}
+
+/// How many open rounds of the database at `url` were begun under rules that this binary no longer
+/// knows: its start ends each by a resync. 0 where there is no database yet. Changes nothing.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn old_rounds(url: &str) -> Result<u64, OpenError> {
+    let address = Address::parse(url)?;
+    if !address.exists() {
+        return Ok(0);
+    }
+    let connection = connect::readers(&address).await?;
+    let steps = Migrator::get_migration_with_status_read_only(&connection).await.map_err(refused);
+    let has_rounds = steps.map(|steps| steps.iter().any(|step| step.status() == MigrationStatus::Applied));
+    let text = "select count(*) from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
+                where r.rules < $1";
+    let count = match has_rounds {
+        Ok(true) => rows::number(&connection, "round", text, vec![(RULES - 1).into()])
+            .await
+            .map_err(|error| OpenError::Database(error.to_string())),
+        other => other.map(|_| 0),
+    };
+    close(connection).await?;
+    Ok(count?.unsigned_abs())
 }
 
 /// Takes all missing steps, all or none, while no other process can write.

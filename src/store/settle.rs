@@ -1,5 +1,6 @@
 //! Settling many lanes at once: one read, then one statement per table, however many there are.
-//! Several settlements of one lane become one range.
+//! Several settlements of one lane become one range. What they park, what they do to their cursor
+//! as a whole and what is to be sent again follow one by one: that is rare.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,10 @@ use tidings_entity::{
     kind::{LetterStateKind, LetterStatus},
 };
 
-use super::rows::{self, list, signed};
+use super::{
+    redrive, rounds,
+    rows::{self, list, signed},
+};
 
 #[derive(FromQueryResult)]
 struct OpenRound {
@@ -21,6 +25,8 @@ struct OpenRound {
     number: i64,
     position: i64,
     total: i64,
+    streak: i64,
+    acknowledged: bool,
 }
 
 /// What the settlements of one lane come to.
@@ -29,6 +35,8 @@ struct Lane<'s> {
     to: i64,
     last: &'s Settlement,
     acknowledged: bool,
+    /// Its cursor's row says something else.
+    is_news: bool,
 }
 
 /// Records settled prefixes. False for each whose round is not open, or whose position is not new
@@ -55,16 +63,26 @@ pub(super) async fn settle(
         }
         let acknowledged = settlement.acknowledged || lane.is_some_and(|lane| lane.acknowledged);
         fresh[index] = true;
-        let lane = Lane { from: round.position, to, last: settlement, acknowledged };
+        let is_news = i64::from(settlement.streak) != round.streak || (acknowledged && !round.acknowledged);
+        let lane = Lane { from: round.position, to, last: settlement, acknowledged, is_news };
         lanes.insert(&settlement.cursor, lane);
     }
     if !lanes.is_empty() {
         record(connection, &lanes).await?;
     }
-    for (settlement, _) in settlements.iter().zip(&fresh).filter(|(_, fresh)| **fresh) {
+    let mut recorded: Vec<&Settlement> = settlements
+        .iter()
+        .zip(&fresh)
+        .filter(|(_, fresh)| **fresh)
+        .map(|(settlement, _)| settlement)
+        .collect();
+    recorded.sort_by_key(|settlement| settlement.position);
+    for settlement in recorded {
         for park in &settlement.parked {
             bury(connection, settlement, park).await?;
         }
+        rounds::stand(connection, &settlement.cursor, &settlement.standing).await?;
+        redrive::of_cursor(connection, &settlement.cursor, &settlement.redrive).await?;
     }
     Ok(fresh)
 }
@@ -74,10 +92,10 @@ async fn open_rounds(
     settlements: &[Settlement],
 ) -> Result<BTreeMap<CursorId, OpenRound>, StoreError> {
     let asked: Vec<_> = settlements.iter().map(|settlement| vec![settlement.cursor.clone().into()]).collect();
-    let (list, values) = list(&["text"], &asked);
+    let (list, values) = list(connection, &["text"], &asked);
     let text = format!(
         "with v(cursor_id) as ({list})
-         select r.cursor_id, r.number, r.position, r.total
+         select r.cursor_id, r.number, r.position, r.total, c.streak, c.acknowledged
          from (select distinct cursor_id from v) v
          join cursor c on c.id = v.cursor_id
          join round r on r.cursor_id = c.id and r.number = c.open_round"
@@ -100,30 +118,42 @@ async fn record(
                 lane.from.into(),
                 lane.to.into(),
                 last.at.0.into(),
-                i64::from(last.streak).into(),
-                i64::from(lane.acknowledged).into(),
             ]
         })
         .collect();
-    let types = ["text", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint"];
-    let (list, values) = list(&types, &ranges);
-    let with = format!("with v(cursor_id, round, start, finish, at, streak, acknowledged) as ({list})");
+    let (values, bound) = list(connection, &["text", "bigint", "bigint", "bigint", "bigint"], &ranges);
+    let with = format!("with v(cursor_id, round, start, finish, at) as ({values})");
     let text = format!(
         "{with} insert into settled (cursor_id, round, from_position, to_position, settled_at)
          select cursor_id, round, start, finish, at from v where true on conflict do nothing"
     );
-    rows::execute(connection, "settled", &text, values.clone()).await?;
+    rows::execute(connection, "settled", &text, bound.clone()).await?;
     let text = format!(
         "{with} update round set position = v.finish from v
          where round.cursor_id = v.cursor_id and round.number = v.round and round.position < v.finish"
     );
-    rows::execute(connection, "round", &text, values.clone()).await?;
+    rows::execute(connection, "round", &text, bound).await?;
+    let news: Vec<_> = lanes
+        .iter()
+        .filter(|(_, lane)| lane.is_news)
+        .map(|(cursor, lane)| {
+            vec![
+                (*cursor).clone().into(),
+                i64::from(lane.last.streak).into(),
+                i64::from(lane.acknowledged).into(),
+            ]
+        })
+        .collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let (values, bound) = list(connection, &["text", "bigint", "bigint"], &news);
     let text = format!(
-        "{with} update cursor set streak = v.streak, acknowledged = (cursor.acknowledged or v.acknowledged > 0)
-         from v where cursor.id = v.cursor_id
-         and (cursor.streak <> v.streak or (v.acknowledged > 0 and not cursor.acknowledged))"
+        "with v(cursor_id, streak, acknowledged) as ({values})
+         update cursor set streak = v.streak, acknowledged = (cursor.acknowledged or v.acknowledged > 0)
+         from v where cursor.id = v.cursor_id"
     );
-    rows::execute(connection, "cursor", &text, values).await?;
+    rows::execute(connection, "cursor", &text, bound).await?;
     Ok(())
 }
 

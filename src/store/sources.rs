@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{Location, Remote, Selector, Source, StoreError},
+    follow::Followed,
+    ports::{Extent, Location, Remote, Selector, Source, StoreError},
     secret::Secret,
     time::Timestamp,
 };
@@ -17,7 +18,7 @@ use tidings_entity::{
 };
 use url::Url;
 
-use super::{Context, error::undecodable, rows};
+use super::{Context, error::undecodable, rows, watches};
 use crate::secrets::Place;
 
 /// A source with what is needed to reach it.
@@ -26,12 +27,14 @@ struct SourceRow {
     id: SourceId,
     repository_id: RepositoryId,
     last_change: i64,
+    hooked_at: Option<i64>,
     url: String,
     credential_id: Option<CredentialId>,
     secret: Option<Vec<u8>>,
 }
 
-const SOURCE: &str = "select s.id, s.repository_id, s.last_change, r.url, s.credential_id, k.secret
+const SOURCE: &str =
+    "select s.id, s.repository_id, s.last_change, r.hooked_at, r.url, s.credential_id, k.secret
      from source s join repository r on r.id = s.repository_id
      left join credential k on k.id = s.credential_id";
 
@@ -39,9 +42,12 @@ const SOURCE: &str = "select s.id, s.repository_id, s.last_change, r.url, s.cred
 #[derive(FromQueryResult)]
 struct Follower {
     source_id: SourceId,
+    repository_id: RepositoryId,
+    app_id: AppId,
     selector_kind: SelectorKind,
     selector_value: String,
     mode: HistoryMode,
+    view: String,
     branch: Option<String>,
     held: Option<ObjectId>,
 }
@@ -76,8 +82,10 @@ pub(super) async fn list(
     let text = format!("{SOURCE} where {condition} order by s.repository_id, s.id");
     let found: Vec<SourceRow> = rows::readable(connection, "source", &text, values.clone()).await?;
     let text = format!(
-        "select w.source_id, w.selector_kind, w.selector_value, w.mode, c.branch, c.held
-         from watch w join source s on s.id = w.source_id left join cursor c on c.watch_id = w.id
+        "select w.source_id, w.app_id, s.repository_id, w.selector_kind, w.selector_value, w.mode,
+         v.text as view, c.branch, c.held
+         from watch w join source s on s.id = w.source_id join view v on v.id = w.view_id
+         left join cursor c on c.watch_id = w.id
          where {condition}"
     );
     let followers: Vec<Follower> = rows::readable(connection, "watch", &text, values.clone()).await?;
@@ -87,7 +95,11 @@ pub(super) async fn list(
     let heads: Vec<HeadRow> = rows::readable(connection, "head", &text, values).await?;
 
     let mut needs: BTreeMap<SourceId, Needs> = BTreeMap::new();
+    let mut whole: BTreeSet<RepositoryId> = BTreeSet::new();
     for follower in followers {
+        if !watches::view(&follower.view).is_ok_and(|view| view.is_narrow()) {
+            whole.insert(follower.repository_id.clone());
+        }
         needs.entry(follower.source_id.clone()).or_default().add(follower);
     }
     for head in heads {
@@ -97,13 +109,18 @@ pub(super) async fn list(
     for row in found {
         let Some(remote) = rows::readable_or_logged(row.remote(context)) else { continue };
         let needs = needs.remove(&row.id).unwrap_or_default();
+        let is_whole = whole.contains(&row.repository_id);
         repositories.entry(row.repository_id).or_default().push(Source {
             id: row.id,
             remote,
             patterns: needs.patterns.into_iter().collect(),
+            followed: needs.followed,
+            extent: if is_whole { Extent::Whole } else { Extent::Trees },
             every: needs.every,
             haves: needs.haves.into_iter().collect(),
             last_change: Timestamp(row.last_change),
+            apps: needs.apps.into_iter().collect(),
+            hooked_at: row.hooked_at.map(Timestamp),
         });
     }
     Ok(repositories.into_iter().collect())
@@ -113,18 +130,23 @@ pub(super) async fn list(
 #[derive(Default)]
 struct Needs {
     patterns: BTreeSet<String>,
+    followed: Followed,
     every: bool,
     haves: BTreeSet<ObjectId>,
+    apps: BTreeSet<AppId>,
 }
 
 impl Needs {
     fn add(&mut self, follower: Follower) {
         let selector = Selector { kind: follower.selector_kind, value: follower.selector_value };
+        self.followed.branches.extend(follower.branch.clone().filter(|branch| !branch.is_empty()));
         // The default branch is asked for by name too, so that a listing always has its commit.
         let pattern = selector.ref_pattern().or(follower.branch).filter(|pattern| !pattern.is_empty());
         self.patterns.extend(pattern);
+        self.followed.selectors.insert(selector);
         self.every |= follower.mode == HistoryMode::Every;
         self.haves.extend(follower.held);
+        self.apps.insert(follower.app_id);
     }
 }
 
@@ -164,7 +186,7 @@ pub(super) async fn repository(
         return Err(StoreError::Conflict("the address of the repository cannot be read".into()));
     }
     let id = RepositoryId::new(context.random.ulid(at));
-    let row = repository::Model { id: id.clone(), url: url.to_owned(), created_at: at.0 };
+    let row = repository::Model { id: id.clone(), url: url.to_owned(), created_at: at.0, hooked_at: None };
     rows::insert(connection, "repository", vec![row]).await?;
     Ok(id)
 }

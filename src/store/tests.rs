@@ -17,7 +17,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, ObjectId, Sha256Hash, WatchId},
-    kind::{HistoryMode, SelectorKind},
+    kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use ulid::Ulid;
 
@@ -73,7 +73,13 @@ fn new_app(number: u128) -> NewApp {
 
 fn listing(commit: u8) -> RefListing {
     let main = Ref { name: MAIN.into(), commit: ObjectId::new([commit; 20]) };
-    RefListing { refs: vec![main], head: Some(MAIN.into()), has_refs: true, absence_confirmed: true }
+    RefListing {
+        refs: vec![main],
+        head: Some(MAIN.into()),
+        has_refs: true,
+        absence_confirmed: true,
+        asked_at: None,
+    }
 }
 
 async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&str>) -> Watch {
@@ -93,6 +99,7 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
         view: View::default(),
         mode: HistoryMode::Net,
+        on_branch_gone: BranchGone::Keep,
         start: Start::All,
         listing: listing(1),
         deliver_after: Timestamp(0),
@@ -117,6 +124,8 @@ async fn an_older_process_is_fenced_off() {
         parked: vec![],
         streak: 0,
         acknowledged: true,
+        standing: tidings_actors::ports::Standing::Unchanged,
+        redrive: Vec::new(),
         at: Timestamp(1),
     };
     assert!(matches!(older.settle(settlement).await, Err(StoreError::Fenced)));

@@ -61,6 +61,7 @@ const HISTORY: &[(&str, &str, &str)] = &[
          and not exists (select 1 from round_base b
            where b.cursor_id = round.cursor_id and b.round = round.number)",
     ),
+    ("receipt", "id", "received_at < $1"),
     (
         "view",
         "id",

@@ -33,6 +33,7 @@ struct CursorRow {
     held: Option<ObjectId>,
     state: CursorState,
     reason: Option<String>,
+    deletes_unknown: bool,
     behind_since: Option<i64>,
     head: Option<ObjectId>,
     open_number: Option<i64>,
@@ -44,7 +45,8 @@ struct CursorRow {
 const WATCH: &str = "select w.*, v.text as view_text, s.credential_id, s.last_error
      from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id";
 
-const CURSOR: &str = "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.behind_since,
+const CURSOR: &str = "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.deletes_unknown,
+       c.behind_since,
        h.commit_id as head, r.number as open_number, r.position as open_position, r.total as open_total,
        (select count(*) from dead_letter d where d.cursor_id = c.id
           and d.status in ('open', 'redrive_requested')) as letters
@@ -118,9 +120,11 @@ pub(super) async fn patch(
     };
     let (state, reason) = patch.state.clone().unwrap_or((old.state, old.reason));
     let reason = reason.filter(|_| state != WatchState::Active);
-    let text = "update watch set view_id = $1, mode = $2, state = $3, reason = $4 where id = $5";
+    let text = "update watch set view_id = $1, mode = $2, state = $3, reason = $4, on_branch_gone = $5
+                where id = $6";
     let mode = patch.mode.unwrap_or(old.mode);
-    let values = vec![view.into(), mode.into(), state.into(), reason.into(), id.clone().into()];
+    let gone = patch.on_branch_gone.unwrap_or(old.on_branch_gone);
+    let values = vec![view.into(), mode.into(), state.into(), reason.into(), gone.into(), id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
     Ok(())
 }
@@ -154,6 +158,7 @@ fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
         is_private: row.watch.is_private,
         selector: Selector { kind: row.watch.selector_kind, value: row.watch.selector_value },
         mode: row.watch.mode,
+        on_branch_gone: row.watch.on_branch_gone,
         state: row.watch.state,
         reason: row.watch.reason,
         created_at: Timestamp(row.watch.created_at),
@@ -176,6 +181,7 @@ fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
         state: row.state,
         reason: row.reason,
         open,
+        deletes_unknown: row.deletes_unknown,
         dead_letters: rows::unsigned("dead_letter", row.letters)?,
         behind_since: row.behind_since.filter(|_| behind).map(Timestamp),
     })

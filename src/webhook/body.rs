@@ -157,7 +157,7 @@ pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
         NewContent::Unseen => {}
         NewContent::TooLarge { size } => {
             (file.size, file.content_omitted) = (Some(*size), Some("too_large"));
-            let (watch, blob) = (&order.repository.repository_id, file.blob);
+            let (watch, blob) = (&order.lane.repository.repository_id, file.blob);
             file.content_url = blob.map(|blob| format!("/api/repositories/{watch}/blobs/{blob}"));
         }
         NewContent::Inline { sha, bytes } => {
@@ -184,13 +184,13 @@ pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
     if deletes {
         file.sha = material.old_sha;
     }
-    let target = order.round.spec.target.as_ref().map_or(ObjectId::new([0; 20]), |end| end.commit);
+    let target = order.lane.round.spec.target.as_ref().map_or(ObjectId::new([0; 20]), |end| end.commit);
     let body = Body {
-        repository: &order.repository,
+        repository: &order.lane.repository,
         file,
         previous_sha: material.old_sha.filter(|_| !deletes),
         commit_sha: target.to_string(),
-        timestamp: iso(order.round.began_at),
+        timestamp: iso(order.lane.round.began_at),
         event: event(order),
     };
     let body = serde_json::to_vec(&body).expect("a body is plain data");
@@ -249,7 +249,7 @@ fn file_without_content(order: &DeliveryOrder) -> File<'_> {
 }
 
 fn event(order: &DeliveryOrder) -> Event<'_> {
-    let round: &Round = &order.round;
+    let round: &Round = &order.lane.round;
     Event {
         id: order.id.as_str(),
         r#type: match order.change.operation {
@@ -263,7 +263,7 @@ fn event(order: &DeliveryOrder) -> Event<'_> {
         round: round.number,
         position: order.position,
         total: round.summary.total(),
-        commit: order.commit.as_deref().map(|commit| Commit {
+        commit: order.lane.commit.as_deref().map(|commit| Commit {
             author: &commit.author,
             time: iso(Timestamp(commit.time.saturating_mul(1000))),
             subject: &commit.subject,

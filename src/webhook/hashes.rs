@@ -18,9 +18,9 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::id::ObjectId;
-use tracing::warn;
+use tracing::{debug, warn};
 
-/// Facts that are written together.
+/// Facts that are written together, about.
 const BATCH: usize = 64;
 /// The longest that a fact waits for company, as long as facts come.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ impl AtHand {
 
 #[derive(Default)]
 struct Unsaved {
-    facts: Vec<(ObjectId, BlobFacts)>,
+    facts: HashMap<ObjectId, BlobFacts>,
     since: Option<Timestamp>,
 }
 
@@ -71,29 +71,37 @@ impl Hashes {
         Self { store, clock, unsaved: Mutex::default(), at_hand: Mutex::default() }
     }
 
-    /// What is known of one blob.
-    pub(super) async fn of(&self, blob: ObjectId) -> Result<Option<BlobFacts>, StoreError> {
-        if let Some(known) = self.at_hand().get(blob) {
-            return Ok(known);
+    /// What is known of these blobs.
+    pub(super) async fn of(
+        &self,
+        blobs: impl Iterator<Item = ObjectId>,
+    ) -> Result<HashMap<ObjectId, BlobFacts>, StoreError> {
+        let (mut known, mut unknown) = (HashMap::new(), Vec::new());
+        {
+            let mut at_hand = self.at_hand();
+            for blob in blobs {
+                match at_hand.get(blob) {
+                    Some(facts) => known.extend(facts.map(|facts| (blob, facts))),
+                    None => unknown.push(blob),
+                }
+            }
         }
-        let facts = self.store.blob_facts(&[blob]).await?.into_iter().next().flatten();
-        self.at_hand().put(blob, facts);
-        Ok(facts)
+        if !unknown.is_empty() {
+            let facts = self.store.blob_facts(&unknown).await?;
+            let mut at_hand = self.at_hand();
+            for (blob, facts) in unknown.into_iter().zip(facts) {
+                at_hand.put(blob, facts);
+                known.extend(facts.map(|facts| (blob, facts)));
+            }
+        }
+        Ok(known)
     }
 
-    /// Asks about all of these blobs at once. A failure is not one yet: each is asked about again
-    /// when it is needed.
+    /// Asks about all of these blobs at once. A failure is not one yet: they are asked about again
+    /// when they are needed.
     pub(super) async fn foresee(&self, blobs: impl Iterator<Item = ObjectId>) {
-        let unknown: Vec<ObjectId> = {
-            let mut at_hand = self.at_hand();
-            blobs.filter(|blob| at_hand.get(*blob).is_none()).collect()
-        };
-        if unknown.is_empty() {
-            return;
-        }
-        if let Ok(facts) = self.store.blob_facts(&unknown).await {
-            let mut at_hand = self.at_hand();
-            unknown.into_iter().zip(facts).for_each(|(blob, facts)| at_hand.put(blob, facts));
+        if let Err(error) = self.of(blobs).await {
+            debug!("facts of blobs were not foreseen: {error}");
         }
     }
 
@@ -101,11 +109,17 @@ impl Hashes {
         self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a blob. A failure is logged and costs a hash later.
-    pub(super) async fn learn(&self, blob: ObjectId, facts: BlobFacts) {
+    /// Remembers blobs. A failure is logged and costs hashes later.
+    pub(super) async fn learn(&self, learned: &[(ObjectId, BlobFacts)]) {
+        if learned.is_empty() {
+            return;
+        }
         let now = self.clock.now();
-        self.at_hand().put(blob, Some(facts));
-        let batch = self.add(blob, facts, now);
+        {
+            let mut at_hand = self.at_hand();
+            learned.iter().for_each(|(blob, facts)| at_hand.put(*blob, Some(*facts)));
+        }
+        let batch = self.add(learned, now);
         if batch.is_empty() {
             return;
         }
@@ -114,17 +128,15 @@ impl Hashes {
         }
     }
 
-    /// Adds a fact and takes all of them when it is time to write.
-    fn add(&self, blob: ObjectId, facts: BlobFacts, now: Timestamp) -> Vec<(ObjectId, BlobFacts)> {
+    /// Adds facts and takes all of them when it is time to write.
+    fn add(&self, learned: &[(ObjectId, BlobFacts)], now: Timestamp) -> Vec<(ObjectId, BlobFacts)> {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
-        if !unsaved.facts.iter().any(|(id, _)| *id == blob) {
-            unsaved.facts.push((blob, facts));
-        }
+        unsaved.facts.extend(learned.iter().copied());
         let since = *unsaved.since.get_or_insert(now);
         if unsaved.facts.len() < BATCH && now.since(since) < PATIENCE {
             return Vec::new();
         }
         unsaved.since = None;
-        std::mem::take(&mut unsaved.facts)
+        std::mem::take(&mut unsaved.facts).into_iter().collect()
     }
 }

@@ -1,10 +1,14 @@
 //! The Git engine against real Git hosts and real repositories.
 
+mod caps;
+mod credentials;
 mod differences;
 mod faults;
 mod fetching;
 mod healing;
+mod keeping;
 mod local;
+mod partial;
 mod polling;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -16,7 +20,9 @@ use tidings::{
     settings::{egress::EgressSettings, git::GitSettings},
 };
 use tidings_actors::{
-    ports::{Clock, FetchOrder, FetchReport, GitError, GitSource, Location, RefListing, Remote, Seek},
+    ports::{
+        Clock, Extent, FetchOrder, FetchReport, GitError, GitSource, Keep, Location, RefListing, Remote, Seek,
+    },
     round::{Change, RoundSpec, TreeEnd},
     secret::Secret,
     time::Timestamp,
@@ -87,7 +93,17 @@ impl Desk {
         want: ObjectId,
         haves: &[ObjectId],
     ) -> Result<FetchReport, GitError> {
-        let order = FetchOrder { wants: vec![want], haves: haves.to_vec(), depth: 1 };
+        self.fetch_so_much(remote, want, haves, Extent::Whole).await
+    }
+
+    async fn fetch_so_much(
+        &self,
+        remote: &Remote,
+        want: ObjectId,
+        haves: &[ObjectId],
+        extent: Extent,
+    ) -> Result<FetchReport, GitError> {
+        let order = FetchOrder { wants: vec![want], haves: haves.to_vec(), depth: 1, extent };
         self.git.fetch(remote, &order).await
     }
 
@@ -101,6 +117,11 @@ fn engine(settings: GitSettings, data: &TempDir) -> Git {
         EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
     let egress = Egress::new(&egress).expect("a client");
     Git::new(settings, data.path(), egress, Arc::new(StoppedClock)).expect("an engine")
+}
+
+/// Everything of these commits.
+fn keep(commits: &[ObjectId]) -> Keep {
+    Keep { commits: commits.to_vec(), chains: false, blobs: true }
 }
 
 fn end(commit: ObjectId) -> TreeEnd {

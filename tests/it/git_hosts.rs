@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     api::App,
     git_host::Fault,
+    github_api::GithubApi,
     patience::{SOON, eventually},
     project::Project,
     remote::Host,
@@ -134,6 +135,50 @@ fn refused_credentials_are_told_as_a_failure_of_authentication() {
     app.wait_until_held(&server, &id, &second);
     subscriber.assert_straight();
     assert!(!server.log().contains("first-token") && !server.log().contains("second-token"));
+}
+
+#[test]
+fn a_revoked_installation_blocks_only_its_watch_until_it_gets_another_credential() {
+    let (host, api, project) = (Host::start(), GithubApi::start(), Project::with(&[("a", "1")]));
+    host.publish(&project, "owner/name");
+    host.demand_token(&GithubApi::token(1));
+    let open = Host::start();
+    open.publish(&project, "owner/name");
+    let server = slow_to_wait();
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch_with(&server, &json!({ "url": host.url("owner/name"), "github_app": api.app() }));
+    let other = app.watch_with(&server, &json!({ "url": open.url("owner/name") }));
+    app.wait_until_held(&server, &id, &project.head());
+    assert_eq!(api.seen().len(), 1, "registration, polls and fetches share one token");
+
+    api.refuse(Some((401, "")));
+    host.demand_token("nobody has this one");
+    project.write("b", b"2");
+    let second = project.commit("second");
+    host.publish(&project, "owner/name");
+    open.publish(&project, "owner/name");
+    app.wait_until_held(&server, &other, &second);
+    let shown = eventually("word on the revoked installation", SOON, || {
+        let shown = app.repository(&server, &id);
+        shown["last_error"].as_str().is_some_and(|text| text.contains("installation")).then_some(shown)
+    });
+    let text =
+        "the credential cannot be used: the API refuses the GitHub App's key or installation with status 401";
+    assert_eq!(shown["last_error"], text);
+    assert!(app.repository(&server, &other)["last_error"].is_null(), "the other one does not notice");
+
+    let path = format!("/api/repositories/{id}/token");
+    let refused = app.ask(&server, "PATCH", &path, Some(&json!({ "github_app": api.app() })));
+    assert_eq!(refused.status, 422, "{}", refused.json());
+    host.demand_token("replacement");
+    let replaced = app.ask(&server, "PATCH", &path, Some(&json!({ "token": "replacement" })));
+    assert_eq!(replaced.status, 200, "{}", replaced.json());
+    app.wait_until_held(&server, &id, &second);
+    eventually("end of the error", SOON, || {
+        app.repository(&server, &id)["last_error"].is_null().then_some(())
+    });
+    subscriber.assert_straight();
 }
 
 /// Deadlines of the Git engine short enough for a story.

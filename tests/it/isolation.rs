@@ -21,6 +21,8 @@ fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
     let redirect =
         format!("HTTP/1.1 307 over there\r\nlocation: {}/create\r\ncontent-length: 0\r\n\r\n", canary.url());
     let headers = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
+    let lines: String = (0..10_000).map(|number| format!("x-{number}: {number}\r\n")).collect();
+    let many = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
     let misdeeds = [
         Answer::Hang,
         Answer::Drip,
@@ -28,6 +30,7 @@ fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
         Answer::Vanish,
         Answer::Say(redirect.into_bytes()),
         Answer::Say(headers.into_bytes()),
+        Answer::Say(many.into_bytes()),
         Answer::Say(b"220 I am no web server\r\n".to_vec()),
     ];
     let mut server = Server::prepare().with("delivery.attempt_timeout", "2s");

@@ -1,20 +1,31 @@
 //! Stories: the product against real peers. One binary, so that it links once.
 
+mod by_hand;
+mod damage;
 mod docora_clients;
 mod draining;
 mod durability;
 mod encrypted;
 mod git_engine;
 mod git_hosts;
+mod histories;
+mod hooks;
+mod hostile_hosts;
+mod hostile_repositories;
 mod isolation;
 mod keeping_on;
 mod killing;
+mod killing_mirrors;
 mod listening;
 mod mid_round;
 mod model_bites;
 mod notices;
+mod partial_mirrors;
+mod planted_secrets;
+mod polling;
 mod preparing;
 mod private_addresses;
+mod reading;
 mod receivers;
 mod refusals;
 mod refused_starts;

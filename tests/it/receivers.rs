@@ -45,7 +45,7 @@ async fn a_delivery_is_signed_under_both_schemes_and_named() {
     let world = world();
     world.git.put(blob(1), "hello");
     let order = order(Operation::Create, None, Some(1));
-    let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+    let parcel = world.prepare(&order).await.expect("prepared");
     let outcome = world.webhooks.send(&endpoint(format!("{}/hook", receiver.url())), &parcel).await;
     assert!(outcome.is_success(), "{outcome:?}");
     let requests = receiver.requests();
@@ -82,7 +82,7 @@ async fn every_attempt_sends_the_same_bytes_under_a_fresh_signature() {
     receiver.script([Behaviour::Status(503), Behaviour::Status(500)]);
     let world = world();
     world.git.put(blob(1), "hello");
-    let parcel = world.webhooks.prepare(&order(Operation::Create, None, Some(1))).await.expect("prepared");
+    let parcel = world.prepare(&order(Operation::Create, None, Some(1))).await.expect("prepared");
     let endpoint = endpoint(receiver.url());
     let mut results = Vec::new();
     for _ in 0..3 {
@@ -240,7 +240,7 @@ async fn chunks_come_in_order_and_stop_at_the_first_refusal() {
     let world = world();
     world.git.put(blob(1), vec![0xff; 1_048_577]);
     let order = order(Operation::Create, None, Some(1));
-    let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+    let parcel = world.prepare(&order).await.expect("prepared");
     receiver.script([Behaviour::Status(200), Behaviour::Status(500)]);
     let endpoint = endpoint(receiver.url());
     assert_eq!(world.webhooks.send(&endpoint, &parcel).await.result, Ok(500));
@@ -270,7 +270,7 @@ async fn notices_arrive_signed_at_their_own_addresses() {
     let receiver = Receiver::verifying(SECRET).await;
     let world = world();
     let change = order(Operation::Create, None, Some(1));
-    let (round, repository) = (change.round.clone(), change.repository.clone());
+    let (round, repository) = (change.lane.round.clone(), change.lane.repository.clone());
     let id = DeliveryId::from_stored("dlv_notice".into());
     let notices = [
         Notice::OfRound { action: Action::Resync, round: round.clone(), repository: repository.clone() },
@@ -332,8 +332,8 @@ async fn a_mirror_follows_what_is_sent() {
         let mut order = order(Operation::Create, None, Some(number));
         order.change.path = path.into();
         order.position = u64::from(number);
-        order.id = DeliveryId::of(&order.round.cursor, 7, &order.change);
-        let parcel = world.webhooks.prepare(&order).await.expect("prepared");
+        order.id = DeliveryId::of(&order.lane.round.cursor, 7, &order.change);
+        let parcel = world.prepare(&order).await.expect("prepared");
         for _ in 0..2 {
             let outcome = world.webhooks.send(&endpoint, &parcel).await;
             assert_eq!(outcome.result, Ok(200), "{path} {outcome:?}");

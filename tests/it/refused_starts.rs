@@ -3,13 +3,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Output};
 
+use crate::support::{api::App, database, http, project::Project, server::Server, subscriber::Subscriber};
 use serde_json::json;
-use sqlx::{Connection, SqliteConnection};
-
-use crate::support::{api::App, http, project::Project, server::Server, subscriber::Subscriber};
 
 /// `EX_CONFIG` of `sysexits.h`.
 const EXIT_CONFIG: i32 = 78;
+/// `EX_UNAVAILABLE`.
+const EXIT_UNAVAILABLE: i32 = 69;
 
 fn refused(server: &Server) -> (Option<i32>, String) {
     let Output { status, stderr, stdout } = server.command(&["serve"]).output().expect("it ran");
@@ -50,6 +50,20 @@ fn bad_settings_are_all_told_at_once_with_key_value_and_source() {
 }
 
 #[test]
+fn a_data_directory_belongs_to_one_process_until_that_ends_however_it_ends() {
+    let mut server = Server::start();
+
+    let (code, text) = refused(&server);
+
+    assert_eq!(code, Some(EXIT_UNAVAILABLE), "{text}");
+    assert!(text.contains("in use by another process (process "), "{text}");
+    let ready = server.ask("GET", "/readyz", None, None).expect("an answer");
+    assert_eq!(ready.status, 200, "the first one goes on");
+    server.kill();
+    server.run();
+}
+
+#[test]
 fn settings_out_of_bounds_refuse_the_start() {
     let server =
         Server::prepare().with("delivery.history_days", "0").with("server.admin_token", "short-secret");
@@ -70,7 +84,7 @@ fn a_database_of_a_newer_version_is_refused_by_name_and_left_alone() {
     let id = app.watch(&server, &project);
     app.wait_until_held(&server, &id, &project.head());
     server.terminate();
-    change_database(
+    database::change(
         &server,
         "insert into seaql_migrations (version, applied_at) values ('m99991231_235959_from_the_future', 0)",
     );
@@ -79,7 +93,7 @@ fn a_database_of_a_newer_version_is_refused_by_name_and_left_alone() {
 
     assert!(code.is_some_and(|code| code != 0), "{code:?}");
     assert!(text.contains("m99991231_235959_from_the_future"), "{text}");
-    change_database(&server, "delete from seaql_migrations where version like 'm9999%'");
+    database::change(&server, "delete from seaql_migrations where version like 'm9999%'");
     server.run();
     project.write("b", b"2");
     let head = project.commit("goes on");
@@ -174,20 +188,4 @@ fn wrong_tokens_and_bodies_get_a_problem_each() {
     assert_eq!(http::raw(server.address(), &broken).expect("an answer").status, 400);
     assert_eq!(app.ask(&server, "GET", "/api/repositories", None).json()["items"], json!([]));
     assert_eq!(subscriber.model().requests, 0);
-}
-
-fn change_database(server: &Server, statement: &'static str) {
-    let file = fs::read_dir(server.data())
-        .expect("the data directory")
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "db" || extension == "sqlite"))
-        .expect("a database file");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let url = format!("sqlite://{}", file.display());
-        let mut connection = SqliteConnection::connect(&url).await.expect("it opens");
-        sqlx::query(statement).execute(&mut connection).await.expect("it changes");
-        connection.close().await.expect("it closes");
-    });
 }

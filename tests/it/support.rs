@@ -2,13 +2,15 @@
 //! that can be told to misbehave or that check everything they are told, and small stand-ins.
 
 pub(crate) mod api;
-pub(crate) mod blob_store;
 pub(crate) mod churn;
 pub(crate) mod content;
+pub(crate) mod database;
 pub(crate) mod dice;
 pub(crate) mod git_host;
+pub(crate) mod github_api;
 pub(crate) mod http;
 pub(crate) mod model;
+pub(crate) mod pack;
 pub(crate) mod patience;
 pub(crate) mod project;
 pub(crate) mod receiver;

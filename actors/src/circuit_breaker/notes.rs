@@ -34,10 +34,21 @@ impl Notes {
         failures.retry_after = failures.retry_after.max(retry_after);
     }
 
-    /// Takes what is noted.
+    /// What is noted. It stays until it is said to be [`Notes::counted`], so that a crash in
+    /// between loses none.
     #[must_use]
-    pub fn take(&self, key: &str) -> Option<Failures> {
-        self.lock().remove(key)
+    pub fn look(&self, key: &str) -> Option<Failures> {
+        self.lock().get(key).cloned()
+    }
+
+    /// So many of the failures are counted, and written.
+    pub fn counted(&self, key: &str, count: u32) {
+        let mut notes = self.lock();
+        let Some(failures) = notes.get_mut(key) else { return };
+        failures.count = failures.count.saturating_sub(count);
+        if failures.count == 0 {
+            notes.remove(key);
+        }
     }
 
     /// A success before anybody counted: the failures were not in a row.

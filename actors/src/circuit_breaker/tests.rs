@@ -124,3 +124,45 @@ async fn by_hand_it_closes_at_once() {
     assert!(start.elapsed() < Duration::from_secs(2), "after {:?}", start.elapsed());
     assert!(!house.handle().reset_breaker("endpoint:app_none").await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_its_handler_restarts_it_and_no_failure_is_lost() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(DOWN));
+    let watch = house.watch(&app).await;
+    house.until("it counts", async || failures(&house, &app).await >= 1).await;
+    // Every second write of its row panics in the handler that counts a failure.
+    for _ in 0..2 {
+        house.store.befall("record_breaker", Fault::Panics);
+        let counted = failures(&house, &app).await;
+        house.until("it counts on", async || failures(&house, &app).await > counted).await;
+    }
+    house
+        .until("it opened", async || house.store.breakers().await.expect("rows")[0].opened_at.is_some())
+        .await;
+    let tried = house.tried(&app).len();
+    assert!(tried < 12, "it opens in time although it crashed: {tried} attempts");
+    // Its close panics too: the row stays, it starts from it, and the next probe closes it.
+    house.transport.answer_app(&app, None);
+    house.store.befall("record_breaker", Fault::Panics);
+    house.until_held(&watch, commit).await;
+    assert_eq!(house.taken(&app).len(), 5);
+    house.until("it is gone", async || !runs(&house, &app)).await;
+    assert!(house.store.breakers().await.expect("rows").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_was_counting_when_it_panicked_is_counted_by_the_next_one() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    for counted in [2, 4] {
+        house.store.befall("record_breaker", Fault::Panics);
+        for _ in 0..2 {
+            report(&house.context, &key, Err(("no route".into(), None)));
+        }
+        house.until("all are counted", async || failures(&house, &app).await == counted).await;
+    }
+}

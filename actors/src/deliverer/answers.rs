@@ -1,16 +1,18 @@
 //! What the tasks of a running lane bring back: changes read, deliveries rendered, attempts ended,
 //! rows written.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use tidings_entity::id::{CursorId, DeadLetterId};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Slot, Step,
-    lane::CursorEffect,
+    DelivererMessage, DelivererState, Generation, Step,
+    lane::{CursorEffect, Failure},
     retry::{Verdict, verdict},
+    running::RunningLane,
+    sending::Attempted,
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
@@ -28,8 +30,8 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 impl DelivererState {
     pub(super) fn on_step(&mut self, cursor: &CursorId, generation: Generation, step: Step) {
-        if let Step::Attempted(_, outcome) = &step {
-            self.gate.leave(outcome.is_success());
+        if let Step::Stretched(..) = &step {
+            self.gate.leave();
         }
         if step.is_fenced() {
             self.context.give_up("another process took over this database");
@@ -39,11 +41,15 @@ impl DelivererState {
         }
         match step {
             Step::Read(result) => self.on_read(cursor, result),
-            Step::Prepared(position, result) => self.on_prepared(cursor, position, *result),
-            Step::Attempted(position, outcome) => self.on_attempted(cursor, generation, position, &outcome),
+            Step::Prepared(head, result) => self.on_prepared(cursor, head, result),
+            Step::Answered(tray) => self.on_answered(cursor, generation, tray.take()),
+            Step::Stretched(tray, range) => {
+                self.on_answered(cursor, generation, tray.take());
+                self.on_stretched(cursor, range);
+            }
             Step::Settled(result) => self.on_settled(cursor, result),
             Step::Finished(result) => self.on_finished(cursor, result),
-            Step::Noticed(outcome) => self.on_announced(cursor, generation, &outcome),
+            Step::Noticed(outcome) => self.on_noticed(cursor, generation, &outcome),
             Step::Written(result) => self.on_written(cursor, result),
             Step::Recorded(Err(error)) => {
                 warn!(cursor.id = %cursor, "a row of {cursor} was not written: {error}")
@@ -70,49 +76,72 @@ impl DelivererState {
         }
     }
 
-    fn on_prepared(&mut self, cursor: &CursorId, position: u64, result: Result<Parcel, PrepareError>) {
+    fn on_prepared(&mut self, cursor: &CursorId, head: u64, result: Result<Vec<Parcel>, PrepareError>) {
         let letter = DeadLetterId::new(self.context.random.ulid(self.context.now()));
         let Some((running, _)) = self.running(cursor) else { return };
         match result {
-            Ok(parcel) => running.lane.on_prepared(position, parcel),
+            Ok(parcels) => running.lane.on_prepared(parcels),
             Err(PrepareError::Git(GitError::Unobtainable(blob))) => {
-                running.lane.on_blob_unobtainable(position, blob, letter);
+                running.lane.on_prepared(Vec::new());
+                running.lane.on_blob_unobtainable(head, blob, letter);
             }
             Err(reason) => {
-                warn!(cursor.id = %cursor, delivery.position = position, "delivery {position} of {cursor} could not be rendered: {reason}");
-                running.lane.retry_later(position, Instant::now() + RENDER_AGAIN);
+                warn!(cursor.id = %cursor, delivery.position = head, "delivery {head} of {cursor} could not be rendered: {reason}");
+                running.lane.on_prepared(Vec::new());
+                running.lane.retry_later(head, Instant::now() + RENDER_AGAIN);
             }
         }
     }
 
-    fn on_attempted(
-        &mut self,
-        cursor: &CursorId,
-        generation: Generation,
-        position: u64,
-        outcome: &AttemptOutcome,
-    ) {
-        let verdict = verdict(outcome);
-        let key = endpoint_key(self.id.as_str());
-        match verdict {
-            Verdict::Acknowledged => {
-                self.answered = Some(Instant::now());
-                circuit_breaker::report(&self.context, &key, Ok(()));
-                if self.context.policy.record_all {
-                    self.record_success(cursor, generation, position, outcome);
+    fn on_answered(&mut self, cursor: &CursorId, generation: Generation, answers: Vec<Attempted>) {
+        let mut acknowledged = None;
+        for attempted in answers {
+            let Attempted { position, ended_at, outcome, .. } = &attempted;
+            match verdict(outcome) {
+                Verdict::Acknowledged => {
+                    acknowledged = Some(*ended_at);
+                    if self.context.policy.record_all {
+                        self.record_success(cursor, generation, *position, outcome);
+                    }
+                    if let Some((running, _)) = self.running(cursor) {
+                        running.lane.on_acknowledged(*position);
+                    }
                 }
-                if let Some((running, _)) = self.running(cursor) {
-                    running.lane.on_acknowledged(position);
+                failed => {
+                    // In the order in which they came: a breaker counts failures in a row.
+                    if let Some(at) = acknowledged.take() {
+                        self.on_endpoint_answered(at);
+                    }
+                    if failed == Verdict::Gone {
+                        if let Some((running, _)) = self.running(cursor) {
+                            running.lane.on_recalled(*position);
+                        }
+                        self.on_gone(cursor, generation);
+                    } else {
+                        self.on_failed_attempt(cursor, generation, failed, &attempted);
+                    }
                 }
             }
-            Verdict::Gone => {
-                if let Some((running, _)) = self.running(cursor) {
-                    running.lane.on_recalled(position);
-                }
-                self.on_gone(cursor, generation);
-            }
-            Verdict::Endpoint | Verdict::Refused | Verdict::Failing => {
-                self.on_failed_attempt(cursor, generation, position, verdict, outcome);
+        }
+        if let Some(at) = acknowledged {
+            self.on_endpoint_answered(at);
+        }
+    }
+
+    /// The endpoint acknowledged something.
+    pub(super) fn on_endpoint_answered(&mut self, at: Instant) {
+        self.answered = self.answered.max(Some(at));
+        self.gate.widen();
+        circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+    }
+
+    /// What a stretch did not send goes out another time.
+    fn on_stretched(&mut self, cursor: &CursorId, range: RangeInclusive<u64>) {
+        let closed = self.gate.is_closed(Instant::now());
+        if let Some((running, _)) = self.running(cursor) {
+            range.for_each(|position| running.lane.on_recalled(position));
+            if closed {
+                running.lane.release();
             }
         }
     }
@@ -121,30 +150,27 @@ impl DelivererState {
         &mut self,
         cursor: &CursorId,
         generation: Generation,
-        position: u64,
         verdict: Verdict,
-        outcome: &AttemptOutcome,
+        attempted: &Attempted,
     ) {
+        let Attempted { position, sent_at, outcome, .. } = attempted;
+        let position = *position;
         let (moment, rules, answered) = (self.moment(), self.rules, self.answered);
         let random = self.context.random.clone();
         let letter = DeadLetterId::new(random.ulid(moment.wall));
         let Some((running, _)) = self.running(cursor) else { return };
         let Some(delivery) = running.lane.delivery_id(position) else { return };
         let round = running.lane.round().number;
-        let answer = (outcome.result.ok(), outcome.excerpt.clone());
-        let asked = outcome.retry_after;
-        let lane = &mut running.lane;
-        let failed = lane.on_failed(
-            position,
+        let failure = Failure {
             verdict,
-            asked,
-            answer,
-            answered,
-            moment,
-            &rules,
-            random.as_ref(),
-            letter,
-        );
+            sent_at: *sent_at,
+            answered_elsewhere: answered,
+            retry_after: outcome.retry_after,
+            status: outcome.result.ok(),
+            excerpt: outcome.excerpt.clone(),
+        };
+        let lane = &mut running.lane;
+        let failed = lane.on_failed(position, failure, moment, &rules, random.as_ref(), letter);
         let Some(failed) = failed else { return };
         match failed.retry_in {
             Some(wait) => warn!(
@@ -158,9 +184,11 @@ impl DelivererState {
         }
         if !failed.item {
             self.on_endpoint_failure(outcome, moment.instant);
-        } else if verdict != Verdict::Endpoint && self.gate.is_open() {
-            // The probe was not taken, but it was answered: the endpoint is well.
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+        } else if self.gate.is_open() {
+            // The probe was not taken, but if it was answered the endpoint is well.
+            let answered = verdict != Verdict::Endpoint;
+            let word = if answered { Ok(()) } else { Err((describe(outcome), None)) };
+            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), word);
         }
         let attempt = AttemptRecord {
             cursor: cursor.clone(),
@@ -203,7 +231,7 @@ impl DelivererState {
         self.record(cursor, generation, attempt);
     }
 
-    fn record(&mut self, cursor: &CursorId, generation: Generation, attempt: AttemptRecord) {
+    pub(super) fn record(&mut self, cursor: &CursorId, generation: Generation, attempt: AttemptRecord) {
         let store = self.context.store.clone();
         let work = async move { Step::Recorded(in_time(store.record_attempt(attempt)).await) };
         self.step(cursor, generation, work);
@@ -214,8 +242,11 @@ impl DelivererState {
         // Beyond the cap, one header could silence the app's deliveries for a year.
         let asked = outcome.retry_after.map(|asked| asked.min(self.rules.cap));
         self.gate.narrow();
+        self.halt();
         if let Some(asked) = asked {
             self.gate.hold(now + asked);
+            self.hold_back();
+            self.arm_flow(now);
         }
         let key = endpoint_key(self.id.as_str());
         circuit_breaker::report(&self.context, &key, Err((describe(outcome), asked)));
@@ -226,11 +257,7 @@ impl DelivererState {
         info!(app.id = %self.id, "the endpoint of {} answered 410: the app is disabled", self.id);
         let (store, id) = (self.context.store.clone(), self.id.clone());
         self.endpoint = None;
-        for lane in self.lanes.values_mut() {
-            if let Slot::Running(running) = &mut lane.slot {
-                running.reload();
-            }
-        }
+        self.running_lanes().for_each(RunningLane::reload);
         self.step(cursor, generation, async move {
             Step::Recorded(in_time(store.set_app_disabled(&id, Some("the endpoint answered 410 Gone"))).await)
         });
@@ -254,21 +281,16 @@ impl DelivererState {
 
     /// Writes one consequence for the cursor; [`Step::Written`] follows.
     pub(super) fn write_effect(&mut self, cursor: &CursorId, generation: Generation, effect: CursorEffect) {
-        let (store, id, app) = (self.context.store.clone(), cursor.clone(), self.id.clone());
+        let (store, id) = (self.context.store.clone(), cursor.clone());
         self.step(cursor, generation, async move {
             Step::Written(match effect {
                 CursorEffect::Block(reason) => {
                     warn!(cursor.id = %id, "cursor {id} is blocked: {reason}");
                     in_time(store.set_blocked(&id, Some(&reason))).await
                 }
-                CursorEffect::Unblock(letters) => {
-                    info!(cursor.id = %id, "cursor {id} goes on; {} changes are redriven next", letters.len());
-                    let unblocked = in_time(store.set_blocked(&id, None)).await;
-                    if unblocked.is_err() || letters.is_empty() {
-                        unblocked
-                    } else {
-                        in_time(store.request_redrive(&app, &letters)).await.map(drop)
-                    }
+                CursorEffect::Unblock => {
+                    info!(cursor.id = %id, "cursor {id} goes on");
+                    in_time(store.set_blocked(&id, None)).await
                 }
             })
         });
@@ -279,7 +301,7 @@ impl DelivererState {
         running.writing = false;
         match result {
             Ok(()) => running.lane.on_effect_written(),
-            // Somebody else closed a letter or removed the cursor: there is nothing left to write.
+            // Somebody else removed the cursor: there is nothing left to write.
             Err(reason @ (StoreError::NotFound | StoreError::Conflict(_))) => {
                 info!(cursor.id = %cursor, "{cursor} changed meanwhile: {reason}");
                 running.lane.on_effect_written();

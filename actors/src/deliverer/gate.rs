@@ -44,12 +44,14 @@ impl Gate {
         self.in_flight += 1;
     }
 
-    /// An attempt ended; a success widens the ramp.
-    pub fn leave(&mut self, success: bool) {
+    /// An attempt ended.
+    pub fn leave(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if let Mode::Flowing { limit } = &mut self.mode
-            && success
-        {
+    }
+
+    /// The endpoint acknowledged something: the ramp widens.
+    pub fn widen(&mut self) {
+        if let Mode::Flowing { limit } = &mut self.mode {
             *limit = (*limit * 2).min(self.most);
         }
     }
@@ -73,6 +75,13 @@ impl Gate {
         self.hold_until
     }
 
+    /// Whether nothing but a probe goes out for now: the breaker is open, or the endpoint asked for
+    /// patience.
+    #[must_use]
+    pub fn is_closed(&self, now: Instant) -> bool {
+        self.is_open() || self.hold_until.is_some_and(|until| until > now)
+    }
+
     /// The breaker opened.
     pub fn open(&mut self) {
         self.mode = Mode::Open;
@@ -83,9 +92,15 @@ impl Gate {
         self.mode = Mode::Probing;
     }
 
+    /// Whether a probe is permitted and not taken.
+    #[must_use]
+    pub fn permits_probe(&self) -> bool {
+        self.mode == Mode::Probing
+    }
+
     /// Takes the probe, if one is permitted.
     pub fn take_probe(&mut self) -> bool {
-        let permitted = self.mode == Mode::Probing;
+        let permitted = self.permits_probe();
         if permitted {
             self.mode = Mode::Open;
         }
@@ -136,7 +151,8 @@ mod tests {
             }
             widths.push(width);
             for _ in 0..width {
-                gate.leave(true);
+                gate.leave();
+                gate.widen();
             }
         }
         assert_eq!(widths, [1, 2, 4, 4]);
@@ -147,10 +163,10 @@ mod tests {
         let now = Instant::now();
         let mut gate = Gate::new(4);
         (0..4).for_each(|_| gate.enter());
-        gate.leave(false);
+        gate.leave();
         gate.narrow();
         assert!(!gate.admits(now), "three are still on their way");
-        (0..3).for_each(|_| gate.leave(false));
+        (0..3).for_each(|_| gate.leave());
         assert!(gate.admits(now));
         gate.enter();
         assert!(!gate.admits(now));

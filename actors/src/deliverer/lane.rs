@@ -7,20 +7,22 @@
 //! operations; a blocked lane sends only its head.
 
 mod failure;
+mod rendering;
 mod slot;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tidings_entity::{
-    id::{CursorId, DeadLetterId, ObjectId},
+    id::{CursorId, DeadLetterId},
     kind::{OrderMode, ParkReason},
 };
 use tokio::time::Instant;
 
-use slot::{Slot, SlotState};
+use slot::{Slot, SlotState, Wait};
 
 use crate::{
-    ports::{HeadAttempts, Parcel, Park, Settlement},
+    deliverer::retry::Verdict,
+    ports::{HeadAttempts, Parcel, Park, Settlement, Standing},
     round::{Change, DeliveryId, LetterState, Round},
     time::Timestamp,
 };
@@ -31,13 +33,15 @@ pub const WINDOW: u64 = 64;
 pub const STREAK_MAX: u32 = 10;
 /// Changes read from the trees at once.
 pub const CHANGES_PER_READ: usize = 256;
-/// Deliveries rendered ahead of the one being sent.
-const PREFETCH: usize = 8;
-/// As long as nobody knows how large this round's deliveries are, so many are rendered ahead.
-const PREFETCH_UNKNOWN: usize = 2;
-/// While deliveries weigh more than this many bytes, none is rendered ahead: what a lane holds in
-/// memory is bounded by one or two of the largest files, however long its receiver takes.
-const LARGE: u64 = 1 << 20;
+/// Most deliveries rendered at once. A lane begins with one and doubles with each acknowledgement,
+/// so that a receiver that never answers makes nobody render for nothing.
+pub const AHEAD: usize = 32;
+/// Bytes of content that are read at once for deliveries beyond the first. Nothing is rendered
+/// while a lane holds more than half of it: what a lane holds in memory is this, or two of the
+/// largest files, however long its receiver takes.
+pub const AHEAD_BYTES: u64 = 1 << 20;
+/// Deliveries of a `strict` lane that go out one after another without asking the lane in between.
+const STRETCH: usize = 16;
 
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +52,31 @@ pub struct Moment {
     pub wall: Timestamp,
 }
 
-/// What the cursor's whole state changes to, as a consequence of the settled prefix growing.
+/// What the cursor's whole state changes to without its settled prefix growing. What the prefix
+/// leads to goes with its [`Settlement`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorEffect {
-    /// Too many changes in a row were given up: the next one waits at the head under probe.
+    /// The endpoint failed for too long, or refuses an announcement: only the head goes, under probe.
     Block(String),
-    /// The head was acknowledged while blocked: go on, and redrive these letters next.
-    Unblock(Vec<DeadLetterId>),
+    /// What blocked it is over.
+    Unblock,
+}
+
+/// An attempt that was not acknowledged.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Whose fault it looks like.
+    pub verdict: Verdict,
+    /// When it was sent.
+    pub sent_at: Instant,
+    /// When the endpoint last acknowledged something else.
+    pub answered_elsewhere: Option<Instant>,
+    /// The wait that the endpoint asked for.
+    pub retry_after: Option<Duration>,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// What the answer or the failure said.
+    pub excerpt: String,
 }
 
 /// What a failed attempt led to.
@@ -83,9 +105,13 @@ pub struct Lane {
     reading: bool,
     settled: u64,
     settling: Option<u64>,
-    /// About the largest delivery rendered lately, in bytes; `None` before the first.
-    largest: Option<u64>,
+    /// Changes are being rendered.
+    preparing: bool,
+    /// How many may be rendered at once now.
+    ahead: usize,
     parks: Vec<Park>,
+    standing: Standing,
+    redrive: Vec<DeadLetterId>,
     streak: u32,
     streak_letters: Vec<DeadLetterId>,
     acknowledged: bool,
@@ -95,6 +121,7 @@ pub struct Lane {
     /// settled, the rows say where to go on.
     stale: bool,
     head_attempts: HeadAttempts,
+    skip: Option<DeadLetterId>,
 }
 
 /// What a lane starts from.
@@ -108,7 +135,7 @@ pub struct LaneStart {
     pub max_in_flight: usize,
     /// Parks in a row so far.
     pub streak: u32,
-    /// Their letters.
+    /// Their letters that are still open.
     pub streak_letters: Vec<DeadLetterId>,
     /// Whether the app ever acknowledged something of this cursor.
     pub acknowledged: bool,
@@ -116,6 +143,8 @@ pub struct LaneStart {
     pub blocked: bool,
     /// Failed tries of the change at the round's position.
     pub head_attempts: HeadAttempts,
+    /// The change at the round's position is given up by hand, as this letter.
+    pub skip: Option<DeadLetterId>,
 }
 
 impl Lane {
@@ -133,8 +162,11 @@ impl Lane {
             reading: false,
             settled: position,
             settling: None,
-            largest: None,
+            preparing: false,
+            ahead: 1,
             parks: Vec::new(),
+            standing: Standing::Unchanged,
+            redrive: Vec::new(),
             streak: start.streak,
             streak_letters: start.streak_letters,
             acknowledged: start.acknowledged,
@@ -142,6 +174,7 @@ impl Lane {
             effects: VecDeque::new(),
             stale: false,
             head_attempts: start.head_attempts,
+            skip: start.skip,
             round: start.round,
         }
     }
@@ -177,10 +210,11 @@ impl Lane {
         }
     }
 
-    /// The announcement of the round was taken: what blocked the cursor is over.
-    pub fn on_announced(&mut self) {
-        if std::mem::take(&mut self.blocked) {
-            self.effects.push_back(CursorEffect::Unblock(Vec::new()));
+    /// A notice of the round was taken: what blocked the cursor is over, unless it is a streak of
+    /// changes.
+    pub fn on_noticed(&mut self) {
+        if self.streak < STREAK_MAX && std::mem::take(&mut self.blocked) {
+            self.effects.push_back(CursorEffect::Unblock);
         }
     }
 
@@ -218,7 +252,28 @@ impl Lane {
                 head.first_failure = attempts.first_failure;
             }
         }
+        self.skip_head();
         complete && self.read <= total
+    }
+
+    /// Gives the head up if that was asked for. What the app has of it nobody knows: it may have
+    /// done what it never acknowledged.
+    fn skip_head(&mut self) {
+        let position = self.prefix;
+        let delivery = self.delivery_id(position);
+        let Some((head, delivery)) = self.slots.front_mut().zip(delivery) else { return };
+        let Some(id) = self.skip.take() else { return };
+        head.state = SlotState::Parked(Box::new(Park {
+            id,
+            position,
+            delivery,
+            reason: ParkReason::Skipped,
+            state: LetterState::Unknown { before: head.change.old },
+            status: None,
+            excerpt: "skipped by hand".to_owned(),
+            change: head.change.clone(),
+        }));
+        self.advance_prefix();
     }
 
     /// Reading failed; it may be wanted again.
@@ -226,76 +281,9 @@ impl Lane {
         self.reading = false;
     }
 
-    /// Changes to be rendered now: position, change, and the blobs that are obtainable nowhere.
-    /// [`Lane::on_prepared`], [`Lane::on_blob_unobtainable`] or [`Lane::retry_later`] must follow.
-    pub fn want_prepare(&mut self, now: Instant) -> Vec<(u64, Change, Vec<ObjectId>)> {
-        let ahead = match (self.largest, self.order) {
-            (None, _) => PREFETCH_UNKNOWN,
-            (Some(LARGE..), _) => 1,
-            (Some(_), OrderMode::Strict) => PREFETCH,
-            (Some(_), OrderMode::Phased) => PREFETCH.max(2 * self.max_in_flight),
-        };
-        let prefix = self.prefix;
-        self.slots
-            .iter_mut()
-            .take(ahead)
-            .enumerate()
-            .filter(|(_, slot)| match slot.state {
-                SlotState::New => true,
-                // Rendering failed, and the wait after it is over.
-                SlotState::Waiting { parcel: None, until, .. } => until <= now,
-                _ => false,
-            })
-            .map(|(index, slot)| {
-                slot.state = SlotState::Preparing;
-                (prefix + index as u64, slot.change.clone(), slot.unobtainable.clone())
-            })
-            .collect()
-    }
-
-    /// A delivery is rendered.
-    pub fn on_prepared(&mut self, position: u64, parcel: Parcel) {
-        // Half of it with each delivery, so that one large file among many small ones is forgotten.
-        self.largest = Some(parcel.size().max(self.largest.unwrap_or(0) / 2));
-        if let Some(slot) = self.slot(position) {
-            slot.state = SlotState::Ready(parcel);
-        }
-    }
-
-    /// A blob that a delivery wants can be had nowhere. If it is the content itself, the change is
-    /// parked without counting towards the streak; otherwise it is rendered without the hash.
-    pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
-        let delivery = self.delivery_id(position);
-        let Some(slot) = self.slot(position) else { return };
-        let is_content = slot.change.new.is_some_and(|entry| entry.blob == blob);
-        if is_content {
-            slot.state = SlotState::Parked(Box::new(Park {
-                id: letter,
-                position,
-                delivery: delivery.unwrap_or_else(|| DeliveryId::from_stored(String::new())),
-                reason: ParkReason::ContentUnavailable,
-                state: before(&slot.change),
-                status: None,
-                excerpt: format!("blob {blob} is obtainable nowhere"),
-                change: slot.change.clone(),
-            }));
-            self.advance_prefix();
-        } else {
-            slot.unobtainable.push(blob);
-            slot.state = SlotState::New;
-        }
-    }
-
-    /// Rendering failed for a reason that may pass.
-    pub fn retry_later(&mut self, position: u64, until: Instant) {
-        if let Some(slot) = self.slot(position) {
-            slot.state = SlotState::Waiting { parcel: None, until, endpoint: false };
-        }
-    }
-
     /// The next change that may be sent now, if any.
     #[must_use]
-    pub fn next_sendable(&self, now: Instant) -> Option<u64> {
+    pub fn next_sendable(&self) -> Option<u64> {
         if self.stale {
             return None;
         }
@@ -313,12 +301,7 @@ impl Lane {
             if slot.change.operation != phase {
                 return None;
             }
-            let sendable = match slot.state {
-                SlotState::Ready(_) => true,
-                SlotState::Waiting { parcel: Some(_), until, .. } => until <= now,
-                _ => false,
-            };
-            if sendable {
+            if matches!(slot.state, SlotState::Ready(_)) {
                 return Some(self.prefix + index as u64);
             }
             if one_by_one {
@@ -328,29 +311,57 @@ impl Lane {
         None
     }
 
-    /// The head, if it may be sent as a probe: waiting or ready, whatever its own wait says.
+    /// The head, if it may be sent as a probe.
     #[must_use]
     pub fn probe_head(&self) -> Option<u64> {
-        let head = self.slots.front().filter(|_| !self.stale)?;
-        let sendable = matches!(head.state, SlotState::Ready(_) | SlotState::Waiting { parcel: Some(_), .. });
-        sendable.then_some(self.prefix)
+        let head = self.slots.front().filter(|_| self.may_probe())?;
+        matches!(head.state, SlotState::Ready(_)).then_some(self.prefix)
     }
 
-    /// Puts a change on its way.
-    pub fn launch(&mut self, position: u64, now: Instant) -> Option<(Parcel, Change)> {
-        let slot = self.slot(position)?;
-        let state = std::mem::replace(&mut slot.state, SlotState::New);
-        match state {
-            SlotState::Ready(parcel) | SlotState::Waiting { parcel: Some(parcel), .. } => {
-                slot.state = SlotState::Flying(parcel.clone());
-                slot.previous_try = slot.last_try.replace(now);
-                Some((parcel, slot.change.clone()))
+    /// Whether its head could go as a probe, now or once it is rendered, whatever its own wait
+    /// after a failed attempt says.
+    #[must_use]
+    pub fn is_probeable(&self, now: Instant) -> bool {
+        let head = self.slots.front().filter(|_| self.may_probe());
+        head.is_some_and(|head| match head.state {
+            SlotState::Ready(_) => true,
+            // While others are rendered it cannot be; another lane goes meanwhile.
+            SlotState::New => !self.preparing,
+            SlotState::Waiting { why, until } => !self.preparing && (why != Wait::Rendering || until <= now),
+            SlotState::Preparing | SlotState::Flying(_) | SlotState::Acknowledged | SlotState::Parked(_) => {
+                false
             }
-            other => {
-                slot.state = other;
-                None
-            }
+        })
+    }
+
+    /// Whether one more may be sent beyond the settled prefix.
+    fn may_probe(&self) -> bool {
+        !self.stale && self.prefix < self.settled + WINDOW
+    }
+
+    /// Ends the wait of the head, so that it may be rendered for a probe.
+    pub fn hurry_head(&mut self) {
+        if let Some(head) = self.slots.front_mut().filter(|head| head.is_waiting()) {
+            head.state = SlotState::New;
         }
+    }
+
+    /// Puts a change on its way, and in a `strict` lane that flows the ones after it that are
+    /// ready; each goes only after the one before it was acknowledged. [`Lane::on_acknowledged`],
+    /// [`Lane::on_failed`] or [`Lane::on_recalled`] must follow for each.
+    pub fn launch(&mut self, position: u64, is_probe: bool) -> Vec<(u64, Parcel)> {
+        let reach = (self.settled + WINDOW).saturating_sub(position);
+        let alone = is_probe || self.blocked || self.order == OrderMode::Phased;
+        let most = if alone { 1 } else { STRETCH.min(usize::try_from(reach).unwrap_or(STRETCH)) };
+        let mut launched = Vec::new();
+        let first = position.checked_sub(self.prefix).and_then(|first| usize::try_from(first).ok());
+        for slot in self.slots.iter_mut().skip(first.unwrap_or(usize::MAX)).take(most) {
+            let SlotState::Ready(parcel) = &slot.state else { break };
+            let parcel = parcel.clone();
+            slot.state = SlotState::Flying(parcel.clone());
+            launched.push((position + launched.len() as u64, parcel));
+        }
+        launched
     }
 
     /// The change was acknowledged.
@@ -358,6 +369,7 @@ impl Lane {
         if let Some(slot) = self.slot(position) {
             slot.state = SlotState::Acknowledged;
         }
+        self.ahead = (self.ahead * 2).min(AHEAD);
         self.advance_prefix();
     }
 
@@ -371,7 +383,9 @@ impl Lane {
     /// What must be written now, if anything. [`Lane::on_settled`] or [`Lane::on_settle_failed`]
     /// must follow.
     pub fn want_settle(&mut self, at: Timestamp) -> Option<Settlement> {
-        if self.stale || self.settling.is_some() || self.prefix == self.settled {
+        // A block that is not written yet goes first: the settlement may be what ends it.
+        let waits = self.settling.is_some() || !self.effects.is_empty();
+        if self.stale || waits || self.prefix == self.settled {
             return None;
         }
         self.settling = Some(self.prefix);
@@ -382,6 +396,8 @@ impl Lane {
             parked: std::mem::take(&mut self.parks),
             streak: self.streak,
             acknowledged: self.acknowledged,
+            standing: std::mem::take(&mut self.standing),
+            redrive: std::mem::take(&mut self.redrive),
             at,
         })
     }
@@ -400,12 +416,12 @@ impl Lane {
         self.stale = true;
     }
 
-    /// What changes next for the cursor as a whole, once everything before it is on disk.
+    /// What changes next for the cursor as a whole, once no settlement is on its way.
     /// [`Lane::on_effect_written`] must follow before the next one is given.
     #[must_use]
     pub fn want_effect(&self) -> Option<&CursorEffect> {
-        let written = self.settling.is_none() && self.parks.is_empty() && !self.stale;
-        self.effects.front().filter(|_| written)
+        let alone = self.settling.is_none() && !self.stale;
+        self.effects.front().filter(|_| alone)
     }
 
     /// Whether a change of the cursor as a whole is still to be written.
@@ -419,16 +435,14 @@ impl Lane {
         self.effects.pop_front();
     }
 
-    /// When something may be sent that may not be sent now.
+    /// When something may be sent that may not be sent now. A wait that is over hides no other.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
-        self.slots
-            .iter()
-            .filter_map(|slot| match slot.state {
-                SlotState::Waiting { until, .. } => Some(until),
-                _ => None,
-            })
-            .min()
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let waits = self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Waiting { until, .. } => Some(until),
+            _ => None,
+        });
+        waits.filter(|until| *until > now).min()
     }
 
     /// The id of the delivery at a position that is in memory.
@@ -459,10 +473,11 @@ impl Lane {
                         self.streak_letters.push(park.id.clone());
                     }
                     self.parks.push(*park);
-                    if self.streak >= STREAK_MAX {
-                        self.block(format!(
+                    if self.streak >= STREAK_MAX && !std::mem::replace(&mut self.blocked, true) {
+                        self.standing = Standing::Blocked(format!(
                             "{STREAK_MAX} changes in a row were given up; the next one waits under probe"
                         ));
+                        self.release();
                     }
                 }
                 _ => {
@@ -470,17 +485,13 @@ impl Lane {
                     self.streak = 0;
                     let letters = std::mem::take(&mut self.streak_letters);
                     if std::mem::take(&mut self.blocked) {
-                        self.effects.push_back(CursorEffect::Unblock(letters));
+                        self.standing = Standing::Unblocked;
+                        self.redrive.extend(letters);
                     }
                 }
             }
         }
     }
-}
-
-/// What the app has of a path whose change it never took.
-fn before(change: &Change) -> LetterState {
-    change.old.map_or(LetterState::Nothing, LetterState::Has)
 }
 
 #[cfg(test)]

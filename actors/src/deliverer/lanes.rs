@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidings_entity::id::CursorId;
+use tidings_entity::id::{CursorId, DeadLetterId};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -61,7 +61,8 @@ impl DelivererState {
             Ok(_) if again => self.open(cursor),
             Ok(Opening::Open(open)) => {
                 let Some(app) = self.app.clone() else { return };
-                lane.slot = Slot::Running(Box::new(RunningLane::new(*open, &app)));
+                let letter = DeadLetterId::new(self.context.random.ulid(self.context.now()));
+                lane.slot = Slot::Running(Box::new(RunningLane::new(*open, &app, letter)));
                 self.drive(cursor);
             }
             Ok(Opening::Again) => self.open(cursor),

@@ -1,4 +1,8 @@
 //! The notices of a round: `/resync` before its first change, `/synced` after its last one.
+//!
+//! An endpoint that is not well is waited for as with any change. A refusal of `/resync` blocks the
+//! cursor, which is then tried under probe; a refusal of `/synced` is recorded, as an attempt at the
+//! position after the last change, and the round ends.
 
 use tidings_entity::id::CursorId;
 use tokio::time::Instant;
@@ -13,27 +17,26 @@ use super::{
 use crate::{
     circuit_breaker::{self, endpoint_key},
     context::in_time,
-    ports::{Action, AttemptOutcome, Notice, StoreError},
+    ports::{Action, AttemptOutcome, AttemptRecord, Notice, StoreError},
+    round::DeliveryId,
 };
 
 impl DelivererState {
     /// Ends the round, after `/synced` for those who want it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
-        let Some(endpoint) = self.endpoint.clone() else { return };
-        let wants_notice = self.app.as_ref().is_some_and(|app| app.delivery.synced);
         let context = self.context.clone();
         let Some((running, _)) = self.running(cursor) else { return };
+        let (round, attempts) = (running.open.round.clone(), running.open.snapshot.head_attempts);
+        if running.owes_synced {
+            // Tries before a restart count, if it was this notice that waited.
+            let waited = round.position == round.summary.total();
+            running.stage = Stage::noticing(Action::Synced, if waited { attempts.tries } else { 0 });
+            self.notice(cursor, generation);
+            return;
+        }
         running.stage = Stage::Finishing;
-        let (round, facts) = (running.open.round.clone(), running.open.snapshot.facts.clone());
         let cursor_of = cursor.clone();
         self.step(cursor, generation, async move {
-            if wants_notice {
-                let notice = Notice::OfRound { action: Action::Synced, round: round.clone(), repository: facts };
-                let outcome = context.transport.notify(&endpoint, &notice).await;
-                if !outcome.is_success() {
-                    warn!(cursor.id = %cursor_of, round.number = round.number, "the notice that round {} ended was refused: {}", round.number, describe(&outcome));
-                }
-            }
             Step::Finished(in_time(context.store.finish_round(&cursor_of, round.number, context.now())).await)
         });
     }
@@ -50,7 +53,8 @@ impl DelivererState {
         }
     }
 
-    pub(super) fn announce(&mut self, cursor: &CursorId, generation: Generation) {
+    /// Sends the notice that goes first now.
+    pub(super) fn notice(&mut self, cursor: &CursorId, generation: Generation) {
         let Some(endpoint) = self.endpoint.clone() else { return };
         let now = Instant::now();
         if self.gate.is_open() {
@@ -64,11 +68,10 @@ impl DelivererState {
         }
         let transport = self.context.transport.clone();
         let Some((running, _)) = self.running(cursor) else { return };
-        if let Stage::Announcing { flying, .. } = &mut running.stage {
-            *flying = true;
-        }
+        let Stage::Noticing { flying, action, .. } = &mut running.stage else { return };
+        *flying = true;
         let notice = Notice::OfRound {
-            action: Action::Resync,
+            action: *action,
             round: running.open.round.clone(),
             repository: running.open.snapshot.facts.clone(),
         };
@@ -79,44 +82,56 @@ impl DelivererState {
         );
     }
 
-    /// `/resync` was answered: acknowledged, it opens the way; refused for good, it blocks the
-    /// cursor and is tried again under probe.
-    pub(super) fn on_announced(
-        &mut self,
-        cursor: &CursorId,
-        generation: Generation,
-        outcome: &AttemptOutcome,
-    ) {
-        let (now, rules, random) = (Instant::now(), self.rules, self.context.random.clone());
+    /// A notice was answered: acknowledged, it opens the way.
+    pub(super) fn on_noticed(&mut self, cursor: &CursorId, generation: Generation, outcome: &AttemptOutcome) {
+        let now = Instant::now();
         let Some((running, _)) = self.running(cursor) else { return };
-        let Stage::Announcing { tries, since, .. } = running.stage else { return };
+        let Stage::Noticing { action, tries, since, .. } = running.stage else { return };
         let verdict = verdict(outcome);
         if verdict == Verdict::Acknowledged {
             running.stage = Stage::Flowing;
-            running.lane.on_announced();
+            running.owes_synced &= action != Action::Synced;
+            running.lane.on_noticed();
             circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
             return;
         }
         let (tries, since) = (tries + 1, since.unwrap_or(now));
+        let (rules, random) = (self.rules, self.context.random.clone());
+        let Some((running, _)) = self.running(cursor) else { return };
         let circumstances = Circumstances {
             verdict,
             tries: Tries { all: tries, item: tries, since_first: now.duration_since(since) },
             acknowledged: running.open.snapshot.acknowledged,
-            blocked: running.lane.is_blocked(),
+            // What blocks the changes of a cursor does not keep its round from ending.
+            blocked: running.lane.is_blocked() && action == Action::Resync,
             retry_after: outcome.retry_after,
         };
-        let (wait, block) = match decide(circumstances, &rules, random.as_ref()) {
-            Decision::Retry(wait) => (wait, false),
-            Decision::Block(wait) => (wait, true),
-            Decision::Park(_) => (rules.cap, true),
+        let waits = |until| Stage::Noticing { action, tries, since: Some(since), until, flying: false };
+        let (wait, blocks) = match decide(circumstances, &rules, random.as_ref()) {
+            Decision::Retry(wait) => (Some(wait), false),
+            Decision::Block(wait) => (Some(wait), true),
+            Decision::Park(_) if action == Action::Resync => (Some(rules.cap), true),
+            Decision::Park(_) => (None, false),
         };
-        running.stage =
-            Stage::Announcing { tries, since: Some(since), until: Some(now + wait), flying: false };
-        if block {
-            running.lane.block(format!("the notice of a resync was refused: {}", describe(outcome)));
+        running.stage = match wait {
+            Some(wait) => waits(Some(now + wait)),
+            None => Stage::Flowing,
+        };
+        running.owes_synced &= wait.is_some();
+        if blocks {
+            running.lane.block(format!(
+                "the notice /{} was not taken: {}",
+                action.as_str(),
+                describe(outcome)
+            ));
         }
-        let due = cursor.clone();
-        self.post.send_after(wait, move || DelivererMessage::Due(due));
+        if let Some(wait) = wait {
+            let due = cursor.clone();
+            self.post.send_after(wait, move || DelivererMessage::Due(due));
+        }
+        if action == Action::Synced {
+            self.record_refused_synced(cursor, generation, tries, verdict, outcome);
+        }
         match verdict {
             Verdict::Gone => self.on_gone(cursor, generation),
             Verdict::Endpoint => self.on_endpoint_failure(outcome, now),
@@ -126,5 +141,35 @@ impl DelivererState {
             }
             _ => {}
         }
+    }
+
+    fn record_refused_synced(
+        &mut self,
+        cursor: &CursorId,
+        generation: Generation,
+        number: u32,
+        verdict: Verdict,
+        outcome: &AttemptOutcome,
+    ) {
+        let at = self.context.now();
+        let Some((running, _)) = self.running(cursor) else { return };
+        let round = running.open.round.clone();
+        warn!(
+            cursor.id = %cursor, round.number = round.number, attempt.number = number,
+            "the notice that round {} ended was not taken: {}", round.number, describe(outcome)
+        );
+        let attempt = AttemptRecord {
+            cursor: cursor.clone(),
+            round: round.number,
+            position: round.summary.total(),
+            number,
+            delivery: DeliveryId::of_notice(cursor, round.number, Action::Synced.as_str()),
+            status: outcome.result.ok(),
+            item_failure: matches!(verdict, Verdict::Refused | Verdict::Failing),
+            excerpt: outcome.excerpt.clone(),
+            took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+            at,
+        };
+        self.record(cursor, generation, attempt);
     }
 }

@@ -3,18 +3,25 @@
 //! [`next_round`], pure. What it writes is one verb of the store at a time, so it may be killed
 //! anywhere.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidings_entity::{
-    id::{CursorId, ObjectId},
+    id::{CursorId, DeadLetterId, ObjectId},
     kind::{CursorState, HistoryMode, LetterStatus, RoundKind, WatchState},
 };
 use tracing::{info, instrument, warn};
 
 use crate::{
     context::{Context, in_time},
-    ports::{CommitFacts, FetchOrder, GitError, LaneSnapshot, NewRound, Remote, Seek, StoreError, Walk},
-    round::{Letter, Plan, RULES, Round, RoundSpec, TreeEnd},
+    follow::goes,
+    ports::{
+        CommitFacts, Extent, FetchOrder, GitError, LaneSnapshot, NewRound, Remote, Seek, StoreError, Walk,
+    },
+    round::{Letter, Plan, RULES, Round, RoundSpec, Summary, TreeEnd},
 };
 
 /// Letters that one redrive binds at most.
@@ -23,6 +30,8 @@ const REDRIVE_LETTERS: usize = 1_000;
 const RENAMES_MAX: u64 = 10_000;
 /// The wait after rows changed again and again while a round was planned.
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+/// The wait before a target that cannot be delivered is looked at again; a new head does not wait.
+const UNFIT_WAIT: Duration = Duration::from_secs(300);
 /// Conflicts in a row before that wait.
 const CONFLICTS_MAX: u32 = 3;
 /// Rounds without a change that are walked over in one go before others get a turn.
@@ -72,12 +81,12 @@ pub enum OpeningError {
 pub enum Next {
     /// None.
     Nothing,
-    /// From held to head (or, in `every` mode, a commit on the way).
-    Sync(ObjectId),
+    /// From held to head (or, in `every` mode, a commit on the way), or to nothing.
+    Sync(Option<ObjectId>),
     /// Everything anew.
     Resync {
-        /// The commit.
-        target: ObjectId,
+        /// The commit; `None`: nothing.
+        target: Option<ObjectId>,
         /// Whether the app must drop what is not named.
         complete: bool,
     },
@@ -91,15 +100,17 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
     if lane.watch_state == WatchState::Paused || lane.state == CursorState::Empty {
         return Next::Nothing;
     }
+    let goes = lane.head.is_none() && goes(lane.state, lane.on_branch_gone);
     if let Some(complete) = lane.resync {
         // Without a head it waits: nothing else may go before it.
-        return lane.head.map_or(Next::Nothing, |target| Next::Resync { target, complete });
+        let waits = lane.head.is_none() && !goes;
+        return if waits { Next::Nothing } else { Next::Resync { target: lane.head, complete } };
     }
-    let redrive = lane.held.is_some()
-        && lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);
-    let sync = lane
-        .head
-        .filter(|head| lane.held.as_ref().is_none_or(|(held, view)| held != head || *view != lane.view));
+    let redrive = lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);
+    let is_new =
+        |head: &ObjectId| lane.held.as_ref().is_none_or(|(held, view)| held != head || *view != lane.view);
+    let to_nothing = (goes && lane.held.is_some()).then_some(None);
+    let sync = lane.head.filter(is_new).map(Some).or(to_nothing);
     match (sync, redrive) {
         (Some(target), true) if lane.last_was_redrive => Next::Sync(target),
         (_, true) => Next::Redrive,
@@ -141,6 +152,10 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
                 conflicts += 1;
                 info!("the rows of the lane changed while its round was planned: {reason}");
             }
+            Err(OpeningError::Git(reason)) if reason.is_of_the_object() => {
+                block(context, &lane, &reason).await?;
+                return Ok(Opening::Later(UNFIT_WAIT));
+            }
             Err(error) => return Err(error),
             Ok(true) => {}
             Ok(false) => return Ok(Opening::Idle),
@@ -152,6 +167,17 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
 fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
     lane.resync_bases.iter().any(|base| base.commit == commit)
         || lane.held.as_ref().is_some_and(|(held, _)| *held == commit)
+}
+
+/// What the branch names cannot be delivered, however often it is tried: that is said where the app
+/// sees it. The next head, or another look at this one, unblocks.
+async fn block(context: &Context, lane: &LaneSnapshot, reason: &GitError) -> Result<(), OpeningError> {
+    let said = format!("{} cannot be delivered: {reason}", lane.branch);
+    if lane.state != CursorState::Blocked || lane.reason.as_ref() != Some(&said) {
+        warn!(cursor.id = %lane.cursor, "{said}");
+        in_time(context.store.set_blocked(&lane.cursor, Some(&said))).await?;
+    }
+    Ok(())
 }
 
 /// Takes up an open round: makes its trees present and proves that its list is still the same.
@@ -171,6 +197,9 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
         }
         other => other?,
     };
+    if lane.cancel_open && round.spec.kind == RoundKind::Redrive {
+        return cancel(context, &lane, &round, plan.summary == round.summary).await;
+    }
     if plan.summary != round.summary {
         let reason = format!(
             "the list of round {} is not the one that was begun; a resync is the way out",
@@ -188,14 +217,37 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
     Ok(Opening::Open(Box::new(OpenLane { snapshot: lane, round: Arc::new(round), commit, renames })))
 }
 
+/// Ends a redrive where it stands. A letter is reached when nothing of its path lies ahead; of a
+/// list that is not the one that was begun nobody can say.
+async fn cancel(
+    context: &Context,
+    lane: &LaneSnapshot,
+    round: &Round,
+    known: bool,
+) -> Result<Opening, OpeningError> {
+    let letters = round.spec.letters.iter().filter(|_| known);
+    let most = usize::try_from(round.summary.total()).unwrap_or(usize::MAX);
+    let from = Seek::Position(round.position);
+    let changes =
+        if known { context.git.window(&lane.remote, &round.spec, &from, most).await? } else { Vec::new() };
+    let ahead: HashSet<Vec<u8>> = changes.into_iter().map(|change| change.path).collect();
+    let reached: Vec<DeadLetterId> =
+        letters.filter(|letter| !ahead.contains(&letter.path)).map(|letter| letter.id.clone()).collect();
+    info!(
+        cursor.id = %lane.cursor, round.number = round.number,
+        "round {} is cancelled: {} of {} letters were reached", round.number, reached.len(), round.spec.letters.len()
+    );
+    in_time(context.store.end_redrive(&lane.cursor, round.number, &reached, context.now())).await?;
+    Ok(Opening::Again)
+}
+
 /// The deleted paths by blob, while deletes and creates are few enough for one list in memory.
 async fn renames(
     context: &Context,
     remote: &Remote,
     round: &Round,
 ) -> Result<HashMap<ObjectId, Vec<u8>>, GitError> {
-    let few = |count: u64| (1..=RENAMES_MAX).contains(&count);
-    if !few(round.summary.deletes) || !few(round.summary.creates) {
+    if !hints_renames(&round.summary) {
         return Ok(HashMap::new());
     }
     let deletes = usize::try_from(round.summary.deletes).unwrap_or(0);
@@ -209,17 +261,29 @@ async fn renames(
     Ok(renames)
 }
 
+/// Whether a round says of a create where its content was deleted.
+fn hints_renames(summary: &Summary) -> bool {
+    let few = |count: u64| (1..=RENAMES_MAX).contains(&count);
+    few(summary.deletes) && few(summary.creates)
+}
+
 /// Begins the next round, or moves held over commits that change nothing. `false`: nothing to do.
 async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, OpeningError> {
     let held = lane.held.clone().map(|(commit, view)| TreeEnd { commit, view });
-    let end = |commit| Some(TreeEnd { commit, view: lane.view.clone() });
+    let end = |commit: Option<ObjectId>| commit.map(|commit| TreeEnd { commit, view: lane.view.clone() });
     let mut flags = Flags::default();
     let (kind, held, target, bases) = match next_round(lane) {
-        Next::Nothing => return Ok(false),
+        Next::Nothing => {
+            // The branch names again what is held: what it named in between is no reason any more.
+            if lane.head.is_some() {
+                unblock(context, lane).await?;
+            }
+            return Ok(false);
+        }
         Next::Sync(head) => {
-            let target = match (&lane.held, lane.mode) {
-                (Some((held, _)), HistoryMode::Every) if *held != head => {
-                    next_commit(context, &lane.remote, head, *held, &mut flags).await?
+            let target = match (head, &lane.held, lane.mode) {
+                (Some(head), Some((held, _)), HistoryMode::Every) if *held != head => {
+                    Some(next_commit(context, &lane.remote, head, *held, &mut flags).await?)
                 }
                 _ => head,
             };
@@ -349,7 +413,11 @@ async fn begin(
         position: 0,
     };
     in_time(context.store.begin_round(&NewRound { round, planned_after: lane.last_round })).await?;
-    // A reason from before this round (a list that differed, a tree that could not be read) is moot.
+    unblock(context, lane).await
+}
+
+/// A reason from before (what the branch named then, a list that differed, a tree that could not be read) is moot.
+async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
     if lane.state == CursorState::Blocked && lane.streak == 0 {
         in_time(context.store.set_blocked(&lane.cursor, None)).await?;
     }
@@ -367,12 +435,15 @@ async fn plan(
         Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
             // A resync is made from its bases: what is held and obtainable nowhere must not stop it.
             let held = spec.held.iter().filter(|_| spec.kind != RoundKind::Resync);
-            let ends = held.chain(&spec.target).chain(&spec.bases);
-            let mut commits: Vec<ObjectId> = ends.map(|end| end.commit).collect();
+            let ends = || held.clone().chain(&spec.target).chain(&spec.bases);
+            let mut commits: Vec<ObjectId> = ends().map(|end| end.commit).collect();
             commits.sort_unstable();
             commits.dedup();
-            for commit in commits {
-                fetch(context, remote, commit).await?;
+            let is_narrow = ends().all(|end| end.view.is_narrow());
+            let extent = if is_narrow { Extent::Trees } else { Extent::Whole };
+            for (at, commit) in commits.iter().enumerate() {
+                let haves = commits[..at].to_vec();
+                fetch(context, remote, FetchOrder { wants: vec![*commit], haves, depth: 1, extent }).await?;
             }
             Ok(context.git.plan(remote, spec, candidates).await?)
         }
@@ -380,13 +451,16 @@ async fn plan(
     }
 }
 
-/// Fetches one object by id. Only two definitive refusals in a row make it unobtainable.
-pub async fn fetch(context: &Context, remote: &Remote, object: ObjectId) -> Result<(), GitError> {
-    let order = FetchOrder { wants: vec![object], haves: Vec::new(), depth: 1 };
-    match context.git.fetch(remote, &order).await {
-        Err(GitError::Unobtainable(_)) => context.git.fetch(remote, &order).await.map(drop),
-        other => other.map(drop),
+/// Fetches. Only two definitive refusals in a row make an object unobtainable.
+pub async fn fetch(context: &Context, remote: &Remote, order: FetchOrder) -> Result<(), GitError> {
+    let report = match context.git.fetch(remote, &order).await {
+        Err(GitError::Unobtainable(_)) => context.git.fetch(remote, &order).await?,
+        other => other?,
+    };
+    if report.objects > 0 {
+        context.look_at_mirror(&remote.repository);
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,26 +5,28 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_entity::{
     id::{CursorId, DeadLetterId, ObjectId},
-    kind::{CursorState, LetterStatus, RoundKind},
+    kind::{CursorState, RoundKind},
 };
 use tokio::time::Instant;
-use tracing::{Instrument, info_span};
 
 use super::{
     DelivererMessage, DelivererState, Generation, Slot, Step,
-    lane::{CHANGES_PER_READ, Lane, LaneStart, Moment},
-    opening::{self, OpenLane},
+    lane::{AHEAD, CHANGES_PER_READ, Lane, LaneStart, Moment},
+    opening::OpenLane,
+    rendering,
+    sending::{Halt, Stretch},
 };
 use crate::{
-    context::{Context, in_time},
-    ports::{App, DeliveryOrder, GitError, Parcel, PrepareError, Seek},
+    context::in_time,
+    ports::{Action, App, DeliveryOrder, LaneFacts, Seek},
     round::Change,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// `/resync` must be acknowledged first.
-    Announcing {
+    /// A notice goes first: `/resync` before the changes, `/synced` after them.
+    Noticing {
+        action: Action,
         tries: u32,
         since: Option<Instant>,
         until: Option<Instant>,
@@ -34,125 +36,127 @@ pub(super) enum Stage {
     Finishing,
 }
 
+impl Stage {
+    pub(super) fn noticing(action: Action, tries: u32) -> Self {
+        Self::Noticing { action, tries, since: None, until: None, flying: false }
+    }
+}
+
 /// A lane with its rows and what is on its way besides changes.
 pub(super) struct RunningLane {
     pub(super) open: Arc<OpenLane>,
+    facts: Arc<LaneFacts>,
     pub(super) lane: Lane,
     pub(super) stage: Stage,
+    /// The end of the round is still to be told.
+    pub(super) owes_synced: bool,
     reload: Option<Duration>,
     /// A consequence for the cursor is being written, or waits after a failure to.
     pub(super) writing: bool,
     pub(super) write_after: Option<Instant>,
     queued: bool,
     timer: Option<Instant>,
+    halt: Halt,
 }
 
 impl RunningLane {
-    pub(super) fn new(open: OpenLane, app: &App) -> Self {
+    /// `letter` is there for a change that is given up by hand.
+    pub(super) fn new(open: OpenLane, app: &App, letter: DeadLetterId) -> Self {
         let round = &open.round;
         let announce = round.spec.kind == RoundKind::Resync && round.position == 0 && app.delivery.resync;
-        let stage = if announce {
-            Stage::Announcing { tries: 0, since: None, until: None, flying: false }
-        } else {
-            Stage::Flowing
-        };
+        let stage = if announce { Stage::noticing(Action::Resync, 0) } else { Stage::Flowing };
         let lane = Lane::new(LaneStart {
             round: round.clone(),
             order: app.delivery.order,
             max_in_flight: usize::try_from(app.delivery.max_in_flight).unwrap_or(1),
             streak: open.snapshot.streak,
-            streak_letters: streak_letters(&open),
+            streak_letters: open.snapshot.streak_letters.clone(),
             acknowledged: open.snapshot.acknowledged,
             blocked: open.snapshot.state == CursorState::Blocked,
             head_attempts: open.snapshot.head_attempts,
+            skip: open.snapshot.skip_head.then_some(letter),
         });
+        let facts = LaneFacts {
+            remote: open.snapshot.remote.clone(),
+            repository: open.snapshot.facts.clone(),
+            round: open.round.clone(),
+            commit: open.commit.clone(),
+        };
         Self {
             open: Arc::new(open),
+            facts: Arc::new(facts),
             lane,
             stage,
+            owes_synced: app.delivery.synced,
             reload: None,
             writing: false,
             write_after: None,
             queued: false,
             timer: None,
+            halt: Halt::default(),
         }
+    }
+
+    /// Its stretches end after the attempt that is on its way.
+    pub(super) fn halt(&mut self) {
+        std::mem::take(&mut self.halt).call();
+    }
+
+    /// Nothing more of it goes out for now.
+    pub(super) fn hold_back(&mut self) {
+        self.halt();
+        self.lane.release();
     }
 
     /// The rows behind this lane changed: stop sending, read them again when nothing is on its way.
     pub(super) fn reload(&mut self) {
-        self.reload.get_or_insert(Duration::ZERO);
+        self.reopen_after(Duration::ZERO);
     }
 
     pub(super) fn reopen_after(&mut self, wait: Duration) {
+        self.hold_back();
         self.reload = Some(self.reload.unwrap_or_default().max(wait));
     }
 
     /// Whether nothing of it is on its way, so that it may be replaced.
     pub(super) fn is_still(&self) -> bool {
-        let noticing = matches!(self.stage, Stage::Finishing | Stage::Announcing { flying: true, .. });
+        let noticing = matches!(self.stage, Stage::Finishing | Stage::Noticing { flying: true, .. });
         self.lane.is_still() && !noticing && !self.writing
     }
 
     /// The endpoint is well again: waits that were its fault end now.
     pub(super) fn on_endpoint_recovered(&mut self, now: Instant) {
         self.lane.on_endpoint_recovered(now);
-        if let Stage::Announcing { until, .. } = &mut self.stage {
+        if let Stage::Noticing { until, .. } = &mut self.stage {
             *until = None;
         }
     }
 
     /// Whether it could go as a probe of its endpoint, whatever its own waits say.
-    fn is_probeable(&self) -> bool {
+    fn is_probeable(&self, now: Instant) -> bool {
         let ready = match self.stage {
-            Stage::Announcing { flying, .. } => !flying,
-            Stage::Flowing => self.lane.probe_head().is_some(),
+            Stage::Noticing { flying, .. } => !flying,
+            Stage::Flowing => self.lane.is_probeable(now),
             Stage::Finishing => false,
         };
         ready && self.reload.is_none()
     }
 
     fn order(&self, position: u64, change: Change, unobtainable: Vec<ObjectId>) -> DeliveryOrder {
-        let round = &self.open.round;
+        let round = &self.facts.round;
         let renamed_from = change
             .new
             .filter(|_| change.old.is_none())
             .and_then(|entry| self.open.renames.get(&entry.blob).cloned());
         DeliveryOrder {
             id: crate::round::DeliveryId::of(&round.cursor, round.number, &change),
-            remote: self.open.snapshot.remote.clone(),
-            repository: self.open.snapshot.facts.clone(),
-            round: round.clone(),
-            commit: self.open.commit.clone(),
+            lane: self.facts.clone(),
             change,
             renamed_from,
             position,
             unobtainable,
         }
     }
-}
-
-/// The letters of the current streak: the newest ones, because their ids rise.
-fn streak_letters(open: &OpenLane) -> Vec<DeadLetterId> {
-    let open_ones = open.snapshot.letters.iter().filter(|(_, status)| *status == LetterStatus::Open);
-    let mut ids: Vec<DeadLetterId> = open_ones.map(|(letter, _)| letter.id.clone()).collect();
-    ids.sort_unstable();
-    let streak = usize::try_from(open.snapshot.streak).unwrap_or(usize::MAX);
-    ids.split_off(ids.len().saturating_sub(streak))
-}
-
-/// Renders a delivery, fetching by id what the mirror lacks. [`GitError::Unobtainable`] comes only
-/// after two definitive refusals.
-async fn prepare(context: Context, order: DeliveryOrder) -> Result<Parcel, PrepareError> {
-    // New content, old content: two blobs are the most that one delivery reads.
-    for _ in 0..2 {
-        match context.transport.prepare(&order).await {
-            Err(PrepareError::Git(GitError::Missing(blob))) => {
-                opening::fetch(&context, &order.remote, blob).await?;
-            }
-            other => return other,
-        }
-    }
-    context.transport.prepare(&order).await
 }
 
 impl DelivererState {
@@ -182,9 +186,9 @@ impl DelivererState {
             return;
         }
         match running.stage {
-            Stage::Announcing { until, flying, .. } => {
+            Stage::Noticing { until, flying, .. } => {
                 if !flying && until.is_none_or(|until| until <= moment.instant) {
-                    self.announce(cursor, generation);
+                    self.notice(cursor, generation);
                 }
             }
             // What the round did to its cursor is written before it ends.
@@ -194,11 +198,31 @@ impl DelivererState {
                 }
             }
             Stage::Flowing => {
-                self.feed(cursor, generation, moment.instant);
-                self.enqueue(cursor, moment.instant);
-                if self.gate.is_open() { self.send_probe() } else { self.flow() }
+                self.read(cursor, generation);
+                if self.gate.is_open() {
+                    self.enqueue(cursor, moment.instant);
+                    self.send_probe();
+                    self.release_unless_probing(cursor);
+                } else {
+                    if self.gate.is_closed(moment.instant) {
+                        self.release_unless_probing(cursor);
+                    } else {
+                        self.render(cursor, generation, self.ahead());
+                    }
+                    self.enqueue(cursor, moment.instant);
+                    self.flow();
+                }
             }
             Stage::Finishing => {}
+        }
+    }
+
+    /// While nothing goes out and no probe is permitted, nothing rendered is of use.
+    fn release_unless_probing(&mut self, cursor: &CursorId) {
+        if !self.gate.permits_probe()
+            && let Some((running, _)) = self.running(cursor)
+        {
+            running.lane.release();
         }
     }
 
@@ -230,8 +254,8 @@ impl DelivererState {
         }
     }
 
-    /// Reads and renders ahead.
-    fn feed(&mut self, cursor: &CursorId, generation: Generation, now: Instant) {
+    /// Reads ahead.
+    fn read(&mut self, cursor: &CursorId, generation: Generation) {
         let Some((running, _)) = self.running(cursor) else { return };
         if let Some((position, before)) = running.lane.want_read() {
             let open = running.open.clone();
@@ -241,31 +265,33 @@ impl DelivererState {
                 let (remote, spec) = (&open.snapshot.remote, &open.round.spec);
                 let changes = git.window(remote, spec, &seek, CHANGES_PER_READ).await;
                 if let Ok(changes) = &changes {
-                    transport.foresee(changes).await;
+                    transport.foresee(remote, spec, changes).await;
                 }
                 Step::Read(changes)
             });
         }
+    }
+
+    /// Renders ahead, at most so many deliveries.
+    fn render(&mut self, cursor: &CursorId, generation: Generation, most: usize) {
         let Some((running, _)) = self.running(cursor) else { return };
-        let wanted = running.lane.want_prepare(now);
-        let orders: Vec<DeliveryOrder> = wanted
+        let wanted = running.lane.want_prepare(Instant::now(), most);
+        let Some(head) = wanted.first().map(|(position, ..)| *position) else { return };
+        let orders: Arc<[DeliveryOrder]> = wanted
             .into_iter()
             .map(|(position, change, unobtainable)| running.order(position, change, unobtainable))
             .collect();
-        for order in orders {
-            let context = self.context.clone();
-            self.step(cursor, generation, async move {
-                let position = order.position;
-                Step::Prepared(position, Box::new(prepare(context, order).await))
-            });
-        }
+        let context = self.context.clone();
+        self.step(cursor, generation, async move {
+            Step::Prepared(head, rendering::render(&context, orders).await)
+        });
     }
 
     /// Puts a lane that may send into the line, and arms a timer for one that may later.
     fn enqueue(&mut self, cursor: &CursorId, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
-        let sendable = running.lane.next_sendable(now).is_some();
-        let due = running.lane.next_due().filter(|due| *due > now);
+        let sendable = running.lane.next_sendable().is_some();
+        let due = running.lane.next_due(now);
         let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
         running.timer = arm.or(running.timer);
         if sendable && !std::mem::replace(&mut running.queued, true) {
@@ -287,15 +313,20 @@ impl DelivererState {
             if running.reload.is_some() || running.stage != Stage::Flowing {
                 continue;
             }
-            let Some(position) = running.lane.next_sendable(now) else { continue };
-            self.launch(&cursor, position, now);
-            self.enqueue(&cursor, now);
-            if let Some((running, generation)) = self.running(&cursor)
-                && running.reload.is_none()
-            {
-                self.feed(&cursor, generation, now);
+            if let Some(position) = running.lane.next_sendable() {
+                self.launch(&cursor, position, false);
+                self.enqueue(&cursor, now);
+            }
+            if let Some((_, generation)) = self.running(&cursor) {
+                self.read(&cursor, generation);
+                self.render(&cursor, generation, self.ahead());
             }
         }
+        self.arm_flow(now);
+    }
+
+    /// Goes on by itself when the wait that the endpoint asked for is over.
+    pub(super) fn arm_flow(&mut self, now: Instant) {
         let held = self.gate.held_until().filter(|until| *until > now);
         if let Some(until) =
             held.filter(|until| self.flow_armed.is_none_or(|armed| armed <= now || *until < armed))
@@ -305,43 +336,59 @@ impl DelivererState {
         }
     }
 
-    /// Sends the one permitted probe from the next lane whose head can go.
+    /// How many deliveries a lane may render at once: when more lanes wait for their turn than the
+    /// endpoint takes at a time, one each.
+    fn ahead(&self) -> usize {
+        if self.turns.len() > 2 * self.context.policy.app_in_flight { 1 } else { AHEAD }
+    }
+
+    /// Sends the one permitted probe from the next lane whose head can go; one that must be rendered
+    /// first is, and then it goes.
     pub(super) fn send_probe(&mut self) {
-        if self.draining {
+        if self.draining || !self.gate.permits_probe() {
             return;
         }
-        let last = self.last_probe.clone();
+        let (last, now) = (self.last_probe.clone(), Instant::now());
         let after = self.lanes.keys().filter(|cursor| last.as_ref().is_none_or(|last| *cursor > last));
         let wrapped = self.lanes.keys().filter(|cursor| last.as_ref().is_some_and(|last| *cursor <= last));
         let is_probeable = |cursor: &&CursorId| match self.lanes.get(*cursor).map(|lane| &lane.slot) {
-            Some(Slot::Running(running)) => running.is_probeable(),
+            Some(Slot::Running(running)) => running.is_probeable(now),
             _ => false,
         };
         let Some(cursor) = after.chain(wrapped).find(is_probeable).cloned() else { return };
         let Some((running, generation)) = self.running(&cursor) else { return };
         match running.lane.probe_head() {
-            _ if matches!(running.stage, Stage::Announcing { .. }) => self.announce(&cursor, generation),
-            Some(position) if self.gate.take_probe() => self.launch(&cursor, position, Instant::now()),
-            _ => return,
+            _ if matches!(running.stage, Stage::Noticing { .. }) => self.notice(&cursor, generation),
+            Some(position) => {
+                if self.gate.take_probe() {
+                    self.launch(&cursor, position, true);
+                }
+            }
+            None => {
+                running.lane.hurry_head();
+                self.render(&cursor, generation, 1);
+                return;
+            }
         }
         self.last_probe = Some(cursor);
     }
 
-    fn launch(&mut self, cursor: &CursorId, position: u64, now: Instant) {
+    fn launch(&mut self, cursor: &CursorId, position: u64, is_probe: bool) {
         let Some(endpoint) = self.endpoint.clone() else { return };
-        let Some((running, generation)) = self.running(cursor) else { return };
-        let Some((parcel, _)) = running.lane.launch(position, now) else { return };
-        self.gate.enter();
         let transport = self.context.transport.clone();
-        let span = info_span!(
-            "delivery.attempt",
-            app.id = %endpoint.app,
-            cursor.id = %cursor,
-            delivery.id = %parcel.id,
-            delivery.position = position
-        );
-        let attempt = async move { Step::Attempted(position, transport.send(&endpoint, &parcel).await) };
-        self.step(cursor, generation, attempt.instrument(span));
+        let post = self.post.clone();
+        let Some((running, generation)) = self.running(cursor) else { return };
+        let parcels = running.lane.launch(position, is_probe);
+        if parcels.is_empty() {
+            return;
+        }
+        let stretch = Stretch { transport, endpoint, parcels, halt: running.halt.clone(), is_probe };
+        self.gate.enter();
+        let to = cursor.clone();
+        let tell = move |tray| {
+            post.send(DelivererMessage::Step(to.clone(), generation, Ok(Step::Answered(tray))));
+        };
+        self.step(cursor, generation, stretch.send(cursor.to_string(), tell));
     }
 
     /// Spawns a task whose result is a step of this run of the lane.

@@ -1,7 +1,9 @@
 //! The deliverer in a whole tree over in-memory ports, on paused time.
 
 mod blocked;
+mod by_hand;
 mod endpoint;
+mod histories;
 mod rounds;
 mod rows;
 mod survival;

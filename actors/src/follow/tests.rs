@@ -6,11 +6,15 @@ use ulid::Ulid;
 use super::*;
 use crate::ports::Ref;
 
+const LEARNT: Timestamp = Timestamp(1_000);
+const NOW: Timestamp = Timestamp(9_000);
+
 fn watch(number: u128, kind: SelectorKind, value: &str) -> KnownWatch {
     KnownWatch {
         id: WatchId::new(Ulid::from_parts(1, number)),
         app: AppId::new(Ulid::from_parts(1, 1)),
         selector: Selector { kind, value: value.into() },
+        on_branch_gone: BranchGone::Delete,
         served: true,
     }
 }
@@ -23,6 +27,7 @@ fn cursor(watch: &KnownWatch, number: u128, slot: &str, branch: &str) -> KnownCu
         branch: branch.into(),
         held: None,
         open: false,
+        due: false,
         state: CursorState::Active,
     }
 }
@@ -30,6 +35,7 @@ fn cursor(watch: &KnownWatch, number: u128, slot: &str, branch: &str) -> KnownCu
 fn listing(head: Option<&str>, refs: &[(&str, u8)]) -> RefListing {
     RefListing {
         absence_confirmed: true,
+        asked_at: None,
         refs: refs
             .iter()
             .map(|(name, commit)| Ref { name: (*name).into(), commit: ObjectId::new([*commit; 20]) })
@@ -41,7 +47,10 @@ fn listing(head: Option<&str>, refs: &[(&str, u8)]) -> RefListing {
 
 fn known(watch: KnownWatch, cursors: Vec<KnownCursor>, heads: &[(&str, u8)]) -> Known {
     Known {
-        heads: heads.iter().map(|(name, commit)| ((*name).into(), ObjectId::new([*commit; 20]))).collect(),
+        heads: heads
+            .iter()
+            .map(|(name, commit)| ((*name).into(), (ObjectId::new([*commit; 20]), LEARNT)))
+            .collect(),
         head_ref: Some("refs/heads/main".into()),
         watches: vec![watch],
         cursors,
@@ -54,7 +63,7 @@ fn an_equal_listing_changes_nothing() {
     let cursors = vec![cursor(&watch, 1, "", "refs/heads/main")];
     let known = known(watch, cursors, &[("refs/heads/main", 1)]);
     let same = listing(Some("refs/heads/main"), &[("refs/heads/main", 1), ("refs/heads/unfollowed", 9)]);
-    assert!(follow(&known, &same, Scope::Source).is_empty());
+    assert!(follow(&known, &same, Scope::Source, NOW).is_empty());
 }
 
 #[test]
@@ -64,13 +73,13 @@ fn a_renamed_default_branch_changes_only_the_branch() {
     let id = cursors[0].id.clone();
     let known = known(watch, cursors, &[("refs/heads/main", 1)]);
     let renamed = listing(Some("refs/heads/trunk"), &[("refs/heads/trunk", 1)]);
-    let following = follow(&known, &renamed, Scope::Source);
+    let following = follow(&known, &renamed, Scope::Source, NOW);
     assert_eq!(following.edits, [(id.clone(), "refs/heads/trunk".to_owned(), CursorState::Active)]);
     assert_eq!(following.gone, ["refs/heads/main"]);
     let by_head_alone = listing(Some("refs/heads/trunk"), &[("HEAD", 1)]);
-    assert_eq!(follow(&known, &by_head_alone, Scope::Source), following);
+    assert_eq!(follow(&known, &by_head_alone, Scope::Source, NOW), following);
     let not_asked_yet = listing(Some("refs/heads/trunk"), &[("refs/heads/main", 1)]);
-    let edits = follow(&known, &not_asked_yet, Scope::Source).edits;
+    let edits = follow(&known, &not_asked_yet, Scope::Source, NOW).edits;
     assert_eq!(edits, [(id, "refs/heads/trunk".to_owned(), CursorState::Active)], "not called missing");
 }
 
@@ -81,16 +90,19 @@ fn a_missing_branch_is_marked_and_unmarked_but_a_blocked_one_stays_blocked() {
     let mut known = known(watch, cursors, &[("refs/heads/dev", 1)]);
     known.cursors[0].held = Some(ObjectId::new([1; 20]));
     let gone = listing(Some("refs/heads/main"), &[("refs/heads/main", 1)]);
-    assert_eq!(follow(&known, &gone, Scope::Source).edits[0].2, CursorState::BranchMissing);
+    assert_eq!(follow(&known, &gone, Scope::Source, NOW).edits[0].2, CursorState::BranchMissing);
     known.cursors[0].state = CursorState::BranchMissing;
     let back = listing(None, &[("refs/heads/dev", 1)]);
-    assert_eq!(follow(&known, &back, Scope::Source).edits[0].2, CursorState::Active);
+    assert_eq!(follow(&known, &back, Scope::Source, NOW).edits[0].2, CursorState::Active);
     known.cursors[0].state = CursorState::Blocked;
-    assert!(follow(&known, &gone, Scope::Source).edits.is_empty());
+    assert!(follow(&known, &gone, Scope::Source, NOW).edits.is_empty());
     known.cursors[0].state = CursorState::Active;
-    assert!(follow(&known, &listing(None, &[]), Scope::Source).is_empty(), "an empty listing proves nothing");
+    assert!(
+        follow(&known, &listing(None, &[]), Scope::Source, NOW).is_empty(),
+        "an empty listing proves nothing"
+    );
     known.cursors[0].held = None;
-    assert_eq!(follow(&known, &listing(None, &[]), Scope::Source).edits[0].2, CursorState::Empty);
+    assert_eq!(follow(&known, &listing(None, &[]), Scope::Source, NOW).edits[0].2, CursorState::Empty);
 }
 
 #[test]
@@ -108,7 +120,7 @@ fn a_pattern_gets_a_cursor_per_matching_ref() {
             ("refs/heads/release/a/b", 4),
         ],
     );
-    let following = follow(&known, &listing, Scope::Source);
+    let following = follow(&known, &listing, Scope::Source, NOW);
     assert_eq!(following.births, [(id, "refs/heads/release/2".to_owned())]);
     assert_eq!(following.moved, [("refs/heads/release/2".to_owned(), ObjectId::new([2; 20]))]);
 }
@@ -122,7 +134,7 @@ fn a_proof_speaks_of_its_own_watch_only() {
     let id = main.id.clone();
     known.watches.push(main);
     let proof = listing(Some("refs/heads/main"), &[("refs/heads/main", 2)]);
-    let following = follow(&known, &proof, Scope::Watch(&id));
+    let following = follow(&known, &proof, Scope::Watch(&id), NOW);
     assert!(following.edits.is_empty() && following.gone.is_empty());
     assert_eq!(following.moved.len(), 1);
 }
@@ -139,5 +151,154 @@ fn what_is_asked_of_a_host_covers_what_a_selector_follows() {
         (SelectorKind::TagPattern, "v*", Some("refs/tags/")),
     ] {
         assert_eq!(ask(kind, value).as_deref(), asked, "{value}");
+    }
+}
+
+/// A pattern that follows one release, which the app holds.
+fn holding() -> Known {
+    let watch = watch(1, SelectorKind::BranchPattern, "release/*");
+    let mut cursors = vec![cursor(&watch, 1, "refs/heads/release/1", "refs/heads/release/1")];
+    cursors[0].held = Some(ObjectId::new([1; 20]));
+    known(watch, cursors, &[("refs/heads/release/1", 1)])
+}
+
+#[test]
+fn a_vanished_branch_of_a_pattern_goes_after_two_listings_also_at_a_source_that_never_had_it() {
+    let absent = listing(Some("refs/heads/main"), &[("refs/heads/main", 3)]);
+    let once = RefListing { absence_confirmed: false, ..absent.clone() };
+    let mut never_had_it = holding();
+    never_had_it.heads.clear();
+    for mut known in [holding(), never_had_it] {
+        let following = follow(&known, &once, Scope::Source, NOW);
+        assert!(following.is_empty() && following.absent, "one listing proves nothing, but is noted");
+        let following = follow(&known, &absent, Scope::Source, NOW);
+        assert_eq!(following.edits[0].2, CursorState::BranchMissing);
+        known.cursors[0].state = CursorState::BranchMissing;
+        known.heads.clear();
+        assert_eq!(known.waiting().len(), 1, "its files go");
+        let following = follow(&known, &once, Scope::Source, NOW);
+        assert!(following.is_empty() && !following.absent, "it is gone and that is that");
+        known.watches[0].on_branch_gone = BranchGone::Keep;
+        assert!(known.waiting().is_empty(), "its files stay");
+    }
+    for nothing_said in [listing(None, &[]), listing(Some("refs/heads/main"), &[])] {
+        assert!(follow(&holding(), &nothing_said, Scope::Source, NOW).is_empty());
+    }
+}
+
+#[test]
+fn a_proof_at_another_source_takes_no_files_away() {
+    let mut known = holding();
+    known.heads.clear();
+    let id = known.watches[0].id.clone();
+    let proof = RefListing { absence_confirmed: false, ..listing(None, &[("refs/heads/main", 3)]) };
+    assert!(follow(&known, &proof, Scope::Watch(&id), NOW).edits.is_empty());
+    assert!(known.waiting().is_empty());
+    assert_eq!(unblocked(None, "refs/heads/release/1"), CursorState::Active);
+    assert_eq!(unblocked(None, ""), CursorState::BranchMissing);
+}
+
+#[test]
+fn an_answer_that_was_overtaken_moves_nothing_backwards() {
+    let watch = watch(1, SelectorKind::DefaultBranch, "");
+    let mut cursors = vec![cursor(&watch, 1, "", "refs/heads/trunk")];
+    cursors[0].held = Some(ObjectId::new([2; 20]));
+    let mut known = known(watch, cursors, &[("refs/heads/trunk", 2)]);
+    known.head_ref = Some("refs/heads/trunk".into());
+    let old = |asked_at| RefListing {
+        asked_at: Some(Timestamp(asked_at)),
+        ..listing(Some("refs/heads/main"), &[("refs/heads/main", 1), ("HEAD", 1)])
+    };
+    assert!(follow(&known, &old(LEARNT.0 - 1), Scope::Source, NOW).is_empty(), "asked before");
+    let following = follow(&known, &old(LEARNT.0), Scope::Source, NOW);
+    assert_eq!(following.moved, [("refs/heads/main".to_owned(), ObjectId::new([1; 20]))]);
+    // The clock was set back: what was learnt in the future is no measure.
+    let set_back = follow(&known, &old(LEARNT.0 - 2), Scope::Source, Timestamp(LEARNT.0 - 1));
+    assert_eq!(set_back.moved, following.moved);
+}
+
+#[test]
+fn what_waits_at_the_commit_that_is_held_is_named() {
+    let watch = watch(1, SelectorKind::Branch, "dev");
+    let mut cursors = vec![cursor(&watch, 1, "", "refs/heads/dev")];
+    cursors[0].held = Some(ObjectId::new([1; 20]));
+    let mut known = known(watch, cursors, &[("refs/heads/dev", 1)]);
+    assert!(known.waiting().is_empty());
+    known.cursors[0].due = true;
+    assert_eq!(known.waiting().len(), 1);
+    known.cursors[0].state = CursorState::BranchMissing;
+    known.watches[0].on_branch_gone = BranchGone::Keep;
+    known.heads.clear();
+    assert!(known.waiting().is_empty(), "it waits for the branch");
+}
+
+#[test]
+fn branches_that_are_gone_take_no_room_from_those_that_come() {
+    let watch = watch(1, SelectorKind::BranchPattern, "f/*");
+    let dead = (0..CURSORS_PER_WATCH_MAX).map(|number| {
+        let name = format!("refs/heads/f/old{number}");
+        let state = CursorState::BranchMissing;
+        KnownCursor { state, ..cursor(&watch, number as u128 + 1, &name, &name) }
+    });
+    let dead = dead.collect();
+    let known = known(watch, dead, &[]);
+    let fresh = listing(None, &[("refs/heads/f/new", 1)]);
+    assert_eq!(follow(&known, &fresh, Scope::Source, NOW).births.len(), 1);
+}
+
+#[test]
+fn only_what_somebody_follows_is_fetched() {
+    let all = listing(
+        Some("refs/heads/main"),
+        &[
+            ("refs/heads/experiment", 1),
+            ("refs/heads/fixed", 2),
+            ("refs/heads/main", 3),
+            ("refs/heads/release/1", 4),
+            ("refs/heads/release/2/rc", 5),
+            ("refs/tags/v1", 6),
+            ("refs/tags/w1", 2),
+        ],
+    );
+    let commits = |selectors: &[(SelectorKind, &str)], branches: &[&str]| {
+        let selector =
+            |(kind, value): &(SelectorKind, &str)| Selector { kind: *kind, value: (*value).into() };
+        let followed = Followed {
+            selectors: selectors.iter().map(selector).collect(),
+            branches: branches.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        followed.commits(&all).iter().map(|commit| commit.as_bytes()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(commits(&[], &[]), [0_u8; 0]);
+    assert_eq!(commits(&[(SelectorKind::DefaultBranch, "")], &[]), [3]);
+    assert_eq!(commits(&[(SelectorKind::Branch, "fixed")], &["refs/heads/fixed"]), [2], "HEAD is listed too");
+    assert_eq!(commits(&[(SelectorKind::BranchPattern, "release/*")], &[]), [4]);
+    assert_eq!(
+        commits(&[(SelectorKind::TagPattern, "*1"), (SelectorKind::DefaultBranch, "")], &[]),
+        [2, 3, 6]
+    );
+    assert_eq!(
+        commits(&[(SelectorKind::BranchPattern, "x*")], &["refs/heads/release/2/rc"]),
+        [5],
+        "a cursor is there"
+    );
+}
+
+#[test]
+fn a_pattern_that_matches_too_much_fetches_no_more_than_it_follows() {
+    let refs: Vec<(String, u8)> =
+        (0..CURSORS_PER_WATCH_MAX + 5).map(|number| (format!("refs/tags/{number:06}"), 1)).collect();
+    let mut many =
+        listing(None, &refs.iter().map(|(name, commit)| (name.as_str(), *commit)).collect::<Vec<_>>());
+    for (number, entry) in many.refs.iter_mut().enumerate() {
+        let mut id = [0; 20];
+        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        entry.commit = ObjectId::new(id);
+    }
+    let selectors = [Selector { kind: SelectorKind::TagPattern, value: "*".into() }].into();
+    let last = format!("refs/tags/{:06}", CURSORS_PER_WATCH_MAX + 4);
+    for branches in [[].into(), [last].into()] {
+        let followed = Followed { selectors: std::collections::BTreeSet::clone(&selectors), branches };
+        assert_eq!(followed.commits(&many).len(), CURSORS_PER_WATCH_MAX);
     }
 }

@@ -1,40 +1,57 @@
-//! Keeps mirrors small: removes those that nobody watches any more and rebuilds those that have
-//! grown, from the commits that the store names as needed ([`crate::ports::Store::pins`]). One
-//! mirror at a time, so that upkeep never takes more than one thread.
+//! Keeps mirrors small and whole. It sweeps away what a crash left behind, then looks at all of
+//! them now and again, and at one when something was fetched into it or nobody watches it any more:
+//! removes it, rebuilds it from the commits that the store names, drops the contents of those that
+//! changed least recently where room is short, and reads a share of their files again.
+//!
+//! Supervised by `housekeeping`, always restarted. One piece of work at a time, as a task, so that
+//! upkeep never takes more than one thread; its mailbox is bounded by the fetches that end, and
+//! what they name waits once per repository. A crash loses what waits: the next look at all mirrors
+//! finds the same.
+//!
+//! Invariant: commits and trees that a cursor or a head names are never dropped.
 
-use std::time::Duration;
+mod care;
+mod decisions;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tidings_entity::id::RepositoryId;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::warn;
+
+pub use care::{KeepError, Room};
+pub use decisions::is_due;
 
 use super::UpkeepArguments;
 use crate::{
-    context::{Context, Tasks, in_time},
+    context::{Context, Tasks},
     directory::Post,
-    ports::{GitError, StoreError},
+    time::Timestamp,
 };
 
-/// The wait before the first.
+/// The wait before the first look at all mirrors.
 const FIRST: Duration = Duration::from_secs(60);
-/// Why upkeep stopped in the middle; it begins again after its interval.
-#[derive(Debug, thiserror::Error)]
-pub enum KeepError {
-    /// Git did not do it.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// The store did not do it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+/// While room is short all mirrors are looked at no more often than this.
+const SHORT_EVERY: Duration = Duration::from_secs(60);
 
 /// What it is told.
 #[derive(Debug)]
 pub enum MirrorKeeperMessage {
     /// Look at all mirrors.
     Due,
-    /// All mirrors were looked at; so many were removed or rebuilt.
-    Kept(Result<Result<u64, KeepError>, String>),
+    /// Look at this one: it grew, or nobody watches it any more.
+    Look(RepositoryId),
+    /// A piece of work ended.
+    Done(Result<Result<Room, KeepError>, String>),
+}
+
+/// A piece of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    Sweep,
+    All { at: Timestamp },
+    One(RepositoryId),
 }
 
 /// The state.
@@ -42,6 +59,14 @@ pub struct MirrorKeeperState {
     context: Context,
     post: Post<MirrorKeeperMessage>,
     tasks: Tasks,
+    doing: Option<Work>,
+    due: bool,
+    waiting: BTreeSet<RepositoryId>,
+    /// Up to when shares of files were read again.
+    scrubbed: Timestamp,
+    /// When all mirrors were looked at last.
+    looked: Option<Instant>,
+    armed: bool,
 }
 
 /// The actor.
@@ -58,9 +83,24 @@ impl Actor for MirrorKeeper {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let post = Post::new(myself, arguments.gauge);
-        post.send_after(FIRST, || MirrorKeeperMessage::Due);
-        Ok(MirrorKeeperState { context: arguments.context, post, tasks: Tasks::default() })
+        let UpkeepArguments { context, gauge } = arguments;
+        let post = Post::new(myself, gauge);
+        post.send_after(FIRST.min(context.policy.upkeep_interval), || MirrorKeeperMessage::Due);
+        let interval = i64::try_from(context.policy.upkeep_interval.as_millis()).unwrap_or(i64::MAX);
+        let scrubbed = Timestamp(context.now().0.saturating_sub(interval));
+        let mut state = MirrorKeeperState {
+            context,
+            post,
+            tasks: Tasks::default(),
+            doing: None,
+            due: false,
+            waiting: BTreeSet::new(),
+            scrubbed,
+            looked: None,
+            armed: true,
+        };
+        state.begin(Work::Sweep);
+        Ok(state)
     }
 
     async fn handle(
@@ -73,8 +113,15 @@ impl Actor for MirrorKeeper {
         let _busy = gauge.begin();
         match message {
             MirrorKeeperMessage::Due => state.on_due(),
-            MirrorKeeperMessage::Kept(result) => state.on_kept(result?),
+            MirrorKeeperMessage::Look(repository) => state.on_look(repository),
+            MirrorKeeperMessage::Done(result) => state.on_done(result?),
         }
+        gauge.say(match &state.doing {
+            None => "idle".to_owned(),
+            Some(Work::Sweep) => "sweeping".to_owned(),
+            Some(Work::All { .. }) => "looking at all mirrors".to_owned(),
+            Some(Work::One(repository)) => format!("looking at {repository}"),
+        });
         Ok(())
     }
 
@@ -90,38 +137,66 @@ impl Actor for MirrorKeeper {
 
 impl MirrorKeeperState {
     fn on_due(&mut self) {
-        self.tasks.spawn(&self.post, keep(self.context.clone()), MirrorKeeperMessage::Kept);
+        self.armed = false;
+        self.due = true;
+        self.go_on();
     }
 
-    fn on_kept(&mut self, result: Result<u64, KeepError>) {
-        match result {
-            Ok(0) => {}
-            Ok(count) => info!(count, "{count} mirrors were removed or rebuilt"),
-            Err(reason) => warn!("mirrors could not be kept: {reason}"),
+    fn on_look(&mut self, repository: RepositoryId) {
+        self.waiting.insert(repository);
+        self.go_on();
+    }
+
+    fn on_done(&mut self, result: Result<Room, KeepError>) {
+        let done = self.doing.take();
+        if let Err(reason) = &result {
+            warn!("mirrors could not be kept: {reason}");
         }
-        self.post.send_after(self.context.policy.upkeep_interval, || MirrorKeeperMessage::Due);
-    }
-}
-
-/// Looks at all mirrors; one that cannot be kept does not hold up the others.
-async fn keep(context: Context) -> Result<u64, KeepError> {
-    let mut count = 0;
-    for repository in context.git.mirrors().await? {
-        match keep_one(&context, &repository).await {
-            Ok(changed) => count += u64::from(changed),
-            Err(reason) => {
-                warn!(repository.id = %repository, "the mirror of {repository} could not be kept: {reason}");
+        match (done, result) {
+            (Some(Work::All { at }), result) => {
+                if result.is_ok() {
+                    self.scrubbed = at;
+                }
+                self.looked = Some(Instant::now());
+                if !std::mem::replace(&mut self.armed, true) {
+                    self.post.send_after(self.context.policy.upkeep_interval, || MirrorKeeperMessage::Due);
+                }
             }
+            (_, Ok(Room::Short)) => {
+                self.due |= self.looked.is_none_or(|looked| looked.elapsed() >= SHORT_EVERY);
+            }
+            _ => {}
+        }
+        self.go_on();
+    }
+
+    /// Begins what waits, unless something is being done.
+    fn go_on(&mut self) {
+        if self.doing.is_some() {
+            return;
+        }
+        if let Some(repository) = self.waiting.pop_first() {
+            self.begin(Work::One(repository));
+        } else if std::mem::take(&mut self.due) {
+            self.begin(Work::All { at: self.context.now() });
         }
     }
-    Ok(count)
+
+    fn begin(&mut self, work: Work) {
+        let context = self.context.clone();
+        let share = decisions::share(self.scrubbed, context.now(), context.policy.scrub_every);
+        let doing = work.clone();
+        let work = async move {
+            match work {
+                Work::Sweep => care::sweep(context).await,
+                Work::All { .. } => care::keep_all(context, share).await,
+                Work::One(repository) => care::keep_one(context, repository).await,
+            }
+        };
+        self.doing = Some(doing);
+        self.tasks.spawn(&self.post, work, MirrorKeeperMessage::Done);
+    }
 }
 
-async fn keep_one(context: &Context, repository: &RepositoryId) -> Result<bool, KeepError> {
-    if in_time(context.store.sources(repository)).await?.is_empty() {
-        context.git.remove_mirror(repository).await?;
-        return Ok(true);
-    }
-    let pins = in_time(context.store.pins(repository)).await?;
-    Ok(context.git.compact(repository, &pins).await?)
-}
+#[cfg(test)]
+mod tests;

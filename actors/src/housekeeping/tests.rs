@@ -2,11 +2,69 @@
 
 use std::time::Duration;
 
+use tidings_entity::kind::{LetterStatus, ParkReason};
+
 use crate::{
     ports::{Store, StoreError},
-    testing::{Fault, house::House},
-    tree::{MIRROR_KEEPER, RETENTION},
+    testing::{
+        Fault,
+        house::{House, files, refs},
+    },
+    tree::{LETTER_KEEPER, MIRROR_KEEPER, RETENTION},
 };
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_lacked_its_content_is_sent_again_after_a_fetch_brought_it_hourly_at_most() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(3, "one")));
+    let blob = house.git.files(commit)[b"name0001".as_slice()];
+    let content = house.git.lose_blob(blob);
+    house.transport.lose_content("name0001", true);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, commit).await;
+    let letters = house.letters(&app).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].reason, letters[0].status), (ParkReason::ContentUnavailable, LetterStatus::Open));
+
+    let fetches = house.git.refusals();
+    tokio::time::sleep(Duration::from_secs(2 * 3_600 + 60)).await;
+    let asked = house.git.refusals() - fetches;
+    assert!(asked == 4, "two refusals an hour, {asked} in two hours");
+    assert_eq!(house.letters(&app).await, letters, "nothing is sent for nothing");
+
+    house.git.restore_blob(content, false);
+    house.transport.lose_content("name0001", false);
+    house.store.befall("unavailable_letters", Fault::Fails(StoreError::Unavailable("down".into())));
+    house.kill(LETTER_KEEPER, "");
+    tokio::time::sleep(Duration::from_secs(3_500)).await;
+    assert_eq!(house.letters(&app).await, letters, "a restart does not make it look sooner");
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(house.letters(&app).await[0].status, LetterStatus::Redriven);
+    house.assert_mirrors(&app, commit);
+    assert_eq!(house.taken(&app).iter().filter(|taken| *taken == "C name0001").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_refuses_is_asked_for_few_blobs_and_what_lies_here_goes_anyway() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(100, "one")));
+    for (path, blob) in house.git.files(commit) {
+        let content = house.git.lose_blob(blob);
+        let path = String::from_utf8(path).expect("a name");
+        house.transport.lose_content(&path, true);
+        if path == "name0042" {
+            house.git.restore_blob(content, true);
+        }
+    }
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, commit).await;
+    assert_eq!(house.letters(&app).await.len(), 100);
+    house.transport.lose_content("name0042", false);
+    let fetches = house.git.refusals();
+    tokio::time::sleep(Duration::from_secs(3_700)).await;
+    assert!(house.git.refusals() - fetches <= 2 * 16, "{} refusals", house.git.refusals() - fetches);
+    assert_eq!(house.taken(&app), ["C name0042"]);
+}
 
 #[tokio::test(start_paused = true)]
 async fn old_history_goes_also_when_the_store_fails_hangs_and_the_actor_is_killed() {

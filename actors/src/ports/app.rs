@@ -77,6 +77,32 @@ impl Default for DeliverySettings {
     }
 }
 
+/// What an app changes of itself; `None` leaves a thing as it is.
+#[derive(Clone, Debug, Default)]
+pub struct AppPatch {
+    /// Where it receives.
+    pub base_url: Option<String>,
+    /// How it wants to be served.
+    pub delivery: Option<DeliverySettings>,
+    /// Why it is not served from now on, or (`Some(None)`) that it is served again.
+    pub disabled: Option<Option<String>>,
+    /// A new signing key.
+    pub rotation: Option<Rotation>,
+}
+
+/// A new signing key, and how long the older ones sign beside it.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The new key; the current one from now on.
+    pub key: Secret,
+    /// When the older ones end, unless they end sooner.
+    pub overlap_until: Timestamp,
+}
+
+/// Signing keys that an app has at most, the current one among them: each is one more signature on
+/// every delivery.
+pub const KEYS_MAX: usize = 4;
+
 /// An app as it is served.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -90,7 +116,7 @@ pub struct App {
     pub base_url: Option<String>,
     /// SHA-256 of its token, compared in constant time.
     pub token_hash: Sha256Hash,
-    /// Signing keys, the current one first.
+    /// Signing keys, the current one first; older ones only while their overlap lasts.
     pub keys: Vec<Secret>,
     /// How it wants to be served.
     pub delivery: DeliverySettings,

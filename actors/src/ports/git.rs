@@ -9,8 +9,10 @@ use tidings_entity::id::{ObjectId, RepositoryId};
 use url::Url;
 
 use crate::{
-    round::{Change, Letter, Plan, RoundSpec},
+    hosts::Hosts,
+    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
+    time::Timestamp,
 };
 
 /// Where a repository lies.
@@ -29,8 +31,8 @@ pub struct Remote {
     pub repository: RepositoryId,
     /// Where it lies.
     pub location: Location,
-    /// The token or password sent as HTTP basic authentication, https only (or where plain http
-    /// is allowed by settings). `user:password` or a bare token.
+    /// What lets us in: a bare token, `user:password`, or the text form of another kind, which only
+    /// the adapter reads. Sent over https alone, or within this machine.
     pub credential: Option<Secret>,
 }
 
@@ -55,6 +57,8 @@ pub struct RefListing {
     /// Whether the repository has any ref at all (HEAD or another in the same answer); a missing
     /// branch counts as gone only where this is true.
     pub has_refs: bool,
+    /// When it was asked for; what was learnt since then is newer. `None`: just now.
+    pub asked_at: Option<Timestamp>,
     /// Whether a ref that is absent here has been absent for long enough to believe it. The
     /// watcher says so; a single listing never does.
     pub absence_confirmed: bool,
@@ -62,6 +66,20 @@ pub struct RefListing {
 
 /// What to ask for: full ref names, or a prefix that ends in `/`. HEAD is always asked for.
 pub type RefPatterns = Vec<String>;
+
+/// How much of each wanted commit must be there after a fetch. More may come: hosts that cannot
+/// leave anything out send everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// The commit alone: proves that it exists.
+    Commit,
+    /// Its trees as well. Contents are fetched when they are needed, with
+    /// [`GitSource::fetch_blobs`].
+    Trees,
+    /// Everything.
+    #[default]
+    Whole,
+}
 
 /// What to fetch.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +90,17 @@ pub struct FetchOrder {
     pub haves: Vec<ObjectId>,
     /// How many commits deep; 1 for `net` mode.
     pub depth: u32,
+    /// How much of each commit.
+    pub extent: Extent,
+}
+
+/// What fetching blobs led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlobsReport {
+    /// What it cost.
+    pub fetched: FetchReport,
+    /// Those that the host refused.
+    pub refused: Vec<ObjectId>,
 }
 
 /// What a fetch cost.
@@ -120,6 +149,15 @@ pub enum Content {
     },
 }
 
+/// A blob whose content is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobWanted {
+    /// Its id.
+    pub blob: ObjectId,
+    /// The most bytes of use: a larger one is not read.
+    pub limit: u64,
+}
+
 /// Why Git work failed. Texts never hold a credential; an address is shown without userinfo.
 #[derive(Debug, Error, Clone)]
 pub enum GitError {
@@ -138,6 +176,10 @@ pub enum GitError {
     /// 401 or 403: the credential is missing, wrong or revoked.
     #[error("the Git host refuses the credential")]
     Unauthorized,
+    /// The credential cannot be used at all: a GitHub App's key is refused, or it would travel in
+    /// clear text.
+    #[error("the credential cannot be used: {0}")]
+    Credential(String),
     /// 404: no such repository, or none that this credential may see.
     #[error("the repository was not found or is not accessible")]
     NotFound,
@@ -168,6 +210,9 @@ pub enum GitError {
     /// The host definitively refuses an object (`not our ref`).
     #[error("object {0} is obtainable nowhere")]
     Unobtainable(ObjectId),
+    /// An object that is well, but no commit: a tag of a file, or of a tree.
+    #[error("object {0} is no commit")]
+    NotACommit(ObjectId),
     /// The mirror is damaged.
     #[error("the mirror is damaged: {0}")]
     Corrupt(String),
@@ -183,7 +228,17 @@ impl GitError {
     /// Whether the fault lies with the host or the way to it, so that it feeds the Git breaker.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        !matches!(self, Self::Missing(_) | Self::Corrupt(_) | Self::Storage(_) | Self::Cancelled)
+        !matches!(
+            self,
+            Self::Missing(_) | Self::NotACommit(_) | Self::Corrupt(_) | Self::Storage(_) | Self::Cancelled
+        )
+    }
+
+    /// Whether it is what an object is that stands in the way: the same answer each time, however
+    /// well the host and the mirror are.
+    #[must_use]
+    pub fn is_of_the_object(&self) -> bool {
+        matches!(self, Self::NotACommit(_) | Self::MalformedTree(_) | Self::TooLarge(_))
     }
 
     /// A stable word for logs, rows and `sync_failed` (`error_type` has it; the class of refused
@@ -194,7 +249,7 @@ impl GitError {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout(_) => "timeout",
             Self::RateLimited { .. } => "rate_limited",
-            Self::Unauthorized => "auth_failed",
+            Self::Unauthorized | Self::Credential(_) => "auth_failed",
             Self::NotFound => "repository_not_found",
             Self::Redirected => "redirected",
             Self::Refused => "address_refused",
@@ -205,11 +260,79 @@ impl GitError {
             Self::MalformedTree(_) => "malformed_tree",
             Self::Missing(_) => "object_missing",
             Self::Unobtainable(_) => "object_unobtainable",
+            Self::NotACommit(_) => "not_a_commit",
             Self::Corrupt(_) => "mirror_damaged",
             Self::Storage(_) => "storage_failed",
             Self::Cancelled => "cancelled",
         }
     }
+}
+
+/// A mirror as it lies on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorFacts {
+    /// Its repository.
+    pub repository: RepositoryId,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Commits whose parents are absent on purpose (lines of `shallow`).
+    pub shallow: u64,
+    /// Where its blobs were dropped to make room: the bytes that were left.
+    pub evicted_to: Option<u64>,
+}
+
+/// What a mirror keeps when it is compacted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// These commits with their trees; one that is not in the mirror is passed over.
+    pub commits: Vec<ObjectId>,
+    /// Also every commit between two of them along first parents, as far as it is in the mirror.
+    pub chains: bool,
+    /// Also the blobs that are in the mirror. Without them the mirror says so on disk, and what is
+    /// read later is fetched by id.
+    pub blobs: bool,
+}
+
+/// Which share of all files a scrub reads: those whose place on a circle of 65,536 lies from
+/// `from` up to, but not including, `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All of them.
+    Whole,
+    /// From one place on the circle to another, over its end where `to` is less than `from`.
+    Arc {
+        /// The first place.
+        from: u16,
+        /// The place after the last.
+        to: u16,
+    },
+}
+
+impl Share {
+    /// Whether what lies at `place` is part of it.
+    #[must_use]
+    pub fn covers(self, place: u16) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Arc { from, to } if from <= to => (from..to).contains(&place),
+            Self::Arc { from, to } => place >= from || place < to,
+        }
+    }
+}
+
+/// What all mirrors take, and whether there is room for more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Storage {
+    /// Mirrors.
+    pub mirrors: u64,
+    /// Bytes of all of them, as they were measured last: after each fetch and at each upkeep.
+    pub mirror_bytes: u64,
+    /// Bytes that are free where they lie; 0 where the machine does not say.
+    pub free_bytes: u64,
+    /// Why nothing is fetched at the moment.
+    pub fetches_stopped: Option<String>,
 }
 
 /// Where the next window of a list begins: after this change.
@@ -228,9 +351,22 @@ pub trait GitSource: Send + Sync + 'static {
     /// Asks which commits the refs name. One small request for a known host.
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError>;
 
-    /// Makes objects present in the mirror and checks that the trees of wanted commits are
-    /// complete. What is present already is not fetched again. A local repository never fetches.
+    /// Makes objects present in the mirror and checks that wanted commits are complete, as far as
+    /// the order's extent goes. What is present already is not fetched again. A local repository
+    /// never fetches.
     async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError>;
+
+    /// Which of these blobs are not present, each named once. Asks nobody; a local repository
+    /// lacks nothing.
+    async fn absent_blobs(&self, _remote: &Remote, _blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {
+        Ok(Vec::new())
+    }
+
+    /// Makes blobs present, many with one request. Those that the host refuses are named in the
+    /// report and do not hold up the others.
+    async fn fetch_blobs(&self, _remote: &Remote, _blobs: &[ObjectId]) -> Result<BlobsReport, GitError> {
+        Ok(BlobsReport::default())
+    }
 
     /// Facts of a commit.
     async fn commit(&self, remote: &Remote, commit: ObjectId) -> Result<CommitFacts, GitError>;
@@ -260,15 +396,49 @@ pub trait GitSource: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Change>, GitError>;
 
+    /// Whether one of these trees, as its view shows it, has this blob at some path.
+    async fn holds(&self, remote: &Remote, ends: &[TreeEnd], blob: ObjectId) -> Result<bool, GitError>;
+
+    /// The contents of blobs, in their order: of the first, and of as many after it as can be had
+    /// and have at most `budget` bytes together with it. A failure is that of the first.
+    async fn contents(
+        &self,
+        remote: &Remote,
+        wanted: &[BlobWanted],
+        budget: u64,
+    ) -> Result<Vec<Content>, GitError>;
+
     /// The content of a blob, unless it is larger than `limit` bytes (checked before reading).
-    async fn content(&self, remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError>;
+    async fn content(&self, remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
+        let contents = self.contents(remote, &[BlobWanted { blob, limit }], limit).await?;
+        contents.into_iter().next().ok_or(GitError::Missing(blob))
+    }
 
-    /// The repositories that have a mirror.
-    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError>;
+    /// All mirrors, measured now.
+    async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError>;
 
-    /// Rebuilds a mirror that has grown (too many packs or shallow lines) from the commits in
-    /// `pins`; readers keep the old one until they are done. `false`: it had not grown.
-    async fn compact(&self, repository: &RepositoryId, pins: &[ObjectId]) -> Result<bool, GitError>;
+    /// One mirror, measured now; `None` where there is none.
+    async fn mirror(&self, repository: &RepositoryId) -> Result<Option<MirrorFacts>, GitError>;
+
+    /// What all mirrors take. Cheap: nothing is measured but the free space.
+    async fn storage(&self) -> Result<Storage, GitError>;
+
+    /// Removes what crashes left behind in all mirrors. Waits for fetches that are under way.
+    async fn sweep(&self) -> Result<(), GitError>;
+
+    /// Rebuilds a mirror as one pack of what `keep` says; readers go on meanwhile. Nothing has
+    /// changed after an error.
+    async fn compact(&self, repository: &RepositoryId, keep: &Keep) -> Result<MirrorFacts, GitError>;
+
+    /// Reads a share of the files of a mirror again and compares them with their checksums.
+    /// `Ok(false)`: there was damage; the mirror was moved aside and the next fetch begins it anew.
+    async fn scrub(&self, repository: &RepositoryId, share: Share) -> Result<bool, GitError>;
+
+    /// How hard each host may be pressed: a scan takes its turn there before it gets a worker. A
+    /// source that knows no hosts gives fresh budgets, which bind nothing.
+    fn hosts(&self) -> Hosts {
+        Hosts::default()
+    }
 
     /// Removes a mirror.
     async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError>;

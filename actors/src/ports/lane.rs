@@ -2,7 +2,7 @@
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, WatchId},
-    kind::{CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
+    kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
 use super::{Remote, RepositoryFacts};
@@ -29,6 +29,8 @@ pub struct LaneSnapshot {
     pub branch: String,
     /// Net changes or every commit.
     pub mode: HistoryMode,
+    /// What a vanished branch means.
+    pub on_branch_gone: BranchGone,
     /// Whether the watch is served.
     pub watch_state: WatchState,
     /// Whether the cursor moves.
@@ -56,17 +58,43 @@ pub struct LaneSnapshot {
     pub letters: Vec<(Letter, LetterStatus)>,
     /// Parks in a row, over rounds.
     pub streak: u32,
+    /// The letters of these parks that are still open.
+    pub streak_letters: Vec<DeadLetterId>,
     /// Whether the app ever acknowledged something of this cursor.
     pub acknowledged: bool,
     /// Failed tries of the change at `open.position`.
     pub head_attempts: HeadAttempts,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
-    /// The next round may delete as much as it likes: the guard stopped it once and somebody
-    /// resumed the watch since.
+    /// The next sync round may delete as much as it likes: the guard stopped it once and somebody
+    /// resumed the watch since. A redrive in between leaves it to that round.
     pub guard_waived: bool,
+    /// Somebody asked that the change at `open.position` be given up by hand.
+    pub skip_head: bool,
+    /// Somebody asked that the open redrive end.
+    pub cancel_open: bool,
     /// When the cursor was made.
     pub created_at: Timestamp,
+}
+
+/// The change at the head of a cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The cursor.
+    pub cursor: CursorId,
+    /// Its open round.
+    pub round: i64,
+    /// The change's place in it.
+    pub position: u64,
+}
+
+/// What the end of redrives came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Letters that waited for a redrive and do so no more.
+    pub reopened: u64,
+    /// Cursors whose open redrive ends at its next safe point; what it did not reach is reopened.
+    pub ending: Vec<CursorId>,
 }
 
 /// Failed tries of one change, from its attempt rows.
@@ -107,8 +135,24 @@ pub struct Settlement {
     pub streak: u32,
     /// Whether something was acknowledged.
     pub acknowledged: bool,
+    /// What these changes did to the cursor as a whole, in the same transaction.
+    pub standing: Standing,
+    /// Letters to be sent again next; those that are no longer open are left alone.
+    pub redrive: Vec<DeadLetterId>,
     /// The moment.
     pub at: Timestamp,
+}
+
+/// What a settled prefix did to its cursor as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    #[default]
+    Unchanged,
+    /// Too much was given up in a row: it is blocked, and this is why.
+    Blocked(String),
+    /// Its head was acknowledged: a block is over.
+    Unblocked,
 }
 
 /// A change that is given up.
@@ -158,7 +202,7 @@ pub struct AttemptRecord {
 }
 
 /// A dead letter as people see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Its id.
     pub id: DeadLetterId,

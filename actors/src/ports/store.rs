@@ -6,13 +6,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error;
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, Sha256Hash, SourceId, ViewId, WatchId},
-    kind::{BreakerKind, LetterStatus},
+    id::{
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RepositoryId, Sha256Hash, SourceId, ViewId,
+        WatchId,
+    },
+    kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
 use super::{
-    App, AttemptRecord, DeadLetter, LaneSnapshot, Moved, NewApp, NewRound, NewWatch, RefListing, Settlement,
-    Source, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Cancelled, DeadLetter, Head, Hook, LaneSnapshot, Moved, NewApp, NewRound,
+    NewWatch, PinnedTrees, Receipt, RefListing, Settlement, Source, Watch, WatchPatch,
 };
 use crate::{secret::Secret, time::Timestamp};
 
@@ -108,6 +111,9 @@ pub trait Store: Send + Sync + 'static {
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError>;
     /// Stops serving an app (410), or serves it again with `None`.
     async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError>;
+    /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](super::KEYS_MAX) keys
+    /// live is a [`StoreError::Conflict`].
+    async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError>;
     /// Removes all rows of an app.
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError>;
 
@@ -126,6 +132,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Watch>, StoreError>;
     /// One watch of an app; foreign ids are [`StoreError::NotFound`] like missing ones.
     async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError>;
+    /// The trees of a watch that mirrors keep; foreign ids are [`StoreError::NotFound`] as well.
+    async fn pinned_trees(&self, app: &AppId, id: &WatchId) -> Result<PinnedTrees, StoreError>;
     /// Changes settings.
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError>;
     /// Replaces the credential (access proved by `listing`): finds or makes the source, writes its
@@ -197,7 +205,7 @@ pub trait Store: Send + Sync + 'static {
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError>;
 
     /// Pauses the watch of a cursor because its next round would delete too much. After somebody
-    /// resumed it, the next round of this cursor passes the guard.
+    /// resumed it, the next round of this cursor that is no redrive passes the guard.
     async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError>;
 
     // ---- dead letters -----------------------------------------------------------------------
@@ -217,6 +225,56 @@ pub trait Store: Send + Sync + 'static {
         app: &AppId,
         ids: &[DeadLetterId],
     ) -> Result<(u64, Vec<CursorId>), StoreError>;
+
+    /// Asks that the head of a cursor of this watch be given up by hand; without `cursor`, of the
+    /// one that has an open round. A head that is not `expected` any more, where that is given, and
+    /// a watch of which nothing is being delivered, are a [`StoreError::Conflict`].
+    async fn request_skip(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        expected: Option<(i64, u64)>,
+    ) -> Result<Head, StoreError>;
+    /// Takes back every request for a redrive of an app, or of one watch of it: letters that wait
+    /// are reopened at once, open redrives are asked to end.
+    async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError>;
+    /// Ends an open redrive early: the letters that it `reached` are redriven, the others stay open.
+    /// `Ok(false)`: it is not the open round.
+    async fn end_redrive(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        reached: &[DeadLetterId],
+        at: Timestamp,
+    ) -> Result<bool, StoreError>;
+    /// Open letters that were given up because their content could be had nowhere, oldest first,
+    /// after `after`, at most `limit`.
+    async fn unavailable_letters(
+        &self,
+        after: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError>;
+    // ---- receipts ---------------------------------------------------------------------------
+
+    /// Takes a genuine hook in: judges it by what is watched and writes its receipt, or finds that
+    /// its delivery id was received before ([`ReceiptVerdict::Duplicate`], which writes nothing).
+    /// Remembers at the repositories it names that hooks of theirs arrive. Receipts beyond
+    /// [`RECEIPTS_MAX`](super::RECEIPTS_MAX) go, the oldest first.
+    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError>;
+    /// Writes that a hook was refused or repeated. Such receipts beyond
+    /// [`NOTED_RECEIPTS_MAX`](super::NOTED_RECEIPTS_MAX) go, the oldest first.
+    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError>;
+    /// Receipts, newest first, before `before`, at most `limit`.
+    async fn receipts(
+        &self,
+        verdict: Option<ReceiptVerdict>,
+        before: Option<&ReceiptId>,
+        limit: u64,
+    ) -> Result<Vec<Receipt>, StoreError>;
+    /// Judges a received hook again, by what is watched now. A refused one is a
+    /// [`StoreError::Conflict`]: nobody knows who sent it; so is a repetition.
+    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError>;
 
     // ---- blobs, breakers, upkeep ------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 //! [`Transport`]: turning a change into a signed body and bringing it to an endpoint.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use tidings_entity::{
 
 use super::{CommitFacts, GitError, Remote, StoreError};
 use crate::{
-    round::{Change, DeliveryId, Round},
+    budget::Held,
+    round::{Change, DeliveryId, Round, RoundSpec},
     secret::Secret,
     time::Timestamp,
 };
@@ -45,19 +46,26 @@ pub struct RepositoryFacts {
     pub name: String,
 }
 
+/// What all deliveries of one lane share.
+#[derive(Clone, Debug)]
+pub struct LaneFacts {
+    /// Where content is read.
+    pub remote: Remote,
+    /// The `repository` object.
+    pub repository: RepositoryFacts,
+    /// The round.
+    pub round: Arc<Round>,
+    /// The target commit's facts.
+    pub commit: Option<Arc<CommitFacts>>,
+}
+
 /// One change to be delivered, with all that its body shows.
 #[derive(Clone, Debug)]
 pub struct DeliveryOrder {
     /// Its id.
     pub id: DeliveryId,
-    /// Where its content is read.
-    pub remote: Remote,
-    /// The `repository` object.
-    pub repository: RepositoryFacts,
-    /// The round it belongs to.
-    pub round: std::sync::Arc<Round>,
-    /// The target commit's facts.
-    pub commit: Option<std::sync::Arc<CommitFacts>>,
+    /// The lane it belongs to.
+    pub lane: Arc<LaneFacts>,
     /// The change.
     pub change: Change,
     /// In a create: the path of a delete of the same round with the same blob.
@@ -78,6 +86,9 @@ pub struct Parcel {
     pub action: Action,
     /// The body or its parts.
     pub body: ParcelBody,
+    /// Its share of the bytes that all lanes may hold, together with its neighbours; nothing for a
+    /// small one.
+    pub held: Option<Arc<Held>>,
 }
 
 /// What a parcel carries.
@@ -161,7 +172,7 @@ pub enum Notice {
         /// [`Action::Resync`] or [`Action::Synced`].
         action: Action,
         /// The round.
-        round: std::sync::Arc<Round>,
+        round: Arc<Round>,
         /// The `repository` object.
         repository: RepositoryFacts,
     },
@@ -238,22 +249,27 @@ pub enum PrepareError {
     /// Reading or writing what is known of its blob failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The content of the first delivery alone has so many bytes, more than it may have now.
+    #[error("its content has {0} bytes, more than are free")]
+    Heavy(u64),
 }
 
 /// Bodies and the one guarded way out.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// These changes will be rendered soon: a transport may look up at once what it would look up
-    /// one by one.
-    async fn foresee(&self, changes: &[Change]) {
-        let _nothing_to_look_up = changes;
-    }
+    /// These changes of a round will be rendered soon: a transport may look up, and fetch, at once
+    /// what it would look up and fetch one by one. What goes wrong shows when they are rendered.
+    async fn foresee(&self, _remote: &Remote, _spec: &RoundSpec, _changes: &[Change]) {}
 
-    /// Renders a delivery: reads content, hashes what was never hashed, remembers the hashes.
-    /// [`GitError::Missing`] names a blob that a fetch may bring; the caller fetches it by id and
-    /// asks again, with the blob among `unobtainable` if the host definitively refuses it. If the
-    /// new content itself is unobtainable the answer is [`GitError::Unobtainable`].
-    async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError>;
+    /// Renders deliveries of one lane, in their order: the first, and as many after it as can be
+    /// rendered and together read at most `budget` bytes. Reads content, hashes what was never
+    /// hashed, remembers the hashes.
+    ///
+    /// A failure is that of the first. [`GitError::Missing`] names a blob that a fetch may bring;
+    /// the caller fetches it by id and asks again, with the blob among `unobtainable` if the host
+    /// definitively refuses it. If the new content itself is unobtainable the answer is
+    /// [`GitError::Unobtainable`]. [`PrepareError::Heavy`] asks for a larger budget.
+    async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError>;
 
     /// One attempt. Never fails: what went wrong is the outcome.
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome;

@@ -2,14 +2,14 @@
 
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
-    kind::{CursorState, HistoryMode, SelectorKind, WatchState},
+    kind::{BranchGone, CursorState, HistoryMode, SelectorKind, WatchState},
 };
 
-use super::{RefListing, Remote, RepositoryFacts};
-use crate::{secret::Secret, time::Timestamp, view::View};
+use super::{Extent, RefListing, Remote, RepositoryFacts};
+use crate::{follow::Followed, round::TreeEnd, secret::Secret, time::Timestamp, view::View};
 
 /// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Selector {
     /// The kind.
     pub kind: SelectorKind,
@@ -47,6 +47,8 @@ pub struct NewWatch {
     pub view: View,
     /// Net changes or every commit.
     pub mode: HistoryMode,
+    /// What a vanished branch means; `Keep` unless the selector is a pattern.
+    pub on_branch_gone: BranchGone,
     /// Where to start.
     pub start: Start,
     /// The proof of access: written as heads of the source.
@@ -80,6 +82,8 @@ pub struct Watch {
     pub view: View,
     /// Net changes or every commit.
     pub mode: HistoryMode,
+    /// What a vanished branch means.
+    pub on_branch_gone: BranchGone,
     /// Whether it is served.
     pub state: WatchState,
     /// Why it is paused, where it is.
@@ -90,6 +94,18 @@ pub struct Watch {
     pub cursors: Vec<CursorStatus>,
     /// What the last failed scan of its source said; `None` after a good one.
     pub last_error: Option<String>,
+}
+
+/// The trees of a watch that mirrors keep: what its app holds, what it is brought to, and what it may
+/// hold files of (bases of an open or coming resync), each under the view it is seen with.
+#[derive(Clone, Debug)]
+pub struct PinnedTrees {
+    /// Where they are read, and missing objects fetched.
+    pub remote: Remote,
+    /// The trees, each once, in no order.
+    pub ends: Vec<TreeEnd>,
+    /// Each branch that is followed, by its full ref name, with the tree that the app holds of it.
+    pub held: Vec<(String, Option<TreeEnd>)>,
 }
 
 /// Where one branch of a watch stands.
@@ -109,6 +125,9 @@ pub struct CursorStatus {
     pub reason: Option<String>,
     /// The number of its open round, its settled prefix and its total.
     pub open: Option<(i64, u64, u64)>,
+    /// A complete resync could not name what the app must drop, and the app was not told either: it
+    /// may have files that are gone.
+    pub deletes_unknown: bool,
     /// Number of open dead letters.
     pub dead_letters: u64,
     /// When the head moved away from `held`, where it did: the beginning of its lag.
@@ -123,6 +142,8 @@ pub struct WatchPatch {
     pub view: Option<View>,
     /// Net changes or every commit.
     pub mode: Option<HistoryMode>,
+    /// What a vanished branch means; only a pattern may have anything but `Keep`.
+    pub on_branch_gone: Option<BranchGone>,
     /// Whether it is served, and why not.
     pub state: Option<(WatchState, Option<String>)>,
 }
@@ -136,12 +157,21 @@ pub struct Source {
     pub remote: Remote,
     /// Full names or prefixes of the refs that its watches follow; HEAD is always asked for.
     pub patterns: Vec<String>,
+    /// Which of the refs that a poll lists are to be fetched.
+    pub followed: Followed,
+    /// How much of a commit a scan fetches: trees alone where every watch of the repository,
+    /// through whatever source, is narrow.
+    pub extent: Extent,
     /// Whether some watch needs every commit.
     pub every: bool,
     /// Commits held by its cursors and heads known before: what a fetch may name as present.
     pub haves: Vec<ObjectId>,
     /// When a head of it moved last (its creation, if never).
     pub last_change: Timestamp,
+    /// The apps that watch through it, for whom its polls stand in line.
+    pub apps: Vec<AppId>,
+    /// When a genuine hook told of a ref of its repository last.
+    pub hooked_at: Option<Timestamp>,
 }
 
 /// What moving heads led to.

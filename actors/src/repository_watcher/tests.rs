@@ -1,5 +1,8 @@
 //! The watcher in a whole tree over in-memory ports, on paused time.
 
+mod hosts;
+mod intervals;
+
 use std::time::Duration;
 
 use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind};
@@ -289,4 +292,30 @@ async fn a_killed_watcher_starts_again_and_polls() {
     let second = house.commit(&[("a", "2")]);
     house.until_held(&watch, second).await;
     assert_eq!(restarts(&house.handle().tree().await, REPOSITORY_WATCHER), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_handler_restarts_the_watcher_alone_and_loses_nothing() {
+    let (house, watch) = held().await;
+    house.git.commit(&location("https://git.example/other"), "main", &[("a", "1")]);
+    let neighbour = house.register(&watch.app, "https://git.example/other", |_| {}).await;
+    house.handle().repository_changed(&neighbour.repository).await;
+    house.until("it is polled", async || house.cursor(&neighbour).await.held.is_some()).await;
+    let mut expected = vec!["C a".to_owned(), "C a".to_owned()];
+    for panics in 1..=3 {
+        let next = house.commit(&[("a", &format!("content {panics}"))]);
+        // A scan ends, its heads are written, and the handler that hears of it draws its next wait.
+        house.poke(&watch).await;
+        house.random.panic(1);
+        house.until_held(&watch, next).await;
+        house.until("it panicked", async || house.random.panics_left() == 0).await;
+        expected.push("U a".to_owned());
+        let tree = house.handle().tree().await;
+        assert!(restarts(&tree, REPOSITORY_WATCHER) >= 1, "{tree:#?}");
+        assert_eq!(restarts(&tree, ""), restarts(&tree, REPOSITORY_WATCHER), "it alone: {tree:#?}");
+    }
+    assert_eq!(house.taken(&watch.app), expected);
+    let last = house.commit(&[("a", "last")]);
+    house.until_held(&watch, last).await;
+    house.assert_mirrors(&watch.app, last);
 }

@@ -3,7 +3,7 @@
 //! is tested against the same rules.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,14 +14,19 @@ use tidings_entity::{
     id::{ObjectId, RepositoryId, Sha256Hash},
     kind::{ContentRule, Operation, RoundKind},
 };
+use tokio::time::Instant;
 
 use crate::{
+    hosts::{HostPolicy, Hosts},
     ports::{
-        CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Location, Ref, RefListing,
-        RefPatterns, Remote, Seek, Walk,
+        BlobWanted, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Keep, Location,
+        MirrorFacts, Ref, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
     round::{Change, Entry, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary, TreeEnd},
 };
+
+/// How long a poll of a host that hangs takes until it is given up.
+pub const HANG: Duration = Duration::from_secs(60);
 
 /// A tree: entries by path.
 pub type Tree = BTreeMap<Vec<u8>, Entry>;
@@ -35,20 +40,60 @@ struct World {
     heads: HashMap<Location, String>,
     faults: Vec<GitError>,
     fetched: HashSet<ObjectId>,
+    unfetched: HashSet<ObjectId>,
     forgetful: bool,
     polls: u64,
     fetches: u64,
+    refusals: u64,
     polling: u32,
     most_polling: u32,
     poll_takes: Duration,
+    hangs: HashSet<Location>,
+    log: Vec<(Location, Instant)>,
     panics: u32,
+    mirrors: BTreeMap<RepositoryId, MirrorFacts>,
+    damaged: BTreeSet<RepositoryId>,
+    upkeep: Vec<Upkeep>,
+    upkeep_faults: VecDeque<UpkeepFault>,
+    no_room: Option<String>,
+    fetched_objects: u64,
+}
+
+/// Work on a mirror that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Upkeep {
+    /// Leftovers of crashes.
+    Swept,
+    /// Rebuilt from this.
+    Compacted(RepositoryId, Keep),
+    /// Read again.
+    Scrubbed(RepositoryId, Share),
+    /// Gone.
+    Removed(RepositoryId),
+}
+
+/// What befalls one piece of work on a mirror.
+#[derive(Clone, Debug)]
+pub enum UpkeepFault {
+    /// It fails.
+    Fails(GitError),
+    /// It never comes back.
+    Hangs,
+    /// It panics.
+    Panics,
 }
 
 /// Git in memory.
 #[derive(Default)]
-pub struct MemoryGit(Mutex<World>);
+pub struct MemoryGit(Mutex<World>, Hosts);
 
 impl MemoryGit {
+    /// Whose hosts may be pressed as `policy` says.
+    #[must_use]
+    pub fn with_hosts(policy: HostPolicy) -> Self {
+        Self(Mutex::default(), Hosts::new(policy))
+    }
+
     /// Commits `files` (path, content) onto a branch and returns the commit.
     pub fn commit(&self, location: &Location, branch: &str, files: &[(&str, &str)]) -> ObjectId {
         let mut world = self.world();
@@ -98,6 +143,24 @@ impl MemoryGit {
         self.world().trees.remove(&commit);
     }
 
+    /// A blob is gone everywhere, also at its host; what it was.
+    ///
+    /// # Panics
+    /// When there is no such blob.
+    pub fn lose_blob(&self, blob: ObjectId) -> Bytes {
+        self.world().blobs.remove(&blob).expect("it is there")
+    }
+
+    /// A blob lies at its host again; with `present` also in the mirror.
+    pub fn restore_blob(&self, content: Bytes, present: bool) {
+        let mut world = self.world();
+        let blob = object_id(&content);
+        world.blobs.insert(blob, content);
+        if !present {
+            world.unfetched.insert(blob);
+        }
+    }
+
     /// The files of a commit.
     pub fn files(&self, commit: ObjectId) -> BTreeMap<Vec<u8>, ObjectId> {
         let world = self.world();
@@ -113,6 +176,21 @@ impl MemoryGit {
     /// From now on each poll takes this long.
     pub fn poll_takes(&self, span: Duration) {
         self.world().poll_takes = span;
+    }
+
+    /// From now on polls of this repository never end, or do so again.
+    pub fn hang(&self, location: &Location, hangs: bool) {
+        let mut world = self.world();
+        if hangs {
+            world.hangs.insert(location.clone());
+        } else {
+            world.hangs.remove(location);
+        }
+    }
+
+    /// Each poll so far: of what, and when it began.
+    pub fn poll_log(&self) -> Vec<(Location, Instant)> {
+        self.world().log.clone()
     }
 
     /// The most polls that ever were on their way at once.
@@ -135,6 +213,58 @@ impl MemoryGit {
     /// Fetches so far.
     pub fn fetches(&self) -> u64 {
         self.world().fetches
+    }
+
+    /// Fetches that were refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.world().refusals
+    }
+
+    /// There is a mirror like this.
+    pub fn put_mirror(&self, facts: MirrorFacts) {
+        self.world().mirrors.insert(facts.repository.clone(), facts);
+    }
+
+    /// The mirrors there are.
+    pub fn mirrors_now(&self) -> Vec<MirrorFacts> {
+        self.world().mirrors.values().cloned().collect()
+    }
+
+    /// The next scrub of this mirror finds damage.
+    pub fn damage(&self, repository: &RepositoryId) {
+        self.world().damaged.insert(repository.clone());
+    }
+
+    /// Nothing more may be fetched, or (`None`) there is room again.
+    pub fn stop_fetches(&self, reason: Option<&str>) {
+        self.world().no_room = reason.map(str::to_owned);
+    }
+
+    /// From now on each fetch brings so many objects.
+    pub fn fetch_brings(&self, objects: u64) {
+        self.world().fetched_objects = objects;
+    }
+
+    /// The next pieces of work on mirrors meet these.
+    pub fn fail_upkeep(&self, faults: impl IntoIterator<Item = UpkeepFault>) {
+        self.world().upkeep_faults.extend(faults);
+    }
+
+    /// The work on mirrors since the last time this was asked.
+    pub fn take_upkeep(&self) -> Vec<Upkeep> {
+        std::mem::take(&mut self.world().upkeep)
+    }
+
+    async fn meet_upkeep(&self, work: Upkeep) -> Result<(), GitError> {
+        let fault = self.world().upkeep_faults.pop_front();
+        match fault {
+            Some(UpkeepFault::Fails(error)) => return Err(error),
+            Some(UpkeepFault::Hangs) => std::future::pending().await,
+            Some(UpkeepFault::Panics) => panic!("upkeep panics, as asked"),
+            None => {}
+        }
+        self.world().upkeep.push(work);
+        Ok(())
     }
 
     /// The whole list of a spec.
@@ -160,6 +290,9 @@ impl World {
         if self.forgetful && !self.fetched.contains(&commit) {
             return Err(GitError::Missing(commit));
         }
+        if self.blobs.contains_key(&commit) {
+            return Err(GitError::NotACommit(commit));
+        }
         self.trees.get(&commit).ok_or(GitError::Missing(commit))
     }
 }
@@ -168,9 +301,10 @@ impl World {
 struct Poll<'g>(&'g MemoryGit);
 
 impl<'g> Poll<'g> {
-    fn begin(git: &'g MemoryGit) -> (Self, Duration) {
+    fn begin(git: &'g MemoryGit, location: &Location) -> (Self, Duration) {
         let mut world = git.world();
         world.polls += 1;
+        world.log.push((location.clone(), Instant::now()));
         if world.panics > 0 {
             world.panics -= 1;
             drop(world);
@@ -178,7 +312,8 @@ impl<'g> Poll<'g> {
         }
         world.polling += 1;
         world.most_polling = world.most_polling.max(world.polling);
-        (Self(git), world.poll_takes)
+        let takes = if world.hangs.contains(location) { HANG } else { world.poll_takes };
+        (Self(git), takes)
     }
 }
 
@@ -327,11 +462,18 @@ pub fn summary(changes: &[Change]) -> Summary {
 #[async_trait]
 impl GitSource for MemoryGit {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
-        let (_poll, takes) = Poll::begin(self);
+        let (_poll, takes) = Poll::begin(self, &remote.location);
         tokio::time::sleep(takes).await;
         let mut world = self.world();
+        if takes == HANG {
+            return Err(GitError::Timeout("the host hangs, as asked".to_owned()));
+        }
         if !world.faults.is_empty() {
-            return Err(world.faults.remove(0));
+            let fault = world.faults.remove(0);
+            if let (GitError::RateLimited { retry_after }, Location::Http(url)) = (&fault, &remote.location) {
+                self.1.grant_patience(url, remote.credential.as_ref(), *retry_after);
+            }
+            return Err(fault);
         }
         let refs = world.refs.get(&remote.location).ok_or(GitError::NotFound)?;
         let head = world.heads.get(&remote.location).cloned();
@@ -347,6 +489,7 @@ impl GitSource for MemoryGit {
             has_refs: !refs.is_empty(),
             head: head.clone(),
             absence_confirmed: false,
+            asked_at: None,
         })
     }
 
@@ -355,11 +498,13 @@ impl GitSource for MemoryGit {
         world.fetches += 1;
         for want in &order.wants {
             if !world.trees.contains_key(want) && !world.blobs.contains_key(want) {
+                world.refusals += 1;
                 return Err(GitError::Unobtainable(*want));
             }
             world.fetched.insert(*want);
+            world.unfetched.remove(want);
         }
-        Ok(FetchReport::default())
+        Ok(FetchReport { objects: world.fetched_objects, ..FetchReport::default() })
     }
 
     async fn commit(&self, _remote: &Remote, commit: ObjectId) -> Result<CommitFacts, GitError> {
@@ -431,22 +576,94 @@ impl GitSource for MemoryGit {
         Ok(list.into_iter().skip(start).take(limit).collect())
     }
 
-    async fn content(&self, _remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
+    async fn holds(&self, _remote: &Remote, ends: &[TreeEnd], blob: ObjectId) -> Result<bool, GitError> {
         let world = self.world();
-        let content = world.blobs.get(&blob).ok_or(GitError::Missing(blob))?;
-        let size = content.len() as u64;
-        Ok(if size > limit { Content::TooLarge { size } } else { Content::Whole(content.clone()) })
-    }
-
-    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
-        Ok(Vec::new())
-    }
-
-    async fn compact(&self, _repository: &RepositoryId, _pins: &[ObjectId]) -> Result<bool, GitError> {
+        for end in ends {
+            let seen = filtered(Some(world.tree(end.commit)?), Some(end));
+            if seen.values().any(|entry| entry.blob == blob) {
+                return Ok(true);
+            }
+        }
         Ok(false)
     }
 
-    async fn remove_mirror(&self, _repository: &RepositoryId) -> Result<(), GitError> {
+    async fn contents(
+        &self,
+        _remote: &Remote,
+        wanted: &[BlobWanted],
+        budget: u64,
+    ) -> Result<Vec<Content>, GitError> {
+        let world = self.world();
+        let (mut contents, mut read) = (Vec::new(), 0);
+        for BlobWanted { blob, limit } in wanted {
+            let present = world.blobs.get(blob).filter(|_| !world.unfetched.contains(blob));
+            let Some(content) = present else {
+                if contents.is_empty() {
+                    return Err(GitError::Missing(*blob));
+                }
+                break;
+            };
+            let size = content.len() as u64;
+            if size > *limit {
+                contents.push(Content::TooLarge { size });
+                continue;
+            }
+            read += size;
+            if read > budget && !contents.is_empty() {
+                break;
+            }
+            contents.push(Content::Whole(content.clone()));
+        }
+        Ok(contents)
+    }
+
+    async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError> {
+        Ok(self.mirrors_now())
+    }
+
+    async fn mirror(&self, repository: &RepositoryId) -> Result<Option<MirrorFacts>, GitError> {
+        Ok(self.world().mirrors.get(repository).cloned())
+    }
+
+    fn hosts(&self) -> Hosts {
+        self.1.clone()
+    }
+
+    async fn storage(&self) -> Result<Storage, GitError> {
+        let world = self.world();
+        Ok(Storage {
+            mirrors: world.mirrors.len() as u64,
+            mirror_bytes: world.mirrors.values().map(|facts| facts.bytes).sum(),
+            free_bytes: 1,
+            fetches_stopped: world.no_room.clone(),
+        })
+    }
+
+    async fn sweep(&self) -> Result<(), GitError> {
+        self.meet_upkeep(Upkeep::Swept).await
+    }
+
+    /// A tenth of the bytes of a mirror are commits and trees.
+    async fn compact(&self, repository: &RepositoryId, keep: &Keep) -> Result<MirrorFacts, GitError> {
+        self.meet_upkeep(Upkeep::Compacted(repository.clone(), keep.clone())).await?;
+        let mut world = self.world();
+        let facts = world.mirrors.get_mut(repository).ok_or(GitError::NotFound)?;
+        (facts.packs, facts.shallow) = (1, keep.commits.len() as u64);
+        if !keep.blobs {
+            facts.bytes /= 10;
+            facts.evicted_to = Some(facts.bytes);
+        }
+        Ok(facts.clone())
+    }
+
+    async fn scrub(&self, repository: &RepositoryId, share: Share) -> Result<bool, GitError> {
+        self.meet_upkeep(Upkeep::Scrubbed(repository.clone(), share)).await?;
+        Ok(!self.world().damaged.remove(repository))
+    }
+
+    async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError> {
+        self.meet_upkeep(Upkeep::Removed(repository.clone())).await?;
+        self.world().mirrors.remove(repository);
         Ok(())
     }
 }

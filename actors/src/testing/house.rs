@@ -1,24 +1,33 @@
 //! A whole tree over the in-memory ports, on paused time: both clocks are tokio's, so that waiting
 //! moves them together.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
-    kind::{HistoryMode, SelectorKind},
+    kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use tokio::{sync::watch, time::Instant};
 use url::Url;
 
 use super::{MemoryGit, MemoryStore, MemoryTransport, SeededRandom, transport::Arrival};
 use crate::{
+    budget::Budget,
     context::{Context, Policy},
     deliverer::DelivererMessage,
     directory::{Directory, Post},
     handle::{Handle, Tree},
+    hosts::HostPolicy,
     ports::{
         Action, Clock, CursorStatus, DeadLetter, DeliverySettings, GitSource, Location, NewApp, NewWatch,
-        RefListing, Remote, RepositoryFacts, Selector, Start, Store, Watch,
+        Random, RefListing, Remote, RepositoryFacts, Selector, Start, Store, Watch,
     },
     secret::Secret,
     time::Timestamp,
@@ -40,11 +49,38 @@ impl Clock for TokioClock {
     }
 }
 
+/// Randomness that panics as often as it is told to, in whichever handler draws.
+pub(crate) struct FragileRandom {
+    sound: SeededRandom,
+    panics: AtomicU32,
+}
+
+impl FragileRandom {
+    /// The next draws panic.
+    pub(crate) fn panic(&self, draws: u32) {
+        self.panics.store(draws, SeqCst);
+    }
+
+    /// How many of them are still to come.
+    pub(crate) fn panics_left(&self) -> u32 {
+        self.panics.load(SeqCst)
+    }
+}
+
+impl Random for FragileRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        let left = self.panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        assert!(left.is_err(), "a draw panics, as asked");
+        self.sound.fill(bytes);
+    }
+}
+
 /// The doubles, what stands on them, and the tree once it runs.
 pub(crate) struct House {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) git: Arc<MemoryGit>,
     pub(crate) transport: Arc<MemoryTransport>,
+    pub(crate) random: Arc<FragileRandom>,
     pub(crate) context: Context,
     tree: Option<Tree>,
 }
@@ -57,9 +93,19 @@ impl House {
 
     /// The same with other policies.
     pub(crate) fn with(edit: impl FnOnce(&mut Policy)) -> Self {
+        Self::made(HostPolicy::default(), edit)
+    }
+
+    /// The same where each host takes one request each `interval`.
+    pub(crate) fn with_slow_hosts(interval: Duration) -> Self {
+        Self::made(HostPolicy { interval, burst: 1, concurrency: 5 }, |_| {})
+    }
+
+    fn made(hosts: HostPolicy, edit: impl FnOnce(&mut Policy)) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
         let store = Arc::new(MemoryStore::new(clock.clone()));
-        let (git, transport) = (Arc::new(MemoryGit::default()), Arc::new(MemoryTransport::default()));
+        let (git, transport) = (Arc::new(MemoryGit::with_hosts(hosts)), Arc::new(MemoryTransport::default()));
+        let random = Arc::new(FragileRandom { sound: SeededRandom::new(7), panics: AtomicU32::new(0) });
         let mut policy = Policy::default();
         edit(&mut policy);
         let context = Context {
@@ -67,12 +113,13 @@ impl House {
             git: git.clone(),
             transport: transport.clone(),
             clock,
-            random: Arc::new(SeededRandom::new(7)),
+            random: random.clone(),
             policy: Arc::new(policy),
+            budget: Budget::new(128 << 20),
             directory: Directory::default(),
             fatal: watch::channel(None).0,
         };
-        Self { store, git, transport, context, tree: None }
+        Self { store, git, transport, random, context, tree: None }
     }
 
     /// A running house.
@@ -167,6 +214,7 @@ impl House {
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
             view: View::default(),
             mode: HistoryMode::Net,
+            on_branch_gone: BranchGone::Keep,
             start: Start::All,
             listing,
             deliver_after: now,

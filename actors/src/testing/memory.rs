@@ -2,6 +2,7 @@
 //! one does, but for surviving the process.
 
 mod lanes;
+mod receipts;
 mod rows;
 mod watches;
 
@@ -13,15 +14,16 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, ViewId, WatchId},
-    kind::{BreakerKind, LetterStatus},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RepositoryId, SourceId, ViewId, WatchId},
+    kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
 use super::SeededRandom;
 use crate::{
     ports::{
-        App, AttemptRecord, BlobFacts, BreakerRow, Clock, DeadLetter, LaneSnapshot, Moved, NewApp, NewRound,
-        NewWatch, RefListing, Settlement, Source, Store, StoreError, Totals, Watch, WatchPatch,
+        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Head, Hook,
+        LaneSnapshot, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, RefListing, Settlement,
+        Source, Store, StoreError, Totals, Watch, WatchPatch,
     },
     secret::Secret,
     time::Timestamp,
@@ -37,6 +39,8 @@ pub enum Fault {
     Waits(Duration),
     /// It never comes back.
     Hangs,
+    /// It panics, and with it whoever asked in a handler.
+    Panics,
 }
 
 /// A store that forgets everything when it is dropped.
@@ -76,6 +80,7 @@ impl MemoryStore {
             Some(Fault::Fails(error)) => return Err(error),
             Some(Fault::Waits(wait)) => tokio::time::sleep(wait).await,
             Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Panics) => panic!("{verb} panics, as asked"),
         }
         Ok(())
     }
@@ -84,6 +89,13 @@ impl MemoryStore {
     #[must_use]
     pub fn attempts(&self) -> Vec<AttemptRecord> {
         self.state().attempts.clone()
+    }
+
+    /// How often facts of blobs were written, and how many blobs are known.
+    #[must_use]
+    pub fn blobs_written(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.blob_writes, state.blobs.len())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,17 +119,25 @@ impl Store for MemoryStore {
     }
 
     async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
-        Ok(self.state().apps.values().find(|app| app.new.token_public_id == public_id).map(rows::app))
+        Ok(self
+            .state()
+            .apps
+            .values()
+            .find(|app| app.new.token_public_id == public_id)
+            .map(|app| rows::app(app, self.clock.now())))
     }
 
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
-        Ok(self.state().apps.get(id).map(rows::app))
+        Ok(self.state().apps.get(id).map(|app| rows::app(app, self.clock.now())))
     }
 
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
         let state = self.state();
         let later = state.apps.values().filter(|app| after.is_none_or(|after| app.new.id > *after));
-        Ok(later.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(rows::app).collect())
+        Ok(later
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .map(|app| rows::app(app, self.clock.now()))
+            .collect())
     }
 
     async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError> {
@@ -126,6 +146,10 @@ impl Store for MemoryStore {
             app.disabled = reason.map(str::to_owned);
             Ok(())
         })
+    }
+
+    async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {
+        self.write(|state| state.patch_app(id, patch, at))
     }
 
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
@@ -154,6 +178,10 @@ impl Store for MemoryStore {
     async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError> {
         let state = self.state();
         Ok(state.shown_watch(state.own_watch(app, id)?))
+    }
+
+    async fn pinned_trees(&self, app: &AppId, id: &WatchId) -> Result<PinnedTrees, StoreError> {
+        self.state().pinned_trees(app, id)
     }
 
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
@@ -307,6 +335,68 @@ impl Store for MemoryStore {
         self.write(|state| state.request_redrive(app, ids))
     }
 
+    async fn request_skip(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        expected: Option<(i64, u64)>,
+    ) -> Result<Head, StoreError> {
+        self.write(|state| state.request_skip(app, id, cursor, expected))
+    }
+
+    async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError> {
+        self.write(|state| {
+            watch.map(|id| state.own_watch(app, id).map(drop)).transpose()?;
+            Ok(state.cancel_redrive(app, watch))
+        })
+    }
+
+    async fn end_redrive(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        reached: &[DeadLetterId],
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.meet("end_redrive").await?;
+        self.write(|state| state.end_redrive(cursor, round, reached, at))
+    }
+
+    async fn unavailable_letters(
+        &self,
+        after: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
+        self.meet("unavailable_letters").await?;
+        Ok(self.state().unavailable_letters(after, limit))
+    }
+
+    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {
+        self.meet("receive").await?;
+        self.write(|state| Ok(state.receive(&self.random, hook)))
+    }
+
+    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.write_receipt(receipt.clone());
+            Ok(())
+        })
+    }
+
+    async fn receipts(
+        &self,
+        verdict: Option<ReceiptVerdict>,
+        before: Option<&ReceiptId>,
+        limit: u64,
+    ) -> Result<Vec<Receipt>, StoreError> {
+        Ok(self.state().shown_receipts(verdict, before, limit))
+    }
+
+    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
+        self.write(|state| state.replay(id, at))
+    }
+
     async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
         let state = self.state();
         Ok(blobs.iter().map(|id| state.blobs.get(id).map(|(facts, _)| *facts)).collect())
@@ -314,6 +404,7 @@ impl Store for MemoryStore {
 
     async fn remember_blobs(&self, blobs: &[(ObjectId, BlobFacts)], at: Timestamp) -> Result<(), StoreError> {
         self.write(|state| {
+            state.blob_writes += 1;
             for (id, facts) in blobs {
                 state.blobs.entry(*id).or_insert((*facts, at)).1 = at;
             }

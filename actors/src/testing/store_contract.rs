@@ -4,6 +4,7 @@
 mod apps;
 mod heads;
 mod letters;
+mod receipts;
 mod resync;
 mod rounds;
 mod upkeep;
@@ -12,6 +13,7 @@ mod world;
 pub use apps::*;
 pub use heads::*;
 pub use letters::*;
+pub use receipts::*;
 pub use resync::*;
 pub use rounds::*;
 pub use upkeep::*;
@@ -24,6 +26,7 @@ macro_rules! store_contract_tests {
         $crate::store_contract_tests! { $make =>
             an_app_is_found_by_its_token_until_it_is_erased
             apps_are_listed_in_pages
+            an_app_changes_itself_and_its_keys_overlap
             foreign_and_missing_ids_are_not_found
             the_same_selector_again_replaces_settings_and_resyncs
             two_apps_with_one_secret_share_no_source
@@ -34,8 +37,13 @@ macro_rules! store_contract_tests {
             a_renamed_default_branch_moves_no_held_commit
             a_missing_branch_waits_and_comes_back
             a_pattern_has_a_cursor_per_ref
+            a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from_nothing
+            a_vanished_branch_whose_files_stay_waits_for_its_return
+            a_listing_that_was_overtaken_moves_no_head_backwards
+            a_branch_that_returns_at_the_held_commit_brings_back_what_waits
             a_watch_that_starts_at_a_commit_holds_it
             a_source_says_what_to_ask_for
+            a_repository_is_fetched_whole_for_a_single_watch_that_is_not_narrow
             an_open_round_is_given_back_as_it_was_begun
             a_round_planned_from_an_older_state_is_refused
             settlements_are_absolute_and_belong_to_one_round
@@ -44,15 +52,29 @@ macro_rules! store_contract_tests {
             many_lanes_settle_at_once
             failed_tries_of_the_head_are_counted
             a_blocked_cursor_keeps_its_round_and_its_place
+            a_settlement_blocks_and_unblocks_its_cursor
+            the_streak_is_what_receivers_refused_last
+            the_guard_is_waived_until_a_round_that_is_no_redrive
             what_has_nothing_to_do_is_not_pending
             a_dead_letter_is_bound_by_the_next_round_and_stays_in_its_list
             a_letter_that_its_round_passed_is_superseded
             a_redrive_sends_what_was_asked_for
             a_superseded_letter_cannot_be_redriven
             letters_are_listed_newest_first
+            a_cancelled_redrive_reopens_what_it_did_not_reach
+            letters_that_lack_their_content_are_found_page_by_page
+            the_head_that_was_seen_is_skipped_and_no_other
+            the_trees_of_a_watch_are_what_its_app_may_have
             a_resync_in_mid_round_keeps_every_tree
             a_resync_binds_and_supersedes_letters
             a_resync_goes_before_anything_else
+            a_resync_that_nobody_heard_of_leaves_deletes_unknown
+            a_complete_resync_that_is_ended_stays_complete
+            a_hook_is_taken_in_once
+            a_hook_is_judged_by_what_is_watched
+            a_replayed_hook_is_judged_anew
+            refused_hooks_are_bounded_and_take_nobodys_place
+            old_receipts_go
             pins_are_what_rounds_need
             the_probe_of_a_breaker_goes_to_one_caller
             blobs_are_answered_in_order

@@ -2,8 +2,8 @@
 //! told to.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, Notice, Parcel, ParcelBody, PrepareError,
         SendFailure, Transport,
     },
     round::DeliveryId,
@@ -67,6 +67,7 @@ struct Receiver {
     orders: HashMap<DeliveryId, DeliveryOrder>,
     notices: Vec<(AppId, Notice)>,
     unprepared: VecDeque<PrepareError>,
+    lost: HashSet<Vec<u8>>,
     mirror: BTreeMap<(AppId, Vec<u8>), ObjectId>,
 }
 
@@ -109,6 +110,17 @@ impl MemoryTransport {
     /// The next deliveries cannot be rendered, one error each.
     pub fn fail_to_prepare(&self, errors: impl IntoIterator<Item = PrepareError>) {
         self.receiver().unprepared.extend(errors);
+    }
+
+    /// The content of this path is obtainable nowhere, or can be had again.
+    pub fn lose_content(&self, path: &str, lost: bool) {
+        let mut receiver = self.receiver();
+        let path = path.as_bytes().to_vec();
+        if lost {
+            receiver.lost.insert(path)
+        } else {
+            receiver.lost.remove(&path)
+        };
     }
 
     /// What was rendered under this id last.
@@ -229,13 +241,29 @@ impl Drop for Flight<'_> {
 
 #[async_trait]
 impl Transport for MemoryTransport {
-    async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
-        if let Some(error) = self.receiver().unprepared.pop_front() {
+    async fn prepare(
+        &self,
+        orders: &Arc<[DeliveryOrder]>,
+        _budget: u64,
+    ) -> Result<Vec<Parcel>, PrepareError> {
+        let mut receiver = self.receiver();
+        if let Some(error) = receiver.unprepared.pop_front() {
             return Err(error);
         }
-        self.receiver().orders.insert(order.id.clone(), order.clone());
-        let body = ParcelBody::Whole(Bytes::from(order.change.path.clone()));
-        Ok(Parcel { id: order.id.clone(), action: order.change.operation.into(), body })
+        let lost = |order: &&DeliveryOrder| receiver.lost.contains(&order.change.path);
+        let first = orders.first().filter(lost).and_then(|order| order.change.new);
+        if let Some(entry) = first {
+            return Err(PrepareError::Git(GitError::Unobtainable(entry.blob)));
+        }
+        let obtainable: Vec<DeliveryOrder> =
+            orders.iter().take_while(|order| !lost(order)).cloned().collect();
+        let parcel = |order: DeliveryOrder| {
+            let body = ParcelBody::Whole(Bytes::from(order.change.path.clone()));
+            let (id, action) = (order.id.clone(), order.change.operation.into());
+            receiver.orders.insert(order.id.clone(), order);
+            Parcel { id, action, body, held: None }
+        };
+        Ok(obtainable.into_iter().map(parcel).collect())
     }
 
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {

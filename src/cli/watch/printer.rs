@@ -12,10 +12,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tidings_actors::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError, Remote,
         SendFailure, Transport,
     },
-    round::Change,
+    round::{Change, RoundSpec},
 };
 use tokio::sync::watch;
 
@@ -113,12 +113,12 @@ fn line(action: Action, body: &[u8]) -> io::Result<String> {
 
 #[async_trait]
 impl Transport for Printer {
-    async fn foresee(&self, changes: &[Change]) {
-        self.webhooks.foresee(changes).await;
+    async fn foresee(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) {
+        self.webhooks.foresee(remote, spec, changes).await;
     }
 
-    async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
-        self.webhooks.prepare(order).await
+    async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError> {
+        self.webhooks.prepare(orders, budget).await
     }
 
     async fn send(&self, _endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::ports::{Watch, WatchPatch};
 use tidings_entity::{
-    id::WatchId,
+    id::{CursorId, WatchId},
     kind::{HistoryMode, WatchState},
 };
 use utoipa::ToSchema;
@@ -20,8 +20,10 @@ use super::{
         request::{Request, json},
         route::{Access, Answer, Route, route},
     },
-    Repository, STATES, announce, named, proof, reason_of,
-    register::{ViewFields, read_token},
+    Repository, STATES, announce,
+    credential::{self, GithubApp},
+    named, proof, reason_of,
+    register::{ViewFields, read_on_branch_gone},
     selector, shown, store_failed,
 };
 use crate::git::address::Address;
@@ -34,6 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
         route::<__path_unwatch, _, _>(Access::App, unwatch),
         route::<__path_scan, _, _>(Access::App, scan),
         route::<__path_resync, _, _>(Access::App, resync),
+        route::<__path_skip, _, _>(Access::App, skip),
         route::<__path_pause, _, _>(Access::App, pause),
         route::<__path_resume, _, _>(Access::App, resume),
     ]
@@ -55,6 +58,8 @@ struct Patch {
     max_size: Option<u64>,
     /// `net` or `every`.
     mode: Option<String>,
+    /// What a vanished branch of a pattern means: `delete` or `keep`.
+    on_branch_gone: Option<String>,
     /// `active` or `paused`.
     state: Option<String>,
 }
@@ -67,6 +72,11 @@ struct NewToken {
     github_token: Option<String>,
     /// What gives access to the repository.
     token: Option<String>,
+    /// How the token is shown to the host: `auto` (missing), `github`, `gitlab`, `gitea`,
+    /// `bitbucket`, `basic` or `bearer`.
+    token_type: Option<String>,
+    /// A GitHub App instead of a token.
+    github_app: Option<GithubApp>,
 }
 
 /// How a resync is done.
@@ -74,6 +84,26 @@ struct NewToken {
 struct Resync {
     /// Also tell the app to drop what it has and is not named.
     complete: Option<bool>,
+}
+
+/// Which change is skipped.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct Skip {
+    /// The branch, by its `cursor`; needed only while several have a change at their head.
+    cursor: Option<String>,
+    /// With `position`: the head that was seen. 409 if it moved on since.
+    round: Option<i64>,
+    /// With `round`: the head that was seen.
+    position: Option<u64>,
+}
+
+/// The change that is given up as soon as its attempt has ended.
+#[derive(Serialize, ToSchema)]
+struct Skipping {
+    cursor: String,
+    round: i64,
+    position: u64,
 }
 
 /// What was done.
@@ -92,9 +122,11 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let view = ViewFields::read(&mut fields);
     let view = if view.is_empty() { None } else { Some(view.over(&watch.view, &mut fields)) };
     let mode: Option<HistoryMode> = fields.word("mode", "net, every");
+    let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
     let state: Option<WatchState> = fields.word("state", STATES);
     fields.finish()?;
-    let patch = WatchPatch { view, mode, state: state.map(|state| (state, reason_of(state))) };
+    let patch =
+        WatchPatch { view, mode, on_branch_gone, state: state.map(|state| (state, reason_of(state))) };
     patched(&front, &watch, &patch).await
 }
 
@@ -111,18 +143,18 @@ async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
 async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let mut fields = Fields::of(&request.body)?;
-    fields.ignore_unknown_unless(&["token"]);
-    let field = fields.either("github_token", "token");
-    if !fields.has(field) {
-        fields.refuse(field, "is required");
-    }
-    let credential = read_token(&mut fields, field);
-    fields.finish()?;
-
+    fields.ignore_unknown_unless(&["token", "token_type", "github_app"]);
     let settings = &front.settings;
     let address =
         Address::parse(&watch.facts.github_url, settings.git.allow_local, settings.egress.allow_http)
             .map_err(|fault| Problem::new(Kind::CONFLICT).with_detail(fault.to_string()))?;
+    let field = credential::field(&fields);
+    if !fields.has(field) {
+        fields.refuse(field, "is required");
+    }
+    let credential = credential::read(&front, &mut fields, Some(&address.location));
+    fields.finish()?;
+
     let patterns = selector::patterns(&watch.selector);
     let proof = proof::access(&front, address.location, credential.clone(), &patterns)
         .await
@@ -173,6 +205,29 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     front.store.request_resync(app, &id, wish.complete.unwrap_or(false)).await.map_err(store_failed)?;
     front.handle.refresh(app).await;
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Resync requested" }))
+}
+
+/// Gives the change at the head up by hand: it becomes a dead letter, and the next one goes on.
+#[utoipa::path(post, path = "/api/repositories/{id}/skip", tag = "repositories", params(("id" = String, Path)),
+    request_body = Option<Skip>,
+    responses((status = 202, body = Skipping)))]
+async fn skip(front: Arc<Front>, request: Request) -> Answer {
+    let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
+    let mut fields = Fields::of_optional(&request.body)?;
+    let cursor = fields.text("cursor", 1..=64);
+    let (round, position) = (fields.number("round"), fields.number("position"));
+    if round.is_some() != position.is_some() {
+        fields.refuse("position", "goes with round");
+    }
+    fields.finish()?;
+    let cursor: Option<CursorId> =
+        cursor.map(|text| text.parse()).transpose().map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
+    let expected = round.map(|round| i64::try_from(round).unwrap_or(i64::MAX)).zip(position);
+    let app = &request.app()?.id;
+    let head = front.store.request_skip(app, &id, cursor.as_ref(), expected).await.map_err(store_failed)?;
+    front.handle.refresh(app).await;
+    let skipping = Skipping { cursor: head.cursor.to_string(), round: head.round, position: head.position };
+    Ok(json(StatusCode::ACCEPTED, &skipping))
 }
 
 /// Holds the watch still.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tidings_actors::{
-    ports::{FetchOrder, GitError, Location, RefListing, RefPatterns, Remote},
+    ports::{Extent, FetchOrder, GitError, Location, RefListing, RefPatterns, Remote},
     secret::Secret,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
@@ -45,6 +45,7 @@ pub(super) async fn access(
     let anonymous = Remote { repository, location, credential: None };
     let known = Remote { credential: credential.clone(), ..anonymous.clone() };
     let nothing = RefPatterns::new();
+    let asked_at = Some(front.clock.now());
     let asked = async {
         match credential {
             None => (front.git.list_refs(&known, patterns).await, false),
@@ -57,7 +58,7 @@ pub(super) async fn access(
         }
     };
     match timeout(DEADLINE, asked).await {
-        Ok((listing, is_private)) => Ok(Proof { listing: listing?, is_private }),
+        Ok((listing, is_private)) => Ok(Proof { listing: RefListing { asked_at, ..listing? }, is_private }),
         Err(_) => Err(GitError::Timeout(format!("no answer within {DEADLINE:?}"))),
     }
 }
@@ -67,7 +68,7 @@ pub(super) async fn access(
 /// a mirror of its own, which goes at once.
 ///
 /// # Errors
-/// [`GitError::Unobtainable`] and [`GitError::Protocol`] for what is no commit of the repository,
+/// [`GitError::Unobtainable`], [`GitError::NotACommit`] and [`GitError::Protocol`] for what is no commit of the repository,
 /// else what the host or the way to it says.
 pub(super) async fn commit(
     front: &Front,
@@ -77,7 +78,8 @@ pub(super) async fn commit(
 ) -> Result<(), GitError> {
     let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
     let remote = Remote { repository, location, credential };
-    let order = FetchOrder { wants: vec![commit], haves: Vec::new(), depth: 1 };
+    // What it holds comes later, the normal way.
+    let order = FetchOrder { wants: vec![commit], haves: Vec::new(), depth: 1, extent: Extent::Commit };
     let asked = async {
         front.git.fetch(&remote, &order).await?;
         front.git.commit(&remote, commit).await
@@ -103,6 +105,7 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
         }
         GitError::Refused
         | GitError::Redirected
+        | GitError::Credential(_)
         | GitError::Protocol(_)
         | GitError::UnsupportedObjectFormat
         | GitError::MalformedTree(_)

@@ -11,7 +11,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{ObjectId, WatchId},
-    kind::{ContentRule, HistoryMode, SelectorKind},
+    kind::{BranchGone, ContentRule, HistoryMode, SelectorKind},
 };
 use utoipa::ToSchema;
 
@@ -23,20 +23,32 @@ use super::{
         request::{Request, json},
         route::{Access, Answer, Route, route},
     },
-    Repository, announce, proof, selector, shown, store_failed,
+    Repository, announce,
+    credential::{self, GithubApp},
+    proof, selector, shown, store_failed,
 };
 use crate::git::address::Address;
 
 /// Most characters of an address.
 const URL_CHARACTERS_MAX: usize = 2048;
-/// Most characters of a credential of a Git host.
-pub(super) const TOKEN_CHARACTERS_MAX: usize = 1024;
 /// Most characters of a branch.
 const BRANCH_CHARACTERS_MAX: usize = 244;
 /// The fields that Docora does not have.
 const OURS: &[&str] = &[
-    "url", "token", "branch", "tags", "include", "exclude", "symlinks", "content", "max_size", "mode",
+    "url",
+    "token",
+    "token_type",
+    "github_app",
+    "branch",
+    "tags",
+    "include",
+    "exclude",
+    "symlinks",
+    "content",
+    "max_size",
+    "mode",
     "start",
+    "on_branch_gone",
 ];
 
 /// The routes of this file.
@@ -56,6 +68,11 @@ struct Registration {
     github_token: Option<String>,
     /// What gives access to it.
     token: Option<String>,
+    /// How the token is shown to the host: `auto` (missing), `github`, `gitlab`, `gitea`,
+    /// `bitbucket`, `basic` or `bearer`.
+    token_type: Option<String>,
+    /// A GitHub App instead of a token; its tokens are minted and renewed.
+    github_app: Option<GithubApp>,
     /// One branch, or a pattern (`release/*`); missing: the default branch.
     branch: Option<String>,
     /// A pattern of tags, instead of `branch`.
@@ -72,6 +89,9 @@ struct Registration {
     max_size: Option<u64>,
     /// `net` (missing): the net change once; `every`: each commit.
     mode: Option<String>,
+    /// What a vanished branch of a pattern means for the files of the app: `delete` (missing): they
+    /// go; `keep`: they stay until it comes back.
+    on_branch_gone: Option<String>,
     /// `all` (missing): every file; `now`: what comes after the head of now; a commit: what comes
     /// after it.
     start: Option<String>,
@@ -92,6 +112,7 @@ struct Wish {
     selector: Selector,
     view: View,
     mode: HistoryMode,
+    on_branch_gone: BranchGone,
     begin: Begin,
 }
 
@@ -123,7 +144,10 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
         Begin::After(commit) => {
             proof::commit(&front, location, wish.credential.clone(), commit).await.map_err(|error| {
                 match error {
-                    GitError::Unobtainable(_) | GitError::Missing(_) | GitError::Protocol(_) => {
+                    GitError::Unobtainable(_)
+                    | GitError::Missing(_)
+                    | GitError::NotACommit(_)
+                    | GitError::Protocol(_) => {
                         Problem::invalid_field("start", "the repository has no such commit")
                     }
                     error => proof::failure(&error, "start", has_credential, StatusCode::NOT_FOUND),
@@ -150,6 +174,7 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
         selector: wish.selector,
         view: wish.view,
         mode: wish.mode,
+        on_branch_gone: wish.on_branch_gone,
         start,
         listing: proof.listing,
         deliver_after: now.after(first_delay),
@@ -165,10 +190,12 @@ fn read(front: &Front, app: &App, fields: &mut Fields) -> Wish {
     let field = fields.either("github_url", "url");
     let url = fields.required_text(field, 1..=URL_CHARACTERS_MAX);
     let address = if url.is_empty() { None } else { read_address(front, fields, field, &url) };
-    let token_field = fields.either("github_token", "token");
-    let credential = read_token(fields, token_field);
+    let location = address.as_ref().map(|address| &address.location);
+    let credential = credential::read(front, fields, location);
     let branch = fields.text("branch", 1..=BRANCH_CHARACTERS_MAX);
     let tags = fields.text("tags", 1..=BRANCH_CHARACTERS_MAX);
+    let linked = address.as_ref().and_then(|address| address.branch.clone());
+    let branch = one_branch(fields, branch, tags.as_deref(), linked);
     let multi_branch = app.delivery.multi_branch;
     let selector = selector::selector(branch.as_deref(), tags.as_deref(), multi_branch).unwrap_or_else(
         |(field, fault)| {
@@ -178,8 +205,10 @@ fn read(front: &Front, app: &App, fields: &mut Fields) -> Wish {
     );
     let view = ViewFields::read(fields).over(&View::default(), fields);
     let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
+    let gone = read_on_branch_gone(fields, &selector);
     let begin = read_start(fields, &selector);
-    Wish { field, address, credential, selector, view, mode, begin }
+    let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
+    Wish { field, address, credential, selector, view, mode, on_branch_gone, begin }
 }
 
 fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> Option<Address> {
@@ -193,14 +222,19 @@ fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> O
     }
 }
 
-/// The credential of a Git host.
-pub(super) fn read_token(fields: &mut Fields, field: &str) -> Option<Secret> {
-    let token = fields.text(field, 1..=TOKEN_CHARACTERS_MAX)?;
-    if token.contains(char::is_whitespace) {
-        fields.refuse(field, "must not hold blanks");
-        return None;
+/// The branch that is named, or that a web link brings along; two different ones are a fault.
+fn one_branch(
+    fields: &mut Fields,
+    branch: Option<String>,
+    tags: Option<&str>,
+    linked: Option<String>,
+) -> Option<String> {
+    let Some(linked) = linked else { return branch };
+    if tags.is_some() || branch.as_ref().is_some_and(|branch| *branch != linked) {
+        let field = if tags.is_some() { "tags" } else { "branch" };
+        fields.refuse(field, "the address is the page of another branch");
     }
-    Some(Secret::new(token))
+    Some(linked).filter(|_| tags.is_none())
 }
 
 fn read_start(fields: &mut Fields, selector: &Selector) -> Begin {
@@ -215,10 +249,24 @@ fn read_start(fields: &mut Fields, selector: &Selector) -> Begin {
             }
         },
     };
-    if matches!(selector.kind, SelectorKind::BranchPattern | SelectorKind::TagPattern) {
+    if selector.is_pattern() {
         fields.refuse("start", "a pattern always starts with all");
     }
     begin
+}
+
+/// What a vanished branch means where nobody says so.
+fn on_branch_gone_of(selector: &Selector) -> BranchGone {
+    if selector.is_pattern() { BranchGone::Delete } else { BranchGone::Keep }
+}
+
+/// What a vanished branch means; only a pattern may say so.
+pub(super) fn read_on_branch_gone(fields: &mut Fields, selector: &Selector) -> Option<BranchGone> {
+    let gone = fields.word("on_branch_gone", "delete, keep");
+    if gone.is_some() && !selector.is_pattern() {
+        fields.refuse("on_branch_gone", "is for patterns; the files of a single branch always stay");
+    }
+    gone
 }
 
 /// The fields of a view, as far as they are there.

@@ -44,6 +44,50 @@ async fn a_key_is_made_for_an_app_that_brings_none() {
 }
 
 #[tokio::test]
+async fn an_app_changes_itself_and_a_new_key_is_shown_once() {
+    let house = House::open().await;
+    let (token, other) = (house.app().await, house.app().await);
+    let change = async |body: Value| house.call("PATCH", "/api/app", Some(&token), Some(&body)).await;
+    let moved =
+        json!({ "base_url": "https://new.example/in", "delivery": { "synced": true }, "disabled": true });
+    let shown = change(moved).await.json();
+    assert_eq!(
+        (&shown["base_url"], &shown["disabled"]),
+        (&json!("https://new.example/in"), &json!("disabled by the app"))
+    );
+    let shown = change(json!({ "delivery": { "max_in_flight": 3 }, "disabled": false })).await.json();
+    assert_eq!(
+        (&shown["delivery"]["synced"], &shown["delivery"]["max_in_flight"]),
+        (&json!(true), &json!(3))
+    );
+    assert_eq!((&shown["disabled"], &shown["signing_secret"]), (&json!(null), &json!(null)));
+    let made = change(json!({ "rotate_signing_key": true })).await.json();
+    let secret = made["signing_secret"].as_str().expect("a made key is shown");
+    assert!(secret.starts_with("whsec_"), "{secret}");
+    let given =
+        json!({ "rotate_signing_key": true, "client_auth_key": "sixteen letters?", "overlap_seconds": 0 });
+    assert_eq!(change(given).await.json()["signing_secret"], json!(null), "who brings a key knows it");
+    let untouched = house.call("GET", "/api/app", Some(&other), None).await.json();
+    assert_eq!(untouched["delivery"]["synced"], json!(false));
+    for (body, field) in [
+        (json!({ "base_url": "http://app.example" }), "/base_url"),
+        (json!({ "base_url": null }), "/base_url"),
+        (json!({ "delivery": { "max_in_flight": 0 } }), "/delivery/max_in_flight"),
+        (json!({ "delivery": { "nope": 1 } }), "/delivery"),
+        (json!({ "client_auth_key": "sixteen letters?" }), "/rotate_signing_key"),
+        (json!({ "rotate_signing_key": true, "client_auth_key": "short" }), "/client_auth_key"),
+        (json!({ "rotate_signing_key": true, "overlap_seconds": 2_592_001 }), "/overlap_seconds"),
+        (json!({ "app_name": "x" }), "/app_name"),
+    ] {
+        let refused = change(body.clone()).await;
+        assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!(field)), "{body}");
+    }
+    assert_eq!(house.call("DELETE", "/api/app", Some(&token), None).await.status, 204);
+    assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 401);
+    assert_eq!(house.call("GET", "/api/app", Some(&other), None).await.status, 200);
+}
+
+#[tokio::test]
 async fn every_field_of_an_onboarding_is_checked() {
     let house = House::open().await;
     for (field, value, detail) in [

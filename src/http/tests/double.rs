@@ -12,13 +12,16 @@ use std::{
 use async_trait::async_trait;
 use tidings_actors::{
     ports::*,
-    round::{Change, Plan, RoundSpec},
+    round::{Change, Entry, Plan, RoundSpec, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::{
     id::*,
-    kind::{BreakerKind, CursorState, LetterStatus, Operation, ParkReason, SelectorKind, WatchState},
+    kind::{
+        BreakerKind, CursorState, LetterStatus, Operation, ParkReason, ReceiptVerdict, SelectorKind,
+        WatchState,
+    },
 };
 use ulid::Ulid;
 
@@ -52,6 +55,13 @@ impl StoreDouble {
             return Err(StoreError::Unavailable("planted: disk I/O error in /var/lib".into()));
         }
         Ok(self.rows())
+    }
+
+    /// A later change of its path made a letter moot.
+    pub(crate) fn supersede(&self, id: &DeadLetterId) {
+        let mut rows = self.rows();
+        let letter = rows.letters.iter_mut().find(|(_, letter)| letter.id == *id);
+        letter.expect("a letter").1.status = LetterStatus::Superseded;
     }
 
     /// Puts an open dead letter into the store.
@@ -128,6 +138,22 @@ impl Store for StoreDouble {
         Ok(apps)
     }
 
+    async fn patch_app(&self, id: &AppId, patch: &AppPatch, _: Timestamp) -> Result<App, StoreError> {
+        let mut rows = self.open()?;
+        let row = rows.apps.iter_mut().find(|(app, _)| app.id == *id).ok_or(StoreError::NotFound)?;
+        if let Some(base_url) = &patch.base_url {
+            row.0.base_url = Some(base_url.clone());
+        }
+        row.0.delivery = patch.delivery.clone().unwrap_or_else(|| row.0.delivery.clone());
+        if let Some(disabled) = &patch.disabled {
+            row.1.clone_from(disabled);
+        }
+        if let Some(rotation) = &patch.rotation {
+            row.0.signing_key = rotation.key.clone();
+        }
+        Ok(app_of(row))
+    }
+
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
         let mut rows = self.open()?;
         rows.apps.retain(|(app, _)| app.id != *id);
@@ -157,6 +183,7 @@ impl Store for StoreDouble {
             selector: new.selector.clone(),
             view: new.view.clone(),
             mode: new.mode,
+            on_branch_gone: new.on_branch_gone,
             state: WatchState::Active,
             reason: None,
             created_at: new.created_at,
@@ -168,6 +195,7 @@ impl Store for StoreDouble {
                 state: CursorState::Active,
                 reason: None,
                 open: None,
+                deletes_unknown: false,
                 dead_letters: 0,
                 behind_since: None,
             }],
@@ -192,6 +220,15 @@ impl Store for StoreDouble {
 
     async fn watch(&self, app: &AppId, id: &WatchId) -> Result<Watch, StoreError> {
         find(&mut *self.open()?, app, id).cloned()
+    }
+
+    async fn pinned_trees(&self, app: &AppId, id: &WatchId) -> Result<PinnedTrees, StoreError> {
+        let watch = find(&mut *self.open()?, app, id).cloned()?;
+        let location = Location::Http(watch.facts.github_url.parse().expect("an address"));
+        let remote = Remote { repository: watch.repository, location, credential: None };
+        let end = TreeEnd { commit: ObjectId::new(HEAD), view: watch.view };
+        let held = vec![("refs/heads/main".to_owned(), Some(end.clone()))];
+        Ok(PinnedTrees { remote, ends: vec![end], held })
     }
 
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
@@ -277,6 +314,57 @@ impl Store for StoreDouble {
         Ok((requested, Vec::new()))
     }
 
+    async fn request_skip(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        expected: Option<(i64, u64)>,
+    ) -> Result<Head, StoreError> {
+        let mut rows = self.open()?;
+        let own = find(&mut rows, app, id)?.cursors[0].id.clone();
+        match cursor {
+            Some(cursor) if *cursor != own => Err(StoreError::NotFound),
+            _ if expected == Some((7, 3)) || expected.is_none() => {
+                Ok(Head { cursor: own, round: 7, position: 3 })
+            }
+            _ => Err(StoreError::Conflict("the head moved on".into())),
+        }
+    }
+
+    async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError> {
+        let mut rows = self.open()?;
+        if let Some(id) = watch {
+            find(&mut rows, app, id)?;
+        }
+        let mut cancelled = Cancelled::default();
+        for (owner, letter) in &mut rows.letters {
+            if owner == app && letter.status == LetterStatus::RedriveRequested {
+                letter.status = LetterStatus::Open;
+                cancelled.reopened += 1;
+            }
+        }
+        Ok(cancelled)
+    }
+
+    async fn end_redrive(
+        &self,
+        _: &CursorId,
+        _: i64,
+        _: &[DeadLetterId],
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call end_redrive")
+    }
+
+    async fn unavailable_letters(
+        &self,
+        _: Option<&DeadLetterId>,
+        _: u64,
+    ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
+        unreachable!("the front door does not call unavailable_letters")
+    }
+
     async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
         drop(self.open()?);
         Ok(Vec::new())
@@ -293,6 +381,29 @@ impl Store for StoreDouble {
         self.open().map(drop)
     }
 
+    async fn receive(&self, _: &Hook) -> Result<Receipt, StoreError> {
+        unreachable!("tests of hooks run over the real store")
+    }
+
+    async fn note_receipt(&self, _: &Receipt) -> Result<(), StoreError> {
+        unreachable!("tests of hooks run over the real store")
+    }
+
+    async fn receipts(
+        &self,
+        _: Option<ReceiptVerdict>,
+        _: Option<&ReceiptId>,
+        _: u64,
+    ) -> Result<Vec<Receipt>, StoreError> {
+        drop(self.open()?);
+        Ok(Vec::new())
+    }
+
+    async fn replay(&self, _: &ReceiptId, _: Timestamp) -> Result<Receipt, StoreError> {
+        drop(self.open()?);
+        Err(StoreError::NotFound)
+    }
+
     async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
         unreachable!("the front door does not call repositories")
     }
@@ -306,7 +417,7 @@ impl Store for StoreDouble {
     }
 
     async fn sources(&self, _: &RepositoryId) -> Result<Vec<Source>, StoreError> {
-        unreachable!("the front door does not call sources")
+        Ok(Vec::new())
     }
 
     async fn move_heads(&self, _: &SourceId, _: &RefListing, _: Timestamp) -> Result<Moved, StoreError> {
@@ -409,7 +520,13 @@ impl GitSource for GitDouble {
             "forbidden" => return Err(GitError::Refused),
             "empty" => {
                 let head = Some("refs/heads/main".to_owned());
-                return Ok(RefListing { refs: Vec::new(), head, has_refs: false, absence_confirmed: false });
+                return Ok(RefListing {
+                    refs: Vec::new(),
+                    head,
+                    has_refs: false,
+                    absence_confirmed: false,
+                    asked_at: None,
+                });
             }
             _ => {}
         }
@@ -417,7 +534,7 @@ impl GitSource for GitDouble {
         let asked = patterns.is_empty() || patterns.iter().any(|pattern| main.starts_with(pattern));
         let refs =
             if asked { vec![Ref { name: main.clone(), commit: ObjectId::new(HEAD) }] } else { Vec::new() };
-        Ok(RefListing { refs, head: Some(main), has_refs: true, absence_confirmed: false })
+        Ok(RefListing { refs, head: Some(main), has_refs: true, absence_confirmed: false, asked_at: None })
     }
 
     async fn fetch(&self, _: &Remote, _: &FetchOrder) -> Result<FetchReport, GitError> {
@@ -441,15 +558,55 @@ impl GitSource for GitDouble {
         unreachable!("the front door plans nothing")
     }
 
-    async fn window(&self, _: &Remote, _: &RoundSpec, _: &Seek, _: usize) -> Result<Vec<Change>, GitError> {
-        unreachable!("the front door lists nothing")
+    /// Five files; the fourth has a name that is no text.
+    async fn window(
+        &self,
+        _: &Remote,
+        spec: &RoundSpec,
+        seek: &Seek,
+        limit: usize,
+    ) -> Result<Vec<Change>, GitError> {
+        assert!(spec.held.is_none() && spec.target.is_some(), "the front door lists whole trees");
+        let after = if let Seek::After(last) = seek { last.path.as_slice() } else { b"" };
+        let paths: [&[u8]; 5] = [b"a", b"b/a", b"c", b"d\xff", b"e"];
+        let change = |path: &[u8]| Change {
+            operation: Operation::Create,
+            path: path.to_vec(),
+            old: None,
+            new: Some(Entry { mode: 0o100_644, blob: ObjectId::new([path[0]; 20]) }),
+            replay_of: None,
+        };
+        Ok(paths.into_iter().filter(|path| *path > after).take(limit).map(change).collect())
     }
 
-    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
+    async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError> {
+        let facts = |number: u64| MirrorFacts {
+            repository: RepositoryId::new(Ulid::from(u128::from(number))),
+            bytes: 10 * number,
+            packs: 1,
+            shallow: 1,
+            evicted_to: None,
+        };
+        Ok(vec![facts(1), facts(2)])
+    }
+
+    async fn mirror(&self, _: &RepositoryId) -> Result<Option<MirrorFacts>, GitError> {
         unreachable!("the front door keeps no mirrors")
     }
 
-    async fn compact(&self, _: &RepositoryId, _: &[ObjectId]) -> Result<bool, GitError> {
+    async fn storage(&self) -> Result<Storage, GitError> {
+        Ok(Storage { mirrors: 2, mirror_bytes: 30, free_bytes: 1_000, fetches_stopped: None })
+    }
+
+    async fn sweep(&self) -> Result<(), GitError> {
+        unreachable!("the front door keeps no mirrors")
+    }
+
+    async fn compact(&self, _: &RepositoryId, _: &Keep) -> Result<MirrorFacts, GitError> {
+        unreachable!("the front door keeps no mirrors")
+    }
+
+    async fn scrub(&self, _: &RepositoryId, _: Share) -> Result<bool, GitError> {
         unreachable!("the front door keeps no mirrors")
     }
 
@@ -457,8 +614,38 @@ impl GitSource for GitDouble {
         unreachable!("the front door keeps no mirrors")
     }
 
-    async fn content(&self, _: &Remote, _: ObjectId, _: u64) -> Result<Content, GitError> {
-        unreachable!("the front door reads no content")
+    /// Trees have the blobs whose first byte is not 0.
+    async fn holds(&self, _: &Remote, ends: &[TreeEnd], blob: ObjectId) -> Result<bool, GitError> {
+        match blob.as_bytes()[1] {
+            0xbb => Err(GitError::TooLarge("planted".into())),
+            _ => Ok(!ends.is_empty() && blob.as_bytes()[0] != 0),
+        }
+    }
+
+    async fn fetch_blobs(&self, _: &Remote, blobs: &[ObjectId]) -> Result<BlobsReport, GitError> {
+        match blobs[0].as_bytes()[0] {
+            0x02 => Ok(BlobsReport { refused: blobs.to_vec(), ..BlobsReport::default() }),
+            0x03 => Err(GitError::RateLimited { retry_after: Some(Duration::from_secs(77)) }),
+            _ => Err(GitError::Unreachable("planted: connection refused".into())),
+        }
+    }
+
+    /// The first byte of a blob says what becomes of it, the second what it has.
+    async fn contents(&self, _: &Remote, wanted: &[BlobWanted], _: u64) -> Result<Vec<Content>, GitError> {
+        let BlobWanted { blob, limit } = wanted[0];
+        let size = match blob.as_bytes()[0] {
+            0x01 => 5,
+            0x02..=0x04 => return Err(GitError::Missing(blob)),
+            0x05 => 2 << 20,
+            0x06 => (256 << 20) + 1,
+            0x07 => return Err(GitError::Storage("planted: /var/lib".into())),
+            _ => 0,
+        };
+        if size > limit {
+            return Ok(vec![Content::TooLarge { size }]);
+        }
+        let size = usize::try_from(size).expect("small");
+        Ok(vec![Content::Whole(vec![b'x'; size].into())])
     }
 }
 

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tidings_actors::{
-    context::Context, directory::Directory, handle::Handle, ports::Store, testing::MemoryTransport,
+    budget::Budget, context::Context, directory::Directory, handle::Handle, ports::Store,
+    testing::MemoryTransport,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +17,9 @@ use tokio::{
 };
 
 use super::{
-    super::{Front, Lifecycle, admin_token::AdminToken, listener, routes},
+    super::{
+        Front, Lifecycle, admin_token::AdminToken, downloads::Downloads, hooks::Bounds, listener, routes,
+    },
     double::{GitDouble, StoreDouble},
 };
 use crate::{
@@ -81,6 +84,7 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         clock: Arc::new(MachineClock),
         random: Arc::new(MachineRandom),
         policy: Arc::default(),
+        budget: Budget::new(1 << 20),
         directory: Directory::default(),
         fatal: tokio::sync::watch::channel(None).0,
     })
@@ -118,6 +122,8 @@ impl House {
             random: Arc::new(MachineRandom),
             admin: AdminToken::of(ADMIN),
             lifecycle: lifecycle.clone(),
+            hooks: Bounds::default(),
+            downloads: Downloads::new(settings.server.download_memory_bytes),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("bound");

@@ -78,6 +78,90 @@ async fn what_the_git_host_says_becomes_the_answer_that_clients_know() {
 }
 
 #[tokio::test]
+async fn a_credential_is_judged_where_it_is_given_and_never_repeated() {
+    let house = House::with(|settings| settings.egress.allow_http = true).await;
+    let token = house.app().await;
+    let app = |change: &dyn Fn(&mut Value)| {
+        let key = include_str!("../../../tests/keys/rfc7515-a2.pkcs1.pem");
+        let mut app = json!({ "app_id": 7, "installation_id": "8", "private_key": key });
+        change(&mut app);
+        json!({ "github_app": app })
+    };
+    for (fields, pointer) in [
+        (json!({ "token": "hush", "token_type": "magic" }), "/token_type"),
+        (json!({ "token_type": "bearer" }), "/token_type"),
+        (json!({ "token": "hush", "token_type": "basic" }), "/token"),
+        (json!({ "token": "hush", "url": "http://git.example/o/r" }), "/token"),
+        (json!({ "github_token": "hush", "url": "http://10.0.0.1/o/r" }), "/github_token"),
+        (json!({ "token": "hush", "github_app": {} , "token_type": "auto" }), "/github_app"),
+        (json!({ "github_app": "hush" }), "/github_app"),
+        (app(&|app| app["app_id"] = json!("hush hush")), "/github_app/app_id"),
+        (app(&|app| app["installation_id"] = json!("hush")), "/github_app/installation_id"),
+        (app(&|app| app["private_key"] = json!(["hush"])), "/github_app/private_key"),
+        (app(&|app| app["private_key"] = json!("hush")), "/github_app"),
+        (app(&|app| app["api_url"] = json!("hush")), "/github_app/api_url"),
+        (app(&|app| app["api_url"] = json!("https://hush.example/")), "/github_app"),
+        (app(&|app| app["api_url"] = json!("http://github.com/")), "/github_app"),
+        (app(&|app| app["hush"] = json!("hush")), "/github_app"),
+    ] {
+        let mut body = json!({ "url": "https://github.com/o/r" });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+        assert_eq!(answered.status, 422, "{fields}: {answered:?}");
+        let problem = answered.problem();
+        let pointers: Vec<_> =
+            problem["errors"].as_array().expect("errors").iter().map(|fault| &fault["pointer"]).collect();
+        assert!(pointers.contains(&&json!(pointer)), "{fields}: {problem}");
+        assert!(!answered.body.contains("hush"), "{answered:?}");
+    }
+    assert!(house.store.rows().registered.is_empty());
+
+    for (fields, kept) in [
+        (json!({ "token": "good" }), "good".to_owned()),
+        (json!({ "token": "good", "token_type": "auto" }), "good".to_owned()),
+        (json!({ "token": "good", "token_type": "gitlab" }), "\ngitlab\ngood".to_owned()),
+        (json!({ "token": "good", "url": "http://127.0.0.1:8000/o/r" }), "good".to_owned()),
+        (
+            app(&|_| {}),
+            format!("\ngithub_app\n7\n8\n\n{}", include_str!("../../../tests/keys/rfc7515-a2.pkcs1.pem")),
+        ),
+    ] {
+        let mut body = json!({ "url": "https://github.com/o/r" });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+        assert_eq!(answered.status, 201, "{answered:?}");
+        let rows = house.store.rows();
+        let registered = rows.registered.last().and_then(|new| new.credential.as_ref());
+        assert_eq!(registered.map(|secret| secret.expose()), Some(kept.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_a_branch_watches_that_branch() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let page = "https://github.com/o/r/tree/main";
+    for more in [json!({}), json!({ "branch": "main" })] {
+        let mut body = json!({ "url": page });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let shown = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+        assert_eq!(shown.status, 201, "{shown:?}");
+        let shown = shown.json();
+        assert_eq!(shown["selector"], json!({ "kind": "branch", "value": "main" }));
+        assert_eq!(shown["github_url"], "https://github.com/o/r");
+    }
+    for (field, value, status) in [("branch", "other", 422), ("tags", "v*", 422)] {
+        let body = json!({ "url": page, field: value });
+        let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+        assert_eq!(answered.status, status);
+        assert!(answered.body.contains("the page of another branch"), "{answered:?}");
+    }
+    let body = json!({ "url": "https://github.com/o/r/tree/absent" });
+    let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
+    assert!(answered.status == 422 && answered.body.contains("no such branch"), "{answered:?}");
+}
+
+#[tokio::test]
 async fn all_our_fields_reach_the_store() {
     let house = House::open().await;
     let token = house.app().await;
@@ -140,6 +224,7 @@ async fn every_field_of_a_registration_is_checked() {
         ("github_token", json!(null)),
         ("github_token", json!("a b")),
         ("github_token", json!("a\r\nb")),
+        ("token_type", json!("auto")),
         ("branch", json!("no such")),
         ("branch", json!("other")),
         ("branch", json!("release/*")),
@@ -228,6 +313,16 @@ async fn a_watch_is_steered() {
     assert_eq!(call("POST", "/resync", None).await.status, 202);
     let resyncs: Vec<bool> = house.store.rows().resyncs.iter().map(|(_, complete)| *complete).collect();
     assert_eq!(resyncs, [true, false]);
+    let skipped = call("POST", "/skip", None).await;
+    assert_eq!(
+        (skipped.status, &skipped.json()["round"], &skipped.json()["position"]),
+        (202, &json!(7), &json!(3))
+    );
+    let cursor = skipped.json()["cursor"].clone();
+    let seen = json!({ "cursor": cursor, "round": 7, "position": 3 });
+    assert_eq!(call("POST", "/skip", Some(seen)).await.status, 202);
+    assert_eq!(call("POST", "/skip", Some(json!({ "round": 7, "position": 2 }))).await.status, 409);
+    assert_eq!(call("POST", "/skip", Some(json!({ "cursor": "cur_x" }))).await.status, 404);
     let paused = call("POST", "/pause", None).await.json();
     assert_eq!((&paused["state"], &paused["reason"]), (&json!("paused"), &json!("paused by the app")));
     assert_eq!(call("POST", "/resume", None).await.json()["state"], "active");
@@ -252,6 +347,8 @@ async fn a_watch_is_steered() {
         ("/scan", json!({ "x": 1 })),
         ("/resync", json!({ "complete": "yes" })),
         ("/pause", json!({ "reason": 1 })),
+        ("/skip", json!({ "position": 1 })),
+        ("/skip", json!({ "round": -1, "position": 1 })),
     ] {
         assert_eq!(call("POST", verb, Some(body)).await.status, 422, "{verb}");
     }
@@ -289,6 +386,18 @@ async fn dead_letters_are_listed_and_redriven() {
     assert_eq!(house.call("POST", all, Some(&mine), Some(&json!({ "ids": [] }))).await.status, 422);
     assert_eq!(house.call("POST", all, Some(&mine), Some(&json!({ "ids": ["x"] }))).await.status, 404);
     assert_eq!(house.call("POST", all, Some(&mine), None).await.json(), json!({ "requested": 1 }));
+    let cancel = "/api/dead-letters/redrive/cancel";
+    let of_nobody = json!({ "repository_id": "repo_00000000000000000000000000" });
+    assert_eq!(house.call("POST", cancel, Some(&mine), Some(&of_nobody)).await.status, 404);
+    assert_eq!(house.call("POST", cancel, Some(&mine), Some(&json!({ "all": true }))).await.status, 422);
+    let nothing = house.call("POST", cancel, Some(&other), None).await;
+    assert_eq!((nothing.status, nothing.json()), (202, json!({ "reopened": 0, "ending": [] })));
+    let cancelled = house.call("POST", cancel, Some(&mine), None).await.json();
+    assert_eq!(cancelled, json!({ "reopened": 2, "ending": [] }));
+    assert_eq!(house.call("POST", all, Some(&mine), None).await.json(), json!({ "requested": 2 }));
+    house.store.supersede(&ids[0]);
+    let answered = house.call("POST", &one, Some(&mine), None).await;
+    assert_eq!(answered.problem()["type"], "urn:tidings:problem:conflict", "an old state over a newer one");
     let open = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
     assert_eq!(open["items"], json!([]));
     assert_eq!(house.call("GET", "/api/dead-letters?status=lost", Some(&mine), None).await.status, 400);

@@ -70,10 +70,28 @@ async fn tokens_are_told_apart() {
     assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 200);
     assert_eq!(house.call("GET", "/api/admin/overview", Some(&token), None).await.status, 401);
     assert_eq!(house.call("GET", "/api/app", Some(ADMIN), None).await.status, 401);
-    for path in ["/api/admin/overview", "/api/admin/tree", "/api/admin/apps"] {
+    for path in ["/api/admin/overview", "/api/admin/tree", "/api/admin/apps", "/api/admin/mirrors"] {
         assert_eq!(house.call("GET", path, Some(ADMIN), None).await.status, 200, "{path}");
         assert_eq!(house.call("GET", path, None, None).await.status, 401, "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_mirrors_take_is_shown_together_and_one_by_one() {
+    let house = House::open().await;
+    let overview = house.call("GET", "/api/admin/overview", Some(ADMIN), None).await.json();
+    let storage = serde_json::json!({
+        "mirrors": 2, "mirror_bytes": 30, "free_bytes": 1_000, "fetches_stopped": null,
+    });
+    assert_eq!((&overview["storage"], &overview["apps"]), (&storage, &serde_json::json!(0)));
+    let shown = |answered: serde_json::Value| -> Vec<u64> {
+        answered.as_array().into_iter().flatten().filter_map(|mirror| mirror["bytes"].as_u64()).collect()
+    };
+    let all = house.call("GET", "/api/admin/mirrors", Some(ADMIN), None).await.json();
+    assert_eq!(shown(all), [20, 10], "the largest first");
+    let one = house.call("GET", "/api/admin/mirrors?limit=1", Some(ADMIN), None).await.json();
+    assert_eq!(shown(one), [20]);
+    assert_eq!(house.call("GET", "/api/admin/mirrors?limit=0", Some(ADMIN), None).await.status, 400);
 }
 
 #[tokio::test]

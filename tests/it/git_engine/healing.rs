@@ -1,11 +1,18 @@
 //! A mirror is a cache: it may be lost or damaged at any moment.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
 
-use tidings_actors::ports::Content;
+use tidings_actors::ports::{Content, Share};
 
 use super::*;
-use crate::support::repository::Repository;
+use crate::support::{
+    dice::Dice,
+    repository::{Repository, git_command},
+};
 
 fn populate(repository: &Repository) -> ObjectId {
     let files = |_| {
@@ -55,7 +62,7 @@ async fn a_pack_that_vanishes_under_a_commit_is_fetched_again() {
     let old = repository.resolve("main:f29");
     drop(desk.git);
     assert!(matches!(git.content(&remote, old, 1_000).await, Err(GitError::Missing(_))));
-    let order = FetchOrder { wants: vec![head], haves: vec![held], depth: 1 };
+    let order = FetchOrder { wants: vec![head], haves: vec![held], depth: 1, ..FetchOrder::default() };
     git.fetch(&remote, &order).await.expect("a fetch");
     assert!(matches!(git.content(&remote, old, 1_000).await, Ok(Content::Whole(_))));
     let changes = git.window(&remote, &sync(None, head), &Seek::Position(0), 100).await.expect("a list");
@@ -77,7 +84,7 @@ async fn a_gap_below_what_is_said_to_be_here_is_found_and_filled() {
     fs::remove_file(gap).expect("removable");
     let head = repository.commit("main", &[("f01", Some(("100644", b"newer")))]);
     let git = engine(engine_settings(), &desk.data);
-    let order = FetchOrder { wants: vec![head], haves: vec![held], depth: 1 };
+    let order = FetchOrder { wants: vec![head], haves: vec![held], depth: 1, ..FetchOrder::default() };
     git.fetch(&remote, &order).await.expect("what differs came");
     let old = repository.resolve("main:f29");
     assert!(matches!(git.content(&remote, old, 1_000).await, Err(GitError::Missing(id)) if id == old));
@@ -103,42 +110,137 @@ async fn read_all(git: &Git, remote: &Remote, head: ObjectId, truth: &[Change]) 
     git.commit(remote, head).await.map(|_| ())
 }
 
+/// Flips one byte of a file, as a disk would: in place, under whoever has it open.
+fn flip(file: &Path, at: u64, mask: u8) {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("ours");
+    let file = fs::OpenOptions::new().read(true).write(true).open(file).expect("writable");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("within the file");
+    file.write_all_at(&[byte[0] ^ mask], at).expect("writable");
+}
+
+/// Where each object of a pack begins.
+fn objects_of(pack: &Path) -> Vec<u64> {
+    let index = pack.with_extension("idx");
+    let listed =
+        git_command(pack.parent().expect("a folder")).args(["verify-pack", "-v"]).arg(index).output();
+    let listed = String::from_utf8(listed.expect("git runs").stdout).expect("text");
+    let offset = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_object = words.len() >= 5 && words[0].len() == 40;
+        is_object.then(|| words[4].parse().expect("an offset"))
+    };
+    listed.lines().filter_map(offset).collect()
+}
+
+/// Bytes worth flipping: all that are no content, and some that are.
+fn places(pack: &Path, dice: &mut Dice) -> Vec<(PathBuf, u64)> {
+    let (index, length) = (pack.with_extension("idx"), pack.metadata().expect("a pack").len());
+    let index_length = index.metadata().expect("an index").len();
+    let header = 0..12;
+    let entries = objects_of(pack).into_iter().flat_map(|object| [object, object + 1]);
+    let somewhere: Vec<u64> = (0..20).map(|_| dice.below(length)).collect();
+    let trailer = [length - 20, length - 1];
+    let of_pack: Vec<_> = header.chain(entries).chain(somewhere).chain(trailer).collect();
+    let fanout = (8..1_032).step_by(67);
+    let somewhere: Vec<u64> = (0..30).map(|_| dice.below(index_length)).collect();
+    let of_index: Vec<_> =
+        (0..8).chain(fanout).chain(somewhere).chain([index_length - 40, index_length - 1]).collect();
+    let of_pack = of_pack.into_iter().map(|at| (pack.to_owned(), at));
+    of_pack.chain(of_index.into_iter().map(|at| (index.clone(), at))).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_byte_anywhere_is_detected_and_healed_by_a_fetch() {
+async fn a_flipped_byte_anywhere_is_noticed_and_healed_and_never_changes_what_is_read() {
+    let mut dice = Dice::thrown("flipped bytes");
     let desk = Desk::new().await;
     let repository = desk.host.repository("r.git");
     let head = populate(&repository);
     let remote = desk.remote("r.git");
     desk.fetch(&remote, head, &[]).await.expect("a fetch");
     let truth = desk.changes(&remote, &sync(None, head)).await.expect("a list");
-    let mirror = desk.mirror();
+    let pack = packs(&desk.mirror()).remove(0);
+    let places = places(&pack, &mut dice);
+    let order = FetchOrder { wants: vec![head], haves: vec![], depth: 1, ..FetchOrder::default() };
+    let (mut at_read, mut at_scrub) = (0, 0);
+    drop(desk.git);
+    for (file, at) in places {
+        let mask = [0x01, 0x24, 0x80, 0xff][usize::try_from(dice.below(4)).expect("few")];
+        let told = format!("byte {at} of {} xor {mask:#x}", file.display());
+        // The same content comes as the same pack, so the file is there again after each healing.
+        assert!(file.exists(), "{told}");
+        flip(&file, at, mask);
+        let git = engine(engine_settings(), &desk.data);
+        match read_all(&git, &remote, head, &truth).await {
+            Ok(()) => at_scrub += 1,
+            Err(GitError::Corrupt(_) | GitError::Missing(_)) => at_read += 1,
+            Err(error) => panic!("{told}: {error}"),
+        }
+        git.fetch(&remote, &order).await.unwrap_or_else(|error| panic!("{told}: {error}"));
+        if !git.scrub(&remote.repository, Share::Whole).await.expect("readable") {
+            git.fetch(&remote, &order).await.unwrap_or_else(|error| panic!("{told}: {error}"));
+        }
+        read_all(&git, &remote, head, &truth).await.unwrap_or_else(|error| panic!("{told}: {error}"));
+        assert!(git.scrub(&remote.repository, Share::Whole).await.expect("readable"), "{told}");
+    }
+    println!("{at_read} flipped bytes were noticed by a read, {at_scrub} by a scrub alone");
+    assert!(at_read > 100 && at_read > 10 * at_scrub, "{at_read} {at_scrub}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_notices_every_flipped_byte_by_itself() {
+    let mut dice = Dice::thrown("scrubbed bytes");
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let head = populate(&repository);
+    let remote = desk.remote("r.git");
+    for _ in 0..20 {
+        desk.fetch(&remote, head, &[]).await.expect("a fetch");
+        assert!(desk.git.scrub(&remote.repository, Share::Whole).await.expect("readable"));
+        let pack = packs(&desk.mirror()).remove(0);
+        let file = if dice.one_in(2) { pack } else { pack.with_extension("idx") };
+        let at = dice.below(file.metadata().expect("a file").len());
+        flip(&file, at, 1 << dice.below(8));
+        assert!(
+            !desk.git.scrub(&remote.repository, Share::Whole).await.expect("readable"),
+            "{at} of {file:?}"
+        );
+        assert!(packs_if_any(&desk.mirror()).is_empty(), "what is damaged is moved aside at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_a_flipped_byte_made_up_never_decides_that_a_file_is_too_large() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let head = repository.commit("main", &[("a", Some(("100644", &[b'x'; 100])))]);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, head, &[]).await.expect("a fetch");
+    let (blob, mirror) = (repository.resolve("main:a"), desk.mirror());
     let pack = packs(&mirror).remove(0);
     drop(desk.git);
-    let whole = fs::read(&pack).expect("readable");
-    let mut detected = 0;
-    for place in (12..whole.len() - 20).step_by(whole.len() / 40) {
+    let mut wrong = 0;
+    for object in objects_of(&pack) {
         let pack = packs(&mirror).remove(0);
-        let mut bytes = fs::read(&pack).expect("readable");
-        bytes[place] ^= 0x24;
-        fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).expect("ours");
-        // Replaced, not overwritten: what is mapped already stays as it was.
-        fs::remove_file(&pack).expect("removable");
-        fs::write(&pack, bytes).expect("writable");
+        // The second byte of an entry holds the upper bits of a size above 15.
+        flip(&pack, object + 1, 0x7f);
         let git = engine(engine_settings(), &desk.data);
-        if let Err(error) = read_all(&git, &remote, head, &truth).await {
-            assert!(matches!(error, GitError::Corrupt(_) | GitError::Missing(_)), "byte {place}: {error}");
-            detected += 1;
-            let order = FetchOrder { wants: vec![head], haves: vec![], depth: 1 };
-            git.fetch(&remote, &order).await.expect("a fetch heals");
-            read_all(&git, &remote, head, &truth).await.expect("healed");
-        } else {
-            fs::remove_dir_all(&mirror).expect("removable");
-            git.fetch(&remote, &FetchOrder { wants: vec![head], haves: vec![], depth: 1 })
-                .await
-                .expect("a fetch");
+        match git.content(&remote, blob, 200).await {
+            Ok(Content::Whole(bytes)) => assert_eq!(bytes, vec![b'x'; 100]),
+            Ok(Content::TooLarge { size }) => panic!("a blob of 100 bytes has {size}"),
+            Err(GitError::Corrupt(_) | GitError::Missing(_)) => wrong += 1,
+            Err(error) => panic!("{error}"),
         }
+        drop(git);
+        fs::remove_dir_all(&mirror).expect("removable");
+        let order = FetchOrder { wants: vec![head], haves: vec![], depth: 1, ..FetchOrder::default() };
+        engine(engine_settings(), &desk.data).fetch(&remote, &order).await.expect("a fetch");
     }
-    assert!(detected >= 38, "only {detected} of 40 damaged bytes were noticed");
+    assert!(wrong > 0, "no size was made up");
+}
+
+fn packs_if_any(mirror: &Path) -> Vec<PathBuf> {
+    if mirror.join("objects/pack").exists() { packs(mirror) } else { Vec::new() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,9 +269,12 @@ async fn what_a_crash_left_behind_is_swept_away() {
     let git = engine(engine_settings(), &desk.data);
     assert!(!aside.exists());
     let next = repository.commit("main", &[("new", Some(("100644", b"new")))]);
-    git.fetch(&remote, &FetchOrder { wants: vec![next], haves: vec![head], depth: 1 })
-        .await
-        .expect("a fetch");
+    git.fetch(
+        &remote,
+        &FetchOrder { wants: vec![next], haves: vec![head], depth: 1, ..FetchOrder::default() },
+    )
+    .await
+    .expect("a fetch");
     for file in files {
         assert!(!mirror.join(file).exists(), "{file}");
     }
@@ -191,7 +296,7 @@ async fn a_name_for_something_that_is_no_commit_costs_no_mirror() {
         let odd = repository.resolve(odd);
         desk.fetch(&remote, odd, &[]).await.expect("it is there");
         let error = desk.changes(&remote, &sync(Some(odd), head)).await.expect_err("no commit");
-        assert!(matches!(error, GitError::Protocol(_)), "{error}");
+        assert!(matches!(error, GitError::NotACommit(id) if id == odd), "{error}");
         desk.fetch(&remote, odd, &[]).await.expect("it is still there");
     }
     assert_eq!(packs(&desk.mirror()), before, "the mirror that others share was begun anew");

@@ -42,6 +42,22 @@ async fn a_local_repository_is_read_in_place_and_never_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ref_that_names_no_commit_is_listed_with_what_it_names_as_a_host_does() {
+    let desk = Desk::new().await;
+    let hosted = desk.host.repository("r.git");
+    hosted.commit("main", &[("a", Some(("100644", b"1")))]);
+    let (tree, blob) = (hosted.resolve("main^{tree}"), hosted.resolve("main:a"));
+    hosted.git(["tag", "--annotate", "--message", "x", "v-blob", &blob.to_string()]);
+    hosted.git(["tag", "v-tree", &tree.to_string()]);
+    for remote in [desk.remote("r.git"), remote(hosted.path())] {
+        let listing = desk.list(&remote, &["refs/tags/"]).await.expect("a listing");
+        let tags = listing.refs.iter().filter(|found| found.name.starts_with("refs/tags/"));
+        let tags: Vec<_> = tags.map(|found| (found.name.as_str(), found.commit)).collect();
+        assert_eq!(tags, [("refs/tags/v-blob", blob), ("refs/tags/v-tree", tree)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_local_repository_has_an_unborn_head() {
     let desk = Desk::new().await;
     let folder = tempfile::tempdir().expect("a temporary folder");

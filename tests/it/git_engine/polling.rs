@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_poll_is_one_small_request_at_one_ref_and_at_many() {
-    for refs in [0, 10_000] {
+    for refs in [0, 100_000] {
         let desk = Desk::new().await;
         let repository = desk.host.repository("r.git");
         let commit = repository.commit("main", &[("a", Some(("100644", b"1")))]);
@@ -21,6 +21,42 @@ async fn an_unchanged_poll_is_one_small_request_at_one_ref_and_at_many() {
         assert_eq!(seen.len(), 1, "{seen:?}");
         assert!(seen[0].sent + seen[0].answered <= 400, "{seen:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_poll_writes_nothing_into_the_mirror_and_opens_no_connection() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let commit = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let remote = desk.remote("r.git");
+    desk.list(&remote, &["refs/heads/main"]).await.expect("a listing");
+    desk.fetch(&remote, commit, &[]).await.expect("a fetch");
+    let (before, connections) = (files_below(&desk.mirror()), desk.host.connections());
+    for _ in 0..20 {
+        let listing = desk.list(&remote, &["refs/heads/main"]).await.expect("a listing");
+        let report = desk.fetch(&remote, listing.refs[0].commit, &[commit]).await.expect("nothing to do");
+        assert_eq!(report, FetchReport::default());
+    }
+    assert_eq!(files_below(&desk.mirror()), before, "every file and folder is as it was");
+    assert_eq!(desk.host.connections(), connections, "connections are kept");
+}
+
+/// Every file and folder below a folder, with size and time of its last change.
+fn files_below(folder: &std::path::Path) -> Vec<(PathBuf, u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        let facts = std::fs::symlink_metadata(&path).expect("readable");
+        if facts.is_dir() {
+            open.extend(
+                std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("an entry").path()),
+            );
+        }
+        found.push((path, facts.len(), facts.ctime(), facts.ctime_nsec()));
+    }
+    found.sort();
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]

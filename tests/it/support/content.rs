@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_actors::{
     ports::{
-        CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, RefListing, RefPatterns, Remote,
-        Seek, Walk,
+        BlobWanted, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Keep, MirrorFacts,
+        RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
-    round::{Change, Letter, Plan, RoundSpec},
+    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
 
-/// Blobs in memory. Every verb but `content` is refused.
+/// Blobs in memory. Every verb but `contents` is refused.
 #[derive(Default)]
 pub(crate) struct Blobs {
     blobs: Mutex<HashMap<ObjectId, Bytes>>,
@@ -40,13 +40,34 @@ impl Blobs {
 
 #[async_trait]
 impl GitSource for Blobs {
-    async fn content(&self, _: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        match self.blobs.lock().expect("unpoisoned").get(&blob) {
-            None => Err(GitError::Missing(blob)),
-            Some(bytes) if bytes.len() as u64 > limit => Ok(Content::TooLarge { size: bytes.len() as u64 }),
-            Some(bytes) => Ok(Content::Whole(bytes.clone())),
+    async fn contents(
+        &self,
+        _: &Remote,
+        wanted: &[BlobWanted],
+        budget: u64,
+    ) -> Result<Vec<Content>, GitError> {
+        let blobs = self.blobs.lock().expect("unpoisoned");
+        let (mut contents, mut read) = (Vec::new(), 0);
+        for BlobWanted { blob, limit } in wanted {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            let Some(bytes) = blobs.get(blob) else {
+                if contents.is_empty() {
+                    return Err(GitError::Missing(*blob));
+                }
+                break;
+            };
+            let size = bytes.len() as u64;
+            if size > *limit {
+                contents.push(Content::TooLarge { size });
+                continue;
+            }
+            read += size;
+            if read > budget && !contents.is_empty() {
+                break;
+            }
+            contents.push(Content::Whole(bytes.clone()));
         }
+        Ok(contents)
     }
 
     async fn list_refs(&self, _: &Remote, _: &RefPatterns) -> Result<RefListing, GitError> {
@@ -73,11 +94,31 @@ impl GitSource for Blobs {
         Err(GitError::NotFound)
     }
 
-    async fn mirrors(&self) -> Result<Vec<RepositoryId>, GitError> {
+    async fn holds(&self, _: &Remote, _: &[TreeEnd], _: ObjectId) -> Result<bool, GitError> {
         Err(GitError::NotFound)
     }
 
-    async fn compact(&self, _: &RepositoryId, _: &[ObjectId]) -> Result<bool, GitError> {
+    async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn mirror(&self, _: &RepositoryId) -> Result<Option<MirrorFacts>, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn storage(&self) -> Result<Storage, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn sweep(&self) -> Result<(), GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn compact(&self, _: &RepositoryId, _: &Keep) -> Result<MirrorFacts, GitError> {
+        Err(GitError::NotFound)
+    }
+
+    async fn scrub(&self, _: &RepositoryId, _: Share) -> Result<bool, GitError> {
         Err(GitError::NotFound)
     }
 

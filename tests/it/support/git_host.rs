@@ -7,8 +7,11 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -46,10 +49,20 @@ pub(crate) enum Fault {
     WebPage,
     /// Answers with this status and this `Retry-After`.
     Status(u16, Option<&'static str>),
+    /// Answers with this status and these headers.
+    Headers(u16, &'static [(&'static str, &'static str)]),
+    /// Lists so many bytes of refs, some of whose names are no text.
+    FloodOfRefs(usize),
+    /// Answers that the repository has moved there.
+    Moved(String),
+    /// Refuses in the words of the protocol, repeating the credential in clear and as it came.
+    Echo,
     /// Says that the pack has so many objects.
     ObjectCount(u32),
     /// Refuses, in the words of the protocol, whoever says what it has.
     RefusesHaves,
+    /// Answers a fetch with this pack.
+    Pack(Bytes),
     /// Flips one bit in the middle of the answer.
     FlippedBit,
 }
@@ -62,6 +75,7 @@ pub(crate) struct Seen {
     pub(crate) answered: u64,
     pub(crate) body: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) at: Instant,
 }
 
 #[derive(Default)]
@@ -69,7 +83,9 @@ struct State {
     faults: Mutex<Option<Fault>>,
     credential: Mutex<Option<String>>,
     version_0: Mutex<bool>,
+    shown: Mutex<Vec<(String, String, String)>>,
     seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
     root: PathBuf,
 }
 
@@ -97,6 +113,7 @@ impl GitHost {
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
                 let (state, begin) = (Arc::clone(&served), begin.clone());
+                state.connections.fetch_add(1, Ordering::SeqCst);
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
                         let state = Arc::clone(&state);
@@ -128,9 +145,20 @@ impl GitHost {
         *self.state.faults.lock().expect("no panic") = fault;
     }
 
-    /// Demands `user:password`.
+    /// Demands `user:password`, or a bearer token where there is no colon.
     pub(crate) fn demand(&self, credential: &str) {
-        *self.state.credential.lock().expect("no panic") = Some(BASE64.encode(credential.as_bytes()));
+        let shown = match credential.contains(':') {
+            true => format!("Basic {}", BASE64.encode(credential.as_bytes())),
+            false => format!("Bearer {credential}"),
+        };
+        *self.state.credential.lock().expect("no panic") = Some(shown);
+    }
+
+    /// Shows `other` instead of `name` to whoever brings `user:password`: what one may see and
+    /// another may not.
+    pub(crate) fn show(&self, credential: &str, name: &str, other: &str) {
+        let header = format!("Basic {}", BASE64.encode(credential.as_bytes()));
+        self.state.shown.lock().expect("no panic").push((header, name.to_owned(), other.to_owned()));
     }
 
     /// Speaks only version 0.
@@ -155,6 +183,11 @@ impl GitHost {
         );
     }
 
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
     /// How many requests have begun so far.
     pub(crate) fn requests(&self) -> usize {
         *self.began.borrow()
@@ -162,6 +195,7 @@ impl GitHost {
 }
 
 async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
     let fault = state.faults.lock().expect("no panic").clone();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -171,11 +205,23 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     let authorization =
         parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let demanded = state.credential.lock().expect("no panic").clone();
-    let is_allowed = demanded.is_none_or(|demanded| authorization == Some(format!("Basic {demanded}")));
+    let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded));
     let misbehaves = fault.filter(|_| parts.method == Method::POST);
     let (status, kind, bytes) = match misbehaves {
         _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
-        Some(Fault::Status(status, _)) => (status, "text/plain".to_owned(), Bytes::from_static(b"no")),
+        Some(Fault::Status(status, _) | Fault::Headers(status, _)) => {
+            (status, "text/plain".to_owned(), Bytes::from_static(b"no"))
+        }
+        Some(Fault::FloodOfRefs(bytes)) => {
+            (200, "application/x-git-upload-pack-result".to_owned(), flood_of_refs(bytes))
+        }
+        Some(Fault::Pack(ref pack)) if body.windows(13).any(|window| window == b"command=fetch") => {
+            (200, "application/x-git-upload-pack-result".to_owned(), in_band(pack))
+        }
+        Some(Fault::Echo) => {
+            (200, "application/x-git-upload-pack-result".to_owned(), echo(authorization.as_deref()))
+        }
+        Some(Fault::Moved(_)) => (302, "text/plain".to_owned(), Bytes::new()),
         Some(Fault::RefusesHaves) if body.windows(5).any(|window| window == b"have ") => {
             let refusal = Bytes::from_static(b"0026ERR upload-pack: haves are unwelcome");
             (200, "application/x-git-upload-pack-result".to_owned(), refusal)
@@ -189,12 +235,41 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
         answered: bytes.len() as u64,
         body: String::from_utf8_lossy(&body).into_owned(),
         authorization,
+        at: began,
     });
     let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, kind);
     if let Some(Fault::Status(_, Some(patience))) = &misbehaves {
         response = response.header(header::RETRY_AFTER, *patience);
     }
+    if let Some(Fault::Headers(_, headers)) = &misbehaves {
+        for (name, value) in *headers {
+            response = response.header(*name, *value);
+        }
+    }
+    if let Some(Fault::Moved(target)) = &misbehaves {
+        response = response.header(header::LOCATION, target);
+    }
     response.body(misbehave(misbehaves, bytes)).expect("a valid answer")
+}
+
+/// A refusal that holds what it should not.
+fn echo(authorization: Option<&str>) -> Bytes {
+    let shown = authorization.unwrap_or_default();
+    let pair = shown.strip_prefix("Basic ").and_then(|pair| BASE64.decode(pair.as_bytes()).ok());
+    let pair = String::from_utf8(pair.unwrap_or_default()).expect("text");
+    let words = format!("ERR {pair} or {shown}\n");
+    format!("{:04x}{words}", words.len() + 4).into()
+}
+
+/// An answer of version 2 that brings a pack.
+fn in_band(pack: &[u8]) -> Bytes {
+    let mut answer = BytesMut::from(&b"000dpackfile\n"[..]);
+    for piece in pack.chunks(60_000) {
+        answer.extend_from_slice(format!("{:04x}\u{1}", piece.len() + 5).as_bytes());
+        answer.extend_from_slice(piece);
+    }
+    answer.extend_from_slice(b"0000");
+    answer.freeze()
 }
 
 fn misbehave(fault: Option<Fault>, bytes: Bytes) -> Body {
@@ -222,6 +297,24 @@ fn misbehave(fault: Option<Fault>, bytes: Bytes) -> Body {
         }
         _ => whole(bytes),
     }
+}
+
+/// A listing that does not want to end.
+fn flood_of_refs(bytes: usize) -> Bytes {
+    let mut listing = BytesMut::with_capacity(bytes + 1_024);
+    let mut number = 0_u64;
+    while listing.len() < bytes {
+        let mut line = format!("{:040x} refs/heads/{number:0200}", number + 1).into_bytes();
+        if number.is_multiple_of(2) {
+            line.extend_from_slice(b"-\xff\xfe");
+        }
+        line.push(b'\n');
+        listing.extend_from_slice(format!("{:04x}", line.len() + 4).as_bytes());
+        listing.extend_from_slice(&line);
+        number += 1;
+    }
+    listing.extend_from_slice(b"0000");
+    listing.freeze()
 }
 
 fn whole(bytes: Bytes) -> Body {
@@ -272,7 +365,7 @@ async fn backend(state: &State, parts: &hyper::http::request::Parts, body: &Byte
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("GIT_HTTP_MAX_REQUEST_BUFFER", "100M")
         .env("REQUEST_METHOD", parts.method.as_str())
-        .env("PATH_INFO", parts.uri.path())
+        .env("PATH_INFO", shown(state, parts))
         .env("QUERY_STRING", parts.uri.query().unwrap_or(""))
         .env("CONTENT_TYPE", header(header::CONTENT_TYPE))
         .env("CONTENT_LENGTH", body.len().to_string())
@@ -294,6 +387,18 @@ async fn backend(state: &State, parts: &hyper::http::request::Parts, body: &Byte
     };
     let (output, ()) = tokio::join!(child.wait_with_output(), write);
     cgi(&output.expect("git http-backend ends").stdout)
+}
+
+/// The path that is served, which may depend on who asks.
+fn shown(state: &State, parts: &hyper::http::request::Parts) -> String {
+    let path = parts.uri.path();
+    let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = state.shown.lock().expect("no panic");
+    let other = shown.iter().find_map(|(credential, name, other)| {
+        let rest = path.strip_prefix(&format!("/{name}"))?;
+        (authorization == Some(credential)).then(|| format!("/{other}{rest}"))
+    });
+    other.unwrap_or_else(|| path.to_owned())
 }
 
 /// Takes a CGI answer apart.

@@ -113,7 +113,10 @@ struct Seen {
 pub(crate) struct Model {
     /// The app chose `phased`: changes of one phase may overtake each other, within the window.
     pub(crate) phased: bool,
+    /// Mirrors are kept per branch, named `<repository> <branch>`.
+    pub(crate) by_branch: bool,
     key: Vec<u8>,
+    second_key: Option<Vec<u8>>,
     app: Option<String>,
     /// Each repository's files.
     pub(crate) mirrors: BTreeMap<String, Tree>,
@@ -147,6 +150,17 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// From now on everything must also be signed, in the standard way, by this key.
+    pub(crate) fn expect_second_key(&mut self, key: &str) {
+        self.second_key = Some(key.as_bytes().to_vec());
+    }
+
+    /// From now on everything must be signed by this key, whatever else signs it.
+    pub(crate) fn expect_key(&mut self, key: &str) {
+        self.key = key.as_bytes().to_vec();
+        self.second_key = None;
+    }
+
     /// A model of an app with this signing key.
     pub(crate) fn new(key: &str) -> Self {
         Self { key: key.as_bytes().to_vec(), ..Self::default() }
@@ -214,7 +228,7 @@ impl Model {
         }
         let all = progress.round == change.round && progress.applied == change.total;
         if all || (!self.phased && change.position + 1 == change.total) {
-            let tree = self.mirrors.get(&change.repository).cloned().unwrap_or_default();
+            let tree = self.mirrors.get(&self.mirror_of(change)).cloned().unwrap_or_default();
             let (repository, commit) = (change.repository.clone(), change.commit.clone());
             self.finished.push(Finished { repository, commit, tree });
         }
@@ -253,10 +267,12 @@ impl Model {
         if self.app.as_ref().is_some_and(|app| message.header("x-docora-app-id") != Some(app)) {
             return Err(format!("{id} is for another app"));
         }
-        let standard = sign(&self.key, &[id, ".", timestamp, "."], &message.body);
-        let expected = format!("v1,{}", BASE64_STANDARD.encode(standard));
-        if !header("webhook-signature")?.split(' ').any(|signature| signature == expected) {
-            return Err(format!("the signature of {id}"));
+        for key in std::iter::once(&self.key).chain(&self.second_key) {
+            let standard = sign(key, &[id, ".", timestamp, "."], &message.body);
+            let expected = format!("v1,{}", BASE64_STANDARD.encode(standard));
+            if !header("webhook-signature")?.split(' ').any(|signature| signature == expected) {
+                return Err(format!("the signature of {id}"));
+            }
         }
         let docora = sign(&self.key, &[timestamp, "."], &message.body);
         let expected = format!("sha256={}", data_encoding::HEXLOWER.encode(&docora));
@@ -392,10 +408,17 @@ impl Model {
         true
     }
 
+    fn mirror_of(&self, change: &Change) -> String {
+        match change.body["event"]["branch"].as_str().filter(|_| self.by_branch) {
+            Some(branch) => format!("{} {branch}", change.repository),
+            None => change.repository.clone(),
+        }
+    }
+
     fn change_mirror(&mut self, change: &Change) {
         let file = &change.body["file"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mirror = self.mirrors.entry(change.repository.clone()).or_default();
+        let mirror = self.mirrors.entry(self.mirror_of(change)).or_default();
         let had = mirror.get(&change.path).map(|facts| facts.sha.clone());
         let place = String::from_utf8_lossy(&change.path).into_owned();
         let surprise = match (change.action.as_str(), &had) {

@@ -62,13 +62,15 @@ impl Project {
         format!("file://{}", self.path().display())
     }
 
-    /// Makes the bare repository at `path` the same as this one: branches, and which is the default.
+    /// Makes the bare repository at `path` the same as this one: branches, tags, and which branch is
+    /// the default one.
     pub(crate) fn push_to(&self, path: &Path) {
         let target = path.to_str().expect("a plain path");
         // First the name: git refuses to delete the branch that is the default one.
         let branch = self.git(["symbolic-ref", "HEAD"]);
         self.git(["--git-dir", target, "symbolic-ref", "HEAD", &branch]);
-        self.git(["push", "--quiet", "--force", "--prune", target, "refs/heads/*:refs/heads/*"]);
+        let (branches, tags) = ("refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*");
+        self.git(["push", "--quiet", "--force", "--prune", target, branches, tags]);
     }
 
     /// Writes a file, and the folders above it.

@@ -5,8 +5,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 use tokio::runtime::Runtime;
 
 use super::{
-    git_host::{Fault, GitHost},
+    git_host::{Fault, GitHost, Seen},
     project::Project,
+    repository::{Repository, git_command},
 };
 
 /// The host and its runtime.
@@ -33,6 +34,34 @@ impl Host {
         project.push_to(path);
     }
 
+    /// Where what is served as `name` lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.served.lock().expect("no panic")[name].clone()
+    }
+
+    /// Drops everything of `name` that no ref leads to.
+    pub(crate) fn forget_unreachable(&self, name: &str) {
+        let status = git_command(&self.path(name)).args(["gc", "--quiet", "--prune=now"]).status();
+        assert!(status.expect("git runs").success());
+    }
+
+    /// Requests that it has answered so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.host.requests()
+    }
+
+    /// An empty repository that is served as `name`.
+    pub(crate) fn repository(&self, name: &str) -> Repository {
+        self.host.repository(name)
+    }
+
+    /// Pushes what `main` is now, and leaves every other branch alone.
+    pub(crate) fn push_main(&self, project: &Project, name: &str) {
+        let served = self.served.lock().expect("no panic");
+        let target = served[name].to_str().expect("a plain path");
+        project.git(["push", "--quiet", "--force", target, "refs/heads/main:refs/heads/main"]);
+    }
+
     /// Its address of `name`.
     pub(crate) fn url(&self, name: &str) -> String {
         self.host.url(name).to_string()
@@ -46,6 +75,41 @@ impl Host {
     /// From now on this token is needed.
     pub(crate) fn demand_token(&self, token: &str) {
         self.host.demand(&format!("x-access-token:{token}"));
+    }
+
+    /// Shows `other` instead of `name` to whoever brings this token.
+    pub(crate) fn show(&self, token: &str, name: &str, other: &str) {
+        self.host.show(&format!("x-access-token:{token}"), name, other);
+    }
+
+    /// What was asked since the last time it was asked.
+    pub(crate) fn take_seen(&self) -> Vec<Seen> {
+        self.host.take_seen()
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.host.connections()
+    }
+
+    /// Adds so many branches to what is served as `name`, all at one commit, in packed-refs.
+    pub(crate) fn add_branches(&self, name: &str, count: usize, commit: &str) {
+        let served = self.served.lock().expect("no panic");
+        let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
+        for number in 0..count {
+            text.push_str(&format!("{commit} refs/heads/many/{number:06}\n"));
+        }
+        std::fs::write(served[name].join("packed-refs"), text).expect("writable");
+    }
+
+    /// From now on this is needed: `user:password`, or a bearer token where there is no colon.
+    pub(crate) fn demand(&self, credential: &str) {
+        self.host.demand(credential);
+    }
+
+    /// How often it was asked for its refs since the last time it was asked.
+    pub(crate) fn take_polls(&self) -> usize {
+        self.host.take_seen().iter().filter(|seen| seen.body.contains("command=ls-refs")).count()
     }
 
     /// Bytes that it answered since the last time it was asked.

@@ -12,10 +12,12 @@ use bytes::Bytes;
 use tidings::{egress::Egress, settings::egress::EgressSettings, webhook::Webhooks};
 use tidings_actors::{
     ports::{
-        Action, Clock, DeliveryOrder, Endpoint, Location, Parcel, ParcelBody, Random, Remote, RepositoryFacts,
+        Action, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody, PrepareError,
+        Random, Remote, RepositoryFacts, Transport,
     },
     round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
+    testing::MemoryStore,
     time::Timestamp,
     view::View,
 };
@@ -25,7 +27,7 @@ use tidings_entity::{
 };
 use ulid::Ulid;
 
-use super::{blob_store::BlobStore, content::Blobs};
+use super::content::Blobs;
 
 pub(crate) const SECRET: &str = "a-client-auth-key";
 /// Deadline of an attempt in these stories.
@@ -53,7 +55,15 @@ impl Random for Counting {
 pub(crate) struct World {
     pub(crate) webhooks: Webhooks,
     pub(crate) git: Arc<Blobs>,
-    pub(crate) store: Arc<BlobStore>,
+    pub(crate) store: Arc<MemoryStore>,
+}
+
+impl World {
+    /// Renders one delivery, with all the room that it wants.
+    pub(crate) async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
+        let parcels = self.webhooks.prepare(&Arc::from([order.clone()]), u64::MAX).await?;
+        Ok(parcels.into_iter().next().expect("the first or an error"))
+    }
 }
 
 pub(crate) fn world() -> World {
@@ -63,7 +73,7 @@ pub(crate) fn world() -> World {
 }
 
 pub(crate) fn world_with(settings: &EgressSettings) -> World {
-    let (git, store) = (Arc::new(Blobs::default()), Arc::new(BlobStore::default()));
+    let (git, store) = (Arc::new(Blobs::default()), Arc::new(MemoryStore::new(Arc::new(WallClock))));
     let egress = Egress::new(settings).expect("settings");
     let webhooks =
         Webhooks::new(egress, git.clone(), store.clone(), Arc::new(WallClock), Arc::new(Counting::default()));
@@ -81,7 +91,7 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
 
 pub(crate) fn parcel(body: impl Into<Bytes>) -> Parcel {
     let id = DeliveryId::from_stored("dlv_story".into());
-    Parcel { id, action: Action::Create, body: ParcelBody::Whole(body.into()) }
+    Parcel { id, action: Action::Create, body: ParcelBody::Whole(body.into()), held: None }
 }
 
 pub(crate) fn blob(byte: u8) -> ObjectId {
@@ -119,8 +129,7 @@ pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> D
         complete: false,
         position: 0,
     };
-    DeliveryOrder {
-        id: DeliveryId::of(&cursor, 7, &change),
+    let lane = LaneFacts {
         remote: Remote {
             repository: RepositoryId::new(Ulid::from_parts(1, 2)),
             location: Location::Local("/nowhere".into()),
@@ -134,6 +143,10 @@ pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> D
         },
         round: Arc::new(round),
         commit: None,
+    };
+    DeliveryOrder {
+        id: DeliveryId::of(&cursor, 7, &change),
+        lane: Arc::new(lane),
         change,
         renamed_from: None,
         position: 0,
@@ -143,7 +156,8 @@ pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> D
 
 pub(crate) fn with_view(mut order: DeliveryOrder, content: ContentRule, max_size: u64) -> DeliveryOrder {
     let view = View::new(vec![], vec![], false, content, max_size).expect("a view");
-    let spec = &mut Arc::make_mut(&mut order.round).spec;
+    let lane = Arc::make_mut(&mut order.lane);
+    let spec = &mut Arc::make_mut(&mut lane.round).spec;
     spec.target.as_mut().expect("a target").view = view;
     order
 }

@@ -152,12 +152,30 @@ impl Server {
 
     /// Resident memory, in bytes.
     pub(crate) fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let id = self.child.as_ref().expect("it runs").id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+        let line = status.lines().find(|line| line.starts_with(what)).expect("its memory");
         let kibibytes: u64 =
             line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
         kibibytes << 10
+    }
+
+    /// The most memory that ever was resident, in bytes.
+    pub(crate) fn peak_resident(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Its arguments and its children, as the system shows them to everybody.
+    pub(crate) fn shown_by_the_system(&self) -> (Vec<u8>, String) {
+        let id = self.child.as_ref().expect("it runs").id();
+        let arguments = fs::read(format!("/proc/{id}/cmdline")).expect("arguments");
+        let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("threads").flatten();
+        let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        (arguments, children.collect())
     }
 
     /// Where it listens.

@@ -99,10 +99,15 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     /// Listens on a port of its own and accepts everything.
     pub(crate) fn start() -> Self {
+        Self::start_with(KEY)
+    }
+
+    /// The same for an app whose deliveries are signed with this key.
+    pub(crate) fn start_with(key: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
-            model: Mutex::new(Model::new(KEY)),
+            model: Mutex::new(Model::new(key)),
             script: Mutex::new(Box::new(|_| Answer::Accept)),
             stopped: AtomicBool::new(false),
             resets: AtomicU64::new(0),

@@ -1,49 +1,52 @@
 //! What a lane does with an attempt that was not acknowledged: wait, give the change up, or block.
 
-use std::time::Duration;
-
 use tidings_entity::{id::DeadLetterId, kind::ParkReason};
 use tokio::time::Instant;
 
-use super::{Failed, Lane, Moment, before, slot::SlotState};
+use super::{
+    Failed, Failure, Lane, Moment,
+    slot::{SlotState, Wait},
+};
 use crate::{
     deliverer::retry::{Circumstances, Decision, RetryRules, Tries, Verdict, decide},
     ports::{Park, Random},
-    round::LetterState,
+    round::{Change, LetterState},
 };
 
 impl Lane {
-    /// The attempt was answered for the app as a whole: the change is as if it was never sent.
+    /// The change was not sent, or its attempt was answered for the app as a whole: it is as if it
+    /// was never launched.
     pub fn on_recalled(&mut self, position: u64) {
+        // Behind a head that waits it would only hold bytes that others need.
+        let keep = !self.head_waits_alone();
         let Some(slot) = self.slot(position) else { return };
         slot.state = match std::mem::replace(&mut slot.state, SlotState::New) {
-            SlotState::Flying(parcel) => SlotState::Ready(parcel),
+            SlotState::Flying(parcel) if keep => SlotState::Ready(parcel),
+            SlotState::Flying(_) => SlotState::New,
             other => other,
         };
     }
 
-    /// The attempt failed. `answered_elsewhere`: when the endpoint last acknowledged something
-    /// else; an endpoint failure of a change that was tried before that counts as its own.
-    #[expect(clippy::too_many_arguments, reason = "all that a decision depends on, each by its name")]
+    /// The attempt failed. An endpoint failure of a change that was tried before the endpoint
+    /// acknowledged something else counts as its own.
     pub fn on_failed(
         &mut self,
         position: u64,
-        verdict: Verdict,
-        retry_after: Option<Duration>,
-        answer: (Option<u16>, String),
-        answered_elsewhere: Option<Instant>,
+        failure: Failure,
         now: Moment,
         rules: &RetryRules,
         random: &dyn Random,
         letter: DeadLetterId,
     ) -> Option<Failed> {
+        let Failure { verdict, sent_at, answered_elsewhere, retry_after, status, excerpt } = failure;
         let (acknowledged, blocked) = (self.acknowledged, self.blocked);
         let delivery = self.delivery_id(position)?;
         let slot = self.slot(position)?;
         let poisoned = verdict == Verdict::Endpoint
-            && answered_elsewhere.zip(slot.previous_try).is_some_and(|(elsewhere, tried)| elsewhere > tried);
+            && answered_elsewhere.zip(slot.last_try).is_some_and(|(elsewhere, tried)| elsewhere > tried);
         let verdict = if poisoned { Verdict::Failing } else { verdict };
         let item = matches!(verdict, Verdict::Refused | Verdict::Failing);
+        slot.last_try = Some(sent_at);
         slot.tries += 1;
         slot.item_tries += u32::from(item);
         let first = *slot.first_failure.get_or_insert(now.wall);
@@ -65,21 +68,23 @@ impl Lane {
                     delivery,
                     reason,
                     state,
-                    status: answer.0,
-                    excerpt: answer.1,
+                    status,
+                    excerpt,
                     change: slot.change.clone(),
                 }));
                 self.advance_prefix();
                 return Some(Failed { number, item, retry_in: None });
             }
         };
-        let parcel = match std::mem::replace(&mut slot.state, SlotState::New) {
-            SlotState::Flying(parcel) => Some(parcel),
-            _ => None,
+        slot.state = SlotState::Waiting {
+            until: now.instant + wait,
+            why: if item { Wait::Item } else { Wait::Endpoint },
         };
-        slot.state = SlotState::Waiting { parcel, until: now.instant + wait, endpoint: !item };
         if block {
             self.block("the endpoint has failed for the whole retry window".to_owned());
+        }
+        if self.head_waits_alone() {
+            self.release();
         }
         Some(Failed { number, item, retry_in: Some(wait) })
     }
@@ -87,9 +92,14 @@ impl Lane {
     /// The endpoint is well again: waits that were the endpoint's fault end now.
     pub fn on_endpoint_recovered(&mut self, now: Instant) {
         for slot in &mut self.slots {
-            if let SlotState::Waiting { until, endpoint: true, .. } = &mut slot.state {
+            if let SlotState::Waiting { until, why: Wait::Endpoint } = &mut slot.state {
                 *until = now;
             }
         }
     }
+}
+
+/// What the app has of a path whose change it never took.
+pub(super) fn before(change: &Change) -> LetterState {
+    change.old.map_or(LetterState::Nothing, LetterState::Has)
 }

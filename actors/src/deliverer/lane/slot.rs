@@ -15,9 +15,24 @@ pub(super) enum SlotState {
     Preparing,
     Ready(Parcel),
     Flying(Parcel),
-    Waiting { parcel: Option<Parcel>, until: Instant, endpoint: bool },
+    /// After a failure; what was rendered is dropped meanwhile.
+    Waiting {
+        until: Instant,
+        why: Wait,
+    },
     Acknowledged,
     Parked(Box<Park>),
+}
+
+/// What a change waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Another try after a failure of the endpoint.
+    Endpoint,
+    /// Another try after a failure of its own.
+    Item,
+    /// Another try to render it.
+    Rendering,
 }
 
 #[derive(Debug)]
@@ -27,7 +42,6 @@ pub(super) struct Slot {
     pub(super) tries: u32,
     pub(super) item_tries: u32,
     pub(super) first_failure: Option<Timestamp>,
-    pub(super) previous_try: Option<Instant>,
     pub(super) last_try: Option<Instant>,
     pub(super) unobtainable: Vec<ObjectId>,
 }
@@ -40,9 +54,21 @@ impl Slot {
             tries: 0,
             item_tries: 0,
             first_failure: None,
-            previous_try: None,
             last_try: None,
             unobtainable: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, SlotState::Waiting { .. })
+    }
+
+    /// Whether it may be rendered now.
+    pub(super) fn is_unrendered(&self, now: Instant) -> bool {
+        match self.state {
+            SlotState::New => true,
+            SlotState::Waiting { until, .. } => until <= now,
+            _ => false,
         }
     }
 

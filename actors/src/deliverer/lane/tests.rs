@@ -1,19 +1,19 @@
 //! The lane against scripts and against chance: a simulated receiver that refuses, fails and
 //! vanishes, and crashes in between.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use tidings_entity::{
-    id::Sha256Hash,
+    id::{ObjectId, Sha256Hash},
     kind::{Operation, RetryPolicy, RoundKind},
 };
 use ulid::Ulid;
 
 use super::*;
 use crate::{
-    deliverer::retry::{RetryRules, Verdict},
+    deliverer::retry::RetryRules,
     ports::{Action, ParcelBody, Random},
     round::{Entry, RoundSpec, Summary},
 };
@@ -74,6 +74,12 @@ fn round(list: &[Change], position: u64) -> Arc<Round> {
     })
 }
 
+fn parcel(change: &Change, size: usize) -> Parcel {
+    let id = DeliveryId::of(&CursorId::new(Ulid::from_parts(1, 1)), 5, change);
+    let body = ParcelBody::Whole(Bytes::from(vec![0; size]));
+    Parcel { id, action: Action::from(change.operation), body, held: None }
+}
+
 struct World {
     list: Vec<Change>,
     lane: Lane,
@@ -81,12 +87,17 @@ struct World {
     wall: i64,
     letters: u64,
     effects: Vec<CursorEffect>,
+    standings: Vec<Standing>,
+    redriven: Vec<DeadLetterId>,
     settled: u64,
     parked: Vec<u64>,
     /// What a restart reads back from rows.
     streak: u32,
     acknowledged: bool,
     order: OrderMode,
+    /// Of a `strict` lane: what is on its way, and what goes out after it.
+    flying: Option<u64>,
+    stretch: VecDeque<u64>,
 }
 
 impl World {
@@ -99,11 +110,15 @@ impl World {
             wall: 0,
             letters: 0,
             effects: Vec::new(),
+            standings: Vec::new(),
+            redriven: Vec::new(),
             settled: 0,
             parked: Vec::new(),
             streak: 0,
             acknowledged: false,
             order,
+            flying: None,
+            stretch: VecDeque::new(),
         }
     }
 
@@ -117,11 +132,14 @@ impl World {
             acknowledged,
             blocked: streak >= STREAK_MAX,
             head_attempts: HeadAttempts::default(),
+            skip: None,
         })
     }
 
     /// A kill: everything in memory is gone, rows stay.
     fn crash(&mut self) {
+        self.flying = None;
+        self.stretch.clear();
         self.lane = Self::lane(&self.list, self.settled, self.order, self.streak, self.acknowledged);
     }
 
@@ -131,23 +149,37 @@ impl World {
             let window = self.list[start..].iter().take(CHANGES_PER_READ).cloned().collect();
             assert!(self.lane.on_read(window));
         }
-        for (position, change, _) in self.lane.want_prepare(self.now) {
-            let id = DeliveryId::of(&CursorId::new(Ulid::from_parts(1, 1)), 5, &change);
-            let body = ParcelBody::Whole(Bytes::new());
-            self.lane.on_prepared(position, Parcel { id, action: Action::from(change.operation), body });
-        }
+        let wanted = self.lane.want_prepare(self.now, AHEAD);
+        self.lane.on_prepared(wanted.iter().map(|(_, change, _)| parcel(change, 0)).collect());
     }
 
+    /// What goes out next, if anything does.
     fn launch(&mut self) -> Option<u64> {
-        self.feed();
-        let position = self.lane.next_sendable(self.now)?;
+        if self.flying.is_some() {
+            return None;
+        }
+        if self.stretch.is_empty() {
+            self.feed();
+            let position = self.lane.next_sendable()?;
+            let launched = self.lane.launch(position, false);
+            assert!(!launched.is_empty(), "what is sendable can be launched");
+            self.stretch.extend(launched.into_iter().map(|(position, _)| position));
+        }
+        let position = self.stretch.pop_front()?;
         assert!(
             position < self.settled + WINDOW,
             "{position} is sent while only {} is settled",
             self.settled
         );
-        self.lane.launch(position, self.now).expect("what is sendable can be launched");
+        self.flying = Some(position).filter(|_| self.order == OrderMode::Strict);
         Some(position)
+    }
+
+    /// What a stretch did not send goes back.
+    fn halt(&mut self) {
+        for position in std::mem::take(&mut self.stretch) {
+            self.lane.on_recalled(position);
+        }
     }
 
     fn answer(&mut self, position: u64, verdict: Verdict) -> Option<Failed> {
@@ -155,6 +187,7 @@ impl World {
     }
 
     fn answer_with(&mut self, position: u64, verdict: Verdict, elsewhere: Option<Instant>) -> Option<Failed> {
+        self.flying = None;
         if verdict == Verdict::Acknowledged {
             self.lane.on_acknowledged(position);
             return None;
@@ -162,22 +195,33 @@ impl World {
         self.letters += 1;
         let letter = DeadLetterId::new(Ulid::from_parts(self.letters, 0));
         let moment = Moment { instant: self.now, wall: Timestamp(self.wall) };
-        let answer = (Some(400), String::new());
-        self.lane.on_failed(position, verdict, None, answer, elsewhere, moment, &RULES, &NoDice, letter)
+        let failure = Failure {
+            verdict,
+            sent_at: self.now,
+            answered_elsewhere: elsewhere,
+            retry_after: None,
+            status: Some(400),
+            excerpt: String::new(),
+        };
+        let failed = self.lane.on_failed(position, failure, moment, &RULES, &NoDice, letter);
+        self.halt();
+        failed
     }
 
     fn settle(&mut self) {
+        while let Some(effect) = self.lane.want_effect().cloned() {
+            self.effects.push(effect);
+            self.lane.on_effect_written();
+        }
         if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall)) {
             assert!(settlement.position > self.settled, "positions only rise");
             self.settled = settlement.position;
             self.parked.extend(settlement.parked.iter().map(|park| park.position));
             self.streak = settlement.streak;
             self.acknowledged = settlement.acknowledged;
+            self.standings.extend(Some(settlement.standing).filter(|it| *it != Standing::Unchanged));
+            self.redriven.extend(settlement.redrive);
             self.lane.on_settled();
-        }
-        while let Some(effect) = self.lane.want_effect().cloned() {
-            self.effects.push(effect);
-            self.lane.on_effect_written();
         }
     }
 
@@ -270,7 +314,7 @@ fn ten_parks_in_a_row_block_the_cursor_until_its_head_is_taken() {
     for _ in 0..10 {
         world.finish_one(Verdict::Failing);
     }
-    assert!(matches!(world.effects.as_slice(), [CursorEffect::Block(_)]), "{:?}", world.effects);
+    assert!(matches!(world.standings.as_slice(), [Standing::Blocked(_)]), "{:?}", world.standings);
     for _ in 0..50 {
         world.wait(61);
         let head = world.launch().expect("the head is tried under probe");
@@ -285,11 +329,8 @@ fn ten_parks_in_a_row_block_the_cursor_until_its_head_is_taken() {
     let head = world.launch().expect("due");
     world.answer(head, Verdict::Acknowledged);
     world.settle();
-    assert!(
-        matches!(&world.effects[1], CursorEffect::Unblock(letters) if letters.len() == 10),
-        "{:?}",
-        world.effects
-    );
+    assert_eq!(world.standings[1..], [Standing::Unblocked]);
+    assert_eq!(world.redriven.len(), 10, "the streak is sent again");
     assert_eq!(world.launch(), Some(11), "the round goes on");
 }
 
@@ -304,7 +345,7 @@ fn a_success_ends_the_streak() {
         }
         world.finish_one(Verdict::Acknowledged);
     }
-    assert!(world.effects.is_empty() && world.lane.is_finished());
+    assert!(world.standings.is_empty() && world.lane.is_finished());
 }
 
 #[test]
@@ -336,18 +377,58 @@ fn an_unobtainable_content_is_parked_and_does_not_count() {
     assert!(world.lane.want_read().is_some());
     assert!(world.lane.on_read(list.clone()));
     loop {
-        let wanted = world.lane.want_prepare(world.now);
-        if wanted.is_empty() {
-            break;
-        }
-        for (position, change, _) in wanted {
-            let letter = DeadLetterId::new(Ulid::from_parts(position, 0));
-            world.lane.on_blob_unobtainable(position, change.new.expect("a create").blob, letter);
-        }
+        let wanted = world.lane.want_prepare(world.now, AHEAD);
+        let Some((position, change, _)) = wanted.into_iter().next() else { break };
+        let letter = DeadLetterId::new(Ulid::from_parts(position, 0));
+        world.lane.on_prepared(Vec::new());
+        world.lane.on_blob_unobtainable(position, change.new.expect("a create").blob, letter);
     }
     world.settle();
     assert_eq!((world.settled, world.parked.len()), (11, 11));
-    assert!(world.effects.is_empty() && world.streak == 0);
+    assert!(world.standings.is_empty() && world.streak == 0);
+}
+
+#[test]
+fn a_head_that_is_skipped_by_hand_is_parked_once_and_does_not_count() {
+    let list = changes(0, 3, 0);
+    let mut world = World::new(list.clone(), OrderMode::Strict);
+    let letter = DeadLetterId::new(Ulid::from_parts(7, 7));
+    world.lane = Lane::new(LaneStart {
+        round: round(&list, 1),
+        order: OrderMode::Strict,
+        max_in_flight: 1,
+        streak: 3,
+        streak_letters: Vec::new(),
+        acknowledged: true,
+        blocked: false,
+        head_attempts: HeadAttempts::default(),
+        skip: Some(letter.clone()),
+    });
+    world.feed();
+    let settlement = world.lane.want_settle(Timestamp(0)).expect("it is given up");
+    assert_eq!((settlement.position, settlement.streak), (2, 3));
+    let park = &settlement.parked[0];
+    assert_eq!((&park.id, park.position, park.reason), (&letter, 1, ParkReason::Skipped));
+    assert_eq!(park.state, LetterState::Unknown { before: None });
+    world.lane.on_settled();
+    assert_eq!(world.launch(), Some(2), "the next one goes on");
+}
+
+#[test]
+fn a_block_of_the_window_is_written_before_the_settlement_that_ends_it() {
+    let mut world = World::new(changes(0, 2, 0), OrderMode::Strict);
+    while !world.lane.is_blocked() {
+        let head = world.launch().expect("due");
+        world.answer(head, Verdict::Endpoint);
+        world.wait(61);
+    }
+    let head = world.launch().expect("due");
+    world.answer(head, Verdict::Acknowledged);
+    assert!(world.lane.want_settle(Timestamp(0)).is_none(), "the block is not written yet");
+    assert!(matches!(world.lane.want_effect(), Some(CursorEffect::Block(_))));
+    world.lane.on_effect_written();
+    world.settle();
+    assert_eq!(world.standings, [Standing::Unblocked]);
 }
 
 proptest! {
@@ -381,7 +462,8 @@ proptest! {
                     flying.clear();
                     world.crash();
                 }
-                90..=94 => world.settle(),
+                93..=94 => world.settle(),
+                90..=92 => world.halt(),
                 _ if flying.is_empty() => {
                     world.settle();
                     world.wait(61);
@@ -415,30 +497,147 @@ proptest! {
     }
 }
 
-#[test]
-fn large_deliveries_are_not_rendered_ahead() {
-    let list = changes(0, 40, 0);
+/// Plays a round in which every delivery has so many bytes; the most that was held at a time.
+fn held_most(count: u64, size: usize) -> u64 {
+    let list = changes(0, count, 0);
     let mut world = World::new(list.clone(), OrderMode::Strict);
     assert!(world.lane.want_read().is_some() && world.lane.on_read(list));
-    let cursor = CursorId::new(Ulid::from_parts(1, 1));
-    let mut held_most = 0;
-    for position in 0..40 {
+    let mut most = 0;
+    while !world.lane.is_finished() {
         loop {
-            let wanted = world.lane.want_prepare(world.now);
+            let wanted = world.lane.want_prepare(world.now, AHEAD);
             if wanted.is_empty() {
                 break;
             }
-            held_most = held_most.max(wanted.len());
-            for (at, change, _) in wanted {
-                let id = DeliveryId::of(&cursor, 5, &change);
-                let body = ParcelBody::Whole(Bytes::from(vec![0; 2 << 20]));
-                world.lane.on_prepared(at, Parcel { id, action: Action::Create, body });
-            }
+            // As a transport does: the first, and what fits beside it.
+            let fits = usize::try_from(AHEAD_BYTES).unwrap() / size;
+            let rendered = wanted.iter().take(fits.max(1)).map(|(_, change, _)| parcel(change, size));
+            world.lane.on_prepared(rendered.collect());
         }
-        assert_eq!(world.lane.next_sendable(world.now), Some(position));
-        world.lane.launch(position, world.now).expect("ready");
-        world.lane.on_acknowledged(position);
+        let position = world.lane.next_sendable().expect("the head is ready");
+        let launched = world.lane.launch(position, false);
+        most = most.max(world.lane.held());
+        launched.iter().for_each(|(position, _)| world.lane.on_acknowledged(*position));
         world.settle();
     }
-    assert!(held_most <= PREFETCH_UNKNOWN, "{held_most} rendered at once");
+    most
+}
+
+#[test]
+fn what_a_lane_holds_is_bounded_by_bytes_and_large_deliveries_go_one_by_one() {
+    assert_eq!(held_most(40, 2 << 20), 2 << 20);
+    let medium = held_most(200, 100 << 10);
+    assert!(medium > 3 * (100 << 10) && medium <= 2 * AHEAD_BYTES, "{medium}");
+    let small = held_most(500, 1 << 10);
+    assert!(small >= STRETCH as u64 * (1 << 10), "small ones are rendered ahead: {small}");
+}
+
+#[test]
+fn a_stretch_stays_in_the_window_and_what_it_did_not_send_goes_out_later() {
+    let mut world = World::new(changes(2, 100, 0), OrderMode::Strict);
+    let mut longest = 0;
+    for round in 0..102 {
+        let position = world.launch().expect("ready");
+        assert_eq!(position, round, "in order");
+        longest = longest.max(world.stretch.len());
+        assert!(world.lane.round.position + world.settled + WINDOW > position + world.stretch.len() as u64);
+        world.answer(position, Verdict::Acknowledged);
+        if round % 7 == 0 {
+            world.halt();
+        }
+        if round % 40 == 0 {
+            world.settle();
+        }
+    }
+    world.settle();
+    assert!(world.lane.is_finished());
+    assert!(longest >= STRETCH / 2, "stretches grow with acknowledgements: {longest}");
+}
+
+#[test]
+fn a_receiver_that_never_answers_holds_one_rendered_delivery() {
+    let mut world = World::new(changes(0, 100, 0), OrderMode::Strict);
+    assert_eq!(world.launch(), Some(0));
+    world.feed();
+    assert!(world.lane.slots.iter().filter(|slot| matches!(slot.state, SlotState::Ready(_))).count() <= 1);
+    world.answer(0, Verdict::Endpoint);
+    world.feed();
+    assert_eq!(world.lane.held(), 0, "while the head waits nothing is held");
+    assert_eq!(world.launch(), None);
+    world.wait(61);
+    assert_eq!(world.launch(), Some(0));
+}
+
+#[test]
+fn a_probe_goes_alone_and_is_rendered_before_its_wait_is_over() {
+    let mut world = World::new(changes(0, 10, 0), OrderMode::Strict);
+    assert_eq!(world.launch(), Some(0));
+    world.answer(0, Verdict::Endpoint);
+    assert!(world.lane.is_probeable(world.now) && world.lane.probe_head().is_none());
+    world.lane.hurry_head();
+    world.feed();
+    assert_eq!(world.lane.probe_head(), Some(0));
+    assert_eq!(world.lane.launch(0, true).len(), 1);
+    world.lane.on_acknowledged(0);
+    world.lane.retry_later(1, world.now + Duration::from_secs(2));
+    assert!(!world.lane.is_probeable(world.now), "what cannot be rendered is no probe");
+    world.wait(2);
+    assert!(world.lane.is_probeable(world.now));
+}
+
+#[test]
+fn what_is_recalled_behind_a_head_that_waits_holds_nothing() {
+    let mut world = World::new(changes(0, 100, 0), OrderMode::Strict);
+    for position in 0..20 {
+        assert_eq!(world.launch(), Some(position));
+        world.answer(position, Verdict::Acknowledged);
+    }
+    let head = world.launch().expect("ready");
+    assert!(!world.stretch.is_empty());
+    world.answer(head, Verdict::Failing);
+    assert!(!world.lane.slots.iter().any(|slot| matches!(slot.state, SlotState::Ready(_))));
+}
+
+#[test]
+fn a_wait_that_is_over_hides_no_other() {
+    let mut world = World::new(changes(0, 3, 0), OrderMode::Strict);
+    assert_eq!(world.launch(), Some(0));
+    world.lane.retry_later(2, world.now + Duration::from_millis(10));
+    world.answer(0, Verdict::Endpoint);
+    world.now += Duration::from_millis(20);
+    let due = world.lane.next_due(world.now).expect("the head waits");
+    assert!(due > world.now && world.lane.waits_at_head(world.now));
+    assert_eq!(world.lane.next_due(due), None);
+}
+
+#[test]
+fn nothing_of_a_later_phase_is_rendered_before_its_time() {
+    let mut world = World::new(changes(2, 6, 0), OrderMode::Phased);
+    assert_eq!((world.launch(), world.launch(), world.launch()), (Some(0), Some(1), None));
+    world.answer(0, Verdict::Acknowledged);
+    world.answer(1, Verdict::Endpoint);
+    world.feed();
+    assert_eq!(world.lane.ready(), 0, "the last delete waits for another try");
+}
+
+#[test]
+fn a_probe_stays_in_the_window_too() {
+    let mut world = World::new(changes(0, 200, 0), OrderMode::Strict);
+    while let Some(position) = world.launch() {
+        world.answer(position, Verdict::Acknowledged);
+    }
+    world.feed();
+    assert!(!world.lane.is_probeable(world.now) && world.lane.probe_head().is_none());
+    world.settle();
+    world.feed();
+    assert!(world.lane.is_probeable(world.now));
+}
+
+#[test]
+fn a_lane_whose_head_is_being_rendered_leaves_the_probe_to_others() {
+    let mut world = World::new(changes(0, 10, 0), OrderMode::Strict);
+    assert!(world.lane.want_read().is_some() && world.lane.on_read(world.list.clone()));
+    assert!(world.lane.is_probeable(world.now));
+    assert_eq!(world.lane.want_prepare(world.now, 1).len(), 1);
+    assert!(!world.lane.is_probeable(world.now));
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use expect_test::{Expect, expect};
-use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, WatchId};
+use tidings_entity::{
+    id::{AppId, DeadLetterId, RepositoryId, WatchId},
+    kind::BranchGone,
+};
 use ulid::Ulid;
 
 use super::*;
@@ -39,6 +42,7 @@ fn lane() -> LaneSnapshot {
         },
         branch: "refs/heads/main".into(),
         mode: HistoryMode::Net,
+        on_branch_gone: BranchGone::Keep,
         watch_state: WatchState::Active,
         state: CursorState::Active,
         reason: None,
@@ -56,6 +60,9 @@ fn lane() -> LaneSnapshot {
         head_attempts: HeadAttempts::default(),
         deliver_after: Timestamp(0),
         guard_waived: false,
+        streak_letters: vec![],
+        skip_head: false,
+        cancel_open: false,
         created_at: Timestamp(0),
     }
 }
@@ -73,10 +80,13 @@ fn letter(status: LetterStatus) -> (Letter, LetterStatus) {
 fn check(edit: impl FnOnce(&mut LaneSnapshot), expected: Expect) {
     let mut lane = lane();
     edit(&mut lane);
+    let named = |target: Option<ObjectId>| {
+        target.map_or("to nothing".to_owned(), |commit| commit.as_bytes()[0].to_string())
+    };
     let next = match next_round(&lane) {
         Next::Nothing => "nothing".to_owned(),
-        Next::Sync(target) => format!("sync {}", target.as_bytes()[0]),
-        Next::Resync { target, complete } => format!("resync {} complete={complete}", target.as_bytes()[0]),
+        Next::Sync(target) => format!("sync {}", named(target)),
+        Next::Resync { target, complete } => format!("resync {} complete={complete}", named(target)),
         Next::Redrive => "redrive".to_owned(),
     };
     expected.assert_eq(&next);
@@ -143,4 +153,80 @@ fn redrives_take_turns_with_sync_rounds() {
     );
     check(|lane| lane.letters = vec![letter(LetterStatus::RedriveRequested)], expect!["redrive"]);
     check(|lane| lane.letters = vec![letter(LetterStatus::Open)], expect!["nothing"]);
+}
+
+/// A branch of a pattern whose absence was confirmed.
+fn vanish(lane: &mut LaneSnapshot) {
+    lane.head = None;
+    lane.state = CursorState::BranchMissing;
+    lane.on_branch_gone = BranchGone::Delete;
+}
+
+#[test]
+fn a_vanished_branch_leads_to_nothing_once_unless_its_files_stay() {
+    check(vanish, expect!["sync to nothing"]);
+    check(
+        |lane| {
+            vanish(lane);
+            lane.held = None;
+        },
+        expect!["nothing"],
+    );
+    check(
+        |lane| {
+            vanish(lane);
+            lane.on_branch_gone = BranchGone::Keep;
+        },
+        expect!["nothing"],
+    );
+    check(
+        |lane| {
+            vanish(lane);
+            lane.state = CursorState::Active;
+        },
+        expect!["nothing"],
+    );
+    check(
+        |lane| {
+            vanish(lane);
+            lane.resync = Some(true);
+        },
+        expect!["resync to nothing complete=true"],
+    );
+    check(
+        |lane| {
+            vanish(lane);
+            lane.head = Some(NEW);
+            lane.held = None;
+        },
+        expect!["sync 2"],
+    );
+}
+
+#[test]
+fn what_was_given_up_of_a_vanished_branch_can_still_be_sent_again() {
+    check(
+        |lane| {
+            vanish(lane);
+            lane.held = None;
+            lane.letters = vec![letter(LetterStatus::RedriveRequested)];
+        },
+        expect!["redrive"],
+    );
+}
+
+#[test]
+fn renames_are_hinted_while_one_list_in_memory_can_hold_them() {
+    let digest = tidings_entity::id::Sha256Hash::of(b"");
+    for (deletes, creates, hinted) in [
+        (0, 1, false),
+        (1, 0, false),
+        (1, 1, true),
+        (10_000, 10_000, true),
+        (10_001, 1, false),
+        (1, 10_001, false),
+    ] {
+        let summary = Summary { deletes, creates, updates: 50_000, digest };
+        assert_eq!(hints_renames(&summary), hinted, "{deletes} deletes, {creates} creates");
+    }
 }

@@ -82,6 +82,82 @@ async fn an_unblocking_waits_for_the_rows_of_what_was_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_block_and_its_end_are_on_disk_with_the_changes_that_led_to_them() {
+    let mut house = House::new();
+    house.start().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    // Whoever wrote the one after the other would be killed in between.
+    for verb in ["set_blocked", "request_redrive"] {
+        house.store.befall(verb, Fault::Hangs);
+    }
+    let all = files(12, "one");
+    for (path, _) in &all {
+        house.transport.answer_path(path, Some(Answer::Status(422)));
+    }
+    let mut with_a = refs(&all);
+    with_a.push(("a", "1"));
+    let second = house.commit(&with_a);
+    house.poke(&watch).await;
+    house.until("ten are parked", async || house.letters(&app).await.len() == 10).await;
+    house.stop(Duration::ZERO).await;
+    assert_eq!(house.cursor(&watch).await.state, CursorState::Blocked);
+
+    house.start().await;
+    for (path, _) in &all {
+        house.transport.answer_path(path, None);
+    }
+    house
+        .until("the head was taken", async || {
+            house.cursor(&watch).await.open.is_none_or(|(_, position, _)| position > 10)
+        })
+        .await;
+    house.stop(Duration::ZERO).await;
+    assert_eq!(house.cursor(&watch).await.state, CursorState::Active);
+    assert!(house.letters(&app).await.iter().all(|letter| letter.status != LetterStatus::Open));
+    house.start().await;
+    house.until_held(&watch, second).await;
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_the_streak_is_what_receivers_refused() {
+    let mut house = House::new();
+    house.start().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    let all = files(13, "one");
+    for (path, _) in &all[1..] {
+        house.transport.answer_path(path, Some(Answer::Status(422)));
+    }
+    house.transport.lose_content("name0005", true);
+    let mut with_a = refs(&all);
+    with_a.push(("a", "1"));
+    let second = house.commit(&with_a);
+    house.poke(&watch).await;
+    house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
+    house.stop(Duration::ZERO).await;
+    for (path, _) in &all {
+        house.transport.answer_path(path, None);
+    }
+    house.start().await;
+    house.until_held(&watch, second).await;
+    house
+        .until("the refused ones are redriven", async || {
+            let letters = house.letters(&app).await;
+            letters.iter().filter(|letter| letter.status == LetterStatus::Redriven).count() == 10
+        })
+        .await;
+    let letters = house.letters(&app).await;
+    let ours: Vec<_> =
+        letters.iter().filter(|letter| letter.reason == ParkReason::ContentUnavailable).collect();
+    assert_eq!(ours.len(), 1);
+    assert_eq!(ours[0].status, LetterStatus::Open, "what we parked ourselves does not count");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unblocking_that_is_not_written_is_tried_again() {
     let house = House::running().await;
     let first = house.commit(&[("a", "1")]);
@@ -96,9 +172,9 @@ async fn an_unblocking_that_is_not_written_is_tried_again() {
     let second = house.commit(&with_a);
     house.poke(&watch).await;
     house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
-    let down = || Fault::Fails(StoreError::Unavailable("down".into()));
-    house.store.befall("set_blocked", down());
-    house.store.befall("request_redrive", down());
+    for _ in 0..2 {
+        house.store.befall("settle", Fault::Fails(StoreError::Unavailable("down".into())));
+    }
     for (path, _) in &all {
         house.transport.answer_path(path, None);
     }

@@ -149,6 +149,26 @@ async fn retry_after_holds_the_whole_app() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lane_that_stood_in_line_when_patience_was_asked_for_goes_on_after_it() {
+    let mut house = House::with(|policy| policy.app_in_flight = 1);
+    house.start().await;
+    let app = house.app().await;
+    let wait = Duration::from_secs(100);
+    house.transport.answer_app(&app, Some(Answer::Patience(429, wait)));
+    let mut watches = Vec::new();
+    for number in 0..6 {
+        let url = format!("{URL}{number}");
+        house.git.commit(&location(&url), "main", &refs(&files(5, "one")));
+        watches.push(house.watch_with(&app, &url, |_| {}).await);
+    }
+    house.transport.until("it asks for patience", |all| all.iter().any(|one| one.answer == Ok(429))).await;
+    house.transport.answer_app(&app, None);
+    // Before the next check of what is pending, which looks at every lane anyway.
+    tokio::time::sleep(wait + Duration::from_secs(10)).await;
+    assert_eq!(house.taken(&app).len(), 30, "every lane goes on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn gone_disables_the_app_and_serving_it_again_goes_on_where_it_was() {
     let house = House::running().await;
     let commit = house.commit(&refs(&files(5, "one")));

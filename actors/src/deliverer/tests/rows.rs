@@ -6,7 +6,7 @@ use tidings_entity::kind::LetterStatus;
 use tokio::time::Instant;
 
 use crate::{
-    ports::{GitError, PrepareError, Settlement, Store, StoreError},
+    ports::{GitError, PrepareError, Settlement, Standing, Store, StoreError},
     testing::{
         Fault,
         house::{House, files, refs},
@@ -127,6 +127,8 @@ async fn settling_an_ended_round_changes_nothing() {
         parked: vec![],
         streak: 0,
         acknowledged: true,
+        standing: Standing::Unchanged,
+        redrive: vec![],
         at: house.context.now(),
     };
     assert!(!house.store.settle(settlement).await.expect("answered"), "the round has ended");

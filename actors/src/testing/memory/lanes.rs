@@ -1,15 +1,18 @@
 //! Rounds, settlements and resyncs of the in-memory store.
 
 use tidings_entity::{
-    id::{AppId, CursorId, ObjectId, ViewId, WatchId},
-    kind::{CursorState, LetterStatus, RoundKind, WatchState},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, ViewId, WatchId},
+    kind::{CursorState, LetterStatus, ParkReason, RoundKind, WatchState},
 };
 
 use super::rows::{CursorRow, LetterRow, State};
 use crate::{
-    follow::unblocked,
-    ports::{AttemptRecord, DeadLetter, HeadAttempts, LaneSnapshot, NewRound, Settlement, StoreError},
-    round::{Letter, TreeEnd},
+    follow::{goes, unblocked},
+    ports::{
+        AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, Settlement, Standing,
+        StoreError,
+    },
+    round::{Letter, Round, TreeEnd},
     time::Timestamp,
     view::View,
 };
@@ -26,10 +29,16 @@ impl State {
             let requested =
                 self.open_letters(id).any(|row| row.shown.status == LetterStatus::RedriveRequested);
             let moves = !matches!(cursor.state, CursorState::BranchMissing | CursorState::Empty);
-            let other_view = cursor.held.as_ref().is_some_and(|held| held.view != watch.view);
-            let waits = cursor.resync.is_some() || self.is_behind(cursor) || other_view || requested;
+            let waits = cursor.resync.is_some()
+                || cursor.is_moot()
+                || self.is_behind(cursor)
+                || self.has_other_view(cursor);
+            let leaves = goes(cursor.state, watch.on_branch_gone)
+                && (cursor.held.is_some() || cursor.resync.is_some());
+            let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
             let mine = app.is_none_or(|app| watch.new.app == *app) && self.is_served(watch);
-            (mine && (cursor.open.is_some() || moves && waits)).then(|| (watch.new.app.clone(), id.clone()))
+            let has_work = cursor.open.is_some() || leaves || moves && waits || redriven;
+            (mine && has_work).then(|| (watch.new.app.clone(), id.clone()))
         });
         waiting.collect()
     }
@@ -59,6 +68,7 @@ impl State {
             facts: watch.new.facts.clone(),
             branch: cursor.branch.clone(),
             mode: watch.mode,
+            on_branch_gone: watch.on_branch_gone,
             watch_state: watch.state,
             state: cursor.state,
             reason: cursor.reason.clone(),
@@ -72,12 +82,27 @@ impl State {
             resync_bases: cursor.held.iter().chain(&cursor.bases).cloned().collect(),
             letters,
             streak: cursor.streak,
+            streak_letters: self.streak_letters(id, cursor.streak),
             acknowledged: cursor.acknowledged,
             head_attempts: self.head_attempts(id, cursor),
             deliver_after: watch.new.deliver_after,
             guard_waived: cursor.guard_waived,
+            skip_head: cursor.skip.is_some()
+                && cursor.skip == cursor.open.as_ref().map(|round| (round.number, round.position)),
+            cancel_open: cursor.cancel.is_some()
+                && cursor.cancel == cursor.open.as_ref().map(|round| round.number),
             created_at: cursor.created_at,
         })
+    }
+
+    fn streak_letters(&self, id: &CursorId, streak: u32) -> Vec<DeadLetterId> {
+        let counts = |row: &&LetterRow| {
+            row.shown.cursor == *id && matches!(row.shown.reason, ParkReason::Rejected | ParkReason::Failing)
+        };
+        let mut rows: Vec<&LetterRow> = self.letters.values().filter(counts).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.shown.round, row.shown.position)));
+        rows.truncate(usize::try_from(streak).unwrap_or(usize::MAX));
+        rows.into_iter().filter(|row| row.is_open()).map(|row| row.shown.id.clone()).collect()
     }
 
     fn head_attempts(&self, id: &CursorId, cursor: &CursorRow) -> HeadAttempts {
@@ -136,7 +161,8 @@ impl State {
             return Err(StoreError::Conflict("the cursor moved since this round was planned".into()));
         }
         cursor.last_round = round.number;
-        cursor.guard_waived = false;
+        cursor.guard_waived &= round.spec.kind == RoundKind::Redrive;
+        cursor.deletes_unknown |= round.complete;
         cursor.last_was_redrive = round.spec.kind == RoundKind::Redrive;
         cursor.open = Some(round.clone());
         if cursor.state != CursorState::Blocked {
@@ -176,6 +202,7 @@ impl State {
             return Err(StoreError::Conflict("the cursor moved since this was planned".into()));
         }
         cursor.held = held;
+        cursor.guard_waived = false;
         self.caught_up(id);
         Ok(())
     }
@@ -225,6 +252,13 @@ impl State {
             let row = LetterRow { app: app.clone(), shown, state: park.state, bound: None, closed_at: None };
             self.letters.insert(park.id.clone(), row);
         }
+        self.stand(&settlement.cursor, &settlement.standing);
+        for id in &settlement.redrive {
+            let letter = self.letters.get_mut(id).filter(|row| row.shown.cursor == settlement.cursor);
+            if let Some(row) = letter.filter(|row| row.shown.status == LetterStatus::Open) {
+                row.shown.status = LetterStatus::RedriveRequested;
+            }
+        }
         true
     }
 
@@ -234,6 +268,7 @@ impl State {
         number: i64,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
+        let hears = self.hears_of_resyncs(id);
         let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
         let done =
             cursor.open.take_if(|round| round.number == number && round.position == round.summary.total());
@@ -243,6 +278,7 @@ impl State {
             LetterStatus::Redriven
         } else {
             cursor.held = round.spec.target;
+            cursor.deletes_unknown &= !(round.complete && hears);
             LetterStatus::Superseded
         };
         let bound = self
@@ -257,24 +293,101 @@ impl State {
         Ok(true)
     }
 
-    pub(super) fn set_blocked(&mut self, id: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
-        let cursor = self.cursors.get(id).ok_or(StoreError::NotFound)?;
-        let at_rest = self.at_rest(cursor);
-        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
-        match reason {
-            Some(_) => cursor.state = CursorState::Blocked,
-            None if cursor.state == CursorState::Blocked => {
-                cursor.state = at_rest;
-                cursor.streak = 0;
-            }
-            None => return Ok(()),
+    /// Whether the app of a cursor asked for `/resync`: it was told to drop what was not named.
+    fn hears_of_resyncs(&self, id: &CursorId) -> bool {
+        let watch = self.cursors.get(id).and_then(|cursor| self.watches.get(&cursor.watch));
+        let app = watch.and_then(|watch| self.apps.get(&watch.new.app));
+        app.is_some_and(|app| app.new.delivery.resync)
+    }
+
+    pub(super) fn request_skip(
+        &mut self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        expected: Option<(i64, u64)>,
+    ) -> Result<Head, StoreError> {
+        self.own_watch(app, id)?;
+        let own = |key: &CursorId, row: &CursorRow| row.watch == *id && cursor.is_none_or(|it| it == key);
+        if cursor.is_some() && !self.cursors.iter().any(|(key, row)| own(key, row)) {
+            return Err(StoreError::NotFound);
         }
-        cursor.reason = reason.map(str::to_owned);
+        let unsettled = |row: &CursorRow| {
+            let open = row.open.as_ref().filter(|round| round.position < round.summary.total());
+            open.map(|round| (round.number, round.position))
+        };
+        let mut heads: Vec<Head> = self
+            .cursors
+            .iter()
+            .filter(|(key, row)| own(key, row))
+            .filter_map(|(key, row)| unsettled(row).map(|(round, position)| (key, round, position)))
+            .map(|(cursor, round, position)| Head { cursor: cursor.clone(), round, position })
+            .collect();
+        let (Some(head), true) = (heads.pop(), heads.is_empty()) else {
+            return Err(StoreError::Conflict("not one change is at the head".into()));
+        };
+        if expected.is_some_and(|expected| expected != (head.round, head.position)) {
+            return Err(StoreError::Conflict("the head moved on".into()));
+        }
+        if let Some(row) = self.cursors.get_mut(&head.cursor) {
+            row.skip = Some((head.round, head.position));
+        }
+        Ok(head)
+    }
+
+    pub(super) fn end_redrive(
+        &mut self,
+        id: &CursorId,
+        number: i64,
+        reached: &[DeadLetterId],
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        let open = |round: &mut Round| round.number == number && round.spec.kind == RoundKind::Redrive;
+        if cursor.open.take_if(open).is_none() {
+            return Ok(false);
+        }
+        cursor.ended.insert(number, at);
+        let bound =
+            |row: &&mut LetterRow| row.shown.cursor == *id && row.bound == Some(number) && row.is_open();
+        for row in self.letters.values_mut().filter(bound) {
+            if reached.contains(&row.shown.id) {
+                row.shown.status = LetterStatus::Redriven;
+                row.closed_at = Some(at);
+            } else {
+                row.bound = None;
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn set_blocked(&mut self, id: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        if reason.is_none() && cursor.state == CursorState::Blocked {
+            cursor.streak = 0;
+        }
+        self.stand(id, &reason.map_or(Standing::Unblocked, |reason| Standing::Blocked(reason.to_owned())));
         Ok(())
     }
 
+    fn stand(&mut self, id: &CursorId, standing: &Standing) {
+        let Some(at_rest) = self.cursors.get(id).map(|cursor| self.at_rest(cursor)) else { return };
+        let Some(cursor) = self.cursors.get_mut(id) else { return };
+        match standing {
+            Standing::Blocked(reason) => {
+                cursor.state = CursorState::Blocked;
+                cursor.reason = Some(reason.clone());
+            }
+            Standing::Unblocked if cursor.state == CursorState::Blocked => {
+                cursor.state = at_rest;
+                cursor.reason = None;
+            }
+            Standing::Unblocked | Standing::Unchanged => {}
+        }
+    }
+
     fn at_rest(&self, cursor: &CursorRow) -> CursorState {
-        unblocked(self.head(cursor).map(|(commit, _)| commit))
+        unblocked(self.head(cursor).map(|(commit, _)| commit), &cursor.slot)
     }
 
     pub(super) fn resync_watch(&mut self, id: &WatchId, complete: bool, now: Timestamp) {
@@ -298,7 +411,10 @@ impl State {
     ) {
         let Some(at_rest) = self.cursors.get(id).map(|cursor| self.at_rest(cursor)) else { return };
         let Some(cursor) = self.cursors.get_mut(id) else { return };
+        let mut complete = complete;
         if let Some(round) = cursor.open.take() {
+            // What a complete resync was begun for is not done before it ended.
+            complete |= round.complete;
             cursor.ended.insert(round.number, now);
             for tree in round.spec.target.into_iter().chain(round.spec.held).chain(round.spec.bases) {
                 if cursor.held.as_ref() != Some(&tree) && !cursor.bases.contains(&tree) {

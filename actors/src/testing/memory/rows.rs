@@ -7,12 +7,16 @@ use std::{
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, WatchId},
-    kind::{BreakerKind, CursorState, HistoryMode, LetterStatus, WatchState},
+    kind::{
+        BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, RoundKind, WatchState,
+    },
 };
 
 use crate::{
+    follow::Followed,
     ports::{
-        App, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, NewApp, NewWatch, Source, StoreError, Totals,
+        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Extent, KEYS_MAX, NewApp,
+        NewWatch, Receipt, Source, StoreError, Totals,
     },
     round::{LetterState, Round, TreeEnd},
     secret::Secret,
@@ -30,12 +34,17 @@ pub(super) struct State {
     pub(super) letters: BTreeMap<DeadLetterId, LetterRow>,
     pub(super) attempts: Vec<AttemptRecord>,
     pub(super) blobs: BTreeMap<ObjectId, (BlobFacts, Timestamp)>,
+    pub(super) blob_writes: usize,
+    pub(super) receipts: Vec<Receipt>,
+    pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
 }
 
 #[derive(Clone)]
 pub(super) struct AppRow {
     pub(super) new: NewApp,
+    /// The current key first, each with its end.
+    pub(super) keys: Vec<(Secret, Option<Timestamp>)>,
     pub(super) disabled: Option<String>,
 }
 
@@ -56,6 +65,7 @@ pub(super) struct WatchRow {
     pub(super) source: SourceId,
     pub(super) view: View,
     pub(super) mode: HistoryMode,
+    pub(super) on_branch_gone: BranchGone,
     pub(super) state: WatchState,
     pub(super) reason: Option<String>,
 }
@@ -77,8 +87,18 @@ pub(super) struct CursorRow {
     pub(super) last_was_redrive: bool,
     pub(super) guard_waived: bool,
     pub(super) resync: Option<bool>,
+    pub(super) deletes_unknown: bool,
+    pub(super) skip: Option<(i64, u64)>,
+    pub(super) cancel: Option<i64>,
     pub(super) behind_since: Option<Timestamp>,
     pub(super) created_at: Timestamp,
+}
+
+impl CursorRow {
+    /// Whether it is blocked by what its branch named before, not by what it delivers.
+    pub(super) fn is_moot(&self) -> bool {
+        self.state == CursorState::Blocked && self.open.is_none() && self.streak == 0
+    }
 }
 
 #[derive(Clone)]
@@ -96,14 +116,15 @@ impl LetterRow {
     }
 }
 
-pub(super) fn app(row: &AppRow) -> App {
+pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
+    let live = row.keys.iter().filter(|(_, end)| end.is_none_or(|end| end > now));
     App {
         id: row.new.id.clone(),
         name: row.new.name.clone(),
         email: row.new.email.clone(),
         base_url: row.new.base_url.clone(),
         token_hash: row.new.token_hash,
-        keys: vec![row.new.signing_key.clone()],
+        keys: live.map(|(key, _)| key.clone()).collect(),
         delivery: row.new.delivery.clone(),
         disabled: row.disabled.clone(),
         created_at: row.new.created_at,
@@ -116,8 +137,37 @@ impl State {
         if same_token || self.apps.contains_key(&new.id) {
             return Err(StoreError::Conflict("such an app exists already".into()));
         }
-        self.apps.insert(new.id.clone(), AppRow { new: new.clone(), disabled: None });
+        let keys = vec![(new.signing_key.clone(), None)];
+        self.apps.insert(new.id.clone(), AppRow { new: new.clone(), keys, disabled: None });
         Ok(())
+    }
+
+    pub(super) fn patch_app(
+        &mut self,
+        id: &AppId,
+        patch: &AppPatch,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        let row = self.apps.get_mut(id).ok_or(StoreError::NotFound)?;
+        if let Some(rotation) = &patch.rotation {
+            if app(row, at).keys.len() >= KEYS_MAX {
+                return Err(StoreError::Conflict("too many keys".into()));
+            }
+            for (_, end) in &mut row.keys {
+                *end = Some(end.map_or(rotation.overlap_until, |end| end.min(rotation.overlap_until)));
+            }
+            row.keys.insert(0, (rotation.key.clone(), None));
+        }
+        if let Some(base_url) = &patch.base_url {
+            row.new.base_url = Some(base_url.clone());
+        }
+        if let Some(delivery) = &patch.delivery {
+            row.new.delivery = delivery.clone();
+        }
+        if let Some(disabled) = &patch.disabled {
+            row.disabled.clone_from(disabled);
+        }
+        Ok(app(row, at))
     }
 
     pub(super) fn erase_app(&mut self, id: &AppId) -> Result<(), StoreError> {
@@ -139,25 +189,40 @@ impl State {
     fn shown_source(&self, id: &SourceId, row: &SourceRow) -> Source {
         let mut patterns = BTreeSet::new();
         let mut haves: BTreeSet<ObjectId> = row.heads.values().map(|(commit, _)| *commit).collect();
-        let mut every = false;
+        let (mut every, mut followed, mut apps) = (false, Followed::default(), BTreeSet::new());
         for watch in self.watches.values().filter(|watch| watch.source == *id) {
+            apps.insert(watch.new.app.clone());
             every |= watch.mode == HistoryMode::Every;
+            followed.selectors.insert(watch.new.selector.clone());
             patterns.extend(watch.new.selector.ref_pattern());
             let cursors = self.cursors.values().filter(|cursor| cursor.watch == watch.new.id);
             for cursor in cursors {
                 haves.extend(cursor.held.as_ref().map(|held| held.commit));
+                followed.branches.extend(Some(cursor.branch.clone()).filter(|branch| !branch.is_empty()));
                 if watch.new.selector.ref_pattern().is_none() && !cursor.branch.is_empty() {
                     patterns.insert(cursor.branch.clone());
                 }
             }
         }
+        let of_repository = |source: &SourceId| {
+            self.sources.get(source).is_some_and(|other| other.repository == row.repository)
+        };
+        let narrow = self
+            .watches
+            .values()
+            .filter(|watch| of_repository(&watch.source))
+            .all(|watch| watch.view.is_narrow());
         Source {
             id: id.clone(),
             remote: self.remote(row),
             patterns: patterns.into_iter().collect(),
+            followed,
+            extent: if narrow { Extent::Trees } else { Extent::Whole },
             every,
             haves: haves.into_iter().collect(),
             last_change: row.last_change,
+            apps: apps.into_iter().collect(),
+            hooked_at: self.hooked.get(&row.repository).copied(),
         }
     }
 
@@ -200,6 +265,43 @@ impl State {
         Ok((ids.len() as u64, cursors.into_iter().collect()))
     }
 
+    pub(super) fn cancel_redrive(&mut self, app: &AppId, watch: Option<&WatchId>) -> Cancelled {
+        let mut cancelled = Cancelled::default();
+        let mine = |row: &&mut LetterRow| row.app == *app && watch.is_none_or(|id| row.shown.watch == *id);
+        for row in self.letters.values_mut().filter(mine) {
+            if row.shown.status == LetterStatus::RedriveRequested {
+                row.shown.status = LetterStatus::Open;
+                cancelled.reopened += 1;
+            }
+        }
+        for (id, cursor) in &mut self.cursors {
+            let owner = self.watches.get(&cursor.watch).map(|watch| &watch.new.app);
+            let mine = owner == Some(app) && watch.is_none_or(|watch| cursor.watch == *watch);
+            let open = cursor.open.as_ref().filter(|round| round.spec.kind == RoundKind::Redrive);
+            if let Some(round) = open.filter(|_| mine) {
+                cursor.cancel = Some(round.number);
+                cancelled.ending.push(id.clone());
+            }
+        }
+        cancelled
+    }
+
+    pub(super) fn unavailable_letters(
+        &self,
+        after: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Vec<(AppId, CursorId, DeadLetterId)> {
+        let wanted = self.letters.values().filter(|row| {
+            row.shown.status == LetterStatus::Open
+                && row.shown.reason == ParkReason::ContentUnavailable
+                && after.is_none_or(|after| row.shown.id > *after)
+        });
+        wanted
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .map(|row| (row.app.clone(), row.shown.cursor.clone(), row.shown.id.clone()))
+            .collect()
+    }
+
     pub(super) fn pins(&self, repository: &RepositoryId) -> Vec<ObjectId> {
         let mut pins = BTreeSet::new();
         let mine = |cursor: &&CursorRow| {
@@ -232,6 +334,7 @@ impl State {
             let bound = row.bound.is_some_and(|round| open(&row.shown.cursor, round));
             take(row.closed_at.is_some_and(old) && !bound)
         });
+        self.receipts.retain(|receipt| take(old(receipt.hook.received_at)));
         let letters = &self.letters;
         for (id, row) in &mut self.cursors {
             row.ended.retain(|number, at| {

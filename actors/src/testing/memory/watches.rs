@@ -10,8 +10,8 @@ use super::rows::{CursorRow, SourceRow, State, WatchRow};
 use crate::{
     follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
     ports::{
-        CursorStatus, Location, Moved, NewWatch, Random, RefListing, Remote, RepositoryFacts, Start,
-        StoreError, Watch, WatchPatch,
+        CursorStatus, Location, Moved, NewWatch, PinnedTrees, Random, RefListing, Remote, RepositoryFacts,
+        Start, StoreError, Watch, WatchPatch,
     },
     round::TreeEnd,
     secret::Secret,
@@ -21,6 +21,26 @@ use crate::{
 impl State {
     pub(super) fn own_watch(&self, app: &AppId, id: &WatchId) -> Result<&WatchRow, StoreError> {
         self.watches.get(id).filter(|watch| watch.new.app == *app).ok_or(StoreError::NotFound)
+    }
+
+    pub(super) fn pinned_trees(&self, app: &AppId, id: &WatchId) -> Result<PinnedTrees, StoreError> {
+        let watch = self.own_watch(app, id)?;
+        let source = self.sources.get(&watch.source).ok_or(StoreError::NotFound)?;
+        let mut ends: Vec<TreeEnd> = Vec::new();
+        for cursor in self.cursors.values().filter(|cursor| cursor.watch == *id) {
+            let spec = cursor.open.as_ref().map(|round| &round.spec);
+            let of_round = spec.map(|spec| spec.held.iter().chain(&spec.target).chain(&spec.bases));
+            let all = cursor.held.iter().chain(&cursor.bases).chain(of_round.into_iter().flatten());
+            for end in all {
+                if !ends.contains(end) {
+                    ends.push(end.clone());
+                }
+            }
+        }
+        let mine = self.cursors.values().filter(|cursor| cursor.watch == *id);
+        let mut held: Vec<_> = mine.map(|cursor| (cursor.branch.clone(), cursor.held.clone())).collect();
+        held.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(PinnedTrees { remote: self.remote(source), ends, held })
     }
 
     pub(super) fn register(
@@ -52,6 +72,7 @@ impl State {
             };
             watch.new = NewWatch { id: id.clone(), facts, created_at: watch.new.created_at, ..new.clone() };
             (watch.view, watch.mode) = (new.view.clone(), new.mode);
+            watch.on_branch_gone = new.on_branch_gone;
             let old = std::mem::replace(&mut watch.source, source.clone());
             self.prove(random, &source, &id, &new.listing, None, at);
             self.resync_watch(&id, false, now);
@@ -67,6 +88,7 @@ impl State {
                 source: source.clone(),
                 view: new.view.clone(),
                 mode: new.mode,
+                on_branch_gone: new.on_branch_gone,
                 state: WatchState::Active,
                 reason: None,
             };
@@ -138,7 +160,10 @@ impl State {
             acknowledged: false,
             last_was_redrive: false,
             guard_waived: false,
+            skip: None,
+            cancel: None,
             resync: None,
+            deletes_unknown: false,
             behind_since: None,
             created_at: at,
         };
@@ -155,6 +180,7 @@ impl State {
         if let Some(watch) = self.watches.get_mut(id) {
             watch.view = patch.view.clone().unwrap_or(watch.view.clone());
             watch.mode = patch.mode.unwrap_or(watch.mode);
+            watch.on_branch_gone = patch.on_branch_gone.unwrap_or(watch.on_branch_gone);
             if let Some((state, reason)) = patch.state.clone() {
                 watch.reason = reason.filter(|_| state != WatchState::Active);
                 watch.state = state;
@@ -201,6 +227,7 @@ impl State {
         self.breakers.remove(&(BreakerKind::Source, id.to_string()));
         if !self.sources.values().any(|source| source.repository == row.repository) {
             self.repositories.remove(&row.repository);
+            self.hooked.remove(&row.repository);
         }
     }
 
@@ -223,10 +250,10 @@ impl State {
         if !self.sources.contains_key(source) {
             return Err(StoreError::NotFound);
         }
-        let following = follow(&self.known(source), listing, Scope::Source);
+        let following = follow(&self.known(source), listing, Scope::Source, at);
         self.apply(random, source, &following, None, at);
         let changed = !following.moved.is_empty() || !following.gone.is_empty();
-        Ok(Moved { changed, absent: following.absent, cursors: self.known(source).behind() })
+        Ok(Moved { changed, absent: following.absent, cursors: self.known(source).waiting() })
     }
 
     fn prove(
@@ -238,7 +265,7 @@ impl State {
         start: Option<TreeEnd>,
         at: Timestamp,
     ) {
-        let following = follow(&self.known(source), listing, Scope::Watch(watch));
+        let following = follow(&self.known(source), listing, Scope::Watch(watch), at);
         self.apply(random, source, &following, start, at);
     }
 
@@ -283,13 +310,14 @@ impl State {
             .iter()
             .filter(|(_, cursor)| self.watches.get(&cursor.watch).is_some_and(|watch| watch.source == *id));
         Known {
-            heads: source.heads.iter().map(|(name, (commit, _))| (name.clone(), *commit)).collect(),
+            heads: source.heads.clone(),
             head_ref: source.head_ref.clone(),
             watches: watches
                 .map(|watch| KnownWatch {
                     id: watch.new.id.clone(),
                     app: watch.new.app.clone(),
                     selector: watch.new.selector.clone(),
+                    on_branch_gone: watch.on_branch_gone,
                     served: self.is_served(watch),
                 })
                 .collect(),
@@ -301,6 +329,7 @@ impl State {
                     branch: cursor.branch.clone(),
                     held: cursor.held.as_ref().map(|held| held.commit),
                     open: cursor.open.is_some(),
+                    due: cursor.resync.is_some() || cursor.is_moot() || self.has_other_view(cursor),
                     state: cursor.state,
                 })
                 .collect(),
@@ -316,6 +345,13 @@ impl State {
     pub(super) fn head(&self, cursor: &CursorRow) -> Option<(ObjectId, Timestamp)> {
         let watch = self.watches.get(&cursor.watch)?;
         self.sources.get(&watch.source)?.heads.get(&cursor.branch).copied()
+    }
+
+    /// Whether the app holds something under another view than its watch has now.
+    pub(super) fn has_other_view(&self, cursor: &CursorRow) -> bool {
+        let watch = self.watches.get(&cursor.watch);
+        let now = watch.map(|watch| &watch.view);
+        cursor.held.as_ref().is_some_and(|held| Some(&held.view) != now)
     }
 
     pub(super) fn is_behind(&self, cursor: &CursorRow) -> bool {
@@ -336,6 +372,7 @@ impl State {
             state: cursor.state,
             reason: cursor.reason.clone(),
             open: cursor.open.as_ref().map(|round| (round.number, round.position, round.summary.total())),
+            deletes_unknown: cursor.deletes_unknown,
             dead_letters: self.open_letters(id).count() as u64,
             behind_since: cursor.behind_since.filter(|_| self.is_behind(cursor)),
         });
@@ -350,6 +387,7 @@ impl State {
             selector: watch.new.selector.clone(),
             view: watch.view.clone(),
             mode: watch.mode,
+            on_branch_gone: watch.on_branch_gone,
             state: watch.state,
             reason: watch.reason.clone(),
             created_at: watch.new.created_at,

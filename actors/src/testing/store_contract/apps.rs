@@ -7,7 +7,7 @@ use tidings_entity::{
 
 use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
-    ports::{BreakerRow, Store, StoreError, WatchPatch},
+    ports::{App, AppPatch, BreakerRow, DeliverySettings, Rotation, Store, StoreError, WatchPatch},
     secret::Secret,
     time::Timestamp,
 };
@@ -189,4 +189,48 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
     let again = world.watch(&app).await;
     assert_eq!(again.facts.github_url, "https://Git.Example/one/two.git");
     assert_ne!(again.cursors[0].id, cursor, "a new cursor for a new watch of {URL}");
+}
+
+/// Deliveries are signed by the new key and, while the overlap lasts, by the older ones too.
+pub async fn an_app_changes_itself_and_its_keys_overlap(store: &dyn Store) {
+    let world = World::new(store);
+    let (id, other) = (world.app().await, world.app().await);
+    let missing = AppId::new(world.ulid());
+    let at = Timestamp(3000);
+    let rotation =
+        |key: &str, until| Some(Rotation { key: Secret::new(key.into()), overlap_until: Timestamp(until) });
+    let keys = |app: App| app.keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>();
+    let id = &id;
+    let change = async |patch: AppPatch| store.patch_app(id, &patch, at).await;
+    let delivery = DeliverySettings { synced: true, ..DeliverySettings::default() };
+    let moved = AppPatch {
+        base_url: Some("https://new.example".into()),
+        delivery: Some(delivery.clone()),
+        disabled: Some(Some("by hand".into())),
+        ..AppPatch::default()
+    };
+    let app = change(moved).await.expect("changed");
+    assert_eq!((app.base_url.as_deref(), &app.delivery), (Some("https://new.example"), &delivery));
+    assert_eq!(app.disabled.as_deref(), Some("by hand"));
+    let served = change(AppPatch { disabled: Some(None), ..AppPatch::default() }).await.expect("changed");
+    assert_eq!((served.disabled, served.base_url.as_deref()), (None, Some("https://new.example")));
+
+    let far = 1_000_000_000_000_000;
+    let first = AppPatch { rotation: rotation("second", far), ..AppPatch::default() };
+    assert_eq!(keys(change(first).await.expect("rotated")), ["second", "signing"]);
+    let read = store.app(id).await.expect("read").expect("there");
+    assert_eq!(keys(read), ["second", "signing"], "the current one first");
+    let at_once = AppPatch { rotation: rotation("third", at.0), ..AppPatch::default() };
+    assert_eq!(keys(change(at_once).await.expect("rotated")), ["third"], "no overlap");
+    for key in ["fourth", "fifth", "sixth"] {
+        change(AppPatch { rotation: rotation(key, far), ..AppPatch::default() }).await.expect("rotated");
+    }
+    let again = change(AppPatch { rotation: rotation("seventh", far), ..AppPatch::default() }).await;
+    assert!(matches!(again, Err(StoreError::Conflict(_))), "one signature more each");
+    let read = store.app(id).await.expect("read").expect("there");
+    assert_eq!(keys(read), ["sixth", "fifth", "fourth", "third"]);
+    let untouched = store.app(&other).await.expect("read").expect("there");
+    assert_eq!(keys(untouched), ["signing"]);
+    let nobody = store.patch_app(&missing, &AppPatch::default(), at).await;
+    assert!(matches!(nobody, Err(StoreError::NotFound)));
 }

@@ -1,15 +1,16 @@
 //! Heads, sources and what follows them.
 
 use tidings_entity::{
-    id::SourceId,
-    kind::{CursorState, HistoryMode, SelectorKind},
+    id::{AppId, CursorId, SourceId},
+    kind::{BranchGone, ContentRule, CursorState, HistoryMode, SelectorKind},
 };
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
-    ports::{Location, Moved, RefListing, Selector, Start, Store, StoreError},
+    ports::{Extent, Location, Moved, RefListing, Selector, Start, Store, StoreError, Watch, WatchPatch},
     secret::Secret,
     time::Timestamp,
+    view::View,
 };
 
 const LATER: Timestamp = Timestamp(6000);
@@ -116,6 +117,108 @@ pub async fn a_pattern_has_a_cursor_per_ref(store: &dyn Store) {
     assert_eq!(watch.cursors.len(), 2, "its row stays");
 }
 
+const RELEASE: &str = "refs/heads/release/1";
+
+/// A pattern's one branch, held at commit 1 and then confirmed to be gone.
+async fn vanished(world: &World<'_>, gone: BranchGone) -> (AppId, Watch, CursorId) {
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.selector = Selector { kind: SelectorKind::BranchPattern, value: "release/*".into() };
+    new.on_branch_gone = gone;
+    new.listing = listing(&[(RELEASE, 1), (MAIN, 3)]);
+    let watch = world.store.register_watch(&new).await.expect("registered");
+    let cursor = watch.cursors[0].id.clone();
+    world.sync(&cursor, 1).await;
+    let once = RefListing { absence_confirmed: false, ..listing(&[(MAIN, 3)]) };
+    let moved = world.store.move_heads(&watch.source, &once, LATER).await.expect("polled");
+    assert_eq!((moved.absent, moved.cursors.len()), (true, 0), "once is not enough");
+    assert!(!world.is_pending(&cursor).await);
+    (app, watch, cursor)
+}
+
+/// Its files go, its row stays, its numbers go on, and it starts anew.
+pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from_nothing(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = vanished(&world, BranchGone::Delete).await;
+    let moved = store.move_heads(&watch.source, &listing(&[(MAIN, 3)]), LATER).await.expect("polled");
+    assert_eq!(moved.cursors, [(app.clone(), cursor.clone())]);
+    assert!(world.is_pending(&cursor).await);
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.head, lane.state), (None, CursorState::BranchMissing));
+    assert_eq!(lane.on_branch_gone, BranchGone::Delete);
+    let mut to_nothing = world.plan(&cursor, 9, 2).await;
+    to_nothing.round.spec.target = None;
+    store.begin_round(&to_nothing).await.expect("begun");
+    assert_eq!(world.lane(&cursor).await.open.expect("open").spec.target, None, "as it was begun");
+    world.finish(&to_nothing.round).await;
+    assert!(!world.is_pending(&cursor).await);
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.held, lane.last_round), (None, to_nothing.round.number));
+    assert_eq!(store.watch(&app, &watch.id).await.expect("watch").cursors.len(), 1, "its row stays");
+    let back = listing(&[(MAIN, 3), (RELEASE, 1)]);
+    let moved = store.move_heads(&watch.source, &back, LATER).await.expect("polled");
+    assert_eq!(moved.cursors, [(app, cursor.clone())]);
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.held, lane.head, lane.state), (None, Some(commit(1)), CursorState::Active));
+}
+
+/// With `keep` nothing happens until it is back, or the watch is told otherwise.
+pub async fn a_vanished_branch_whose_files_stay_waits_for_its_return(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = vanished(&world, BranchGone::Keep).await;
+    let moved = store.move_heads(&watch.source, &listing(&[(MAIN, 3)]), LATER).await.expect("polled");
+    assert!(moved.cursors.is_empty() && !world.is_pending(&cursor).await);
+    let patch = WatchPatch { on_branch_gone: Some(BranchGone::Delete), ..WatchPatch::default() };
+    let patched = store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
+    assert_eq!(patched.on_branch_gone, BranchGone::Delete);
+    assert!(world.is_pending(&cursor).await);
+    let patch = WatchPatch { on_branch_gone: Some(BranchGone::Keep), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
+    let back = listing(&[(MAIN, 3), (RELEASE, 2)]);
+    store.move_heads(&watch.source, &back, LATER).await.expect("polled");
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.held.map(|(held, _)| held), lane.head), (Some(commit(1)), Some(commit(2))));
+}
+
+/// A registration whose question was answered before a poll's, and written after it.
+pub async fn a_listing_that_was_overtaken_moves_no_head_backwards(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATER).await.expect("moved");
+    let mut again = world.new_watch(&app);
+    again.listing.asked_at = Some(Timestamp(5999));
+    again.created_at = Timestamp(6500);
+    store.register_watch(&again).await.expect("registered again");
+    assert_eq!(world.lane(&cursor).await.head, Some(commit(2)));
+    let overtaken = RefListing { asked_at: Some(Timestamp(5999)), ..listing(&[(MAIN, 1)]) };
+    let moved = store.move_heads(&watch.source, &overtaken, Timestamp(6500)).await.expect("polled");
+    assert!(!moved.changed);
+    let fresh = RefListing { asked_at: Some(Timestamp(6001)), ..listing(&[(MAIN, 1)]) };
+    let moved = store.move_heads(&watch.source, &fresh, Timestamp(6500)).await.expect("polled");
+    assert!(moved.changed);
+    assert_eq!(world.lane(&cursor).await.head, Some(commit(1)));
+}
+
+/// Neither a resync nor another view is forgotten because the head is the held commit.
+pub async fn a_branch_that_returns_at_the_held_commit_brings_back_what_waits(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    let gone = listing(&[("refs/heads/other", 4)]);
+    let back = listing(&[(MAIN, 1)]);
+    store.move_heads(&watch.source, &gone, LATER).await.expect("polled");
+    let patch = WatchPatch { view: Some(super::world::view("docs/**")), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
+    let moved = store.move_heads(&watch.source, &back, LATER).await.expect("polled");
+    assert_eq!(moved.cursors, [(app.clone(), cursor.clone())], "another view");
+    world.sync(&cursor, 1).await;
+    assert!(store.move_heads(&watch.source, &back, LATER).await.expect("polled").cursors.is_empty());
+    store.move_heads(&watch.source, &gone, LATER).await.expect("polled");
+    store.request_resync(&app, &watch.id, false).await.expect("asked");
+    let moved = store.move_heads(&watch.source, &back, LATER).await.expect("polled");
+    assert_eq!(moved.cursors, [(app, cursor)], "a resync");
+}
+
 /// `start: now` delivers nothing of what is there already.
 pub async fn a_watch_that_starts_at_a_commit_holds_it(store: &dyn Store) {
     let world = World::new(store);
@@ -144,6 +247,9 @@ pub async fn a_source_says_what_to_ask_for(store: &dyn Store) {
     let sources = store.sources(&watch.repository).await.expect("sources");
     let source = &sources[0];
     assert_eq!(source.patterns, [MAIN, "refs/heads/release/"]);
+    assert_eq!(source.followed.selectors, [watch.selector.clone(), new.selector.clone()].into());
+    assert_eq!(source.followed.branches, [MAIN.to_owned()].into());
+    assert_eq!(source.extent, Extent::Whole);
     assert!(source.every);
     assert_eq!(source.haves, [commit(1), commit(2)]);
     assert!(matches!(&source.remote.location, Location::Http(url) if url.as_str() == super::world::URL));
@@ -154,4 +260,32 @@ pub async fn a_source_says_what_to_ask_for(store: &dyn Store) {
     assert_eq!(through[0].last_error.as_deref(), Some("no answer"));
     store.record_scan_error(&watch.source, None).await.expect("forgotten");
     assert_eq!(store.watch(&app, &watch.id).await.expect("watch").last_error, None);
+}
+
+/// Contents are left out of a scan only while every watch of the repository is narrow, through
+/// whatever source it sees it.
+pub async fn a_repository_is_fetched_whole_for_a_single_watch_that_is_not_narrow(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.view = View::new(vec!["docs/**".into()], vec![], false, ContentRule::Inline, 1).expect("valid");
+    let narrow = store.register_watch(&new).await.expect("registered");
+    let extents = async || {
+        let sources = store.sources(&narrow.repository).await.expect("sources");
+        sources.iter().map(|source| source.extent).collect::<Vec<_>>()
+    };
+    assert_eq!(extents().await, [Extent::Trees]);
+    let stranger = world.app().await;
+    let mut other = world.new_watch(&stranger);
+    other.credential = Some(Secret::new("private".into()));
+    let other = store.register_watch(&other).await.expect("registered");
+    assert_eq!(extents().await, [Extent::Whole, Extent::Whole]);
+    let all = store.repositories().await.expect("sources");
+    let of_all: Vec<_> = all.iter().flat_map(|(_, sources)| sources).map(|source| source.extent).collect();
+    assert_eq!(of_all, [Extent::Whole, Extent::Whole]);
+    store.unwatch(&stranger, &other.id).await.expect("removed");
+    assert_eq!(extents().await, [Extent::Trees]);
+    let wide = WatchPatch { view: Some(View::default()), ..WatchPatch::default() };
+    store.patch_watch(&app, &narrow.id, &wide).await.expect("patched");
+    assert_eq!(extents().await, [Extent::Whole]);
 }

@@ -1,11 +1,15 @@
 //! Dead letters and redrives.
 
-use tidings_entity::kind::{LetterStatus, RoundKind};
+use tidings_entity::{
+    id::DeadLetterId,
+    kind::{LetterStatus, ParkReason, RoundKind},
+};
 
 use super::world::{World, entry};
 use crate::{
-    ports::{NewRound, Settlement, Store, StoreError},
+    ports::{Cancelled, Head, NewRound, Park, Settlement, Store, StoreError},
     round::{Letter, LetterState},
+    time::Timestamp,
 };
 
 /// The letters that a round binds belong to its list until it ends, whatever becomes of them.
@@ -111,6 +115,93 @@ pub async fn letters_are_listed_newest_first(store: &dyn Store) {
     assert_eq!((&letter.id, &letter.watch, &letter.cursor), (&letters[0].id, &watch.id, &cursor));
     assert_eq!((letter.path.as_slice(), letter.position, letter.http_status), (&b"a"[..], 0, Some(422)));
     assert_eq!((&letter.delivery, letter.excerpt.as_str()), (&letters[0].delivery, "no"));
+}
+
+/// What was asked for is taken back; what was reached stays done.
+pub async fn a_cancelled_redrive_reopens_what_it_did_not_reach(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let (other, _, _) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a", "b", "c", "d"]).await;
+    let three: Vec<_> = letters[..3].iter().map(|letter| letter.id.clone()).collect();
+    store.request_redrive(&app, &three).await.expect("asked");
+    let foreign = store.cancel_redrive(&other, Some(&watch.id)).await;
+    assert!(matches!(foreign, Err(StoreError::NotFound)));
+    assert_eq!(store.cancel_redrive(&other, None).await.expect("nothing of theirs"), Cancelled::default());
+    let carried = redrive(&world.plan(&cursor, 1, 2).await, &letters[..2]);
+    store.begin_round(&carried).await.expect("begun");
+    assert!(!world.lane(&cursor).await.cancel_open);
+    let cancelled = store.cancel_redrive(&app, Some(&watch.id)).await.expect("cancelled");
+    assert_eq!(cancelled, Cancelled { reopened: 1, ending: vec![cursor.clone()] });
+    assert!(world.lane(&cursor).await.cancel_open);
+    assert!(world.settle(&carried.round, 1).await, "until it ends it goes on");
+    let number = carried.round.number;
+    let end = |number, reached| store.end_redrive(&cursor, number, reached, Timestamp(6000));
+    assert!(!end(number + 1, &[]).await.expect("answered"), "not the open one");
+    assert!(end(number, &three[..1]).await.expect("ended"));
+    assert!(!end(number, &three).await.expect("answered"), "ended once");
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.open, lane.cancel_open), (None, false));
+    assert_eq!(lane.held.map(|(held, _)| held), carried.round.spec.held.map(|held| held.commit));
+    let open: Vec<_> = lane.letters.iter().map(|(letter, status)| (&letter.id, *status)).collect();
+    let expected = letters[1..].iter().map(|letter| (&letter.id, LetterStatus::Open));
+    assert_eq!(open, expected.collect::<Vec<_>>());
+    assert!(!world.is_pending(&cursor).await);
+    let sync = world.begin(&cursor, 2, 1).await;
+    assert!(!end(sync.number, &[]).await.expect("answered"), "only redrives end early");
+    world.finish(&sync).await;
+    let still = world.lane(&cursor).await.letters;
+    assert_eq!(still.len(), 3, "the next round does not take them for its own");
+}
+
+/// Upkeep finds them without reading every letter.
+pub async fn letters_that_lack_their_content_are_found_page_by_page(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, _, cursor) = world.watched().await;
+    world.parked(&cursor, 1, &["refused"]).await;
+    let round = world.begin(&cursor, 2, 3).await;
+    let lacks = |position, path| Park {
+        reason: ParkReason::ContentUnavailable,
+        ..world.park(&round, position, path)
+    };
+    let parked = vec![lacks(0, "a"), lacks(1, "b"), lacks(2, "c")];
+    let ids: Vec<_> = parked.iter().map(|park| park.id.clone()).collect();
+    let settlement = Settlement { parked, ..world.settlement(&round, 3) };
+    assert!(store.settle(settlement).await.expect("settled"));
+    let expected = |id: &DeadLetterId| (app.clone(), cursor.clone(), id.clone());
+    let page = store.unavailable_letters(None, 2).await.expect("page");
+    assert_eq!(page, [expected(&ids[0]), expected(&ids[1])]);
+    let rest = store.unavailable_letters(Some(&ids[1]), 2).await.expect("page");
+    assert_eq!(rest, [expected(&ids[2])]);
+    store.request_redrive(&app, &ids[..1]).await.expect("asked");
+    assert_eq!(store.unavailable_letters(None, 9).await.expect("page").len(), 2, "one is on its way");
+}
+
+/// A request names a round and a position, so that it never hits another change.
+pub async fn the_head_that_was_seen_is_skipped_and_no_other(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let (other, _, foreign) = world.watched().await;
+    let skip = |cursor, expected| store.request_skip(&app, &watch.id, cursor, expected);
+    assert!(matches!(skip(None, None).await, Err(StoreError::Conflict(_))), "nothing is open");
+    let round = world.begin(&cursor, 1, 3).await;
+    assert!(matches!(skip(Some(&foreign), None).await, Err(StoreError::NotFound)));
+    let stranger = store.request_skip(&other, &watch.id, None, None).await;
+    assert!(matches!(stranger, Err(StoreError::NotFound)));
+    assert!(world.settle(&round, 1).await);
+    let seen = skip(None, Some((round.number, 0))).await;
+    assert!(matches!(seen, Err(StoreError::Conflict(_))), "the head moved on");
+    assert!(!world.lane(&cursor).await.skip_head);
+    let head = skip(Some(&cursor), Some((round.number, 1))).await.expect("asked");
+    assert_eq!(head, Head { cursor: cursor.clone(), round: round.number, position: 1 });
+    assert!(world.lane(&cursor).await.skip_head);
+    assert!(world.settle(&round, 2).await);
+    assert!(!world.lane(&cursor).await.skip_head, "the next one was not meant");
+    assert!(world.settle(&round, 3).await);
+    assert!(matches!(skip(None, None).await, Err(StoreError::Conflict(_))), "all is settled");
+    world.finish(&round).await;
+    world.begin(&cursor, 2, 3).await;
+    assert!(!world.lane(&cursor).await.skip_head);
 }
 
 fn redrive(plan: &NewRound, letters: &[Letter]) -> NewRound {

@@ -2,11 +2,48 @@
 
 use tidings_entity::kind::{CursorState, LetterStatus, WatchState};
 
-use super::world::{World, tree, view};
+use super::world::{MAIN, World, tree, view};
 use crate::{
     ports::{Store, StoreError, WatchPatch},
     view::View,
 };
+
+/// What an app may read of a mirror that others share: held, both ends of an open round, and the
+/// bases of a resync, of its own watch only.
+pub async fn the_trees_of_a_watch_are_what_its_app_may_have(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let (other, foreign, elsewhere) = world.watched().await;
+    world.sync(&elsewhere, 9).await;
+    let ends = async || {
+        let mut ends = store.pinned_trees(&app, &watch.id).await.expect("its trees").ends;
+        ends.sort_by_key(|end| (end.commit, end.view.id()));
+        ends
+    };
+    let held = async || store.pinned_trees(&app, &watch.id).await.expect("its trees").held;
+    assert_eq!(ends().await, [], "nothing is held, and the head is no place to read from");
+    assert_eq!(held().await, [(MAIN.to_owned(), None)]);
+    let all = View::default();
+    world.sync(&cursor, 1).await;
+    assert_eq!(ends().await, [tree(1, &all)]);
+    let docs = view("docs/**");
+    let narrowed = WatchPatch { view: Some(docs.clone()), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &narrowed).await.expect("patched");
+    world.begin(&cursor, 2, 5).await;
+    assert_eq!(ends().await, [tree(1, &all), tree(2, &docs)]);
+    assert_eq!(held().await, [(MAIN.to_owned(), Some(tree(1, &all)))], "not what is on its way");
+    store.request_resync(&app, &watch.id, false).await.expect("asked");
+    assert_eq!(ends().await, [tree(1, &all), tree(2, &docs)], "bases of the resync to come");
+    let resync = world.plan_resync(&cursor, 3, 1).await;
+    store.begin_round(&resync).await.expect("begun");
+    assert_eq!(ends().await, [tree(1, &all), tree(2, &docs), tree(3, &docs)]);
+    world.finish(&resync.round).await;
+    assert_eq!(ends().await, [tree(3, &docs)], "what was held before is past");
+    for (app, watch) in [(&app, &foreign.id), (&other, &watch.id)] {
+        let refused = store.pinned_trees(app, watch).await.expect_err("foreign");
+        assert!(matches!(refused, StoreError::NotFound), "{refused}");
+    }
+}
 
 /// However often rounds are ended early, no tree of which the app may hold files is forgotten.
 pub async fn a_resync_in_mid_round_keeps_every_tree(store: &dyn Store) {
@@ -94,4 +131,45 @@ pub async fn a_resync_goes_before_anything_else(store: &dyn Store) {
     assert!(complete.round.complete, "still");
     store.begin_round(&complete).await.expect("begun");
     assert!(world.is_pending(&cursor).await);
+}
+
+/// What an app may have that is gone is said, until a complete resync was announced to it.
+pub async fn a_resync_that_nobody_heard_of_leaves_deletes_unknown(store: &dyn Store) {
+    let world = World::new(store);
+    for hears in [false, true] {
+        let mut new = world.new_app();
+        new.delivery.resync = hears;
+        store.create_app(&new).await.expect("an app");
+        let watch = world.watch(&new.id).await;
+        let cursor = watch.cursors[0].id.clone();
+        let unknown =
+            async || store.watch(&new.id, &watch.id).await.expect("watch").cursors[0].deletes_unknown;
+        world.sync(&cursor, 1).await;
+        store.request_resync(&new.id, &watch.id, false).await.expect("asked");
+        let plain = world.plan_resync(&cursor, 1, 1).await;
+        store.begin_round(&plain).await.expect("begun");
+        world.finish(&plain.round).await;
+        assert!(!unknown().await, "it names every delete");
+        store.request_resync(&new.id, &watch.id, true).await.expect("asked");
+        let complete = world.plan_resync(&cursor, 1, 1).await;
+        store.begin_round(&complete).await.expect("begun");
+        assert!(unknown().await, "until it ends");
+        world.finish(&complete.round).await;
+        assert_eq!(unknown().await, !hears);
+        world.sync(&cursor, 2).await;
+        assert_eq!(unknown().await, !hears, "a later round does not name them either");
+    }
+}
+
+/// The trees that it did not name are still unknown.
+pub async fn a_complete_resync_that_is_ended_stays_complete(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    store.request_resync(&app, &watch.id, true).await.expect("asked");
+    let complete = world.plan_resync(&cursor, 1, 2).await;
+    store.begin_round(&complete).await.expect("begun");
+    world.settle(&complete.round, 1).await;
+    store.request_resync(&app, &watch.id, false).await.expect("asked");
+    assert_eq!(world.lane(&cursor).await.resync, Some(true));
 }

@@ -1,11 +1,11 @@
 //! Rounds and settlements.
 
 use futures_util::future::join_all;
-use tidings_entity::kind::{CursorState, Operation, WatchState};
+use tidings_entity::kind::{CursorState, LetterStatus, Operation, ParkReason, RoundKind, WatchState};
 
 use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
-    ports::{AttemptRecord, HeadAttempts, Store, StoreError, WatchPatch},
+    ports::{AttemptRecord, HeadAttempts, Park, Settlement, Standing, Store, StoreError, WatchPatch},
     round::{DeliveryId, Round},
     time::Timestamp,
     view::View,
@@ -73,7 +73,7 @@ pub async fn settlements_are_absolute_and_belong_to_one_round(store: &dyn Store)
     world.finish(&round).await;
     assert!(!finish(round.number).await.expect("answered"), "ended once");
     let parked = vec![world.park(&round, 2, "late")];
-    let late = crate::ports::Settlement { parked, streak: 9, ..world.settlement(&round, 3) };
+    let late = Settlement { parked, streak: 9, ..world.settlement(&round, 3) };
     assert!(!store.settle(late).await.expect("answered"), "the round has ended");
     let lane = world.lane(&cursor).await;
     assert!(lane.letters.is_empty() && lane.streak == 0, "a late settlement changes nothing");
@@ -192,7 +192,7 @@ pub async fn a_blocked_cursor_keeps_its_round_and_its_place(store: &dyn Store) {
     let (_, watch, cursor) = world.watched().await;
     let round = world.begin(&cursor, 1, 3).await;
     let parked = vec![world.park(&round, 0, "a")];
-    let settlement = crate::ports::Settlement { parked, streak: 10, ..world.settlement(&round, 1) };
+    let settlement = Settlement { parked, streak: 10, ..world.settlement(&round, 1) };
     assert!(store.settle(settlement).await.expect("settled"));
     store.set_blocked(&cursor, Some("ten in a row")).await.expect("blocked");
     let lane = world.lane(&cursor).await;
@@ -205,6 +205,90 @@ pub async fn a_blocked_cursor_keeps_its_round_and_its_place(store: &dyn Store) {
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.state, lane.reason, lane.streak), (CursorState::BranchMissing, None, 0));
     assert!(world.is_pending(&cursor).await, "its open round goes on");
+}
+
+/// What a settled prefix does to its cursor is in the same transaction, or nowhere.
+pub async fn a_settlement_blocks_and_unblocks_its_cursor(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 4).await;
+    let parked = vec![world.park(&round, 0, "a"), world.park(&round, 1, "b")];
+    let letters: Vec<_> = parked.iter().map(|park| park.id.clone()).collect();
+    let blocked = Settlement {
+        parked,
+        streak: 2,
+        acknowledged: false,
+        standing: Standing::Blocked("two in a row".into()),
+        ..world.settlement(&round, 2)
+    };
+    let late = Settlement { standing: Standing::Unblocked, ..world.settlement(&round, 2) };
+    assert!(store.settle(blocked).await.expect("settled"));
+    assert!(!store.settle(late).await.expect("answered"), "nothing new");
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.state, lane.reason.as_deref()), (CursorState::Blocked, Some("two in a row")));
+    assert_eq!((lane.streak, lane.open.map(|round| round.position)), (2, Some(2)));
+    let unblocked = Settlement {
+        standing: Standing::Unblocked,
+        redrive: vec![letters[1].clone()],
+        ..world.settlement(&round, 3)
+    };
+    assert!(store.settle(unblocked).await.expect("settled"));
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.state, lane.reason, lane.streak), (CursorState::Active, None, 0));
+    let marks: Vec<_> = lane.letters.iter().map(|(letter, status)| (&letter.id, *status)).collect();
+    let expected = [(&letters[0], LetterStatus::Open), (&letters[1], LetterStatus::RedriveRequested)];
+    assert_eq!(marks, expected);
+    world.finish(&round).await;
+}
+
+/// What was parked for other reasons, before the streak, or is closed since, does not count.
+pub async fn the_streak_is_what_receivers_refused_last(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    world.parked(&cursor, 1, &["before"]).await;
+    let round = world.begin(&cursor, 2, 5).await;
+    let park = |position, path, reason| Park { reason, ..world.park(&round, position, path) };
+    let parked = vec![
+        park(0, "a", ParkReason::Rejected),
+        park(1, "b", ParkReason::ContentUnavailable),
+        park(2, "c", ParkReason::Skipped),
+        park(3, "d", ParkReason::Failing),
+    ];
+    let counted = vec![parked[3].id.clone(), parked[0].id.clone()];
+    let settlement = Settlement { parked, streak: 2, acknowledged: false, ..world.settlement(&round, 4) };
+    assert!(store.settle(settlement).await.expect("settled"));
+    assert_eq!(world.lane(&cursor).await.streak_letters, counted);
+    let again = Settlement {
+        parked: vec![world.park(&round, 4, "a")],
+        streak: 3,
+        acknowledged: false,
+        ..world.settlement(&round, 5)
+    };
+    let newest = again.parked[0].id.clone();
+    assert!(store.settle(again).await.expect("settled"));
+    assert_eq!(world.lane(&cursor).await.streak_letters, [newest, counted[0].clone()], "one is superseded");
+}
+
+/// Somebody looked and let the next deletion happen; a redrive in between is not that.
+pub async fn the_guard_is_waived_until_a_round_that_is_no_redrive(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a"]).await;
+    store.pause_by_guard(&cursor, "too much").await.expect("paused");
+    let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed");
+    let mut redrive = world.plan(&cursor, 1, 1).await;
+    redrive.round.spec.kind = RoundKind::Redrive;
+    redrive.round.spec.letters = letters;
+    store.begin_round(&redrive).await.expect("begun");
+    world.finish(&redrive.round).await;
+    assert!(world.lane(&cursor).await.guard_waived, "it was given for the sync that waits");
+    let round = world.begin(&cursor, 2, 1).await;
+    assert!(!world.lane(&cursor).await.guard_waived);
+    world.finish(&round).await;
+    store.pause_by_guard(&cursor, "too much").await.expect("paused");
+    store.advance(&cursor, round.number, Some((commit(3), View::default().id()))).await.expect("advanced");
+    assert!(!world.lane(&cursor).await.guard_waived, "what it was given for is no more");
 }
 
 /// Paused watches, disabled apps and cursors that caught up wait for nothing.

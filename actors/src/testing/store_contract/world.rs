@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, Sha256Hash, WatchId},
-    kind::{HistoryMode, Operation, ParkReason, RoundKind, SelectorKind},
+    kind::{BranchGone, HistoryMode, Operation, ParkReason, RoundKind, SelectorKind},
 };
 use ulid::Ulid;
 
 use crate::{
     ports::{
         DeliverySettings, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Ref, RefListing, RepositoryFacts,
-        Selector, Settlement, Start, Store, Watch,
+        Selector, Settlement, Standing, Start, Store, Watch,
     },
     round::{Change, DeliveryId, Entry, Letter, LetterState, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
@@ -49,7 +49,13 @@ pub(super) fn listing(refs: &[(&str, u8)]) -> RefListing {
     let mut refs: Vec<Ref> =
         refs.iter().map(|(name, number)| Ref { name: (*name).into(), commit: commit(*number) }).collect();
     refs.sort_by(|left, right| left.name.cmp(&right.name));
-    RefListing { has_refs: !refs.is_empty(), head: Some(MAIN.into()), absence_confirmed: true, refs }
+    RefListing {
+        has_refs: !refs.is_empty(),
+        head: Some(MAIN.into()),
+        absence_confirmed: true,
+        asked_at: None,
+        refs,
+    }
 }
 
 pub(super) fn change(path: &str, operation: Operation) -> Change {
@@ -107,6 +113,7 @@ impl<'s> World<'s> {
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
             view: View::default(),
             mode: HistoryMode::Net,
+            on_branch_gone: BranchGone::Keep,
             start: Start::All,
             listing: listing(&[(MAIN, 1)]),
             deliver_after: Timestamp(2000),
@@ -183,6 +190,8 @@ impl<'s> World<'s> {
             parked: vec![],
             streak: 0,
             acknowledged: true,
+            standing: Standing::Unchanged,
+            redrive: vec![],
             at: Timestamp(4000),
         }
     }

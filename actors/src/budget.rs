@@ -1,0 +1,101 @@
+//! How many bytes of deliveries all lanes together may hold rendered: what keeps memory flat when a
+//! thousand receivers are slow at the same time. Whoever waits is served in order, so a large file
+//! is not overtaken for ever by small ones.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The unit that is counted, in bytes: a semaphore counts to four thousand million.
+const UNIT: u64 = 1 << 10;
+
+/// The budget. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    free: Arc<Semaphore>,
+    total: u32,
+}
+
+impl Budget {
+    /// A budget of so many bytes, at least one KiB.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let total = units(bytes).max(1);
+        Self { free: Arc::new(Semaphore::new(total as usize)), total }
+    }
+
+    /// So many bytes, if they are free now.
+    #[must_use]
+    pub fn try_take(&self, bytes: u64) -> Option<Held> {
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(self.share(bytes)).ok()?;
+        Some(Held(permit))
+    }
+
+    /// So many bytes, as soon as they are free; everything, if that is less.
+    ///
+    /// # Panics
+    /// Never: the budget is never closed.
+    pub async fn take(&self, bytes: u64) -> Held {
+        let permit = Arc::clone(&self.free).acquire_many_owned(self.share(bytes)).await;
+        Held(permit.expect("the budget is never closed"))
+    }
+
+    /// Bytes that nobody holds.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.free.available_permits() as u64 * UNIT
+    }
+
+    fn share(&self, bytes: u64) -> u32 {
+        units(bytes).min(self.total)
+    }
+}
+
+/// Bytes held; they are free again when this drops.
+#[derive(Debug)]
+pub struct Held(OwnedSemaphorePermit);
+
+impl Held {
+    /// Gives back what is held beyond so many bytes.
+    pub fn shrink(&mut self, bytes: u64) {
+        let spare = self.0.num_permits().saturating_sub(units(bytes) as usize);
+        drop(self.0.split(spare));
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_is_counted_and_comes_back() {
+        let budget = Budget::new(10 * UNIT);
+        let mut first = budget.take(6 * UNIT).await;
+        assert!(budget.try_take(5 * UNIT).is_none());
+        first.shrink(2 * UNIT - 1);
+        assert_eq!(budget.free(), 8 * UNIT);
+        let second = budget.try_take(8 * UNIT).expect("free");
+        drop((first, second));
+        assert_eq!(budget.free(), 10 * UNIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_everything_is_everything_and_waits_its_turn() {
+        let budget = Budget::new(4 * UNIT);
+        let small = budget.take(1).await;
+        let (of, waiting) = (budget.clone(), tokio::task::JoinSet::<Held>::new());
+        let mut waiting = waiting;
+        waiting.spawn(async move { of.take(1 << 30).await });
+        tokio::task::yield_now().await;
+        assert!(budget.try_take(1).is_none(), "a large one that waits is not overtaken");
+        drop(small);
+        let all = waiting.join_next().await.expect("one").expect("no panic");
+        assert_eq!(budget.free(), 0);
+        drop(all);
+        assert_eq!(budget.free(), 4 * UNIT);
+    }
+}

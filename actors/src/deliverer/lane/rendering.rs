@@ -1,0 +1,137 @@
+//! What a lane renders ahead, and when it drops it again: as much as keeps the network busy, never
+//! more than its bytes allow, nothing that cannot go out soon.
+
+use tidings_entity::{
+    id::{DeadLetterId, ObjectId},
+    kind::{OrderMode, ParkReason},
+};
+use tokio::time::Instant;
+
+use super::{
+    AHEAD_BYTES, Lane, STRETCH, WINDOW,
+    failure::before,
+    slot::{Slot, SlotState, Wait},
+};
+use crate::{
+    ports::{Parcel, Park},
+    round::{Change, DeliveryId},
+};
+
+impl Lane {
+    /// Changes to be rendered now, at most `most`, in order: position, change, and the blobs that
+    /// are obtainable nowhere. [`Lane::on_prepared`] must follow.
+    pub fn want_prepare(&mut self, now: Instant, most: usize) -> Vec<(u64, Change, Vec<ObjectId>)> {
+        let low = self.held() <= AHEAD_BYTES / 2 && self.ready() < self.width();
+        // What everything else waits for is rendered whatever is held behind it.
+        let head = self.slots.iter().find(|slot| !slot.is_done()).is_some_and(|slot| slot.is_unrendered(now));
+        if self.preparing || self.stale || !(low || head) || self.waits_at_head(now) {
+            return Vec::new();
+        }
+        let most = if low { most } else { 1 };
+        let reach = if self.blocked { 1 } else { usize::try_from(WINDOW).unwrap_or(usize::MAX) };
+        let prefix = self.prefix;
+        // What lies in a later phase cannot go before the last of this one was answered.
+        let phase = self.slots.iter().find(|slot| !slot.is_done()).map(|slot| slot.change.operation);
+        let any_phase = self.order == OrderMode::Strict;
+        let wanted: Vec<_> = self
+            .slots
+            .iter_mut()
+            .take(reach)
+            .take_while(|slot| any_phase || Some(slot.change.operation) == phase)
+            .enumerate()
+            .filter(|(_, slot)| slot.is_unrendered(now))
+            .take(self.ahead.min(most).max(1))
+            .map(|(index, slot)| {
+                slot.state = SlotState::Preparing;
+                (prefix + index as u64, slot.change.clone(), slot.unobtainable.clone())
+            })
+            .collect();
+        self.preparing = !wanted.is_empty();
+        wanted
+    }
+
+    /// The first of the deliveries that were wanted are rendered, in order; perhaps none. The
+    /// others are as if they were never wanted.
+    pub fn on_prepared(&mut self, parcels: Vec<Parcel>) {
+        self.preparing = false;
+        let mut parcels = parcels.into_iter();
+        if self.head_waits_alone() {
+            // The head failed meanwhile: what is behind it would be held for as long as it waits.
+            parcels = Vec::new().into_iter();
+        }
+        for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::Preparing)) {
+            slot.state = parcels.next().map_or(SlotState::New, SlotState::Ready);
+        }
+    }
+
+    /// Whether the head waits, and nothing can go before it.
+    pub(super) fn head_waits_alone(&self) -> bool {
+        (self.blocked || self.order == OrderMode::Strict) && self.slots.front().is_some_and(Slot::is_waiting)
+    }
+
+    /// Whether nothing can go before a wait of the head is over.
+    pub(super) fn waits_at_head(&self, now: Instant) -> bool {
+        self.head_waits_alone() && self.slots.front().is_some_and(|head| !head.is_unrendered(now))
+    }
+
+    /// Bytes that this lane holds rendered.
+    pub(super) fn held(&self) -> u64 {
+        let parcels = self.slots.iter().filter_map(|slot| match &slot.state {
+            SlotState::Ready(parcel) | SlotState::Flying(parcel) => Some(parcel.size()),
+            _ => None,
+        });
+        parcels.sum()
+    }
+
+    /// Deliveries that are rendered and not on their way.
+    pub(super) fn ready(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Ready(_))).count()
+    }
+
+    /// How many go out at once, or as one stretch.
+    fn width(&self) -> usize {
+        match self.order {
+            OrderMode::Strict => STRETCH,
+            OrderMode::Phased => self.max_in_flight,
+        }
+    }
+
+    /// Nothing of this lane goes out soon: what is rendered may be dropped, and is rendered again
+    /// when it is needed, with the same bytes.
+    pub fn release(&mut self) {
+        self.ahead = 1;
+        for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::Ready(_))) {
+            slot.state = SlotState::New;
+        }
+    }
+
+    /// A blob that a delivery wants can be had nowhere. If it is the content itself, the change is
+    /// parked without counting towards the streak; otherwise it is rendered without the hash.
+    pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
+        let delivery = self.delivery_id(position);
+        let Some(slot) = self.slot(position) else { return };
+        let is_content = slot.change.new.is_some_and(|entry| entry.blob == blob);
+        if is_content {
+            slot.state = SlotState::Parked(Box::new(Park {
+                id: letter,
+                position,
+                delivery: delivery.unwrap_or_else(|| DeliveryId::from_stored(String::new())),
+                reason: ParkReason::ContentUnavailable,
+                state: before(&slot.change),
+                status: None,
+                excerpt: format!("blob {blob} is obtainable nowhere"),
+                change: slot.change.clone(),
+            }));
+            self.advance_prefix();
+        } else {
+            slot.unobtainable.push(blob);
+        }
+    }
+
+    /// Rendering failed for a reason that may pass.
+    pub fn retry_later(&mut self, position: u64, until: Instant) {
+        if let Some(slot) = self.slot(position) {
+            slot.state = SlotState::Waiting { until, why: Wait::Rendering };
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Sending a stretch of one lane: deliveries that go out one after another, each only after the one
+//! before it was acknowledged. The first that is not ends it, and so does a word from the deliverer;
+//! what was not sent goes back to the lane.
+//!
+//! Outcomes are laid on a tray and the deliverer is told when the tray was empty: under load one
+//! message brings many of them, and the next attempt never waits for the deliverer.
+
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::time::Instant;
+use tracing::{Instrument, info_span};
+
+use super::Step;
+use crate::ports::{AttemptOutcome, Endpoint, Parcel, Transport};
+
+/// One attempt that ended.
+#[derive(Debug)]
+pub(super) struct Attempted {
+    /// The change.
+    pub(super) position: u64,
+    /// When it was sent.
+    pub(super) sent_at: Instant,
+    /// When it ended.
+    pub(super) ended_at: Instant,
+    /// What came of it.
+    pub(super) outcome: AttemptOutcome,
+}
+
+/// Where outcomes wait for the deliverer. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Tray(Arc<Mutex<Vec<Attempted>>>);
+
+impl Tray {
+    /// Lays an outcome down. `true`: it was empty, so the deliverer must be told.
+    fn lay(&self, attempted: Attempted) -> bool {
+        let mut tray = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tray.push(attempted);
+        tray.len() == 1
+    }
+
+    /// Takes all that is on it.
+    pub(super) fn take(&self) -> Vec<Attempted> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Ends the stretches of a lane after the attempt that is on its way. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Halt(Arc<AtomicBool>);
+
+impl Halt {
+    /// Says so.
+    pub(super) fn call(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_called(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Deliveries of one lane on their way.
+pub(super) struct Stretch {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) parcels: Vec<(u64, Parcel)>,
+    pub(super) halt: Halt,
+    pub(super) is_probe: bool,
+}
+
+impl Stretch {
+    /// The positions it may send.
+    fn range(&self) -> RangeInclusive<u64> {
+        let first = self.parcels.first().map_or(1, |(position, _)| *position);
+        first..=self.parcels.last().map_or(0, |(position, _)| *position)
+    }
+
+    /// Sends them; `tell` is called when the tray was empty.
+    pub(super) async fn send(self, cursor: String, tell: impl Fn(Tray)) -> Step {
+        let (tray, mut unsent) = (Tray::default(), self.range());
+        // A probe counts as on its way already: its breaker waits for its word.
+        let mut may_halt = !self.is_probe;
+        for (position, parcel) in self.parcels {
+            if std::mem::replace(&mut may_halt, true) && self.halt.is_called() {
+                break;
+            }
+            unsent = position + 1..=*unsent.end();
+            let span = info_span!(
+                "delivery.attempt",
+                app.id = %self.endpoint.app,
+                cursor.id = %cursor,
+                delivery.id = %parcel.id,
+                delivery.position = position
+            );
+            let sent_at = Instant::now();
+            let outcome = self.transport.send(&self.endpoint, &parcel).instrument(span).await;
+            let (ended_at, goes_on) = (Instant::now(), outcome.is_success());
+            if tray.lay(Attempted { position, sent_at, ended_at, outcome }) {
+                tell(tray.clone());
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        Step::Stretched(tray, unsent)
+    }
+}

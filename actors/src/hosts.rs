@@ -1,0 +1,428 @@
+//! How hard one Git host may be pressed, whatever the number of repositories it serves: so many
+//! requests per second, so many at the same time, none before the moment that it asked for.
+//!
+//! A scan takes its turn here *before* it gets a worker, so that a slow host holds at most
+//! twice its concurrency of them and never those of other hosts; ten thousand repositories that are
+//! due at once (a start, the end of an outage) stand in line and go evenly, app by app. Every
+//! request, whoever makes it (a scan, a lane that fetches, a registration that proves access), then
+//! passes [`Hosts::request`].
+//!
+//! All of it is in memory: a restart forgets the line, and the patience that a host asked for.
+//! Bounded by the sources (one place each) and by the hosts kept.
+
+mod line;
+mod pace;
+mod patience;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tidings_entity::id::AppId;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+use url::Url;
+
+use crate::{
+    ports::{GitError, Location, Remote},
+    secret::Secret,
+};
+use line::{Line, Place};
+use pace::Pace;
+use patience::Patience;
+
+/// Above this many hosts the idle ones are forgotten.
+const HOSTS_KEPT: usize = 4_096;
+/// Scans begin evenly: of a second's worth of requests only this part may begin at once.
+const AT_ONCE: u32 = 20;
+/// A scan that waited longer than this for its turn is worth a line in the log ...
+const WORTH_A_WORD: Duration = Duration::from_secs(10);
+/// ... but per host no more often than this.
+const WORD_EVERY: Duration = Duration::from_secs(60);
+
+/// How hard a host may be pressed.
+#[derive(Clone, Copy, Debug)]
+pub struct HostPolicy {
+    /// The time from one request to the next when they come evenly.
+    pub interval: Duration,
+    /// How many requests may come at once.
+    pub burst: u32,
+    /// How many may be under way at once; at least 1.
+    pub concurrency: usize,
+}
+
+impl Default for HostPolicy {
+    fn default() -> Self {
+        Self { interval: Duration::from_nanos(66_666_667), burst: 15, concurrency: 5 }
+    }
+}
+
+/// A scan must wait: the host asked this credential for patience. Nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Postponed {
+    /// For how long.
+    pub wait: Duration,
+}
+
+/// What is known of one host now.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct HostShown {
+    /// Its name and port.
+    pub host: String,
+    /// Scans that wait for their turn.
+    pub waiting: usize,
+    /// Scans that have it.
+    pub scanning: usize,
+    /// How long the last one that got its turn had waited, in milliseconds.
+    pub waited_ms: u64,
+    /// For how long the host asked to be left alone, in milliseconds: the longest such wait of any
+    /// credential.
+    pub patience_ms: u64,
+    /// Whether the last scan got no answer; then one at a time asks.
+    pub silent: bool,
+}
+
+/// The budgets of all hosts. Clones share them.
+#[derive(Clone)]
+pub struct Hosts(Arc<Shared>);
+
+struct Shared {
+    policy: HostPolicy,
+    hasher: RandomState,
+    hosts: Mutex<HashMap<String, Host>>,
+}
+
+struct Host {
+    line: Line<Waiting>,
+    turns: Pace,
+    requests: Pace,
+    patience: Patience,
+    listing: usize,
+    fetching: usize,
+    silent: bool,
+    waited: Duration,
+    said: Option<Instant>,
+    /// Requests under way.
+    under_way: Arc<Semaphore>,
+    /// Those among them that may take long: one place is always left for a poll.
+    long: Arc<Semaphore>,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    woken: Arc<Notify>,
+    since: Instant,
+}
+
+/// What one who waits does next.
+enum Step {
+    Go,
+    Postponed(Postponed),
+    At(Instant),
+    Behind,
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self::new(HostPolicy::default())
+    }
+}
+
+impl Hosts {
+    /// Hosts that may be pressed as hard as `policy` says, each for itself.
+    #[must_use]
+    pub fn new(policy: HostPolicy) -> Self {
+        Self(Arc::new(Shared { policy, hasher: RandomState::new(), hosts: Mutex::default() }))
+    }
+
+    /// Waits until a scan of `remote`, for these apps, may begin. A local repository has no host and
+    /// waits for nothing. Dropping the future gives the place in line up.
+    ///
+    /// # Errors
+    /// [`Postponed`] when the host asked this credential for patience.
+    pub async fn turn(&self, remote: &Remote, apps: &[AppId], is_urgent: bool) -> Result<Turn, Postponed> {
+        let Location::Http(url) = &remote.location else { return Ok(Turn::default()) };
+        let (name, key) = (host_name(url), self.key(remote.credential.as_ref()));
+        let waiting = Waiting { woken: Arc::default(), since: Instant::now() };
+        let woken = Arc::clone(&waiting.woken);
+        let place = self.with(&name, |host| {
+            let place = host.line.join(apps, is_urgent, waiting);
+            host.wake();
+            place
+        });
+        let ticket = Ticket { hosts: self, name: &name, place };
+        loop {
+            match self.with(&name, |host| host.step(&self.0.policy, &name, place, key)) {
+                Step::Go => break,
+                Step::Postponed(postponed) => return Err(postponed),
+                Step::Behind => woken.notified().await,
+                Step::At(moment) => tokio::select! {
+                    () = sleep_until(moment) => {}
+                    () = woken.notified() => {}
+                },
+            }
+        }
+        drop(ticket);
+        Ok(Turn { held: Some(Held { hosts: self.clone(), name, fetching: false }) })
+    }
+
+    /// Waits until one more request may go to the host of `url`; while the permit lives, the
+    /// request is under way. One that `may_take_long` leaves a place for those that do not.
+    ///
+    /// # Errors
+    /// [`GitError::RateLimited`] while the host asks this credential for patience: nothing may be
+    /// sent. [`GitError::Cancelled`] when the process is stopping.
+    pub async fn request(
+        &self,
+        url: &Url,
+        credential: Option<&Secret>,
+        may_take_long: bool,
+    ) -> Result<RequestPermit, GitError> {
+        let (name, key) = (host_name(url), self.key(credential));
+        let is_patient = |host: &mut Host| match host.patience.until(key, Instant::now()) {
+            Some(until) => Err(GitError::RateLimited { retry_after: Some(until - Instant::now()) }),
+            None => Ok(()),
+        };
+        let (long, under_way) = self.with(&name, |host| {
+            is_patient(host).map(|()| (Arc::clone(&host.long), Arc::clone(&host.under_way)))
+        })?;
+        let cancelled = |_| GitError::Cancelled;
+        let long = if may_take_long { Some(long.acquire_owned().await.map_err(cancelled)?) } else { None };
+        let under_way = under_way.acquire_owned().await.map_err(cancelled)?;
+        let free =
+            self.with(&name, |host| is_patient(host).map(|()| host.requests.reserve(Instant::now())))?;
+        sleep_until(free).await;
+        self.with(&name, is_patient)?;
+        Ok(RequestPermit { _long: long, _under_way: under_way })
+    }
+
+    /// The host of `url` asked for patience with this credential; how long that is granted.
+    pub fn grant_patience(
+        &self,
+        url: &Url,
+        credential: Option<&Secret>,
+        asked: Option<Duration>,
+    ) -> Duration {
+        let (name, key, now) = (host_name(url), self.key(credential), Instant::now());
+        let wait = self.with(&name, |host| host.patience.grant(key, asked, now)) - now;
+        warn!("{name} asks for patience: one credential asks it nothing for {wait:?}");
+        wait
+    }
+
+    /// The host of `url` answered without asking for patience.
+    pub fn answered(&self, url: &Url, credential: Option<&Secret>) {
+        let key = self.key(credential);
+        self.with(&host_name(url), |host| host.patience.answered(key, Instant::now()));
+    }
+
+    /// The hosts where something waits, the longest line first, at most `limit`.
+    #[must_use]
+    pub fn shown(&self, limit: usize) -> Vec<HostShown> {
+        let now = Instant::now();
+        let hosts = self.lock();
+        let mut shown: Vec<_> = hosts.iter().map(|(name, host)| host.shown(name, now)).collect();
+        shown.retain(|host| host.waiting > 0 || host.scanning > 0 || host.patience_ms > 0 || host.silent);
+        shown.sort_by(|one, other| (other.waiting, &one.host).cmp(&(one.waiting, &other.host)));
+        shown.truncate(limit);
+        shown
+    }
+
+    /// A credential as a number that tells nothing of it outside this process.
+    fn key(&self, credential: Option<&Secret>) -> patience::Key {
+        credential.map_or(0, |secret| self.0.hasher.hash_one(secret.expose()))
+    }
+
+    fn with<T>(&self, name: &str, work: impl FnOnce(&mut Host) -> T) -> T {
+        let mut hosts = self.lock();
+        if let Some(host) = hosts.get_mut(name) {
+            return work(host);
+        }
+        let now = Instant::now();
+        if hosts.len() >= HOSTS_KEPT {
+            hosts.retain(|_, host| !host.is_idle(now));
+        }
+        let fresh = || Host::new(&self.0.policy, now);
+        work(hosts.entry(name.to_owned()).or_insert_with(fresh))
+    }
+
+    /// Nothing here panics while it holds the lock; a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Host>> {
+        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host {
+    fn new(policy: &HostPolicy, now: Instant) -> Self {
+        let concurrency = policy.concurrency.max(1);
+        Self {
+            line: Line::default(),
+            turns: Pace::new(policy.interval, (policy.burst / AT_ONCE).max(1), now),
+            requests: Pace::new(policy.interval, policy.burst, now),
+            patience: Patience::default(),
+            listing: 0,
+            fetching: 0,
+            silent: false,
+            waited: Duration::ZERO,
+            said: None,
+            under_way: Arc::new(Semaphore::new(concurrency)),
+            long: Arc::new(Semaphore::new((concurrency - 1).max(1))),
+        }
+    }
+
+    /// What the one at `place` does next; with [`Step::Go`] it has its turn.
+    fn step(&mut self, policy: &HostPolicy, name: &str, place: Place, key: patience::Key) -> Step {
+        let now = Instant::now();
+        if let Some(until) = self.patience.until(key, now) {
+            return Step::Postponed(Postponed { wait: until - now });
+        }
+        let concurrency = policy.concurrency.max(1);
+        let most = if self.silent { 1 } else { concurrency };
+        let is_first = self.line.front().is_some_and(|(front, _)| front == place);
+        if !is_first || self.listing >= most || self.listing + self.fetching >= 2 * concurrency {
+            return Step::Behind;
+        }
+        // Requests that no scan makes, and the second and third of those that do, count as well.
+        let free = self.turns.free_at(now).max(self.requests.free_at(now));
+        if free > now {
+            return Step::At(free);
+        }
+        self.turns.reserve(now);
+        self.listing += 1;
+        if let Some(waiting) = self.line.take() {
+            self.note_wait(name, now - waiting.since, now);
+        }
+        Step::Go
+    }
+
+    fn note_wait(&mut self, name: &str, waited: Duration, now: Instant) {
+        self.waited = waited;
+        let is_said = self.said.is_some_and(|said| now - said < WORD_EVERY);
+        if waited > WORTH_A_WORD && !is_said {
+            self.said = Some(now);
+            warn!(
+                count = self.line.len(),
+                "polls of {name} wait {waited:?} for their turn and {} more stand in line: git.host_rate or \
+                 git.host_concurrency binds, intervals stretch",
+                self.line.len()
+            );
+        }
+    }
+
+    /// Tells whoever is next to look again.
+    fn wake(&mut self) {
+        if let Some((_, next)) = self.line.front() {
+            next.woken.notify_one();
+        }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        // A permit under way holds a clone of its semaphore.
+        let is_quiet = Arc::strong_count(&self.under_way) == 1 && Arc::strong_count(&self.long) == 1;
+        is_quiet
+            && self.line.is_empty()
+            && self.listing + self.fetching == 0
+            && self.requests.is_idle(now)
+            && self.patience.longest(now).is_none()
+    }
+
+    fn shown(&self, name: &str, now: Instant) -> HostShown {
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        HostShown {
+            host: name.to_owned(),
+            waiting: self.line.len(),
+            scanning: self.listing + self.fetching,
+            waited_ms: milliseconds(self.waited),
+            patience_ms: self.patience.longest(now).map_or(0, |until| milliseconds(until - now)),
+            silent: self.silent,
+        }
+    }
+}
+
+/// A place in line, given up when dropped.
+struct Ticket<'h> {
+    hosts: &'h Hosts,
+    name: &'h str,
+    place: Place,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.hosts.with(self.name, |host| {
+            host.line.leave(self.place);
+            host.wake();
+        });
+    }
+}
+
+/// The right of one scan to ask its host; ends when dropped.
+#[derive(Default)]
+pub struct Turn {
+    held: Option<Held>,
+}
+
+struct Held {
+    hosts: Hosts,
+    name: String,
+    fetching: bool,
+}
+
+impl Turn {
+    /// The listing is done and a fetch follows: another scan may list meanwhile, because a fetch
+    /// may take long.
+    pub fn fetches(&mut self) {
+        let Some(held) = self.held.as_mut().filter(|held| !held.fetching) else { return };
+        held.fetching = true;
+        held.hosts.with(&held.name, |host| {
+            host.listing = host.listing.saturating_sub(1);
+            host.fetching += 1;
+            host.wake();
+        });
+    }
+
+    /// How the scan ended: whether the host answered. One that does not is asked by one scan at a
+    /// time until it does.
+    pub fn ended(&self, is_answered: bool) {
+        let Some(held) = &self.held else { return };
+        held.hosts.with(&held.name, |host| {
+            host.silent = !is_answered;
+            host.wake();
+        });
+    }
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Turn").field(&self.held.as_ref().map(|held| &held.name)).finish()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.hosts.with(&self.name, |host| {
+            let slots = if self.fetching { &mut host.fetching } else { &mut host.listing };
+            *slots = slots.saturating_sub(1);
+            host.wake();
+        });
+    }
+}
+
+/// A request is under way while this lives.
+#[derive(Debug)]
+pub struct RequestPermit {
+    _long: Option<OwnedSemaphorePermit>,
+    _under_way: OwnedSemaphorePermit,
+}
+
+/// Name and port: what a budget belongs to.
+fn host_name(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! How many of something a host gets per second, pure: so many may come at once, the rest evenly
+//! (the generic cell rate algorithm: one moment is the whole state).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// One row of evenly spaced places.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    interval: Duration,
+    /// How far before its place something may come: the length of the row that may come at once.
+    ahead: Duration,
+    /// When the next one would be due if all came evenly.
+    due: Instant,
+}
+
+impl Pace {
+    /// One each `interval`, at most `burst` at once.
+    pub(super) fn new(interval: Duration, burst: u32, now: Instant) -> Self {
+        Self { interval, ahead: interval.saturating_mul(burst.saturating_sub(1)), due: now }
+    }
+
+    /// When the next one may come.
+    pub(super) fn free_at(&self, now: Instant) -> Instant {
+        self.due.checked_sub(self.ahead).unwrap_or(now).max(now)
+    }
+
+    /// Takes the next place and says when it comes up.
+    pub(super) fn reserve(&mut self, now: Instant) -> Instant {
+        let free = self.free_at(now);
+        self.due = self.due.max(now) + self.interval;
+        free
+    }
+
+    /// Whether nothing is remembered of what came before.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_comes_at_once_and_the_rest_evenly() {
+        let now = Instant::now();
+        let mut pace = Pace::new(Duration::from_millis(100), 10, now);
+        let waits: Vec<_> = (0..13).map(|_| (pace.reserve(now) - now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 300]);
+        assert_eq!((pace.free_at(now) - now).as_millis(), 400);
+        let later = now + Duration::from_secs(60);
+        assert!(pace.is_idle(later) && pace.free_at(later) == later);
+    }
+}

@@ -1,0 +1,188 @@
+//! The budget of a host on paused time: who gets a turn, when, and who must not ask.
+
+use std::sync::Arc;
+
+use tidings_entity::id::RepositoryId;
+use tokio::task::JoinSet;
+use ulid::Ulid;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn app(number: u128) -> AppId {
+    AppId::new(Ulid::from_parts(1, number))
+}
+
+fn remote(host: &str, credential: Option<&str>) -> Remote {
+    Remote {
+        repository: RepositoryId::new(Ulid::from_parts(1, 1)),
+        location: Location::Http(address(host)),
+        credential: credential.map(|secret| Secret::new(secret.to_owned())),
+    }
+}
+
+fn address(host: &str) -> Url {
+    Url::parse(&format!("https://{host}/o/r")).expect("an address")
+}
+
+/// So many scans that each take `span`; when each began, and for which app.
+async fn scans(hosts: &Hosts, of_app: &[(u128, usize)], span: Duration) -> Vec<(Duration, u128)> {
+    let (start, began) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let mut tasks = JoinSet::new();
+    for (number, count) in of_app {
+        for _ in 0..*count {
+            let (hosts, began, number) = (hosts.clone(), Arc::clone(&began), *number);
+            tasks.spawn(async move {
+                let turn = hosts.turn(&remote("git.example", None), &[app(number)], false).await;
+                let turn = turn.expect("nobody asks for patience");
+                began.lock().expect("no panic").push((start.elapsed(), number));
+                tokio::time::sleep(span).await;
+                drop(turn);
+            });
+            // The order of the line is the order in which they come.
+            tokio::task::yield_now().await;
+        }
+    }
+    tasks.join_all().await;
+    Arc::into_inner(began).expect("the tasks ended").into_inner().expect("no panic")
+}
+
+/// The most that began within any second.
+fn most_in_a_second(began: &[(Duration, u128)]) -> usize {
+    let in_second =
+        |from: Duration| began.iter().filter(|(at, _)| *at >= from && *at < from + SECOND).count();
+    began.iter().map(|(at, _)| in_second(*at)).max().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_that_are_due_at_once_never_burst() {
+    let hosts = Hosts::default();
+    let began = scans(&hosts, &[(1, 10_000)], Duration::from_millis(50)).await;
+    assert_eq!(began.len(), 10_000);
+    let window: Vec<_> = began.iter().take(400).copied().collect();
+    assert!(most_in_a_second(&window) <= 15, "{} in one second", most_in_a_second(&window));
+    let last = began.last().expect("some").0.as_secs();
+    assert!((660..680).contains(&last), "the rate is used: the last began after {last} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_apps_few_sources_do_not_wait_behind_a_crowd() {
+    let hosts = Hosts::default();
+    let began = scans(&hosts, &[(1, 3_000), (2, 10)], Duration::from_millis(50)).await;
+    let of_second: Vec<_> = began.iter().filter(|(_, app)| *app == 2).map(|(at, _)| *at).collect();
+    assert_eq!(of_second.len(), 10);
+    assert!(of_second.iter().all(|at| *at < 3 * SECOND), "{of_second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_scans_list_at_once_and_fetches_leave_room_for_polls() {
+    let hosts = Hosts::default();
+    let mut turns = Vec::new();
+    for _ in 0..5 {
+        turns.push(hosts.turn(&remote("git.example", None), &[app(1)], false).await.expect("a turn"));
+    }
+    let remote = remote("git.example", None);
+    let apps = [app(1)];
+    let next = hosts.turn(&remote, &apps, false);
+    tokio::pin!(next);
+    assert!(tokio::time::timeout(60 * SECOND, &mut next).await.is_err(), "five scans are under way");
+    assert_eq!(hosts.shown(10)[0].waiting, 1);
+    turns[0].fetches();
+    turns[0].fetches();
+    turns.push(tokio::time::timeout(SECOND, next).await.expect("room beside a fetch").expect("a turn"));
+    for turn in &mut turns {
+        turn.fetches();
+    }
+    for _ in 0..4 {
+        turns.push(hosts.turn(&remote, &apps, false).await.expect("a turn"));
+    }
+    let beyond = hosts.turn(&remote, &apps, false);
+    assert!(tokio::time::timeout(60 * SECOND, beyond).await.is_err(), "twice the concurrency is the most");
+    turns.clear();
+    assert_eq!(hosts.shown(10), [], "nothing is held and nobody waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_is_asked_by_one_scan_at_a_time_until_it_answers() {
+    let hosts = Hosts::default();
+    let remote = remote("git.example", None);
+    hosts.turn(&remote, &[], false).await.expect("a turn").ended(false);
+    let probe = hosts.turn(&remote, &[], false).await.expect("a turn");
+    let second = tokio::time::timeout(60 * SECOND, hosts.turn(&remote, &[], false)).await;
+    assert!(second.is_err(), "one at a time");
+    probe.ended(true);
+    let second = tokio::time::timeout(SECOND, hosts.turn(&remote, &[], false)).await;
+    drop(second.expect("it answers again").expect("a turn"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_holds_for_one_host_and_credential_and_for_nobody_else() {
+    let hosts = Hosts::default();
+    let (a, b) = (Secret::new("a".to_owned()), Secret::new("b".to_owned()));
+    let url = address("git.example");
+    hosts.grant_patience(&url, Some(&a), Some(100 * SECOND));
+    let refused = hosts.request(&url, Some(&a), false).await.expect_err("nothing may be sent");
+    assert!(matches!(refused, GitError::RateLimited { retry_after: Some(wait) } if wait == 100 * SECOND));
+    let postponed = hosts.turn(&remote("git.example", Some("a")), &[], true).await.expect_err("it waits");
+    assert_eq!(postponed.wait, 100 * SECOND);
+    drop(hosts.request(&url, Some(&b), false).await.expect("another credential"));
+    drop(hosts.request(&url, None, false).await.expect("no credential"));
+    drop(hosts.request(&address("other.example"), Some(&a), false).await.expect("another host"));
+    drop(hosts.turn(&remote("git.example", Some("b")), &[], false).await.expect("another credential"));
+    tokio::time::sleep(100 * SECOND).await;
+    drop(hosts.request(&url, Some(&a), false).await.expect("the time has come"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_permit_when_the_host_asks_for_patience_sends_nothing() {
+    let hosts = Hosts::new(HostPolicy { concurrency: 1, ..HostPolicy::default() });
+    let url = address("git.example");
+    let first = hosts.request(&url, None, false).await.expect("a permit");
+    let second = hosts.request(&url, None, false);
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(SECOND, &mut second).await.is_err());
+    hosts.grant_patience(&url, None, Some(100 * SECOND));
+    drop(first);
+    assert!(matches!(second.await, Err(GitError::RateLimited { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_requests_leave_a_place_for_a_poll() {
+    let hosts = Hosts::default();
+    let url = address("git.example");
+    let mut long = Vec::new();
+    for _ in 0..4 {
+        long.push(hosts.request(&url, None, true).await.expect("a permit"));
+    }
+    let fifth = tokio::time::timeout(60 * SECOND, hosts.request(&url, None, true)).await;
+    assert!(fifth.is_err(), "one place is left for polls");
+    let poll = tokio::time::timeout(SECOND, hosts.request(&url, None, false)).await;
+    drop(poll.expect("in time").expect("a permit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_no_scan_makes_slow_the_scans_down() {
+    let hosts = Hosts::default();
+    let url = address("git.example");
+    for _ in 0..45 {
+        drop(hosts.request(&url, None, false).await.expect("a permit"));
+    }
+    let before = Instant::now();
+    drop(hosts.turn(&remote("git.example", None), &[], false).await.expect("a turn"));
+    assert!(before.elapsed() >= Duration::from_millis(60), "after {:?}", before.elapsed());
+    let elsewhere = Instant::now();
+    drop(hosts.turn(&remote("other.example", None), &[], false).await.expect("a turn"));
+    assert_eq!(elsewhere.elapsed(), Duration::ZERO, "hosts share nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_repository_waits_for_nothing() {
+    let hosts = Hosts::new(HostPolicy { interval: 60 * SECOND, burst: 1, concurrency: 1 });
+    let local = Remote { location: Location::Local("/r".into()), ..remote("git.example", None) };
+    let mut turns = Vec::new();
+    for _ in 0..10 {
+        turns.push(hosts.turn(&local, &[], false).await.expect("a turn"));
+    }
+    assert_eq!(hosts.shown(10), []);
+}

@@ -1,0 +1,224 @@
+//! Looks once in a while after dead letters whose content could be had nowhere: as soon as a fetch
+//! brought a blob, its letter is asked to be sent again. What lies in the mirror costs one look; a
+//! host is asked again for the rest, a bounded number of times a cursor, beginning anywhere, so that
+//! no letter waits behind others for ever.
+//!
+//! One pass an interval at most, also after a restart: the first one comes an interval after the
+//! start. A crash loses one pass.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tidings_entity::{
+    id::{AppId, CursorId, DeadLetterId, ObjectId},
+    kind::RoundKind,
+};
+use tracing::{info, warn};
+
+use super::UpkeepArguments;
+use crate::{
+    context::{Context, Tasks, in_time},
+    deliverer::opening,
+    directory::Post,
+    handle::Handle,
+    ports::{Extent, FetchOrder, GitError, LaneSnapshot, Seek, StoreError},
+    round::{Letter, RoundSpec, TreeEnd},
+};
+
+/// The wait between two passes.
+const INTERVAL: Duration = Duration::from_secs(3_600);
+/// Letters read at once.
+const PAGE: u64 = 1_000;
+/// Refusals of a host after which it is asked for no further blob of this cursor in this pass.
+const REFUSALS_MAX: usize = 16;
+
+/// What it is told.
+#[derive(Debug)]
+pub enum LetterKeeperMessage {
+    /// Look at all letters.
+    Due,
+    /// All letters were looked at; so many will be sent again.
+    Looked(Result<Result<u64, StoreError>, String>),
+}
+
+/// The state.
+pub struct LetterKeeperState {
+    context: Context,
+    post: Post<LetterKeeperMessage>,
+    tasks: Tasks,
+}
+
+/// The actor.
+pub struct LetterKeeper;
+
+#[ractor::async_trait]
+impl Actor for LetterKeeper {
+    type Msg = LetterKeeperMessage;
+    type State = LetterKeeperState;
+    type Arguments = UpkeepArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let post = Post::new(myself, arguments.gauge);
+        post.send_after(INTERVAL, || LetterKeeperMessage::Due);
+        Ok(LetterKeeperState { context: arguments.context, post, tasks: Tasks::default() })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let gauge = state.post.gauge().clone();
+        let _busy = gauge.begin();
+        match message {
+            LetterKeeperMessage::Due => state.on_due(),
+            LetterKeeperMessage::Looked(result) => state.on_looked(result?),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl LetterKeeperState {
+    fn on_due(&mut self) {
+        self.tasks.spawn(&self.post, look(self.context.clone()), LetterKeeperMessage::Looked);
+    }
+
+    fn on_looked(&mut self, result: Result<u64, StoreError>) {
+        match result {
+            Ok(0) => {}
+            Ok(count) => {
+                info!(count, "the content of {count} dead letters can be had again: they are sent again")
+            }
+            Err(reason) => warn!("dead letters could not be looked at: {reason}"),
+        }
+        self.post.send_after(INTERVAL, || LetterKeeperMessage::Due);
+    }
+}
+
+/// Looks at all letters; a cursor that cannot be looked at does not hold up the others.
+async fn look(context: Context) -> Result<u64, StoreError> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = in_time(context.store.unavailable_letters(after.as_ref(), PAGE)).await?;
+        after = page.last().map(|(_, _, letter)| letter.clone());
+        let last = (page.len() as u64) < PAGE;
+        let mut cursors: BTreeMap<(AppId, CursorId), BTreeSet<DeadLetterId>> = BTreeMap::new();
+        for (app, cursor, letter) in page {
+            cursors.entry((app, cursor)).or_default().insert(letter);
+        }
+        for ((app, cursor), letters) in cursors {
+            match look_at(&context, &app, &cursor, &letters).await {
+                Ok(requested) => count += requested,
+                Err(reason) => {
+                    warn!(cursor.id = %cursor, "the dead letters of {cursor} could not be looked at: {reason}");
+                }
+            }
+        }
+        if last {
+            return Ok(count);
+        }
+    }
+}
+
+async fn look_at(
+    context: &Context,
+    app: &AppId,
+    cursor: &CursorId,
+    letters: &BTreeSet<DeadLetterId>,
+) -> Result<u64, opening::OpeningError> {
+    let lane = in_time(context.store.lane(cursor)).await?;
+    let obtainable = obtainable(context, &lane, letters).await?;
+    if obtainable.is_empty() {
+        return Ok(0);
+    }
+    let (requested, _) = in_time(context.store.request_redrive(app, &obtainable)).await?;
+    Handle::new(context.clone()).refresh(app).await;
+    Ok(requested)
+}
+
+/// Those of the letters whose content a redrive would find.
+async fn obtainable(
+    context: &Context,
+    lane: &LaneSnapshot,
+    wanted: &BTreeSet<DeadLetterId>,
+) -> Result<Vec<DeadLetterId>, GitError> {
+    // What an open round does to these paths is not known before it ends.
+    let Some((commit, view)) = lane.held.clone().filter(|_| lane.open.is_none()) else {
+        return Ok(Vec::new());
+    };
+    let held = Some(TreeEnd { commit, view });
+    let letters: Vec<Letter> = lane
+        .letters
+        .iter()
+        .map(|(letter, _)| letter)
+        .filter(|letter| wanted.contains(&letter.id))
+        .cloned()
+        .collect();
+    let most = letters.len().saturating_mul(2);
+    let target = held.clone();
+    let spec = RoundSpec { kind: RoundKind::Redrive, held, target, bases: Vec::new(), letters };
+    let mut changes = match context.git.window(&lane.remote, &spec, &Seek::Position(0), most).await {
+        Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
+            let trees =
+                FetchOrder { wants: vec![commit], depth: 1, extent: Extent::Trees, ..FetchOrder::default() };
+            opening::fetch(context, &lane.remote, trees).await?;
+            context.git.window(&lane.remote, &spec, &Seek::Position(0), most).await?
+        }
+        other => other?,
+    };
+    if !changes.is_empty() {
+        let start = context.random.below(changes.len() as u64);
+        changes.rotate_left(usize::try_from(start).unwrap_or(0));
+    }
+    let mut lacking: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut refusals = 0;
+    for change in changes {
+        let Some(entry) = change.new else { continue };
+        if !is_present(context, lane, entry.blob, &mut refusals).await? {
+            lacking.insert(change.path);
+        }
+    }
+    let found = spec.letters.into_iter().filter(|letter| !lacking.contains(&letter.path));
+    Ok(found.map(|letter| letter.id).collect())
+}
+
+/// Whether the mirror has a blob, or its host gave it just now.
+async fn is_present(
+    context: &Context,
+    lane: &LaneSnapshot,
+    blob: ObjectId,
+    refusals: &mut usize,
+) -> Result<bool, GitError> {
+    match context.git.content(&lane.remote, blob, 0).await {
+        Ok(_) => return Ok(true),
+        Err(GitError::Missing(_)) if *refusals < REFUSALS_MAX => {}
+        Err(GitError::Missing(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let alone = FetchOrder { wants: vec![blob], depth: 1, ..FetchOrder::default() };
+    match opening::fetch(context, &lane.remote, alone).await {
+        Ok(()) => Ok(true),
+        Err(GitError::Unobtainable(_)) => {
+            *refusals += 1;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}

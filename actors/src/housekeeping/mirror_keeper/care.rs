@@ -1,0 +1,159 @@
+//! The work of upkeep on mirrors, one after another: remove, rebuild, make room, read again. What
+//! cannot be kept does not hold up the others.
+
+use std::time::Duration;
+
+use tidings_entity::id::{ObjectId, RepositoryId};
+use tracing::{error, info, warn};
+
+use super::decisions::{is_due, is_over, is_short, victims};
+use crate::{
+    context::{Context, in_time},
+    handle::Handle,
+    ports::{GitError, Keep, MirrorFacts, Share, StoreError},
+    time::Timestamp,
+};
+
+/// Longest work on one mirror; it is given up beyond that and begun again at the next look.
+const WORK_MAX: Duration = Duration::from_secs(1_800);
+
+/// Why upkeep stopped in the middle; it begins again after its interval.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Git did not do it.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It took too long.
+    #[error("work on a mirror took longer than {WORK_MAX:?}")]
+    Late,
+}
+
+/// Whether mirrors have room after a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// They do, or all was done to make some.
+    Enough,
+    /// Some mirror must give up its contents, which is decided over all of them.
+    Short,
+}
+
+/// Removes what crashes left behind.
+pub(super) async fn sweep(context: Context) -> Result<Room, KeepError> {
+    timed(context.git.sweep()).await.map(|()| Room::Enough)
+}
+
+/// Looks at all mirrors, reading a share of them again, and makes room if there is too little.
+pub(super) async fn keep_all(context: Context, share: Share) -> Result<Room, KeepError> {
+    let mut kept = Vec::new();
+    for facts in timed(context.git.mirrors()).await? {
+        let repository = facts.repository.clone();
+        match keep(&context, facts, Some(share)).await {
+            Ok(mirror) => kept.extend(mirror),
+            Err(reason) => tell(&repository, &reason),
+        }
+    }
+    make_room(&context, &kept).await?;
+    Ok(Room::Enough)
+}
+
+/// Looks at one mirror: something was fetched into it, or nobody watches it any more.
+pub(super) async fn keep_one(context: Context, repository: RepositoryId) -> Result<Room, KeepError> {
+    if let Some(facts) = timed(context.git.mirror(&repository)).await? {
+        keep(&context, facts, None).await?;
+    }
+    let storage = timed(context.git.storage()).await?;
+    Ok(if is_short(&storage, &context.policy) { Room::Short } else { Room::Enough })
+}
+
+fn tell(repository: &RepositoryId, reason: &KeepError) {
+    warn!(repository.id = %repository, "the mirror of {repository} could not be kept: {reason}");
+}
+
+async fn timed<T>(work: impl Future<Output = Result<T, GitError>>) -> Result<T, KeepError> {
+    let done = tokio::time::timeout(WORK_MAX, work).await;
+    Ok(done.map_err(|_| KeepError::Late)??)
+}
+
+/// What a mirror must keep, and when its repository changed last; `None`: nobody watches it.
+async fn needs(context: &Context, repository: &RepositoryId) -> Result<Option<(Keep, Timestamp)>, KeepError> {
+    let sources = in_time(context.store.sources(repository)).await?;
+    let Some(last_change) = sources.iter().map(|source| source.last_change).max() else { return Ok(None) };
+    // Heads as well: the next round begins with one, and a poll would fetch it again.
+    let mut commits: Vec<ObjectId> = in_time(context.store.pins(repository)).await?;
+    commits.extend(sources.iter().flat_map(|source| &source.haves));
+    commits.sort_unstable();
+    commits.dedup();
+    let chains = sources.iter().any(|source| source.every);
+    Ok(Some((Keep { commits, chains, blobs: true }, last_change)))
+}
+
+/// Does what a mirror needs; what it is afterwards, if there is one.
+async fn keep(
+    context: &Context,
+    mut facts: MirrorFacts,
+    share: Option<Share>,
+) -> Result<Option<(MirrorFacts, Timestamp)>, KeepError> {
+    let repository = facts.repository.clone();
+    let Some((keep, last_change)) = needs(context, &repository).await? else {
+        timed(context.git.remove_mirror(&repository)).await?;
+        info!(repository.id = %repository, "the mirror of {repository} was removed: nobody watches it");
+        return Ok(None);
+    };
+    if is_due(&facts, keep.commits.len(), context.policy.packs_max) || is_over(&facts, &context.policy) {
+        facts = rebuild(context, &facts, &keep).await?;
+    }
+    if is_over(&facts, &context.policy) {
+        facts = rebuild(context, &facts, &Keep { blobs: false, ..keep }).await?;
+    }
+    if is_over(&facts, &context.policy) {
+        let bytes = facts.bytes;
+        error!(repository.id = %repository, bytes, "the mirror of {repository} takes {bytes} bytes without any content, more than git.mirror_max_bytes");
+    }
+    if let Some(share) = share
+        && !timed(context.git.scrub(&repository, share)).await?
+    {
+        warn!(repository.id = %repository, "the mirror of {repository} was damaged and is fetched again");
+        Handle::new(context.clone()).poke(&repository).await;
+    }
+    Ok(Some((facts, last_change)))
+}
+
+async fn rebuild(context: &Context, facts: &MirrorFacts, keep: &Keep) -> Result<MirrorFacts, KeepError> {
+    let (repository, before) = (&facts.repository, facts.bytes);
+    let rebuilt = timed(context.git.compact(repository, keep)).await?;
+    let after = rebuilt.bytes;
+    let what = if keep.blobs { "rebuilt" } else { "freed of its contents" };
+    info!(repository.id = %repository, "the mirror of {repository} was {what}: {before} bytes became {after}");
+    Ok(rebuilt)
+}
+
+/// Has mirrors give up their contents while room is short.
+async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Result<(), KeepError> {
+    let mut victims = victims(kept).into_iter();
+    loop {
+        let storage = timed(context.git.storage()).await?;
+        if !is_short(&storage, &context.policy) {
+            return Ok(());
+        }
+        let Some(victim) = victims.next() else {
+            let bytes = storage.mirror_bytes;
+            error!(bytes, "mirrors take {bytes} bytes without any content, and there is too little room");
+            return Ok(());
+        };
+        if let Err(reason) = evict(context, &victim).await {
+            tell(&victim, &reason);
+        }
+    }
+}
+
+async fn evict(context: &Context, repository: &RepositoryId) -> Result<(), KeepError> {
+    let (Some(facts), Some((keep, _))) =
+        (timed(context.git.mirror(repository)).await?, needs(context, repository).await?)
+    else {
+        return Ok(());
+    };
+    rebuild(context, &facts, &Keep { blobs: false, ..keep }).await.map(drop)
+}

@@ -1,0 +1,104 @@
+//! Receipts of the in-memory store.
+
+use tidings_entity::{
+    id::ReceiptId,
+    kind::{ReceiptReason, ReceiptVerdict, SelectorKind},
+};
+
+use super::rows::State;
+use crate::{
+    ports::{Hook, NOTED_RECEIPTS_MAX, RECEIPTS_MAX, Random, Receipt, StoreError},
+    receipt::{Interest, Judgement, judge},
+    time::Timestamp,
+};
+
+fn is_noted(receipt: &Receipt) -> bool {
+    matches!(receipt.verdict, ReceiptVerdict::Refused | ReceiptVerdict::Duplicate)
+}
+
+impl State {
+    pub(super) fn receive(&mut self, random: &dyn Random, hook: &Hook) -> Receipt {
+        let id = ReceiptId::new(random.ulid(hook.received_at));
+        let seen = self.receipts.iter().filter(|receipt| !is_noted(receipt)).any(|receipt| {
+            let other = &receipt.hook;
+            other.provider == hook.provider && other.delivery.is_some() && other.delivery == hook.delivery
+        });
+        let mut receipt = Receipt {
+            id,
+            hook: hook.clone(),
+            verdict: ReceiptVerdict::Duplicate,
+            reason: ReceiptReason::SeenBefore,
+            repositories: Vec::new(),
+            times: 1,
+            replayed_at: None,
+        };
+        if seen {
+            return receipt;
+        }
+        let judgement = judge(hook, &self.interests(hook));
+        let at = hook.received_at;
+        for repository in judgement.repositories.iter().filter(|_| judgement.tells_of_refs) {
+            let last = self.hooked.entry(repository.clone()).or_insert(at);
+            *last = at.max(*last);
+        }
+        let Judgement { verdict, reason, repositories, .. } = judgement;
+        (receipt.verdict, receipt.reason, receipt.repositories) = (verdict, reason, repositories);
+        self.write_receipt(receipt.clone());
+        receipt
+    }
+
+    fn interests(&self, hook: &Hook) -> Vec<Interest> {
+        let named = self.watches.values().filter(|watch| hook.addresses.contains(&watch.new.url));
+        named
+            .map(|watch| {
+                let single =
+                    self.cursors.values().find(|row| row.watch == watch.new.id && row.slot.is_empty());
+                let selector = watch.new.selector.clone();
+                let follows_one = matches!(selector.kind, SelectorKind::DefaultBranch | SelectorKind::Branch);
+                Interest {
+                    repository: watch.repository.clone(),
+                    branch: single.filter(|_| follows_one).map(|row| row.branch.clone()),
+                    selector,
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn write_receipt(&mut self, receipt: Receipt) {
+        let noted = is_noted(&receipt);
+        self.receipts.push(receipt);
+        let most = if noted { NOTED_RECEIPTS_MAX } else { RECEIPTS_MAX };
+        let of_ring = self.receipts.iter().filter(|receipt| is_noted(receipt) == noted).count();
+        if i64::try_from(of_ring).is_ok_and(|count| count > most)
+            && let Some(oldest) = self.receipts.iter().position(|receipt| is_noted(receipt) == noted)
+        {
+            self.receipts.remove(oldest);
+        }
+    }
+
+    pub(super) fn shown_receipts(
+        &self,
+        verdict: Option<ReceiptVerdict>,
+        before: Option<&ReceiptId>,
+        limit: u64,
+    ) -> Vec<Receipt> {
+        let mut shown: Vec<_> = self.receipts.iter().collect();
+        shown.sort_by(|left, right| right.id.cmp(&left.id));
+        shown.retain(|receipt| {
+            verdict.is_none_or(|verdict| receipt.verdict == verdict)
+                && before.is_none_or(|before| receipt.id < *before)
+        });
+        shown.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect()
+    }
+
+    pub(super) fn replay(&mut self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
+        let found = self.receipts.iter().position(|receipt| receipt.id == *id).ok_or(StoreError::NotFound)?;
+        self.receipts[found].may_be_replayed()?;
+        let hook = self.receipts[found].hook.clone();
+        let Judgement { verdict, reason, repositories, .. } = judge(&hook, &self.interests(&hook));
+        let receipt = &mut self.receipts[found];
+        (receipt.verdict, receipt.reason, receipt.repositories) = (verdict, reason, repositories);
+        receipt.replayed_at = Some(at);
+        Ok(receipt.clone())
+    }
+}

@@ -1,0 +1,366 @@
+//! What an idle house costs: 10,000 repositories of 10 apps on one loopback host, the real binary,
+//! polled every 60 s. Prints how long until it is ready, what is resident, and the share of one core
+//! that polling takes; and what one unchanged poll costs in CPU against the bare HTTP client that
+//! makes the same request in the same run.
+
+#[path = "support.rs"]
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use support::{figure, settings, timed};
+use tidings::{app::Adapters, egress::Egress};
+use tidings_actors::{
+    ports::{
+        Clock, DeliverySettings, Extent, Location, NewApp, NewWatch, Random, Ref, RefListing, Remote,
+        RepositoryFacts, Selector, Start, Store,
+    },
+    secret::Secret,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, ObjectId, Sha256Hash, SourceId, WatchId},
+    kind::{BranchGone, HistoryMode, SelectorKind},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use url::Url;
+
+const APPS: usize = 10;
+const REPOSITORIES: usize = 10_000;
+const INTERVAL: Duration = Duration::from_secs(60);
+const POLLS: u32 = 5_000;
+const ADVERTISED: &str = "000eversion 2\n0014agent=git/bench\n0013ls-refs=unborn\n0012fetch=shallow\n\
+                          0017object-format=sha1\n0000";
+
+/// A host that serves any repository: one branch that never moves. Counts what it is asked.
+struct Host {
+    address: SocketAddr,
+    asked: Arc<AtomicU64>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Host {
+    fn start(commit: ObjectId) -> Self {
+        // Its threads are told apart by their name when CPU time is added up.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("bench-host")
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        let listed = listed(commit);
+        runtime.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (counted, listed) = (Arc::clone(&counted), listed.clone());
+                let service =
+                    service_fn(move |request| answer(request, Arc::clone(&counted), listed.clone()));
+                connections.spawn(async move {
+                    // A client that hangs up is an ordinary event.
+                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                });
+            }
+        });
+        Self { address, asked, _runtime: runtime }
+    }
+
+    fn url(&self, number: usize) -> String {
+        format!("http://{}/o/{number:05}", self.address)
+    }
+}
+
+fn listed(commit: ObjectId) -> String {
+    let packet = |line: String| format!("{:04x}{line}", line.len() + 4);
+    let head = packet(format!("{commit} HEAD symref-target:refs/heads/main\n"));
+    format!("{head}{}0000", packet(format!("{commit} refs/heads/main\n")))
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    asked: Arc<AtomicU64>,
+    listed: String,
+) -> Result<Response<Full<bytes::Bytes>>, std::convert::Infallible> {
+    let is_discovery = request.uri().path().ends_with("/info/refs");
+    drop(request.into_body().collect().await);
+    asked.fetch_add(1, Ordering::Relaxed);
+    let (kind, body) = if is_discovery {
+        ("application/x-git-upload-pack-advertisement", ADVERTISED.to_owned())
+    } else {
+        ("application/x-git-upload-pack-result", listed)
+    };
+    let response = Response::builder().header(header::CONTENT_TYPE, kind);
+    Ok(response.body(Full::from(body)).expect("a valid answer"))
+}
+
+fn main() {
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let data = folder.path().join("data");
+    let commit = mirrored_commit(folder.path());
+    let host = Host::start(commit);
+    let source = runtime.block_on(register(&data, &host, commit));
+    runtime.block_on(one_poll(&data, &host, &source));
+    idle(folder.path(), &data, &host);
+}
+
+/// A commit of a real repository whose objects lie where the first mirror will be.
+fn mirrored_commit(folder: &Path) -> ObjectId {
+    let path = folder.join("model.git");
+    support::repository(&path, 1, 32, 0, false);
+    support::git(&path, &["rev-parse", "main"]).parse().expect("a commit")
+}
+
+/// 10 apps with their share of the watches each, which begin at the commit that is there.
+async fn register(data: &Path, host: &Host, commit: ObjectId) -> SourceId {
+    let adapters = Adapters::open(settings(data)).await.expect("the house opens");
+    let (clock, random, store) = (adapters.clock.as_ref(), adapters.random.as_ref(), adapters.store.as_ref());
+    let mut first = None;
+    let (_, took) = timed(async {
+        for number in 0..APPS {
+            let app = app(store, clock, random, number).await;
+            for number in (number * REPOSITORIES / APPS)..((number + 1) * REPOSITORIES / APPS) {
+                let watch = watch(random, clock, &app, host.url(number), commit);
+                let watch = store.register_watch(&watch).await.expect("a watch");
+                first.get_or_insert(watch.source);
+            }
+        }
+    })
+    .await;
+    // Every repository has the same content: one mirror, copied.
+    let model = data.parent().expect("a folder").join("model.git/objects");
+    for (repository, _) in store.repositories().await.expect("repositories") {
+        let mirror = data.join("mirrors").join(repository.as_str());
+        fs::create_dir_all(mirror.join("objects/pack")).expect("a mirror");
+        for file in fs::read_dir(model.join("pack")).expect("packs") {
+            let file = file.expect("a file");
+            fs::copy(file.path(), mirror.join("objects/pack").join(file.file_name())).expect("copied");
+        }
+    }
+    let rate = support::rate(REPOSITORIES as u64, took);
+    println!("registered {REPOSITORIES} watches in {took:.1?}, {rate:.0} a second");
+    store.close().await;
+    first.expect("there are watches")
+}
+
+async fn app(store: &dyn Store, clock: &dyn Clock, random: &dyn Random, number: usize) -> AppId {
+    let ulid = random.ulid(clock.now());
+    let app = NewApp {
+        id: AppId::new(ulid),
+        name: format!("app {number}"),
+        email: "bench@example.org".into(),
+        base_url: Some("http://127.0.0.1:9".into()),
+        website: None,
+        description: None,
+        token_public_id: ulid.to_string(),
+        token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
+        signing_key: Secret::new("signing".into()),
+        delivery: DeliverySettings::default(),
+        created_at: clock.now(),
+    };
+    store.create_app(&app).await.expect("an app");
+    app.id
+}
+
+fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commit: ObjectId) -> NewWatch {
+    let id = WatchId::new(random.ulid(clock.now()));
+    let main = Ref { name: "refs/heads/main".into(), commit };
+    NewWatch {
+        facts: RepositoryFacts {
+            repository_id: id.clone(),
+            github_url: url.clone(),
+            owner: "o".into(),
+            name: "r".into(),
+        },
+        id,
+        app: app.clone(),
+        url,
+        is_private: false,
+        credential: None,
+        selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+        view: View::default(),
+        mode: HistoryMode::Net,
+        on_branch_gone: BranchGone::Keep,
+        start: Start::At(commit),
+        listing: RefListing {
+            refs: vec![main],
+            head: Some("refs/heads/main".into()),
+            has_refs: true,
+            absence_confirmed: false,
+            asked_at: None,
+        },
+        deliver_after: clock.now(),
+        created_at: clock.now(),
+    }
+}
+
+/// The three verbs of a scan that finds nothing, against the same request made by the bare client.
+async fn one_poll(data: &Path, host: &Host, source: &SourceId) {
+    let mut settings = settings(data);
+    settings.git.host_rate = "100000/s".parse().expect("a rate");
+    let egress = Egress::new(&settings.egress).expect("egress");
+    let adapters = Adapters::open(settings).await.expect("the house opens");
+    let repositories = adapters.store.repositories().await.expect("repositories");
+    let mut sources = repositories.into_iter().flat_map(|(_, sources)| sources);
+    let remote: Remote = sources.find(|found| found.id == *source).expect("a source").remote;
+    let Location::Http(base) = &remote.location else { panic!("a host") };
+    let patterns = vec!["refs/heads/main".to_owned()];
+    let poll = async || {
+        let listing = adapters.git.list_refs(&remote, &patterns).await.expect("a listing");
+        let order = tidings_actors::ports::FetchOrder {
+            wants: listing.refs.iter().map(|found| found.commit).collect(),
+            haves: listing.refs.iter().map(|found| found.commit).collect(),
+            depth: 1,
+            extent: Extent::Whole,
+        };
+        adapters.git.fetch(&remote, &order).await.expect("nothing to do");
+        let moved =
+            adapters.store.move_heads(source, &listing, adapters.clock.now()).await.expect("nothing new");
+        assert!(!moved.changed);
+    };
+    for _ in 0..100 {
+        poll().await;
+    }
+    let before = cpu_time();
+    for _ in 0..POLLS {
+        poll().await;
+    }
+    let ours = (cpu_time() - before) / POLLS;
+
+    let url = Url::parse(&format!("{base}/git-upload-pack")).expect("an address");
+    let body = "0013command=ls-refs0016object-format=sha100010008peel000bsymrefs000aunborn\
+                0013ref-prefix HEAD001eref-prefix refs/heads/main0000";
+    let ask = async || {
+        let request = egress.request(reqwest::Method::POST, &url).expect("a request").body(body);
+        request.send().await.expect("an answer").bytes().await.expect("its body")
+    };
+    for _ in 0..100 {
+        ask().await;
+    }
+    let before = cpu_time();
+    for _ in 0..POLLS {
+        ask().await;
+    }
+    let bare = (cpu_time() - before) / POLLS;
+    let milliseconds = |span: Duration| span.as_secs_f64() * 1e3;
+    figure("CPU of an unchanged poll", "ms", milliseconds(ours), milliseconds(bare), "<= 0.5 ms");
+    println!(
+        "in microseconds: {} against {}, of {}",
+        ours.as_micros(),
+        bare.as_micros(),
+        host.asked.load(Ordering::Relaxed)
+    );
+    adapters.store.close().await;
+}
+
+/// CPU time of this process without the threads of the host.
+fn cpu_time() -> Duration {
+    let mut total = 0;
+    for task in fs::read_dir("/proc/self/task").expect("threads") {
+        let path = task.expect("a thread").path();
+        let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
+        if read("comm").trim() != "bench-host" {
+            total +=
+                read("schedstat").split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Duration::from_nanos(total)
+}
+
+/// The real binary over the 10,000.
+fn idle(home: &Path, data: &Path, host: &Host) {
+    let address_file = home.join("address");
+    let began = Instant::now();
+    let mut server = Served(
+        Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .env_clear()
+            .env("HOME", home)
+            .envs([
+                ("TIDINGS__DATA_DIR", data.to_str().expect("utf-8")),
+                ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
+                ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
+                ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
+                ("TIDINGS__GIT__HOST_RATE", "2000/s"),
+                ("TIDINGS__GIT__POLL_MIN", "60s"),
+                ("TIDINGS__GIT__POLL_MAX", "60s"),
+                ("TIDINGS__TELEMETRY__LOG_FILTER", "warn"),
+            ])
+            .args(["serve", "--address-file"])
+            .arg(&address_file)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the binary starts"),
+    );
+    wait(Duration::from_secs(60), || fs::read_to_string(&address_file).is_ok_and(|text| is_ready(&text)));
+    println!("ready after start with {REPOSITORIES} repositories: {:.2?} (wanted <= 1 s)", began.elapsed());
+    // The first round learns what the host can do, and looks into each mirror.
+    std::thread::sleep(2 * INTERVAL);
+    let (asked, cpu, since) = (host.asked.load(Ordering::Relaxed), server.cpu(), Instant::now());
+    std::thread::sleep(INTERVAL);
+    let polls = host.asked.load(Ordering::Relaxed) - asked;
+    let share = (server.cpu() - cpu).as_secs_f64() / since.elapsed().as_secs_f64() * 100.0;
+    println!("{polls} polls in {:.0?} took {share:.1} % of one core (wanted < 10 %)", since.elapsed());
+    println!("resident: {} MiB (wanted <= 200 MiB)", server.resident() >> 20);
+    assert!(server.0.try_wait().expect("a child").is_none(), "it still runs");
+}
+
+fn is_ready(address: &str) -> bool {
+    use std::io::{Read, Write};
+    let Ok(address) = address.trim().parse::<SocketAddr>() else { return false };
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
+    asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+}
+
+fn wait(deadline: Duration, holds: impl Fn() -> bool) {
+    let until = Instant::now() + deadline;
+    while !holds() {
+        assert!(Instant::now() < until, "it never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The server; it ends with the benchmark.
+struct Served(Child);
+
+impl Served {
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("its numbers");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
+        // Ticks of 10 ms, as on every Linux that this runs on.
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
+    fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("its numbers");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") << 10
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing left to kill.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

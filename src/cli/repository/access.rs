@@ -1,0 +1,67 @@
+//! What gives access to a repository, as arguments. Secrets come from files or the environment,
+//! never from the command line, which everybody on the machine can read.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::super::{Context, Failure, GIT_TOKEN_VARIABLE, app::secret_of};
+
+/// A token of the Git host, or a GitHub App.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct AccessArgs {
+    /// File that holds the credential of the Git host; else the variable TIDINGS_GIT_TOKEN has it
+    #[arg(long, value_name = "FILE")]
+    git_token_file: Option<PathBuf>,
+    /// How the token is shown: auto, github, gitlab, gitea, bitbucket, basic (user:password), bearer
+    #[arg(long, value_name = "TYPE")]
+    git_token_type: Option<String>,
+    /// Id of a GitHub App, which is used instead of a token
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "github_app_installation",
+        requires = "github_app_key_file",
+        conflicts_with_all = ["git_token_file", "git_token_type"]
+    )]
+    github_app_id: Option<String>,
+    /// Id of its installation
+    #[arg(long, value_name = "ID", requires = "github_app_id")]
+    github_app_installation: Option<u64>,
+    /// File that holds its private key
+    #[arg(long, value_name = "FILE", requires = "github_app_id")]
+    github_app_key_file: Option<PathBuf>,
+    /// Address of the API; missing: where GitHub has it for the host
+    #[arg(long, value_name = "URL", requires = "github_app_id")]
+    github_api_url: Option<String>,
+}
+
+impl AccessArgs {
+    /// The fields of a body that they stand for; none where there is no credential.
+    pub(super) fn fields(&self, context: &Context) -> Result<Map<String, Value>, Failure> {
+        let mut fields = Map::new();
+        if let (Some(id), Some(installation), Some(key)) =
+            (&self.github_app_id, self.github_app_installation, &self.github_app_key_file)
+        {
+            let mut app =
+                json!({ "app_id": id, "installation_id": installation, "private_key": secret_of(key)? });
+            if let Some(url) = &self.github_api_url {
+                app["api_url"] = json!(url);
+            }
+            fields.insert("github_app".to_owned(), app);
+            return Ok(fields);
+        }
+        let token = match &self.git_token_file {
+            Some(path) => Some(secret_of(path)?),
+            None => context.environment.get(GIT_TOKEN_VARIABLE).filter(|token| !token.is_empty()),
+        };
+        if let Some(token) = token {
+            fields.insert("token".to_owned(), Value::String(token));
+        }
+        if let Some(kind) = &self.git_token_type {
+            fields.insert("token_type".to_owned(), json!(kind));
+        }
+        Ok(fields)
+    }
+}

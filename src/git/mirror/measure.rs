@@ -1,0 +1,113 @@
+//! What upkeep wants to know of a mirror: how large it is, how piled up, and whether its blobs were
+//! dropped to make room. The last is a file in it, because a mirror whose blobs are absent on
+//! purpose is not a damaged one.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::PoisonError,
+};
+
+use tidings_actors::ports::{GitError, MirrorFacts};
+use tidings_entity::id::{ObjectId, RepositoryId};
+
+use super::{Mirror, failure};
+
+impl Mirror {
+    /// Remembers what is being asked for: rows that name it are written only after it came.
+    pub(in crate::git) fn note_wanted(&self, wants: &[ObjectId]) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wants.to_vec();
+    }
+
+    /// What was asked for last.
+    pub(in crate::git) fn wanted(&self) -> Vec<ObjectId> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether its blobs were dropped to make room.
+    pub(in crate::git) fn is_evicted(&self) -> bool {
+        self.marker().exists()
+    }
+
+    /// Says on disk that its blobs were dropped, and how many bytes were left.
+    pub(in crate::git) fn set_evicted(&self, left: u64) -> Result<(), GitError> {
+        let write = || {
+            let fresh = self.directory.join("evicted.lock");
+            fs::write(&fresh, format!("{left}\n"))?;
+            fs::File::open(&fresh)?.sync_all()?;
+            fs::rename(&fresh, self.marker())?;
+            fs::File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(|error: io::Error| failure::of_disk(&error))
+    }
+
+    /// All contents are here again.
+    pub(in crate::git) fn unset_evicted(&self) -> Result<(), GitError> {
+        super::remove(&self.marker()).map_err(|error| failure::of_disk(&error))
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.directory.join("evicted")
+    }
+
+    /// Measures it; `None` where it does not exist.
+    pub(in crate::git) fn measure(&self) -> Result<Option<MirrorFacts>, GitError> {
+        let name = self.directory.file_name().unwrap_or_default().to_string_lossy();
+        let repository: RepositoryId =
+            name.parse().map_err(|_| GitError::Storage(format!("{name} is no name of a mirror")))?;
+        let bytes = match bytes(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.directory.exists() => {
+                self.space.measured(&self.directory, None);
+                return Ok(None);
+            }
+            bytes => bytes.map_err(|error| failure::of_disk(&error))?,
+        };
+        self.space.measured(&self.directory, Some(bytes));
+        let evicted_to = self.is_evicted().then(|| {
+            let text = fs::read_to_string(self.marker()).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        });
+        Ok(Some(MirrorFacts {
+            repository,
+            bytes,
+            packs: self.pack_names().len() as u64,
+            // A list that cannot be read is found out, and healed, by the next fetch.
+            shallow: self.shallow().map_or(0, |shallow| shallow.len() as u64),
+            evicted_to,
+        }))
+    }
+
+    /// Whether there is room to fetch more.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] says why not.
+    pub(in crate::git) fn check_room(&self) -> Result<(), GitError> {
+        self.space.check()
+    }
+
+    /// Whether so many bytes may be written beside what is there.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`].
+    pub(in crate::git) fn check_room_for(&self, bytes: u64) -> Result<(), GitError> {
+        self.space.check_for(bytes)
+    }
+}
+
+/// The bytes of all files below a directory. What goes meanwhile counts as nothing.
+fn bytes(directory: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        sum += match entry.metadata() {
+            Ok(facts) if facts.is_dir() => bytes(&entry.path()).or_else(if_gone)?,
+            Ok(facts) => facts.len(),
+            Err(error) => if_gone(error)?,
+        };
+    }
+    Ok(sum)
+}
+
+fn if_gone(error: io::Error) -> io::Result<u64> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) }
+}

@@ -1,0 +1,157 @@
+//! What downloads of contents may cost, whoever asks: memory over all of them, so many at once of one
+//! app, one search of trees at a time, and an answer that is read no slower than at a least rate.
+//!
+//! The memory is not that of deliveries: a client that reads slowly holds up other downloads only,
+//! and for so long only. Beyond a bound a request waits a little and is then told to come again.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, header};
+use tidings_actors::budget::{Budget, Held};
+use tidings_entity::id::AppId;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
+use warp::reply::{Reply, Response};
+
+use super::problem::{Kind, Problem};
+
+/// Downloads of one app at once, whether they wait or are under way.
+const PER_APP: usize = 4;
+/// How long a request waits for its turn and for memory.
+const WAIT: Duration = Duration::from_secs(10);
+/// How many seconds a client should wait beyond a bound.
+const RETRY_AFTER_SECONDS: u64 = 10;
+/// What goes to the connection at a time, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
+/// How long an answer may take to be read, whatever its size ...
+const READ_WITHIN: Duration = Duration::from_secs(30);
+/// ... and one second more for so many bytes of it.
+const BYTES_A_SECOND: usize = 256 << 10;
+
+/// The bounds of one process.
+pub struct Downloads {
+    memory: Budget,
+    searches: Semaphore,
+    wait: Duration,
+    apps: Arc<Mutex<HashMap<AppId, usize>>>,
+}
+
+impl Downloads {
+    /// Bounds that keep at most `memory` bytes of contents; one that is larger goes alone.
+    #[must_use]
+    pub fn new(memory: u64) -> Self {
+        Self { memory: Budget::new(memory), searches: Semaphore::new(1), wait: WAIT, apps: Arc::default() }
+    }
+
+    /// One more download of an app.
+    ///
+    /// # Errors
+    /// 429 when it has as many as it may have.
+    pub(super) fn begin(&self, app: &AppId) -> Result<Download, Problem> {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = apps.entry(app.clone()).or_default();
+        if *count >= PER_APP {
+            return Err(Problem::new(Kind::TOO_MANY)
+                .with_detail(format!("an app has at most {PER_APP} downloads at once"))
+                .retry_after(RETRY_AFTER_SECONDS));
+        }
+        *count += 1;
+        Ok(Download { app: app.clone(), apps: Arc::clone(&self.apps) })
+    }
+
+    /// The turn to search trees.
+    ///
+    /// # Errors
+    /// 503 when it does not come soon.
+    pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let turn = timeout(self.wait, self.searches.acquire()).await.map_err(|_late| busy())?;
+        Ok(turn.expect("the semaphore is never closed"))
+    }
+
+    /// Memory for so many bytes; all of it, if that is less.
+    ///
+    /// # Errors
+    /// 503 when it is not free soon.
+    pub(super) async fn memory(&self, bytes: u64) -> Result<Held, Problem> {
+        timeout(self.wait, self.memory.take(bytes)).await.map_err(|_late| busy())
+    }
+}
+
+fn busy() -> Problem {
+    Problem::new(Kind::CONTENT_UNAVAILABLE)
+        .with_detail("too much is being downloaded just now")
+        .retry_after(RETRY_AFTER_SECONDS)
+}
+
+/// One download of an app, from its request until its answer has gone.
+pub(super) struct Download {
+    app: AppId,
+    apps: Arc<Mutex<HashMap<AppId, usize>>>,
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = apps.get_mut(&self.app) {
+            *count -= 1;
+            if *count == 0 {
+                apps.remove(&self.app);
+            }
+        }
+    }
+}
+
+impl Download {
+    /// The answer with this content, which keeps what it holds until it has gone or has taken too
+    /// long.
+    pub(super) fn answer(self, content: Bytes, held: Held) -> Response {
+        let length = content.len();
+        let pieces = Pieces { content, until: Instant::now() + patience(length), kept: (self, held) };
+        let mut response = warp::reply::stream(stream::iter(pieces)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response
+    }
+}
+
+/// A content on its way. The connection asks for a piece when it has room for one, so whoever reads
+/// too slowly is found out here; who reads nothing at all is the listener's.
+struct Pieces {
+    content: Bytes,
+    until: Instant,
+    #[expect(dead_code, reason = "given back when the answer has gone")]
+    kept: (Download, Held),
+}
+
+/// How long an answer of so many bytes may take to be read.
+fn patience(bytes: usize) -> Duration {
+    READ_WITHIN + Duration::from_secs(u64::try_from(bytes / BYTES_A_SECOND).unwrap_or(u64::MAX))
+}
+
+impl Iterator for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.content.is_empty() {
+            return None;
+        }
+        if Instant::now() >= self.until {
+            self.content.clear();
+            return Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")));
+        }
+        Some(Ok(self.content.split_to(PIECE_BYTES.min(self.content.len()))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

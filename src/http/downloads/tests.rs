@@ -1,0 +1,68 @@
+//! Downloads: what they hold of the memory they share, for how long, and whom they turn away.
+
+use http_body_util::BodyExt;
+use ulid::Ulid;
+
+use super::*;
+
+/// Where nobody waits long.
+fn downloads() -> Downloads {
+    Downloads { wait: Duration::from_millis(1), ..Downloads::new(1 << 20) }
+}
+
+fn app(number: u64) -> AppId {
+    AppId::new(Ulid::from_parts(number, 1))
+}
+
+#[tokio::test]
+async fn an_app_has_so_many_downloads_at_once_until_their_answers_are_gone() {
+    let downloads = downloads();
+    let mut begun: Vec<_> = (0..PER_APP).map(|_| downloads.begin(&app(1)).expect("admitted")).collect();
+    let refused = downloads.begin(&app(1)).err().expect("one too many");
+    assert_eq!(refused.code(), "too-many-requests");
+    drop(downloads.begin(&app(2)).expect("another app is not concerned"));
+    let held = downloads.memory(10).await.expect("free");
+    let answer = begun.pop().expect("one").answer(Bytes::from_static(b"content"), held);
+    assert!(downloads.begin(&app(1)).is_err(), "an answer on its way counts");
+    drop(answer);
+    begun.push(downloads.begin(&app(1)).expect("it is gone"));
+    drop(begun);
+    assert!(downloads.apps.lock().expect("no panic").is_empty(), "nothing is left of apps that have none");
+}
+
+#[tokio::test]
+async fn memory_is_held_until_the_answer_has_gone_and_whoever_waits_too_long_is_sent_away() {
+    let downloads = downloads();
+    let held = downloads.memory(1 << 30).await.expect("the larger one goes alone");
+    let answer = downloads.begin(&app(1)).expect("admitted").answer(Bytes::from_static(b"content"), held);
+    let refused = downloads.memory(1).await.expect_err("nothing is free");
+    assert_eq!(refused.code(), "content-unavailable");
+    let body = answer.into_body().collect().await.expect("in time").to_bytes();
+    assert_eq!(body, "content");
+    downloads.memory(1 << 30).await.expect("all of it is free again");
+}
+
+#[tokio::test]
+async fn one_search_at_a_time() {
+    let downloads = downloads();
+    let turn = downloads.search().await.expect("free");
+    assert_eq!(downloads.search().await.expect_err("taken").code(), "content-unavailable");
+    drop(turn);
+    drop(downloads.search().await.expect("free again"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_too_slowly_breaks_off() {
+    let (mebibyte, second) = (1 << 20, Duration::from_secs(1));
+    assert_eq!([0, mebibyte, 256 * mebibyte].map(patience), [30 * second, 34 * second, 1_054 * second]);
+    let downloads = downloads();
+    for (left, is_whole) in [(patience(mebibyte), true), (Duration::ZERO, false)] {
+        let held = downloads.memory(1).await.expect("free");
+        let kept = (downloads.begin(&app(1)).expect("admitted"), held);
+        let pieces = Pieces { content: vec![1; mebibyte].into(), until: Instant::now() + left, kept };
+        let (read, broken): (Vec<_>, Vec<_>) = pieces.partition(Result::is_ok);
+        let bytes: usize = read.iter().flatten().map(Bytes::len).sum();
+        assert!(read.iter().flatten().all(|piece| piece.len() == PIECE_BYTES));
+        assert_eq!((bytes, broken.len()), if is_whole { (mebibyte, 0) } else { (0, 1) });
+    }
+}

@@ -1,0 +1,220 @@
+//! Hooks of Git hosts. A host is answered when the receipt of its hook is on disk, in a few
+//! milliseconds: everything else that a hook leads to is one message to a repository watcher.
+//!
+//! A genuine hook that nobody needs is answered with success: GitLab turns a hook off for good after
+//! one refusal.
+
+mod bounds;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use tidings_actors::ports::{Hook, Receipt};
+use tidings_entity::{
+    id::ReceiptId,
+    kind::{HookNews, HookProvider, ReceiptReason, ReceiptVerdict},
+};
+use tracing::{info, warn};
+use utoipa::ToSchema;
+
+pub use self::bounds::Bounds;
+use super::{
+    Front,
+    problem::{Kind, Problem},
+    request::{Caller, Request, json},
+    route::{Access, Answer, Route, route},
+};
+use crate::hook::{envelope::Envelope, payload};
+
+/// Bodies that are larger are checked and read on a thread of their own (64 KiB, in bytes).
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_github, _, _>(Access::Hook(HookProvider::Github), github),
+        route::<__path_gitlab, _, _>(Access::Hook(HookProvider::Gitlab), gitlab),
+        route::<__path_gitea, _, _>(Access::Hook(HookProvider::Gitea), gitea),
+    ]
+}
+
+/// What became of a hook.
+#[derive(Serialize, ToSchema)]
+struct HookAnswer {
+    /// Names the receipt; missing for a repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt_id: Option<String>,
+    /// `accepted`, `duplicate` or `ignored`.
+    verdict: &'static str,
+    /// Why.
+    reason: &'static str,
+}
+
+/// A hook of GitHub, proved by `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
+#[utoipa::path(post, path = "/hooks/github", tag = "hooks", request_body = Object, responses(
+    (status = 200, body = HookAnswer, description = "a repetition, or nothing that anybody watches"),
+    (status = 202, body = HookAnswer, description = "the repository is polled soon")
+))]
+async fn github(front: Arc<Front>, request: Request) -> Answer {
+    receive(&front, request).await
+}
+
+/// A hook of GitLab, proved by `X-Gitlab-Token` or by the headers of Standard Webhooks.
+#[utoipa::path(post, path = "/hooks/gitlab", tag = "hooks", request_body = Object, responses(
+    (status = 200, body = HookAnswer, description = "a repetition, or nothing that anybody watches"),
+    (status = 202, body = HookAnswer, description = "the repository is polled soon")
+))]
+async fn gitlab(front: Arc<Front>, request: Request) -> Answer {
+    receive(&front, request).await
+}
+
+/// A hook of Gitea or Forgejo, proved by `X-Gitea-Signature`, `X-Forgejo-Signature` or
+/// `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
+#[utoipa::path(post, path = "/hooks/gitea", tag = "hooks", request_body = Object, responses(
+    (status = 200, body = HookAnswer, description = "a repetition, or nothing that anybody watches"),
+    (status = 202, body = HookAnswer, description = "the repository is polled soon")
+))]
+async fn gitea(front: Arc<Front>, request: Request) -> Answer {
+    receive(&front, request).await
+}
+
+/// The sender of a hook as its headers have it; whoever offers no proof is refused before the body.
+///
+/// # Errors
+/// 404 where no secret is set, 415, 401.
+pub(super) async fn caller(
+    front: &Front,
+    provider: HookProvider,
+    headers: &HeaderMap,
+) -> Result<Caller, Problem> {
+    if front.settings.hooks.secret.is_empty() {
+        return Err(Problem::new(Kind::HOOKS_OFF));
+    }
+    let Some(envelope) = Envelope::of(provider, headers) else {
+        return Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE)
+            .with_detail("a hook is sent as application/json or application/x-www-form-urlencoded"));
+    };
+    if !envelope.has_proof() {
+        return Err(refuse(front, envelope, ReceiptReason::NoSignature).await);
+    }
+    Ok(Caller::Hook(Box::new(envelope)))
+}
+
+async fn receive(front: &Front, request: Request) -> Answer {
+    let Caller::Hook(envelope) = request.caller else { return Err(Problem::new(Kind::HOOK_REFUSED)) };
+    let (envelope, read) = read(front, *envelope, request.body).await?;
+    let payload = match read {
+        Ok(payload) => payload,
+        Err(reason) => return Err(refuse(front, envelope, reason).await),
+    };
+    front.hooks.admit()?;
+    let hook = Hook {
+        provider: envelope.provider,
+        delivery: envelope.delivery,
+        event: envelope.event,
+        news: payload.news,
+        ref_name: payload.ref_name,
+        addresses: payload.addresses,
+        received_at: front.clock.now(),
+    };
+    let receipt = front.store.receive(&hook).await;
+    let receipt = receipt.map_err(|error| Problem::of_store(error, Kind::NO_RECEIPT))?;
+    let (status, written) = match receipt.verdict {
+        ReceiptVerdict::Accepted => {
+            poke(front, &receipt).await;
+            (StatusCode::ACCEPTED, true)
+        }
+        ReceiptVerdict::Duplicate => {
+            note(front, &receipt).await;
+            (StatusCode::OK, false)
+        }
+        ReceiptVerdict::Ignored | ReceiptVerdict::Refused => (StatusCode::OK, true),
+    };
+    let answer = HookAnswer {
+        receipt_id: written.then(|| receipt.id.to_string()),
+        verdict: receipt.verdict.as_str(),
+        reason: receipt.reason.as_str(),
+    };
+    Ok(json(status, &answer))
+}
+
+/// Tells the watchers of the repositories that an accepted hook names.
+pub(super) async fn poke(front: &Front, receipt: &Receipt) {
+    let hook = &receipt.hook;
+    if hook.news == HookNews::Repository {
+        info!(hook.addresses = ?hook.addresses, "a watched repository was renamed, handed over or changed as a whole at its host; watches keep asking where they were registered");
+    }
+    // Only a hook that is new and tells of a ref shows that such hooks arrive.
+    let tells = matches!(hook.news, HookNews::Push | HookNews::Deletion) && receipt.replayed_at.is_none();
+    for repository in &receipt.repositories {
+        front.handle.hooked(repository, tells.then_some(hook.received_at)).await;
+    }
+}
+
+/// Checks and reads a body, a large one on a thread of its own.
+async fn read(
+    front: &Front,
+    envelope: Envelope,
+    body: Bytes,
+) -> Result<(Envelope, Result<payload::Payload, ReceiptReason>), Problem> {
+    let secrets = front.settings.hooks.secret.clone();
+    let now = front.clock.now().0.div_euclid(1_000);
+    let is_large = body.len() > INLINE_BYTES_MAX;
+    let work = move || {
+        let read = envelope.prove(&secrets, &body, now).and_then(|()| {
+            payload::read(envelope.provider, &envelope.event, envelope.form, &body)
+                .map_err(|_| ReceiptReason::Unreadable)
+        });
+        (envelope, read)
+    };
+    if !is_large {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_panic| Problem::new(Kind::INTERNAL))
+}
+
+/// Notes a refused hook, within bounds, and says what it is answered with.
+async fn refuse(front: &Front, envelope: Envelope, reason: ReceiptReason) -> Problem {
+    let now = front.clock.now();
+    let receipt = Receipt {
+        id: ReceiptId::new(front.random.ulid(now)),
+        hook: Hook {
+            provider: envelope.provider,
+            delivery: envelope.delivery,
+            event: envelope.event,
+            news: HookNews::Other,
+            ref_name: None,
+            addresses: Vec::new(),
+            received_at: now,
+        },
+        verdict: ReceiptVerdict::Refused,
+        reason,
+        repositories: Vec::new(),
+        times: 1,
+        replayed_at: None,
+    };
+    note(front, &receipt).await;
+    let refused = Problem::new(Kind::HOOK_REFUSED);
+    match reason {
+        ReceiptReason::NoSignature => {
+            refused.with_detail("the hook carries no signature that can be checked")
+        }
+        ReceiptReason::WrongTime => refused.with_detail("the hook was signed too long ago, or in the future"),
+        ReceiptReason::Unreadable => Problem::malformed("the hook is genuine, but its body cannot be read"),
+        _ => refused.with_detail("no secret of hooks.secret proves this body"),
+    }
+}
+
+/// Writes that a hook was refused or repeated, unless too many were.
+async fn note(front: &Front, receipt: &Receipt) {
+    let Some(times) = front.hooks.note() else { return };
+    let hook = &receipt.hook;
+    if receipt.verdict == ReceiptVerdict::Refused {
+        warn!(hook.provider = %hook.provider, receipt.reason = %receipt.reason, count = times, "a hook of {} was refused: {}", hook.provider, receipt.reason);
+    }
+    if let Err(error) = front.store.note_receipt(&Receipt { times, ..receipt.clone() }).await {
+        warn!(%error, "a refused or repeated hook was not noted");
+    }
+}

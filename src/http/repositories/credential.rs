@@ -1,0 +1,118 @@
+//! The credential of a Git host in a body: a token with a word on how it is shown, or a GitHub App.
+//! No fault repeats what was given.
+
+use serde_json::{Map, Value};
+use tidings_actors::{ports::Location, secret::Secret};
+use url::Url;
+use utoipa::ToSchema;
+
+use super::super::{Front, fields::Fields};
+use crate::git::credential::{AppKey, Credential, TOKEN_TYPES, TokenType};
+
+/// Most characters of a token.
+const TOKEN_CHARACTERS_MAX: usize = 1024;
+/// Most characters of a private key.
+const KEY_CHARACTERS_MAX: usize = 16_384;
+/// Most characters of an app's id and of its API's address.
+const NAME_CHARACTERS_MAX: usize = 256;
+
+/// A GitHub App that is installed where the repository is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+pub(super) struct GithubApp {
+    /// The id of the app, or its client id; a number is taken too.
+    app_id: String,
+    /// The id of its installation; a text is taken too.
+    installation_id: u64,
+    /// Its RSA key in PEM.
+    private_key: String,
+    /// Where the API is; missing: where GitHub has it for this host.
+    api_url: Option<String>,
+}
+
+/// The field that holds the credential.
+pub(super) fn field(fields: &Fields) -> &'static str {
+    ["github_app", "token"].into_iter().find(|name| fields.has(name)).unwrap_or("github_token")
+}
+
+/// The credential, if one is there, in the form in which it is kept; judged for the repository at
+/// `location`.
+pub(super) fn read(front: &Front, fields: &mut Fields, location: Option<&Location>) -> Option<Secret> {
+    let token_field = fields.either("github_token", "token");
+    let (has_token, has_app) = (fields.has(token_field), fields.has("github_app"));
+    let token = read_token(fields, token_field);
+    let kind: Option<TokenType> = fields.word("token_type", TOKEN_TYPES);
+    if kind.is_some() && !has_token {
+        fields.refuse("token_type", "says how a token is shown, and there is none");
+    }
+    let app = fields.object("github_app").and_then(|app| read_app(fields, app));
+    if has_token && has_app {
+        fields.refuse("github_app", "stands in place of a token; give one of the two");
+        return None;
+    }
+    let (field, credential) = match (token, app) {
+        (Some(secret), _) => (token_field, Credential::Token { kind: kind.unwrap_or_default(), secret }),
+        (None, Some(app)) => ("github_app", Credential::App(app)),
+        (None, None) => return None,
+    };
+    if let Some(Location::Http(git)) = location
+        && let Err(fault) = credential.check(git, |url| front.egress.may_carry_secrets(url))
+    {
+        fields.refuse(field, fault.to_string());
+        return None;
+    }
+    Some(credential.text())
+}
+
+fn read_token(fields: &mut Fields, field: &str) -> Option<Secret> {
+    let token = fields.text(field, 1..=TOKEN_CHARACTERS_MAX)?;
+    if token.contains(char::is_whitespace) {
+        fields.refuse(field, "must not hold blanks");
+        return None;
+    }
+    Some(Secret::new(token))
+}
+
+fn read_app(fields: &mut Fields, mut app: Map<String, Value>) -> Option<AppKey> {
+    let app_id = name(app.remove("app_id"));
+    let app_id =
+        app_id.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)));
+    let installation_id = name(app.remove("installation_id")).and_then(|id| id.parse::<u64>().ok());
+    let private_key = match app.remove("private_key") {
+        Some(Value::String(key)) if key.len() <= KEY_CHARACTERS_MAX => Some(Secret::new(key)),
+        _ => None,
+    };
+    let api_url = match app.remove("api_url") {
+        None | Some(Value::Null) => Some(None),
+        given => name(given).and_then(|url| url.parse::<Url>().ok()).map(Some),
+    };
+    for (name, is_there, rule) in [
+        ("app_id", app_id.is_some(), "must be the id of a GitHub App"),
+        ("installation_id", installation_id.is_some(), "must be the number of an installation"),
+        ("private_key", private_key.is_some(), "must be an RSA key in PEM"),
+        ("api_url", api_url.is_some(), "must be an address"),
+    ] {
+        if !is_there {
+            fields.refuse(&format!("github_app/{name}"), rule);
+        }
+    }
+    if !app.is_empty() {
+        fields.refuse("github_app", "holds a field that there is not");
+        return None;
+    }
+    Some(AppKey {
+        app_id: app_id?,
+        installation_id: installation_id?,
+        api_url: api_url?,
+        private_key: private_key?,
+    })
+}
+
+/// A short text, or a number as one.
+fn name(value: Option<Value>) -> Option<String> {
+    match value? {
+        Value::String(text) if (1..=NAME_CHARACTERS_MAX).contains(&text.len()) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,185 @@
+//! The files that an app holds, page by page: what a receiver compares itself with.
+//!
+//! All pages are of one tree. When the app is brought forward in between, the next page is refused:
+//! half of one tree and half of another is what nobody ever held.
+
+use std::{str::FromStr, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use data_encoding::BASE64URL_NOPAD;
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{GitError, PinnedTrees, Seek},
+    round::{Change, RoundSpec, TreeEnd, short_ref},
+};
+use tidings_entity::{
+    id::{ObjectId, ViewId, WatchId},
+    kind::{Operation, RoundKind},
+};
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        paging::{Query, page},
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    contents::{bring_trees, unavailable},
+    store_failed,
+};
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_list, _, _>(Access::App, list)]
+}
+
+/// Files of one commit.
+#[derive(Serialize, ToSchema)]
+struct HeldFiles {
+    /// The full name of the ref.
+    branch: String,
+    /// The commit that the app holds; null while it holds none.
+    held_commit: Option<String>,
+    /// By raw path bytes.
+    items: Vec<HeldFile>,
+    /// Gives the next page as `cursor`; missing on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// A file that the app holds.
+#[derive(Serialize, ToSchema)]
+struct HeldFile {
+    path: String,
+    /// The raw bytes of the path, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    /// `100644`, `100755`, `120000`.
+    mode: String,
+    /// Its content is at `/api/repositories/{id}/blobs/{blob}`.
+    blob: String,
+}
+
+impl HeldFile {
+    fn of(change: &Change) -> Option<Self> {
+        change.new.map(|entry| Self {
+            path: String::from_utf8_lossy(&change.path).into_owned(),
+            path_base64: str::from_utf8(&change.path).is_err().then(|| BASE64_STANDARD.encode(&change.path)),
+            mode: format!("{:o}", entry.mode),
+            blob: entry.blob.to_string(),
+        })
+    }
+}
+
+/// The last file of a page, and of which tree.
+struct Place {
+    commit: ObjectId,
+    view: ViewId,
+    path: Vec<u8>,
+}
+
+impl Place {
+    fn text(end: &TreeEnd, path: &[u8]) -> String {
+        format!("{} {} {}", end.commit, end.view.id(), BASE64URL_NOPAD.encode(path))
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or(());
+        let commit = word()?.parse().map_err(drop)?;
+        let view = word()?.parse().map_err(drop)?;
+        let path = BASE64URL_NOPAD.decode(word()?.as_bytes()).map_err(drop)?;
+        Ok(Self { commit, view, path })
+    }
+}
+
+/// The files that the app holds of a branch: what it was sent and has not been told to delete.
+#[utoipa::path(get, path = "/api/repositories/{id}/files", tag = "repositories",
+    params(
+        ("id" = String, Path),
+        ("branch" = Option<String>, Query,
+            description = "which branch, by its short or full name; needed where several are followed"),
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, body = HeldFiles),
+        (status = 409, description = "another tree is held by now: begin again without `cursor`")
+    ))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let query = Query::of(&request.query, &["branch", "limit", "cursor"])?;
+    let limit = query.limit()?;
+    let watch: WatchId = request.id(Kind::NOT_REGISTERED)?;
+    let _download = front.downloads.begin(&app.id)?;
+    let pinned = front.store.pinned_trees(&app.id, &watch).await.map_err(store_failed)?;
+    let (branch, held) = followed(&pinned, query.get("branch"))?;
+    let name = format!("files of {branch} in {watch}");
+    let after: Option<Place> = query.after(&name)?;
+    let is_same = |place: &Place, end: &TreeEnd| place.commit == end.commit && place.view == end.view.id();
+    if after.as_ref().is_some_and(|place| !held.as_ref().is_some_and(|end| is_same(place, end))) {
+        return Err(Problem::new(Kind::CONFLICT)
+            .with_detail("another tree is held by now: begin again without a cursor"));
+    }
+    let mut files = HeldFiles { branch, held_commit: None, items: Vec::new(), next_cursor: None };
+    if let Some(end) = held {
+        let more = usize::try_from(limit + 1).unwrap_or(usize::MAX);
+        let changes = window(&front, &pinned, &end, after.map(|place| place.path), more).await?;
+        let page = page(changes, limit, &name, |change| Place::text(&end, &change.path), HeldFile::of);
+        files.held_commit = Some(end.commit.to_string());
+        files.items = page.items.into_iter().flatten().collect();
+        files.next_cursor = page.next_cursor;
+    }
+    Ok(json(StatusCode::OK, &files))
+}
+
+/// The branch that is asked for, and what is held of it.
+fn followed(pinned: &PinnedTrees, asked: Option<&str>) -> Result<(String, Option<TreeEnd>), Problem> {
+    let is_asked = |name: &str| asked.is_none_or(|asked| asked == name || asked == short_ref(name));
+    let mut found = pinned.held.iter().filter(|(name, _)| is_asked(name));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        (Some(_), Some(_)) => {
+            Err(Problem::malformed("several branches are followed: name one with `branch`"))
+        }
+        (None, _) => Err(Problem::malformed("no such branch is followed")),
+    }
+}
+
+/// Files of a tree after a path: what a round from nothing to it would create.
+async fn window(
+    front: &Front,
+    pinned: &PinnedTrees,
+    end: &TreeEnd,
+    after: Option<Vec<u8>>,
+    limit: usize,
+) -> Result<Vec<Change>, Problem> {
+    let spec = RoundSpec {
+        kind: RoundKind::Sync,
+        held: None,
+        target: Some(end.clone()),
+        bases: Vec::new(),
+        letters: Vec::new(),
+    };
+    let last = |path| Change { operation: Operation::Create, path, old: None, new: None, replay_of: None };
+    let seek = after.map_or(Seek::Position(0), |path| Seek::After(last(path)));
+    let look = async || {
+        let _turn = front.downloads.search().await?;
+        Ok(front.git.window(&pinned.remote, &spec, &seek, limit).await)
+    };
+    let found = match look().await? {
+        Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
+            bring_trees(front, pinned).await.map_err(|error| unavailable(&error))?;
+            look().await?
+        }
+        found => found,
+    };
+    found.map_err(|error| unavailable(&error))
+}

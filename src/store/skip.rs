@@ -1,0 +1,51 @@
+//! Asking that the change at the head of a cursor be given up by hand. Nothing moves here: the lane
+//! parks it when it reads its rows again.
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use tidings_actors::ports::{Head, StoreError};
+use tidings_entity::id::{CursorId, WatchId};
+
+use super::rows;
+
+#[derive(FromQueryResult)]
+struct Unsettled {
+    id: CursorId,
+    number: Option<i64>,
+    position: Option<i64>,
+}
+
+/// Notes which change is to be given up.
+pub(super) async fn request(
+    connection: &impl ConnectionTrait,
+    watch: &WatchId,
+    cursor: Option<&CursorId>,
+    expected: Option<(i64, u64)>,
+) -> Result<Head, StoreError> {
+    let text = "select c.id, r.number, r.position from cursor c
+                left join round r on r.cursor_id = c.id and r.number = c.open_round and r.position < r.total
+                where c.watch_id = $1 and (cast($2 as text) is null or c.id = $2) order by c.id";
+    let values = vec![watch.clone().into(), cursor.map(CursorId::to_string).into()];
+    let cursors: Vec<Unsettled> = rows::all(connection, "cursor", text, values).await?;
+    if cursor.is_some() && cursors.is_empty() {
+        return Err(StoreError::NotFound);
+    }
+    let heads: Vec<(CursorId, i64, i64)> =
+        cursors.into_iter().filter_map(|row| Some((row.id, row.number?, row.position?))).collect();
+    let [(cursor, round, position)] = heads.as_slice() else {
+        return Err(StoreError::Conflict(match heads.len() {
+            0 => "nothing is being delivered, so there is no change to skip".into(),
+            many => format!("{many} branches have a change at their head; name one of them"),
+        }));
+    };
+    let head = Head { cursor: cursor.clone(), round: *round, position: rows::unsigned("round", *position)? };
+    if expected.is_some_and(|expected| expected != (head.round, head.position)) {
+        return Err(StoreError::Conflict(format!(
+            "the head is position {} of round {} now",
+            head.position, head.round
+        )));
+    }
+    let text = "update cursor set skip_round = $1, skip_position = $2 where id = $3";
+    let values = vec![(*round).into(), (*position).into(), cursor.clone().into()];
+    rows::execute(connection, "cursor", text, values).await?;
+    Ok(head)
+}

@@ -1,0 +1,104 @@
+//! What a repository may cost: each limit is crossed once, by a real repository of a real host. The
+//! error names what was crossed, nothing of it is let in, and what is here stays readable.
+
+use super::*;
+use crate::support::{git_host::Fault, pack::Pack, repository::Repository};
+
+/// A limit, what crosses it, and how the error says so.
+type Case = (fn(&mut GitSettings), fn(&Repository) -> ObjectId, &'static str);
+
+const CASES: &[Case] = &[
+    (|settings| settings.tree_max_entries = 100, wide, "more than 100 entries"),
+    (|settings| settings.tree_max_depth = 20, deep, "directories deeper than 20"),
+    (|_| {}, long_path, "a path of more than 4096 bytes"),
+    (|settings| settings.object_max_bytes = 9_999, large, "an object of 10000 bytes, where 9999"),
+    (|settings| settings.unpacked_max_bytes = 9_999, large, "where 9999 are admitted"),
+    (|settings| settings.fetch_max_objects = 30, wide, "a pack of 1042 objects, where 30 are admitted"),
+    (|settings| settings.fetch_max_bytes = 500, noisy, "the answer has more than 500 bytes"),
+    (|settings| settings.tree_timeout = Duration::from_nanos(1), wide, "takes longer than 1ns"),
+    (|_| {}, heavy_directories, "bytes within each other"),
+];
+
+fn wide(repository: &Repository) -> ObjectId {
+    let names: Vec<_> = (0..1_000).map(|number| format!("{:02}/{number:04}", number % 40)).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), Some(("100644", name.as_bytes())))).collect();
+    repository.commit("main", &files)
+}
+
+fn deep(repository: &Repository) -> ObjectId {
+    repository.commit("main", &[(&format!("{}f", "d/".repeat(30)), Some(("100644", b"x")))])
+}
+
+fn long_path(repository: &Repository) -> ObjectId {
+    let directory = format!("{}/", "n".repeat(200)).repeat(21);
+    repository.commit("main", &[(&format!("{directory}f"), Some(("100644", b"x")))])
+}
+
+fn large(repository: &Repository) -> ObjectId {
+    repository.commit("main", &[("large", Some(("100644", &[0; 10_000])))])
+}
+
+fn noisy(repository: &Repository) -> ObjectId {
+    let text: String = (0_u64..500).map(|number| format!("{:x}", number * number * 7_919)).collect();
+    repository.commit("main", &[("noise", Some(("100644", text.as_bytes())))])
+}
+
+/// Directories within each other, each with 8 MB of names behind the one that is entered.
+fn heavy_directories(repository: &Repository) -> ObjectId {
+    let blob = repository.write_object("blob", b"x");
+    let mut below: Option<ObjectId> = None;
+    for _ in 0..10 {
+        let mut tree = Vec::new();
+        if let Some(below) = below {
+            tree.extend_from_slice(b"40000 a\0");
+            tree.extend_from_slice(below.as_bytes());
+        }
+        for number in 0..2_000 {
+            tree.extend_from_slice(format!("100644 b{number:04}{}\0", "n".repeat(3_900)).as_bytes());
+            tree.extend_from_slice(blob.as_bytes());
+        }
+        below = Some(repository.write_object("tree", &tree));
+    }
+    repository.commit_tree("main", below.expect("ten of them"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_limit_is_named_when_a_repository_crosses_it() {
+    for (limit, build, text) in CASES {
+        let mut settings = engine_settings();
+        limit(&mut settings);
+        let desk = Desk::with(settings).await;
+        let good = desk.host.repository("good.git").commit("main", &[("a", Some(("100644", b"1")))]);
+        let remote = desk.remote("good.git");
+        desk.fetch(&remote, good, &[]).await.expect("a small one is welcome");
+        let hostile = build(&desk.host.repository("bad.git"));
+        refuses(&desk, hostile, text).await;
+        assert_eq!(desk.changes(&remote, &sync(None, good)).await.expect("readable").len(), 1, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_delta_may_make_or_be_made_from_more_than_the_limit() {
+    for (base, from, to, text) in [
+        (100, 100, 2_147_483_648, "a delta of or to an object of 2147483648 bytes"),
+        (100, 2_147_483_648, 100, "a delta of or to an object of 2147483648 bytes"),
+        (70 << 20, 100, 100, "a delta of an object of 73400320 bytes"),
+    ] {
+        let desk = Desk::new().await;
+        let head = desk.host.repository("bad.git").commit("main", &[("a", Some(("100644", b"1")))]);
+        let mut pack = Pack::new();
+        let at = pack.blob(&vec![0; base]);
+        pack.delta(at, from, to, b"\x01x");
+        desk.list(&desk.remote("bad.git"), &[]).await.expect("a listing");
+        desk.host.set_fault(Some(Fault::Pack(pack.finish())));
+        refuses(&desk, head, text).await;
+    }
+}
+
+async fn refuses(desk: &Desk, hostile: ObjectId, text: &str) {
+    let error = in_time(desk.fetch(&desk.remote("bad.git"), hostile, &[])).await.expect_err(text);
+    assert_eq!(error.code(), "repository_too_large", "{error}");
+    assert!(error.to_string().contains(text), "{error} does not say {text}");
+    let inside = desk.git.commit(&desk.remote("bad.git"), hostile).await;
+    assert!(matches!(inside, Err(GitError::Missing(_))), "{text}: it was let in");
+}

@@ -1,0 +1,270 @@
+//! Secrets of every kind, planted and searched for: through success and failure, with everything
+//! logged and traced, none of them, and no beginning of one, may stand in a log, a trace, an answer,
+//! a file of the data directory, or what the system shows of the process.
+
+use std::{
+    fs,
+    io::{BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use aho_corasick::AhoCorasick;
+use data_encoding::{BASE64, HEXLOWER};
+use serde_json::{Value, json};
+
+use crate::support::{
+    api::App,
+    git_host::Fault,
+    github_api::{GithubApi, KEY},
+    http::{Message, read_body, read_head},
+    patience::{SOON, eventually},
+    project::Project,
+    remote::Host,
+    server::Server,
+    subscriber::Subscriber,
+};
+
+const BARE: &str = "PLANTEDbareTokenQ7wXz1";
+const PASSWORD: &str = "PLANTEDpasswordK3vTy2";
+const BEARER: &str = "PLANTEDbearerTokenM9sRu3";
+const REPLACEMENT: &str = "PLANTEDreplacementH5nPo4";
+const WRONG: &str = "PLANTEDwrongTokenB8cLi5";
+const USERINFO: &str = "PLANTEDuserinfoD2fGe6";
+const QUERY: &str = "PLANTEDqueryTokenJ4kHa7";
+const SIGNING: &str = "PLANTEDsigningKeyV6bNm8-and-long-enough";
+const ADMIN: &str = "PLANTEDadminTokenC1xZq9-and-long-enough";
+/// How much of a secret is looked for: its beginning gives it away too.
+const PIECE: usize = 12;
+
+#[test]
+fn no_planted_secret_is_found_anywhere() {
+    let traces = Collector::start();
+    let mut server = Server::prepare()
+        .with("telemetry.log_filter", "trace")
+        .with("telemetry.otlp_endpoint", &format!("http://{}/v1/traces", traces.address))
+        .with("server.admin_token", ADMIN);
+    server.run();
+    let subscriber = Subscriber::start_with(SIGNING);
+    let app = App::onboard_with(&server, &subscriber, &json!({ "client_auth_key": SIGNING }));
+    let mut answers = Vec::new();
+    let project = Project::with(&[("a", "1")]);
+    let faults = [
+        Fault::Echo,
+        Fault::Status(401, None),
+        Fault::Status(500, None),
+        Fault::Moved(format!("http://127.0.0.1:9/{USERINFO}")),
+        Fault::Html,
+        Fault::CutInHalf,
+    ];
+    let watched: Vec<_> =
+        faults.into_iter().flat_map(|fault| watched(&server, &app, &project, &fault)).collect();
+    refusals(&server, &app, &watched[0].host, &mut answers);
+    project.write("b", b"2");
+    project.commit("next");
+    failures(&server, &app, &project, &watched, &mut answers);
+    for watch in &watched {
+        watch.host.misbehave(None);
+        watch.host.demand(&format!("x-access-token:{REPLACEMENT}"));
+        let path = format!("/api/repositories/{}/token", watch.id);
+        let replaced = app.ask(&server, "PATCH", &path, Some(&json!({ "token": REPLACEMENT })));
+        assert_eq!(replaced.status, 200, "{}", replaced.json());
+        answers.push(replaced.json().to_string());
+        app.wait_until_held(&server, &watch.id, &project.head());
+    }
+    subscriber.assert_straight();
+    let list = server.ask("GET", "/api/admin/overview", Some(ADMIN), None).expect("an answer");
+    assert_eq!(list.status, 200);
+    answers.push(list.json().to_string());
+
+    let secrets = secrets(&app);
+    // While it runs the journal of the database is there too, and so is the process.
+    search("the running data directory", &everything_below(&server.data()), &secrets);
+    let (arguments, children) = server.shown_by_the_system();
+    search("the process", &[("arguments".to_owned(), arguments)], &secrets);
+    assert_eq!(children, "", "nobody else is started");
+    server.terminate();
+    search("the data directory", &everything_below(&server.data()), &secrets);
+    search("the log", &[("log".to_owned(), server.log().into_bytes())], &secrets);
+    let answers: Vec<_> = answers.into_iter().map(|text| ("answer".to_owned(), text.into_bytes())).collect();
+    search("answers", &answers, &secrets);
+    let traced = traces.bodies();
+    assert!(!traced.is_empty(), "nothing was traced");
+    search("traces", &traced, &secrets);
+}
+
+struct Watched {
+    host: Host,
+    fault: Fault,
+    id: String,
+}
+
+/// One watch a kind of credential, each at a host of its own, and all of them held.
+fn watched(server: &Server, app: &App, project: &Project, fault: &Fault) -> Vec<Watched> {
+    let api = GithubApi::start();
+    let kinds: [(String, Value); 4] = [
+        (format!("x-access-token:{BARE}"), json!({ "token": BARE })),
+        (format!("someone:{PASSWORD}"), json!({ "github_token": format!("someone:{PASSWORD}") })),
+        (BEARER.to_owned(), json!({ "token": BEARER, "token_type": "bearer" })),
+        (format!("x-access-token:{}", GithubApi::token(1)), json!({ "github_app": api.app() })),
+    ];
+    let watched = kinds.map(|(demanded, mut body)| {
+        let host = Host::start();
+        host.publish(project, "o/r");
+        host.demand(&demanded);
+        body["url"] = json!(host.url("o/r"));
+        let id = app.watch_with(server, &body);
+        app.wait_until_held(server, &id, &project.head());
+        Watched { host, fault: fault.clone(), id }
+    });
+    watched.into()
+}
+
+/// Everything that is refused at the door.
+fn refusals(server: &Server, app: &App, host: &Host, answers: &mut Vec<String>) {
+    let url = host.url("o/r");
+    let (scheme, rest) = url.split_once("://").expect("an address");
+    for (body, status) in [
+        (json!({ "url": url, "token": WRONG }), 404),
+        (json!({ "url": format!("{scheme}://x:{USERINFO}@{rest}") }), 422),
+        (json!({ "url": format!("{scheme}://{USERINFO}@{rest}") }), 422),
+        (json!({ "url": format!("{USERINFO}@github.com/o/r") }), 422),
+        (json!({ "url": format!("{url}?private_token={QUERY}") }), 422),
+        (json!({ "url": "http://192.0.2.1/o/r", "token": WRONG }), 422),
+        (
+            json!({ "url": url, "github_app": { "app_id": 1, "installation_id": 1, "private_key": WRONG } }),
+            422,
+        ),
+        (json!({ "url": url, "token": [WRONG] }), 422),
+        (json!({ "url": url, "token": WRONG, "token_type": WRONG }), 422),
+    ] {
+        let refused = app.ask(server, "POST", "/api/repositories", Some(&body));
+        assert_eq!(refused.status, status, "{}", refused.json());
+        answers.push(refused.json().to_string());
+    }
+    for token in [WRONG, ADMIN] {
+        let refused = server.ask("GET", "/api/repositories", Some(token), None).expect("an answer");
+        assert_eq!(refused.status, 401);
+        answers.push(refused.json().to_string());
+    }
+}
+
+/// Every host misbehaves in a way that makes a credential worth mentioning.
+fn failures(server: &Server, app: &App, project: &Project, watched: &[Watched], answers: &mut Vec<String>) {
+    for watch in watched {
+        watch.host.misbehave(Some(watch.fault.clone()));
+        watch.host.publish(project, "o/r");
+    }
+    for watch in watched {
+        answers.push(eventually(&format!("error of {:?}", watch.fault), SOON, || {
+            let shown = app.repository(server, &watch.id);
+            shown["last_error"].is_string().then(|| shown.to_string())
+        }));
+    }
+}
+
+/// What is looked for, with a name that may be shown.
+fn secrets(app: &App) -> Vec<(String, Vec<u8>)> {
+    let minted = GithubApi::token(1);
+    let key: String = KEY.lines().nth(5).expect("a key has lines").to_owned();
+    let mut secrets = Vec::new();
+    for (name, secret) in [
+        ("bare token", BARE),
+        ("password", PASSWORD),
+        ("bearer token", BEARER),
+        ("replacement", REPLACEMENT),
+        ("wrong token", WRONG),
+        ("userinfo", USERINFO),
+        ("query", QUERY),
+        ("signing key", SIGNING),
+        ("admin token", ADMIN),
+        ("minted token", &minted),
+        ("private key", &key),
+        // Its beginning is public; behind it stands the secret part.
+        ("app token", app.token.rsplit('_').nth(1).expect("a token has parts")),
+    ] {
+        secrets.push((name.to_owned(), secret.as_bytes()[..PIECE].to_vec()));
+        let whole = [secret.to_owned(), format!("x-access-token:{secret}"), format!("someone:{secret}")];
+        for text in whole {
+            let text = BASE64.encode(text.as_bytes());
+            secrets.push((format!("{name} in base64"), text.trim_end_matches('=').as_bytes()[..16].to_vec()));
+        }
+        secrets.push((format!("{name} in hexadecimal"), HEXLOWER.encode(secret.as_bytes()).into_bytes()));
+    }
+    // What every basic header of ours begins with is no secret.
+    let common = BASE64.encode(b"x-access-token:");
+    secrets.retain(|(_, secret)| !common.as_bytes().starts_with(&secret[..16.min(secret.len())]));
+    secrets
+}
+
+fn search(place: &str, files: &[(String, Vec<u8>)], secrets: &[(String, Vec<u8>)]) {
+    assert!(files.iter().any(|(_, bytes)| !bytes.is_empty()), "{place} is empty");
+    let search = AhoCorasick::new(secrets.iter().map(|(_, secret)| secret)).expect("a few needles");
+    for (file, bytes) in files {
+        if let Some(found) = search.find(bytes) {
+            let name = &secrets[found.pattern()].0;
+            let around = found.start().saturating_sub(300)..(found.end() + 100).min(bytes.len());
+            let around = String::from_utf8_lossy(&bytes[around]);
+            panic!("the {name} stands in {place}, {file}: {around}");
+        }
+    }
+}
+
+/// Every file below a folder, with its content.
+fn everything_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                // What goes away between the two looks holds nothing.
+                Ok(_) => files.push((path.display().to_string(), fs::read(&path).unwrap_or_default())),
+                Err(_) => {}
+            }
+        }
+    }
+    files
+}
+
+/// The path of a request, and its body.
+type Exported = (String, Vec<u8>);
+
+/// Takes traces in over HTTP and keeps them as they came.
+struct Collector {
+    address: SocketAddr,
+    bodies: Arc<Mutex<Vec<Exported>>>,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&bodies);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let kept = Arc::clone(&kept);
+                thread::spawn(move || {
+                    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+                    while let Ok(Some((first_line, headers))) = read_head(&mut reader) {
+                        let head = Message { first_line, headers, body: Vec::new() };
+                        let Ok(body) = read_body(&mut reader, &head, false) else { return };
+                        kept.lock().expect("no panic").push(("trace".to_owned(), body));
+                        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, bodies }
+    }
+
+    fn bodies(&self) -> Vec<(String, Vec<u8>)> {
+        self.bodies.lock().expect("no panic").clone()
+    }
+}
