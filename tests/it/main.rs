@@ -6,6 +6,7 @@ mod docora_clients;
 mod draining;
 mod durability;
 mod encrypted;
+mod evidence;
 mod git_engine;
 mod git_hosts;
 mod histories;

@@ -81,6 +81,33 @@ fn weight(repository: &Repository, held: ObjectId, target: ObjectId) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_three_files_costs_one_request_and_a_few_kilobytes() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let held = populate(&repository, 200);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, held, &[]).await.expect("a fetch");
+    let edited: Vec<_> = (0..3)
+        .map(|file| {
+            let mut content = lines(file);
+            content.extend_from_slice(b"one more line\n");
+            (format!("d{file}/f{file}").into_bytes(), Some(("100644", content)))
+        })
+        .collect();
+    let pushed = repository.commits("main", 1, |_| edited.clone())[0];
+
+    desk.host.take_seen();
+    let report = desk.fetch(&remote, pushed, &[held]).await.expect("a fetch");
+    let seen = desk.host.take_seen();
+    assert_eq!(report.objects, 1 + 1 + 3 + 3, "commit, root, three folders, three files");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let bytes = seen[0].sent + seen[0].answered;
+    println!("{bytes} bytes of bodies for three changed files");
+    assert!(bytes <= 6_000, "{seen:?}");
+    assert_eq!(desk.changes(&remote, &sync(Some(held), pushed)).await.expect("a list").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_merge_of_an_old_branch_and_a_force_push_cost_what_differs() {
     let desk = Desk::new().await;
     let repository = desk.host.repository("r.git");

@@ -1,0 +1,57 @@
+//! The page that says what the suite shows names tests and benchmarks that exist.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The Rust sources below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The names of all functions below these folders.
+fn functions(folders: &[PathBuf]) -> BTreeSet<String> {
+    let mut found = Vec::new();
+    folders.iter().for_each(|folder| sources(folder, &mut found));
+    let mut names = BTreeSet::new();
+    for path in found {
+        let text = fs::read_to_string(&path).expect("a source");
+        for (at, _) in text.match_indices("fn ") {
+            let rest = &text[at + "fn ".len()..];
+            let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            names.insert(rest[..end.unwrap_or(rest.len())].to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let functions = functions(&[root.join("src"), root.join("actors/src"), root.join("tests/it")]);
+    let page = fs::read_to_string(root.join("tests/README.md")).expect("the page");
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")) {
+        let evidence = row.trim_end_matches('|').rsplit('|').next().expect("a last cell");
+        let names: Vec<_> = evidence.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "nothing shows: {row}");
+        for name in names {
+            let is_there = match name.strip_prefix("benches/") {
+                Some(bench) => root.join("benches").join(bench).is_file(),
+                None => functions.contains(name),
+            };
+            assert!(is_there, "no test is called {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "the tables were not found");
+}
