@@ -21,6 +21,7 @@ mod listening;
 mod mid_round;
 mod model_bites;
 mod notices;
+mod packaging;
 mod partial_mirrors;
 mod planted_secrets;
 mod polling;

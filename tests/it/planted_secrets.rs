@@ -3,15 +3,12 @@
 //! a file of the data directory, or what the system shows of the process.
 
 use std::{
-    fs,
     io::{BufReader, Write},
     net::{SocketAddr, TcpListener},
-    path::Path,
     sync::{Arc, Mutex},
     thread,
 };
 
-use aho_corasick::AhoCorasick;
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 
@@ -20,6 +17,7 @@ use crate::support::{
     git_host::Fault,
     github_api::{GithubApi, KEY},
     http::{Message, read_body, read_head},
+    leaks::{everything_below, search},
     patience::{SOON, eventually},
     project::Project,
     remote::Host,
@@ -197,37 +195,6 @@ fn secrets(app: &App) -> Vec<(String, Vec<u8>)> {
     let common = BASE64.encode(b"x-access-token:");
     secrets.retain(|(_, secret)| !common.as_bytes().starts_with(&secret[..16.min(secret.len())]));
     secrets
-}
-
-fn search(place: &str, files: &[(String, Vec<u8>)], secrets: &[(String, Vec<u8>)]) {
-    assert!(files.iter().any(|(_, bytes)| !bytes.is_empty()), "{place} is empty");
-    let search = AhoCorasick::new(secrets.iter().map(|(_, secret)| secret)).expect("a few needles");
-    for (file, bytes) in files {
-        if let Some(found) = search.find(bytes) {
-            let name = &secrets[found.pattern()].0;
-            let around = found.start().saturating_sub(300)..(found.end() + 100).min(bytes.len());
-            let around = String::from_utf8_lossy(&bytes[around]);
-            panic!("the {name} stands in {place}, {file}: {around}");
-        }
-    }
-}
-
-/// Every file below a folder, with its content.
-fn everything_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").flatten() {
-            let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(path),
-                // What goes away between the two looks holds nothing.
-                Ok(_) => files.push((path.display().to_string(), fs::read(&path).unwrap_or_default())),
-                Err(_) => {}
-            }
-        }
-    }
-    files
 }
 
 /// The path of a request, and its body.

@@ -9,6 +9,7 @@ pub(crate) mod dice;
 pub(crate) mod git_host;
 pub(crate) mod github_api;
 pub(crate) mod http;
+pub(crate) mod leaks;
 pub(crate) mod model;
 pub(crate) mod pack;
 pub(crate) mod patience;

@@ -7,6 +7,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 use super::{
     http::{self, Reply},
+    leaks::Secrets,
     patience::{SOON, eventually},
 };
 
@@ -29,6 +31,7 @@ pub(crate) struct Server {
     child: Option<Child>,
     address: SocketAddr,
     starts: u32,
+    secrets: Mutex<Secrets>,
 }
 
 impl Server {
@@ -40,6 +43,7 @@ impl Server {
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             starts: 0,
+            secrets: Mutex::default(),
         };
         server
             .with("onboarding.mode", "open")
@@ -64,6 +68,7 @@ impl Server {
 
     /// Another setting; the last one of a key counts.
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.secrets.get_mut().unwrap_or_else(PoisonError::into_inner).note_setting(key, value);
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.to_owned()));
         self
@@ -156,7 +161,7 @@ impl Server {
     }
 
     fn memory(&self, what: &str) -> u64 {
-        let id = self.child.as_ref().expect("it runs").id();
+        let id = self.process();
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
         let line = status.lines().find(|line| line.starts_with(what)).expect("its memory");
         let kibibytes: u64 =
@@ -169,9 +174,14 @@ impl Server {
         self.memory("VmHWM:")
     }
 
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Its arguments and its children, as the system shows them to everybody.
     pub(crate) fn shown_by_the_system(&self) -> (Vec<u8>, String) {
-        let id = self.child.as_ref().expect("it runs").id();
+        let id = self.process();
         let arguments = fs::read(format!("/proc/{id}/cmdline")).expect("arguments");
         let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("threads").flatten();
         let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
@@ -208,7 +218,14 @@ impl Server {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> std::io::Result<Reply> {
-        http::ask(self.address, method, path, token, body)
+        let reply = http::ask(self.address, method, path, token, body)?;
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        token.into_iter().for_each(|token| secrets.note(token));
+        body.into_iter().for_each(|body| secrets.note_all(body));
+        if let Ok(answer) = serde_json::from_slice::<Value>(&reply.message.body) {
+            secrets.note_all(&answer);
+        }
+        Ok(reply)
     }
 
     /// Asks the API as the administrator.
@@ -238,6 +255,9 @@ impl Drop for Server {
             let from = log.len().saturating_sub(LOG_SHOWN);
             let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
             println!("the end of the log of {} starts:\n{}", self.starts, &log[from..]);
+        } else if self.starts > 0 {
+            let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+            secrets.assert_absent(self.folder.path());
         }
     }
 }
