@@ -15,7 +15,9 @@ use tidings_actors::{
     context::{Context, Policy},
     directory::Directory,
     handle::{Handle, Tree},
+    pace::Paces,
     ports::{Clock, GitError, GitSource, Random, Transport},
+    turns::Turns,
 };
 use tokio::sync::watch;
 use tracing::info;
@@ -142,7 +144,12 @@ impl Adapters {
                 .with_traceparent(telemetry::traceparent);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);
+        let policy = policy(&settings);
         let context = Context {
+            paces: Paces::new(store.clone(), clock.clone()),
+            desks: Turns::new(policy.desks),
+            heavy: Turns::new(1),
+            outbound: Turns::new(policy.in_flight),
             store: store.clone(),
             git: git.clone(),
             transport: match wrap {
@@ -151,7 +158,7 @@ impl Adapters {
             },
             clock: clock.clone(),
             random: random.clone(),
-            policy: Arc::new(policy(&settings)),
+            policy: Arc::new(policy),
             budget: Budget::new(settings.delivery.memory_bytes),
             directory: Directory::default(),
             fatal: sender,
@@ -202,6 +209,10 @@ fn policy(settings: &Settings) -> Policy {
         retry_base: settings.delivery.retry_base,
         retry_cap: settings.delivery.retry_cap,
         retry_window: settings.delivery.retry_window,
+        app_in_flight: settings.delivery.app_max_concurrent as usize,
+        app_rate: Some(settings.delivery.app_rate).filter(|rate| *rate > 0),
+        in_flight: settings.delivery.max_concurrent as usize,
+        desks: settings.git.readers as usize,
         max_delete_percent: settings.watch.max_delete_percent,
         record_all: settings.delivery.history == History::All,
         history: std::time::Duration::from_secs(u64::from(settings.delivery.history_days) * 86_400),

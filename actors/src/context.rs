@@ -4,7 +4,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use ractor::Message;
-use tidings_entity::{id::RepositoryId, kind::RetryPolicy};
+use tidings_entity::{
+    id::{AppId, RepositoryId},
+    kind::RetryPolicy,
+};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -12,10 +15,12 @@ use crate::{
     circuit_breaker::BreakerPolicy,
     directory::{Directory, Post},
     housekeeping::MirrorKeeperMessage,
-    ports::{Clock, GitSource, Random, Store, StoreError, Transport},
+    pace::{Pace, Paces},
+    ports::{App, Clock, GitSource, Random, Store, StoreError, Transport},
     supervisor::SupervisorMessage,
     time::Timestamp,
     tree::{APPS, BREAKERS, MIRROR_KEEPER, REPOSITORIES},
+    turns::Turns,
 };
 
 /// Numbers from the settings that decisions need.
@@ -43,8 +48,16 @@ pub struct Policy {
     pub retry_cap: Duration,
     /// How long endpoint failures are retried before the cursor is blocked.
     pub retry_window: Duration,
-    /// Attempts of one app at the same time.
+    /// Attempts of one app at the same time, at most.
     pub app_in_flight: usize,
+    /// Requests to one app in a second, at most; `None`: no limit but its own.
+    pub app_rate: Option<u32>,
+    /// Lanes of one app in memory at the same time.
+    pub app_lanes: usize,
+    /// Attempts of all apps at the same time, at most.
+    pub in_flight: usize,
+    /// Reads and renderings for deliveries at the same time.
+    pub desks: usize,
     /// A round that deletes more than this share of the held files pauses its watch.
     pub max_delete_percent: Option<u8>,
     /// Breakers of endpoints.
@@ -85,7 +98,11 @@ impl Default for Policy {
             retry_base: Duration::from_secs(1),
             retry_cap: Duration::from_secs(3_600),
             retry_window: Duration::from_secs(72 * 3_600),
-            app_in_flight: 64,
+            app_in_flight: 32,
+            app_rate: None,
+            app_lanes: 256,
+            in_flight: 1_024,
+            desks: 8,
             max_delete_percent: None,
             endpoint_breaker: BreakerPolicy {
                 threshold: 5,
@@ -127,6 +144,14 @@ pub struct Context {
     pub policy: Arc<Policy>,
     /// Bytes that deliveries may take in memory.
     pub budget: Budget,
+    /// How fast apps take requests.
+    pub paces: Paces,
+    /// Whose changes are read and rendered next: work for processors and disks.
+    pub desks: Turns,
+    /// Which app may wait for much of the budget: one at a time.
+    pub heavy: Turns,
+    /// Who sends next, when the whole server has as many attempts in flight as it may.
+    pub outbound: Turns,
     /// Who is running.
     pub directory: Directory,
     /// Why this process must end, once it must: another one took over its database.
@@ -148,6 +173,26 @@ impl Context {
     /// Asks that the watcher of a repository runs.
     pub fn ensure_watcher(&self, repository: &str) {
         self.ensure(REPOSITORIES, repository);
+    }
+
+    /// How many attempts an app takes at the same time.
+    #[must_use]
+    pub fn in_flight_of(&self, app: &App) -> usize {
+        let own = app.delivery.max_concurrent.and_then(|most| usize::try_from(most).ok());
+        own.map_or(self.policy.app_in_flight, |most| most.min(self.policy.app_in_flight))
+    }
+
+    /// Does work for processors and disks when it is the turn of its app.
+    pub(crate) async fn at_desk<T>(&self, app: &AppId, work: impl Future<Output = T>) -> T {
+        let _desk = self.desks.take(app).await;
+        work.await
+    }
+
+    /// How fast an app takes requests; `None`: as fast as it answers.
+    #[must_use]
+    pub fn pace_of(&self, app: &App) -> Option<Pace> {
+        let rate = app.delivery.rate.into_iter().chain(self.policy.app_rate).min();
+        self.paces.of(&app.id, rate)
     }
 
     /// Asks that the deliverer of an app runs.

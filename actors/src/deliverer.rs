@@ -22,8 +22,10 @@ mod notices;
 pub mod opening;
 mod rendering;
 pub mod retry;
+mod retry_budget;
 mod running;
 mod sending;
+mod shelf;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -49,8 +51,11 @@ use gate::Gate;
 use lane::Moment;
 use opening::{Opening, OpeningError};
 use retry::RetryRules;
+use retry_budget::RetryBudget;
 use running::RunningLane;
 pub use sending::Tray;
+pub(crate) use sending::take_turn;
+use shelf::Shelf;
 
 /// A deliverer without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);
@@ -107,6 +112,8 @@ pub enum Step {
     Finished(Result<bool, StoreError>),
     /// A notice of the round was answered.
     Noticed(AttemptOutcome),
+    /// A notice of the round was held back before it went.
+    Unnoticed,
     /// A consequence for the cursor was written; the lane waits for it.
     Written(Result<(), StoreError>),
     /// A row that no lane waits for was written.
@@ -160,6 +167,10 @@ pub struct DelivererState {
     lanes: BTreeMap<CursorId, Lane>,
     turns: VecDeque<CursorId>,
     gate: Gate,
+    retries: RetryBudget,
+    /// Lanes whose next attempt is a retry that the budget cannot pay for yet.
+    unpaid: VecDeque<CursorId>,
+    shelf: Shelf,
     generation: Generation,
     answered: Option<Instant>,
     last_probe: Option<CursorId>,
@@ -198,6 +209,9 @@ impl Actor for Deliverer {
                 window: policy.retry_window,
             },
             gate: Gate::new(policy.app_in_flight),
+            retries: RetryBudget::new(Instant::now()),
+            unpaid: VecDeque::new(),
+            shelf: Shelf::default(),
             draining: context.directory.is_closed(),
             context,
             id: app,
@@ -264,6 +278,8 @@ impl DelivererState {
                 Slot::Waiting { .. } => {}
             }
         }
+        self.shelf.wake_all();
+        self.fill();
         let waiting: Vec<CursorId> = self.waiting_lanes();
         for cursor in waiting {
             self.open(&cursor);
@@ -280,14 +296,14 @@ impl DelivererState {
                 Some(Slot::Running(_)) => {}
                 Some(Slot::Waiting { .. }) => self.open(&cursor),
                 None if self.app.is_none() => self.read_pending(),
-                None => self.open(&cursor),
+                None => self.admit([cursor]),
             }
         }
     }
 
     fn on_end_if_idle(&mut self, myself: &ActorRef<DelivererMessage>) {
         let idle_long = self.idle_since.is_some_and(|since| since.elapsed() >= IDLE_END);
-        if !self.lanes.is_empty() || !idle_long || self.draining {
+        if !self.is_idle() || !idle_long || self.draining {
             return;
         }
         if self.reading_pending {
@@ -339,12 +355,11 @@ impl DelivererState {
                 for cursor in known {
                     self.on_due(&cursor);
                 }
-                for cursor in cursors {
-                    if !self.lanes.contains_key(&cursor) {
-                        self.open(&cursor);
-                    }
-                }
-                if self.lanes.is_empty() {
+                let has_none =
+                    |cursor: &CursorId| !self.lanes.contains_key(cursor) && !self.shelf.rests(cursor);
+                let new: Vec<CursorId> = cursors.into_iter().filter(has_none).collect();
+                self.admit(new);
+                if self.is_idle() {
                     self.become_idle();
                 }
             }
@@ -380,9 +395,12 @@ impl DelivererState {
                 base_url,
                 keys: app.keys.clone(),
                 timeout: policy.attempt_timeout,
+                pace: self.context.pace_of(&app),
             })
         });
+        self.gate.resize(self.context.in_flight_of(&app));
         if self.endpoint.is_none() {
+            self.shelf = Shelf::default();
             // Lanes that are still go now, the others when they are.
             self.lanes.retain(|_, lane| match &mut lane.slot {
                 Slot::Running(running) if !running.is_still() => {
@@ -416,11 +434,13 @@ impl DelivererState {
         }
         self.gate.ramp();
         let now = Instant::now();
+        self.shelf.wake_all();
         for lane in self.lanes.values_mut() {
             if let Slot::Running(running) = &mut lane.slot {
                 running.on_endpoint_recovered(now);
             }
         }
+        self.fill();
         self.drive_all();
     }
 
@@ -464,6 +484,9 @@ impl DelivererState {
 
     /// Replies to a drain as soon as nothing is on its way.
     fn end_drain(&mut self) {
+        if self.drained.is_none() {
+            return;
+        }
         let still = self.lanes.values().all(|lane| match &lane.slot {
             Slot::Running(running) => running.is_still(),
             _ => true,

@@ -110,6 +110,12 @@ impl Gauge {
         *lock(&self.state) = state.into();
     }
 
+    /// What it said last.
+    #[cfg(test)]
+    pub(crate) fn doing(&self) -> Doing {
+        lock(&self.state).clone()
+    }
+
     /// How long the actor has been working on one message.
     #[must_use]
     pub fn busy_for(&self) -> Duration {

@@ -29,6 +29,8 @@ pub struct Model {
     pub delivery: String,
     /// Why it is not served; null while it is.
     pub disabled: Option<String>,
+    /// Until when sends at its rate are promised to a process; unix milliseconds.
+    pub permits_until: Option<i64>,
     /// Unix milliseconds.
     pub created_at: i64,
 }

@@ -17,7 +17,7 @@ const TABLES: &[(&str, &str)] = &[
         "app",
         "id text primary key, name text not null, email text not null, base_url text, website text,
          description text, token_public_id text not null unique, token_hash text not null,
-         delivery text not null, disabled text, created_at bigint not null",
+         delivery text not null, disabled text, permits_until bigint, created_at bigint not null",
     ),
     (
         "app_key",

@@ -29,6 +29,10 @@ use crate::secrets::{Token, generate_signing_key, shown_signing_secret};
 const URL_CHARACTERS_MAX: usize = 2048;
 /// Most attempts of one cursor in flight (`phased`).
 const IN_FLIGHT_MAX: u32 = 64;
+/// Most attempts in flight that an app may ask for over all its cursors.
+const CONCURRENT_MAX: u32 = 1_024;
+/// Most requests a second that an app may ask for.
+const RATE_MAX: u32 = 10_000;
 /// The fields that Docora does not have.
 const OURS: &[&str] = &["delivery"];
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
@@ -286,6 +290,12 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
 fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
     if !(1..=IN_FLIGHT_MAX).contains(&delivery.max_in_flight) {
         fields.refuse("delivery/max_in_flight", format!("must lie between 1 and {IN_FLIGHT_MAX}"));
+    }
+    if delivery.max_concurrent.is_some_and(|most| !(1..=CONCURRENT_MAX).contains(&most)) {
+        fields.refuse("delivery/max_concurrent", format!("must lie between 1 and {CONCURRENT_MAX}"));
+    }
+    if delivery.rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
+        fields.refuse("delivery/rate", format!("must lie between 1 and {RATE_MAX}"));
     }
     let zero = [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
     if zero {

@@ -25,6 +25,12 @@ pub struct DeliverySettings {
     /// How long failures of an endpoint are retried before its watch is blocked.
     #[serde(with = "duration")]
     pub retry_window: Duration,
+    /// Most attempts in flight over all apps.
+    pub max_concurrent: u32,
+    /// Most attempts in flight to one app; an app may choose fewer.
+    pub app_max_concurrent: u32,
+    /// Most requests to one app in any second; an app may choose fewer. 0: no limit but its own.
+    pub app_rate: u32,
     /// Bytes of deliveries that all watches together hold rendered.
     pub memory_bytes: u64,
     /// Which attempts are rows.
@@ -55,6 +61,9 @@ impl Default for DeliverySettings {
             retry_base: Duration::from_secs(1),
             retry_cap: Duration::from_hours(1),
             retry_window: Duration::from_hours(72),
+            max_concurrent: 1_024,
+            app_max_concurrent: 32,
+            app_rate: 0,
             memory_bytes: 128 << 20,
             history: History::Failed,
             history_days: 30,
@@ -76,6 +85,9 @@ impl DeliverySettings {
                 let message = format!("{base} is longer than delivery.retry_cap, which is {cap}");
                 Fault::new("delivery.retry_base", message)
             }),
+            Fault::of_range("delivery.max_concurrent", self.max_concurrent.into(), 1..=65_536),
+            Fault::of_range("delivery.app_max_concurrent", self.app_max_concurrent.into(), 1..=1_024),
+            Fault::of_range("delivery.app_rate", self.app_rate.into(), 0..=10_000),
             Fault::of_range("delivery.memory_bytes", self.memory_bytes, 1 << 20..=1 << 40),
             Fault::of_range("delivery.history_days", self.history_days.into(), 1..=36_500),
         ]

@@ -1,10 +1,10 @@
 //! Apps: registered, found by the public part of their token, disabled, erased.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
-    ports::{App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, Rotation, StoreError},
+    ports::{App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation, StoreError},
     secret::Secret,
     time::Timestamp,
 };
@@ -41,6 +41,7 @@ pub(super) async fn create(
         token_hash: new.token_hash,
         delivery,
         disabled: None,
+        permits_until: None,
         created_at: new.created_at.0,
     };
     rows::insert(connection, "app", vec![app]).await?;
@@ -97,6 +98,29 @@ pub(super) async fn set_disabled(
         0 => Err(StoreError::NotFound),
         _ => Ok(()),
     }
+}
+
+/// Promises the next span of sends at the app's rate to this process; where it begins.
+pub(super) async fn take_permits(
+    connection: &impl ConnectionTrait,
+    id: AppId,
+    now: Timestamp,
+    span: Duration,
+) -> Result<Timestamp, StoreError> {
+    let text = "update app set permits_until = $1 + case
+                    when permits_until is null or permits_until <= $2 then $2
+                    when permits_until > $3 then $2 + $1
+                    else permits_until end
+                where id = $4";
+    let milliseconds = Timestamp(0).after(span).0;
+    let latest = now.after(PERMITS_AHEAD_MAX).0;
+    let values = vec![milliseconds.into(), now.0.into(), latest.into(), id.clone().into()];
+    if rows::execute(connection, "app", text, values).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let text = "select permits_until from app where id = $1";
+    let until = rows::number(connection, "app", text, vec![id.into()]).await?;
+    Ok(Timestamp(until - milliseconds))
 }
 
 /// Changes what an app chose of itself.

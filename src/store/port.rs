@@ -61,6 +61,16 @@ impl Store for SqlStore {
         write!(self, |transaction, context| apps::patch(transaction, context, id, patch, at).await)
     }
 
+    async fn take_permits(
+        &self,
+        app: &AppId,
+        now: Timestamp,
+        span: Duration,
+    ) -> Result<Timestamp, StoreError> {
+        let app = app.clone();
+        write!(self, |transaction, _context| apps::take_permits(transaction, app, now, span).await)
+    }
+
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
         let id = id.clone();
         write!(self, |transaction, _context| apps::erase(transaction, id).await)

@@ -57,15 +57,16 @@ impl Sender<'_> {
     /// Sends a parcel.
     pub(super) async fn deliver(&self, parcel: &Parcel) -> AttemptOutcome {
         let limit = allowance(self.endpoint.timeout, parcel.size());
-        self.within(limit, async {
-            match &parcel.body {
-                ParcelBody::Whole(body) => self.post(parcel.action, parcel.id.as_str(), body.clone()).await,
-                ParcelBody::Chunked { before, content, after } => {
-                    self.chunked(parcel.action, &parcel.id, before, content, after).await
-                }
+        match &parcel.body {
+            ParcelBody::Whole(body) => {
+                self.within(limit, self.post(parcel.action, parcel.id.as_str(), body.clone())).await
             }
-        })
-        .await
+            ParcelBody::Chunked { before, content, after } => {
+                let started = Instant::now();
+                let reply = self.chunked(parcel.action, &parcel.id, (before, content, after), limit).await;
+                outcome(reply, started)
+            }
+        }
     }
 
     /// Sends one body within its own limit.
@@ -83,24 +84,20 @@ impl Sender<'_> {
     async fn within(&self, limit: Duration, attempt: impl Future<Output = Reply>) -> AttemptOutcome {
         let started = Instant::now();
         let reply = timeout(limit, attempt).await.unwrap_or_else(|_| late(limit));
-        AttemptOutcome {
-            result: reply.result,
-            retry_after: reply.retry_after,
-            excerpt: reply.excerpt,
-            took: started.elapsed(),
-        }
+        outcome(reply, started)
     }
 
-    /// One request for each slice, the next only after a 2xx. No single request holds the attempt
-    /// for longer than the endpoint's own deadline.
+    /// One request for each slice, the next only after a 2xx and when the endpoint's pace allows it.
+    /// No single request holds the attempt for longer than the endpoint's own deadline, all together
+    /// for no longer than `limit`; waits for the pace do not count.
     async fn chunked(
         &self,
         action: Action,
         id: &DeliveryId,
-        before: &Bytes,
-        content: &Bytes,
-        after: &Bytes,
+        (before, content, after): (&Bytes, &Bytes, &Bytes),
+        limit: Duration,
     ) -> Reply {
+        let mut left = limit;
         let chunk_id = self.chunk_id();
         let slices = chunks(content);
         let total = slices.len();
@@ -108,9 +105,15 @@ impl Sender<'_> {
         for (index, slice) in slices.enumerate() {
             let body = chunk_body(before, slice, after, &chunk_id, index, total);
             let request_id = format!("{id}.{chunk_id}.{index}");
-            let limit = self.endpoint.timeout;
-            let request = timeout(limit, self.post(action, &request_id, body));
-            last = request.await.unwrap_or_else(|_| late(limit));
+            if index > 0
+                && let Some(pace) = &self.endpoint.pace
+            {
+                pace.turn().await;
+            }
+            let (began, patience) = (Instant::now(), self.endpoint.timeout.min(left));
+            let request = timeout(patience, self.post(action, &request_id, body));
+            last = request.await.unwrap_or_else(|_| late(patience));
+            left = left.saturating_sub(began.elapsed());
             if !last.is_success() {
                 break;
             }
@@ -179,6 +182,15 @@ impl Sender<'_> {
             Some(Signed { timestamp, standard: signature::standard(&keys, &id, timestamp, &body), docora })
         })
         .await
+    }
+}
+
+fn outcome(reply: Reply, started: Instant) -> AttemptOutcome {
+    AttemptOutcome {
+        result: reply.result,
+        retry_after: reply.retry_after,
+        excerpt: reply.excerpt,
+        took: started.elapsed(),
     }
 }
 

@@ -30,7 +30,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 impl DelivererState {
     pub(super) fn on_step(&mut self, cursor: &CursorId, generation: Generation, step: Step) {
-        if let Step::Stretched(..) = &step {
+        if let Step::Stretched(..) | Step::Noticed(..) | Step::Unnoticed = &step {
             self.gate.leave();
         }
         if step.is_fenced() {
@@ -50,6 +50,7 @@ impl DelivererState {
             Step::Settled(result) => self.on_settled(cursor, result),
             Step::Finished(result) => self.on_finished(cursor, result),
             Step::Noticed(outcome) => self.on_noticed(cursor, generation, &outcome),
+            Step::Unnoticed => self.on_unnoticed(cursor),
             Step::Written(result) => self.on_written(cursor, result),
             Step::Recorded(Err(error)) => {
                 warn!(cursor.id = %cursor, "a row of {cursor} was not written: {error}")

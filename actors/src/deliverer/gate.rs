@@ -4,6 +4,9 @@
 
 use tokio::time::Instant;
 
+/// Attempts at once to an endpoint that has not answered yet: one that never will costs no more.
+const BEGIN: usize = 4;
+
 /// Where the endpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -22,10 +25,19 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// An open way with room for `most` attempts at once.
+    /// An open way with room for `most` attempts at once, once the endpoint has acknowledged some.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { mode: Mode::Flowing { limit: most }, most, hold_until: None, in_flight: 0 }
+        let most = most.max(1);
+        Self { mode: Mode::Flowing { limit: most.min(BEGIN) }, most, hold_until: None, in_flight: 0 }
+    }
+
+    /// From now on there is room for `most` at once.
+    pub fn resize(&mut self, most: usize) {
+        self.most = most.max(1);
+        if let Mode::Flowing { limit } = &mut self.mode {
+            *limit = (*limit).min(self.most);
+        }
     }
 
     /// Whether another attempt may start now.
@@ -121,6 +133,12 @@ impl Gate {
         }
     }
 
+    /// The most that it will ever take at once.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Attempts on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -159,9 +177,32 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_that_never_answered_gets_few_at_once_and_nobody_more_than_it_takes() {
+        let now = Instant::now();
+        let fill = |gate: &mut Gate| {
+            while gate.admits(now) {
+                gate.enter();
+            }
+            gate.in_flight()
+        };
+        let mut gate = Gate::new(32);
+        assert_eq!(fill(&mut gate), BEGIN);
+        (0..5).for_each(|_| gate.widen());
+        assert_eq!(fill(&mut gate), 32);
+        gate.resize(3);
+        (0..29).for_each(|_| gate.leave());
+        gate.widen();
+        assert!(!gate.admits(now), "three are on their way");
+        gate.leave();
+        assert_eq!(fill(&mut gate), 3);
+        assert_eq!(fill(&mut Gate::new(0)), 1, "nobody takes nothing");
+    }
+
+    #[test]
     fn a_failure_narrows_the_way_to_one() {
         let now = Instant::now();
         let mut gate = Gate::new(4);
+        assert_eq!(BEGIN, 4);
         (0..4).for_each(|_| gate.enter());
         gate.leave();
         gate.narrow();

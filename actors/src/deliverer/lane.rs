@@ -445,6 +445,17 @@ impl Lane {
         waits.filter(|until| *until > now).min()
     }
 
+    /// If nothing can be sent before its head, which waits, and nothing is in memory that rows do not
+    /// say: until when.
+    #[must_use]
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let is_busy = self.preparing || self.reading || self.stale || self.settled != self.prefix;
+        if is_busy || !self.head_waits_alone() {
+            return None;
+        }
+        self.next_due(now)
+    }
+
     /// The id of the delivery at a position that is in memory.
     #[must_use]
     pub fn delivery_id(&self, position: u64) -> Option<DeliveryId> {

@@ -25,6 +25,80 @@ impl DelivererState {
         self.lanes.iter().filter(|(_, lane)| waiting(lane)).map(|(cursor, _)| cursor.clone()).collect()
     }
 
+    /// Opens lanes for cursors that have none; when the app has as many as it may, later.
+    pub(super) fn admit(&mut self, cursors: impl IntoIterator<Item = CursorId>) {
+        if self.draining || self.endpoint.is_none() {
+            return;
+        }
+        cursors.into_iter().for_each(|cursor| self.shelf.put(cursor));
+        if self.lanes.len() >= self.context.policy.app_lanes {
+            self.make_room();
+        }
+        self.fill();
+    }
+
+    /// Opens lanes for those who wait for room.
+    pub(super) fn fill(&mut self) {
+        while self.lanes.len() < self.context.policy.app_lanes
+            && !self.draining
+            && let Some(cursor) = self.shelf.take()
+        {
+            if !self.lanes.contains_key(&cursor) {
+                self.open(&cursor);
+            }
+        }
+    }
+
+    /// Whether there is nothing to do and nothing to wait for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes.is_empty() && self.shelf.is_empty()
+    }
+
+    /// Lanes that can do nothing for a while make room for cursors that wait for it. Their rows are
+    /// all there is of them meanwhile, and when to open them again.
+    fn make_room(&mut self) {
+        let now = Instant::now();
+        if self.shelf.nobody_waits() || self.gate.is_closed(now) || self.draining {
+            return;
+        }
+        let rests = |lane: &Lane| match &lane.slot {
+            Slot::Waiting { until } => Some(*until).filter(|until| *until > now),
+            Slot::Running(running) => running.rests_until(now),
+            Slot::Opening { .. } => None,
+        };
+        let resting = self.lanes.iter().filter_map(|(cursor, lane)| Some((cursor.clone(), rests(lane)?)));
+        let resting: Vec<(CursorId, Instant)> = resting.collect();
+        for (cursor, until) in resting {
+            self.set_aside(&cursor, until);
+        }
+    }
+
+    /// The same for one lane.
+    pub(super) fn make_room_of(&mut self, cursor: &CursorId, now: Instant) {
+        if self.shelf.nobody_waits() || self.gate.is_closed(now) || self.draining {
+            return;
+        }
+        if let Some(until) = self.running(cursor).and_then(|(running, _)| running.rests_until(now)) {
+            self.set_aside(cursor, until);
+        }
+    }
+
+    fn set_aside(&mut self, cursor: &CursorId, until: Instant) {
+        self.lanes.remove(cursor);
+        self.leave_lines(cursor);
+        self.shelf.rest(cursor.clone(), until);
+        let due = cursor.clone();
+        let wait = until.saturating_duration_since(Instant::now());
+        self.post.send_after(wait, move || DelivererMessage::Due(due));
+        self.fill();
+    }
+
+    /// It stands in no line for its turn any more.
+    pub(super) fn leave_lines(&mut self, cursor: &CursorId) {
+        self.turns.retain(|turn| turn != cursor);
+        self.unpaid.retain(|turn| turn != cursor);
+    }
+
     /// Starts the task that opens a lane.
     pub(super) fn open(&mut self, cursor: &CursorId) {
         if self.draining || self.endpoint.is_none() {
@@ -86,12 +160,14 @@ impl DelivererState {
             let due = cursor.clone();
             self.post.send_after(wait, move || DelivererMessage::Due(due));
         }
+        self.make_room();
     }
 
     pub(super) fn forget(&mut self, cursor: &CursorId) {
         self.lanes.remove(cursor);
-        self.turns.retain(|turn| turn != cursor);
-        if self.lanes.is_empty() {
+        self.leave_lines(cursor);
+        self.fill();
+        if self.is_idle() {
             self.become_idle();
         }
     }
@@ -108,6 +184,7 @@ impl DelivererState {
         match self.lanes.get(cursor).map(|lane| &lane.slot) {
             Some(Slot::Waiting { until }) if *until <= now => self.open(cursor),
             Some(Slot::Running(_)) => self.drive(cursor),
+            None if self.shelf.wake(cursor, now) => self.fill(),
             _ => {}
         }
     }

@@ -13,6 +13,7 @@ use super::{
     answers::{REOPEN, describe},
     retry::{Circumstances, Decision, Tries, Verdict, decide, verdict},
     running::Stage,
+    sending::take_turn,
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
@@ -31,7 +32,7 @@ impl DelivererState {
             // Tries before a restart count, if it was this notice that waited.
             let waited = round.position == round.summary.total();
             running.stage = Stage::noticing(Action::Synced, if waited { attempts.tries } else { 0 });
-            self.notice(cursor, generation);
+            self.drive(cursor);
             return;
         }
         running.stage = Stage::Finishing;
@@ -53,11 +54,13 @@ impl DelivererState {
         }
     }
 
-    /// Sends the notice that goes first now.
+    /// Sends the notice that goes first now; it counts among the attempts in flight.
     pub(super) fn notice(&mut self, cursor: &CursorId, generation: Generation) {
         let Some(endpoint) = self.endpoint.clone() else { return };
         let now = Instant::now();
-        if self.gate.is_open() {
+        // A probe counts as on its way already: its breaker waits for its word.
+        let may_halt = !self.gate.is_open();
+        if !may_halt {
             if !self.gate.take_probe() {
                 return;
             }
@@ -66,7 +69,7 @@ impl DelivererState {
             self.post.send_after(held - now, move || DelivererMessage::Due(due));
             return;
         }
-        let transport = self.context.transport.clone();
+        let (transport, outbound) = (self.context.transport.clone(), self.context.outbound.clone());
         let Some((running, _)) = self.running(cursor) else { return };
         let Stage::Noticing { flying, action, .. } = &mut running.stage else { return };
         *flying = true;
@@ -75,11 +78,25 @@ impl DelivererState {
             round: running.open.round.clone(),
             repository: running.open.snapshot.facts.clone(),
         };
-        self.step(
-            cursor,
-            generation,
-            async move { Step::Noticed(transport.notify(&endpoint, &notice).await) },
-        );
+        let halt = running.halt.clone();
+        self.gate.enter();
+        self.step(cursor, generation, async move {
+            let _place = tokio::select! {
+                biased;
+                () = halt.called(), if may_halt => return Step::Unnoticed,
+                place = take_turn(&endpoint, &outbound) => place,
+            };
+            Step::Noticed(transport.notify(&endpoint, &notice).await)
+        });
+    }
+
+    /// The notice goes another time.
+    pub(super) fn on_unnoticed(&mut self, cursor: &CursorId) {
+        if let Some((running, _)) = self.running(cursor)
+            && let Stage::Noticing { flying, .. } = &mut running.stage
+        {
+            *flying = false;
+        }
     }
 
     /// A notice was answered: acknowledged, it opens the way.
@@ -92,6 +109,7 @@ impl DelivererState {
             running.stage = Stage::Flowing;
             running.owes_synced &= action != Action::Synced;
             running.lane.on_noticed();
+            self.gate.widen();
             circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
             return;
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{CursorId, DeadLetterId, ObjectId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId},
     kind::{CursorState, HistoryMode, LetterStatus, RoundKind, WatchState},
 };
 use tracing::{info, instrument, warn};
@@ -189,7 +189,7 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
         return Ok(Opening::Again);
     }
     let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
-    let plan = match plan(context, &lane.remote, &spec, &round.spec.letters).await {
+    let plan = match plan(context, &lane.app, &lane.remote, &spec, &round.spec.letters).await {
         Err(OpeningError::Git(GitError::Unobtainable(_))) => {
             let reason = "a tree of the open round is obtainable nowhere";
             in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
@@ -299,7 +299,7 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
     };
     let spec = RoundSpec { kind, held, target, bases, letters: Vec::new() };
     let candidates = candidates(lane, kind);
-    let plan = plan(context, &lane.remote, &spec, &candidates).await?;
+    let plan = plan(context, &lane.app, &lane.remote, &spec, &candidates).await?;
     if plan.summary.total() == 0 && plan.letters.is_empty() && kind == RoundKind::Sync {
         let target = spec.target.map(|target| (target.commit, target.view.id()));
         in_time(context.store.advance(&lane.cursor, lane.last_round, target)).await?;
@@ -424,14 +424,16 @@ async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningEr
     Ok(())
 }
 
-/// Plans, fetching by id what the mirror lacks: the mirror is a cache and may vanish.
+/// Plans when it is the turn of the app, fetching by id what the mirror lacks: the mirror is a cache and may vanish.
 async fn plan(
     context: &Context,
+    app: &AppId,
     remote: &Remote,
     spec: &RoundSpec,
     candidates: &[Letter],
 ) -> Result<Plan, OpeningError> {
-    match context.git.plan(remote, spec, candidates).await {
+    let planned = context.at_desk(app, context.git.plan(remote, spec, candidates)).await;
+    match planned {
         Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
             // A resync is made from its bases: what is held and obtainable nowhere must not stop it.
             let held = spec.held.iter().filter(|_| spec.kind != RoundKind::Resync);
@@ -445,7 +447,7 @@ async fn plan(
                 let haves = commits[..at].to_vec();
                 fetch(context, remote, FetchOrder { wants: vec![*commit], haves, depth: 1, extent }).await?;
             }
-            Ok(context.git.plan(remote, spec, candidates).await?)
+            Ok(context.at_desk(app, context.git.plan(remote, spec, candidates)).await?)
         }
         other => Ok(other?),
     }

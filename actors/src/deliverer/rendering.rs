@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tidings_entity::id::AppId;
+
 use super::{healing, lane::AHEAD_BYTES};
 use crate::{
     budget::Held,
@@ -15,33 +17,41 @@ const SMALL: u64 = 16 << 10;
 /// What a rendered delivery weighs beyond its content: escapes, base64, and the rest of its body.
 const GROWTH: u64 = 2;
 
-/// Renders the first delivery and as many after it as there is room for. Blobs that are not here are
-/// fetched by id; [`GitError::Unobtainable`] comes only after two definitive refusals.
+/// Renders the first delivery and as many after it as there is room for, when it is the turn of its
+/// app. Blobs that are not here are fetched by id; [`GitError::Unobtainable`] comes only after two
+/// definitive refusals.
 pub(super) async fn render(
     context: &Context,
+    app: &AppId,
     orders: Arc<[DeliveryOrder]>,
 ) -> Result<Vec<Parcel>, PrepareError> {
-    let mut room = Room::now(context, &orders);
+    let mut roomy = None;
     // New content, old content: two blobs are the most that one delivery reads, and each may be
     // missing and may be heavy; and once the mirror may turn out to be damaged.
     let mut patience = 10;
     let (parcels, held) = loop {
         patience -= 1;
-        match context.transport.prepare(&room.orders, room.limit).await {
+        // Nothing is held while this waits for its turn; a fetch and a wait for much room, which may
+        // take long, hold up nobody else.
+        let desk = context.desks.take(app).await;
+        let room = roomy.take().unwrap_or_else(|| Room::now(context, &orders));
+        let result = context.transport.prepare(&room.orders, room.limit).await;
+        drop(desk);
+        match result {
             Err(PrepareError::Git(fault @ (GitError::Missing(_) | GitError::Corrupt(_)))) if patience > 0 => {
-                // A fetch may take long: others have the room meanwhile.
                 drop(room);
                 let Some(order) = orders.first() else { return Ok(Vec::new()) };
                 match fault {
                     GitError::Missing(blob) => healing::bring(context, order, blob).await?,
                     _ => healing::mend(context, order).await?,
                 }
-                room = Room::now(context, &orders);
             }
             Err(PrepareError::Heavy(size)) if patience > 0 => {
                 drop(room);
+                let turn = context.heavy.take(app).await;
                 let held = Some(context.budget.take(size.saturating_mul(GROWTH)).await);
-                room = Room { orders: first(&orders), limit: size, held };
+                drop(turn);
+                roomy = Some(Room { orders: first(&orders), limit: size, held });
             }
             result => break (result?, room.held),
         }

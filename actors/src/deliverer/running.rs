@@ -22,6 +22,9 @@ use crate::{
     round::Change,
 };
 
+/// A lane that has nothing to send for so long may make room for another.
+const REST: Duration = Duration::from_secs(2);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// A notice goes first: `/resync` before the changes, `/synced` after them.
@@ -56,7 +59,7 @@ pub(super) struct RunningLane {
     pub(super) write_after: Option<Instant>,
     queued: bool,
     timer: Option<Instant>,
-    halt: Halt,
+    pub(super) halt: Halt,
 }
 
 impl RunningLane {
@@ -142,6 +145,34 @@ impl RunningLane {
         ready && self.reload.is_none()
     }
 
+    /// Whether its next attempt repeats one that failed.
+    fn is_retry(&self, position: u64) -> bool {
+        self.lane.tries(position) > 0
+    }
+
+    /// Whether the notice that goes first may go now; whether it went before.
+    fn notice_due(&self, now: Instant) -> Option<bool> {
+        match self.stage {
+            Stage::Noticing { flying: false, until, tries, .. } if until.is_none_or(|until| until <= now) => {
+                Some(tries > 0)
+            }
+            _ => None,
+        }
+    }
+
+    /// If there is nothing of it in flight or to be written, and nothing to send for a while: until
+    /// when.
+    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        let is_busy = !self.is_still() || self.lane.owes_effects() || self.reload.is_some() || self.queued;
+        let until = match self.stage {
+            _ if is_busy => None,
+            Stage::Flowing if self.lane.next_sendable().is_none() => self.lane.waits_until(now),
+            Stage::Noticing { flying: false, until, .. } => until,
+            _ => None,
+        };
+        until.filter(|until| *until >= now + REST)
+    }
+
     fn order(&self, position: u64, change: Change, unobtainable: Vec<ObjectId>) -> DeliveryOrder {
         let round = &self.facts.round;
         let renamed_from = change
@@ -186,9 +217,14 @@ impl DelivererState {
             return;
         }
         match running.stage {
-            Stage::Noticing { until, flying, .. } => {
-                if !flying && until.is_none_or(|until| until <= moment.instant) {
+            Stage::Noticing { .. } => {
+                if running.notice_due(moment.instant).is_none() {
+                    self.make_room_of(cursor, moment.instant);
+                } else if self.gate.is_open() {
                     self.notice(cursor, generation);
+                } else {
+                    self.enqueue(cursor, moment.instant);
+                    self.flow();
                 }
             }
             // What the round did to its cursor is written before it ends.
@@ -211,6 +247,7 @@ impl DelivererState {
                     }
                     self.enqueue(cursor, moment.instant);
                     self.flow();
+                    self.make_room_of(cursor, moment.instant);
                 }
             }
             Stage::Finishing => {}
@@ -244,7 +281,7 @@ impl DelivererState {
 
     /// Reads a lane's rows again after `wait`, or drops it where there is nobody to send to.
     fn replace(&mut self, cursor: &CursorId, wait: Duration) {
-        self.turns.retain(|turn| turn != cursor);
+        self.leave_lines(cursor);
         if self.endpoint.is_none() {
             self.forget(cursor);
         } else if wait.is_zero() {
@@ -260,12 +297,13 @@ impl DelivererState {
         if let Some((position, before)) = running.lane.want_read() {
             let open = running.open.clone();
             let seek = before.map_or(Seek::Position(position), Seek::After);
-            let (git, transport) = (self.context.git.clone(), self.context.transport.clone());
+            let (context, app) = (self.context.clone(), self.id.clone());
             self.step(cursor, generation, async move {
                 let (remote, spec) = (&open.snapshot.remote, &open.round.spec);
-                let changes = git.window(remote, spec, &seek, CHANGES_PER_READ).await;
+                let window = context.git.window(remote, spec, &seek, CHANGES_PER_READ);
+                let changes = context.at_desk(&app, window).await;
                 if let Ok(changes) = &changes {
-                    transport.foresee(remote, spec, changes).await;
+                    context.transport.foresee(remote, spec, changes).await;
                 }
                 Step::Read(changes)
             });
@@ -281,16 +319,18 @@ impl DelivererState {
             .into_iter()
             .map(|(position, change, unobtainable)| running.order(position, change, unobtainable))
             .collect();
-        let context = self.context.clone();
+        let (context, app) = (self.context.clone(), self.id.clone());
         self.step(cursor, generation, async move {
-            Step::Prepared(head, rendering::render(&context, orders).await)
+            Step::Prepared(head, rendering::render(&context, &app, orders).await)
         });
     }
 
     /// Puts a lane that may send into the line, and arms a timer for one that may later.
     fn enqueue(&mut self, cursor: &CursorId, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
-        let sendable = running.lane.next_sendable().is_some();
+        let flows = running.stage == Stage::Flowing;
+        let sendable =
+            if flows { running.lane.next_sendable().is_some() } else { running.notice_due(now).is_some() };
         let due = running.lane.next_due(now);
         let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
         running.timer = arm.or(running.timer);
@@ -306,14 +346,35 @@ impl DelivererState {
     /// Sends, lane by lane in turn, as much as the endpoint takes now.
     pub(super) fn flow(&mut self) {
         let now = Instant::now();
+        // Who waited for the budget of retries looks again, before the others.
+        self.unpaid.drain(..).rev().for_each(|cursor| self.turns.push_front(cursor));
+        let mut can_pay = true;
         while self.gate.admits(now) && !self.draining && self.endpoint.is_some() {
-            let Some(cursor) = self.turns.pop_front() else { return };
-            let Some((running, _)) = self.running(&cursor) else { continue };
+            let Some(cursor) = self.turns.pop_front() else { break };
+            let Some((running, generation)) = self.running(&cursor) else { continue };
             running.queued = false;
-            if running.reload.is_some() || running.stage != Stage::Flowing {
+            if running.reload.is_some() {
                 continue;
             }
-            if let Some(position) = running.lane.next_sendable() {
+            let position = running.lane.next_sendable().filter(|_| running.stage == Stage::Flowing);
+            let notice = running.notice_due(now);
+            let is_retry = notice.or_else(|| position.map(|position| running.is_retry(position)));
+            match is_retry {
+                Some(true) => {
+                    can_pay = can_pay && self.retries.pay(now);
+                    if !can_pay {
+                        self.postpone(cursor);
+                        continue;
+                    }
+                }
+                Some(false) => self.retries.on_first_try(),
+                None => {}
+            }
+            if notice.is_some() {
+                self.notice(&cursor, generation);
+                continue;
+            }
+            if let Some(position) = position {
                 self.launch(&cursor, position, false);
                 self.enqueue(&cursor, now);
             }
@@ -322,15 +383,30 @@ impl DelivererState {
                 self.render(&cursor, generation, self.ahead());
             }
         }
+        if !self.unpaid.is_empty() {
+            let due = now + self.retries.wait(now);
+            self.arm_flow_at(due, now);
+        }
         self.arm_flow(now);
+    }
+
+    /// Its retry waits until the budget can pay for it.
+    fn postpone(&mut self, cursor: CursorId) {
+        if let Some((running, _)) = self.running(&cursor) {
+            running.queued = true;
+            self.unpaid.push_back(cursor);
+        }
     }
 
     /// Goes on by itself when the wait that the endpoint asked for is over.
     pub(super) fn arm_flow(&mut self, now: Instant) {
-        let held = self.gate.held_until().filter(|until| *until > now);
-        if let Some(until) =
-            held.filter(|until| self.flow_armed.is_none_or(|armed| armed <= now || *until < armed))
-        {
+        if let Some(until) = self.gate.held_until().filter(|until| *until > now) {
+            self.arm_flow_at(until, now);
+        }
+    }
+
+    fn arm_flow_at(&mut self, until: Instant, now: Instant) {
+        if self.flow_armed.is_none_or(|armed| armed <= now || until < armed) {
             self.flow_armed = Some(until);
             self.post.send_after(until.saturating_duration_since(now), || DelivererMessage::Flow);
         }
@@ -339,7 +415,7 @@ impl DelivererState {
     /// How many deliveries a lane may render at once: when more lanes wait for their turn than the
     /// endpoint takes at a time, one each.
     fn ahead(&self) -> usize {
-        if self.turns.len() > 2 * self.context.policy.app_in_flight { 1 } else { AHEAD }
+        if self.turns.len() > 2 * self.gate.most() { 1 } else { AHEAD }
     }
 
     /// Sends the one permitted probe from the next lane whose head can go; one that must be rendered
@@ -382,7 +458,10 @@ impl DelivererState {
         if parcels.is_empty() {
             return;
         }
-        let stretch = Stretch { transport, endpoint, parcels, halt: running.halt.clone(), is_probe };
+        let outbound = self.context.outbound.clone();
+        let Some((running, _)) = self.running(cursor) else { return };
+        let stretch =
+            Stretch { transport, endpoint, outbound, parcels, halt: running.halt.clone(), is_probe };
         self.gate.enter();
         let to = cursor.clone();
         let tell = move |tray| {

@@ -1,23 +1,23 @@
 //! Sending a stretch of one lane: deliveries that go out one after another, each only after the one
 //! before it was acknowledged. The first that is not ends it, and so does a word from the deliverer;
-//! what was not sent goes back to the lane.
+//! what was not sent goes back to the lane. Each waits for the pace of its app before it goes.
 //!
 //! Outcomes are laid on a tray and the deliverer is told when the tray was empty: under load one
 //! message brings many of them, and the next attempt never waits for the deliverer.
 
 use std::{
     ops::RangeInclusive,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument, info_span};
 
 use super::Step;
-use crate::ports::{AttemptOutcome, Endpoint, Parcel, Transport};
+use crate::{
+    ports::{AttemptOutcome, Endpoint, Parcel, Transport},
+    turns::{Place, Turns},
+};
 
 /// One attempt that ended.
 #[derive(Debug)]
@@ -52,23 +52,46 @@ impl Tray {
 
 /// Ends the stretches of a lane after the attempt that is on its way. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Halt(Arc<AtomicBool>);
+pub(super) struct Halt(watch::Sender<bool>);
 
 impl Halt {
     /// Says so.
     pub(super) fn call(&self) {
-        self.0.store(true, Relaxed);
+        self.0.send_replace(true);
     }
 
     fn is_called(&self) -> bool {
-        self.0.load(Relaxed)
+        *self.0.borrow()
     }
+
+    /// Waits until it is said.
+    pub(super) async fn called(&self) {
+        // The sender is here: it does not go before this ends.
+        drop(self.0.subscribe().wait_for(|called| *called).await);
+    }
+}
+
+/// Waits until an attempt may go: for the app's pace, and for a place among all that is in flight.
+/// Who had to wait for the place is in step no more, and waits for the pace again.
+pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Place {
+    if let Some(pace) = &endpoint.pace {
+        pace.turn().await;
+        if let Some(place) = outbound.try_take() {
+            return place;
+        }
+    }
+    let place = outbound.take(&endpoint.app).await;
+    if let Some(pace) = &endpoint.pace {
+        pace.turn().await;
+    }
+    place
 }
 
 /// Deliveries of one lane on their way.
 pub(super) struct Stretch {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) endpoint: Arc<Endpoint>,
+    pub(super) outbound: Turns,
     pub(super) parcels: Vec<(u64, Parcel)>,
     pub(super) halt: Halt,
     pub(super) is_probe: bool,
@@ -81,15 +104,27 @@ impl Stretch {
         first..=self.parcels.last().map_or(0, |(position, _)| *position)
     }
 
+    /// Waits for the app's pace, and for a place among all that is in flight; `None`: it is halted.
+    async fn turn(&self, may_halt: bool) -> Option<Place> {
+        let turn = async {
+            let place = take_turn(&self.endpoint, &self.outbound).await;
+            // Others may have been told meanwhile that the endpoint is not well.
+            (!may_halt || !self.halt.is_called()).then_some(place)
+        };
+        tokio::select! {
+            biased;
+            () = self.halt.called(), if may_halt => None,
+            place = turn => place,
+        }
+    }
+
     /// Sends them; `tell` is called when the tray was empty.
-    pub(super) async fn send(self, cursor: String, tell: impl Fn(Tray)) -> Step {
+    pub(super) async fn send(mut self, cursor: String, tell: impl Fn(Tray)) -> Step {
         let (tray, mut unsent) = (Tray::default(), self.range());
         // A probe counts as on its way already: its breaker waits for its word.
         let mut may_halt = !self.is_probe;
-        for (position, parcel) in self.parcels {
-            if std::mem::replace(&mut may_halt, true) && self.halt.is_called() {
-                break;
-            }
+        for (position, parcel) in std::mem::take(&mut self.parcels) {
+            let Some(_place) = self.turn(std::mem::replace(&mut may_halt, true)).await else { break };
             unsent = position + 1..=*unsent.end();
             let span = info_span!(
                 "delivery.attempt",

@@ -42,6 +42,12 @@ pub struct DeliverySettings {
     pub order: OrderMode,
     /// Most attempts in flight per cursor (`phased`; 1 to 64).
     pub max_in_flight: u32,
+    /// Most attempts in flight over all its cursors, notices included (1 to 1,024); the server's
+    /// setting where `None`, and never more than that.
+    pub max_concurrent: Option<u32>,
+    /// Most requests in any second, retries, notices and the chunks of large files included (1 to
+    /// 10,000); the server's setting where `None`, and never more than that.
+    pub rate: Option<u32>,
     /// How the wait between tries grows.
     pub retry_policy: RetryPolicy,
     /// The first wait, in milliseconds; the server's setting where `None`.
@@ -65,6 +71,8 @@ impl Default for DeliverySettings {
         Self {
             order: OrderMode::Strict,
             max_in_flight: 8,
+            max_concurrent: None,
+            rate: None,
             retry_policy: RetryPolicy::ExpFullJitter,
             retry_base_ms: None,
             retry_cap_ms: None,

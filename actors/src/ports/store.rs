@@ -45,6 +45,9 @@ pub enum StoreError {
     Conflict(String),
 }
 
+/// No honest promise of [`Store::take_permits`] ends later than so long after now.
+pub const PERMITS_AHEAD_MAX: Duration = Duration::from_secs(30);
+
 /// What is known of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobFacts {
@@ -114,6 +117,16 @@ pub trait Store: Send + Sync + 'static {
     /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](super::KEYS_MAX) keys
     /// live is a [`StoreError::Conflict`].
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError>;
+    /// Promises the time from the answered moment on, for as long as `span`, to this process alone:
+    /// in it, and nowhere else, it may send to an app that has a rate. It begins at `now`, or where
+    /// the last promise to anybody ends. A promise that ends more than [`PERMITS_AHEAD_MAX`] after
+    /// `now` was made before a clock went backwards: then it begins a `span` after `now`.
+    async fn take_permits(
+        &self,
+        app: &AppId,
+        now: Timestamp,
+        span: Duration,
+    ) -> Result<Timestamp, StoreError>;
     /// Removes all rows of an app.
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError>;
 

@@ -13,6 +13,7 @@ use tidings_entity::{
 use super::{CommitFacts, GitError, Remote, StoreError};
 use crate::{
     budget::Held,
+    pace::Pace,
     round::{Change, DeliveryId, Round, RoundSpec},
     secret::Secret,
     time::Timestamp,
@@ -31,6 +32,9 @@ pub struct Endpoint {
     /// One deadline over connect, headers and body; the transport adds 1 s per 256 KiB sent
     /// beyond 1 MiB.
     pub timeout: Duration,
+    /// How fast it takes requests, where that is limited. Whoever asks for an attempt has waited
+    /// for its turn; the transport waits for one before each further request of it.
+    pub pace: Option<Pace>,
 }
 
 /// The `repository` object of a body.

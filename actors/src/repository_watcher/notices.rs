@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{RepositoryWatcherMessage, RepositoryWatcherState};
 use crate::{
     context::Context,
+    deliverer::take_turn,
     ports::{App, Endpoint, GitError, Notice, Watch},
     round::DeliveryId,
     time::Timestamp,
@@ -87,7 +88,9 @@ async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
     };
     let Some(base_url) = app.base_url.clone().filter(|_| wanted && app.disabled.is_none()) else { return };
     let timeout = context.policy.attempt_timeout;
-    let endpoint = Endpoint { app: app.id.clone(), base_url, keys: app.keys.clone(), timeout };
+    let pace = context.pace_of(app);
+    let endpoint = Endpoint { app: app.id.clone(), base_url, keys: app.keys.clone(), timeout, pace };
+    let _place = take_turn(&endpoint, &context.outbound).await;
     let outcome = context.transport.notify(&endpoint, notice).await;
     info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);
 }

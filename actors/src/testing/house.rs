@@ -22,9 +22,10 @@ use crate::{
     budget::Budget,
     context::{Context, Policy},
     deliverer::DelivererMessage,
-    directory::{Directory, Post},
+    directory::{Directory, Doing, Post},
     handle::{Handle, Tree},
     hosts::HostPolicy,
+    pace::Paces,
     ports::{
         Action, Clock, CursorStatus, DeadLetter, DeliverySettings, GitSource, Location, NewApp, NewWatch,
         Random, RefListing, Remote, RepositoryFacts, Selector, Start, Store, Watch,
@@ -32,6 +33,7 @@ use crate::{
     secret::Secret,
     time::Timestamp,
     tree::DELIVERER,
+    turns::Turns,
     view::View,
 };
 
@@ -109,6 +111,10 @@ impl House {
         let mut policy = Policy::default();
         edit(&mut policy);
         let context = Context {
+            paces: Paces::new(store.clone(), clock.clone()),
+            desks: Turns::new(policy.desks),
+            heavy: Turns::new(1),
+            outbound: Turns::new(policy.in_flight),
             store: store.clone(),
             git: git.clone(),
             transport: transport.clone(),
@@ -244,6 +250,21 @@ impl House {
     pub(crate) async fn cursor(&self, watch: &Watch) -> CursorStatus {
         let watch = self.store.watch(&watch.app, &watch.id).await.expect("it is watched");
         watch.cursors.into_iter().next().expect("it has a cursor")
+    }
+
+    /// How many of these watches hold something and have nothing open.
+    pub(crate) async fn store_holds(&self, watches: &[Watch]) -> usize {
+        let mut held = 0;
+        for watch in watches {
+            let cursor = self.cursor(watch).await;
+            held += usize::from(cursor.held.is_some() && cursor.open.is_none());
+        }
+        held
+    }
+
+    /// What an actor says that it does.
+    pub(crate) fn doing(&self, role: &'static str, key: &str) -> Option<Doing> {
+        self.context.directory.gauge(role, key).map(|gauge| gauge.doing())
     }
 
     /// Waits, at most an hour, until the app holds `commit` and nothing is open.

@@ -152,6 +152,17 @@ impl Store for MemoryStore {
         self.write(|state| state.patch_app(id, patch, at))
     }
 
+    async fn take_permits(
+        &self,
+        app: &AppId,
+        now: Timestamp,
+        span: Duration,
+    ) -> Result<Timestamp, StoreError> {
+        self.meet("take_permits").await?;
+        // The only verb that the rate of deliveries multiplies: it copies nothing.
+        self.state().take_permits(app, now, span)
+    }
+
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
         self.write(|state| state.erase_app(id))
     }

@@ -29,6 +29,7 @@ macro_rules! store_contract_tests {
             an_app_changes_itself_and_its_keys_overlap
             foreign_and_missing_ids_are_not_found
             the_same_selector_again_replaces_settings_and_resyncs
+            the_time_to_send_is_promised_once
             two_apps_with_one_secret_share_no_source
             a_new_credential_keeps_the_open_round
             unwatching_leaves_nothing_behind

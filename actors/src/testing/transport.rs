@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_entity::{
-    id::{AppId, ObjectId},
+    id::{AppId, ObjectId, WatchId},
     kind::Operation,
 };
 use tokio::{sync::watch, time::Instant};
@@ -51,6 +51,8 @@ pub enum Answer {
     Patience(u16, Duration),
     /// This status, after so long.
     Slow(u16, Duration),
+    /// Nothing, which is found out after so long.
+    Late(Duration),
     /// Never; the attempt hangs until its task ends.
     Hang,
     /// The code that sends it panics.
@@ -63,10 +65,13 @@ struct Receiver {
     next: VecDeque<Answer>,
     by_path: HashMap<Vec<u8>, Answer>,
     by_app: HashMap<AppId, Answer>,
+    by_watch: HashMap<WatchId, Answer>,
     flying: HashMap<AppId, usize>,
     orders: HashMap<DeliveryId, DeliveryOrder>,
     notices: Vec<(AppId, Notice)>,
     unprepared: VecDeque<PrepareError>,
+    rendering: Duration,
+    rendered: Vec<WatchId>,
     lost: HashSet<Vec<u8>>,
     mirror: BTreeMap<(AppId, Vec<u8>), ObjectId>,
 }
@@ -107,9 +112,28 @@ impl MemoryTransport {
         };
     }
 
+    /// Every change of this watch is answered like this, until told otherwise (`None`).
+    pub fn answer_watch(&self, watch: &WatchId, answer: Option<Answer>) {
+        let mut receiver = self.receiver();
+        match answer {
+            Some(answer) => receiver.by_watch.insert(watch.clone(), answer),
+            None => receiver.by_watch.remove(watch),
+        };
+    }
+
     /// The next deliveries cannot be rendered, one error each.
     pub fn fail_to_prepare(&self, errors: impl IntoIterator<Item = PrepareError>) {
         self.receiver().unprepared.extend(errors);
+    }
+
+    /// Rendering takes so long each time.
+    pub fn render_slowly(&self, time: Duration) {
+        self.receiver().rendering = time;
+    }
+
+    /// For which watch it was rendered, each time.
+    pub fn rendered(&self) -> Vec<WatchId> {
+        self.receiver().rendered.clone()
     }
 
     /// The content of this path is obtainable nowhere, or can be had again.
@@ -175,9 +199,11 @@ impl MemoryTransport {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, app: &AppId, path: &[u8]) -> Answer {
+    fn answer(&self, app: &AppId, id: &DeliveryId, path: &[u8]) -> Answer {
         let mut receiver = self.receiver();
-        let told = receiver.by_path.get(path).or_else(|| receiver.by_app.get(app)).copied();
+        let watch = receiver.orders.get(id).map(|order| &order.lane.repository.repository_id);
+        let told = watch.and_then(|watch| receiver.by_watch.get(watch));
+        let told = told.or_else(|| receiver.by_path.get(path)).or_else(|| receiver.by_app.get(app)).copied();
         told.or_else(|| receiver.next.pop_front()).unwrap_or(Answer::Status(200))
     }
 
@@ -189,13 +215,17 @@ impl MemoryTransport {
         path: Vec<u8>,
     ) -> AttemptOutcome {
         let _flight = Flight::begin(self, &endpoint.app);
-        let (result, retry_after) = match self.answer(&endpoint.app, &path) {
+        let (result, retry_after) = match self.answer(&endpoint.app, id, &path) {
             Answer::Status(status) => (Ok(status), None),
             Answer::Failure(failure) => (Err(failure), None),
             Answer::Patience(status, wait) => (Ok(status), Some(wait)),
             Answer::Slow(status, wait) => {
                 tokio::time::sleep(wait).await;
                 (Ok(status), None)
+            }
+            Answer::Late(wait) => {
+                tokio::time::sleep(wait).await;
+                (Err(SendFailure::Timeout), None)
             }
             Answer::Hang => std::future::pending().await,
             Answer::Panic => panic!("as asked"),
@@ -246,7 +276,12 @@ impl Transport for MemoryTransport {
         orders: &Arc<[DeliveryOrder]>,
         _budget: u64,
     ) -> Result<Vec<Parcel>, PrepareError> {
+        let time = self.receiver().rendering;
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
         let mut receiver = self.receiver();
+        receiver.rendered.extend(orders.first().map(|order| order.lane.repository.repository_id.clone()));
         if let Some(error) = receiver.unprepared.pop_front() {
             return Err(error);
         }

@@ -480,6 +480,10 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call record_breaker")
     }
 
+    async fn take_permits(&self, _: &AppId, _: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
+        unreachable!("the front door does not call take_permits")
+    }
+
     async fn try_probe(
         &self,
         _: BreakerKind,

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tidings_actors::{
-    budget::Budget, context::Context, directory::Directory, handle::Handle, ports::Store,
-    testing::MemoryTransport,
+    budget::Budget, context::Context, directory::Directory, handle::Handle, pace::Paces, ports::Store,
+    testing::MemoryTransport, turns::Turns,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -78,6 +78,10 @@ impl Answered {
 /// A facade over a tree in which nobody runs: what it tells goes nowhere.
 fn handle(store: Arc<dyn Store>) -> Handle {
     Handle::new(Context {
+        paces: Paces::new(store.clone(), Arc::new(MachineClock)),
+        desks: Turns::new(1),
+        heavy: Turns::new(1),
+        outbound: Turns::new(1),
         store,
         git: Arc::new(GitDouble),
         transport: Arc::new(MemoryTransport::default()),

@@ -86,6 +86,7 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
         base_url,
         keys: vec![Secret::new(SECRET.into())],
         timeout: DEADLINE,
+        pace: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     follow::Followed,
     ports::{
         App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Extent, KEYS_MAX, NewApp,
-        NewWatch, Receipt, Source, StoreError, Totals,
+        NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Totals,
     },
     round::{LetterState, Round, TreeEnd},
     secret::Secret,
@@ -46,6 +46,7 @@ pub(super) struct AppRow {
     /// The current key first, each with its end.
     pub(super) keys: Vec<(Secret, Option<Timestamp>)>,
     pub(super) disabled: Option<String>,
+    pub(super) permits_until: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -132,13 +133,30 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
 }
 
 impl State {
+    pub(super) fn take_permits(
+        &mut self,
+        app: &AppId,
+        now: Timestamp,
+        span: Duration,
+    ) -> Result<Timestamp, StoreError> {
+        let row = self.apps.get_mut(app).ok_or(StoreError::NotFound)?;
+        let from = match row.permits_until {
+            None => now,
+            Some(until) if until > now.after(PERMITS_AHEAD_MAX) => now.after(span),
+            Some(until) => until.max(now),
+        };
+        row.permits_until = Some(from.after(span));
+        Ok(from)
+    }
+
     pub(super) fn create_app(&mut self, new: &NewApp) -> Result<(), StoreError> {
         let same_token = self.apps.values().any(|app| app.new.token_public_id == new.token_public_id);
         if same_token || self.apps.contains_key(&new.id) {
             return Err(StoreError::Conflict("such an app exists already".into()));
         }
         let keys = vec![(new.signing_key.clone(), None)];
-        self.apps.insert(new.id.clone(), AppRow { new: new.clone(), keys, disabled: None });
+        self.apps
+            .insert(new.id.clone(), AppRow { new: new.clone(), keys, disabled: None, permits_until: None });
         Ok(())
     }
 

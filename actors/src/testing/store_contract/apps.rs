@@ -1,5 +1,7 @@
 //! Apps and watches.
 
+use std::time::Duration;
+
 use tidings_entity::{
     id::{AppId, WatchId},
     kind::{BreakerKind, HistoryMode, WatchState},
@@ -7,7 +9,10 @@ use tidings_entity::{
 
 use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
-    ports::{App, AppPatch, BreakerRow, DeliverySettings, Rotation, Store, StoreError, WatchPatch},
+    ports::{
+        App, AppPatch, BreakerRow, DeliverySettings, PERMITS_AHEAD_MAX, Rotation, Store, StoreError,
+        WatchPatch,
+    },
     secret::Secret,
     time::Timestamp,
 };
@@ -54,6 +59,32 @@ pub async fn apps_are_listed_in_pages(store: &dyn Store) {
         seen.extend(page.into_iter().map(|app| app.id));
     }
     assert_eq!(seen, made);
+}
+
+/// No two promises of one app overlap, and a clock that went backwards silences nobody for long.
+pub async fn the_time_to_send_is_promised_once(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, other) = (world.app().await, world.app().await);
+    let span = Duration::from_millis(700);
+    let take = |app: &AppId, now: i64| {
+        let app = app.clone();
+        async move { store.take_permits(&app, Timestamp(now), span).await.map(|from| from.0) }
+    };
+    assert_eq!(take(&app, 100_000).await.expect("promised"), 100_000, "nobody has it yet");
+    let asked = [take(&app, 100_100), take(&app, 100_100), take(&app, 100_100)];
+    let mut froms: Vec<i64> =
+        futures_util::future::join_all(asked).await.into_iter().map(|from| from.expect("promised")).collect();
+    froms.sort_unstable();
+    assert_eq!(froms, [100_700, 101_400, 102_100], "one after the other");
+    assert_eq!(take(&other, 100_100).await.expect("promised"), 100_100, "each app has its own time");
+    assert_eq!(take(&app, 102_799).await.expect("promised"), 102_800, "not before its end");
+    assert_eq!(take(&app, 110_000).await.expect("promised"), 110_000, "what was not used is over");
+    let bound = i64::try_from(PERMITS_AHEAD_MAX.as_millis()).expect("small");
+    assert_eq!(take(&app, 110_700 - bound).await.expect("promised"), 110_700, "an honest promise is kept");
+    let back = 111_399 - bound;
+    assert_eq!(take(&app, back).await.expect("promised"), back + 700, "the clock went backwards");
+    store.erase_app(&app).await.expect("erased");
+    assert!(matches!(take(&app, 120_000).await, Err(StoreError::NotFound)));
 }
 
 /// An app cannot tell another app's watch from one that is not there.

@@ -1,0 +1,99 @@
+//! How many of an app's attempts may be retries, pure: a receiver that fails on half of what it
+//! gets is not asked twice as much. A retry costs one; each first try earns [`SHARE`] of one, each
+//! second [`A_SECOND`]. Who cannot pay waits; nothing is dropped.
+//!
+//! So of the attempts in a span of `s` seconds at most `MOST + A_SECOND * s + SHARE * first tries`
+//! are retries. Probes are not counted: their breaker spaces them.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The most that is saved up.
+const MOST: f64 = 10.0;
+/// What a second earns: a receiver with one lane that fails gets its retries as they come.
+const A_SECOND: f64 = 5.0;
+/// What a first try earns.
+const SHARE: f64 = 0.2;
+
+/// The budget.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RetryBudget {
+    saved: f64,
+    at: Instant,
+}
+
+impl RetryBudget {
+    /// A full one.
+    #[must_use]
+    pub(super) fn new(now: Instant) -> Self {
+        Self { saved: MOST, at: now }
+    }
+
+    /// A change is tried for the first time.
+    pub(super) fn on_first_try(&mut self) {
+        self.saved = (self.saved + SHARE).min(MOST);
+    }
+
+    /// Pays for a retry, if there is enough.
+    pub(super) fn pay(&mut self, now: Instant) -> bool {
+        self.earn(now);
+        let enough = self.saved >= 1.0;
+        if enough {
+            self.saved -= 1.0;
+        }
+        enough
+    }
+
+    /// How long it takes at most until a retry can be paid for.
+    #[must_use]
+    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+        self.earn(now);
+        // Timers are whole milliseconds.
+        Duration::from_secs_f64((1.0 - self.saved).max(0.0) / A_SECOND) + Duration::from_millis(1)
+    }
+
+    fn earn(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.saved = (self.saved + since * A_SECOND).min(MOST);
+        self.at = self.at.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_share_of_retries_is_bounded(steps in proptest::collection::vec((0_u64..300, any::<bool>()), 1..2_000)) {
+            let began = Instant::now();
+            let (mut now, mut budget) = (began, RetryBudget::new(began));
+            let (mut first, mut retries) = (0_u32, 0_u32);
+            for (wait, is_retry) in steps {
+                now += Duration::from_millis(wait);
+                if is_retry {
+                    retries += u32::from(budget.pay(now));
+                } else {
+                    budget.on_first_try();
+                    first += 1;
+                }
+                let most = MOST + A_SECOND * (now - began).as_secs_f64() + SHARE * f64::from(first);
+                prop_assert!(f64::from(retries) <= most + 0.001, "{retries} retries, {first} first tries");
+            }
+        }
+
+        #[test]
+        fn who_waits_as_long_as_it_was_told_can_pay(spent in 0_u32..40, passed in 0_u64..3_000) {
+            let now = Instant::now();
+            let mut budget = RetryBudget::new(now);
+            for _ in 0..spent {
+                budget.pay(now);
+            }
+            let later = now + Duration::from_millis(passed);
+            let due = later + budget.wait(later);
+            prop_assert!(budget.pay(due));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! How many requests a second an app takes: every request to an app that has a rate waits for its
+//! turn here, whoever sends it (lanes, probes, notices, the chunks of a large file).
+//!
+//! Turns are even, a little further apart than the rate asks for ([`SLACK`]), and each is counted
+//! from the moment at which the one before it went, give or take [`LATE`]: there are no bursts, so
+//! no second, from whichever moment it is counted, sees more than the rate, also where requests do
+//! not travel equally fast.
+//!
+//! It holds across crashes: a turn goes only in a time that [`Store::take_permits`] has promised to
+//! this process alone, on disk, and the next process gets none that overlaps it. What was promised
+//! and not used is lost, at most [`SPAN`]. Without a promise nothing goes.
+//!
+//! Whoever waits is served in order. Who stops waiting costs nobody a turn. A pace lives while
+//! somebody holds it; there is one for each app with a rate that is being served.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex as Lock, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tidings_entity::id::AppId;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::warn;
+
+use crate::{
+    context::in_time,
+    ports::{Clock, Store},
+};
+
+/// Turns are so much further apart than the rate asks for, in thousandths: at 50 a second, 25 ms
+/// that one request loses on its way bring no 51st into a second.
+const SLACK: u64 = 25;
+/// How much time is promised at once: a crash loses as much, and one row a second is written while
+/// an app with a rate is busy.
+const SPAN: Duration = Duration::from_secs(1);
+/// The next promise is asked for so long before the one in use ends.
+const AHEAD: Duration = Duration::from_millis(250);
+/// The wait after a promise was not written.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Timers are in whole milliseconds: who is later than this is counted from when it really went.
+const LATE: Duration = Duration::from_millis(2);
+/// Promises are in whole milliseconds: a gap this small between two is none.
+const ROUNDING: Duration = Duration::from_millis(2);
+
+/// The paces of all apps that have one. Cheap to clone.
+#[derive(Clone)]
+pub struct Paces {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    of_app: Arc<Lock<HashMap<AppId, Weak<Keeper>>>>,
+}
+
+impl Paces {
+    /// Nobody has a pace yet.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, of_app: Arc::default() }
+    }
+
+    /// The pace of an app that takes so many requests a second; of `None` there is none. All who ask
+    /// share it, and the last rate that was said goes.
+    #[must_use]
+    pub fn of(&self, app: &AppId, rate: Option<u32>) -> Option<Pace> {
+        let rate = rate?.max(1);
+        let mut of_app = self.of_app.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = of_app.get(app).and_then(Weak::upgrade) {
+            keeper.rate.store(rate, Relaxed);
+            return Some(Pace(keeper));
+        }
+        of_app.retain(|_, keeper| keeper.strong_count() > 0);
+        let keeper = Arc::new(Keeper {
+            app: app.clone(),
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            rate: AtomicU32::new(rate),
+            line: Mutex::default(),
+        });
+        of_app.insert(app.clone(), Arc::downgrade(&keeper));
+        Some(Pace(keeper))
+    }
+}
+
+/// The pace of one app. Cheap to clone.
+#[derive(Clone)]
+pub struct Pace(Arc<Keeper>);
+
+struct Keeper {
+    app: AppId,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    rate: AtomicU32,
+    /// Whoever holds it is next.
+    line: Mutex<Line>,
+}
+
+/// What was promised, and when the next one may go.
+#[derive(Debug, Default)]
+struct Line {
+    next: Option<Instant>,
+    current: Option<Promise>,
+    ahead: Option<Promise>,
+}
+
+/// A time that is this process's alone.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    from: Instant,
+    until: Instant,
+}
+
+impl Pace {
+    /// Waits for the next turn. Whoever returns from here sends at once.
+    pub async fn turn(&self) {
+        let mut line = self.0.line.lock().await;
+        loop {
+            let interval = self.interval();
+            let Some(at) = line.next_turn(Instant::now(), interval) else {
+                self.promise(&mut line, interval).await;
+                continue;
+            };
+            if line.ends_before(at + AHEAD) {
+                self.promise(&mut line, interval).await;
+            }
+            sleep_until(at).await;
+            // Whoever slept too long may have outlived the promise.
+            let now = Instant::now();
+            if line.next_turn(now, interval).is_some_and(|at| at <= now) {
+                let counted = at.max(now.checked_sub(LATE).unwrap_or(now));
+                line.next = Some(counted + interval);
+                return;
+            }
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        let rate = u64::from(self.0.rate.load(Relaxed));
+        Duration::from_nanos(1_000_000 * (1_000 + SLACK) / rate)
+    }
+
+    /// Has some more time promised; if that fails and none is left, waits a little.
+    async fn promise(&self, line: &mut Line, interval: Duration) {
+        let Keeper { app, store, clock, .. } = &*self.0;
+        let span = SPAN.max(2 * interval);
+        let (now, wall) = (Instant::now(), clock.now());
+        match in_time(store.take_permits(app, wall, span)).await {
+            Ok(from) => {
+                let from = now + from.since(wall);
+                line.add(Promise { from, until: from + span });
+            }
+            Err(reason) => {
+                if line.next_turn(Instant::now(), interval).is_none() {
+                    warn!(app.id = %app, "no time to send to {app} could be had: {reason}");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+impl Line {
+    /// The moment from which one may go, if it is promised. Its turn lasts until the next one's.
+    fn next_turn(&mut self, now: Instant, interval: Duration) -> Option<Instant> {
+        loop {
+            let current = self.current?;
+            let at = now.max(current.from).max(self.next.unwrap_or(now));
+            if at + interval <= current.until {
+                return Some(at);
+            }
+            self.current = self.ahead.take();
+        }
+    }
+
+    /// Whether nothing is promised at that moment, and so more must be had soon.
+    fn ends_before(&self, at: Instant) -> bool {
+        self.ahead.is_none() && self.current.is_none_or(|current| current.until < at)
+    }
+
+    fn add(&mut self, promise: Promise) {
+        match (&mut self.current, &mut self.ahead) {
+            (Some(current), None) if promise.from <= current.until + ROUNDING => {
+                current.until = promise.until;
+            }
+            (Some(_), ahead) => *ahead = Some(promise),
+            (current, _) => *current = Some(promise),
+        }
+    }
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Pace").field(&self.0.app).field(&self.0.rate).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
