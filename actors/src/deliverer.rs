@@ -14,6 +14,7 @@
 //! take turns over the lanes.
 
 mod answers;
+mod batches;
 pub mod gate;
 mod healing;
 pub mod lane;
@@ -380,6 +381,7 @@ impl DelivererState {
                 base_url,
                 keys: app.keys.clone(),
                 timeout: policy.attempt_timeout,
+                format: app.delivery.format,
             })
         });
         if self.endpoint.is_none() {

@@ -69,6 +69,7 @@ impl RunningLane {
             round: round.clone(),
             order: app.delivery.order,
             max_in_flight: usize::try_from(app.delivery.max_in_flight).unwrap_or(1),
+            batch: app.delivery.batch,
             streak: open.snapshot.streak,
             streak_letters: open.snapshot.streak_letters.clone(),
             acknowledged: open.snapshot.acknowledged,
@@ -290,7 +291,7 @@ impl DelivererState {
     /// Puts a lane that may send into the line, and arms a timer for one that may later.
     fn enqueue(&mut self, cursor: &CursorId, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
-        let sendable = running.lane.next_sendable().is_some();
+        let sendable = running.lane.next_sendable(now).is_some();
         let due = running.lane.next_due(now);
         let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
         running.timer = arm.or(running.timer);
@@ -313,7 +314,7 @@ impl DelivererState {
             if running.reload.is_some() || running.stage != Stage::Flowing {
                 continue;
             }
-            if let Some(position) = running.lane.next_sendable() {
+            if let Some(position) = running.lane.next_sendable(now) {
                 self.launch(&cursor, position, false);
                 self.enqueue(&cursor, now);
             }
@@ -378,11 +379,11 @@ impl DelivererState {
         let transport = self.context.transport.clone();
         let post = self.post.clone();
         let Some((running, generation)) = self.running(cursor) else { return };
-        let parcels = running.lane.launch(position, is_probe);
-        if parcels.is_empty() {
+        let launch = running.lane.launch(position, is_probe);
+        if launch.parcels.is_empty() {
             return;
         }
-        let stretch = Stretch { transport, endpoint, parcels, halt: running.halt.clone(), is_probe };
+        let stretch = Stretch { transport, endpoint, launch, halt: running.halt.clone(), is_probe };
         self.gate.enter();
         let to = cursor.clone();
         let tell = move |tray| {

@@ -1,6 +1,6 @@
 //! Sending a stretch of one lane: deliveries that go out one after another, each only after the one
 //! before it was acknowledged. The first that is not ends it, and so does a word from the deliverer;
-//! what was not sent goes back to the lane.
+//! what was not sent goes back to the lane. A batch is one attempt at all of its deliveries.
 //!
 //! Outcomes are laid on a tray and the deliverer is told when the tray was empty: under load one
 //! message brings many of them, and the next attempt never waits for the deliverer.
@@ -16,14 +16,16 @@ use std::{
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
-use super::Step;
-use crate::ports::{AttemptOutcome, Endpoint, Parcel, Transport};
+use super::{Step, lane::Launch};
+use crate::ports::{AttemptOutcome, Endpoint, ItemOutcome, Parcel, Transport};
 
 /// One attempt that ended.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    /// The change.
+    /// The change, or the first of a batch.
     pub(super) position: u64,
+    /// Of a batch: every change in it, with the receiver's word on it.
+    pub(super) batch: Vec<(u64, ItemOutcome)>,
     /// When it was sent.
     pub(super) sent_at: Instant,
     /// When it ended.
@@ -69,7 +71,7 @@ impl Halt {
 pub(super) struct Stretch {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) parcels: Vec<(u64, Parcel)>,
+    pub(super) launch: Launch,
     pub(super) halt: Halt,
     pub(super) is_probe: bool,
 }
@@ -77,8 +79,9 @@ pub(super) struct Stretch {
 impl Stretch {
     /// The positions it may send.
     fn range(&self) -> RangeInclusive<u64> {
-        let first = self.parcels.first().map_or(1, |(position, _)| *position);
-        first..=self.parcels.last().map_or(0, |(position, _)| *position)
+        let parcels = &self.launch.parcels;
+        let first = parcels.first().map_or(1, |(position, _)| *position);
+        first..=parcels.last().map_or(0, |(position, _)| *position)
     }
 
     /// Sends them; `tell` is called when the tray was empty.
@@ -86,7 +89,10 @@ impl Stretch {
         let (tray, mut unsent) = (Tray::default(), self.range());
         // A probe counts as on its way already: its breaker waits for its word.
         let mut may_halt = !self.is_probe;
-        for (position, parcel) in self.parcels {
+        if self.launch.together {
+            return self.send_together(&cursor, tell).await;
+        }
+        for (position, parcel) in self.launch.parcels {
             if std::mem::replace(&mut may_halt, true) && self.halt.is_called() {
                 break;
             }
@@ -101,7 +107,7 @@ impl Stretch {
             let sent_at = Instant::now();
             let outcome = self.transport.send(&self.endpoint, &parcel).instrument(span).await;
             let (ended_at, goes_on) = (Instant::now(), outcome.is_success());
-            if tray.lay(Attempted { position, sent_at, ended_at, outcome }) {
+            if tray.lay(Attempted { position, batch: Vec::new(), sent_at, ended_at, outcome }) {
                 tell(tray.clone());
             }
             if !goes_on {
@@ -109,5 +115,33 @@ impl Stretch {
             }
         }
         Step::Stretched(tray, unsent)
+    }
+
+    /// Sends them in one request.
+    async fn send_together(self, cursor: &str, tell: impl Fn(Tray)) -> Step {
+        let (tray, range) = (Tray::default(), self.range());
+        if self.halt.is_called() {
+            return Step::Stretched(tray, range);
+        }
+        let (positions, parcels): (Vec<u64>, Vec<Parcel>) = self.launch.parcels.into_iter().unzip();
+        let position = *range.start();
+        let span = info_span!(
+            "delivery.attempt",
+            app.id = %self.endpoint.app,
+            cursor.id = %cursor,
+            delivery.position = position,
+            delivery.count = positions.len()
+        );
+        let sent_at = Instant::now();
+        let sending = self.transport.send_batch(&self.endpoint, parcels).instrument(span);
+        let (outcome, items) = sending.await;
+        // What the answer does not speak of was not acknowledged.
+        let items = items.into_iter().chain(std::iter::repeat(ItemOutcome::Retry(String::new())));
+        let batch = positions.into_iter().zip(items).collect();
+        if tray.lay(Attempted { position, batch, sent_at, ended_at: Instant::now(), outcome }) {
+            tell(tray.clone());
+        }
+        // Nothing of it is left to be sent another time.
+        Step::Stretched(tray, position + 1..=position)
     }
 }

@@ -87,7 +87,8 @@ async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
     };
     let Some(base_url) = app.base_url.clone().filter(|_| wanted && app.disabled.is_none()) else { return };
     let timeout = context.policy.attempt_timeout;
-    let endpoint = Endpoint { app: app.id.clone(), base_url, keys: app.keys.clone(), timeout };
+    let (keys, format) = (app.keys.clone(), app.delivery.format);
+    let endpoint = Endpoint { app: app.id.clone(), base_url, keys, timeout, format };
     let outcome = context.transport.notify(&endpoint, notice).await;
     info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);
 }
