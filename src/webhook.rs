@@ -6,7 +6,9 @@
 
 mod answer;
 mod attempt;
+mod batch;
 pub mod body;
+mod cloud_event;
 mod hashes;
 mod material;
 mod notice;
@@ -18,8 +20,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidings_actors::{
     ports::{
-        Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, Notice, Parcel, PrepareError,
-        Random, Remote, Seek, Store, Transport,
+        Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, ItemOutcome, Notice, Parcel,
+        PrepareError, Random, Remote, Seek, Store, Transport,
     },
     round::{Change, RoundSpec},
 };
@@ -129,6 +131,7 @@ impl Transport for Webhooks {
             let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
                 id: order.id.clone(),
                 action: Action::from(order.change.operation),
+                format: order.lane.round.format,
                 body: body::render(order, &gathered.into_material(&mut learned)),
                 held: None,
             };
@@ -144,8 +147,16 @@ impl Transport for Webhooks {
         self.sender(endpoint).deliver(parcel).await
     }
 
+    async fn send_batch(
+        &self,
+        endpoint: &Endpoint,
+        parcels: Vec<Parcel>,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        self.sender(endpoint).deliver_together(parcels).await
+    }
+
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
-        let letter = notice::render(notice);
-        self.sender(endpoint).notify(&letter.id, letter.action, letter.body, letter.timeout).await
+        let letter = notice::render(notice, endpoint.format);
+        self.sender(endpoint).notify(letter).await
     }
 }

@@ -14,6 +14,7 @@
 //! take turns over the lanes.
 
 mod answers;
+mod batches;
 pub mod gate;
 mod healing;
 pub mod lane;
@@ -396,6 +397,7 @@ impl DelivererState {
                 keys: app.keys.clone(),
                 timeout: policy.attempt_timeout,
                 pace: self.context.pace_of(&app),
+                format: app.delivery.format,
             })
         });
         self.gate.resize(self.context.in_flight_of(&app));

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::{fmt, sync::LazyLock};
 use tidings_entity::{
     id::{CursorId, DeadLetterId, ObjectId, Sha256Hash},
-    kind::{Operation, RoundKind},
+    kind::{Operation, PayloadFormat, RoundKind},
 };
 
 use crate::{time::Timestamp, view::View};
@@ -190,6 +190,19 @@ impl DeliveryId {
         Self(format!("dlv_{}", BASE32.encode(&hasher.finalize())))
     }
 
+    /// Names a batch by the ids of its changes, in their order. All of them count: after an answer
+    /// that took some, a batch with the same first and last change is another one.
+    #[must_use]
+    pub fn of_batch<'d>(changes: impl IntoIterator<Item = &'d Self>) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(b"v1-batch");
+        for change in changes {
+            hasher.update([0]);
+            hasher.update(change.as_str());
+        }
+        Self(format!("bat_{}", BASE32.encode(&hasher.finalize())))
+    }
+
     /// Takes an id back from a row.
     #[must_use]
     pub fn from_stored(text: String) -> Self {
@@ -248,6 +261,8 @@ pub struct Round {
     pub branch: String,
     /// The address shown in bodies (`github_url`).
     pub url: String,
+    /// What its bodies look like, as the app chose when it began.
+    pub format: PayloadFormat,
     /// The history before the target was rewritten.
     pub history_rewritten: bool,
     /// Commits between held and target were skipped because the limit was reached.

@@ -179,6 +179,14 @@ words! {
         Phased = "phased",
     }
 
+    /// What a body looks like.
+    PayloadFormat {
+        /// What Docora's clients read.
+        Docora = "docora",
+        /// CloudEvents 1.0 in structured mode, the same object as its `data`.
+        Cloudevents = "cloudevents",
+    }
+
     /// How the wait between tries grows.
     RetryPolicy {
         /// Always the base.

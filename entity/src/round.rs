@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     id::{CursorId, ObjectId, Sha256Hash, ViewId},
-    kind::RoundKind,
+    kind::{PayloadFormat, RoundKind},
 };
 
 /// One row of `round`.
@@ -43,6 +43,8 @@ pub struct Model {
     pub branch: String,
     /// The address shown in its bodies.
     pub url: String,
+    /// What its bodies look like.
+    pub format: PayloadFormat,
     /// The history before the target was rewritten.
     pub history_rewritten: bool,
     /// Commits between held and target were skipped.

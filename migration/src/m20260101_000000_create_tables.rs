@@ -69,7 +69,7 @@ const TABLES: &[(&str, &str)] = &[
          kind text not null, held text, held_view text references view(id), target text,
          target_view text references view(id), rules integer not null, deletes bigint not null,
          creates bigint not null, updates bigint not null, total bigint not null, digest text not null,
-         branch text not null, url text not null, history_rewritten boolean not null,
+         branch text not null, url text not null, format text not null, history_rewritten boolean not null,
          skipped_commits boolean not null, complete boolean not null, position bigint not null,
          began_at bigint not null, ended_at bigint, primary key (cursor_id, number),
          check (position between 0 and total)",

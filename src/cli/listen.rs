@@ -2,11 +2,12 @@
 //!
 //! It answers 2xx only after the effect is on disk, 401 to what is not signed with the secret
 //! under every scheme that it carries, and tells a sender by status whether to try again
-//! ([`mirror::MirrorError::status`]). Headers must be there within 10 s, a body within 2 minutes;
+//! ([`mirror::MirrorError::status`]), of the changes of a batch one by one. Headers must be there within 10 s, a body within 2 minutes;
 //! the signature's headers are looked at before the body is read,
 //! and all bodies together have a bounded size.
 
 pub mod assembly;
+pub mod envelope;
 pub mod folder;
 pub mod journal;
 pub mod message;
@@ -31,6 +32,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use thiserror::Error;
 use tidings_actors::ports::Clock;
 use tokio::{
@@ -45,6 +47,7 @@ use crate::webhook::{
     excerpt,
     signature::{self, SigningKey},
 };
+use envelope::Change;
 use message::{Message, Verb};
 use mirror::{Effect, Mirror, MirrorError};
 
@@ -229,8 +232,15 @@ impl Receiver {
             self.print(&format!("{word:9} refused: {text}"));
             return Err(refuse(StatusCode::UNAUTHORIZED, &text));
         }
-        let message: Message = serde_json::from_slice(&body)
-            .map_err(|error| refuse(StatusCode::BAD_REQUEST, &format!("the body is not usable: {error}")))?;
+        let unusable = |error: serde_json::Error| {
+            refuse(StatusCode::BAD_REQUEST, &format!("the body is not usable: {error}"))
+        };
+        let is_event = envelope::is_event(&parts.headers);
+        if verb == Verb::Batch {
+            let changes = envelope::changes(&body, is_event).map_err(unusable)?;
+            return Ok((StatusCode::OK, self.receive_batch(changes).await));
+        }
+        let message: Message = envelope::message(&body, is_event).map_err(unusable)?;
         let message = Arc::new(message);
         let effect = self.apply(verb, &message).await;
         if self.json {
@@ -245,6 +255,29 @@ impl Receiver {
                 Err((status, error.to_string()))
             }
         }
+    }
+
+    /// Takes the changes of a batch one after another, and says what became of each.
+    async fn receive_batch(&self, changes: Vec<Change>) -> String {
+        let mut results = Vec::with_capacity(changes.len());
+        for Change { verb, word, message, text } in changes {
+            let message = Arc::new(message);
+            let effect = self.apply(verb, &message).await;
+            if self.json {
+                self.print_body(text.as_bytes());
+            } else {
+                self.print(&line(word, &message, effect.as_ref()));
+            }
+            let id = message.event.as_ref().map_or("", |event| &event.id);
+            results.push(match effect {
+                None | Some(Ok(_)) => json!({ "id": id, "outcome": "accepted" }),
+                Some(Err(error)) => {
+                    let outcome = if matches!(error.status(), 400 | 422) { "refused" } else { "retry" };
+                    json!({ "id": id, "outcome": outcome, "reason": error.to_string() })
+                }
+            });
+        }
+        json!({ "results": results }).to_string()
     }
 
     /// Reads a body whose length was announced, once there is room for it.

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
-    ports::{App, AppPatch, DeliverySettings, NewApp, Rotation},
+    ports::{App, AppPatch, BatchSettings, DeliverySettings, NewApp, Rotation},
     secret::Secret,
 };
 use tidings_entity::id::{AppId, RepositoryId, WatchId};
@@ -251,7 +251,7 @@ fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> Option<Delivery
     let wish: Map<String, Value> = fields.object("delivery")?;
     let mut all = serde_json::to_value(now).unwrap_or_default();
     if let Some(all) = all.as_object_mut() {
-        all.extend(wish);
+        lay_over(all, wish);
     }
     match serde_json::from_value(all) {
         Ok(delivery) => {
@@ -261,6 +261,20 @@ fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> Option<Delivery
         Err(error) => {
             fields.refuse("delivery", error.to_string());
             None
+        }
+    }
+}
+
+/// Lays a wish over what is in effect; bounds of batches that are not named stay as they are.
+fn lay_over(all: &mut Map<String, Value>, wish: Map<String, Value>) {
+    for (name, value) in wish {
+        match value {
+            Value::Object(value) if all.get(&name).is_some_and(Value::is_object) => {
+                if let Some(inner) = all.get_mut(&name).and_then(Value::as_object_mut) {
+                    lay_over(inner, value);
+                }
+            }
+            value => drop(all.insert(name, value)),
         }
     }
 }
@@ -296,6 +310,17 @@ fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
     }
     if delivery.rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
         fields.refuse("delivery/rate", format!("must lie between 1 and {RATE_MAX}"));
+    }
+    if let Some(BatchSettings { count, bytes, linger_ms }) = delivery.batch {
+        let mut check = |name: &str, is_within: bool, from: u64, to: u64| {
+            if !is_within {
+                fields.refuse(&format!("delivery/batch/{name}"), format!("must lie between {from} and {to}"));
+            }
+        };
+        let (counts, sizes, lingers) = (BatchSettings::COUNT, BatchSettings::BYTES, BatchSettings::LINGER_MS);
+        check("count", counts.contains(&count), (*counts.start()).into(), (*counts.end()).into());
+        check("bytes", sizes.contains(&bytes), *sizes.start(), *sizes.end());
+        check("linger_ms", lingers.contains(&linger_ms), *lingers.start(), *lingers.end());
     }
     let zero = [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
     if zero {

@@ -163,6 +163,7 @@ async fn open_round<C: ConnectionTrait>(
         began_at: Timestamp(row.began_at),
         branch: row.branch,
         url: row.url,
+        format: row.format,
         history_rewritten: row.history_rewritten,
         skipped_commits: row.skipped_commits,
         complete: row.complete,

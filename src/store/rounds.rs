@@ -271,6 +271,7 @@ fn to_row(round: &Round) -> round::Model {
         digest: round.summary.digest,
         branch: round.branch.clone(),
         url: round.url.clone(),
+        format: round.format,
         history_rewritten: round.history_rewritten,
         skipped_commits: round.skipped_commits,
         complete: round.complete,

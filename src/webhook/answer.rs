@@ -14,18 +14,24 @@ pub(super) const EXCERPT_MAX: usize = 1024;
 /// Bytes that are kept for the excerpt: characters have at most four.
 const KEPT_MAX: usize = 4 * EXCERPT_MAX;
 
-/// Reads a body as far as it is wanted and returns its beginning.
-pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+/// Reads a body as far as it is wanted and returns its beginning, and whether that is all of it.
+/// `wanted`: bytes that are read and kept; where `None` as much as an excerpt needs.
+pub(super) async fn read(
+    mut response: Response,
+    wanted: Option<usize>,
+) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let (kept_max, read_max) = wanted.map_or((KEPT_MAX, READ_MAX), |wanted| (wanted, wanted));
     let (mut kept, mut read) = (Vec::new(), 0_usize);
     while let Some(chunk) = response.chunk().await? {
-        let room = KEPT_MAX - kept.len();
+        let room = kept_max - kept.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         read = read.saturating_add(chunk.len());
-        if read >= READ_MAX {
+        if read > read_max || (wanted.is_none() && read == read_max) {
             break;
         }
     }
-    Ok(kept)
+    let is_whole = kept.len() == read;
+    Ok((kept, is_whole))
 }
 
 /// The first 1,024 characters of a text, control and direction characters escaped.

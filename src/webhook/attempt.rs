@@ -6,16 +6,19 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use reqwest::Method;
 use tidings_actors::{
-    ports::{Action, AttemptOutcome, Clock, Endpoint, Parcel, ParcelBody, Random, SendFailure},
+    ports::{Action, AttemptOutcome, Clock, Endpoint, ItemOutcome, Parcel, ParcelBody, Random, SendFailure},
     round::DeliveryId,
 };
+use tidings_entity::kind::PayloadFormat;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
-    answer,
+    answer, batch,
     body::{chunk_body, chunks},
+    cloud_event,
     material::off_thread,
+    notice::Letter,
     redaction::redact,
     signature::{self, SigningKey},
 };
@@ -40,12 +43,29 @@ struct Reply {
     result: Result<u16, SendFailure>,
     retry_after: Option<Duration>,
     excerpt: String,
+    /// The answer as far as it was wanted, and whether that is all of it.
+    answer: (Vec<u8>, bool),
+}
+
+/// One request to be made.
+struct Post<'a> {
+    action: Action,
+    id: &'a str,
+    content_type: &'static str,
+    body: Bytes,
+    /// Bytes of the answer that are wanted; a short beginning where `None`.
+    answer_max: Option<usize>,
 }
 
 impl Reply {
     fn failed(failure: SendFailure, text: &str) -> Self {
         let excerpt = answer::excerpt(redact(text).as_bytes());
-        Self { result: Err(failure), retry_after: None, excerpt }
+        Self { result: Err(failure), retry_after: None, excerpt, answer: (Vec::new(), false) }
+    }
+
+    fn into_outcome(self, started: Instant) -> AttemptOutcome {
+        let Self { result, retry_after, excerpt, .. } = self;
+        AttemptOutcome { result, retry_after, excerpt, took: started.elapsed() }
     }
 
     fn is_success(&self) -> bool {
@@ -59,32 +79,65 @@ impl Sender<'_> {
         let limit = allowance(self.endpoint.timeout, parcel.size());
         match &parcel.body {
             ParcelBody::Whole(body) => {
-                self.within(limit, self.post(parcel.action, parcel.id.as_str(), body.clone())).await
+                let content_type = cloud_event::content_type(parcel.format, false);
+                let (id, body) = (parcel.id.as_str(), body.clone());
+                let post = Post { action: parcel.action, id, content_type, body, answer_max: None };
+                self.within(limit, self.post(post)).await
             }
             ParcelBody::Chunked { before, content, after } => {
                 let started = Instant::now();
-                let reply = self.chunked(parcel.action, &parcel.id, (before, content, after), limit).await;
-                outcome(reply, started)
+                self.chunked(parcel, (before, content, after), limit).await.into_outcome(started)
             }
         }
     }
 
-    /// Sends one body within its own limit.
-    pub(super) async fn notify(
-        &self,
-        id: &DeliveryId,
-        action: Action,
-        body: Bytes,
-        limit: Option<Duration>,
-    ) -> AttemptOutcome {
-        let limit = limit.unwrap_or(self.endpoint.timeout);
-        self.within(limit, self.post(action, id.as_str(), body)).await
+    /// Sends many parcels in one request, and reads what is said of each.
+    pub(super) async fn deliver_together(&self, parcels: Vec<Parcel>) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        let format = parcels.first().map_or(PayloadFormat::Docora, |parcel| parcel.format);
+        let size: u64 = parcels.iter().map(Parcel::size).sum();
+        let (mut ids, mut held, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+        for parcel in parcels {
+            if let ParcelBody::Whole(body) = parcel.body {
+                ids.push(parcel.id);
+                bodies.push(body);
+            }
+            held.extend(parcel.held);
+        }
+        let id = DeliveryId::of_batch(&ids);
+        // The bytes are held once: the single bodies go as soon as they are joined.
+        let body = off_thread(usize::try_from(size).unwrap_or(usize::MAX), {
+            let id = id.clone();
+            move || batch::render(format, &id, &bodies)
+        })
+        .await;
+        let post = Post {
+            action: Action::Batch,
+            id: id.as_str(),
+            content_type: cloud_event::content_type(format, true),
+            body,
+            answer_max: Some(batch::answer_max(ids.len())),
+        };
+        let limit = allowance(self.endpoint.timeout, size);
+        let started = Instant::now();
+        let reply = timeout(limit, self.post(post)).await.unwrap_or_else(|_| late(limit));
+        drop(held);
+        let words =
+            if reply.is_success() { batch::words(&reply.answer.0, reply.answer.1, &ids) } else { Vec::new() };
+        (reply.into_outcome(started), words)
+    }
+
+    /// Sends a notice within its own limit.
+    pub(super) async fn notify(&self, letter: Letter) -> AttemptOutcome {
+        let limit = letter.timeout.unwrap_or(self.endpoint.timeout);
+        let content_type = cloud_event::content_type(letter.format, false);
+        let Letter { id, action, body, .. } = letter;
+        self.within(limit, self.post(Post { action, id: id.as_str(), content_type, body, answer_max: None }))
+            .await
     }
 
     async fn within(&self, limit: Duration, attempt: impl Future<Output = Reply>) -> AttemptOutcome {
         let started = Instant::now();
-        let reply = timeout(limit, attempt).await.unwrap_or_else(|_| late(limit));
-        outcome(reply, started)
+        timeout(limit, attempt).await.unwrap_or_else(|_| late(limit)).into_outcome(started)
     }
 
     /// One request for each slice, the next only after a 2xx and when the endpoint's pace allows it.
@@ -92,8 +145,7 @@ impl Sender<'_> {
     /// for no longer than `limit`; waits for the pace do not count.
     async fn chunked(
         &self,
-        action: Action,
-        id: &DeliveryId,
+        parcel: &Parcel,
         (before, content, after): (&Bytes, &Bytes, &Bytes),
         limit: Duration,
     ) -> Reply {
@@ -103,16 +155,22 @@ impl Sender<'_> {
         let total = slices.len();
         let mut last = Reply::failed(SendFailure::Connection, "the file has no chunks");
         for (index, slice) in slices.enumerate() {
-            let body = chunk_body(before, slice, after, &chunk_id, index, total);
-            let request_id = format!("{id}.{chunk_id}.{index}");
+            let after = match parcel.format {
+                PayloadFormat::Docora => after.clone(),
+                PayloadFormat::Cloudevents => cloud_event::end_of_chunk(after, &chunk_id, index).into(),
+            };
+            let body = chunk_body(before, slice, &after, &chunk_id, index, total);
+            let request_id = format!("{}.{chunk_id}.{index}", parcel.id);
+            let content_type = cloud_event::content_type(parcel.format, false);
+            let (action, id) = (parcel.action, request_id.as_str());
             if index > 0
                 && let Some(pace) = &self.endpoint.pace
             {
                 pace.turn().await;
             }
             let (began, patience) = (Instant::now(), self.endpoint.timeout.min(left));
-            let request = timeout(patience, self.post(action, &request_id, body));
-            last = request.await.unwrap_or_else(|_| late(patience));
+            let post = Post { action, id, content_type, body, answer_max: None };
+            last = timeout(patience, self.post(post)).await.unwrap_or_else(|_| late(patience));
             left = left.saturating_sub(began.elapsed());
             if !last.is_success() {
                 break;
@@ -128,7 +186,8 @@ impl Sender<'_> {
     }
 
     /// One signed request.
-    async fn post(&self, action: Action, id: &str, body: Bytes) -> Reply {
+    async fn post(&self, post: Post<'_>) -> Reply {
+        let Post { action, id, content_type, body, answer_max } = post;
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
         let address = format!("{}/{}", self.endpoint.base_url, action.as_str());
         let url = match Url::parse(&address) {
@@ -143,7 +202,7 @@ impl Sender<'_> {
             return Reply::failed(SendFailure::Refused, "the app has no signing key");
         };
         let mut request = request
-            .header("Content-Type", "application/json")
+            .header("Content-Type", content_type)
             .header("User-Agent", concat!("Tidings/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", id)
             .header("webhook-timestamp", signed.timestamp)
@@ -154,18 +213,23 @@ impl Sender<'_> {
         if let Some(traceparent) = &self.traceparent {
             request = request.header("traceparent", traceparent);
         }
-        match self.exchange(request.body(body)).await {
+        match self.exchange(request.body(body), answer_max).await {
             Ok(reply) => reply,
             Err(error) => Reply::failed(failure(&error), &chain(error.without_url())),
         }
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
+    async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+        answer_max: Option<usize>,
+    ) -> Result<Reply, reqwest::Error> {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.clock.now());
-        let excerpt = answer::excerpt(&answer::read(response).await?);
-        Ok(Reply { result: Ok(status), retry_after, excerpt })
+        let (read, is_whole) = answer::read(response, answer_max).await?;
+        let excerpt = answer::excerpt(&read);
+        Ok(Reply { result: Ok(status), retry_after, excerpt, answer: (read, is_whole) })
     }
 
     async fn sign(&self, id: &str, body: &Bytes) -> Option<Signed> {
@@ -182,15 +246,6 @@ impl Sender<'_> {
             Some(Signed { timestamp, standard: signature::standard(&keys, &id, timestamp, &body), docora })
         })
         .await
-    }
-}
-
-fn outcome(reply: Reply, started: Instant) -> AttemptOutcome {
-    AttemptOutcome {
-        result: reply.result,
-        retry_after: reply.retry_after,
-        excerpt: reply.excerpt,
-        took: started.elapsed(),
     }
 }
 

@@ -20,9 +20,11 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{CursorId, ObjectId, Sha256Hash},
-    kind::Operation,
+    kind::{Operation, PayloadFormat},
 };
 use time::OffsetDateTime;
+
+use super::cloud_event;
 
 /// Binary files with more bytes than this go in chunks.
 pub const CHUNK_THRESHOLD: usize = 1_048_576;
@@ -193,7 +195,10 @@ pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
         timestamp: iso(order.lane.round.began_at),
         event: event(order),
     };
-    let body = serde_json::to_vec(&body).expect("a body is plain data");
+    let body = match order.lane.round.format {
+        PayloadFormat::Docora => serde_json::to_vec(&body).expect("a body is plain data"),
+        PayloadFormat::Cloudevents => cloud_event::of_change(order, body.event.r#type, &body),
+    };
     match chunked {
         None => ParcelBody::Whole(body.into()),
         Some(content) => split(&body.into(), content),

@@ -10,10 +10,11 @@ use serde::Serialize;
 use tidings_actors::{
     ports::{Action, Notice, RepositoryFacts},
     round::{DeliveryId, Round},
+    time::Timestamp,
 };
-use tidings_entity::id::CursorId;
+use tidings_entity::{id::CursorId, kind::PayloadFormat};
 
-use super::{body::iso, redaction::redact};
+use super::{body::iso, cloud_event, redaction::redact};
 
 /// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
 const OUTSIDE_LANES: Duration = Duration::from_secs(10);
@@ -23,6 +24,7 @@ pub(super) struct Letter {
     pub(super) id: DeliveryId,
     pub(super) action: Action,
     pub(super) body: Bytes,
+    pub(super) format: PayloadFormat,
     /// Its own deadline, where it does not have the endpoint's.
     pub(super) timeout: Option<Duration>,
 }
@@ -76,8 +78,8 @@ struct CircuitBreaker {
     cooldown_until: String,
 }
 
-/// Renders a notice.
-pub(super) fn render(notice: &Notice) -> Letter {
+/// Renders a notice; one that is outside of rounds in this format.
+pub(super) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
     match notice {
         Notice::OfRound { action, round, repository } => of_round(*action, round, repository),
         Notice::SyncRecovered { id, repository, timestamp } => {
@@ -90,8 +92,11 @@ pub(super) fn render(notice: &Notice) -> Letter {
                 total: None,
                 complete: None,
             };
-            let body = json(&EventBody { event, repository, timestamp: iso(*timestamp) });
-            Letter { id: id.clone(), action: Action::SyncRecovered, body, timeout: Some(OUTSIDE_LANES) }
+            let data = EventBody { event, repository, timestamp: iso(*timestamp) };
+            let named = (id.as_str(), Action::SyncRecovered.as_str());
+            let body = json(format, named, repository, None, *timestamp, &data);
+            let timeout = Some(OUTSIDE_LANES);
+            Letter { id: id.clone(), action: Action::SyncRecovered, body, format, timeout }
         }
         Notice::SyncFailed {
             id,
@@ -103,7 +108,7 @@ pub(super) fn render(notice: &Notice) -> Letter {
             timestamp,
         } => {
             let message = redact(&error.to_string());
-            let body = json(&FailureBody {
+            let data = FailureBody {
                 event: "sync_failed",
                 repository,
                 error: FailureError { r#type: "git_failure", message: &message },
@@ -118,8 +123,11 @@ pub(super) fn render(notice: &Notice) -> Letter {
                 timestamp: iso(*timestamp),
                 error_type: error.code(),
                 error_message: &message,
-            });
-            Letter { id: id.clone(), action: Action::SyncFailed, body, timeout: Some(OUTSIDE_LANES) }
+            };
+            let named = (id.as_str(), Action::SyncFailed.as_str());
+            let body = json(format, named, repository, None, *timestamp, &data);
+            let timeout = Some(OUTSIDE_LANES);
+            Letter { id: id.clone(), action: Action::SyncFailed, body, format, timeout }
         }
     }
 }
@@ -135,12 +143,24 @@ fn of_round(action: Action, round: &Round, repository: &RepositoryFacts) -> Lett
         total: Some(round.summary.total()),
         complete: round.complete.then_some(true),
     };
-    let body = json(&EventBody { event, repository, timestamp: iso(round.began_at) });
-    Letter { id, action, body, timeout: None }
+    let (format, at) = (round.format, round.began_at);
+    let data = EventBody { event, repository, timestamp: iso(at) };
+    let body = json(format, (id.as_str(), action.as_str()), repository, Some(round), at, &data);
+    Letter { id, action, body, format, timeout: None }
 }
 
-fn json(body: &impl Serialize) -> Bytes {
-    serde_json::to_vec(body).expect("a notice is plain data").into()
+fn json(
+    format: PayloadFormat,
+    named: (&str, &str),
+    repository: &RepositoryFacts,
+    round: Option<&Round>,
+    at: Timestamp,
+    data: &impl Serialize,
+) -> Bytes {
+    match format {
+        PayloadFormat::Docora => serde_json::to_vec(data).expect("a notice is plain data").into(),
+        PayloadFormat::Cloudevents => cloud_event::of_notice(named, repository, round, at, data),
+    }
 }
 
 #[cfg(test)]

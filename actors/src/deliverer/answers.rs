@@ -97,6 +97,13 @@ impl DelivererState {
     fn on_answered(&mut self, cursor: &CursorId, generation: Generation, answers: Vec<Attempted>) {
         let mut acknowledged = None;
         for attempted in answers {
+            if !attempted.batch.is_empty() {
+                if let Some(at) = acknowledged.take() {
+                    self.on_endpoint_answered(at);
+                }
+                self.on_batch(cursor, generation, &attempted);
+                continue;
+            }
             let Attempted { position, ended_at, outcome, .. } = &attempted;
             match verdict(outcome) {
                 Verdict::Acknowledged => {

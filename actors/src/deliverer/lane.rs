@@ -4,8 +4,10 @@
 //!
 //! Invariants: changes are acknowledged to the store only as a prefix; nothing at or beyond
 //! `settled + WINDOW` is sent; `strict` has one change on its way; `phased` never overlaps two
-//! operations; a blocked lane sends only its head.
+//! operations; a blocked lane sends only its head. With batches (`batch`) nothing at or beyond one
+//! batch from `settled` is sent.
 
+mod batch;
 mod failure;
 mod rendering;
 mod slot;
@@ -18,11 +20,13 @@ use tidings_entity::{
 };
 use tokio::time::Instant;
 
+pub use batch::BatchFailed;
+use batch::Batching;
 use slot::{Slot, SlotState, Wait};
 
 use crate::{
     deliverer::retry::Verdict,
-    ports::{HeadAttempts, Parcel, Park, Settlement, Standing},
+    ports::{BatchSettings, HeadAttempts, Parcel, Park, Settlement, Standing},
     round::{Change, DeliveryId, LetterState, Round},
     time::Timestamp,
 };
@@ -113,6 +117,8 @@ pub struct Lane {
     standing: Standing,
     redrive: Vec<DeadLetterId>,
     streak: u32,
+    /// The answer to a batch that counted last in the streak.
+    counted: Option<u64>,
     streak_letters: Vec<DeadLetterId>,
     acknowledged: bool,
     blocked: bool,
@@ -122,6 +128,16 @@ pub struct Lane {
     stale: bool,
     head_attempts: HeadAttempts,
     skip: Option<DeadLetterId>,
+    batching: Option<Batching>,
+}
+
+/// Changes put on their way.
+#[derive(Debug)]
+pub struct Launch {
+    /// Where each stands in the round, and what is sent.
+    pub parcels: Vec<(u64, Parcel)>,
+    /// In one request; otherwise each goes only after the one before it was acknowledged.
+    pub together: bool,
 }
 
 /// What a lane starts from.
@@ -131,8 +147,10 @@ pub struct LaneStart {
     pub round: Arc<Round>,
     /// How sends may overlap.
     pub order: OrderMode,
-    /// How many may overlap in `phased`.
+    /// How many requests may overlap in `phased`.
     pub max_in_flight: usize,
+    /// How much goes in one request, for those who take batches.
+    pub batch: Option<BatchSettings>,
     /// Parks in a row so far.
     pub streak: u32,
     /// Their letters that are still open.
@@ -152,7 +170,9 @@ impl Lane {
     #[must_use]
     pub fn new(start: LaneStart) -> Self {
         let position = start.round.position;
+        let proven = start.acknowledged && start.head_attempts.tries == 0;
         Self {
+            batching: start.batch.map(|settings| Batching::new(settings, proven)),
             order: start.order,
             max_in_flight: start.max_in_flight.clamp(1, usize::try_from(WINDOW).unwrap_or(1)),
             prefix: position,
@@ -168,6 +188,7 @@ impl Lane {
             standing: Standing::Unchanged,
             redrive: Vec::new(),
             streak: start.streak,
+            counted: None,
             streak_letters: start.streak_letters,
             acknowledged: start.acknowledged,
             blocked: start.blocked,
@@ -218,16 +239,17 @@ impl Lane {
         }
     }
 
-    /// Changes on their way.
+    /// Requests on their way or about to be; a stretch counts each of its changes.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Flying(_))).count()
+        let alone = self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Flying(_))).count();
+        alone + self.batches_in_flight()
     }
 
     /// If more changes must be read from the trees: the position to read from, and the change
     /// before it where it is known. [`Lane::on_read`] or [`Lane::on_read_failed`] must follow.
     pub fn want_read(&mut self) -> Option<(u64, Option<Change>)> {
-        let low = self.slots.len() < CHANGES_PER_READ / 2;
+        let low = self.slots.len() < self.slots_low();
         if self.reading || !low || self.read >= self.round.summary.total() {
             return None;
         }
@@ -283,9 +305,12 @@ impl Lane {
 
     /// The next change that may be sent now, if any.
     #[must_use]
-    pub fn next_sendable(&self) -> Option<u64> {
+    pub fn next_sendable(&mut self, now: Instant) -> Option<u64> {
         if self.stale {
             return None;
+        }
+        if self.batching.is_some() {
+            return self.next_batch(now);
         }
         let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
         let limit = if self.blocked || self.order == OrderMode::Strict { 1 } else { self.max_in_flight };
@@ -328,15 +353,17 @@ impl Lane {
             // While others are rendered it cannot be; another lane goes meanwhile.
             SlotState::New => !self.preparing,
             SlotState::Waiting { why, until } => !self.preparing && (why != Wait::Rendering || until <= now),
-            SlotState::Preparing | SlotState::Flying(_) | SlotState::Acknowledged | SlotState::Parked(_) => {
-                false
-            }
+            SlotState::Preparing
+            | SlotState::Flying(_)
+            | SlotState::Batched { .. }
+            | SlotState::Acknowledged
+            | SlotState::Parked(_) => false,
         })
     }
 
     /// Whether one more may be sent beyond the settled prefix.
     fn may_probe(&self) -> bool {
-        !self.stale && self.prefix < self.settled + WINDOW
+        !self.stale && self.prefix < self.settled + self.window()
     }
 
     /// Ends the wait of the head, so that it may be rendered for a probe.
@@ -348,10 +375,14 @@ impl Lane {
 
     /// Puts a change on its way, and in a `strict` lane that flows the ones after it that are
     /// ready; each goes only after the one before it was acknowledged. [`Lane::on_acknowledged`],
-    /// [`Lane::on_failed`] or [`Lane::on_recalled`] must follow for each.
-    pub fn launch(&mut self, position: u64, is_probe: bool) -> Vec<(u64, Parcel)> {
-        let reach = (self.settled + WINDOW).saturating_sub(position);
-        let alone = is_probe || self.blocked || self.order == OrderMode::Phased;
+    /// [`Lane::on_failed`] or [`Lane::on_recalled`] must follow for each, or for all that go
+    /// together [`Lane::on_batch_answered`] or [`Lane::on_batch_failed`].
+    pub fn launch(&mut self, position: u64, is_probe: bool) -> Launch {
+        if let Some(parcels) = self.launch_batch(position, is_probe) {
+            return Launch { parcels, together: true };
+        }
+        let reach = (self.settled + self.window()).saturating_sub(position);
+        let alone = is_probe || self.blocked || self.order == OrderMode::Phased || self.batching.is_some();
         let most = if alone { 1 } else { STRETCH.min(usize::try_from(reach).unwrap_or(STRETCH)) };
         let mut launched = Vec::new();
         let first = position.checked_sub(self.prefix).and_then(|first| usize::try_from(first).ok());
@@ -361,7 +392,7 @@ impl Lane {
             slot.state = SlotState::Flying(parcel.clone());
             launched.push((position + launched.len() as u64, parcel));
         }
-        launched
+        Launch { parcels: launched, together: false }
     }
 
     /// The change was acknowledged.
@@ -369,7 +400,8 @@ impl Lane {
         if let Some(slot) = self.slot(position) {
             slot.state = SlotState::Acknowledged;
         }
-        self.ahead = (self.ahead * 2).min(AHEAD);
+        self.ahead = self.ahead.max((self.ahead * 2).min(AHEAD));
+        self.widen_batches(1);
         self.advance_prefix();
     }
 
@@ -442,7 +474,7 @@ impl Lane {
             SlotState::Waiting { until, .. } => Some(until),
             _ => None,
         });
-        waits.filter(|until| *until > now).min()
+        waits.chain(self.linger_until()).filter(|until| *until > now).min()
     }
 
     /// If nothing can be sent before its head, which waits, and nothing is in memory that rows do not
@@ -480,7 +512,10 @@ impl Lane {
             match slot.state {
                 SlotState::Parked(park) => {
                     if matches!(park.reason, ParkReason::Rejected | ParkReason::Failing) {
-                        self.streak += 1;
+                        // What one answer refused is one word of the receiver.
+                        let repeated = slot.answer.is_some() && slot.answer == self.counted;
+                        self.streak += u32::from(!repeated);
+                        self.counted = slot.answer;
                         self.streak_letters.push(park.id.clone());
                     }
                     self.parks.push(*park);
@@ -493,7 +528,7 @@ impl Lane {
                 }
                 _ => {
                     self.acknowledged = true;
-                    self.streak = 0;
+                    (self.streak, self.counted) = (0, None);
                     let letters = std::mem::take(&mut self.streak_letters);
                     if std::mem::take(&mut self.blocked) {
                         self.standing = Standing::Unblocked;

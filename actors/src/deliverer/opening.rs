@@ -11,7 +11,7 @@ use std::{
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId},
-    kind::{CursorState, HistoryMode, LetterStatus, RoundKind, WatchState},
+    kind::{CursorState, HistoryMode, LetterStatus, PayloadFormat, RoundKind, WatchState},
 };
 use tracing::{info, instrument, warn};
 
@@ -398,6 +398,8 @@ async fn begin(
         plan.summary.creates,
         plan.summary.updates
     );
+    let app = in_time(context.store.app(&lane.app)).await?;
+    let format = app.map_or(PayloadFormat::Docora, |app| app.delivery.format);
     let round = Round {
         cursor: lane.cursor.clone(),
         number,
@@ -407,6 +409,7 @@ async fn begin(
         began_at,
         branch: lane.branch.clone(),
         url: lane.facts.github_url.clone(),
+        format,
         history_rewritten: flags.history_rewritten,
         skipped_commits: flags.skipped_commits,
         complete: flags.complete,

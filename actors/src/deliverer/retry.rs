@@ -23,7 +23,7 @@ pub const REGISTRATION_GRACE: Duration = Duration::from_secs(600);
 /// The longest wait between those tries.
 const REGISTRATION_WAIT_LAST: Duration = Duration::from_secs(10);
 /// The longest wait between tries of a change on which the receiver fails.
-const FAILING_WAIT_LAST: Duration = Duration::from_secs(60);
+pub const FAILING_WAIT_LAST: Duration = Duration::from_secs(60);
 
 /// What an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,6 +72,7 @@ impl RunningLane {
             round: round.clone(),
             order: app.delivery.order,
             max_in_flight: usize::try_from(app.delivery.max_in_flight).unwrap_or(1),
+            batch: app.delivery.batch,
             streak: open.snapshot.streak,
             streak_letters: open.snapshot.streak_letters.clone(),
             acknowledged: open.snapshot.acknowledged,
@@ -330,7 +331,7 @@ impl DelivererState {
         let Some((running, _)) = self.running(cursor) else { return };
         let flows = running.stage == Stage::Flowing;
         let sendable =
-            if flows { running.lane.next_sendable().is_some() } else { running.notice_due(now).is_some() };
+            if flows { running.lane.next_sendable(now).is_some() } else { running.notice_due(now).is_some() };
         let due = running.lane.next_due(now);
         let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
         running.timer = arm.or(running.timer);
@@ -356,7 +357,7 @@ impl DelivererState {
             if running.reload.is_some() {
                 continue;
             }
-            let position = running.lane.next_sendable().filter(|_| running.stage == Stage::Flowing);
+            let position = running.lane.next_sendable(now).filter(|_| running.stage == Stage::Flowing);
             let notice = running.notice_due(now);
             let is_retry = notice.or_else(|| position.map(|position| running.is_retry(position)));
             match is_retry {
@@ -454,14 +455,13 @@ impl DelivererState {
         let transport = self.context.transport.clone();
         let post = self.post.clone();
         let Some((running, generation)) = self.running(cursor) else { return };
-        let parcels = running.lane.launch(position, is_probe);
-        if parcels.is_empty() {
+        let launch = running.lane.launch(position, is_probe);
+        if launch.parcels.is_empty() {
             return;
         }
         let outbound = self.context.outbound.clone();
         let Some((running, _)) = self.running(cursor) else { return };
-        let stretch =
-            Stretch { transport, endpoint, outbound, parcels, halt: running.halt.clone(), is_probe };
+        let stretch = Stretch { transport, endpoint, outbound, launch, halt: running.halt.clone(), is_probe };
         self.gate.enter();
         let to = cursor.clone();
         let tell = move |tray| {

@@ -1,6 +1,7 @@
 //! Sending a stretch of one lane: deliveries that go out one after another, each only after the one
 //! before it was acknowledged. The first that is not ends it, and so does a word from the deliverer;
-//! what was not sent goes back to the lane. Each waits for the pace of its app before it goes.
+//! what was not sent goes back to the lane. Each waits for the pace of its app before it goes. A batch
+//! is one attempt at all of its deliveries.
 //!
 //! Outcomes are laid on a tray and the deliverer is told when the tray was empty: under load one
 //! message brings many of them, and the next attempt never waits for the deliverer.
@@ -13,17 +14,19 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument, info_span};
 
-use super::Step;
+use super::{Step, lane::Launch};
 use crate::{
-    ports::{AttemptOutcome, Endpoint, Parcel, Transport},
+    ports::{AttemptOutcome, Endpoint, ItemOutcome, Parcel, Transport},
     turns::{Place, Turns},
 };
 
 /// One attempt that ended.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    /// The change.
+    /// The change, or the first of a batch.
     pub(super) position: u64,
+    /// Of a batch: every change in it, with the receiver's word on it.
+    pub(super) batch: Vec<(u64, ItemOutcome)>,
     /// When it was sent.
     pub(super) sent_at: Instant,
     /// When it ended.
@@ -92,7 +95,7 @@ pub(super) struct Stretch {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) outbound: Turns,
-    pub(super) parcels: Vec<(u64, Parcel)>,
+    pub(super) launch: Launch,
     pub(super) halt: Halt,
     pub(super) is_probe: bool,
 }
@@ -100,8 +103,9 @@ pub(super) struct Stretch {
 impl Stretch {
     /// The positions it may send.
     fn range(&self) -> RangeInclusive<u64> {
-        let first = self.parcels.first().map_or(1, |(position, _)| *position);
-        first..=self.parcels.last().map_or(0, |(position, _)| *position)
+        let parcels = &self.launch.parcels;
+        let first = parcels.first().map_or(1, |(position, _)| *position);
+        first..=parcels.last().map_or(0, |(position, _)| *position)
     }
 
     /// Waits for the app's pace, and for a place among all that is in flight; `None`: it is halted.
@@ -121,9 +125,12 @@ impl Stretch {
     /// Sends them; `tell` is called when the tray was empty.
     pub(super) async fn send(mut self, cursor: String, tell: impl Fn(Tray)) -> Step {
         let (tray, mut unsent) = (Tray::default(), self.range());
+        if self.launch.together {
+            return self.send_together(&cursor, tell).await;
+        }
         // A probe counts as on its way already: its breaker waits for its word.
         let mut may_halt = !self.is_probe;
-        for (position, parcel) in std::mem::take(&mut self.parcels) {
+        for (position, parcel) in std::mem::take(&mut self.launch.parcels) {
             let Some(_place) = self.turn(std::mem::replace(&mut may_halt, true)).await else { break };
             unsent = position + 1..=*unsent.end();
             let span = info_span!(
@@ -136,7 +143,7 @@ impl Stretch {
             let sent_at = Instant::now();
             let outcome = self.transport.send(&self.endpoint, &parcel).instrument(span).await;
             let (ended_at, goes_on) = (Instant::now(), outcome.is_success());
-            if tray.lay(Attempted { position, sent_at, ended_at, outcome }) {
+            if tray.lay(Attempted { position, batch: Vec::new(), sent_at, ended_at, outcome }) {
                 tell(tray.clone());
             }
             if !goes_on {
@@ -144,5 +151,33 @@ impl Stretch {
             }
         }
         Step::Stretched(tray, unsent)
+    }
+
+    /// Sends them in one request.
+    async fn send_together(self, cursor: &str, tell: impl Fn(Tray)) -> Step {
+        let (tray, range) = (Tray::default(), self.range());
+        let Some(_place) = self.turn(!self.is_probe).await else {
+            return Step::Stretched(tray, range);
+        };
+        let (positions, parcels): (Vec<u64>, Vec<Parcel>) = self.launch.parcels.into_iter().unzip();
+        let position = *range.start();
+        let span = info_span!(
+            "delivery.attempt",
+            app.id = %self.endpoint.app,
+            cursor.id = %cursor,
+            delivery.position = position,
+            delivery.count = positions.len()
+        );
+        let sent_at = Instant::now();
+        let sending = self.transport.send_batch(&self.endpoint, parcels).instrument(span);
+        let (outcome, items) = sending.await;
+        // What the answer does not speak of was not acknowledged.
+        let items = items.into_iter().chain(std::iter::repeat(ItemOutcome::Retry(String::new())));
+        let batch = positions.into_iter().zip(items).collect();
+        if tray.lay(Attempted { position, batch, sent_at, ended_at: Instant::now(), outcome }) {
+            tell(tray.clone());
+        }
+        // Nothing of it is left to be sent another time.
+        Step::Stretched(tray, position + 1..=position)
     }
 }

@@ -1,5 +1,6 @@
 //! The deliverer in a whole tree over in-memory ports, on paused time.
 
+mod batches;
 mod blocked;
 mod by_hand;
 mod endpoint;

@@ -2,7 +2,7 @@
 
 use tidings_entity::{
     id::{AppId, Sha256Hash},
-    kind::{OrderMode, RetryPolicy},
+    kind::{OrderMode, PayloadFormat, RetryPolicy},
 };
 
 use crate::{secret::Secret, time::Timestamp};
@@ -48,6 +48,10 @@ pub struct DeliverySettings {
     /// Most requests in any second, retries, notices and the chunks of large files included (1 to
     /// 10,000); the server's setting where `None`, and never more than that.
     pub rate: Option<u32>,
+    /// Takes many changes in one request (`/batch`), within these bounds; one by one where `None`.
+    pub batch: Option<BatchSettings>,
+    /// What bodies look like; a new choice counts from the next round of each cursor on.
+    pub format: PayloadFormat,
     /// How the wait between tries grows.
     pub retry_policy: RetryPolicy,
     /// The first wait, in milliseconds; the server's setting where `None`.
@@ -73,6 +77,8 @@ impl Default for DeliverySettings {
             max_in_flight: 8,
             max_concurrent: None,
             rate: None,
+            batch: None,
+            format: PayloadFormat::Docora,
             retry_policy: RetryPolicy::ExpFullJitter,
             retry_base_ms: None,
             retry_cap_ms: None,
@@ -83,6 +89,35 @@ impl Default for DeliverySettings {
             multi_branch: false,
         }
     }
+}
+
+/// How much travels in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Most changes (2 to 1,000).
+    pub count: u32,
+    /// Most bytes of their bodies together (65,536 to 8,388,608). A change that is larger alone
+    /// goes by itself.
+    pub bytes: u64,
+    /// How long a batch that is not full waits for changes that are still being read, in
+    /// milliseconds (0 to 10,000). The last changes of a round wait for nothing.
+    pub linger_ms: u64,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { count: 100, bytes: 1 << 20, linger_ms: 50 }
+    }
+}
+
+impl BatchSettings {
+    /// The bounds of `count`.
+    pub const COUNT: std::ops::RangeInclusive<u32> = 2..=1_000;
+    /// The bounds of `bytes`.
+    pub const BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=8 << 20;
+    /// The bounds of `linger_ms`.
+    pub const LINGER_MS: std::ops::RangeInclusive<u64> = 0..=10_000;
 }
 
 /// What an app changes of itself; `None` leaves a thing as it is.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tidings_entity::{
     id::{AppId, ObjectId, WatchId},
-    kind::Operation,
+    kind::{Operation, PayloadFormat},
 };
 
 use super::{CommitFacts, GitError, Remote, StoreError};
@@ -35,6 +35,8 @@ pub struct Endpoint {
     /// How fast it takes requests, where that is limited. Whoever asks for an attempt has waited
     /// for its turn; the transport waits for one before each further request of it.
     pub pace: Option<Pace>,
+    /// What notices outside of rounds look like; those of a round look like its changes.
+    pub format: PayloadFormat,
 }
 
 /// The `repository` object of a body.
@@ -88,6 +90,8 @@ pub struct Parcel {
     pub id: DeliveryId,
     /// The last component of the address.
     pub action: Action,
+    /// What its body looks like; its round says so.
+    pub format: PayloadFormat,
     /// The body or its parts.
     pub body: ParcelBody,
     /// Its share of the bytes that all lanes may hold, together with its neighbours; nothing for a
@@ -112,6 +116,12 @@ pub enum ParcelBody {
 }
 
 impl Parcel {
+    /// Whether it may share a request with others: the chunks of a large file go by themselves.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self.body, ParcelBody::Whole(_))
+    }
+
     /// Bytes this parcel holds in memory.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -132,6 +142,8 @@ pub enum Action {
     Update,
     /// `/delete`
     Delete,
+    /// `/batch`
+    Batch,
     /// `/sync_failed`
     SyncFailed,
     /// `/sync_recovered`
@@ -150,6 +162,7 @@ impl Action {
             Self::Create => "create",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Batch => "batch",
             Self::SyncFailed => "sync_failed",
             Self::SyncRecovered => "sync_recovered",
             Self::Synced => "synced",
@@ -244,6 +257,17 @@ impl AttemptOutcome {
     }
 }
 
+/// What the receiver says of one change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// It took it.
+    Accepted,
+    /// It will never take it, and perhaps why: at most 1,024 characters, control characters escaped.
+    Refused(String),
+    /// It wants it again later, or did not say what became of it.
+    Retry(String),
+}
+
 /// Why a delivery could not be rendered.
 #[derive(Debug, Error)]
 pub enum PrepareError {
@@ -277,6 +301,15 @@ pub trait Transport: Send + Sync + 'static {
 
     /// One attempt. Never fails: what went wrong is the outcome.
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome;
+
+    /// One attempt at many deliveries of one round in one request, at least one, in their order. The
+    /// outcome is that of the request; of a request that was acknowledged there is one word for each
+    /// delivery, in the same order.
+    async fn send_batch(
+        &self,
+        endpoint: &Endpoint,
+        parcels: Vec<Parcel>,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>);
 
     /// One attempt at a notice; `sync_failed` and `sync_recovered` have 10 s.
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome;

@@ -88,8 +88,8 @@ async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
     };
     let Some(base_url) = app.base_url.clone().filter(|_| wanted && app.disabled.is_none()) else { return };
     let timeout = context.policy.attempt_timeout;
-    let pace = context.pace_of(app);
-    let endpoint = Endpoint { app: app.id.clone(), base_url, keys: app.keys.clone(), timeout, pace };
+    let (keys, format, pace) = (app.keys.clone(), app.delivery.format, context.pace_of(app));
+    let endpoint = Endpoint { app: app.id.clone(), base_url, keys, timeout, pace, format };
     let _place = take_turn(&endpoint, &context.outbound).await;
     let outcome = context.transport.notify(&endpoint, notice).await;
     info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);

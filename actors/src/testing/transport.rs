@@ -11,14 +11,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_entity::{
     id::{AppId, ObjectId, WatchId},
-    kind::Operation,
+    kind::{Operation, PayloadFormat},
 };
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, Notice, Parcel, ParcelBody, PrepareError,
-        SendFailure, Transport,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Parcel, ParcelBody,
+        PrepareError, SendFailure, Transport,
     },
     round::DeliveryId,
 };
@@ -66,6 +66,8 @@ struct Receiver {
     by_path: HashMap<Vec<u8>, Answer>,
     by_app: HashMap<AppId, Answer>,
     by_watch: HashMap<WatchId, Answer>,
+    items: HashMap<Vec<u8>, VecDeque<ItemOutcome>>,
+    batches: Vec<Vec<Vec<u8>>>,
     flying: HashMap<AppId, usize>,
     orders: HashMap<DeliveryId, DeliveryOrder>,
     notices: Vec<(AppId, Notice)>,
@@ -101,6 +103,17 @@ impl MemoryTransport {
             Some(answer) => receiver.by_path.insert(path.as_bytes().to_vec(), answer),
             None => receiver.by_path.remove(path.as_bytes()),
         };
+    }
+
+    /// In batches that are acknowledged, this is said of this path, once each.
+    pub fn say_of(&self, path: &str, words: impl IntoIterator<Item = ItemOutcome>) {
+        self.receiver().items.entry(path.as_bytes().to_vec()).or_default().extend(words);
+    }
+
+    /// The batches that arrived, as the paths in them.
+    pub fn batches(&self) -> Vec<Vec<String>> {
+        let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+        self.receiver().batches.iter().map(|paths| paths.iter().map(text).collect()).collect()
     }
 
     /// Everything for this app is answered like this, until told otherwise (`None`).
@@ -215,7 +228,14 @@ impl MemoryTransport {
         path: Vec<u8>,
     ) -> AttemptOutcome {
         let _flight = Flight::begin(self, &endpoint.app);
-        let (result, retry_after) = match self.answer(&endpoint.app, id, &path) {
+        let (result, retry_after) = Self::answered(self.answer(&endpoint.app, id, &path)).await;
+        let taken = matches!(result, Ok(200..=299));
+        self.note(endpoint, vec![(id.clone(), path, taken)], action, result);
+        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }
+    }
+
+    async fn answered(answer: Answer) -> (Result<u16, SendFailure>, Option<Duration>) {
+        match answer {
             Answer::Status(status) => (Ok(status), None),
             Answer::Failure(failure) => (Err(failure), None),
             Answer::Patience(status, wait) => (Ok(status), Some(wait)),
@@ -229,25 +249,34 @@ impl MemoryTransport {
             }
             Answer::Hang => std::future::pending().await,
             Answer::Panic => panic!("as asked"),
-        };
-        let mut receiver = self.receiver();
-        if matches!(result, Ok(200..=299))
-            && let Some(order) = receiver.orders.get(id).cloned()
-        {
-            let key = (endpoint.app.clone(), path.clone());
-            match (order.change.operation, order.change.new) {
-                (Operation::Create | Operation::Update, Some(entry)) => {
-                    receiver.mirror.insert(key, entry.blob)
-                }
-                _ => receiver.mirror.remove(&key),
-            };
         }
-        let (app, id, at) = (endpoint.app.clone(), id.clone(), Instant::now());
-        receiver.arrivals.push(Arrival { app, id, action, path, answer: result, at });
+    }
+
+    /// Notes what arrived in one request, and applies what was taken.
+    fn note(
+        &self,
+        endpoint: &Endpoint,
+        changes: Vec<(DeliveryId, Vec<u8>, bool)>,
+        action: Action,
+        answer: Result<u16, SendFailure>,
+    ) {
+        let mut receiver = self.receiver();
+        for (id, path, taken) in changes {
+            if let Some(order) = receiver.orders.get(&id).cloned().filter(|_| taken) {
+                let key = (endpoint.app.clone(), path.clone());
+                match (order.change.operation, order.change.new) {
+                    (Operation::Create | Operation::Update, Some(entry)) => {
+                        receiver.mirror.insert(key, entry.blob)
+                    }
+                    _ => receiver.mirror.remove(&key),
+                };
+            }
+            let (app, at) = (endpoint.app.clone(), Instant::now());
+            receiver.arrivals.push(Arrival { app, id, action, path, answer, at });
+        }
         let arrived = receiver.arrivals.len();
         drop(receiver);
         self.count.send_replace(arrived);
-        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }
     }
 }
 
@@ -296,7 +325,7 @@ impl Transport for MemoryTransport {
             let body = ParcelBody::Whole(Bytes::from(order.change.path.clone()));
             let (id, action) = (order.id.clone(), order.change.operation.into());
             receiver.orders.insert(order.id.clone(), order);
-            Parcel { id, action, body, held: None }
+            Parcel { id, action, format: PayloadFormat::Docora, body, held: None }
         };
         Ok(obtainable.into_iter().map(parcel).collect())
     }
@@ -304,6 +333,39 @@ impl Transport for MemoryTransport {
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
         let ParcelBody::Whole(path) = &parcel.body else { unreachable!("prepare makes whole bodies") };
         self.arrive(endpoint, &parcel.id, parcel.action, path.to_vec()).await
+    }
+
+    async fn send_batch(
+        &self,
+        endpoint: &Endpoint,
+        parcels: Vec<Parcel>,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        let _flight = Flight::begin(self, &endpoint.app);
+        let path = |parcel: &Parcel| match &parcel.body {
+            ParcelBody::Whole(path) => path.to_vec(),
+            ParcelBody::Chunked { .. } => unreachable!("prepare makes whole bodies"),
+        };
+        let paths: Vec<Vec<u8>> = parcels.iter().map(path).collect();
+        // One that is answered badly spoils the request.
+        let told = {
+            let mut receiver = self.receiver();
+            receiver.batches.push(paths.clone());
+            let bad = paths.iter().find(|path| receiver.by_path.contains_key(*path));
+            bad.or(paths.first()).cloned().unwrap_or_default()
+        };
+        let (result, retry_after) = Self::answered(self.answer(&endpoint.app, &told)).await;
+        let word = |path: &Vec<u8>| {
+            let said = self.receiver().items.get_mut(path).and_then(VecDeque::pop_front);
+            said.unwrap_or(ItemOutcome::Accepted)
+        };
+        let acknowledged = matches!(result, Ok(200..=299));
+        let items: Vec<ItemOutcome> =
+            if acknowledged { paths.iter().map(word).collect() } else { Vec::new() };
+        let taken = |at: usize| items.get(at) == Some(&ItemOutcome::Accepted);
+        let changes = parcels.iter().zip(paths).enumerate();
+        let changes = changes.map(|(at, (parcel, path))| (parcel.id.clone(), path, taken(at))).collect();
+        self.note(endpoint, changes, Action::Batch, result);
+        (AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }, items)
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {

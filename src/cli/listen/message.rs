@@ -11,6 +11,8 @@ pub enum Verb {
     Put,
     /// `/delete`: the path is gone.
     Delete,
+    /// `/batch`: many changes.
+    Batch,
     /// `/resync`: everything comes anew.
     Resync,
     /// `/synced`: the round is over.
@@ -27,6 +29,7 @@ impl Verb {
         let verb = match word {
             "create" | "update" => Self::Put,
             "delete" => Self::Delete,
+            "batch" => Self::Batch,
             "resync" => Self::Resync,
             "synced" => Self::Synced,
             "sync_failed" | "sync_recovered" => Self::News,

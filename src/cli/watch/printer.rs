@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tidings_actors::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, Notice, Parcel, ParcelBody, PrepareError, Remote,
-        SendFailure, Transport,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, ItemOutcome, Notice, Parcel, ParcelBody,
+        PrepareError, Remote, SendFailure, Transport,
     },
     round::{Change, RoundSpec},
 };
@@ -133,6 +133,28 @@ impl Transport for Printer {
             }
         };
         AttemptOutcome { result, retry_after: None, excerpt: String::new(), took: Duration::ZERO }
+    }
+
+    async fn send_batch(
+        &self,
+        endpoint: &Endpoint,
+        parcels: Vec<Parcel>,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        let mut items = Vec::with_capacity(parcels.len());
+        let mut outcome = AttemptOutcome {
+            result: Ok(200),
+            retry_after: None,
+            excerpt: String::new(),
+            took: Duration::ZERO,
+        };
+        for parcel in &parcels {
+            outcome = self.send(endpoint, parcel).await;
+            if !outcome.is_success() {
+                break;
+            }
+            items.push(ItemOutcome::Accepted);
+        }
+        (outcome, items)
     }
 
     async fn notify(&self, _endpoint: &Endpoint, _notice: &Notice) -> AttemptOutcome {

@@ -72,6 +72,12 @@ async fn an_app_changes_itself_and_a_new_key_is_shown_once() {
     for (body, field) in [
         (json!({ "base_url": "http://app.example" }), "/base_url"),
         (json!({ "base_url": null }), "/base_url"),
+        (json!({ "delivery": { "batch": { "count": 1 } } }), "/delivery/batch/count"),
+        (json!({ "delivery": { "batch": { "bytes": 9_000_000 } } }), "/delivery/batch/bytes"),
+        (json!({ "delivery": { "batch": { "linger_ms": 10_001 } } }), "/delivery/batch/linger_ms"),
+        (json!({ "delivery": { "batch": { "changes": 5 } } }), "/delivery"),
+        (json!({ "delivery": { "batch": true } }), "/delivery"),
+        (json!({ "delivery": { "format": "xml" } }), "/delivery"),
         (json!({ "delivery": { "max_in_flight": 0 } }), "/delivery/max_in_flight"),
         (json!({ "delivery": { "nope": 1 } }), "/delivery"),
         (json!({ "client_auth_key": "sixteen letters?" }), "/rotate_signing_key"),

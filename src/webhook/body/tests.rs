@@ -11,7 +11,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{RepositoryId, WatchId},
-    kind::RoundKind,
+    kind::{PayloadFormat, RoundKind},
 };
 use ulid::Ulid;
 
@@ -42,6 +42,7 @@ fn order(operation: Operation, path: &[u8], old: Option<Entry>, new: Option<Entr
         began_at: Timestamp(1_767_225_600_000),
         branch: "refs/heads/main".into(),
         url: "https://github.com/o/r".into(),
+        format: PayloadFormat::Docora,
         history_rewritten: false,
         skipped_commits: false,
         complete: false,
@@ -105,6 +106,49 @@ fn check(order: &DeliveryOrder, material: &Material, expected: &Expect) {
 fn a_create_has_these_bytes() {
     expect![[r#"{"repository":{"repository_id":"repo_00000000010000000000000003","github_url":"https://github.com/o/r","owner":"o","name":"r"},"file":{"path":"README.md","sha":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":5,"content":"hello","mode":"100644","blob":"0101010101010101010101010101010101010101"},"commit_sha":"cccccccccccccccccccccccccccccccccccccccc","timestamp":"2026-01-01T00:00:00.000Z","event":{"id":"dlv_x","type":"file.created","cursor":"cur_00000000010000000000000001","branch":"main","previous_commit_sha":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","round":1767225600000,"position":4,"total":6,"commit":{"author":"Ada <ada@example.org>","time":"2025-12-31T23:59:59.000Z","subject":"Say hello"}}}"#]]
         .assert_eq(&whole(&create(), &inline(b"hello")));
+}
+
+/// The same change of a round that was begun for an app which takes CloudEvents.
+fn as_event(mut order: DeliveryOrder) -> DeliveryOrder {
+    let lane = Arc::make_mut(&mut order.lane);
+    Arc::make_mut(&mut lane.round).format = PayloadFormat::Cloudevents;
+    order
+}
+
+#[test]
+fn an_event_carries_the_same_body_as_its_data() {
+    let plain: serde_json::Value = serde_json::from_str(&whole(&create(), &inline(b"hello"))).expect("JSON");
+    let text = whole(&as_event(create()), &inline(b"hello"));
+    let mut event: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(event["data"].take(), plain);
+    expect![[r#"{"data":null,"datacontenttype":"application/json","id":"dlv_x","partitionkey":"cur_00000000010000000000000001","sequence":"00000001767225600000.00000000000000000004","source":"/api/repositories/repo_00000000010000000000000003","specversion":"1.0","subject":"README.md","time":"2026-01-01T00:00:00.000Z","type":"dev.tidings.file.created"}"#]]
+        .assert_eq(&sorted(&event).to_string());
+    let lawful = |name: &str| {
+        name.len() <= 20 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    assert!(event.as_object().expect("an object").keys().all(|name| lawful(name)));
+}
+
+fn sorted(event: &serde_json::Value) -> serde_json::Value {
+    let names: std::collections::BTreeMap<_, _> = event.as_object().expect("an object").iter().collect();
+    serde_json::to_value(names).expect("an object")
+}
+
+#[test]
+fn the_chunks_of_an_event_are_events_with_ids_of_their_own() {
+    let bytes = vec![0; CHUNK_THRESHOLD + 1];
+    let ParcelBody::Chunked { before, content, after } = render(&as_event(create()), &inline(&bytes)) else {
+        panic!("chunked");
+    };
+    let slices: Vec<&[u8]> = chunks(&content).collect();
+    for (index, slice) in slices.iter().enumerate() {
+        let after = cloud_event::end_of_chunk(&after, "c-1", index);
+        let body = chunk_body(&before, slice, &after, "c-1", index, slices.len());
+        let event: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(event["id"], format!("dlv_x.c-1.{index}"));
+        assert_eq!(event["data"]["file"]["chunk"]["index"], index);
+        assert_eq!(event["data"]["event"]["id"], "dlv_x");
+    }
 }
 
 #[test]

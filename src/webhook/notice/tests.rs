@@ -10,7 +10,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{Sha256Hash, WatchId},
-    kind::RoundKind,
+    kind::{PayloadFormat, RoundKind},
 };
 use ulid::Ulid;
 
@@ -30,15 +30,18 @@ fn text(letter: &Letter) -> &str {
 }
 
 fn failed(error: GitError) -> Letter {
-    render(&Notice::SyncFailed {
-        id: DeliveryId::from_stored("dlv_n".into()),
-        repository: repository(),
-        error,
-        consecutive_failures: 5,
-        threshold: 5,
-        cooldown_until: Timestamp(1_767_227_400_000),
-        timestamp: Timestamp(1_767_225_600_000),
-    })
+    render(
+        &Notice::SyncFailed {
+            id: DeliveryId::from_stored("dlv_n".into()),
+            repository: repository(),
+            error,
+            consecutive_failures: 5,
+            threshold: 5,
+            cooldown_until: Timestamp(1_767_227_400_000),
+            timestamp: Timestamp(1_767_225_600_000),
+        },
+        PayloadFormat::Docora,
+    )
 }
 
 #[test]
@@ -66,13 +69,15 @@ fn notices_of_a_round_name_it() {
         began_at: Timestamp(1_767_225_600_000),
         branch: "refs/heads/main".into(),
         url: "https://github.com/o/r".into(),
+        format: PayloadFormat::Docora,
         history_rewritten: false,
         skipped_commits: false,
         complete,
         position: 0,
     };
     let notice = |action, complete| {
-        render(&Notice::OfRound { action, round: Arc::new(round(complete)), repository: repository() })
+        let notice = Notice::OfRound { action, round: Arc::new(round(complete)), repository: repository() };
+        render(&notice, PayloadFormat::Docora)
     };
     let resync = notice(Action::Resync, true);
     let id = DeliveryId::of_notice(&CursorId::new(Ulid::from_parts(1, 1)), 7, "resync");
@@ -88,11 +93,14 @@ fn notices_of_a_round_name_it() {
 
 #[test]
 fn sync_recovered_has_these_bytes() {
-    let letter = render(&Notice::SyncRecovered {
-        id: DeliveryId::from_stored("dlv_n".into()),
-        repository: repository(),
-        timestamp: Timestamp(0),
-    });
+    let letter = render(
+        &Notice::SyncRecovered {
+            id: DeliveryId::from_stored("dlv_n".into()),
+            repository: repository(),
+            timestamp: Timestamp(0),
+        },
+        PayloadFormat::Docora,
+    );
     expect![[r#"{"event":{"id":"dlv_n","type":"sync_recovered"},"repository":{"repository_id":"repo_00000000010000000000000003","github_url":"https://github.com/o/r","owner":"o","name":"r"},"timestamp":"1970-01-01T00:00:00.000Z"}"#]]
         .assert_eq(text(&letter));
 }

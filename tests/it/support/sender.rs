@@ -23,7 +23,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
-    kind::{ContentRule, Operation, RoundKind},
+    kind::{ContentRule, Operation, PayloadFormat, RoundKind},
 };
 use ulid::Ulid;
 
@@ -87,12 +87,14 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
         keys: vec![Secret::new(SECRET.into())],
         timeout: DEADLINE,
         pace: None,
+        format: PayloadFormat::Docora,
     }
 }
 
 pub(crate) fn parcel(body: impl Into<Bytes>) -> Parcel {
     let id = DeliveryId::from_stored("dlv_story".into());
-    Parcel { id, action: Action::Create, body: ParcelBody::Whole(body.into()), held: None }
+    let (body, format) = (ParcelBody::Whole(body.into()), PayloadFormat::Docora);
+    Parcel { id, action: Action::Create, format, body, held: None }
 }
 
 pub(crate) fn blob(byte: u8) -> ObjectId {
@@ -125,6 +127,7 @@ pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> D
         began_at: Timestamp(1_767_225_600_000),
         branch: "refs/heads/main".into(),
         url: "https://github.com/o/r".into(),
+        format: PayloadFormat::Docora,
         history_rewritten: false,
         skipped_commits: false,
         complete: false,

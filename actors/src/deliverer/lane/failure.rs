@@ -22,7 +22,7 @@ impl Lane {
         let Some(slot) = self.slot(position) else { return };
         slot.state = match std::mem::replace(&mut slot.state, SlotState::New) {
             SlotState::Flying(parcel) if keep => SlotState::Ready(parcel),
-            SlotState::Flying(_) => SlotState::New,
+            SlotState::Flying(_) | SlotState::Batched { .. } => SlotState::New,
             other => other,
         };
     }
@@ -72,6 +72,7 @@ impl Lane {
                     excerpt,
                     change: slot.change.clone(),
                 }));
+                self.widen_batches(1);
                 self.advance_prefix();
                 return Some(Failed { number, item, retry_in: None });
             }
@@ -80,6 +81,9 @@ impl Lane {
             until: now.instant + wait,
             why: if item { Wait::Item } else { Wait::Endpoint },
         };
+        if !item {
+            self.begin_batches_anew();
+        }
         if block {
             self.block("the endpoint has failed for the whole retry window".to_owned());
         }

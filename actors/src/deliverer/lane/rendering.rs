@@ -8,7 +8,7 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use super::{
-    AHEAD_BYTES, Lane, STRETCH, WINDOW,
+    AHEAD_BYTES, Lane, STRETCH,
     failure::before,
     slot::{Slot, SlotState, Wait},
 };
@@ -21,14 +21,18 @@ impl Lane {
     /// Changes to be rendered now, at most `most`, in order: position, change, and the blobs that
     /// are obtainable nowhere. [`Lane::on_prepared`] must follow.
     pub fn want_prepare(&mut self, now: Instant, most: usize) -> Vec<(u64, Change, Vec<ObjectId>)> {
-        let low = self.held() <= AHEAD_BYTES / 2 && self.ready() < self.width();
+        let low = self.has_room() && self.ready() < self.width();
         // What everything else waits for is rendered whatever is held behind it.
         let head = self.slots.iter().find(|slot| !slot.is_done()).is_some_and(|slot| slot.is_unrendered(now));
         if self.preparing || self.stale || !(low || head) || self.waits_at_head(now) {
             return Vec::new();
         }
-        let most = if low { most } else { 1 };
-        let reach = if self.blocked { 1 } else { usize::try_from(WINDOW).unwrap_or(usize::MAX) };
+        let most = match (low, &self.batching) {
+            (false, _) => 1,
+            (true, None) => most,
+            (true, Some(_)) => usize::MAX,
+        };
+        let reach = if self.blocked { 1 } else { self.rendered_within() };
         let prefix = self.prefix;
         // What lies in a later phase cannot go before the last of this one was answered.
         let phase = self.slots.iter().find(|slot| !slot.is_done()).map(|slot| slot.change.operation);
@@ -66,7 +70,8 @@ impl Lane {
 
     /// Whether the head waits, and nothing can go before it.
     pub(super) fn head_waits_alone(&self) -> bool {
-        (self.blocked || self.order == OrderMode::Strict) && self.slots.front().is_some_and(Slot::is_waiting)
+        let in_line = self.order == OrderMode::Strict || self.batching.is_some();
+        (self.blocked || in_line) && self.slots.front().is_some_and(Slot::is_waiting)
     }
 
     /// Whether nothing can go before a wait of the head is over.
@@ -78,6 +83,7 @@ impl Lane {
     pub(super) fn held(&self) -> u64 {
         let parcels = self.slots.iter().filter_map(|slot| match &slot.state {
             SlotState::Ready(parcel) | SlotState::Flying(parcel) => Some(parcel.size()),
+            SlotState::Batched { size, .. } => Some(*size),
             _ => None,
         });
         parcels.sum()
@@ -88,8 +94,16 @@ impl Lane {
         self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Ready(_))).count()
     }
 
-    /// How many go out at once, or as one stretch.
+    /// Whether more may be rendered beside what is held.
+    fn has_room(&self) -> bool {
+        self.batch_has_room().unwrap_or_else(|| self.held() <= AHEAD_BYTES / 2)
+    }
+
+    /// How many go out at once, as one stretch or as one batch.
     fn width(&self) -> usize {
+        if let Some(batching) = &self.batching {
+            return batching.width();
+        }
         match self.order {
             OrderMode::Strict => STRETCH,
             OrderMode::Phased => self.max_in_flight,

@@ -15,6 +15,11 @@ pub(super) enum SlotState {
     Preparing,
     Ready(Parcel),
     Flying(Parcel),
+    /// On its way in a batch, which holds its bytes.
+    Batched {
+        batch: u64,
+        size: u64,
+    },
     /// After a failure; what was rendered is dropped meanwhile.
     Waiting {
         until: Instant,
@@ -44,6 +49,8 @@ pub(super) struct Slot {
     pub(super) first_failure: Option<Timestamp>,
     pub(super) last_try: Option<Instant>,
     pub(super) unobtainable: Vec<ObjectId>,
+    /// The answer to a batch that settled it.
+    pub(super) answer: Option<u64>,
 }
 
 impl Slot {
@@ -56,6 +63,7 @@ impl Slot {
             first_failure: None,
             last_try: None,
             unobtainable: Vec::new(),
+            answer: None,
         }
     }
 
@@ -69,6 +77,20 @@ impl Slot {
             SlotState::New => true,
             SlotState::Waiting { until, .. } => until <= now,
             _ => false,
+        }
+    }
+
+    /// Whether it is being rendered, or may be now.
+    pub(super) fn is_coming(&self, now: Instant) -> bool {
+        matches!(self.state, SlotState::Preparing) || self.is_unrendered(now)
+    }
+
+    /// Bytes on their way.
+    pub(super) fn flying_bytes(&self) -> u64 {
+        match &self.state {
+            SlotState::Flying(parcel) => parcel.size(),
+            SlotState::Batched { size, .. } => *size,
+            _ => 0,
         }
     }
 

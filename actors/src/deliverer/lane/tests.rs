@@ -7,9 +7,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tidings_entity::{
     id::{ObjectId, Sha256Hash},
-    kind::{Operation, RetryPolicy, RoundKind},
+    kind::{Operation, PayloadFormat, RetryPolicy, RoundKind},
 };
 use ulid::Ulid;
+
+mod batches;
 
 use super::*;
 use crate::{
@@ -67,6 +69,7 @@ fn round(list: &[Change], position: u64) -> Arc<Round> {
         began_at: Timestamp(0),
         branch: "refs/heads/main".into(),
         url: String::new(),
+        format: PayloadFormat::Docora,
         history_rewritten: false,
         skipped_commits: false,
         complete: false,
@@ -77,7 +80,7 @@ fn round(list: &[Change], position: u64) -> Arc<Round> {
 fn parcel(change: &Change, size: usize) -> Parcel {
     let id = DeliveryId::of(&CursorId::new(Ulid::from_parts(1, 1)), 5, change);
     let body = ParcelBody::Whole(Bytes::from(vec![0; size]));
-    Parcel { id, action: Action::from(change.operation), body, held: None }
+    Parcel { id, action: Action::from(change.operation), format: PayloadFormat::Docora, body, held: None }
 }
 
 struct World {
@@ -127,6 +130,7 @@ impl World {
             round: round(list, position),
             order,
             max_in_flight: 4,
+            batch: None,
             streak,
             streak_letters: Vec::new(),
             acknowledged,
@@ -160,8 +164,8 @@ impl World {
         }
         if self.stretch.is_empty() {
             self.feed();
-            let position = self.lane.next_sendable()?;
-            let launched = self.lane.launch(position, false);
+            let position = self.lane.next_sendable(self.now)?;
+            let launched = self.lane.launch(position, false).parcels;
             assert!(!launched.is_empty(), "what is sendable can be launched");
             self.stretch.extend(launched.into_iter().map(|(position, _)| position));
         }
@@ -397,6 +401,7 @@ fn a_head_that_is_skipped_by_hand_is_parked_once_and_does_not_count() {
         round: round(&list, 1),
         order: OrderMode::Strict,
         max_in_flight: 1,
+        batch: None,
         streak: 3,
         streak_letters: Vec::new(),
         acknowledged: true,
@@ -514,8 +519,8 @@ fn held_most(count: u64, size: usize) -> u64 {
             let rendered = wanted.iter().take(fits.max(1)).map(|(_, change, _)| parcel(change, size));
             world.lane.on_prepared(rendered.collect());
         }
-        let position = world.lane.next_sendable().expect("the head is ready");
-        let launched = world.lane.launch(position, false);
+        let position = world.lane.next_sendable(world.now).expect("the head is ready");
+        let launched = world.lane.launch(position, false).parcels;
         most = most.max(world.lane.held());
         launched.iter().for_each(|(position, _)| world.lane.on_acknowledged(*position));
         world.settle();
@@ -577,7 +582,7 @@ fn a_probe_goes_alone_and_is_rendered_before_its_wait_is_over() {
     world.lane.hurry_head();
     world.feed();
     assert_eq!(world.lane.probe_head(), Some(0));
-    assert_eq!(world.lane.launch(0, true).len(), 1);
+    assert_eq!(world.lane.launch(0, true).parcels.len(), 1);
     world.lane.on_acknowledged(0);
     world.lane.retry_later(1, world.now + Duration::from_secs(2));
     assert!(!world.lane.is_probeable(world.now), "what cannot be rendered is no probe");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidings_entity::kind::{CursorState, LetterStatus, ParkReason};
+use tidings_entity::kind::{CursorState, LetterStatus, ParkReason, PayloadFormat};
 
 use crate::{
     ports::{Action, NewRound, Store},
@@ -184,6 +184,7 @@ async fn a_round_of_older_rules_is_ended_by_a_resync_at_the_start() {
             began_at: house.context.now(),
             branch: "refs/heads/main".into(),
             url: String::new(),
+            format: PayloadFormat::Docora,
             history_rewritten: false,
             skipped_commits: false,
             complete: false,

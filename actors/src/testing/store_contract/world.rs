@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, Sha256Hash, WatchId},
-    kind::{BranchGone, HistoryMode, Operation, ParkReason, RoundKind, SelectorKind},
+    kind::{BranchGone, HistoryMode, Operation, ParkReason, PayloadFormat, RoundKind, SelectorKind},
 };
 use ulid::Ulid;
 
@@ -157,6 +157,7 @@ impl<'s> World<'s> {
                 began_at: Timestamp(3000),
                 branch: MAIN.into(),
                 url: URL.into(),
+                format: PayloadFormat::Cloudevents,
                 history_rewritten: true,
                 skipped_commits: false,
                 complete: false,

@@ -1,0 +1,168 @@
+//! What an answer to a batch leads to: the lane's word on each of its changes, the rows of what was
+//! not taken, and the endpoint's breaker.
+
+use futures_util::future::try_join_all;
+use tidings_entity::id::{CursorId, DeadLetterId};
+use tracing::{info, warn};
+
+use super::{
+    DelivererState, Generation, Step,
+    answers::describe,
+    lane::{Failed, Failure},
+    retry::{Verdict, verdict},
+    sending::Attempted,
+};
+use crate::{
+    circuit_breaker::{self, endpoint_key},
+    context::in_time,
+    ports::{AttemptOutcome, AttemptRecord, ItemOutcome},
+};
+
+impl DelivererState {
+    pub(super) fn on_batch(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
+        match verdict(&attempted.outcome) {
+            Verdict::Acknowledged => self.on_batch_answered(cursor, generation, attempted),
+            Verdict::Gone => {
+                if let Some((running, _)) = self.running(cursor) {
+                    attempted.batch.iter().for_each(|(position, _)| running.lane.on_recalled(*position));
+                }
+                self.on_gone(cursor, generation);
+            }
+            failed => self.on_batch_failed(cursor, generation, failed, attempted),
+        }
+    }
+
+    /// The request was acknowledged; its changes perhaps not all.
+    fn on_batch_answered(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
+        let Attempted { batch, ended_at, outcome, .. } = attempted;
+        let failure = self.failure(Verdict::Acknowledged, attempted);
+        let (moment, rules, random) = (self.moment(), self.rules, self.context.random.clone());
+        let record_all = self.context.policy.record_all;
+        let Some((running, _)) = self.running(cursor) else { return };
+        let lane = &mut running.lane;
+        let mut rows = Vec::new();
+        for (position, item) in batch {
+            if record_all && *item == ItemOutcome::Accepted {
+                rows.push((*position, lane.tries(*position) + 1, lane.delivery_id(*position), false, ""));
+            }
+        }
+        // Ids are read before the lane forgets what is settled.
+        let ids: Vec<_> = batch.iter().map(|(position, _)| lane.delivery_id(*position)).collect();
+        let mut letter = || DeadLetterId::new(random.ulid(moment.wall));
+        let failed = lane.on_batch_answered(batch, &failure, moment, &rules, random.as_ref(), &mut letter);
+        for (position, Failed { number, item, .. }) in &failed {
+            let at = batch.iter().position(|(of, _)| of == position);
+            let Some((at, (_, word))) = at.and_then(|at| Some((at, batch.get(at)?))) else { continue };
+            let excerpt = match word {
+                ItemOutcome::Accepted => "",
+                ItemOutcome::Refused(reason) | ItemOutcome::Retry(reason) => reason,
+            };
+            rows.push((*position, *number, ids[at].clone(), *item, excerpt));
+        }
+        if !failed.is_empty() {
+            let parked = failed.iter().filter(|(_, failed)| failed.retry_in.is_none()).count();
+            warn!(
+                app.id = %self.id, cursor.id = %cursor,
+                "of a batch of {} {} were not taken, {parked} of them are parked", batch.len(), failed.len()
+            );
+        }
+        self.record_batch(cursor, generation, rows, outcome);
+        if failed.len() < batch.len() {
+            self.on_endpoint_answered(*ended_at);
+        } else {
+            // Nothing was taken, but there was an answer: the endpoint is well.
+            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+        }
+    }
+
+    /// The request failed as a whole.
+    fn on_batch_failed(
+        &mut self,
+        cursor: &CursorId,
+        generation: Generation,
+        verdict: Verdict,
+        attempted: &Attempted,
+    ) {
+        let Attempted { batch, outcome, .. } = attempted;
+        let failure = self.failure(verdict, attempted);
+        let (moment, rules, random) = (self.moment(), self.rules, self.context.random.clone());
+        let positions: Vec<u64> = batch.iter().map(|(position, _)| *position).collect();
+        let Some((running, _)) = self.running(cursor) else { return };
+        let failed = running.lane.on_batch_failed(&positions, &failure, moment, &rules, random.as_ref());
+        let Some(failed) = failed else { return };
+        let lane = &running.lane;
+        // Nobody in it is blamed, so no row counts as the item's own fault.
+        let row = |(position, number): &(u64, u32)| {
+            (*position, *number, lane.delivery_id(*position), false, outcome.excerpt.as_str())
+        };
+        let rows = failed.numbers.iter().map(row).collect();
+        if failed.item {
+            info!(
+                app.id = %self.id, cursor.id = %cursor,
+                "a batch of {} was not taken ({}), smaller ones follow in {:?}",
+                batch.len(), describe(outcome), failed.retry_in
+            );
+        } else {
+            warn!(
+                app.id = %self.id, cursor.id = %cursor,
+                "a batch of {} failed ({}), next try in {:?}", batch.len(), describe(outcome), failed.retry_in
+            );
+        }
+        self.record_batch(cursor, generation, rows, outcome);
+        if !failed.item {
+            self.on_endpoint_failure(outcome, moment.instant);
+        } else if self.gate.is_open() && verdict != Verdict::Endpoint {
+            // It was not taken, but there was an answer: the endpoint is well.
+            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+        }
+    }
+
+    fn failure(&self, verdict: Verdict, attempted: &Attempted) -> Failure {
+        let outcome = &attempted.outcome;
+        Failure {
+            verdict,
+            sent_at: attempted.sent_at,
+            answered_elsewhere: self.answered,
+            retry_after: outcome.retry_after,
+            status: outcome.result.ok(),
+            excerpt: outcome.excerpt.clone(),
+        }
+    }
+
+    /// One row for each change that was tried.
+    fn record_batch(
+        &mut self,
+        cursor: &CursorId,
+        generation: Generation,
+        rows: Vec<(u64, u32, Option<crate::round::DeliveryId>, bool, &str)>,
+        outcome: &AttemptOutcome,
+    ) {
+        let at = self.context.now();
+        let Some((running, _)) = self.running(cursor) else { return };
+        let round = running.lane.round().number;
+        let record =
+            |(position, number, delivery, item_failure, excerpt): (u64, u32, Option<_>, bool, &str)| {
+                Some(AttemptRecord {
+                    cursor: cursor.clone(),
+                    round,
+                    position,
+                    number,
+                    delivery: delivery?,
+                    status: outcome.result.ok(),
+                    item_failure,
+                    excerpt: excerpt.to_owned(),
+                    took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+                    at,
+                })
+            };
+        let records: Vec<AttemptRecord> = rows.into_iter().filter_map(record).collect();
+        if records.is_empty() {
+            return;
+        }
+        let store = self.context.store.clone();
+        self.step(cursor, generation, async move {
+            let writes = records.into_iter().map(|record| in_time(store.record_attempt(record)));
+            Step::Recorded(try_join_all(writes).await.map(drop))
+        });
+    }
+}

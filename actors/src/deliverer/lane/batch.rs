@@ -1,0 +1,398 @@
+//! Changes that go together in one request, for apps that take batches: which ones, when, and what
+//! an answer leads to.
+//!
+//! A batch holds the next changes in their order: in `phased` of one phase, in `strict` also across
+//! the end of one, because the order inside a batch is the order of the round. Changes that failed
+//! before go together first, and nothing new goes beside or before them. What cannot share a request
+//! (a file in chunks, a body that is larger than a batch) goes by itself, and so does a change that
+//! is alone. Nothing at or beyond one batch from the settled prefix is sent.
+//!
+//! How many may go together is learned: one at the beginning, twice as many as were taken, half as
+//! many as were refused together, and one again after the endpoint failed. So a change that makes a
+//! receiver refuse whole batches is found in a few requests, and only it is given up.
+
+use std::time::Duration;
+
+use tidings_entity::{
+    id::DeadLetterId,
+    kind::{OrderMode, ParkReason},
+};
+use tokio::time::Instant;
+
+use super::{
+    AHEAD_BYTES, CHANGES_PER_READ, Failed, Failure, Lane, Moment, WINDOW,
+    failure::before,
+    slot::{Slot, SlotState, Wait},
+};
+use crate::{
+    deliverer::retry::{Circumstances, Decision, FAILING_WAIT_LAST, RetryRules, Tries, Verdict, decide},
+    ports::{BatchSettings, ItemOutcome, Parcel, Park, Random},
+    round::LetterState,
+};
+
+/// Most deliveries that are rendered at once for batches.
+const AHEAD: usize = 256;
+
+/// What a lane that batches remembers.
+#[derive(Debug)]
+pub(super) struct Batching {
+    count: usize,
+    bytes: u64,
+    linger: Duration,
+    /// Most changes of the next batch.
+    limit: usize,
+    /// A batch that could still grow: its first change, and how long it waits.
+    lingering: Option<(u64, Instant)>,
+    /// Number of the last batch of this lane.
+    last: u64,
+}
+
+impl Batching {
+    /// `proven`: the receiver took changes of this cursor, and nothing says that it would not take
+    /// the next.
+    pub(super) fn new(settings: BatchSettings, proven: bool) -> Self {
+        let count = usize::try_from(settings.count).unwrap_or(usize::MAX).max(2);
+        Self {
+            count,
+            bytes: settings.bytes,
+            linger: Duration::from_millis(settings.linger_ms),
+            limit: if proven { count } else { 1 },
+            lingering: None,
+            last: 0,
+        }
+    }
+
+    /// Deliveries that are worth having rendered: of the next batch, however well this one goes.
+    pub(super) fn width(&self) -> usize {
+        self.count.min(2 * self.limit)
+    }
+}
+
+/// Changes that may go now: places in `slots`, and why there are no more.
+struct Run {
+    indices: Vec<usize>,
+    end: End,
+}
+
+/// What ended a run.
+#[derive(Clone, Copy)]
+enum End {
+    /// A bound, or a change that may not go with these.
+    Bound,
+    /// This change, which is not ready.
+    Unready(usize),
+    /// Nothing more is in memory.
+    List,
+}
+
+/// What a failed request did to the changes in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchFailed {
+    /// Each change, and which try of it this was.
+    pub numbers: Vec<(u64, u32)>,
+    /// Whether it was laid on the changes and not on the endpoint.
+    pub item: bool,
+    /// When they are tried again.
+    pub retry_in: Duration,
+}
+
+impl Lane {
+    /// Changes beyond the settled prefix that may be sent: what a crash can repeat at most.
+    pub(super) fn window(&self) -> u64 {
+        self.batching.as_ref().map_or(WINDOW, |batching| batching.count as u64)
+    }
+
+    /// Changes in memory below which more are read.
+    pub(super) fn slots_low(&self) -> usize {
+        let batches = self.batching.as_ref().map_or(0, |batching| 2 * batching.count);
+        batches.max(CHANGES_PER_READ / 2)
+    }
+
+    /// Changes from the prefix among which some may be rendered: with batches those of the next one
+    /// while one is on its way.
+    pub(super) fn rendered_within(&self) -> usize {
+        let window = usize::try_from(self.window()).unwrap_or(usize::MAX);
+        if self.batching.is_some() { 2 * window } else { window }
+    }
+
+    /// With batches: whether what is ready does not fill one.
+    pub(super) fn batch_has_room(&self) -> Option<bool> {
+        let batching = self.batching.as_ref()?;
+        let ready = self.slots.iter().filter_map(|slot| match &slot.state {
+            SlotState::Ready(parcel) => Some(parcel.size()),
+            _ => None,
+        });
+        // Large files that go by themselves are held one at a time.
+        let alone: u64 = self.slots.iter().map(Slot::flying_bytes).sum();
+        Some(ready.sum::<u64>() < batching.bytes && alone <= batching.bytes.max(AHEAD_BYTES))
+    }
+
+    pub(super) fn batches_in_flight(&self) -> usize {
+        let mut last = None;
+        let batches = self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Batched { batch, .. } => Some(batch),
+            _ => None,
+        });
+        batches.filter(|batch| last.replace(*batch) != Some(*batch)).count()
+    }
+
+    /// The receiver took so many together, or gave a word on each.
+    pub(super) fn widen_batches(&mut self, taken: usize) {
+        if let Some(batching) = &mut self.batching {
+            batching.limit = batching.limit.max(2 * taken).min(batching.count);
+        }
+    }
+
+    /// The endpoint failed: it begins with one change when it is well again.
+    pub(super) fn begin_batches_anew(&mut self) {
+        if let Some(batching) = &mut self.batching {
+            batching.limit = 1;
+        }
+    }
+
+    /// When the batch that waits for more has waited long enough.
+    pub(super) fn linger_until(&self) -> Option<Instant> {
+        self.batching.as_ref()?.lingering.map(|(_, until)| until)
+    }
+
+    /// The first change of what may go now, together or alone.
+    pub(super) fn next_batch(&mut self, now: Instant) -> Option<u64> {
+        let overlap = self.order == OrderMode::Phased && !self.blocked;
+        if self.in_flight() >= if overlap { self.max_in_flight } else { 1 } {
+            return None;
+        }
+        let run = self.run();
+        let first = run.as_ref().and_then(|run| run.indices.first()).map(|index| self.prefix + *index as u64);
+        let may_grow = run.as_ref().is_some_and(|run| self.may_grow(run, now));
+        let batching = self.batching.as_mut()?;
+        let Some(first) = first else {
+            batching.lingering = None;
+            return None;
+        };
+        if may_grow && !batching.linger.is_zero() {
+            let since = batching.lingering.filter(|(of, _)| *of == first);
+            let (_, until) = *batching.lingering.insert(since.unwrap_or((first, now + batching.linger)));
+            if until > now {
+                return None;
+            }
+        }
+        Some(first)
+    }
+
+    /// Whether something that is still being read or rendered could join.
+    fn may_grow(&self, run: &Run, now: Instant) -> bool {
+        let first = run.indices.first().and_then(|first| self.slots.get(*first));
+        let retried = first.is_some_and(|first| first.tries > 0);
+        match run.end {
+            End::Bound => false,
+            End::Unready(index) => {
+                self.slots.get(index).is_some_and(|slot| slot.is_coming(now) && (slot.tries > 0) == retried)
+            }
+            End::List => self.read < self.round.summary.total() && !retried,
+        }
+    }
+
+    /// The next changes that may go together. A change that must go by itself is a run of one.
+    fn run(&self) -> Option<Run> {
+        let batching = self.batching.as_ref()?;
+        let limit = if self.blocked { 1 } else { batching.limit };
+        let reach = usize::try_from((self.settled + self.window()).saturating_sub(self.prefix)).unwrap_or(0);
+        let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
+        let mut run = Run { indices: Vec::new(), end: End::List };
+        let (mut bytes, mut retried) = (0, false);
+        for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_done()) {
+            let crosses = self.order == OrderMode::Phased && slot.change.operation != phase;
+            if index >= reach || crosses {
+                run.end = End::Bound;
+                break;
+            }
+            match &slot.state {
+                SlotState::Ready(parcel) => {
+                    let alone = !parcel.is_whole() || parcel.size() > batching.bytes;
+                    let fits = !alone && bytes + parcel.size() <= batching.bytes;
+                    if run.indices.is_empty() {
+                        retried = slot.tries > 0;
+                    } else if !fits || retried != (slot.tries > 0) {
+                        run.end = End::Bound;
+                        break;
+                    }
+                    run.indices.push(index);
+                    bytes += parcel.size();
+                    if alone || run.indices.len() >= limit {
+                        run.end = End::Bound;
+                        break;
+                    }
+                }
+                SlotState::Flying(_) | SlotState::Batched { .. } if run.indices.is_empty() => {}
+                _ => {
+                    run.end = End::Unready(index);
+                    break;
+                }
+            }
+        }
+        Some(run)
+    }
+
+    /// Puts the batch that begins here on its way, if more than one change may go together.
+    pub(super) fn launch_batch(&mut self, position: u64, is_probe: bool) -> Option<Vec<(u64, Parcel)>> {
+        let run = self.run().filter(|_| !is_probe)?;
+        let first = run.indices.first().map(|index| self.prefix + *index as u64);
+        let batching = self.batching.as_mut().filter(|_| run.indices.len() > 1 && first == Some(position))?;
+        batching.last += 1;
+        batching.lingering = None;
+        let (batch, prefix) = (batching.last, self.prefix);
+        let mut launched = Vec::with_capacity(run.indices.len());
+        for index in run.indices {
+            let slot = &mut self.slots[index];
+            match std::mem::replace(&mut slot.state, SlotState::New) {
+                SlotState::Ready(parcel) => {
+                    slot.state = SlotState::Batched { batch, size: parcel.size() };
+                    launched.push((prefix + index as u64, parcel));
+                }
+                other => slot.state = other,
+            }
+        }
+        Some(launched)
+    }
+
+    /// The request of a batch failed as a whole: nobody in it is blamed. Fewer of them go together
+    /// next, down to each alone.
+    pub fn on_batch_failed(
+        &mut self,
+        positions: &[u64],
+        failure: &Failure,
+        now: Moment,
+        rules: &RetryRules,
+        random: &dyn Random,
+    ) -> Option<BatchFailed> {
+        let (acknowledged, blocked) = (self.acknowledged, self.blocked);
+        let head = self.slot(*positions.first()?)?;
+        let elsewhere = failure.answered_elsewhere.zip(head.last_try);
+        let poisoned = elsewhere.is_some_and(|(elsewhere, tried)| elsewhere > tried);
+        let item = failure.verdict != Verdict::Endpoint || poisoned;
+        let since_first = head.first_failure.map_or(Duration::ZERO, |first| now.wall.since(first));
+        let tries = Tries { all: head.tries + 1, item: head.item_tries, since_first };
+        let asked = failure.retry_after;
+        let (wait, block) = match failure.verdict {
+            Verdict::Refused => (asked.unwrap_or_default().min(rules.cap), false),
+            _ if item => (rules.wait(1, asked, random).min(FAILING_WAIT_LAST), false),
+            verdict => {
+                let now = Circumstances { verdict, tries, acknowledged, blocked, retry_after: asked };
+                match decide(now, rules, random) {
+                    Decision::Block(wait) => (wait, true),
+                    Decision::Retry(wait) => (wait, false),
+                    Decision::Park(_) => (rules.base, false),
+                }
+            }
+        };
+        let why = if item { Wait::Item } else { Wait::Endpoint };
+        let mut numbers = Vec::with_capacity(positions.len());
+        for position in positions {
+            let Some(slot) = self.slot(*position) else { continue };
+            slot.last_try = Some(failure.sent_at);
+            slot.tries += 1;
+            slot.first_failure.get_or_insert(now.wall);
+            slot.state = SlotState::Waiting { until: now.instant + wait, why };
+            numbers.push((*position, slot.tries));
+        }
+        if let Some(batching) = &mut self.batching {
+            batching.limit = if item { (positions.len() / 2).max(1) } else { 1 };
+        }
+        if block {
+            self.block("the endpoint has failed for the whole retry window".to_owned());
+        }
+        if self.head_waits_alone() {
+            self.release();
+        }
+        Some(BatchFailed { numbers, item, retry_in: wait })
+    }
+
+    /// The request of a batch was acknowledged, with a word on each change. What was refused is
+    /// given up at once, and counts once in the streak; the others are tried again together.
+    pub fn on_batch_answered(
+        &mut self,
+        items: &[(u64, ItemOutcome)],
+        failure: &Failure,
+        now: Moment,
+        rules: &RetryRules,
+        random: &dyn Random,
+        letter: &mut dyn FnMut() -> DeadLetterId,
+    ) -> Vec<(u64, Failed)> {
+        let (acknowledged, blocked) = (self.acknowledged, self.blocked);
+        let (mut failed, mut wait, mut parks) = (Vec::new(), None, Vec::new());
+        for (position, item) in items {
+            let Some(slot) = self.slot(*position) else { continue };
+            let (verdict, excerpt) = match item {
+                ItemOutcome::Accepted => {
+                    slot.state = SlotState::Acknowledged;
+                    continue;
+                }
+                ItemOutcome::Refused(reason) => (Verdict::Refused, reason),
+                ItemOutcome::Retry(reason) => (Verdict::Failing, reason),
+            };
+            slot.last_try = Some(failure.sent_at);
+            slot.tries += 1;
+            slot.item_tries += 1;
+            let first = *slot.first_failure.get_or_insert(now.wall);
+            let tries = Tries { all: slot.tries, item: slot.item_tries, since_first: now.wall.since(first) };
+            let circumstances = Circumstances {
+                verdict: Verdict::Failing,
+                tries,
+                acknowledged,
+                blocked,
+                retry_after: failure.retry_after,
+            };
+            let decision = match verdict {
+                Verdict::Refused if !blocked => Decision::Park(ParkReason::Rejected),
+                _ => decide(circumstances, rules, random),
+            };
+            let number = slot.tries;
+            let retry_in = match decision {
+                Decision::Park(reason) => {
+                    parks.push((*position, reason, excerpt.clone()));
+                    None
+                }
+                // One wait for all of them, so that they go together again.
+                Decision::Retry(one) | Decision::Block(one) => {
+                    let wait = *wait.get_or_insert(one);
+                    slot.state = SlotState::Waiting { until: now.instant + wait, why: Wait::Item };
+                    Some(wait)
+                }
+            };
+            failed.push((*position, Failed { number, item: true, retry_in }));
+        }
+        for (position, reason, excerpt) in parks {
+            self.park_of_batch(position, reason, excerpt, failure.status, letter());
+        }
+        self.ahead = (self.ahead * 2).max(2 * items.len()).min(AHEAD);
+        self.widen_batches(items.len());
+        self.advance_prefix();
+        if self.head_waits_alone() {
+            self.release();
+        }
+        failed
+    }
+
+    fn park_of_batch(
+        &mut self,
+        position: u64,
+        reason: ParkReason,
+        excerpt: String,
+        status: Option<u16>,
+        id: DeadLetterId,
+    ) {
+        let Some(delivery) = self.delivery_id(position) else { return };
+        let Some(slot) = self.slot(position) else { return };
+        slot.answer = match slot.state {
+            SlotState::Batched { batch, .. } => Some(batch),
+            _ => None,
+        };
+        let state = match reason {
+            ParkReason::Failing => LetterState::Unknown { before: slot.change.old },
+            _ => before(&slot.change),
+        };
+        let change = slot.change.clone();
+        let park = Park { id, position, delivery, reason, state, status, excerpt, change };
+        slot.state = SlotState::Parked(Box::new(park));
+    }
+}
