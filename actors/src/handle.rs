@@ -11,11 +11,12 @@ use crate::{
     circuit_breaker::CircuitBreakerMessage,
     context::Context,
     deliverer::DelivererMessage,
+    housekeeping::LetterKeeperMessage,
     repository_watcher::RepositoryWatcherMessage,
     start,
     supervisor::SupervisorMessage,
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, TREE},
+    tree::{CIRCUIT_BREAKER, DELIVERER, LETTER_KEEPER, REPOSITORY_WATCHER, TREE},
 };
 
 /// How long the tree may take to stop once deliveries have drained.
@@ -74,6 +75,14 @@ impl Handle {
         let found = self.context.directory.find(DELIVERER, app.as_str());
         if !found.is_some_and(|post| post.send(DelivererMessage::Refresh)) {
             self.context.ensure_deliverer(app.as_str());
+        }
+    }
+
+    /// A redrive was asked for that is not marked to its end: that is carried on. Lost while the
+    /// letter keeper restarts, which looks by itself.
+    pub fn carry_on_redrives(&self) {
+        if let Some(keeper) = self.context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
+            keeper.send(LetterKeeperMessage::Mark);
         }
     }
 

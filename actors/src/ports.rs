@@ -5,6 +5,7 @@
 mod app;
 mod git;
 mod lane;
+mod letter;
 mod receipt;
 mod store;
 mod transport;
@@ -13,6 +14,7 @@ mod watch;
 pub use app::*;
 pub use git::*;
 pub use lane::*;
+pub use letter::*;
 pub use receipt::*;
 pub use store::*;
 pub use transport::*;

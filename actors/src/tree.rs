@@ -155,7 +155,12 @@ pub static TREE: ChildSpec = ChildSpec {
                     bound: "its own timer; one word a fetch",
                     ..LEAF
                 },
-                ChildSpec { id: LETTER_KEEPER, many: false, bound: "its own timer", ..LEAF },
+                ChildSpec {
+                    id: LETTER_KEEPER,
+                    many: false,
+                    bound: "its own timer; a redrive sets a flag",
+                    ..LEAF
+                },
             ],
             ..SUPERVISOR
         },

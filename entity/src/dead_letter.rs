@@ -4,7 +4,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, WatchId},
     kind::{LetterStateKind, LetterStatus, Operation, ParkReason},
 };
 
@@ -47,6 +47,8 @@ pub struct Model {
     pub excerpt: String,
     /// The last round that took it up.
     pub bound_round: Option<i64>,
+    /// The redrive that it was asked for in last; null where none was, or it was taken back.
+    pub redrive_id: Option<RedriveId>,
     /// Unix milliseconds.
     pub created_at: i64,
     /// When it was redriven or superseded, in unix milliseconds.

@@ -104,6 +104,8 @@ prefixed_ids! {
     CursorId = "cur_";
     /// A change that was given up, with its reason.
     DeadLetterId = "dead_";
+    /// Dead letters that were asked to be sent again together.
+    RedriveId = "rdv_";
     /// A hook of a Git host that was received.
     ReceiptId = "rct_";
     /// A remote repository (normalised URL), shared by all who watch it. Never on the wire.

@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod kind;
 pub mod lease;
 pub mod receipt;
+pub mod redrive;
 pub mod repository;
 pub mod round;
 pub mod round_base;

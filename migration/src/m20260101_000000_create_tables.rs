@@ -94,7 +94,14 @@ const TABLES: &[(&str, &str)] = &[
          position bigint not null, path {bytes} not null, operation text not null,
          delivery_id text not null, reason text not null, status text not null,
          state_kind text not null, state_mode integer, state_blob text, http_status integer,
-         excerpt text not null, bound_round bigint, created_at bigint not null, closed_at bigint",
+         excerpt text not null, bound_round bigint, redrive_id text, created_at bigint not null,
+         closed_at bigint",
+    ),
+    (
+        "redrive",
+        "id text primary key, app_id text not null references app(id) on delete cascade,
+         filter text not null, marked_to text, through text not null, is_marking boolean not null,
+         asked bigint not null, cancelled bigint not null, created_at bigint not null",
     ),
     (
         "attempt",
@@ -150,10 +157,14 @@ const INDEXES: &[&str] = &[
     "create unique index dead_letter_open on dead_letter(cursor_id, path)
      where status in ('open', 'redrive_requested')",
     "create index dead_letter_bound on dead_letter(cursor_id, bound_round) where bound_round is not null",
-    "create index dead_letter_round on dead_letter(cursor_id, round)",
+    "create index dead_letter_round on dead_letter(cursor_id, round, position)",
     "create index dead_letter_app on dead_letter(app_id, id)",
     "create index dead_letter_watch on dead_letter(watch_id)",
-    "create index dead_letter_requested on dead_letter(cursor_id) where status = 'redrive_requested'",
+    "create index dead_letter_requested on dead_letter(app_id, cursor_id, path)
+     where status = 'redrive_requested'",
+    "create index dead_letter_redrive on dead_letter(redrive_id, status) where redrive_id is not null",
+    "create index redrive_app on redrive(app_id, id)",
+    "create index redrive_marking on redrive(id) where is_marking",
     "create index dead_letter_unavailable on dead_letter(id)
      where status = 'open' and reason = 'content_unavailable'",
     "create index dead_letter_closed on dead_letter(closed_at) where closed_at is not null",

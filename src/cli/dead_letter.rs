@@ -1,17 +1,20 @@
 //! `tidings dead-letter`: changes that were given up, with the token of their app.
 
+mod filter;
+
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 use tidings_entity::{
-    id::{DeadLetterId, WatchId},
+    id::{DeadLetterId, RedriveId, WatchId},
     kind::LetterStatus,
 };
 
+use self::filter::FilterArgs;
 use super::{
     Code, Context, Failure,
     client::ServerArgs,
-    output::{shown, table},
+    output::{fields, shown, table},
 };
 
 #[derive(Subcommand, Debug)]
@@ -23,17 +26,38 @@ pub(super) enum DeadLetterVerb {
         /// Only those that stand there: open, redrive_requested, redriven or superseded
         #[arg(long)]
         status: Option<LetterStatus>,
+        #[command(flatten)]
+        filter: Box<FilterArgs>,
     },
-    /// Send dead letters again
+    /// Show one dead letter
+    Show {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Its id
+        id: DeadLetterId,
+    },
+    /// Send dead letters again: those that are named, those that a filter means, or all
     Redrive {
         #[command(flatten)]
         server: ServerArgs,
         /// Their ids
-        #[arg(required_unless_present = "all")]
+        #[arg(conflicts_with_all = ["all", "dry_run", "filter"])]
         ids: Vec<DeadLetterId>,
         /// Every open one
-        #[arg(long, conflicts_with = "ids")]
+        #[arg(long, conflicts_with = "filter")]
         all: bool,
+        #[command(flatten)]
+        filter: Box<FilterArgs>,
+        /// Send nothing; say how many and which
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// How far redrives are, newest first
+    Redrives {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only this one
+        id: Option<RedriveId>,
     },
     /// Take redrives back: what waits is reopened, what is being sent again ends where it stands
     Cancel {
@@ -47,29 +71,39 @@ pub(super) enum DeadLetterVerb {
 
 /// The route of all dead letters.
 const PATH: [&str; 2] = ["api", "dead-letters"];
+/// What a list shows of each letter.
+const COLUMNS: [&str; 7] =
+    ["dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
 
 pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), Failure> {
     match verb {
-        DeadLetterVerb::List { server, status } => {
-            let query: Vec<_> = status.iter().map(|status| ("status", status.as_str())).collect();
+        DeadLetterVerb::List { server, status, filter } => {
+            let mut query: Vec<_> = status.iter().map(|status| ("status", status.as_str())).collect();
+            let said = filter.said();
+            query.extend(said.iter().map(|(name, value)| (*name, value.as_str())));
             let letters = context.client(&server)?.list(&PATH, &query).await?;
-            let columns =
-                ["dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
-            let lines = table(&letters, &columns);
+            let lines = table(&letters, &COLUMNS);
             context.output.print(&Value::Array(letters), &lines)
         }
-        DeadLetterVerb::Redrive { server, ids, all } => {
-            let body = if all { json!({}) } else { json!({ "ids": ids }) };
-            let client = context.client(&server)?;
-            let done = client.call(Method::POST, &["api", "dead-letters", "redrive"], Some(&body)).await?;
-            if done["requested"] == 0 {
-                return Err(Failure::new(
-                    Code::Data,
-                    "no dead letter is open, so nothing will be sent again",
-                ));
-            }
-            let line = format!("{} will be sent again", shown(&done["requested"]));
-            context.output.print(&done, &[line])
+        DeadLetterVerb::Show { server, id } => {
+            let path = ["api", "dead-letters", id.as_str()];
+            let letter = context.client(&server)?.call(Method::GET, &path, None).await?;
+            context.output.print(&letter, &fields(&letter))
+        }
+        DeadLetterVerb::Redrive { server, ids, all, filter, dry_run } => {
+            redrive(context, &server, Wish { ids, all, filter, dry_run }).await
+        }
+        DeadLetterVerb::Redrives { server, id: Some(id) } => {
+            let path = ["api", "dead-letters", "redrives", id.as_str()];
+            let redrive = context.client(&server)?.call(Method::GET, &path, None).await?;
+            context.output.print(&redrive, &fields(&redrive))
+        }
+        DeadLetterVerb::Redrives { server, id: None } => {
+            let redrives = context.client(&server)?.list(&["api", "dead-letters", "redrives"], &[]).await?;
+            let columns =
+                ["redrive_id", "state", "asked", "sent", "refused", "superseded", "cancelled", "left"];
+            let lines = table(&redrives, &columns);
+            context.output.print(&Value::Array(redrives), &lines)
         }
         DeadLetterVerb::Cancel { server, repository } => {
             let body = repository.map_or(json!({}), |id| json!({ "repository_id": id }));
@@ -84,4 +118,48 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
             context.output.print(&done, &[line])
         }
     }
+}
+
+/// Which letters are to be sent again.
+struct Wish {
+    ids: Vec<DeadLetterId>,
+    all: bool,
+    filter: Box<FilterArgs>,
+    dry_run: bool,
+}
+
+async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(), Failure> {
+    let said = wish.filter.said();
+    if wish.ids.is_empty() && said.is_empty() && !wish.all {
+        return Err(Failure::new(Code::Usage, "name dead letters by id, by a filter, or give --all"));
+    }
+    let mut body = json!({});
+    for (name, value) in said {
+        body[name] = Value::String(value);
+    }
+    if !wish.ids.is_empty() {
+        body["ids"] = json!(wish.ids);
+    }
+    if wish.dry_run {
+        body["dry_run"] = Value::Bool(true);
+    }
+    let client = context.client(server)?;
+    let done = client.call(Method::POST, &["api", "dead-letters", "redrive"], Some(&body)).await?;
+    if wish.dry_run {
+        let more = if done["at_least"] == true { "at least " } else { "" };
+        let mut lines = vec![format!("{more}{} would be sent again", shown(&done["would_request"]))];
+        lines.extend(table(done["sample"].as_array().map_or(&[][..], Vec::as_slice), &COLUMNS));
+        return context.output.print(&done, &lines);
+    }
+    if done["requested"] == 0 && done["is_marking"] != true {
+        return Err(Failure::new(Code::Data, "no such dead letter is open, so nothing will be sent again"));
+    }
+    let mut line = format!("{} will be sent again", shown(&done["requested"]));
+    if done["is_marking"] == true {
+        line.push_str(" so far; more are being found");
+    }
+    if let Some(id) = done["redrive_id"].as_str() {
+        line = format!("{line}; see `tidings dead-letter redrives {id}`");
+    }
+    context.output.print(&done, &[line])
 }

@@ -189,8 +189,23 @@ async fn the_verbs_do_what_they_say() {
     let redrive = format!("tidings dead-letter redrive --all --server {server}");
     assert_eq!(perform(redrive.clone(), &token).await.expect_err("there is none").0, Code::Data);
     let owner = house.store.rows().apps[0].0.id.clone();
-    house.store.park(&owner, b"a");
+    let letter = house.store.park(&owner, b"a");
+    let verb = |verb: &str| format!("tidings dead-letter {verb} --server {server}");
+    assert_eq!(perform(verb("redrive --path-glob * --dry-run"), &token).await, Ok(()));
+    let nothing = verb("redrive --path b");
+    assert_eq!(perform(nothing, &token).await.expect_err("a dry run marks nothing").0, Code::Data);
+    for wrong in ["redrive", "redrive --all --path a", "redrive --path a --path-glob *"] {
+        assert_eq!(perform(verb(wrong), &token).await.expect_err(wrong).0, Code::Usage, "{wrong}");
+    }
     assert_eq!(perform(redrive, &token).await, Ok(()));
+    for done in [
+        format!("show {letter}"),
+        "redrives".to_owned(),
+        format!("redrives {}", house.store.rows().redrives[0].id),
+        "list --kind delete --reason rejected --from 1970-01-01T00:00:00Z".to_owned(),
+    ] {
+        assert_eq!(perform(verb(&done), &token).await, Ok(()), "{done}");
+    }
     for verb in ["dead-letter list --status open", "app show", "healthcheck"] {
         assert_eq!(perform(format!("tidings {verb} --server {server}"), &token).await, Ok(()), "{verb}");
     }

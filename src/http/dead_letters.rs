@@ -1,38 +1,37 @@
-//! Changes that were given up: looking at them, asking that they be sent again, and taking that back.
+//! Changes that were given up: searching them and looking at one.
+//!
+//! A page of a search looks at some thousand letters at most: it may hold fewer than were asked for,
+//! or none, and still name a next one.
+
+mod redrives;
+mod search;
 
 use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::DeadLetter;
-use tidings_entity::{
-    id::{DeadLetterId, WatchId},
-    kind::LetterStatus,
-};
+use tidings_actors::ports::{AttemptRecord, DeadLetter, LetterFilter};
+use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
 use utoipa::ToSchema;
 
 use super::{
     Front,
-    fields::Fields,
     moment::iso,
-    paging::{Page, Query, page},
+    paging::{Page, Query, cursor_at},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
 
-/// Most letters that one request names.
-const IDS_MAX: usize = 1000;
+/// Most tries of one letter that are shown.
+const ATTEMPTS_MAX: u64 = 100;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
-    vec![
-        route::<__path_list, _, _>(Access::App, list),
-        route::<__path_redrive_one, _, _>(Access::App, redrive_one),
-        route::<__path_redrive, _, _>(Access::App, redrive),
-        route::<__path_cancel, _, _>(Access::App, cancel),
-    ]
+    let own =
+        vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
+    [own, redrives::routes()].concat()
 }
 
 /// A change that was given up.
@@ -60,6 +59,9 @@ struct DeadLetterShown {
     http_status: Option<u16>,
     /// The beginning of its last answer.
     excerpt: String,
+    /// The redrive that it was asked for in last, unless that was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redrive_id: Option<String>,
     created_at: String,
 }
 
@@ -80,38 +82,10 @@ impl DeadLetterShown {
             status: letter.status.as_str(),
             http_status: letter.http_status,
             excerpt: letter.excerpt.clone(),
+            redrive_id: letter.redrive.as_ref().map(ToString::to_string),
             created_at: iso(letter.created_at),
         }
     }
-}
-
-/// Which letters are to be sent again.
-#[derive(ToSchema)]
-struct Redrive {
-    /// Their ids, at most 1,000; missing: every open one.
-    ids: Option<Vec<String>>,
-}
-
-/// How many changes will be sent again.
-#[derive(Serialize, ToSchema)]
-struct RedriveRequested {
-    requested: u64,
-}
-
-/// Which redrives end.
-#[derive(ToSchema)]
-struct Cancel {
-    /// Only those of this repository; missing: all of the app.
-    repository_id: Option<String>,
-}
-
-/// What was taken back.
-#[derive(Serialize, ToSchema)]
-struct RedriveCancelled {
-    /// Letters that waited to be sent again.
-    reopened: u64,
-    /// The branches, by `cursor`, whose running redrive ends.
-    ending: Vec<String>,
 }
 
 /// The app's dead letters, newest first.
@@ -120,94 +94,92 @@ struct RedriveCancelled {
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("status" = Option<String>, Query, description = "only letters that stand there"),
+        ("repository_id" = Option<String>, Query, description = "only of this repository"),
+        ("path" = Option<String>, Query, description = "only of this path"),
+        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
+        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
+        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
+        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+        ("reason" = Option<String>, Query,
+            description = "`rejected`, `failing`, `content_unavailable` or `skipped`"),
+        ("from" = Option<String>, Query, description = "given up at this moment (RFC 3339) or later"),
+        ("to" = Option<String>, Query, description = "given up before this moment"),
     ),
     responses(
         (status = 200, body = Page<DeadLetterShown>)
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
-    let query = Query::of(&request.query, &["limit", "cursor", "status"])?;
+    let query =
+        Query::of(&request.query, &[&["limit", "cursor", "status"][..], &search::WORDS[..]].concat())?;
     let limit = query.limit()?;
     let status = query.get("status").map(str::parse::<LetterStatus>).transpose().map_err(|_| {
         let words: Vec<_> = LetterStatus::ALL.iter().map(|status| status.as_str()).collect();
         Problem::malformed(format!("status is one of: {}", words.join(", ")))
     })?;
+    let filter = LetterFilter { status, ..search::of_query(&query)? };
     let name = format!("dead-letters of {}", app.id);
-    let before = query.after(&name)?;
-    let letters = front
+    let before: Option<DeadLetterId> = query.after(&name)?;
+    let found = front
         .store
-        .dead_letters(&app.id, status, before.as_ref(), limit + 1)
+        .dead_letters(&app.id, &filter, before.as_ref(), limit)
         .await
         .map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
-    let page = page(letters, limit, &name, |letter| letter.id.to_string(), DeadLetterShown::of);
+    let page = Page {
+        items: found.letters.iter().map(DeadLetterShown::of).collect(),
+        next_cursor: found.next.map(|last| cursor_at(&name, last.as_str())),
+    };
     Ok(json(StatusCode::OK, &page))
 }
 
-/// Asks that one change be sent again.
-#[utoipa::path(post, path = "/api/dead-letters/{id}/redrive", tag = "dead letters",
+/// A dead letter with how it came to be.
+#[derive(Serialize, ToSchema)]
+struct DeadLetterDetail {
+    #[serde(flatten)]
+    letter: DeadLetterShown,
+    /// Its tries, the first first, at most 100.
+    attempts: Vec<AttemptShown>,
+}
+
+/// One try of a delivery.
+#[derive(Serialize, ToSchema)]
+struct AttemptShown {
+    number: u32,
+    /// The receiver's status code; null where there was no answer.
+    http_status: Option<u16>,
+    /// The beginning of its answer, or why there was none.
+    excerpt: String,
+    took_ms: u64,
+    ended_at: String,
+}
+
+impl AttemptShown {
+    fn of(attempt: &AttemptRecord) -> Self {
+        Self {
+            number: attempt.number,
+            http_status: attempt.status,
+            excerpt: attempt.excerpt.clone(),
+            took_ms: attempt.took_ms,
+            ended_at: iso(attempt.at),
+        }
+    }
+}
+
+/// One dead letter.
+#[utoipa::path(get, path = "/api/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)),
     responses(
-        (status = 202, body = RedriveRequested)
+        (status = 200, body = DeadLetterDetail)
     ))]
-async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
-    Fields::of_optional(&request.body)?.finish()?;
+async fn show(front: Arc<Front>, request: Request) -> Answer {
     let id: DeadLetterId = request.id(Kind::NO_DEAD_LETTER)?;
-    ask(&front, &request, &[id]).await
-}
-
-/// Asks that changes be sent again: those that are named, or every open one.
-#[utoipa::path(post, path = "/api/dead-letters/redrive", tag = "dead letters",
-    request_body = Option<Redrive>,
-    responses(
-        (status = 202, body = RedriveRequested)
-    ))]
-async fn redrive(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional(&request.body)?;
-    let wish = Redrive { ids: fields.texts("ids") };
-    if wish.ids.as_ref().is_some_and(|ids| !(1..=IDS_MAX).contains(&ids.len())) {
-        fields.refuse("ids", format!("must name 1 to {IDS_MAX} dead letters"));
-    }
-    fields.finish()?;
-    let ids: Result<Vec<DeadLetterId>, _> = wish.ids.iter().flatten().map(|id| id.parse()).collect();
-    let ids = ids.map_err(|_| Problem::new(Kind::NO_DEAD_LETTER))?;
-    ask(&front, &request, &ids).await
-}
-
-/// Takes every request for a redrive back: what waits is reopened, what is being sent again ends
-/// after the attempts under way, and what it did not reach is reopened as well.
-#[utoipa::path(post, path = "/api/dead-letters/redrive/cancel", tag = "dead letters",
-    request_body = Option<Cancel>,
-    responses(
-        (status = 202, body = RedriveCancelled)
-    ))]
-async fn cancel(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional(&request.body)?;
-    let wish = Cancel { repository_id: fields.text("repository_id", 1..=64) };
-    fields.finish()?;
-    let watch: Result<Option<WatchId>, _> = wish.repository_id.map(|id| id.parse()).transpose();
-    let watch = watch.map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
-    let app = &request.app()?.id;
-    let cancelled = front
-        .store
-        .cancel_redrive(app, watch.as_ref())
-        .await
-        .map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
-    if !cancelled.ending.is_empty() {
-        front.handle.refresh(app).await;
-    }
-    let ending = cancelled.ending.iter().map(ToString::to_string).collect();
-    Ok(json(StatusCode::ACCEPTED, &RedriveCancelled { reopened: cancelled.reopened, ending }))
-}
-
-async fn ask(front: &Front, request: &Request, ids: &[DeadLetterId]) -> Answer {
-    let app = &request.app()?.id;
-    let (requested, _cursors) = front
-        .store
-        .request_redrive(app, ids)
-        .await
-        .map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
-    if requested > 0 {
-        front.handle.refresh(app).await;
-    }
-    Ok(json(StatusCode::ACCEPTED, &RedriveRequested { requested }))
+    let failed = |error| Problem::of_store(error, Kind::NO_DEAD_LETTER);
+    let letter = front.store.dead_letter(&request.app()?.id, &id).await.map_err(failed)?;
+    let attempts = front.store.attempts(&letter.cursor, letter.round, letter.position, ATTEMPTS_MAX);
+    let attempts = attempts.await.map_err(failed)?;
+    let detail = DeadLetterDetail {
+        letter: DeadLetterShown::of(&letter),
+        attempts: attempts.iter().map(AttemptShown::of).collect(),
+    };
+    Ok(json(StatusCode::OK, &detail))
 }

@@ -1,7 +1,11 @@
 //! Moments on the wire: ISO 8601 in UTC with milliseconds, as JavaScript writes them.
 
 use tidings_actors::time::Timestamp;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use time::{
+    OffsetDateTime,
+    format_description::{BorrowedFormatItem, well_known::Rfc3339},
+    macros::format_description,
+};
 
 const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -14,6 +18,13 @@ pub(super) fn iso(moment: Timestamp) -> String {
     moment.format(FORMAT).expect("the format has no part that can fail")
 }
 
+/// A moment of RFC 3339 (`2026-01-01T00:00:00Z`), any offset.
+#[must_use]
+pub(super) fn parsed(text: &str) -> Option<Timestamp> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,6 +32,8 @@ mod tests {
     #[test]
     fn moments_look_as_javascript_writes_them() {
         assert_eq!(iso(Timestamp(1_767_225_600_007)), "2026-01-01T00:00:00.007Z");
+        assert_eq!(parsed("2026-01-01T01:00:00.007+01:00"), Some(Timestamp(1_767_225_600_007)));
+        assert_eq!(parsed("yesterday"), None);
         assert_eq!(iso(Timestamp(i64::MAX)), "1970-01-01T00:00:00.000Z");
     }
 }

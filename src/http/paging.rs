@@ -95,11 +95,13 @@ pub(super) fn page<Row, T: Serialize>(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);
-    let next_cursor = rows.last().filter(|_| more).map(|row| {
-        let bytes = [mark(list).as_slice(), id(row).as_bytes()].concat();
-        BASE64URL_NOPAD.encode(&bytes)
-    });
+    let next_cursor = rows.last().filter(|_| more).map(|row| cursor_at(list, &id(row)));
     Page { items: rows.iter().map(show).collect(), next_cursor }
+}
+
+/// The cursor of the list `list` behind the item `id`.
+pub(super) fn cursor_at(list: &str, id: &str) -> String {
+    BASE64URL_NOPAD.encode(&[mark(list).as_slice(), id.as_bytes()].concat())
 }
 
 fn mark(list: &str) -> [u8; MARK_BYTES] {

@@ -54,6 +54,8 @@ kinds! {
         "Repository not found or not registered for this app";
     /// No such dead letter, or that of another app.
     NO_DEAD_LETTER = "dead-letter-not-found", NOT_FOUND, "Dead letter not found";
+    /// No such redrive, or that of another app.
+    NO_REDRIVE = "redrive-not-found", NOT_FOUND, "Redrive not found";
     /// No such app.
     NO_APP = "app-not-found", NOT_FOUND, "App not found";
     /// No such receipt.

@@ -3,9 +3,10 @@
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
     ports::{AttemptRecord, HeadAttempts, StoreError},
+    round::DeliveryId,
     time::Timestamp,
 };
-use tidings_entity::{id::CursorId, kind::OwnerKind};
+use tidings_entity::{attempt, id::CursorId, kind::OwnerKind};
 
 use super::rows::{self, signed};
 
@@ -41,6 +42,35 @@ pub(super) async fn record(
     ];
     rows::execute(connection, "attempt", text, values).await?;
     Ok(())
+}
+
+/// The attempts of one change that are rows, the first first.
+pub(super) async fn list(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    round: i64,
+    position: u64,
+    limit: u64,
+) -> Result<Vec<AttemptRecord>, StoreError> {
+    let text = "select * from attempt where owner_kind = 'cursor' and owner_id = $1 and round = $2
+                and position = $3 order by number limit $4";
+    let values = vec![cursor.clone().into(), round.into(), signed(position).into(), signed(limit).into()];
+    let found: Vec<attempt::Model> = rows::readable(connection, "attempt", text, values).await?;
+    let shown = |row: attempt::Model| -> Result<AttemptRecord, StoreError> {
+        Ok(AttemptRecord {
+            cursor: cursor.clone(),
+            round: row.round,
+            position: rows::unsigned("attempt", row.position)?,
+            number: u32::try_from(row.number).unwrap_or(0),
+            delivery: DeliveryId::from_stored(row.delivery_id),
+            status: row.status.and_then(|status| u16::try_from(status).ok()),
+            item_failure: row.item_failure,
+            excerpt: row.excerpt,
+            took_ms: rows::unsigned("attempt", row.took_ms)?,
+            at: Timestamp(row.ended_at),
+        })
+    };
+    Ok(found.into_iter().map(shown).filter_map(rows::readable_or_logged).collect())
 }
 
 /// The failed attempts of one change.

@@ -53,7 +53,8 @@ pub(super) async fn pending(
                or (c.held is not null and c.held_view <> w.view_id)))
            or (c.state <> 'empty' and c.resync is null
              and exists (select 1 from dead_letter d
-                         where d.cursor_id = c.id and d.status = 'redrive_requested')))
+                         where d.app_id = w.app_id and d.cursor_id = c.id
+                           and d.status = 'redrive_requested')))
          order by c.id"
     );
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
@@ -91,6 +92,7 @@ pub(super) async fn snapshot(
     for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
         resync_bases.push(TreeEnd { commit, view: views.get(view).await? });
     }
+    let (letters, more_letters) = letters::open(connection, &watch.app_id, id).await?;
     Ok(LaneSnapshot {
         cursor: cursor.id,
         app: watch.app_id.clone(),
@@ -110,7 +112,8 @@ pub(super) async fn snapshot(
         last_was_redrive: cursor.last_was_redrive,
         resync: cursor.resync,
         resync_bases,
-        letters: letters::open(connection, id).await?,
+        letters,
+        more_letters,
         streak: u32::try_from(cursor.streak).unwrap_or(0),
         streak_letters: letters::of_streak(connection, id, cursor.streak).await?,
         acknowledged: cursor.acknowledged,

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{DeadLetter, StoreError},
+    ports::{DeadLetter, LANE_LETTERS, LetterFilter, LetterPage, LetterPick, SEARCH_STEP, StoreError},
     round::{DeliveryId, Entry, Letter, LetterState},
     time::Timestamp,
 };
@@ -13,6 +13,9 @@ use tidings_entity::{
 };
 
 use super::{error::undecodable, rows};
+
+/// Letters that one statement of a search reads.
+const PAGE: u64 = 500;
 
 /// The letters of one round of a cursor.
 pub(super) struct Bound<'c> {
@@ -33,15 +36,59 @@ pub(super) async fn bound(
     found.into_iter().map(letter).collect()
 }
 
-/// The open letters of a cursor, sorted by path.
+/// Open letters of a cursor by path, those of a redrive first, and whether there are more than these.
 pub(super) async fn open(
     connection: &impl ConnectionTrait,
+    app: &AppId,
     cursor: &CursorId,
+) -> Result<(Vec<(Letter, LetterStatus)>, bool), StoreError> {
+    let text = "select * from dead_letter where app_id = $1 and cursor_id = $2
+                and status = 'redrive_requested' order by path limit $3";
+    let values =
+        vec![app.clone().into(), cursor.clone().into(), rows::signed(LANE_LETTERS as u64 + 1).into()];
+    let mut found: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, values).await?;
+    let room = (LANE_LETTERS + 1).saturating_sub(found.len());
+    if room > 0 {
+        let text = "select * from dead_letter where cursor_id = $1
+                    and status in ('open', 'redrive_requested') and status = 'open' order by path limit $2";
+        let values = vec![cursor.clone().into(), rows::signed(room as u64).into()];
+        found.extend(rows::all::<dead_letter::Model>(connection, "dead_letter", text, values).await?);
+    }
+    let more = found.len() > LANE_LETTERS;
+    found.truncate(LANE_LETTERS);
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok((with_status(found)?, more))
+}
+
+/// Open letters of a cursor that are asked for, sorted by path.
+pub(super) async fn picked(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    pick: &LetterPick,
 ) -> Result<Vec<(Letter, LetterStatus)>, StoreError> {
-    let text = "select * from dead_letter
-                where cursor_id = $1 and status in ('open', 'redrive_requested') order by path";
-    let found: Vec<dead_letter::Model> =
-        rows::all(connection, "dead_letter", text, vec![cursor.clone().into()]).await?;
+    const OPEN: &str = "cursor_id = $1 and status in ('open', 'redrive_requested')";
+    let mut found: Vec<dead_letter::Model> = Vec::new();
+    let listed: Vec<(&str, Value)> = match pick {
+        LetterPick::After(after) => {
+            let text = format!("select * from dead_letter where {OPEN} and path > $2 order by path limit $3");
+            let after = after.clone().unwrap_or_default();
+            let values = vec![cursor.clone().into(), after.into(), rows::signed(LANE_LETTERS as u64).into()];
+            found = rows::all(connection, "dead_letter", &text, values).await?;
+            Vec::new()
+        }
+        LetterPick::Ids(ids) => ids.iter().map(|id| ("id", id.clone().into())).collect(),
+        LetterPick::Paths(paths) => paths.iter().map(|path| ("path", path.clone().into())).collect(),
+    };
+    for (column, value) in listed.into_iter().take(LANE_LETTERS) {
+        let text = format!("select * from dead_letter where {OPEN} and {column} = $2");
+        let values = vec![cursor.clone().into(), value];
+        found.extend(rows::all::<dead_letter::Model>(connection, "dead_letter", &text, values).await?);
+    }
+    found.sort_by(|one: &dead_letter::Model, other| one.path.cmp(&other.path));
+    with_status(found)
+}
+
+fn with_status(found: Vec<dead_letter::Model>) -> Result<Vec<(Letter, LetterStatus)>, StoreError> {
     let with_status = |row: dead_letter::Model| {
         let status = row.status;
         Ok((letter(row)?, status))
@@ -88,27 +135,63 @@ pub(super) async fn unavailable(
     Ok(found.into_iter().map(|row| (row.app_id, row.cursor_id, row.id)).collect())
 }
 
-/// Letters of an app, newest first.
+/// One letter of an app.
+pub(super) async fn row(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &DeadLetterId,
+) -> Result<dead_letter::Model, StoreError> {
+    let text = "select * from dead_letter where id = $1 and app_id = $2";
+    let values = vec![id.clone().into(), app.clone().into()];
+    rows::one(connection, "dead_letter", text, values).await?.ok_or(StoreError::NotFound)
+}
+
+/// Letters of an app, newest first. What a database looks up by itself is in the statement; what is
+/// left is bounded by the number of rows that one page looks at.
 pub(super) async fn list(
     connection: &impl ConnectionTrait,
     app: &AppId,
-    status: Option<LetterStatus>,
+    filter: &LetterFilter,
     before: Option<&DeadLetterId>,
     limit: u64,
-) -> Result<Vec<DeadLetter>, StoreError> {
+) -> Result<LetterPage, StoreError> {
+    let matcher = filter.matcher().map_err(|error| undecodable("dead_letter", error))?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut letters, mut looked, mut next) = (Vec::new(), 0, before.cloned());
+    while letters.len() < limit && looked < SEARCH_STEP {
+        let some = (SEARCH_STEP - looked).min(PAGE);
+        let found = older(connection, app, next.as_ref(), some).await?;
+        let is_last = (found.len() as u64) < some;
+        looked += found.len() as u64;
+        for row in found {
+            next = Some(row.id.clone());
+            letters.extend(rows::readable_or_logged(shown(row)).filter(|letter| matcher.admits(letter)));
+            if letters.len() == limit {
+                let more = !older(connection, app, next.as_ref(), 1).await?.is_empty();
+                return Ok(LetterPage { letters, next: next.filter(|_| more) });
+            }
+        }
+        if is_last {
+            return Ok(LetterPage { letters, next: None });
+        }
+    }
+    Ok(LetterPage { letters, next })
+}
+
+async fn older(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    before: Option<&DeadLetterId>,
+    limit: u64,
+) -> Result<Vec<dead_letter::Model>, StoreError> {
     let mut values: Vec<Value> = vec![app.clone().into(), rows::signed(limit).into()];
     let mut text = String::from("select * from dead_letter where app_id = $1");
-    if let Some(status) = status {
-        values.push(status.into());
-        text.push_str(&format!(" and status = ${}", values.len()));
-    }
     if let Some(before) = before {
         values.push(before.clone().into());
-        text.push_str(&format!(" and id < ${}", values.len()));
+        text.push_str(" and id < $3");
     }
     text.push_str(" order by id desc limit $2");
-    let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", &text, values).await?;
-    Ok(found.into_iter().map(shown).filter_map(rows::readable_or_logged).collect())
+    rows::readable(connection, "dead_letter", &text, values).await
 }
 
 fn letter(row: dead_letter::Model) -> Result<Letter, StoreError> {
@@ -128,7 +211,8 @@ fn letter(row: dead_letter::Model) -> Result<Letter, StoreError> {
     Ok(Letter { id: row.id, path: row.path, state, delivery: DeliveryId::from_stored(row.delivery_id) })
 }
 
-fn shown(row: dead_letter::Model) -> Result<DeadLetter, StoreError> {
+/// A letter as people see it.
+pub(super) fn shown(row: dead_letter::Model) -> Result<DeadLetter, StoreError> {
     Ok(DeadLetter {
         id: row.id,
         watch: row.watch_id,
@@ -142,6 +226,7 @@ fn shown(row: dead_letter::Model) -> Result<DeadLetter, StoreError> {
         status: row.status,
         http_status: row.http_status.and_then(|status| u16::try_from(status).ok()),
         excerpt: row.excerpt,
+        redrive: row.redrive_id,
         created_at: Timestamp(row.created_at),
     })
 }

@@ -9,14 +9,19 @@ use tidings_actors::{
     follow::{Scope, follow},
     ports::{
         App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Head, Hook, LaneSnapshot,
-        Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, RefListing, Settlement, Source, Store,
-        StoreError, Totals, Watch, WatchPatch,
+        LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, REDRIVE_STEP,
+        Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError, Totals, Watch,
+        WatchPatch,
     },
+    round::Letter,
     secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RepositoryId, SourceId, ViewId, WatchId},
+    id::{
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, RepositoryId, SourceId, ViewId,
+        WatchId,
+    },
     kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
@@ -247,11 +252,33 @@ impl Store for SqlStore {
     async fn dead_letters(
         &self,
         app: &AppId,
-        status: Option<LetterStatus>,
+        filter: &LetterFilter,
         before: Option<&DeadLetterId>,
         limit: u64,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        letters::list(&self.readers, app, status, before, limit).await
+    ) -> Result<LetterPage, StoreError> {
+        letters::list(&self.readers, app, filter, before, limit).await
+    }
+
+    async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<DeadLetter, StoreError> {
+        letters::shown(letters::row(&self.readers, app, id).await?)
+    }
+
+    async fn attempts(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        position: u64,
+        limit: u64,
+    ) -> Result<Vec<AttemptRecord>, StoreError> {
+        attempts::list(&self.readers, cursor, round, position, limit).await
+    }
+
+    async fn open_letters(
+        &self,
+        cursor: &CursorId,
+        pick: &LetterPick,
+    ) -> Result<Vec<(Letter, LetterStatus)>, StoreError> {
+        letters::picked(&self.snapshot().await?, cursor, pick).await
     }
 
     async fn request_redrive(
@@ -260,7 +287,31 @@ impl Store for SqlStore {
         ids: &[DeadLetterId],
     ) -> Result<(u64, Vec<CursorId>), StoreError> {
         let (app, ids) = (app.clone(), ids.to_vec());
-        write!(self, |transaction, _context| redrive::request(transaction, &app, &ids).await)
+        write!(self, |transaction, context| redrive::request(transaction, context, &app, &ids).await)
+    }
+
+    async fn begin_redrive(&self, app: &AppId, filter: &LetterFilter) -> Result<RedriveId, StoreError> {
+        let (app, filter) = (app.clone(), filter.clone());
+        write!(self, |transaction, context| redrive::begin(transaction, context, &app, &filter).await)
+    }
+
+    async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
+        let id = id.cloned();
+        write!(self, |transaction, _context| redrive::step(transaction, id.as_ref()).await)
+    }
+
+    async fn redrives(
+        &self,
+        app: &AppId,
+        before: Option<&RedriveId>,
+        limit: u64,
+    ) -> Result<Vec<Redrive>, StoreError> {
+        redrive::list(&self.snapshot().await?, app, None, before, limit).await
+    }
+
+    async fn redrive(&self, app: &AppId, id: &RedriveId) -> Result<Redrive, StoreError> {
+        let found = redrive::list(&self.snapshot().await?, app, Some(id), None, 1).await?;
+        found.into_iter().next().ok_or(StoreError::NotFound)
     }
 
     async fn request_skip(
@@ -278,13 +329,31 @@ impl Store for SqlStore {
     }
 
     async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError> {
-        let (app, watch) = (app.clone(), watch.cloned());
+        let owned = || (app.clone(), watch.cloned());
+        let (app, watch) = owned();
         write!(self, |transaction, _context| {
             if let Some(watch) = &watch {
                 watches::row(transaction, &app, watch).await?;
             }
-            redrive::cancel(transaction, &app, watch.as_ref()).await
-        })
+            redrive::stop_marking(transaction, &app, watch.as_ref()).await
+        })?;
+        let mut reopened = 0;
+        loop {
+            let (app, watch) = owned();
+            let some = write!(self, |transaction, _context| {
+                redrive::reopen(transaction, &app, watch.as_ref()).await
+            })?;
+            reopened += some;
+            if some < REDRIVE_STEP {
+                break;
+            }
+        }
+        // Last, so that a redrive which began in between ends as well.
+        let (app, watch) = owned();
+        let ending = write!(self, |transaction, _context| {
+            redrive::ask_to_end(transaction, &app, watch.as_ref()).await
+        })?;
+        Ok(Cancelled { reopened, ending })
     }
 
     async fn end_redrive(

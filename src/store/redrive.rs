@@ -1,44 +1,47 @@
 //! Asking that dead letters be sent again, and taking that back. Nothing moves here: the next
 //! redrive round takes them, and a redrive that is to end does so where it stands.
+//!
+//! However many letters are meant, one transaction touches some thousand at most, so that deliveries
+//! never wait for it: what is still to be marked is a row, and goes on after a kill.
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{Cancelled, StoreError},
+    ports::{LetterFilter, REDRIVE_STEP, Redrive, RedriveStep, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
     dead_letter,
-    id::{AppId, CursorId, DeadLetterId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, RedriveId, WatchId},
     kind::LetterStatus,
+    redrive,
 };
 
-use super::{rounds, rows};
+use super::{Context, error::undecodable, letters, rounds, rows};
+
+/// Letters that one statement names at most.
+const LIST: usize = 256;
 
 #[derive(FromQueryResult)]
 struct Holder {
     cursor_id: CursorId,
 }
 
-/// Marks letters; all of the app that are open where `ids` is empty. How many, and whose cursors.
+/// Marks letters that are named, as one redrive. How many, and whose cursors.
 pub(super) async fn request(
     connection: &impl ConnectionTrait,
+    context: &Context,
     app: &AppId,
     ids: &[DeadLetterId],
 ) -> Result<(u64, Vec<CursorId>), StoreError> {
-    if ids.is_empty() {
-        return all(connection, app).await;
-    }
-    let mut cursors = BTreeSet::new();
+    let (mut cursors, mut fresh) = (BTreeSet::new(), Vec::new());
     let distinct: BTreeSet<_> = ids.iter().collect();
     for id in &distinct {
-        let text = "select * from dead_letter where id = $1 and app_id = $2";
-        let values = vec![(*id).clone().into(), app.clone().into()];
-        let found: Option<dead_letter::Model> = rows::one(connection, "dead_letter", text, values).await?;
-        let letter = found.ok_or(StoreError::NotFound)?;
+        let letter = letters::row(connection, app, id).await?;
         match letter.status {
-            LetterStatus::Open | LetterStatus::RedriveRequested => {}
+            LetterStatus::Open => fresh.push((*id).clone()),
+            LetterStatus::RedriveRequested => {}
             LetterStatus::Superseded => {
                 return Err(StoreError::Conflict(format!(
                     "{id} is superseded by a later change of its path"
@@ -48,11 +51,175 @@ pub(super) async fn request(
                 return Err(StoreError::Conflict(format!("{id} was sent again already")));
             }
         }
-        let text = "update dead_letter set status = 'redrive_requested' where id = $1";
-        rows::execute(connection, "dead_letter", text, vec![(*id).clone().into()]).await?;
         cursors.insert(letter.cursor_id);
     }
+    if let Some(through) = fresh.iter().max().cloned() {
+        let row = new_row(context, app, None, through);
+        let row = redrive::Model { is_marking: false, asked: rows::signed(fresh.len() as u64), ..row };
+        let id = row.id.clone();
+        rows::insert(connection, "redrive", vec![row]).await?;
+        mark(connection, &id, &fresh).await?;
+    }
     Ok((distinct.len() as u64, cursors.into_iter().collect()))
+}
+
+/// Writes down which letters are to be sent again; the newest that is meant is the newest there is.
+pub(super) async fn begin(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    filter: &LetterFilter,
+) -> Result<RedriveId, StoreError> {
+    let text = "select * from dead_letter where app_id = $1 order by id desc limit 1";
+    let newest: Option<dead_letter::Model> =
+        rows::one(connection, "dead_letter", text, vec![app.clone().into()]).await?;
+    let is_marking = newest.is_some();
+    let through = newest.map_or_else(|| DeadLetterId::new(ulid::Ulid::nil()), |letter| letter.id);
+    let row = redrive::Model { is_marking, ..new_row(context, app, Some(filter), through) };
+    let id = row.id.clone();
+    rows::insert(connection, "redrive", vec![row]).await?;
+    Ok(id)
+}
+
+fn new_row(
+    context: &Context,
+    app: &AppId,
+    filter: Option<&LetterFilter>,
+    through: DeadLetterId,
+) -> redrive::Model {
+    let now = context.clock.now();
+    redrive::Model {
+        id: RedriveId::new(context.random.ulid(now)),
+        app_id: app.clone(),
+        filter: serde_json::to_string(&filter).expect("a filter is plain data"),
+        marked_to: None,
+        through,
+        is_marking: true,
+        asked: 0,
+        cancelled: 0,
+        created_at: now.0,
+    }
+}
+
+/// Marks what the next letters of a redrive are, those that it means and that are open.
+pub(super) async fn step(
+    connection: &impl ConnectionTrait,
+    id: Option<&RedriveId>,
+) -> Result<Option<RedriveStep>, StoreError> {
+    let text = "select * from redrive where is_marking and (cast($1 as text) is null or id = $1) order by id limit 1";
+    let values = vec![id.map(RedriveId::to_string).into()];
+    let Some(row) = rows::one::<redrive::Model>(connection, "redrive", text, values).await? else {
+        return Ok(None);
+    };
+    let filter = LetterFilter { status: Some(LetterStatus::Open), ..filter(&row)?.unwrap_or_default() };
+    let matcher = filter.matcher().map_err(|error| undecodable("redrive", error))?;
+    let text = "select * from dead_letter where app_id = $1 and id > $2 and id <= $3 order by id limit $4";
+    let after = row.marked_to.as_ref().map_or_else(String::new, DeadLetterId::to_string);
+    let values = vec![
+        row.app_id.clone().into(),
+        after.into(),
+        row.through.clone().into(),
+        rows::signed(REDRIVE_STEP).into(),
+    ];
+    let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, values).await?;
+    let more = found.last().is_some_and(|letter| letter.id < row.through);
+    let last = found.last().map(|letter| letter.id.clone()).or(row.marked_to);
+    let (mut cursors, mut meant) = (BTreeSet::new(), Vec::new());
+    for letter in found {
+        let Some(letter) = rows::readable_or_logged(letters::shown(letter)) else { continue };
+        if matcher.admits(&letter) {
+            meant.push(letter.id);
+            cursors.insert(letter.cursor);
+        }
+    }
+    mark(connection, &row.id, &meant).await?;
+    let marked = meant.len() as u64;
+    let text = "update redrive set marked_to = $1, is_marking = $2, asked = asked + $3 where id = $4";
+    let values = vec![last.into(), more.into(), rows::signed(marked).into(), row.id.clone().into()];
+    rows::execute(connection, "redrive", text, values).await?;
+    let cursors = cursors.into_iter().collect();
+    Ok(Some(RedriveStep { redrive: row.id, app: row.app_id, marked, cursors, more }))
+}
+
+async fn mark(
+    connection: &impl ConnectionTrait,
+    redrive: &RedriveId,
+    ids: &[DeadLetterId],
+) -> Result<(), StoreError> {
+    for some in ids.chunks(LIST) {
+        let listed: Vec<Vec<Value>> =
+            some.iter().map(|id| vec![id.clone().into(), redrive.clone().into()]).collect();
+        let (list, values) = rows::list(connection, &["text", "text"], &listed);
+        let text = format!(
+            "with v(id, redrive) as ({list}) update dead_letter set status = 'redrive_requested',
+             redrive_id = (select redrive from v limit 1) where id in (select id from v)"
+        );
+        rows::execute(connection, "dead_letter", &text, values).await?;
+    }
+    Ok(())
+}
+
+#[derive(FromQueryResult)]
+struct Counts {
+    sent: i64,
+    refused: i64,
+    waiting: i64,
+}
+
+/// Redrives of an app, newest first; one of them where `only` names it.
+pub(super) async fn list(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    only: Option<&RedriveId>,
+    before: Option<&RedriveId>,
+    limit: u64,
+) -> Result<Vec<Redrive>, StoreError> {
+    let text = "select * from redrive where app_id = $1 and (cast($2 as text) is null or id = $2)
+                and (cast($3 as text) is null or id < $3) order by id desc limit $4";
+    let values = vec![
+        app.clone().into(),
+        only.map(RedriveId::to_string).into(),
+        before.map(RedriveId::to_string).into(),
+        rows::signed(limit).into(),
+    ];
+    let found: Vec<redrive::Model> = rows::readable(connection, "redrive", text, values).await?;
+    let mut redrives = Vec::with_capacity(found.len());
+    for row in found {
+        redrives.push(shown(connection, row).await?);
+    }
+    Ok(redrives)
+}
+
+/// What became of the letters is counted from them, so that it is right after any kill.
+async fn shown(connection: &impl ConnectionTrait, row: redrive::Model) -> Result<Redrive, StoreError> {
+    let text = "select
+        (select count(*) from dead_letter where redrive_id = $1 and status = 'redriven') as sent,
+        (select count(*) from dead_letter d join round r on r.cursor_id = d.cursor_id
+           and r.number = d.bound_round and r.kind = 'redrive'
+           where d.redrive_id = $1 and d.status = 'superseded') as refused,
+        (select count(*) from dead_letter
+           where redrive_id = $1 and status in ('open', 'redrive_requested')) as waiting";
+    let counts: Option<Counts> =
+        rows::one(connection, "dead_letter", text, vec![row.id.clone().into()]).await?;
+    let counts = counts.unwrap_or(Counts { sent: 0, refused: 0, waiting: 0 });
+    let count = |number| rows::unsigned("redrive", number);
+    let gone = row.asked - row.cancelled - counts.sent - counts.refused - counts.waiting;
+    Ok(Redrive {
+        filter: filter(&row)?,
+        is_marking: row.is_marking,
+        asked: count(row.asked)?,
+        sent: count(counts.sent)?,
+        refused: count(counts.refused)?,
+        superseded: count(gone.max(0))?,
+        cancelled: count(row.cancelled)?,
+        left: count(counts.waiting)?,
+        created_at: Timestamp(row.created_at),
+        id: row.id,
+    })
+}
+
+fn filter(row: &redrive::Model) -> Result<Option<LetterFilter>, StoreError> {
+    serde_json::from_str(&row.filter).map_err(|error| undecodable("redrive", error))
 }
 
 /// Marks letters of a cursor that are open; others are left alone.
@@ -70,26 +237,85 @@ pub(super) async fn of_cursor(
     Ok(())
 }
 
-/// Takes back every request of an app, or of one watch of it.
-pub(super) async fn cancel(
+/// The marking of an app's redrives ends, of all letters or of those of one watch.
+pub(super) async fn stop_marking(
     connection: &impl ConnectionTrait,
     app: &AppId,
     watch: Option<&WatchId>,
-) -> Result<Cancelled, StoreError> {
-    let values = || vec![app.clone().into(), watch.map(WatchId::to_string).into()];
-    let text = "update dead_letter set status = 'open'
-                where app_id = $1 and (cast($2 as text) is null or watch_id = $2) and status = 'redrive_requested'";
-    let reopened = rows::execute(connection, "dead_letter", text, values()).await?;
+) -> Result<(), StoreError> {
+    let Some(watch) = watch else {
+        let text = "update redrive set is_marking = $2 where app_id = $1 and is_marking";
+        return rows::execute(connection, "redrive", text, vec![app.clone().into(), false.into()])
+            .await
+            .map(drop);
+    };
+    let text = "select * from redrive where app_id = $1 and is_marking";
+    let marking: Vec<redrive::Model> =
+        rows::all(connection, "redrive", text, vec![app.clone().into()]).await?;
+    for row in marking {
+        let mut filter = filter(&row)?.unwrap_or_default();
+        filter.except.push(watch.clone());
+        let filter = serde_json::to_string(&Some(filter)).expect("a filter is plain data");
+        let text = "update redrive set filter = $1 where id = $2";
+        rows::execute(connection, "redrive", text, vec![filter.into(), row.id.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Reopens some letters that wait for a redrive. How many; fewer than [`REDRIVE_STEP`]: that were all.
+pub(super) async fn reopen(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    watch: Option<&WatchId>,
+) -> Result<u64, StoreError> {
+    let text = "select * from dead_letter where app_id = $1 and status = 'redrive_requested'
+                and (cast($2 as text) is null or cursor_id in (select id from cursor where watch_id = $2))
+                order by cursor_id, path limit $3";
+    let values =
+        vec![app.clone().into(), watch.map(WatchId::to_string).into(), rows::signed(REDRIVE_STEP).into()];
+    let waiting: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, values).await?;
+    let ids: Vec<DeadLetterId> = waiting.iter().map(|letter| letter.id.clone()).collect();
+    take_back(connection, &ids).await?;
+    Ok(ids.len() as u64)
+}
+
+/// Letters that are open again belong to no redrive; theirs counts them as cancelled.
+async fn take_back(connection: &impl ConnectionTrait, ids: &[DeadLetterId]) -> Result<(), StoreError> {
+    for some in ids.chunks(LIST) {
+        let listed: Vec<Vec<Value>> = some.iter().map(|id| vec![id.clone().into()]).collect();
+        let (list, values) = rows::list(connection, &["text"], &listed);
+        let text = format!(
+            "with v(id) as ({list}), t(id, n) as (select redrive_id, count(*) from dead_letter
+               where id in (select id from v) and redrive_id is not null group by redrive_id)
+             update redrive set cancelled = cancelled + t.n from t where redrive.id = t.id"
+        );
+        rows::execute(connection, "redrive", &text, values.clone()).await?;
+        let text = format!(
+            "with v(id) as ({list}) update dead_letter set status = 'open', redrive_id = null,
+             bound_round = null where id in (select id from v)"
+        );
+        rows::execute(connection, "dead_letter", &text, values).await?;
+    }
+    Ok(())
+}
+
+/// Asks the open redrives of an app, or of one watch of it, to end. Whose they are.
+pub(super) async fn ask_to_end(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    watch: Option<&WatchId>,
+) -> Result<Vec<CursorId>, StoreError> {
+    let values = vec![app.clone().into(), watch.map(WatchId::to_string).into()];
     let text = "select c.id as cursor_id from cursor c
                 join watch w on w.id = c.watch_id
                 join round r on r.cursor_id = c.id and r.number = c.open_round
                 where w.app_id = $1 and (cast($2 as text) is null or w.id = $2) and r.kind = 'redrive' order by c.id";
-    let holders: Vec<Holder> = rows::all(connection, "cursor", text, values()).await?;
+    let holders: Vec<Holder> = rows::all(connection, "cursor", text, values).await?;
     for holder in &holders {
         let text = "update cursor set cancel_round = open_round where id = $1";
         rows::execute(connection, "cursor", text, vec![holder.cursor_id.clone().into()]).await?;
     }
-    Ok(Cancelled { reopened, ending: holders.into_iter().map(|holder| holder.cursor_id).collect() })
+    Ok(holders.into_iter().map(|holder| holder.cursor_id).collect())
 }
 
 /// Ends an open redrive early. False if it is not the open round.
@@ -117,17 +343,10 @@ pub(super) async fn end(
         let values = [this(), vec![at.0.into(), letter.clone().into()]].concat();
         rows::execute(connection, "dead_letter", text, values).await?;
     }
-    let text = "update dead_letter set bound_round = null where cursor_id = $1 and bound_round = $2
+    let text = "select * from dead_letter where cursor_id = $1 and bound_round = $2
                 and status in ('open', 'redrive_requested')";
-    rows::execute(connection, "dead_letter", text, this()).await?;
+    let unreached: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, this()).await?;
+    let ids: Vec<DeadLetterId> = unreached.into_iter().map(|letter| letter.id).collect();
+    take_back(connection, &ids).await?;
     Ok(true)
-}
-
-async fn all(connection: &impl ConnectionTrait, app: &AppId) -> Result<(u64, Vec<CursorId>), StoreError> {
-    let text = "select distinct cursor_id from dead_letter where app_id = $1 and status = 'open'
-                order by cursor_id";
-    let holders: Vec<Holder> = rows::all(connection, "dead_letter", text, vec![app.clone().into()]).await?;
-    let text = "update dead_letter set status = 'redrive_requested' where app_id = $1 and status = 'open'";
-    let count = rows::execute(connection, "dead_letter", text, vec![app.clone().into()]).await?;
-    Ok((count, holders.into_iter().map(|holder| holder.cursor_id).collect()))
 }

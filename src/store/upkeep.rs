@@ -46,9 +46,15 @@ const HISTORY: &[(&str, &str, &str)] = &[
            where c.id = attempt.owner_id and c.open_round = attempt.round)",
     ),
     (
+        "redrive",
+        "id",
+        "created_at < $1 and not is_marking and not exists (select 1 from dead_letter d
+           where d.redrive_id = redrive.id and d.status in ('open', 'redrive_requested'))",
+    ),
+    (
         "dead_letter",
         "id",
-        "closed_at < $1 and not exists (select 1 from cursor c
+        "closed_at < $1 and not exists (select 1 from redrive v where v.id = dead_letter.redrive_id) and not exists (select 1 from cursor c
            where c.id = dead_letter.cursor_id and c.open_round = dead_letter.bound_round)",
     ),
     ("settled", "cursor_id, round, from_position", "(cursor_id, round) in (select cursor_id, number from stale)"),

@@ -31,6 +31,7 @@ mod preparing;
 mod private_addresses;
 mod reading;
 mod receivers;
+mod redrives;
 mod refusals;
 mod refused_starts;
 mod same_tree;

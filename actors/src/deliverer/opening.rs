@@ -19,13 +19,14 @@ use crate::{
     context::{Context, in_time},
     follow::goes,
     ports::{
-        CommitFacts, Extent, FetchOrder, GitError, LaneSnapshot, NewRound, Remote, Seek, StoreError, Walk,
+        CommitFacts, Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, NewRound, Remote,
+        Seek, StoreError, Walk,
     },
     round::{Letter, Plan, RULES, Round, RoundSpec, Summary, TreeEnd},
 };
 
-/// Letters that one redrive binds at most.
-const REDRIVE_LETTERS: usize = 1_000;
+/// Changes of a sync round up to which its letters are looked up by path; beyond, all are read.
+const LOOKED_UP_MAX: u64 = 100_000;
 /// Deletes, and creates, of a round up to which renames are hinted.
 const RENAMES_MAX: u64 = 10_000;
 /// The wait after rows changed again and again while a round was planned.
@@ -298,7 +299,7 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
         Next::Redrive => (RoundKind::Redrive, held.clone(), held, Vec::new()),
     };
     let spec = RoundSpec { kind, held, target, bases, letters: Vec::new() };
-    let candidates = candidates(lane, kind);
+    let candidates = candidates(context, lane, &spec).await?;
     let plan = plan(context, &lane.app, &lane.remote, &spec, &candidates).await?;
     if plan.summary.total() == 0 && plan.letters.is_empty() && kind == RoundKind::Sync {
         let target = spec.target.map(|target| (target.commit, target.view.id()));
@@ -312,16 +313,53 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
     Ok(true)
 }
 
-fn candidates(lane: &LaneSnapshot, kind: RoundKind) -> Vec<Letter> {
-    let redrive = kind == RoundKind::Redrive;
-    let mut letters: Vec<Letter> = lane
-        .letters
-        .iter()
-        .filter(|(_, status)| !redrive || *status == LetterStatus::RedriveRequested)
-        .map(|(letter, _)| letter.clone())
-        .take(if redrive { REDRIVE_LETTERS } else { usize::MAX })
-        .collect();
+/// The letters that a round may bind, sorted by path. A snapshot holds a thousand; where a cursor has
+/// more, those are read that can matter: what differs between the two trees of a sync round, found by
+/// its own list, as long as that is short; otherwise every one.
+async fn candidates(
+    context: &Context,
+    lane: &LaneSnapshot,
+    spec: &RoundSpec,
+) -> Result<Vec<Letter>, OpeningError> {
+    let redrive = spec.kind == RoundKind::Redrive;
+    if redrive || !lane.more_letters {
+        let wanted =
+            lane.letters.iter().filter(|(_, status)| !redrive || *status == LetterStatus::RedriveRequested);
+        return Ok(wanted.map(|(letter, _)| letter.clone()).collect());
+    }
+    let mut letters = Vec::new();
+    if spec.kind != RoundKind::Resync {
+        let total = plan(context, &lane.remote, spec, &[]).await?.summary.total();
+        if total <= LOOKED_UP_MAX {
+            let mut seek = Seek::Position(0);
+            loop {
+                let changes = context.git.window(&lane.remote, spec, &seek, LANE_LETTERS).await?;
+                let Some(last) = changes.last().cloned() else { break };
+                seek = Seek::After(last);
+                let paths = LetterPick::Paths(changes.into_iter().map(|change| change.path).collect());
+                letters.extend(in_time(context.store.open_letters(&lane.cursor, &paths)).await?);
+            }
+            return Ok(by_path(letters));
+        }
+    }
+    let mut after = None;
+    loop {
+        let pick = LetterPick::After(after);
+        let some = in_time(context.store.open_letters(&lane.cursor, &pick)).await?;
+        after = some.last().map(|(letter, _)| letter.path.clone());
+        let is_last = some.len() < LANE_LETTERS;
+        letters.extend(some);
+        if is_last {
+            return Ok(by_path(letters));
+        }
+    }
+}
+
+/// A path may be there twice: a changed kind of file is a delete and a create.
+fn by_path(letters: Vec<(Letter, LetterStatus)>) -> Vec<Letter> {
+    let mut letters: Vec<Letter> = letters.into_iter().map(|(letter, _)| letter).collect();
     letters.sort_by(|one, other| one.path.cmp(&other.path));
+    letters.dedup_by(|one, other| one.path == other.path);
     letters
 }
 

@@ -1,10 +1,10 @@
-//! Looks once in a while after dead letters whose content could be had nowhere: as soon as a fetch
+//! Carries redrives of many letters on, some thousand letters a step, and looks once in a while after dead letters whose content could be had nowhere: as soon as a fetch
 //! brought a blob, its letter is asked to be sent again. What lies in the mirror costs one look; a
 //! host is asked again for the rest, a bounded number of times a cursor, beginning anywhere, so that
 //! no letter waits behind others for ever.
 //!
 //! One pass an interval at most, also after a restart: the first one comes an interval after the
-//! start. A crash loses one pass.
+//! start. A crash loses one pass. What is still to be marked of a redrive is a row, read at the start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,12 +24,14 @@ use crate::{
     deliverer::opening,
     directory::Post,
     handle::Handle,
-    ports::{Extent, FetchOrder, GitError, LaneSnapshot, Seek, StoreError},
+    ports::{Extent, FetchOrder, GitError, LaneSnapshot, LetterPick, RedriveStep, Seek, StoreError},
     round::{Letter, RoundSpec, TreeEnd},
 };
 
 /// The wait between two passes.
 const INTERVAL: Duration = Duration::from_secs(3_600);
+/// The wait after a redrive could not be carried on.
+const MARK_WAIT: Duration = Duration::from_secs(5);
 /// Letters read at once.
 const PAGE: u64 = 1_000;
 /// Refusals of a host after which it is asked for no further blob of this cursor in this pass.
@@ -40,6 +42,10 @@ const REFUSALS_MAX: usize = 16;
 pub enum LetterKeeperMessage {
     /// Look at all letters.
     Due,
+    /// A redrive is to be carried on.
+    Mark,
+    /// Some letters of one were marked, if there was one.
+    Marked(Result<Result<Option<RedriveStep>, StoreError>, String>),
     /// All letters were looked at; so many will be sent again.
     Looked(Result<Result<u64, StoreError>, String>),
 }
@@ -49,6 +55,18 @@ pub struct LetterKeeperState {
     context: Context,
     post: Post<LetterKeeperMessage>,
     tasks: Tasks,
+    marking: Marking,
+}
+
+/// How the marking of redrives stands: one step at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marking {
+    /// Nothing is to be marked.
+    Idle,
+    /// A step is under way.
+    Step,
+    /// The same, and it was asked for again: what it finds may be older than that.
+    Again,
 }
 
 /// The actor.
@@ -67,7 +85,13 @@ impl Actor for LetterKeeper {
     ) -> Result<Self::State, ActorProcessingErr> {
         let post = Post::new(myself, arguments.gauge);
         post.send_after(INTERVAL, || LetterKeeperMessage::Due);
-        Ok(LetterKeeperState { context: arguments.context, post, tasks: Tasks::default() })
+        post.send_after(Duration::ZERO, || LetterKeeperMessage::Mark);
+        Ok(LetterKeeperState {
+            context: arguments.context,
+            post,
+            tasks: Tasks::default(),
+            marking: Marking::Idle,
+        })
     }
 
     async fn handle(
@@ -80,6 +104,8 @@ impl Actor for LetterKeeper {
         let _busy = gauge.begin();
         match message {
             LetterKeeperMessage::Due => state.on_due(),
+            LetterKeeperMessage::Mark => state.on_mark(),
+            LetterKeeperMessage::Marked(result) => state.on_marked(result).await,
             LetterKeeperMessage::Looked(result) => state.on_looked(result?),
         }
         Ok(())
@@ -98,6 +124,39 @@ impl Actor for LetterKeeper {
 impl LetterKeeperState {
     fn on_due(&mut self) {
         self.tasks.spawn(&self.post, look(self.context.clone()), LetterKeeperMessage::Looked);
+    }
+
+    fn on_mark(&mut self) {
+        if self.marking != Marking::Idle {
+            self.marking = Marking::Again;
+            return;
+        }
+        self.marking = Marking::Step;
+        let context = self.context.clone();
+        let step = async move { in_time(context.store.mark_redrive(None)).await };
+        self.tasks.spawn(&self.post, step, LetterKeeperMessage::Marked);
+    }
+
+    async fn on_marked(&mut self, result: Result<Result<Option<RedriveStep>, StoreError>, String>) {
+        let again = self.marking == Marking::Again;
+        self.marking = Marking::Idle;
+        match result {
+            Ok(Ok(Some(step))) => {
+                if step.marked > 0 {
+                    Handle::new(self.context.clone()).refresh(&step.app).await;
+                }
+                self.on_mark();
+            }
+            Ok(Ok(None)) if again => self.on_mark(),
+            Ok(Ok(None)) => {}
+            Ok(Err(reason)) => self.mark_later(&reason.to_string()),
+            Err(reason) => self.mark_later(&reason),
+        }
+    }
+
+    fn mark_later(&mut self, reason: &str) {
+        warn!("a redrive could not be carried on: {reason}");
+        self.post.send_after(MARK_WAIT, || LetterKeeperMessage::Mark);
     }
 
     fn on_looked(&mut self, result: Result<u64, StoreError>) {
@@ -158,19 +217,15 @@ async fn obtainable(
     context: &Context,
     lane: &LaneSnapshot,
     wanted: &BTreeSet<DeadLetterId>,
-) -> Result<Vec<DeadLetterId>, GitError> {
+) -> Result<Vec<DeadLetterId>, opening::OpeningError> {
     // What an open round does to these paths is not known before it ends.
     let Some((commit, view)) = lane.held.clone().filter(|_| lane.open.is_none()) else {
         return Ok(Vec::new());
     };
     let held = Some(TreeEnd { commit, view });
-    let letters: Vec<Letter> = lane
-        .letters
-        .iter()
-        .map(|(letter, _)| letter)
-        .filter(|letter| wanted.contains(&letter.id))
-        .cloned()
-        .collect();
+    let pick = LetterPick::Ids(wanted.iter().cloned().collect());
+    let letters = in_time(context.store.open_letters(&lane.cursor, &pick)).await?;
+    let letters: Vec<Letter> = letters.into_iter().map(|(letter, _)| letter).collect();
     let most = letters.len().saturating_mul(2);
     let target = held.clone();
     let spec = RoundSpec { kind: RoundKind::Redrive, held, target, bases: Vec::new(), letters };

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tidings_entity::kind::{LetterStatus, ParkReason};
 
 use crate::{
-    ports::{Store, StoreError},
+    ports::{LANE_LETTERS, LetterFilter, Store, StoreError},
     testing::{
         Fault,
         house::{House, files, refs},
+        transport::Answer,
     },
     tree::{LETTER_KEEPER, MIRROR_KEEPER, RETENTION},
 };
@@ -45,6 +46,52 @@ async fn a_letter_that_lacked_its_content_is_sent_again_after_a_fetch_brought_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_redrive_that_was_cut_off_goes_on_by_itself() {
+    let house = House::running().await;
+    let first = house.commit(&[("ok", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_path("bad", Some(Answer::Status(422)));
+    let second = house.commit(&[("ok", "1"), ("bad", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.transport.answer_path("bad", None);
+    house.store.begin_redrive(&app, &LetterFilter::default()).await.expect("begun");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(house.letters(&app).await[0].status, LetterStatus::Open, "nobody was told");
+    house.store.befall("mark_redrive", Fault::Fails(StoreError::Unavailable("down".into())));
+    house.kill(LETTER_KEEPER, "");
+    house
+        .until("it is sent again", async || house.letters(&app).await[0].status == LetterStatus::Redriven)
+        .await;
+    let shown = house.store.redrives(&app, None, 9).await.expect("listed");
+    assert_eq!((shown[0].asked, shown[0].sent, shown[0].left), (1, 1, 0));
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_finds_the_letter_of_its_path_among_more_than_a_lane_reads() {
+    let house = House::running().await;
+    let mut all = files(LANE_LETTERS + 50, "one");
+    let first = house.commit(&refs(&all));
+    for (path, blob) in house.git.files(first) {
+        house.git.lose_blob(blob);
+        house.transport.lose_content(&String::from_utf8(path).expect("a name"), true);
+    }
+    let (app, watch, cursor) = house.watching().await;
+    house.until_held(&watch, first).await;
+    assert!(house.store.lane(&cursor).await.expect("a lane").more_letters);
+    let last = all.last_mut().expect("files");
+    let path = last.0.clone();
+    last.1 = "two".into();
+    house.transport.lose_content(&path, false);
+    let second = house.commit(&refs(&all));
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    assert_eq!(house.taken(&app), [format!("C {path}")], "the app never had it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_refuses_is_asked_for_few_blobs_and_what_lies_here_goes_anyway() {
     let house = House::running().await;
     let commit = house.commit(&refs(&files(100, "one")));
@@ -76,7 +123,7 @@ async fn old_history_goes_also_when_the_store_fails_hangs_and_the_actor_is_kille
     let first = house.commit(&[("a", "1")]);
     let (app, watch, _) = house.watching().await;
     house.until_held(&watch, first).await;
-    house.transport.answer_path("b", Some(crate::testing::transport::Answer::Status(422)));
+    house.transport.answer_path("b", Some(Answer::Status(422)));
     let second = house.commit(&[("a", "1"), ("b", "1")]);
     house.poke(&watch).await;
     house.until_held(&watch, second).await;

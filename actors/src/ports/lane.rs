@@ -1,7 +1,7 @@
 //! What a lane reads, begins, settles and gives up.
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, WatchId},
     kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
@@ -54,8 +54,11 @@ pub struct LaneSnapshot {
     /// Every tree of which the app may hold files: the `bases` of a resync begun now. `held` is
     /// the first of them, where there is one.
     pub resync_bases: Vec<TreeEnd>,
-    /// Its open letters; those whose redrive was asked for are marked.
+    /// Its open letters by path, those whose redrive was asked for marked. At most
+    /// [`LANE_LETTERS`](super::LANE_LETTERS): the marked ones first, the others as far as there is room.
     pub letters: Vec<(Letter, LetterStatus)>,
+    /// There are more letters than these.
+    pub more_letters: bool,
     /// Parks in a row, over rounds.
     pub streak: u32,
     /// The letters of these parks that are still open.
@@ -177,7 +180,7 @@ pub struct Park {
 }
 
 /// A failed attempt (or, with `delivery.history = all`, any).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     /// The cursor.
     pub cursor: CursorId,
@@ -228,6 +231,8 @@ pub struct DeadLetter {
     pub http_status: Option<u16>,
     /// The last answer's excerpt.
     pub excerpt: String,
+    /// The redrive that it was asked for in last, unless that was taken back.
+    pub redrive: Option<RedriveId>,
     /// When it was given up.
     pub created_at: Timestamp,
 }

@@ -7,17 +7,18 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tidings_entity::{
     id::{
-        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RepositoryId, Sha256Hash, SourceId, ViewId,
-        WatchId,
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, RepositoryId, Sha256Hash, SourceId,
+        ViewId, WatchId,
     },
     kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Cancelled, DeadLetter, Head, Hook, LaneSnapshot, Moved, NewApp, NewRound,
-    NewWatch, PinnedTrees, Receipt, RefListing, Settlement, Source, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Cancelled, DeadLetter, Head, Hook, LaneSnapshot, LetterFilter, LetterPage,
+    LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing,
+    Settlement, Source, Watch, WatchPatch,
 };
-use crate::{secret::Secret, time::Timestamp};
+use crate::{round::Letter, secret::Secret, time::Timestamp};
 
 /// Why the store did not do it. Nothing was changed, except after [`StoreError::Unavailable`]:
 /// then the outcome is unknown and the caller reads again before it decides.
@@ -223,21 +224,53 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- dead letters -----------------------------------------------------------------------
 
-    /// Dead letters of an app, newest first, before `before`, at most `limit`.
+    /// Dead letters of an app that a filter means, newest first, before `before`, at most `limit`.
+    /// Looks at no more than [`SEARCH_STEP`](super::SEARCH_STEP) of them.
     async fn dead_letters(
         &self,
         app: &AppId,
-        status: Option<LetterStatus>,
+        filter: &LetterFilter,
         before: Option<&DeadLetterId>,
         limit: u64,
-    ) -> Result<Vec<DeadLetter>, StoreError>;
-    /// Asks that open letters be sent again; empty `ids`: all open ones of the app. Returns how
-    /// many and whose cursors. A superseded letter is a [`StoreError::Conflict`].
+    ) -> Result<LetterPage, StoreError>;
+    /// One letter of an app; foreign ids are [`StoreError::NotFound`] like missing ones.
+    async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<DeadLetter, StoreError>;
+    /// The attempts of one change that are rows, the first first, at most `limit`.
+    async fn attempts(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        position: u64,
+        limit: u64,
+    ) -> Result<Vec<AttemptRecord>, StoreError>;
+    /// Open letters of a cursor by path, at most [`LANE_LETTERS`](super::LANE_LETTERS).
+    async fn open_letters(
+        &self,
+        cursor: &CursorId,
+        pick: &LetterPick,
+    ) -> Result<Vec<(Letter, LetterStatus)>, StoreError>;
+    /// Asks that these open letters be sent again, as one redrive. Returns how many and whose
+    /// cursors. A superseded letter is a [`StoreError::Conflict`].
     async fn request_redrive(
         &self,
         app: &AppId,
         ids: &[DeadLetterId],
     ) -> Result<(u64, Vec<CursorId>), StoreError>;
+    /// Writes down that all open letters which a filter means be sent again, those of later moments
+    /// not. Nothing is marked yet: [`Store::mark_redrive`] does that, step by step.
+    async fn begin_redrive(&self, app: &AppId, filter: &LetterFilter) -> Result<RedriveId, StoreError>;
+    /// Marks some more letters of this redrive, or of the oldest that is not done. `None`: nothing
+    /// is left to mark. Looks at no more than [`REDRIVE_STEP`](super::REDRIVE_STEP) letters.
+    async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError>;
+    /// Redrives of an app, newest first, before `before`, at most `limit`.
+    async fn redrives(
+        &self,
+        app: &AppId,
+        before: Option<&RedriveId>,
+        limit: u64,
+    ) -> Result<Vec<Redrive>, StoreError>;
+    /// One of them; foreign ids are [`StoreError::NotFound`] as well.
+    async fn redrive(&self, app: &AppId, id: &RedriveId) -> Result<Redrive, StoreError>;
 
     /// Asks that the head of a cursor of this watch be given up by hand; without `cursor`, of the
     /// one that has an open round. A head that is not `expected` any more, where that is given, and
@@ -250,7 +283,8 @@ pub trait Store: Send + Sync + 'static {
         expected: Option<(i64, u64)>,
     ) -> Result<Head, StoreError>;
     /// Takes back every request for a redrive of an app, or of one watch of it: letters that wait
-    /// are reopened at once, open redrives are asked to end.
+    /// are reopened, some thousand a transaction, then open redrives are asked to end. Killed in
+    /// between, it may be asked for again.
     async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError>;
     /// Ends an open redrive early: the letters that it `reached` are redriven, the others stay open.
     /// `Ok(false)`: it is not the open round.

@@ -27,8 +27,8 @@ use crate::{
     hosts::HostPolicy,
     pace::Paces,
     ports::{
-        Action, Clock, CursorStatus, DeadLetter, DeliverySettings, GitSource, Location, NewApp, NewWatch,
-        Random, RefListing, Remote, RepositoryFacts, Selector, Start, Store, Watch,
+        Action, Clock, CursorStatus, DeadLetter, DeliverySettings, GitSource, LetterFilter, Location, NewApp,
+        NewWatch, Random, RefListing, Remote, RepositoryFacts, Selector, Start, Store, Watch,
     },
     secret::Secret,
     time::Timestamp,
@@ -302,7 +302,14 @@ impl House {
     }
 
     pub(crate) async fn letters(&self, app: &AppId) -> Vec<DeadLetter> {
-        self.store.dead_letters(app, None, None, 1_000).await.expect("letters")
+        self.store.dead_letters(app, &LetterFilter::default(), None, 1_000).await.expect("letters").letters
+    }
+
+    /// Asks that every open letter of an app be sent again; how many.
+    pub(crate) async fn redrive_all(&self, app: &AppId) -> u64 {
+        let id = self.store.begin_redrive(app, &LetterFilter::default()).await.expect("begun");
+        while self.store.mark_redrive(Some(&id)).await.expect("marked").is_some() {}
+        self.store.redrive(app, &id).await.expect("shown").asked
     }
 
     /// The changes that arrived at an app and were acknowledged, as `C path`.

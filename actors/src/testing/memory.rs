@@ -2,6 +2,7 @@
 //! one does, but for surviving the process.
 
 mod lanes;
+mod letters;
 mod receipts;
 mod rows;
 mod watches;
@@ -14,7 +15,10 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RepositoryId, SourceId, ViewId, WatchId},
+    id::{
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, RepositoryId, SourceId, ViewId,
+        WatchId,
+    },
     kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
@@ -22,9 +26,11 @@ use super::SeededRandom;
 use crate::{
     ports::{
         App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Head, Hook,
-        LaneSnapshot, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, RefListing, Settlement,
-        Source, Store, StoreError, Totals, Watch, WatchPatch,
+        LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees,
+        Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError, Totals, Watch,
+        WatchPatch,
     },
+    round::Letter,
     secret::Secret,
     time::Timestamp,
 };
@@ -330,11 +336,40 @@ impl Store for MemoryStore {
     async fn dead_letters(
         &self,
         app: &AppId,
-        status: Option<LetterStatus>,
+        filter: &LetterFilter,
         before: Option<&DeadLetterId>,
         limit: u64,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(self.state().shown_letters(app, status, before, limit))
+    ) -> Result<LetterPage, StoreError> {
+        self.state().shown_letters(app, filter, before, limit)
+    }
+
+    async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<DeadLetter, StoreError> {
+        Ok(self.state().own_letter(app, id)?.shown.clone())
+    }
+
+    async fn attempts(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        position: u64,
+        limit: u64,
+    ) -> Result<Vec<AttemptRecord>, StoreError> {
+        let state = self.state();
+        let of_change = state.attempts.iter().filter(|attempt| {
+            attempt.cursor == *cursor && attempt.round == round && attempt.position == position
+        });
+        let mut attempts: Vec<_> = of_change.cloned().collect();
+        attempts.sort_by_key(|attempt| attempt.number);
+        attempts.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(attempts)
+    }
+
+    async fn open_letters(
+        &self,
+        cursor: &CursorId,
+        pick: &LetterPick,
+    ) -> Result<Vec<(Letter, LetterStatus)>, StoreError> {
+        Ok(self.state().picked_letters(cursor, pick))
     }
 
     async fn request_redrive(
@@ -343,7 +378,30 @@ impl Store for MemoryStore {
         ids: &[DeadLetterId],
     ) -> Result<(u64, Vec<CursorId>), StoreError> {
         self.meet("request_redrive").await?;
-        self.write(|state| state.request_redrive(app, ids))
+        self.write(|state| state.request_redrive(&self.random, app, ids, self.clock.now()))
+    }
+
+    async fn begin_redrive(&self, app: &AppId, filter: &LetterFilter) -> Result<RedriveId, StoreError> {
+        self.write(|state| Ok(state.begin_redrive(&self.random, app, filter, self.clock.now())))
+    }
+
+    async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
+        self.meet("mark_redrive").await?;
+        self.write(|state| state.mark_redrive(id))
+    }
+
+    async fn redrives(
+        &self,
+        app: &AppId,
+        before: Option<&RedriveId>,
+        limit: u64,
+    ) -> Result<Vec<Redrive>, StoreError> {
+        Ok(self.state().shown_redrives(app, before, limit))
+    }
+
+    async fn redrive(&self, app: &AppId, id: &RedriveId) -> Result<Redrive, StoreError> {
+        let all = self.state().shown_redrives(app, None, u64::MAX);
+        all.into_iter().find(|redrive| redrive.id == *id).ok_or(StoreError::NotFound)
     }
 
     async fn request_skip(

@@ -62,6 +62,8 @@ macro_rules! store_contract_tests {
             a_redrive_sends_what_was_asked_for
             a_superseded_letter_cannot_be_redriven
             letters_are_listed_newest_first
+            a_redrive_of_many_goes_on_step_by_step_and_says_how_far_it_is
+            letters_are_searched_by_everything_that_is_known_of_them
             a_cancelled_redrive_reopens_what_it_did_not_reach
             letters_that_lack_their_content_are_found_page_by_page
             the_head_that_was_seen_is_skipped_and_no_other

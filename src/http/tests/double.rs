@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use tidings_actors::{
     ports::*,
-    round::{Change, Entry, Plan, RoundSpec, TreeEnd},
+    round::{Change, Entry, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -43,6 +43,9 @@ pub(crate) struct Rows {
     pub(crate) credentials: Vec<String>,
     pub(crate) resyncs: Vec<(WatchId, bool)>,
     pub(crate) letters: Vec<(AppId, DeadLetter)>,
+    pub(crate) redrives: Vec<Redrive>,
+    /// Whose each of them is.
+    pub(crate) owners: Vec<AppId>,
 }
 
 impl StoreDouble {
@@ -89,6 +92,7 @@ impl StoreDouble {
             status: LetterStatus::Open,
             http_status: Some(400),
             excerpt: "no".into(),
+            redrive: None,
             created_at: Timestamp(0),
         };
         rows.letters.push((app.clone(), letter));
@@ -275,17 +279,113 @@ impl Store for StoreDouble {
     async fn dead_letters(
         &self,
         app: &AppId,
-        status: Option<LetterStatus>,
+        filter: &LetterFilter,
         before: Option<&DeadLetterId>,
         limit: u64,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+    ) -> Result<LetterPage, StoreError> {
         let rows = self.open()?;
+        let matcher = filter.matcher().expect("a valid filter");
         let own = rows.letters.iter().rev().filter(|(owner, _)| owner == app).map(|(_, letter)| letter);
-        let wanted = own.filter(|letter| {
-            status.is_none_or(|status| letter.status == status)
-                && before.is_none_or(|before| letter.id < *before)
+        let wanted =
+            own.filter(|letter| matcher.admits(letter) && before.is_none_or(|before| letter.id < *before));
+        let letters: Vec<_> = wanted.take(usize::try_from(limit).expect("small")).cloned().collect();
+        let next = letters.last().filter(|_| letters.len() as u64 == limit).map(|letter| letter.id.clone());
+        Ok(LetterPage { letters, next })
+    }
+
+    async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<DeadLetter, StoreError> {
+        let rows = self.open()?;
+        let found = rows.letters.iter().find(|(owner, letter)| owner == app && letter.id == *id);
+        found.map(|(_, letter)| letter.clone()).ok_or(StoreError::NotFound)
+    }
+
+    async fn attempts(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        position: u64,
+        _: u64,
+    ) -> Result<Vec<AttemptRecord>, StoreError> {
+        let rows = self.open()?;
+        let letter = rows.letters.iter().find(|(_, letter)| letter.cursor == *cursor).expect("a letter");
+        Ok(vec![AttemptRecord {
+            cursor: cursor.clone(),
+            round,
+            position,
+            number: 1,
+            delivery: letter.1.delivery.clone(),
+            status: Some(400),
+            item_failure: true,
+            excerpt: "no".into(),
+            took_ms: 7,
+            at: Timestamp(0),
+        }])
+    }
+
+    async fn open_letters(
+        &self,
+        _: &CursorId,
+        _: &LetterPick,
+    ) -> Result<Vec<(Letter, LetterStatus)>, StoreError> {
+        unreachable!("the front door does not call open_letters")
+    }
+
+    async fn begin_redrive(&self, app: &AppId, filter: &LetterFilter) -> Result<RedriveId, StoreError> {
+        let mut rows = self.open()?;
+        let id = RedriveId::new(Ulid::from_parts(2, rows.redrives.len() as u128));
+        rows.redrives.push(Redrive {
+            id: id.clone(),
+            filter: Some(filter.clone()),
+            is_marking: true,
+            asked: 0,
+            sent: 0,
+            refused: 0,
+            superseded: 0,
+            cancelled: 0,
+            left: 0,
+            created_at: Timestamp(0),
         });
-        Ok(wanted.take(usize::try_from(limit).expect("small")).cloned().collect())
+        rows.owners.push(app.clone());
+        Ok(id)
+    }
+
+    async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
+        let mut rows = self.open()?;
+        let Some(at) = rows.redrives.iter().position(|it| it.is_marking && Some(&it.id) == id) else {
+            return Ok(None);
+        };
+        let app = rows.owners[at].clone();
+        let filter = rows.redrives[at].filter.clone().unwrap_or_default();
+        let filter = LetterFilter { status: Some(LetterStatus::Open), ..filter };
+        let matcher = filter.matcher().expect("a valid filter");
+        let mut marked = 0;
+        for (owner, letter) in &mut rows.letters {
+            if *owner == app && matcher.admits(letter) {
+                letter.status = LetterStatus::RedriveRequested;
+                marked += 1;
+            }
+        }
+        let redrive = &mut rows.redrives[at];
+        (redrive.is_marking, redrive.asked, redrive.left) = (false, marked, marked);
+        let step = RedriveStep { redrive: redrive.id.clone(), app, marked, cursors: Vec::new(), more: false };
+        Ok(Some(step))
+    }
+
+    async fn redrives(
+        &self,
+        app: &AppId,
+        before: Option<&RedriveId>,
+        limit: u64,
+    ) -> Result<Vec<Redrive>, StoreError> {
+        let rows = self.open()?;
+        let own = rows.redrives.iter().zip(&rows.owners).rev().filter(|(_, owner)| *owner == app);
+        let older = own.map(|(it, _)| it).filter(|it| before.is_none_or(|before| it.id < *before));
+        Ok(older.take(usize::try_from(limit).expect("small")).cloned().collect())
+    }
+
+    async fn redrive(&self, app: &AppId, id: &RedriveId) -> Result<Redrive, StoreError> {
+        let all = self.redrives(app, None, 1_000).await?;
+        all.into_iter().find(|redrive| redrive.id == *id).ok_or(StoreError::NotFound)
     }
 
     async fn request_redrive(
@@ -301,7 +401,7 @@ impl Store for StoreDouble {
             }
         }
         for (owner, letter) in &mut rows.letters {
-            if owner != app || !(ids.is_empty() || ids.contains(&letter.id)) {
+            if owner != app || !ids.contains(&letter.id) {
                 continue;
             }
             match letter.status {

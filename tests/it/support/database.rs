@@ -8,6 +8,11 @@ use super::server::Server;
 
 /// Runs one statement.
 pub(crate) fn change(server: &Server, statement: &'static str) {
+    change_with(server, statement, &[]);
+}
+
+/// The same with values for its places.
+pub(crate) fn change_with(server: &Server, statement: &'static str, values: &[i64]) {
     let file = fs::read_dir(server.data())
         .expect("the data directory")
         .filter_map(Result::ok)
@@ -18,7 +23,9 @@ pub(crate) fn change(server: &Server, statement: &'static str) {
     runtime.block_on(async {
         let url = format!("sqlite://{}", file.display());
         let mut connection = SqliteConnection::connect(&url).await.expect("it opens");
-        sqlx::query(statement).execute(&mut connection).await.expect("it changes");
+        let query =
+            values.iter().fold(sqlx::query::<sqlx::Sqlite>(statement), |query, value| query.bind(*value));
+        query.execute(&mut connection).await.expect("it changes");
         connection.close().await.expect("it closes");
     });
 }

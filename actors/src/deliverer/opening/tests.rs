@@ -55,6 +55,7 @@ fn lane() -> LaneSnapshot {
         resync: None,
         resync_bases: Vec::new(),
         letters: Vec::new(),
+        more_letters: false,
         streak: 0,
         acknowledged: true,
         head_attempts: HeadAttempts::default(),

@@ -125,7 +125,7 @@ async fn a_cancelled_redrive_ends_where_it_stands_and_reopens_the_rest() {
         house.transport.answer_path(path, None);
     }
     house.transport.answer_path("name0004", Some(Answer::Status(503)));
-    let (asked, _) = house.store.request_redrive(&app, &[]).await.expect("asked");
+    let asked = house.redrive_all(&app).await;
     assert_eq!(asked, 9);
     house.refresh(&app).await;
     house
@@ -151,7 +151,7 @@ async fn a_cancelled_redrive_ends_where_it_stands_and_reopens_the_rest() {
     assert_eq!(house.tried(&app).len(), sent, "nothing more is sent");
 
     house.transport.answer_path("name0004", None);
-    house.store.request_redrive(&app, &[]).await.expect("asked again");
+    house.redrive_all(&app).await;
     house.refresh(&app).await;
     let settled = async || house.letters(&app).await.iter().all(|it| it.status == LetterStatus::Redriven);
     house.until("all is redriven", settled).await;

@@ -309,7 +309,7 @@ async fn a_resync_of_a_missing_branch_waits_for_it_and_spins_on_nothing() {
             house.cursor(&watch).await.state == CursorState::BranchMissing
         })
         .await;
-    house.store.request_redrive(&app, &[]).await.expect("asked");
+    house.redrive_all(&app).await;
     house.store.request_resync(&app, &watch.id, false).await.expect("asked");
     house.refresh(&app).await;
     tokio::time::sleep(Duration::from_secs(60)).await;

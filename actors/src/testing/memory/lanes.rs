@@ -12,7 +12,7 @@ use crate::{
         AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, Settlement, Standing,
         StoreError,
     },
-    round::{Letter, Round, TreeEnd},
+    round::{Round, TreeEnd},
     time::Timestamp,
     view::View,
 };
@@ -47,19 +47,7 @@ impl State {
         let cursor = self.cursors.get(id).ok_or(StoreError::NotFound)?;
         let watch = self.watches.get(&cursor.watch).ok_or(StoreError::NotFound)?;
         let source = self.sources.get(&watch.source).ok_or(StoreError::NotFound)?;
-        let mut letters: Vec<_> = self
-            .open_letters(id)
-            .map(|row| {
-                let letter = Letter {
-                    id: row.shown.id.clone(),
-                    path: row.shown.path.clone(),
-                    state: row.state,
-                    delivery: row.shown.delivery.clone(),
-                };
-                (letter, row.shown.status)
-            })
-            .collect();
-        letters.sort_by(|(left, _), (right, _)| left.path.cmp(&right.path));
+        let (letters, more_letters) = self.lane_letters(id);
         Ok(LaneSnapshot {
             cursor: id.clone(),
             watch: cursor.watch.clone(),
@@ -81,6 +69,7 @@ impl State {
             resync: cursor.resync,
             resync_bases: cursor.held.iter().chain(&cursor.bases).cloned().collect(),
             letters,
+            more_letters,
             streak: cursor.streak,
             streak_letters: self.streak_letters(id, cursor.streak),
             acknowledged: cursor.acknowledged,
@@ -179,6 +168,7 @@ impl State {
                     StoreError::Conflict("a dead letter of this round is no longer open".into())
                 })?;
             row.bound = Some(round.number);
+            row.in_redrive = round.spec.kind == RoundKind::Redrive;
             row.shown.status = LetterStatus::Open;
         }
         Ok(())
@@ -247,9 +237,17 @@ impl State {
                 status: LetterStatus::Open,
                 http_status: park.status,
                 excerpt: park.excerpt.clone(),
+                redrive: None,
                 created_at: settlement.at,
             };
-            let row = LetterRow { app: app.clone(), shown, state: park.state, bound: None, closed_at: None };
+            let row = LetterRow {
+                app: app.clone(),
+                shown,
+                state: park.state,
+                bound: None,
+                in_redrive: false,
+                closed_at: None,
+            };
             self.letters.insert(park.id.clone(), row);
         }
         self.stand(&settlement.cursor, &settlement.standing);
@@ -350,13 +348,17 @@ impl State {
         cursor.ended.insert(number, at);
         let bound =
             |row: &&mut LetterRow| row.shown.cursor == *id && row.bound == Some(number) && row.is_open();
+        let mut unreached = Vec::new();
         for row in self.letters.values_mut().filter(bound) {
             if reached.contains(&row.shown.id) {
                 row.shown.status = LetterStatus::Redriven;
                 row.closed_at = Some(at);
             } else {
-                row.bound = None;
+                unreached.push(row.shown.id.clone());
             }
+        }
+        for id in unreached {
+            self.take_back(&id);
         }
         Ok(true)
     }

@@ -6,17 +6,15 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, SourceId, WatchId},
-    kind::{
-        BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, RoundKind, WatchState,
-    },
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
+    kind::{BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, WatchState},
 };
 
 use crate::{
     follow::Followed,
     ports::{
-        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Extent, KEYS_MAX, NewApp,
-        NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Totals,
+        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX, LetterFilter,
+        NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Totals,
     },
     round::{LetterState, Round, TreeEnd},
     secret::Secret,
@@ -32,6 +30,7 @@ pub(super) struct State {
     pub(super) watches: BTreeMap<WatchId, WatchRow>,
     pub(super) cursors: BTreeMap<CursorId, CursorRow>,
     pub(super) letters: BTreeMap<DeadLetterId, LetterRow>,
+    pub(super) redrives: BTreeMap<RedriveId, RedriveRow>,
     pub(super) attempts: Vec<AttemptRecord>,
     pub(super) blobs: BTreeMap<ObjectId, (BlobFacts, Timestamp)>,
     pub(super) blob_writes: usize,
@@ -108,6 +107,8 @@ pub(super) struct LetterRow {
     pub(super) shown: DeadLetter,
     pub(super) state: LetterState,
     pub(super) bound: Option<i64>,
+    /// The round it is bound to is a redrive.
+    pub(super) in_redrive: bool,
     pub(super) closed_at: Option<Timestamp>,
 }
 
@@ -115,6 +116,18 @@ impl LetterRow {
     pub(super) fn is_open(&self) -> bool {
         matches!(self.shown.status, LetterStatus::Open | LetterStatus::RedriveRequested)
     }
+}
+
+#[derive(Clone)]
+pub(super) struct RedriveRow {
+    pub(super) app: AppId,
+    pub(super) filter: Option<LetterFilter>,
+    pub(super) marked_to: Option<DeadLetterId>,
+    pub(super) through: Option<DeadLetterId>,
+    pub(super) is_marking: bool,
+    pub(super) asked: u64,
+    pub(super) cancelled: u64,
+    pub(super) created_at: Timestamp,
 }
 
 pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
@@ -196,6 +209,7 @@ impl State {
             self.unwatch(&watch);
         }
         self.breakers.remove(&(BreakerKind::Endpoint, id.to_string()));
+        self.redrives.retain(|_, redrive| redrive.app != *id);
         Ok(())
     }
 
@@ -244,66 +258,6 @@ impl State {
         }
     }
 
-    pub(super) fn shown_letters(
-        &self,
-        app: &AppId,
-        status: Option<LetterStatus>,
-        before: Option<&DeadLetterId>,
-        limit: u64,
-    ) -> Vec<DeadLetter> {
-        let wanted = self.letters.values().rev().filter(|row| {
-            row.app == *app
-                && status.is_none_or(|status| row.shown.status == status)
-                && before.is_none_or(|before| row.shown.id < *before)
-        });
-        wanted.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|row| row.shown.clone()).collect()
-    }
-
-    pub(super) fn request_redrive(
-        &mut self,
-        app: &AppId,
-        ids: &[DeadLetterId],
-    ) -> Result<(u64, Vec<CursorId>), StoreError> {
-        let ids: BTreeSet<DeadLetterId> = if ids.is_empty() {
-            let open =
-                self.letters.values().filter(|row| row.app == *app && row.shown.status == LetterStatus::Open);
-            open.map(|row| row.shown.id.clone()).collect()
-        } else {
-            ids.iter().cloned().collect()
-        };
-        let mut cursors = BTreeSet::new();
-        for id in &ids {
-            let row = self.letters.get_mut(id).filter(|row| row.app == *app).ok_or(StoreError::NotFound)?;
-            if !row.is_open() {
-                return Err(StoreError::Conflict(format!("{id} is {}", row.shown.status)));
-            }
-            row.shown.status = LetterStatus::RedriveRequested;
-            cursors.insert(row.shown.cursor.clone());
-        }
-        Ok((ids.len() as u64, cursors.into_iter().collect()))
-    }
-
-    pub(super) fn cancel_redrive(&mut self, app: &AppId, watch: Option<&WatchId>) -> Cancelled {
-        let mut cancelled = Cancelled::default();
-        let mine = |row: &&mut LetterRow| row.app == *app && watch.is_none_or(|id| row.shown.watch == *id);
-        for row in self.letters.values_mut().filter(mine) {
-            if row.shown.status == LetterStatus::RedriveRequested {
-                row.shown.status = LetterStatus::Open;
-                cancelled.reopened += 1;
-            }
-        }
-        for (id, cursor) in &mut self.cursors {
-            let owner = self.watches.get(&cursor.watch).map(|watch| &watch.new.app);
-            let mine = owner == Some(app) && watch.is_none_or(|watch| cursor.watch == *watch);
-            let open = cursor.open.as_ref().filter(|round| round.spec.kind == RoundKind::Redrive);
-            if let Some(round) = open.filter(|_| mine) {
-                cursor.cancel = Some(round.number);
-                cancelled.ending.push(id.clone());
-            }
-        }
-        cancelled
-    }
-
     pub(super) fn unavailable_letters(
         &self,
         after: Option<&DeadLetterId>,
@@ -348,9 +302,16 @@ impl State {
             cursors.get(cursor).and_then(|row| row.open.as_ref()).is_some_and(|open| open.number == round)
         };
         self.attempts.retain(|attempt| take(old(attempt.at) && !open(&attempt.cursor, attempt.round)));
+        let letters = &self.letters;
+        self.redrives.retain(|id, row| {
+            let waits = |letter: &LetterRow| letter.is_open() && letter.shown.redrive.as_ref() == Some(id);
+            take(old(row.created_at) && !row.is_marking && !letters.values().any(waits))
+        });
+        let redrives = &self.redrives;
         self.letters.retain(|_, row| {
             let bound = row.bound.is_some_and(|round| open(&row.shown.cursor, round));
-            take(row.closed_at.is_some_and(old) && !bound)
+            let named = row.shown.redrive.as_ref().is_some_and(|redrive| redrives.contains_key(redrive));
+            take(row.closed_at.is_some_and(old) && !bound && !named)
         });
         self.receipts.retain(|receipt| take(old(receipt.hook.received_at)));
         let letters = &self.letters;

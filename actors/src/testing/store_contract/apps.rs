@@ -10,8 +10,8 @@ use tidings_entity::{
 use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
     ports::{
-        App, AppPatch, BreakerRow, DeliverySettings, PERMITS_AHEAD_MAX, Rotation, Store, StoreError,
-        WatchPatch,
+        App, AppPatch, BreakerRow, DeliverySettings, LetterFilter, PERMITS_AHEAD_MAX, Rotation, Store,
+        StoreError, WatchPatch,
     },
     secret::Secret,
     time::Timestamp,
@@ -107,7 +107,14 @@ pub async fn foreign_and_missing_ids_are_not_found(store: &dyn Store) {
     let redriven = store.request_redrive(&stranger, &[letters[0].id.clone()]).await;
     assert!(matches!(redriven, Err(StoreError::NotFound)));
     assert!(store.watches(&stranger, None, 10).await.expect("read").is_empty());
-    assert!(store.dead_letters(&stranger, None, None, 10).await.expect("read").is_empty());
+    assert!(
+        store
+            .dead_letters(&stranger, &LetterFilter::default(), None, 10)
+            .await
+            .expect("read")
+            .letters
+            .is_empty()
+    );
     let nobody = AppId::new(world.ulid());
     assert!(matches!(store.register_watch(&world.new_watch(&nobody)).await, Err(StoreError::NotFound)));
 }
@@ -206,7 +213,14 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
     store.record_breaker(&breaker).await.expect("recorded");
     store.unwatch(&app, &watch.id).await.expect("unwatched");
     assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
-    assert!(store.dead_letters(&app, None, None, 10).await.expect("letters").is_empty());
+    assert!(
+        store
+            .dead_letters(&app, &LetterFilter::default(), None, 10)
+            .await
+            .expect("letters")
+            .letters
+            .is_empty()
+    );
     assert!(store.pins(&watch.repository).await.expect("pins").is_empty());
     assert_eq!(
         store.sources(&watch.repository).await.expect("sources").len(),

@@ -2,12 +2,15 @@
 
 use tidings_entity::{
     id::DeadLetterId,
-    kind::{LetterStatus, ParkReason, RoundKind},
+    kind::{LetterStatus, Operation, ParkReason, RoundKind},
 };
 
 use super::world::{World, entry};
 use crate::{
-    ports::{Cancelled, Head, NewRound, Park, Settlement, Store, StoreError},
+    ports::{
+        Cancelled, Head, LANE_LETTERS, LetterFilter, LetterPick, NewRound, Park, PathFilter, REDRIVE_STEP,
+        Redrive, Settlement, Store, StoreError,
+    },
     round::{Letter, LetterState},
     time::Timestamp,
 };
@@ -49,7 +52,7 @@ pub async fn a_letter_that_its_round_passed_is_superseded(store: &dyn Store) {
     next.round.spec.letters = vec![letters[0].clone()];
     store.begin_round(&next).await.expect("begun");
     world.finish(&next.round).await;
-    let shown = store.dead_letters(&app, None, None, 10).await.expect("letters");
+    let shown = store.dead_letters(&app, &LetterFilter::default(), None, 10).await.expect("letters").letters;
     let status = |letter: &Letter| shown.iter().find(|shown| shown.id == letter.id).map(|shown| shown.status);
     assert_eq!(status(&letters[0]), Some(LetterStatus::Superseded));
     assert_eq!(status(&letters[1]), Some(LetterStatus::Open));
@@ -79,10 +82,15 @@ pub async fn a_redrive_sends_what_was_asked_for(store: &dyn Store) {
     assert_eq!(lane.held.map(|(held, _)| held), redrive.round.spec.held.map(|held| held.commit));
     assert_eq!(lane.letters.len(), 2);
     assert!(!world.is_pending(&cursor).await, "the request is consumed");
-    let done = store.dead_letters(&app, Some(LetterStatus::Redriven), None, 10).await.expect("letters");
+    let done = store
+        .dead_letters(&app, &LetterFilter::standing(LetterStatus::Redriven), None, 10)
+        .await
+        .expect("letters")
+        .letters;
     assert_eq!(done.len(), 1);
-    let (count, cursors) = store.request_redrive(&app, &[]).await.expect("all of them");
-    assert_eq!((count, cursors), (2, vec![cursor]));
+    let all = store.begin_redrive(&app, &LetterFilter::default()).await.expect("begun");
+    let step = store.mark_redrive(Some(&all)).await.expect("marked").expect("some are left");
+    assert_eq!((step.marked, step.cursors, step.more), (2, vec![cursor], false));
 }
 
 /// Sending an old state over a newer one would be a lie.
@@ -93,7 +101,11 @@ pub async fn a_superseded_letter_cannot_be_redriven(store: &dyn Store) {
     let new = world.parked(&cursor, 2, &["a", "b"]).await;
     let both = [new[1].id.clone(), old[0].id.clone()];
     assert!(matches!(store.request_redrive(&app, &both).await, Err(StoreError::Conflict(_))));
-    let open = store.dead_letters(&app, Some(LetterStatus::Open), None, 10).await.expect("letters");
+    let open = store
+        .dead_letters(&app, &LetterFilter::standing(LetterStatus::Open), None, 10)
+        .await
+        .expect("letters")
+        .letters;
     assert_eq!(open.len(), 2, "a refused request marks nothing");
     store.request_redrive(&app, &[new[0].id.clone()]).await.expect("asked");
     let carried = redrive(&world.plan(&cursor, 2, 1).await, &new[..1]);
@@ -107,9 +119,10 @@ pub async fn letters_are_listed_newest_first(store: &dyn Store) {
     let world = World::new(store);
     let (app, watch, cursor) = world.watched().await;
     let letters = world.parked(&cursor, 1, &["a", "b", "c"]).await;
-    let page = store.dead_letters(&app, None, None, 2).await.expect("page");
+    let page = store.dead_letters(&app, &LetterFilter::default(), None, 2).await.expect("page").letters;
     assert_eq!(page.iter().map(|letter| &letter.id).collect::<Vec<_>>(), [&letters[2].id, &letters[1].id]);
-    let rest = store.dead_letters(&app, None, Some(&page[1].id), 2).await.expect("page");
+    let rest =
+        store.dead_letters(&app, &LetterFilter::default(), Some(&page[1].id), 2).await.expect("page").letters;
     assert_eq!(rest.len(), 1);
     let letter = &rest[0];
     assert_eq!((&letter.id, &letter.watch, &letter.cursor), (&letters[0].id, &watch.id, &cursor));
@@ -152,6 +165,121 @@ pub async fn a_cancelled_redrive_reopens_what_it_did_not_reach(store: &dyn Store
     world.finish(&sync).await;
     let still = world.lane(&cursor).await.letters;
     assert_eq!(still.len(), 3, "the next round does not take them for its own");
+}
+
+/// What is asked for goes on step by step, and what became of each letter is counted.
+pub async fn a_redrive_of_many_goes_on_step_by_step_and_says_how_far_it_is(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let (stranger, _, _) = world.watched().await;
+    let many = usize::try_from(REDRIVE_STEP).expect("small") + 5;
+    let paths: Vec<String> = (0..many).map(|number| format!("file{number:05}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let letters = world.parked(&cursor, 1, &paths).await;
+    let id = store.begin_redrive(&app, &LetterFilter::default()).await.expect("begun");
+    assert!(!world.is_pending(&cursor).await, "nothing is marked yet");
+    let late = world.parked(&cursor, 2, &["late"]).await.remove(0);
+    let step = store.mark_redrive(None).await.expect("marked").expect("there is one");
+    assert_eq!((&step.redrive, &step.app), (&id, &app));
+    assert_eq!((step.marked, step.more, step.cursors), (REDRIVE_STEP, true, vec![cursor.clone()]));
+    assert!(world.is_pending(&cursor).await, "what is marked goes already");
+    let shown = async || store.redrive(&app, &id).await.expect("shown");
+    assert!(shown().await.is_marking);
+    let step = store.mark_redrive(None).await.expect("marked").expect("there is more");
+    assert_eq!((step.marked, step.more), (5, false));
+    assert_eq!(store.mark_redrive(None).await.expect("asked"), None);
+    let all = many as u64;
+    let begun = shown().await;
+    let asked = Redrive { asked: all, left: all, is_marking: false, ..begun.clone() };
+    assert_eq!(begun, asked);
+    assert!(matches!(store.redrive(&stranger, &id).await, Err(StoreError::NotFound)));
+    assert!(store.redrives(&stranger, None, 9).await.expect("listed").is_empty());
+
+    let lane = world.lane(&cursor).await;
+    assert!(lane.more_letters);
+    assert_eq!(lane.letters.len(), LANE_LETTERS);
+    assert!(lane.letters.iter().all(|(_, status)| *status == LetterStatus::RedriveRequested));
+    let found =
+        store.open_letters(&cursor, &LetterPick::Paths(vec![late.path.clone(), b"no".to_vec()])).await;
+    assert_eq!(found.expect("found"), [(late.clone(), LetterStatus::Open)], "it was not meant");
+    let last = LetterPick::After(Some(paths[many - 1].into()));
+    assert_eq!(store.open_letters(&cursor, &last).await.expect("found").len(), 1);
+    let named = LetterPick::Ids(vec![letters[1].id.clone()]);
+    assert_eq!(store.open_letters(&cursor, &named).await.expect("found")[0].0, letters[1]);
+
+    // Two arrive, one is given up again, one is overtaken, the rest is taken back.
+    let carried = redrive(&world.plan(&cursor, 2, 3).await, &letters[..3]);
+    store.begin_round(&carried).await.expect("begun");
+    let again = Settlement {
+        parked: vec![world.park(&carried.round, 2, paths[2])],
+        ..world.settlement(&carried.round, 3)
+    };
+    assert!(store.settle(again).await.expect("settled"));
+    world.finish_settled(&carried.round).await;
+    let mut sync = world.plan(&cursor, 3, 1).await;
+    sync.round.spec.letters = vec![letters[3].clone()];
+    store.begin_round(&sync).await.expect("begun");
+    world.finish(&sync.round).await;
+    let left = all - 4;
+    assert_eq!(shown().await, Redrive { sent: 2, refused: 1, superseded: 1, left, ..asked.clone() });
+    let cancelled = store.cancel_redrive(&app, Some(&watch.id)).await.expect("cancelled");
+    assert_eq!(cancelled, Cancelled { reopened: left, ending: vec![] });
+    let done = Redrive { sent: 2, refused: 1, superseded: 1, cancelled: left, left: 0, ..asked };
+    assert_eq!(store.redrives(&app, None, 9).await.expect("listed"), [done]);
+    assert!(store.redrives(&app, Some(&id), 9).await.expect("listed").is_empty());
+}
+
+/// A search and a redrive mean the same letters by the same words.
+pub async fn letters_are_searched_by_everything_that_is_known_of_them(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let more = world.new_watch(&app);
+    let more = crate::ports::NewWatch { url: "https://git.example/else".into(), ..more };
+    let other = store.register_watch(&more).await.expect("a watch");
+    world.parked(&cursor, 1, &["docs/a.md", "docs/b/c.md", "src/x"]).await;
+    world.parked(&other.cursors[0].id, 1, &["docs/a.md"]).await;
+    let paths = async |filter: &LetterFilter| -> Vec<String> {
+        let page = store.dead_letters(&app, filter, None, 9).await.expect("found");
+        assert_eq!(page.next, None);
+        page.letters.iter().map(|letter| String::from_utf8_lossy(&letter.path).into_owned()).collect()
+    };
+    let of = |path: PathFilter| LetterFilter {
+        watch: Some(watch.id.clone()),
+        path: Some(path),
+        ..LetterFilter::default()
+    };
+    let any = LetterFilter::default();
+    assert_eq!(paths(&any).await.len(), 4);
+    assert_eq!(paths(&of(PathFilter::Exact(b"docs/a.md".to_vec()))).await, ["docs/a.md"]);
+    assert_eq!(paths(&of(PathFilter::Prefix(b"docs/".to_vec()))).await, ["docs/b/c.md", "docs/a.md"]);
+    assert_eq!(paths(&of(PathFilter::Glob("docs/*.md".into()))).await, ["docs/a.md"]);
+    let rejected = LetterFilter { reason: Some(ParkReason::Rejected), ..any.clone() };
+    let failing = LetterFilter { reason: Some(ParkReason::Failing), ..any.clone() };
+    assert_eq!((paths(&rejected).await.len(), paths(&failing).await.len()), (4, 0));
+    let updates = LetterFilter { operation: Some(Operation::Update), ..any.clone() };
+    let deletes = LetterFilter { operation: Some(Operation::Delete), ..any.clone() };
+    assert_eq!((paths(&updates).await.len(), paths(&deletes).await.len()), (4, 0));
+    let since = |from, to| LetterFilter { from, to, ..any.clone() };
+    assert_eq!(paths(&since(Some(4000), Some(4001))).await.len(), 4);
+    assert_eq!(paths(&since(Some(4001), None)).await.len(), 0);
+    assert_eq!(paths(&since(None, Some(4000))).await.len(), 0);
+    let except = LetterFilter { except: vec![watch.id.clone()], ..any.clone() };
+    assert_eq!(paths(&except).await, ["docs/a.md"]);
+
+    let page =
+        store.dead_letters(&app, &of(PathFilter::Prefix(b"docs".to_vec())), None, 1).await.expect("page");
+    assert_eq!((page.letters.len(), page.next.as_ref()), (1, Some(&page.letters[0].id)));
+    let one = store.dead_letter(&app, &page.letters[0].id).await.expect("it is there");
+    assert_eq!(one, page.letters[0]);
+
+    let glob = of(PathFilter::Glob("docs/**".into()));
+    let id = store.begin_redrive(&app, &glob).await.expect("begun");
+    let step = store.mark_redrive(Some(&id)).await.expect("marked").expect("some");
+    assert_eq!((step.marked, step.cursors), (2, vec![cursor.clone()]));
+    let shown = store.redrive(&app, &id).await.expect("shown");
+    assert_eq!((shown.filter, shown.asked, shown.left), (Some(glob), 2, 2));
+    let waiting = LetterFilter::standing(LetterStatus::RedriveRequested);
+    assert_eq!(paths(&waiting).await, ["docs/b/c.md", "docs/a.md"]);
 }
 
 /// Upkeep finds them without reading every letter.

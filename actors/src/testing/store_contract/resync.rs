@@ -4,7 +4,7 @@ use tidings_entity::kind::{CursorState, LetterStatus, WatchState};
 
 use super::world::{MAIN, World, tree, view};
 use crate::{
-    ports::{Store, StoreError, WatchPatch},
+    ports::{LetterFilter, Store, StoreError, WatchPatch},
     view::View,
 };
 
@@ -105,7 +105,7 @@ pub async fn a_resync_binds_and_supersedes_letters(store: &dyn Store) {
     resync.round.spec.letters = letters;
     store.begin_round(&resync).await.expect("begun");
     world.finish(&resync.round).await;
-    let shown = store.dead_letters(&app, None, None, 10).await.expect("letters");
+    let shown = store.dead_letters(&app, &LetterFilter::default(), None, 10).await.expect("letters").letters;
     assert_eq!(shown[0].status, LetterStatus::Superseded);
 }
 

@@ -172,9 +172,12 @@ pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
         try_of(0, 3, Some(200), false),
         try_of(1, 1, Some(422), true),
     ];
+    let first_two = [tries[0].clone(), tries[1].clone()];
     for attempt in tries {
         store.record_attempt(attempt).await.expect("recorded");
     }
+    assert_eq!(store.attempts(&cursor, round.number, 0, 2).await.expect("read"), first_two);
+    assert!(store.attempts(&cursor, round.number + 1, 0, 2).await.expect("read").is_empty());
     let counted = HeadAttempts {
         tries: 2,
         item_tries: 1,

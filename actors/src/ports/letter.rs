@@ -1,0 +1,196 @@
+//! Dead letters as they are searched, and redrives of many of them as they go on.
+
+use serde::{Deserialize, Serialize};
+use tidings_entity::{
+    id::{AppId, CursorId, DeadLetterId, RedriveId, WatchId},
+    kind::{ContentRule, LetterStatus, Operation, ParkReason},
+};
+
+use super::DeadLetter;
+use crate::{
+    time::Timestamp,
+    view::{InvalidView, MAX_SIZE_DEFAULT, View, ViewFilter},
+};
+
+/// Letters that one step of a redrive, or of taking one back, looks at. A step is one transaction,
+/// so this is how long deliveries wait for it: some milliseconds.
+pub const REDRIVE_STEP: u64 = 2_000;
+/// Letters that one page of a search looks at; fewer may be found.
+pub const SEARCH_STEP: u64 = 10_000;
+/// Letters that a [`LaneSnapshot`](super::LaneSnapshot) holds at most, and that one redrive binds.
+pub const LANE_LETTERS: usize = 1_000;
+
+/// Which paths are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathFilter {
+    /// This one, by its raw bytes.
+    Exact(Vec<u8>),
+    /// All that begin with these bytes.
+    Prefix(Vec<u8>),
+    /// All that match this glob, by the rules of a view.
+    Glob(String),
+}
+
+/// A [`PathFilter`], compiled.
+#[derive(Clone, Debug)]
+pub enum PathMatcher {
+    /// Every path.
+    Any,
+    /// This path.
+    Exact(Vec<u8>),
+    /// Paths that begin so.
+    Prefix(Vec<u8>),
+    /// Paths of this view.
+    Glob(Box<ViewFilter>),
+}
+
+impl PathMatcher {
+    /// Compiles; `None` admits every path.
+    ///
+    /// # Errors
+    /// [`InvalidView`] for a glob that does not parse.
+    pub fn new(filter: Option<&PathFilter>) -> Result<Self, InvalidView> {
+        Ok(match filter {
+            None => Self::Any,
+            Some(PathFilter::Exact(path)) => Self::Exact(path.clone()),
+            Some(PathFilter::Prefix(path)) => Self::Prefix(path.clone()),
+            Some(PathFilter::Glob(glob)) => {
+                let view =
+                    View::new(vec![glob.clone()], Vec::new(), false, ContentRule::Inline, MAX_SIZE_DEFAULT)?;
+                Self::Glob(Box::new(view.filter()?))
+            }
+        })
+    }
+
+    /// Whether a path is meant.
+    #[must_use]
+    pub fn admits(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == path,
+            Self::Prefix(prefix) => path.starts_with(prefix),
+            Self::Glob(glob) => glob.admits(path, 0o100_644),
+        }
+    }
+}
+
+/// Which letters are meant: those that meet everything that is said. The default is all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetterFilter {
+    /// Of this watch.
+    pub watch: Option<WatchId>,
+    /// Of none of these watches.
+    pub except: Vec<WatchId>,
+    /// Of these paths.
+    pub path: Option<PathFilter>,
+    /// Of this operation.
+    pub operation: Option<Operation>,
+    /// Given up for this reason.
+    pub reason: Option<ParkReason>,
+    /// That stand there. A redrive takes open ones whatever is said here.
+    pub status: Option<LetterStatus>,
+    /// Given up then or later, in unix milliseconds.
+    pub from: Option<i64>,
+    /// Given up before, in unix milliseconds.
+    pub to: Option<i64>,
+}
+
+impl LetterFilter {
+    /// Letters that stand there.
+    #[must_use]
+    pub fn standing(status: LetterStatus) -> Self {
+        Self { status: Some(status), ..Self::default() }
+    }
+
+    /// Compiles.
+    ///
+    /// # Errors
+    /// [`InvalidView`] for a glob that does not parse.
+    pub fn matcher(&self) -> Result<LetterMatcher, InvalidView> {
+        Ok(LetterMatcher { path: PathMatcher::new(self.path.as_ref())?, filter: self.clone() })
+    }
+}
+
+/// A [`LetterFilter`], compiled.
+#[derive(Clone, Debug)]
+pub struct LetterMatcher {
+    filter: LetterFilter,
+    path: PathMatcher,
+}
+
+impl LetterMatcher {
+    /// Whether a letter is meant.
+    #[must_use]
+    pub fn admits(&self, letter: &DeadLetter) -> bool {
+        let filter = &self.filter;
+        filter.watch.as_ref().is_none_or(|watch| *watch == letter.watch)
+            && !filter.except.contains(&letter.watch)
+            && filter.operation.is_none_or(|operation| operation == letter.operation)
+            && filter.reason.is_none_or(|reason| reason == letter.reason)
+            && filter.status.is_none_or(|status| status == letter.status)
+            && filter.from.is_none_or(|from| from <= letter.created_at.0)
+            && filter.to.is_none_or(|to| letter.created_at.0 < to)
+            && self.path.admits(&letter.path)
+    }
+}
+
+/// One page of a search.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterPage {
+    /// What was found, newest first.
+    pub letters: Vec<DeadLetter>,
+    /// The last letter that was looked at; `None`: there are no older ones.
+    pub next: Option<DeadLetterId>,
+}
+
+/// Which open letters of a cursor are asked for.
+#[derive(Clone, Debug)]
+pub enum LetterPick {
+    /// These, at most 1,000.
+    Ids(Vec<DeadLetterId>),
+    /// Of these paths, at most 1,000.
+    Paths(Vec<Vec<u8>>),
+    /// The next 1,000 by path, after this one.
+    After(Option<Vec<u8>>),
+}
+
+/// Letters that were asked to be sent again together, and what became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// Its id.
+    pub id: RedriveId,
+    /// Which letters; `None`: some that were named one by one.
+    pub filter: Option<LetterFilter>,
+    /// Letters are still being marked: `asked` grows.
+    pub is_marking: bool,
+    /// Letters that were marked.
+    pub asked: u64,
+    /// Of them: sent again and acknowledged.
+    pub sent: u64,
+    /// Of them: sent again and given up again, each with a new letter.
+    pub refused: u64,
+    /// Of them: made moot by a later change of their path, or gone with their watch.
+    pub superseded: u64,
+    /// Of them: taken back.
+    pub cancelled: u64,
+    /// Of them: still to be sent, or being sent.
+    pub left: u64,
+    /// The moment it was asked for.
+    pub created_at: Timestamp,
+}
+
+/// What one step of a redrive did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedriveStep {
+    /// Which redrive.
+    pub redrive: RedriveId,
+    /// Whose.
+    pub app: AppId,
+    /// Letters that it marked.
+    pub marked: u64,
+    /// Their cursors.
+    pub cursors: Vec<CursorId>,
+    /// There may be more to mark.
+    pub more: bool,
+}

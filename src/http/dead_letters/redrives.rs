@@ -1,0 +1,327 @@
+//! Sending dead letters again: by their ids, by a filter, or all of them, and how far that is.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::{LetterFilter, Redrive, SEARCH_STEP};
+use tidings_entity::{
+    id::{AppId, DeadLetterId, RedriveId, WatchId},
+    kind::LetterStatus,
+};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        fields::Fields,
+        moment::iso,
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    DeadLetterShown,
+    search::{self, FilterShown},
+};
+
+/// Most letters that one request names.
+const IDS_MAX: usize = 1000;
+/// How long a request marks letters, or counts them for a dry run, before it answers. What is left
+/// to be marked is marked behind the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Letters that a dry run shows.
+const SAMPLE: usize = 10;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_redrive_one, _, _>(Access::App, redrive_one),
+        route::<__path_redrive, _, _>(Access::App, redrive),
+        route::<__path_cancel, _, _>(Access::App, cancel),
+        route::<__path_list, _, _>(Access::App, list),
+        route::<__path_show, _, _>(Access::App, show),
+    ]
+}
+
+/// Which letters are to be sent again: by their ids, or those that meet everything else that is said.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct Wish {
+    /// Their ids, at most 1,000; missing: every open one that meets the rest.
+    ids: Option<Vec<String>>,
+    /// Send nothing; say how many and which.
+    dry_run: Option<bool>,
+    /// Only letters of this repository.
+    repository_id: Option<String>,
+    /// Only of this path.
+    path: Option<String>,
+    /// The same by its raw bytes.
+    path_base64: Option<String>,
+    /// Only of paths that begin so.
+    path_prefix: Option<String>,
+    /// Only of paths that match, as in `include`.
+    path_glob: Option<String>,
+    /// `create`, `update` or `delete`.
+    kind: Option<String>,
+    /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+    reason: Option<String>,
+    /// Given up at this moment (RFC 3339) or later.
+    from: Option<String>,
+    /// Given up before this moment.
+    to: Option<String>,
+}
+
+/// How many changes will be sent again.
+#[derive(Serialize, ToSchema)]
+struct RedriveRequested {
+    /// Those that are marked; more follow while `is_marking`.
+    requested: u64,
+    /// Its progress is at `/api/dead-letters/redrives/{id}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redrive_id: Option<String>,
+    /// Letters are still being marked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_marking: bool,
+}
+
+/// What a redrive would send again.
+#[derive(Serialize, ToSchema)]
+struct DryRun {
+    dry_run: bool,
+    /// How many letters.
+    would_request: u64,
+    /// Not all letters were looked at: there may be more.
+    at_least: bool,
+    /// The newest of them.
+    sample: Vec<DeadLetterShown>,
+}
+
+/// Which redrives end.
+#[derive(ToSchema)]
+struct Cancel {
+    /// Only those of this repository; missing: all of the app.
+    repository_id: Option<String>,
+}
+
+/// What was taken back.
+#[derive(Serialize, ToSchema)]
+struct RedriveCancelled {
+    /// Letters that waited to be sent again.
+    reopened: u64,
+    /// The branches, by `cursor`, whose running redrive ends.
+    ending: Vec<String>,
+}
+
+/// How far a redrive is. The letters add up: `asked` = `sent` + `refused` + `superseded` +
+/// `cancelled` + `left`.
+#[derive(Serialize, ToSchema)]
+struct RedriveShown {
+    redrive_id: String,
+    /// `marking` (the letters are being found; sending goes on meanwhile), `sending` or `done`.
+    state: &'static str,
+    /// Which letters; missing where they were named one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<FilterShown>,
+    /// Letters that are meant, as far as they are found.
+    asked: u64,
+    /// Sent again and acknowledged.
+    sent: u64,
+    /// Sent again and given up again: each has a new dead letter.
+    refused: u64,
+    /// Made moot by a later change of their path, or gone with their repository.
+    superseded: u64,
+    /// Taken back.
+    cancelled: u64,
+    /// Still to be sent, or being sent.
+    left: u64,
+    created_at: String,
+}
+
+impl RedriveShown {
+    fn of(redrive: &Redrive) -> Self {
+        Self {
+            redrive_id: redrive.id.to_string(),
+            state: match (redrive.is_marking, redrive.left) {
+                (true, _) => "marking",
+                (false, 0) => "done",
+                (false, _) => "sending",
+            },
+            filter: redrive.filter.as_ref().map(FilterShown::of),
+            asked: redrive.asked,
+            sent: redrive.sent,
+            refused: redrive.refused,
+            superseded: redrive.superseded,
+            cancelled: redrive.cancelled,
+            left: redrive.left,
+            created_at: iso(redrive.created_at),
+        }
+    }
+}
+
+/// Asks that one change be sent again.
+#[utoipa::path(post, path = "/api/dead-letters/{id}/redrive", tag = "dead letters",
+    params(("id" = String, Path)),
+    responses(
+        (status = 202, body = RedriveRequested)
+    ))]
+async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let id: DeadLetterId = request.id(Kind::NO_DEAD_LETTER)?;
+    named(&front, &request, &[id]).await
+}
+
+/// Asks that changes be sent again: those that are named, those that a filter means, or every open
+/// one. Each is sent as the branch is then, never as it was: newer content is never overwritten.
+#[utoipa::path(post, path = "/api/dead-letters/redrive", tag = "dead letters",
+    request_body = Option<Wish>,
+    responses(
+        (status = 202, body = RedriveRequested),
+        (status = 200, body = DryRun, description = "`dry_run`: nothing is sent")
+    ))]
+async fn redrive(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional(&request.body)?;
+    let ids = fields.texts("ids");
+    if ids.as_ref().is_some_and(|ids| !(1..=IDS_MAX).contains(&ids.len())) {
+        fields.refuse("ids", format!("must name 1 to {IDS_MAX} dead letters"));
+    }
+    let dry_run = fields.boolean("dry_run").unwrap_or(false);
+    let filter = search::of_fields(&mut fields);
+    if ids.is_some() && (dry_run || filter != LetterFilter::default()) {
+        fields.refuse("ids", "stands alone: who names letters needs no filter and no dry run");
+    }
+    fields.finish()?;
+    let app = &request.app()?.id;
+    if let Some(ids) = ids {
+        let ids: Result<Vec<DeadLetterId>, _> = ids.iter().map(|id| id.parse()).collect();
+        return named(&front, &request, &ids.map_err(|_| Problem::new(Kind::NO_DEAD_LETTER))?).await;
+    }
+    if let Some(watch) = &filter.watch {
+        front
+            .store
+            .watch(app, watch)
+            .await
+            .map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    }
+    if dry_run { count(&front, app, filter).await } else { begin(&front, app, &filter).await }
+}
+
+/// Takes every request for a redrive back: what waits is reopened, what is being sent again ends
+/// after the attempts under way, and what it did not reach is reopened as well.
+#[utoipa::path(post, path = "/api/dead-letters/redrive/cancel", tag = "dead letters",
+    request_body = Option<Cancel>,
+    responses(
+        (status = 202, body = RedriveCancelled)
+    ))]
+async fn cancel(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional(&request.body)?;
+    let wish = Cancel { repository_id: fields.text("repository_id", 1..=64) };
+    fields.finish()?;
+    let watch: Result<Option<WatchId>, _> = wish.repository_id.map(|id| id.parse()).transpose();
+    let watch = watch.map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
+    let app = &request.app()?.id;
+    let cancelled = front
+        .store
+        .cancel_redrive(app, watch.as_ref())
+        .await
+        .map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    if !cancelled.ending.is_empty() {
+        front.handle.refresh(app).await;
+    }
+    let ending = cancelled.ending.iter().map(ToString::to_string).collect();
+    Ok(json(StatusCode::ACCEPTED, &RedriveCancelled { reopened: cancelled.reopened, ending }))
+}
+
+/// The app's redrives, newest first.
+#[utoipa::path(get, path = "/api/dead-letters/redrives", tag = "dead letters",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, body = Page<RedriveShown>)
+    ))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let app = &request.app()?.id;
+    let query = Query::of(&request.query, &["limit", "cursor"])?;
+    let limit = query.limit()?;
+    let name = format!("redrives of {app}");
+    let before = query.after(&name)?;
+    let redrives = front.store.redrives(app, before.as_ref(), limit + 1).await.map_err(failed)?;
+    let page = page(redrives, limit, &name, |redrive| redrive.id.to_string(), RedriveShown::of);
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// How far one redrive is.
+#[utoipa::path(get, path = "/api/dead-letters/redrives/{id}", tag = "dead letters",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = RedriveShown)
+    ))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let id: RedriveId = request.id(Kind::NO_REDRIVE)?;
+    let redrive = front.store.redrive(&request.app()?.id, &id).await.map_err(failed)?;
+    Ok(json(StatusCode::OK, &RedriveShown::of(&redrive)))
+}
+
+async fn named(front: &Front, request: &Request, ids: &[DeadLetterId]) -> Answer {
+    let app = &request.app()?.id;
+    let (requested, _cursors) = front
+        .store
+        .request_redrive(app, ids)
+        .await
+        .map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
+    if requested > 0 {
+        front.handle.refresh(app).await;
+    }
+    let answer = RedriveRequested { requested, redrive_id: None, is_marking: false };
+    Ok(json(StatusCode::ACCEPTED, &answer))
+}
+
+/// Begins a redrive and marks what can be marked at once; the rest follows behind the answer.
+async fn begin(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
+    let id = front.store.begin_redrive(app, filter).await.map_err(failed)?;
+    let until = Instant::now() + PATIENCE;
+    let mut more = true;
+    while more && Instant::now() < until {
+        let step = front.store.mark_redrive(Some(&id)).await.map_err(failed)?;
+        more = step.is_some_and(|step| step.more);
+    }
+    let redrive = front.store.redrive(app, &id).await.map_err(failed)?;
+    if redrive.asked > 0 {
+        front.handle.refresh(app).await;
+    }
+    if redrive.is_marking {
+        front.handle.carry_on_redrives();
+    }
+    let answer = RedriveRequested {
+        requested: redrive.asked,
+        redrive_id: Some(id.to_string()),
+        is_marking: redrive.is_marking,
+    };
+    Ok(json(StatusCode::ACCEPTED, &answer))
+}
+
+/// Counts what a redrive would mark, page by page, and changes nothing.
+async fn count(front: &Front, app: &AppId, filter: LetterFilter) -> Answer {
+    let filter = LetterFilter { status: Some(LetterStatus::Open), ..filter };
+    let until = Instant::now() + PATIENCE;
+    let (mut would_request, mut sample, mut before) = (0, Vec::new(), None);
+    loop {
+        let page =
+            front.store.dead_letters(app, &filter, before.as_ref(), SEARCH_STEP).await.map_err(failed)?;
+        would_request += page.letters.len() as u64;
+        let room = SAMPLE.saturating_sub(sample.len());
+        sample.extend(page.letters.iter().take(room).map(DeadLetterShown::of));
+        before = page.next;
+        if before.is_none() || Instant::now() >= until {
+            let at_least = before.is_some();
+            return Ok(json(StatusCode::OK, &DryRun { dry_run: true, would_request, at_least, sample }));
+        }
+    }
+}
+
+fn failed(error: tidings_actors::ports::StoreError) -> Problem {
+    Problem::of_store(error, Kind::NO_REDRIVE)
+}

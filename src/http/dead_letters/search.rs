@@ -1,0 +1,139 @@
+//! Which dead letters are meant: the same words in a query, in a body and in what is shown of a
+//! redrive.
+
+use data_encoding::BASE64;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tidings_actors::ports::{LetterFilter, PathFilter};
+use utoipa::ToSchema;
+
+use super::super::{
+    fields::Fields,
+    moment::{iso, parsed},
+    paging::Query,
+    problem::Problem,
+};
+
+/// What a filter is made of, in queries and in bodies.
+pub(super) const WORDS: [&str; 9] =
+    ["repository_id", "path", "path_base64", "path_prefix", "path_glob", "kind", "reason", "from", "to"];
+
+/// Which letters: those that meet everything that is said.
+#[derive(Default, Serialize, ToSchema)]
+pub(super) struct FilterShown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_id: Option<String>,
+    /// One path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// One path by its raw bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    /// Paths that begin so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_prefix: Option<String>,
+    /// Paths that match, as in `include`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_glob: Option<String>,
+    /// `create`, `update` or `delete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Given up at this moment (RFC 3339) or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    /// Given up before this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+}
+
+impl FilterShown {
+    pub(super) fn of(filter: &LetterFilter) -> Self {
+        let moment = |at: i64| iso(tidings_actors::time::Timestamp(at));
+        let mut shown = Self {
+            repository_id: filter.watch.as_ref().map(ToString::to_string),
+            kind: filter.operation.map(|operation| operation.as_str()),
+            reason: filter.reason.map(|reason| reason.as_str()),
+            from: filter.from.map(moment),
+            to: filter.to.map(moment),
+            ..Self::default()
+        };
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        match &filter.path {
+            None => {}
+            Some(PathFilter::Exact(path)) if str::from_utf8(path).is_err() => {
+                shown.path_base64 = Some(BASE64.encode(path));
+            }
+            Some(PathFilter::Exact(path)) => shown.path = Some(text(path)),
+            Some(PathFilter::Prefix(path)) => shown.path_prefix = Some(text(path)),
+            Some(PathFilter::Glob(glob)) => shown.path_glob = Some(glob.clone()),
+        }
+        shown
+    }
+}
+
+/// The filter of a query.
+///
+/// # Errors
+/// 400 with the first word that is wrong.
+pub(super) fn of_query(query: &Query) -> Result<LetterFilter, Problem> {
+    read(|word| query.get(word).map(str::to_owned))
+        .map_err(|(word, detail)| Problem::malformed(format!("{word} {detail}")))
+}
+
+/// The filter of a body; what is wrong is noted.
+pub(super) fn of_fields(fields: &mut Fields) -> LetterFilter {
+    let mut said: Map<String, Value> = Map::new();
+    for word in WORDS {
+        if let Some(text) = fields.text(word, 1..=4096) {
+            said.insert(word.to_owned(), Value::String(text));
+        }
+    }
+    let found = read(|word| said.get(word).and_then(Value::as_str).map(str::to_owned));
+    found.unwrap_or_else(|(word, detail)| {
+        fields.refuse(word, detail);
+        LetterFilter::default()
+    })
+}
+
+type Wrong = (&'static str, &'static str);
+
+fn read(said: impl Fn(&str) -> Option<String>) -> Result<LetterFilter, Wrong> {
+    let mut paths = Vec::new();
+    paths.extend(said("path").map(|path| PathFilter::Exact(path.into_bytes())));
+    if let Some(text) = said("path_base64") {
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| ("path_base64", "must be base64"))?;
+        paths.push(PathFilter::Exact(bytes));
+    }
+    paths.extend(said("path_prefix").map(|path| PathFilter::Prefix(path.into_bytes())));
+    paths.extend(said("path_glob").map(PathFilter::Glob));
+    if paths.len() > 1 {
+        return Err(("path", "may be given in one of its forms only"));
+    }
+    let moment = |word: &'static str| match said(word) {
+        None => Ok(None),
+        Some(text) => parsed(&text).map(|at| Some(at.0)).ok_or((word, "must be a moment of RFC 3339")),
+    };
+    let filter = LetterFilter {
+        watch: word(&said, "repository_id", "must be the id of a repository")?,
+        except: Vec::new(),
+        path: paths.pop(),
+        operation: word(&said, "kind", "must be one of: create, update, delete")?,
+        reason: word(&said, "reason", "must be one of: rejected, failing, content_unavailable, skipped")?,
+        status: None,
+        from: moment("from")?,
+        to: moment("to")?,
+    };
+    filter.matcher().map_err(|_| ("path_glob", "must be a glob as in include"))?;
+    Ok(filter)
+}
+
+fn word<T: std::str::FromStr>(
+    said: impl Fn(&str) -> Option<String>,
+    name: &'static str,
+    rule: &'static str,
+) -> Result<Option<T>, Wrong> {
+    said(name).map(|text| text.parse()).transpose().map_err(|_| (name, rule))
+}
