@@ -205,6 +205,7 @@ fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commi
             has_refs: true,
             absence_confirmed: false,
             asked_at: None,
+            moved_to: None,
         },
         deliver_after: clock.now(),
         created_at: clock.now(),

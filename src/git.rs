@@ -48,6 +48,7 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_actors::{
+    growth::Growth,
     hosts::Hosts,
     ports::{
         BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource,
@@ -61,7 +62,7 @@ use url::Url;
 
 use self::{
     acquire::Acquire,
-    capabilities::{Capabilities, CapabilityCache, Protocol, discover},
+    capabilities::{Capabilities, CapabilityCache, Protocol, discover, moved_to},
     client::Client,
     credential::scrubbed,
     history::{Chain, chain},
@@ -86,6 +87,7 @@ pub struct Git {
     readers: Readers,
     lists: Arc<Lists>,
     open: Mutex<HashMap<RepositoryId, Arc<Mirror>>>,
+    growth: Growth,
 }
 
 /// Asking hosts, and what is known of them.
@@ -123,6 +125,7 @@ impl Git {
             readers: Readers::new(settings.readers as usize),
             lists: Arc::default(),
             open: Mutex::default(),
+            growth: Growth::default(),
             space,
             mirrors,
             settings,
@@ -189,7 +192,15 @@ impl Git {
 
     fn acquire<'a>(&'a self, remote: &'a Remote, url: &'a Url, mirror: &'a Arc<Mirror>) -> Acquire<'a> {
         let (host, settings, credential) = (&self.host, &self.settings, remote.credential.as_ref());
-        Acquire { host, settings, url, credential, mirror }
+        Acquire {
+            host,
+            settings,
+            url,
+            credential,
+            mirror,
+            repository: &remote.repository,
+            growth: &self.growth,
+        }
     }
 }
 
@@ -200,14 +211,29 @@ impl Host {
         credential: Option<&Secret>,
         patterns: &RefPatterns,
     ) -> Result<RefListing, GitError> {
+        let was_known = self.known.get(url).is_some();
+        match self.list_once(url, credential, patterns).await {
+            // It was renamed since the host was asked what it can do, which is forgotten now.
+            Err(GitError::Moved(_)) if was_known => self.list_once(url, credential, patterns).await,
+            other => other,
+        }
+    }
+
+    async fn list_once(
+        &self,
+        url: &Url,
+        credential: Option<&Secret>,
+        patterns: &RefPatterns,
+    ) -> Result<RefListing, GitError> {
         let capabilities = match self.known.get(url) {
             Some(known @ Capabilities { protocol: Protocol::Two { .. }, .. }) => known,
             known => {
                 let base = known.map_or_else(|| url.clone(), |known| known.base);
-                let found = discover(&self.client, &self.settings, &base, credential, patterns).await?;
+                let found = discover(&self.client, &self.settings, &base, credential, patterns).await;
+                let found = found.inspect_err(|error| self.doubt(url, error))?;
                 self.known.put(url, &found.capabilities);
                 if let Some(listing) = found.listing {
-                    return Ok(listing);
+                    return Ok(RefListing { moved_to: moved_to(url, &found.capabilities.base), ..listing });
                 }
                 found.capabilities
             }
@@ -218,7 +244,8 @@ impl Host {
         let features = (unborn, object_format);
         let listed =
             listing::list(&self.client, &self.settings, &capabilities, features, credential, patterns).await;
-        listed.inspect_err(|error| self.doubt(url, error))
+        let listing = listed.inspect_err(|error| self.doubt(url, error))?;
+        Ok(RefListing { moved_to: moved_to(url, &capabilities.base), ..listing })
     }
 
     async fn capabilities(&self, url: &Url, credential: Option<&Secret>) -> Result<Capabilities, GitError> {
@@ -234,7 +261,11 @@ impl Host {
     fn doubt(&self, url: &Url, error: &GitError) {
         if matches!(
             error,
-            GitError::Protocol(_) | GitError::Redirected | GitError::NotFound | GitError::Status(_)
+            GitError::Protocol(_)
+                | GitError::Moved(_)
+                | GitError::Redirected
+                | GitError::NotFound
+                | GitError::Status(_)
         ) {
             self.known.forget(url);
         }
@@ -430,6 +461,10 @@ impl GitSource for Git {
 
     fn hosts(&self) -> Hosts {
         self.host.client.hosts().clone()
+    }
+
+    fn growth(&self) -> Growth {
+        self.growth.clone()
     }
 
     async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError> {

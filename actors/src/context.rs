@@ -209,7 +209,7 @@ impl Context {
         }
     }
 
-    /// Asks for a look at a mirror: something was fetched into it, or nobody watches it any more.
+    /// Asks for a look at a mirror: nobody watches it any more.
     /// While the keeper is being restarted nobody looks; its next look at all mirrors will.
     pub(crate) fn look_at_mirror(&self, repository: &RepositoryId) {
         if let Some(keeper) = self.directory.find::<MirrorKeeperMessage>(MIRROR_KEEPER, "") {

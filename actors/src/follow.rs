@@ -10,6 +10,7 @@
 //!   believe the listing is its caller's decision. In a repository without refs, cursors that
 //!   never held anything are empty and nothing else changes.
 //! - A blocked cursor stays blocked whatever its branch does.
+//! - Where a listing found the repository at another address, its source is asked there from then on.
 //! - What was learnt after a listing was asked for is newer than it and stands: answers may overtake
 //!   each other.
 
@@ -32,6 +33,17 @@ const TAGS: &str = "refs/tags/";
 /// A pattern follows at most so many refs at a time; further ones are left out, first by name wins. A host
 /// with a million tags costs no more than this.
 pub const CURSORS_PER_WATCH_MAX: usize = 10_000;
+
+/// So many cursors a pattern has at most together with those at rest, whose branch is gone. They stay
+/// as long as their history does, and then go; a host that invents refs and takes them back again and
+/// again is not followed beyond this.
+pub const CURSORS_KEPT_PER_WATCH_MAX: usize = 5 * CURSORS_PER_WATCH_MAX;
+
+/// How many more refs a pattern may follow that has so many cursors, of which some are at rest.
+fn room(cursors: usize, at_rest: usize) -> usize {
+    let followed = CURSORS_PER_WATCH_MAX.saturating_sub(cursors.saturating_sub(at_rest));
+    followed.min(CURSORS_KEPT_PER_WATCH_MAX.saturating_sub(cursors))
+}
 
 impl Selector {
     /// Whether it may follow several refs.
@@ -123,7 +135,9 @@ impl Followed {
                     let (old, new): (Vec<_>, Vec<_>) = names()
                         .filter(|name| matcher.matches(name))
                         .partition(|name| self.branches.contains(*name));
-                    wanted.extend(new.into_iter().take(CURSORS_PER_WATCH_MAX.saturating_sub(old.len())));
+                    // Those of its cursors that the listing lacks are at rest, or soon will be.
+                    let cursors = self.branches.iter().filter(|name| matcher.matches(name)).count();
+                    wanted.extend(new.into_iter().take(room(cursors, cursors - old.len())));
                 }
                 None => single.extend(selector.single_ref(listing.head.as_deref())),
             }
@@ -141,6 +155,8 @@ pub struct Known {
     pub heads: BTreeMap<String, (ObjectId, Timestamp)>,
     /// The ref that HEAD named last.
     pub head_ref: Option<String>,
+    /// Where it is asked, if that is not where it was registered.
+    pub moved_to: Option<String>,
     /// The watches that see through it.
     pub watches: Vec<KnownWatch>,
     /// Their cursors.
@@ -231,6 +247,8 @@ pub struct Following {
     pub gone: Vec<String>,
     /// The ref that HEAD names now, where that changed.
     pub head_ref: Option<String>,
+    /// Where the source is asked from now on, where that changed.
+    pub moved_to: Option<String>,
     /// Cursors whose branch or state changes, with both.
     pub edits: Vec<(CursorId, String, CursorState)>,
     /// Refs that a pattern meets for the first time: cursors to be made.
@@ -271,6 +289,7 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     listed.extend(newer);
     let mut following = Following {
         head_ref: head_ref.filter(|head| known.head_ref.as_deref() != Some(head)).map(str::to_owned),
+        moved_to: listing.moved_to.clone().filter(|_| listing.moved_to != known.moved_to),
         ..Following::default()
     };
     let mut followed = BTreeSet::new();
@@ -293,9 +312,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
             followed.insert(branch);
         }
         if let Some(matcher) = watch.selector.matcher() {
-            let room = CURSORS_PER_WATCH_MAX.saturating_sub(slots.len() - at_rest);
             let fresh = listed.keys().filter(|name| matcher.matches(name) && !slots.contains(*name));
-            for name in fresh.take(room) {
+            for name in fresh.take(room(slots.len(), at_rest)) {
                 followed.insert((*name).to_owned());
                 following.births.push((watch.id.clone(), (*name).to_owned()));
             }

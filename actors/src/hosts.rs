@@ -7,7 +7,12 @@
 //! request, whoever makes it (a scan, a lane that fetches, a registration that proves access), then
 //! passes [`Hosts::request`].
 //!
-//! All of it is in memory: a restart forgets the line, and the patience that a host asked for.
+//! All of it is in memory, and a restart forgets it. That costs a host little: the line begins anew in
+//! the order of the first polls, which are spread over the least interval and pass the same rates; and
+//! of each credential whose patience is forgotten at most as many requests as may be under way reach
+//! the host before its first answer asks again, for what is left of it. Rows would cost a write for
+//! each answer that asks (GitHub says so in every answer once a rate is spent), and would have to be
+//! taken back whenever one does not.
 //! Bounded by the sources (one place each) and by the hosts kept.
 
 mod line;

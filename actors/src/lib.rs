@@ -8,6 +8,7 @@ pub mod context;
 pub mod deliverer;
 pub mod directory;
 pub mod follow;
+pub mod growth;
 pub mod handle;
 pub mod hosts;
 pub mod housekeeping;

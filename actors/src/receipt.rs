@@ -6,11 +6,21 @@
 use std::collections::BTreeSet;
 
 use tidings_entity::{
-    id::RepositoryId,
+    id::{ReceiptId, RepositoryId},
     kind::{HookNews, ReceiptReason, ReceiptVerdict},
 };
+use ulid::Ulid;
 
 use crate::ports::{Hook, Selector};
+
+/// The id of the receipt that is written after `last`, so that ids rise in the order of arrival: ids
+/// of one millisecond are random otherwise, and a clock may be set back.
+#[must_use]
+pub fn id_after(last: Option<&ReceiptId>, wanted: ReceiptId) -> ReceiptId {
+    let Some(last) = last.filter(|last| **last >= wanted) else { return wanted };
+    let ulid = last.as_str().strip_prefix(ReceiptId::PREFIX).and_then(|text| Ulid::from_string(text).ok());
+    ulid.map_or(wanted, |ulid| ReceiptId::new(Ulid(ulid.0.saturating_add(1))))
+}
 
 /// A watch of a repository that a hook names.
 #[derive(Clone, Debug)]
@@ -69,11 +79,9 @@ impl Interest {
 
 #[cfg(test)]
 mod tests {
-    use tidings_entity::kind::{HookProvider, SelectorKind};
-    use ulid::Ulid;
-
     use super::*;
     use crate::time::Timestamp;
+    use tidings_entity::kind::{HookProvider, SelectorKind};
 
     fn hook(news: HookNews, ref_name: Option<&str>) -> Hook {
         Hook {
@@ -122,6 +130,22 @@ mod tests {
             };
             let found = judged(HookNews::Push, Some(name), std::slice::from_ref(&interest));
             assert_eq!(found, expected, "{name} for {interest:?}");
+        }
+    }
+
+    #[test]
+    fn ids_rise_in_the_order_of_arrival() {
+        let id = |moment, random| ReceiptId::new(Ulid::from_parts(moment, random));
+        for (last, wanted, given) in [
+            (None, id(5, 9), id(5, 9)),
+            (Some(id(5, 9)), id(6, 0), id(6, 0)),
+            (Some(id(5, 9)), id(5, 10), id(5, 10)),
+            (Some(id(5, 9)), id(5, 9), id(5, 10)),
+            (Some(id(5, 9)), id(5, 3), id(5, 10)),
+            (Some(id(5, 9)), id(1, 99), id(5, 10)),
+            (Some(id(5, (1 << 80) - 1)), id(5, 3), id(6, 0)),
+        ] {
+            assert_eq!(id_after(last.as_ref(), wanted.clone()), given, "{last:?} {wanted}");
         }
     }
 

@@ -421,15 +421,18 @@ impl RepositoryWatcherState {
                 }
             }
             Err(reason) => {
-                watched.failures += 1;
                 let text = reason.to_string();
-                warn!(source.id = %id, repository.id = %self.repository, failures = watched.failures, "the scan of {id} failed: {text}");
+                if let ScanError::Git(GitError::RateLimited { retry_after: asked }) = &reason {
+                    // Nothing failed: the host answers, and is obeyed.
+                    retry_after = *asked;
+                    info!(source.id = %id, repository.id = %self.repository, "the scan of {id} is put off: {text}");
+                } else {
+                    watched.failures += 1;
+                    warn!(source.id = %id, repository.id = %self.repository, failures = watched.failures, "the scan of {id} failed: {text}");
+                }
                 if let ScanError::Git(error) = &reason {
-                    if let GitError::RateLimited { retry_after: asked } = error {
-                        retry_after = *asked;
-                    }
                     if error.is_remote() {
-                        circuit_breaker::report(&self.context, &key, Err((text.clone(), retry_after)));
+                        circuit_breaker::report(&self.context, &key, Err((text.clone(), None)));
                     }
                     self.last_error.insert(id.clone(), error.clone());
                 }

@@ -143,7 +143,6 @@ pub async fn scan(
                 report.objects,
                 report.bytes
             );
-            context.look_at_mirror(&source.remote.repository);
         }
     }
     let moved = in_time(context.store.move_heads(&source.id, &listing, context.now())).await?;

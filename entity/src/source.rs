@@ -21,6 +21,8 @@ pub struct Model {
     pub last_change: i64,
     /// What the last failed scan said; null after a good one.
     pub last_error: Option<String>,
+    /// The normalised address where it is asked; null: where the repository was registered.
+    pub moved_to: Option<String>,
     /// Unix milliseconds.
     pub created_at: i64,
 }

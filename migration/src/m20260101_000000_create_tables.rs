@@ -35,7 +35,7 @@ const TABLES: &[(&str, &str)] = &[
         "source",
         "id text primary key, repository_id text not null references repository(id),
          credential_id text references credential(id), head_ref text, last_change bigint not null,
-         last_error text, created_at bigint not null, unique (repository_id, credential_id)",
+         last_error text, moved_to text, created_at bigint not null, unique (repository_id, credential_id)",
     ),
     (
         "head",
@@ -145,6 +145,7 @@ const TABLES: &[(&str, &str)] = &[
 const INDEXES: &[&str] = &[
     "create unique index source_anonymous on source(repository_id) where credential_id is null",
     "create index source_credential on source(credential_id)",
+    "create index source_moved on source(moved_to) where moved_to is not null",
     "create index watch_source on watch(source_id)",
     "create index watch_repository on watch(repository_id)",
     "create index watch_view on watch(view_id)",

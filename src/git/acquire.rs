@@ -9,10 +9,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
+    growth::Growth,
     ports::{Extent, FetchOrder, FetchReport, GitError, Walk},
     secret::Secret,
 };
-use tidings_entity::id::ObjectId;
+use tidings_entity::id::{ObjectId, RepositoryId};
 use tokio::{sync::OwnedMutexGuard, task::spawn_blocking};
 use url::Url;
 
@@ -40,6 +41,8 @@ pub(super) struct Acquire<'a> {
     pub(super) url: &'a Url,
     pub(super) credential: Option<&'a Secret>,
     pub(super) mirror: &'a Arc<Mirror>,
+    pub(super) repository: &'a RepositoryId,
+    pub(super) growth: &'a Growth,
 }
 
 pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
@@ -97,7 +100,7 @@ impl Acquire<'_> {
         // Contents that were dropped to make room come back when they are needed, not all at once.
         let extent = if self.mirror.is_evicted() { order.extent.min(Extent::Trees) } else { order.extent };
         let order = &FetchOrder { extent, ..order.clone() };
-        match self.bring(turn, order, deepen).await {
+        let brought = match self.bring(turn, order, deepen).await {
             Err(GitError::Corrupt(_)) => {
                 self.mirror.mark_damaged();
                 match self.bring(turn, order, deepen).await {
@@ -107,6 +110,20 @@ impl Acquire<'_> {
                 }
             }
             other => other,
+        };
+        // A commit that is fetched to be proved goes again at once, with its mirror.
+        if let Ok(report) = &brought
+            && order.extent != Extent::Commit
+        {
+            self.note_growth(*report);
+        }
+        brought
+    }
+
+    /// Upkeep looks at what grew.
+    pub(super) fn note_growth(&self, report: FetchReport) {
+        if report.objects > 0 {
+            self.growth.note(self.repository);
         }
     }
 

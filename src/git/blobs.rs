@@ -53,6 +53,7 @@ impl Acquire<'_> {
             let request = Request { wants: batch.clone(), haves, shallow, depth: 1, extent: Extent::Whole };
             match self.ask(&turn, &request).await {
                 Ok(one) => {
+                    self.note_growth(one);
                     report.fetched.bytes += one.bytes;
                     report.fetched.objects += one.objects;
                     continue;

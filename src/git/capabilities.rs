@@ -4,6 +4,10 @@
 //! Hosts differ in whether `.git` belongs to the address. The address is tried as it is; where
 //! that is answered by a redirect (which is never followed) or by 404, the other form is tried on
 //! the same host, and what worked is remembered.
+//!
+//! A host that says of a repository that it moved for good (it was renamed, or handed over) is
+//! believed where scheme, host and port stay the same, and the new address answers as a repository
+//! to the same credential: that is no redirect that is followed, but an address that proved itself.
 
 use std::{
     collections::HashMap,
@@ -20,6 +24,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
+    address::Address,
     client::{Answer, Body, Client, Question},
     failure,
     listing::Listing,
@@ -137,15 +142,45 @@ pub(super) async fn discover(
     credential: Option<&Secret>,
     patterns: &RefPatterns,
 ) -> Result<Discovery, GitError> {
-    match advertisement(client, settings, url, credential, patterns).await {
-        Err(first @ (GitError::Redirected | GitError::NotFound)) => {
-            match advertisement(client, settings, &other_form(url), credential, patterns).await {
-                Err(GitError::NotFound | GitError::Redirected | GitError::Protocol(_)) => Err(first),
-                other => other,
-            }
-        }
+    let ask = async |url: &Url| advertisement(client, settings, url, credential, patterns).await;
+    let first = match ask(url).await {
+        Err(first @ (GitError::Redirected | GitError::NotFound | GitError::Moved(_))) => first,
+        other => return other,
+    };
+    let moved = match &first {
+        GitError::Moved(target) => target.clone(),
+        _ => match ask(&other_form(url)).await {
+            Err(GitError::Moved(target)) => target,
+            Err(GitError::NotFound | GitError::Redirected | GitError::Protocol(_)) => return Err(first),
+            other => return other,
+        },
+    };
+    let Some(target) = on_the_same_host(url, &moved) else { return Err(GitError::Moved(moved)) };
+    // Once, and no further.
+    let is_nowhere =
+        |error: &GitError| matches!(error, GitError::Redirected | GitError::NotFound | GitError::Moved(_));
+    match ask(&target).await {
+        Err(error) if is_nowhere(&error) => match ask(&other_form(&target)).await {
+            Err(error) if is_nowhere(&error) => Err(GitError::Moved(moved)),
+            other => other,
+        },
         other => other,
     }
+}
+
+/// The address where a repository moved, if a credential of the old one may be shown there.
+fn on_the_same_host(url: &Url, moved: &str) -> Option<Url> {
+    let origin =
+        |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    Url::parse(moved).ok().filter(|target| origin(target) == origin(url))
+}
+
+/// The normalised address of a repository that was found at `base`, where that is another repository's
+/// name than `url`.
+pub(super) fn moved_to(url: &Url, base: &Url) -> Option<String> {
+    let normalised =
+        |url: &Url| Address::parse(url.as_str(), false, true).ok().map(|address| address.normalised);
+    normalised(base).filter(|found| normalised(url).as_ref() != Some(found))
 }
 
 /// The address with `.git` where it had none, without where it had it.
@@ -281,6 +316,25 @@ async fn version_0(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_moves_only_within_its_host_and_to_another_name() {
+        let url = |text: &str| Url::parse(text).expect("valid");
+        let old = url("https://h.example/o/old");
+        for (moved, is_same) in [
+            ("https://h.example/o/new.git", true),
+            ("https://h.example:443/o/new", true),
+            ("http://h.example/o/new", false),
+            ("https://h.example:8443/o/new", false),
+            ("https://g.example/o/new", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(on_the_same_host(&old, moved).is_some(), is_same, "{moved}");
+        }
+        let new = Some("https://h.example/o/new".to_owned());
+        assert_eq!(moved_to(&old, &url("https://h.example/o/new.git")), new);
+        assert_eq!(moved_to(&old, &url("https://h.example/o/old.git")), None);
+    }
 
     #[test]
     fn the_other_form_of_an_address_has_or_lacks_its_suffix() {

@@ -239,6 +239,7 @@ pub(super) fn scrubbed(error: GitError, credential: Option<&Secret>, git: &Url) 
     match error {
         GitError::Unreachable(text) => GitError::Unreachable(scrub(text)),
         GitError::Timeout(text) => GitError::Timeout(scrub(text)),
+        GitError::Moved(text) => GitError::Moved(scrub(text)),
         GitError::Credential(text) => GitError::Credential(scrub(text)),
         GitError::Protocol(text) => GitError::Protocol(scrub(text)),
         GitError::TooLarge(text) => GitError::TooLarge(scrub(text)),

@@ -3,11 +3,16 @@
 
 use std::{error::Error, io, time::Duration};
 
-use reqwest::{StatusCode, header::HeaderMap};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, LOCATION},
+};
 use tidings_actors::{ports::GitError, time::Timestamp};
 use tidings_entity::id::ObjectId;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+use url::Url;
 
+use super::address::Address;
 use crate::egress::{Egress, EgressError};
 
 /// Longest piece of a host's words that is kept, in characters.
@@ -66,9 +71,30 @@ pub(super) fn of_status(response: &reqwest::Response, granted: Option<Duration>)
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => GitError::Unauthorized,
         StatusCode::NOT_FOUND | StatusCode::GONE => GitError::NotFound,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT => moved(response),
         status if status.is_redirection() => GitError::Redirected,
         status => GitError::Status(status.as_u16()),
     })
+}
+
+/// Where a repository moved for good, if the answer says so in a way that can be used.
+fn moved(response: &reqwest::Response) -> GitError {
+    let named = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    match named.and_then(|named| response.url().join(named).ok()).and_then(|target| base_of(&target)) {
+        Some(base) => GitError::Moved(base.to_string()),
+        None => GitError::Redirected,
+    }
+}
+
+/// The repository that an address of the protocol belongs to; `None` for a page, and for an address
+/// that nobody could register.
+fn base_of(target: &Url) -> Option<Url> {
+    let path = target.path();
+    let path = path.strip_suffix("/info/refs").or_else(|| path.strip_suffix("/git-upload-pack"))?;
+    let mut base = target.clone();
+    base.set_path(path);
+    base.set_query(None);
+    Address::parse(base.as_str(), false, true).is_ok().then_some(base)
 }
 
 /// Whether an answer asks for patience, and for how long where it says so: 429; 403 and 503 with
@@ -186,6 +212,24 @@ mod tests {
             let found = asked_patience(status, &named.collect(), now);
             let seconds = found.map(|wait| wait.map(|wait| wait.as_secs()));
             assert_eq!(seconds, asked, "{status} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_of_the_protocol_says_where_a_repository_moved() {
+        for (target, base) in [
+            (
+                "https://h.example/o/new.git/info/refs?service=git-upload-pack",
+                Some("https://h.example/o/new.git"),
+            ),
+            ("https://h.example/o/new/git-upload-pack", Some("https://h.example/o/new")),
+            ("https://h.example/users/sign_in", None),
+            ("https://h.example/info/refs", None),
+            ("https://user:secret@h.example/o/new/info/refs", None),
+            ("ftp://h.example/o/new/info/refs", None),
+        ] {
+            let found = base_of(&Url::parse(target).expect("an address"));
+            assert_eq!(found.as_ref().map(Url::as_str), base, "{target}");
         }
     }
 

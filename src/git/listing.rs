@@ -186,6 +186,7 @@ impl Listing {
             has_refs: self.has_refs,
             absence_confirmed: false,
             asked_at: None,
+            moved_to: None,
         }
     }
 }

@@ -144,7 +144,7 @@ async fn receive(front: &Front, request: Request) -> Answer {
 pub(super) async fn poke(front: &Front, receipt: &Receipt) {
     let hook = &receipt.hook;
     if hook.news == HookNews::Repository {
-        info!(hook.addresses = ?hook.addresses, "a watched repository was renamed, handed over or changed as a whole at its host; watches keep asking where they were registered");
+        info!(hook.addresses = ?hook.addresses, "a watched repository was renamed, handed over or changed as a whole at its host; it is asked once more where it is watched, and followed where its host says that it moved");
     }
     // Only a hook that is new and tells of a ref shows that such hooks arrive.
     let tells = matches!(hook.news, HookNews::Push | HookNews::Deletion) && receipt.replayed_at.is_none();

@@ -74,6 +74,10 @@ struct Repository {
     /// What the last scan said, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    /// Where its host says that the repository moved, and where it is asked now. What is delivered names
+    /// the address that was registered; to have the new one named, watch that and unwatch this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_to: Option<String>,
     /// Whether the Git host is asked at all just now.
     breaker: Breaker,
     /// Each branch that is followed.
@@ -162,6 +166,7 @@ impl Repository {
             state: watch.state.as_str(),
             reason: watch.reason.clone(),
             last_error: watch.last_error.clone(),
+            moved_to: watch.moved_to.clone(),
             breaker,
             branches: watch.cursors.iter().map(|cursor| Branch::of(cursor, now)).collect(),
         }

@@ -5,6 +5,7 @@ mod bad_inputs;
 mod contents;
 mod double;
 mod files;
+mod hooks;
 mod house;
 mod repositories;
 mod shared;

@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 #[serde(default, deny_unknown_fields)]
 pub struct WatchSettings {
     /// A round that deletes more than this share of the files that the app has pauses the watch;
-    /// `None` (`off`): no round does.
+    /// `None` (`off`): no round does. A branch of a pattern that vanished takes all of its files along and
+    /// counts as 100 %: a host that loses its refs looks the same, and whoever sets this wants to be
+    /// asked. Watches that keep the files of vanished branches have no such round.
     #[serde(deserialize_with = "percent", serialize_with = "percent_or_off")]
     pub max_delete_percent: Option<u8>,
 }

@@ -69,6 +69,7 @@ pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> R
             .map(|row| (row.ref_name, (row.commit_id, Timestamp(row.moved_at))))
             .collect(),
         head_ref: source.head_ref,
+        moved_to: source.moved_to,
         watches: watches.into_iter().map(watch).collect(),
         cursors: cursors.into_iter().map(cursor).collect(),
     })
@@ -89,7 +90,7 @@ pub(super) async fn move_heads(
 ) -> Result<Moved, StoreError> {
     let following = follow(&known(connection, source).await?, listing, Scope::Source, at);
     write(connection, context, source, &following, None, at).await?;
-    let changed = !following.moved.is_empty() || !following.gone.is_empty();
+    let changed = !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
     Ok(Moved { changed, absent: following.absent, cursors: known(connection, source).await?.waiting() })
 }
 
@@ -131,6 +132,13 @@ async fn write(
     if let Some(name) = &following.head_ref {
         let text = "update source set head_ref = $1 where id = $2";
         rows::execute(connection, "source", text, vec![name.clone().into(), source.clone().into()]).await?;
+    }
+    if let Some(moved_to) = &following.moved_to {
+        let text = "update source set moved_to =
+                      nullif($1, (select r.url from repository r where r.id = source.repository_id))
+                    where id = $2";
+        rows::execute(connection, "source", text, vec![moved_to.clone().into(), source.clone().into()])
+            .await?;
     }
     if !following.moved.is_empty() || !following.gone.is_empty() {
         let text = "update source set last_change = $1 where id = $2";

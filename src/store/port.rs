@@ -382,7 +382,7 @@ impl Store for SqlStore {
 
     async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {
         let receipt = receipt.clone();
-        write!(self, |transaction, _context| receipts::write(transaction, &receipt).await)
+        write!(self, |transaction, _context| receipts::write(transaction, receipt).await.map(drop))
     }
 
     async fn receipts(

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use serde::{Serialize, de::DeserializeOwned};
 use tidings_actors::{
     ports::{Hook, NOTED_RECEIPTS_MAX, RECEIPTS_MAX, Receipt, Selector, StoreError},
-    receipt::{Interest, Judgement, judge},
+    receipt::{Interest, Judgement, id_after, judge},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -40,8 +40,7 @@ pub(super) async fn receive(
     remember(connection, &judgement, hook.received_at).await?;
     let Judgement { verdict, reason, repositories, .. } = judgement;
     let receipt = Receipt { id, hook, verdict, reason, repositories, times: 1, replayed_at: None };
-    write(connection, &receipt).await?;
-    Ok(receipt)
+    write(connection, receipt).await
 }
 
 #[derive(FromQueryResult)]
@@ -65,7 +64,8 @@ async fn judged(connection: &impl ConnectionTrait, hook: &Hook) -> Result<Judgem
          select r.id as repository, w.selector_kind, w.selector_value, c.branch
          from repository r join watch w on w.repository_id = r.id
          left join cursor c on c.watch_id = w.id and c.slot = ''
-         where r.url in (select url from named)"
+         where r.id in (select id from repository where url in (select url from named)
+           union select repository_id from source where moved_to in (select url from named))"
     );
     let found: Vec<Row> = rows::readable(connection, "watch", &text, values).await?;
     let interest = |row: Row| Interest {
@@ -89,8 +89,21 @@ async fn remember(
     Ok(())
 }
 
-/// Writes a receipt; the oldest of its ring goes when that is full.
-pub(super) async fn write(connection: &impl ConnectionTrait, receipt: &Receipt) -> Result<(), StoreError> {
+#[derive(FromQueryResult)]
+struct Last {
+    id: ReceiptId,
+}
+
+/// Writes a receipt, under an id that comes after all others; the oldest of its ring goes when that
+/// is full.
+pub(super) async fn write(
+    connection: &impl ConnectionTrait,
+    receipt: Receipt,
+) -> Result<Receipt, StoreError> {
+    let text = "select id from receipt order by id desc limit 1";
+    let last: Option<Last> = rows::one(connection, "receipt", text, vec![]).await?;
+    let id = id_after(last.as_ref().map(|last| &last.id), receipt.id.clone());
+    let receipt = Receipt { id, ..receipt };
     let noted = matches!(receipt.verdict, ReceiptVerdict::Refused | ReceiptVerdict::Duplicate);
     let text = "select max(ordinal) from receipt where noted = $1";
     let ordinal = 1 + rows::number(connection, "receipt", text, vec![noted.into()]).await?;
@@ -115,7 +128,8 @@ pub(super) async fn write(connection: &impl ConnectionTrait, receipt: &Receipt) 
         received_at: hook.received_at.0,
         replayed_at: receipt.replayed_at.map(|at| at.0),
     };
-    rows::insert(connection, "receipt", vec![row]).await
+    rows::insert(connection, "receipt", vec![row]).await?;
+    Ok(receipt)
 }
 
 /// Receipts, newest first.

@@ -34,7 +34,8 @@ struct SourceRow {
 }
 
 const SOURCE: &str =
-    "select s.id, s.repository_id, s.last_change, r.hooked_at, r.url, s.credential_id, k.secret
+    "select s.id, s.repository_id, s.last_change, r.hooked_at, coalesce(s.moved_to, r.url) as url,
+            s.credential_id, k.secret
      from source s join repository r on r.id = s.repository_id
      left join credential k on k.id = s.credential_id";
 
@@ -218,6 +219,7 @@ pub(super) async fn source(
         head_ref: None,
         last_change: at.0,
         last_error: None,
+        moved_to: None,
         created_at: at.0,
     };
     rows::insert(connection, "source", vec![row]).await?;

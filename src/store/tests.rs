@@ -79,6 +79,7 @@ fn listing(commit: u8) -> RefListing {
         has_refs: true,
         absence_confirmed: true,
         asked_at: None,
+        moved_to: None,
     }
 }
 

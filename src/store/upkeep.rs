@@ -69,6 +69,17 @@ const HISTORY: &[(&str, &str, &str)] = &[
     ),
     ("receipt", "id", "received_at < $1"),
     (
+        // At rest: its branch is gone and the app holds nothing of it. Once its history is gone too,
+        // the clock alone makes the numbers of a branch that returns go on.
+        "cursor",
+        "id",
+        "created_at < $1 and slot <> '' and state = 'branch_missing' and held is null
+         and open_round is null and resync is null
+         and not exists (select 1 from round r where r.cursor_id = cursor.id)
+         and not exists (select 1 from round_base b where b.cursor_id = cursor.id)
+         and not exists (select 1 from dead_letter d where d.cursor_id = cursor.id)",
+    ),
+    (
         "view",
         "id",
         "created_at < $1 and not exists (select 1 from watch w where w.view_id = view.id)

@@ -23,6 +23,7 @@ struct WatchRow {
     view_text: String,
     credential_id: Option<CredentialId>,
     last_error: Option<String>,
+    moved_to: Option<String>,
 }
 
 #[derive(FromQueryResult)]
@@ -42,7 +43,7 @@ struct CursorRow {
     letters: i64,
 }
 
-const WATCH: &str = "select w.*, v.text as view_text, s.credential_id, s.last_error
+const WATCH: &str = "select w.*, v.text as view_text, s.credential_id, s.last_error, s.moved_to
      from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id";
 
 const CURSOR: &str = "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.deletes_unknown,
@@ -150,6 +151,7 @@ fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
         view: view(&row.view_text)?,
         has_credential: row.credential_id.is_some(),
         last_error: row.last_error,
+        moved_to: row.moved_to,
         cursors: cursors.into_iter().map(status).collect::<Result<_, _>>()?,
         id: row.watch.id,
         app: row.watch.app_id,

@@ -115,7 +115,7 @@ impl Desk {
 fn engine(settings: GitSettings, data: &TempDir) -> Git {
     let egress =
         EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
-    let egress = Egress::new(&egress).expect("a client");
+    let egress = Egress::connecting_within(&egress, settings.connect_timeout).expect("a client");
     Git::new(settings, data.path(), egress, Arc::new(StoppedClock)).expect("an engine")
 }
 

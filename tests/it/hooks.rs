@@ -221,8 +221,49 @@ fn forged_repeated_lost_and_unwanted_hooks_change_nothing_but_the_moment() {
     assert_eq!(reasons("ignored"), ["unknown_repository", "other_ref"]);
     assert_eq!(reasons("duplicate"), ["seen_before", "seen_before"]);
     assert_eq!(reasons("accepted"), ["ref_moved", "ref_moved"]);
+    let of_all = items(&world.server.ask_as_admin("GET", "/api/admin/receipts?limit=100").json());
+    let arrived: Vec<_> = of_all.iter().rev().map(|row| row["verdict"].as_str().expect("a text")).collect();
+    let mut order = [["refused"; 3].as_slice(), &["ignored"; 2]].concat();
+    order.extend(["accepted", "duplicate", "duplicate", "accepted"]);
+    assert_eq!(arrived, order, "in the order of arrival, of all verdicts together");
     let kept = world.receipts("accepted");
     assert_eq!((&kept[1]["delivery_id"], &kept[1]["ref"]), (&json!("1"), &json!("refs/heads/main")));
+    world.subscriber.assert_straight();
+}
+
+#[test]
+fn a_renamed_repository_is_followed_and_its_hooks_under_the_new_name_count() {
+    let world = World::new();
+    let first = world.push("b");
+    assert_eq!(world.hook("1").status, 202);
+    world.wait_until_held(&first);
+    let (old, new) = (world.host.url("o/r"), world.host.url("o/s"));
+    world.host.rename("o/r", "o/s");
+    let renamed = json!({
+        "action": "renamed", "changes": { "repository": { "name": { "from": "r" } } },
+        "repository": { "full_name": "o/s", "clone_url": format!("{new}.git"), "html_url": new },
+    });
+    let renamed = renamed.to_string().into_bytes();
+    let signature = format!("sha256={}", digits(SECRET, &renamed));
+    let fields = [
+        ("x-github-delivery", "2"),
+        ("x-github-event", "repository"),
+        ("x-hub-signature-256", &signature),
+        ("content-type", "application/json"),
+    ];
+    let reply = send(&world.server, "/hooks/github", &fields, &renamed);
+    assert_eq!(outcome(&reply), is(202, "accepted", "repository_changed"));
+    let shown = || world.app.repository(&world.server, &world.id);
+    eventually("the new address", SOON, || (shown()["moved_to"] == new.as_str()).then_some(()));
+    assert!(shown()["last_error"].is_null(), "nothing failed: {}", shown());
+
+    world.project.write("c", b"c");
+    let second = world.project.commit("c");
+    world.host.publish(&world.project, "o/s");
+    let reply = github(&world.server, "3", SECRET, &body(&new, "main"));
+    assert_eq!(outcome(&reply), is(202, "accepted", "ref_moved"), "the new name is known");
+    world.wait_until_held(&second);
+    assert_eq!(shown()["github_url"], old.as_str(), "bodies go on naming what was registered");
     world.subscriber.assert_straight();
 }
 

@@ -33,6 +33,8 @@ const WRONG: &str = "PLANTEDwrongTokenB8cLi5";
 const USERINFO: &str = "PLANTEDuserinfoD2fGe6";
 const QUERY: &str = "PLANTEDqueryTokenJ4kHa7";
 const SIGNING: &str = "PLANTEDsigningKeyV6bNm8-and-long-enough";
+const HOOK: &str = "PLANTEDhookSecretR4tYq0-and-long-enough";
+const NEXT_HOOK: &str = "PLANTEDnextHookW2eUi8-and-long-enough";
 const ADMIN: &str = "PLANTEDadminTokenC1xZq9-and-long-enough";
 /// How much of a secret is looked for: its beginning gives it away too.
 const PIECE: usize = 12;
@@ -43,6 +45,7 @@ fn no_planted_secret_is_found_anywhere() {
     let mut server = Server::prepare()
         .with("telemetry.log_filter", "trace")
         .with("telemetry.otlp_endpoint", &format!("http://{}/v1/traces", traces.address))
+        .with("hooks.secret", &format!("{HOOK},{NEXT_HOOK}"))
         .with("server.admin_token", ADMIN);
     server.run();
     let subscriber = Subscriber::start_with(SIGNING);
@@ -60,6 +63,7 @@ fn no_planted_secret_is_found_anywhere() {
     let watched: Vec<_> =
         faults.into_iter().flat_map(|fault| watched(&server, &app, &project, &fault)).collect();
     refusals(&server, &app, &watched[0].host, &mut answers);
+    hooks(&server, &watched[0].host, &mut answers);
     project.write("b", b"2");
     project.commit("next");
     failures(&server, &app, &project, &watched, &mut answers);
@@ -149,6 +153,37 @@ fn refusals(server: &Server, app: &App, host: &Host, answers: &mut Vec<String>) 
     }
 }
 
+/// Hooks that are proved, not proved and not readable; GitLab sends its secret as it is.
+fn hooks(server: &Server, host: &Host, answers: &mut Vec<String>) {
+    let url = host.url("o/r");
+    let push = json!({
+        "object_kind": "push", "ref": "refs/heads/main", "after": "1".repeat(40),
+        "project": { "git_http_url": format!("{url}.git"), "web_url": url },
+    });
+    for (number, (token, body, status)) in [
+        (HOOK, push.to_string(), 202),
+        (NEXT_HOOK, push.to_string(), 202),
+        (WRONG, push.to_string(), 401),
+        (HOOK, "no JSON".to_owned(), 400),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let head = format!(
+            "POST /hooks/gitlab HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-gitlab-event: Push Hook\r\n\
+             idempotency-key: {number}\r\nx-gitlab-token: {token}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = crate::support::http::raw(server.address(), head.as_bytes()).expect("an answer");
+        assert_eq!(reply.status, status, "{}", reply.json());
+        answers.push(reply.json().to_string());
+    }
+    let listed = server.ask("GET", "/api/admin/receipts", Some(ADMIN), None).expect("an answer");
+    assert_eq!(listed.status, 200);
+    answers.push(listed.json().to_string());
+}
+
 /// Every host misbehaves in a way that makes a credential worth mentioning.
 fn failures(server: &Server, app: &App, project: &Project, watched: &[Watched], answers: &mut Vec<String>) {
     for watch in watched {
@@ -177,6 +212,8 @@ fn secrets(app: &App) -> Vec<(String, Vec<u8>)> {
         ("userinfo", USERINFO),
         ("query", QUERY),
         ("signing key", SIGNING),
+        ("hook secret", HOOK),
+        ("next hook secret", NEXT_HOOK),
         ("admin token", ADMIN),
         ("minted token", &minted),
         ("private key", &key),

@@ -140,7 +140,7 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
             return Ok(Opening::Later(wait));
         }
         if lane.open.is_some() {
-            return resume(context, lane).await;
+            return resume_or_block(context, lane).await;
         }
         match begin_next(context, &lane).await {
             // An old tree that can be had nowhere: the one case for a complete resync.
@@ -154,7 +154,8 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
                 info!("the rows of the lane changed while its round was planned: {reason}");
             }
             Err(OpeningError::Git(reason)) if reason.is_of_the_object() => {
-                block(context, &lane, &reason).await?;
+                let said = format!("{} cannot be delivered: {reason}", lane.branch);
+                block(context, &Shown::of(&lane), &said).await?;
                 return Ok(Opening::Later(UNFIT_WAIT));
             }
             Err(error) => return Err(error),
@@ -170,15 +171,42 @@ fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
         || lane.held.as_ref().is_some_and(|(held, _)| *held == commit)
 }
 
+/// What of a lane is shown where it stands.
+struct Shown {
+    cursor: CursorId,
+    state: CursorState,
+    reason: Option<String>,
+}
+
+impl Shown {
+    fn of(lane: &LaneSnapshot) -> Self {
+        Self { cursor: lane.cursor.clone(), state: lane.state, reason: lane.reason.clone() }
+    }
+}
+
 /// What the branch names cannot be delivered, however often it is tried: that is said where the app
 /// sees it. The next head, or another look at this one, unblocks.
-async fn block(context: &Context, lane: &LaneSnapshot, reason: &GitError) -> Result<(), OpeningError> {
-    let said = format!("{} cannot be delivered: {reason}", lane.branch);
-    if lane.state != CursorState::Blocked || lane.reason.as_ref() != Some(&said) {
-        warn!(cursor.id = %lane.cursor, "{said}");
-        in_time(context.store.set_blocked(&lane.cursor, Some(&said))).await?;
+async fn block(context: &Context, shown: &Shown, said: &str) -> Result<(), OpeningError> {
+    if shown.state != CursorState::Blocked || shown.reason.as_deref() != Some(said) {
+        warn!(cursor.id = %shown.cursor, "{said}");
+        in_time(context.store.set_blocked(&shown.cursor, Some(said))).await?;
     }
     Ok(())
+}
+
+/// Takes up an open round, or says where the app sees it why that cannot be: a tree of it crosses a
+/// cap that is lower than it was, or cannot be read. The round stays as it is; it goes on when
+/// another look finds it well, and a resync ends it.
+async fn resume_or_block(context: &Context, lane: LaneSnapshot) -> Result<Opening, OpeningError> {
+    let (shown, number) = (Shown::of(&lane), lane.open.as_ref().map_or(0, |round| round.number));
+    match resume(context, lane).await {
+        Err(OpeningError::Git(reason)) if reason.is_of_the_object() => {
+            let said = format!("round {number} cannot go on: {reason}; a resync is the way out");
+            block(context, &shown, &said).await?;
+            Ok(Opening::Later(UNFIT_WAIT))
+        }
+        other => other,
+    }
 }
 
 /// Takes up an open round: makes its trees present and proves that its list is still the same.
@@ -496,14 +524,10 @@ async fn plan(
 
 /// Fetches. Only two definitive refusals in a row make an object unobtainable.
 pub async fn fetch(context: &Context, remote: &Remote, order: FetchOrder) -> Result<(), GitError> {
-    let report = match context.git.fetch(remote, &order).await {
-        Err(GitError::Unobtainable(_)) => context.git.fetch(remote, &order).await?,
-        other => other?,
-    };
-    if report.objects > 0 {
-        context.look_at_mirror(&remote.repository);
+    match context.git.fetch(remote, &order).await {
+        Err(GitError::Unobtainable(_)) => context.git.fetch(remote, &order).await.map(drop),
+        other => other.map(drop),
     }
-    Ok(())
 }
 
 #[cfg(test)]

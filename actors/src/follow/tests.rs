@@ -36,6 +36,7 @@ fn listing(head: Option<&str>, refs: &[(&str, u8)]) -> RefListing {
     RefListing {
         absence_confirmed: true,
         asked_at: None,
+        moved_to: None,
         refs: refs
             .iter()
             .map(|(name, commit)| Ref { name: (*name).into(), commit: ObjectId::new([*commit; 20]) })
@@ -52,6 +53,7 @@ fn known(watch: KnownWatch, cursors: Vec<KnownCursor>, heads: &[(&str, u8)]) -> 
             .map(|(name, commit)| ((*name).into(), (ObjectId::new([*commit; 20]), LEARNT)))
             .collect(),
         head_ref: Some("refs/heads/main".into()),
+        moved_to: None,
         watches: vec![watch],
         cursors,
     }
@@ -244,6 +246,40 @@ fn branches_that_are_gone_take_no_room_from_those_that_come() {
     let known = known(watch, dead, &[]);
     let fresh = listing(None, &[("refs/heads/f/new", 1)]);
     assert_eq!(follow(&known, &fresh, Scope::Source, NOW).births.len(), 1);
+}
+
+#[test]
+fn a_host_that_invents_refs_is_not_followed_without_end() {
+    let watch = watch(1, SelectorKind::BranchPattern, "f/*");
+    let dead = (0..CURSORS_KEPT_PER_WATCH_MAX - 3).map(|number| {
+        let name = format!("refs/heads/f/old{number}");
+        let state = CursorState::BranchMissing;
+        KnownCursor { state, ..cursor(&watch, number as u128 + 1, &name, &name) }
+    });
+    let dead = dead.collect();
+    let known = known(watch, dead, &[]);
+    let names: Vec<String> = (0..10).map(|number| format!("refs/heads/f/new{number}")).collect();
+    let fresh = listing(None, &names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>());
+    let births = follow(&known, &fresh, Scope::Source, NOW).births;
+    assert_eq!(births.len(), 3, "{births:?}");
+    assert_eq!(room(0, 0), CURSORS_PER_WATCH_MAX);
+    assert_eq!(room(CURSORS_PER_WATCH_MAX, 4), 4);
+    assert_eq!(room(CURSORS_KEPT_PER_WATCH_MAX + 1, CURSORS_KEPT_PER_WATCH_MAX), 0);
+}
+
+#[test]
+fn a_source_is_asked_where_its_repository_was_found_last() {
+    let watch = watch(1, SelectorKind::DefaultBranch, "");
+    let cursors = vec![cursor(&watch, 1, "", "refs/heads/main")];
+    let mut known = known(watch, cursors, &[("refs/heads/main", 1)]);
+    let same = listing(Some("refs/heads/main"), &[("refs/heads/main", 1)]);
+    let moved = RefListing { moved_to: Some("https://git.example/o/new".into()), ..same.clone() };
+    let following = follow(&known, &moved, Scope::Source, NOW);
+    assert_eq!(following.moved_to, moved.moved_to);
+    assert!(!following.is_empty() && following.moved.is_empty(), "nothing else changes");
+    known.moved_to = moved.moved_to.clone();
+    assert!(follow(&known, &moved, Scope::Source, NOW).is_empty());
+    assert!(follow(&known, &same, Scope::Source, NOW).is_empty(), "it stays there");
 }
 
 #[test]

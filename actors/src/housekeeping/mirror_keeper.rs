@@ -4,9 +4,9 @@
 //! changed least recently where room is short, and reads a share of their files again.
 //!
 //! Supervised by `housekeeping`, always restarted. One piece of work at a time, as a task, so that
-//! upkeep never takes more than one thread; its mailbox is bounded by the fetches that end, and
-//! what they name waits once per repository. A crash loses what waits: the next look at all mirrors
-//! finds the same.
+//! upkeep never takes more than one thread; its mailbox is bounded by its timer, its one piece of
+//! work and one word at a time on what grew, and what waits does so once per repository. A crash
+//! loses what waits: the next look at all mirrors finds the same.
 //!
 //! Invariant: commits and trees that a cursor or a head names are never dropped.
 
@@ -40,8 +40,10 @@ const SHORT_EVERY: Duration = Duration::from_secs(60);
 pub enum MirrorKeeperMessage {
     /// Look at all mirrors.
     Due,
-    /// Look at this one: it grew, or nobody watches it any more.
+    /// Look at this one: nobody watches it any more.
     Look(RepositoryId),
+    /// Something was fetched into these.
+    Grew(Result<BTreeSet<RepositoryId>, String>),
     /// A piece of work ended.
     Done(Result<Result<Room, KeepError>, String>),
 }
@@ -100,6 +102,7 @@ impl Actor for MirrorKeeper {
             armed: true,
         };
         state.begin(Work::Sweep);
+        state.listen();
         Ok(state)
     }
 
@@ -114,6 +117,7 @@ impl Actor for MirrorKeeper {
         match message {
             MirrorKeeperMessage::Due => state.on_due(),
             MirrorKeeperMessage::Look(repository) => state.on_look(repository),
+            MirrorKeeperMessage::Grew(repositories) => state.on_grew(repositories?),
             MirrorKeeperMessage::Done(result) => state.on_done(result?),
         }
         gauge.say(match &state.doing {
@@ -147,6 +151,12 @@ impl MirrorKeeperState {
         self.go_on();
     }
 
+    fn on_grew(&mut self, mut repositories: BTreeSet<RepositoryId>) {
+        self.waiting.append(&mut repositories);
+        self.listen();
+        self.go_on();
+    }
+
     fn on_done(&mut self, result: Result<Room, KeepError>) {
         let done = self.doing.take();
         if let Err(reason) = &result {
@@ -168,6 +178,12 @@ impl MirrorKeeperState {
             _ => {}
         }
         self.go_on();
+    }
+
+    /// Waits for the next mirrors that grow, as a task.
+    fn listen(&mut self) {
+        let growth = self.context.git.growth();
+        self.tasks.spawn(&self.post, async move { growth.wait().await }, MirrorKeeperMessage::Grew);
     }
 
     /// Begins what waits, unless something is being done.

@@ -9,6 +9,7 @@ use tidings_entity::id::{ObjectId, RepositoryId};
 use url::Url;
 
 use crate::{
+    growth::Growth,
     hosts::Hosts,
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
@@ -62,6 +63,9 @@ pub struct RefListing {
     /// Whether a ref that is absent here has been absent for long enough to believe it. The
     /// watcher says so; a single listing never does.
     pub absence_confirmed: bool,
+    /// The normalised address at which the repository was found, where its host said that it moved
+    /// for good and this one proved itself with the same credential; always at the same host.
+    pub moved_to: Option<String>,
 }
 
 /// What to ask for: full ref names, or a prefix that ends in `/`. HEAD is always asked for.
@@ -183,7 +187,11 @@ pub enum GitError {
     /// 404: no such repository, or none that this credential may see.
     #[error("the repository was not found or is not accessible")]
     NotFound,
-    /// A redirect; never followed.
+    /// The host says that the repository moved for good, to this address. It is asked there only where
+    /// host and scheme stay the same, and it answers.
+    #[error("the repository moved to {0}; watch it there")]
+    Moved(String),
+    /// Another redirect; never followed.
     #[error("the Git host answered with a redirect, which is never followed")]
     Redirected,
     /// The address is refused by the egress rules.
@@ -225,12 +233,18 @@ pub enum GitError {
 }
 
 impl GitError {
-    /// Whether the fault lies with the host or the way to it, so that it feeds the Git breaker.
+    /// Whether the fault lies with the host or the way to it, so that it feeds the Git breaker. A host
+    /// that asks for patience works: it is obeyed, and nobody is told of a failure.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         !matches!(
             self,
-            Self::Missing(_) | Self::NotACommit(_) | Self::Corrupt(_) | Self::Storage(_) | Self::Cancelled
+            Self::RateLimited { .. }
+                | Self::Missing(_)
+                | Self::NotACommit(_)
+                | Self::Corrupt(_)
+                | Self::Storage(_)
+                | Self::Cancelled
         )
     }
 
@@ -251,6 +265,7 @@ impl GitError {
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthorized | Self::Credential(_) => "auth_failed",
             Self::NotFound => "repository_not_found",
+            Self::Moved(_) => "repository_moved",
             Self::Redirected => "redirected",
             Self::Refused => "address_refused",
             Self::Status(_) => "host_error",
@@ -438,6 +453,11 @@ pub trait GitSource: Send + Sync + 'static {
     /// source that knows no hosts gives fresh budgets, which bind nothing.
     fn hosts(&self) -> Hosts {
         Hosts::default()
+    }
+
+    /// Which mirrors grew, by whatever verb; asked by upkeep. A source without mirrors notes nothing.
+    fn growth(&self) -> Growth {
+        Growth::default()
     }
 
     /// Removes a mirror.

@@ -94,6 +94,8 @@ pub struct Watch {
     pub cursors: Vec<CursorStatus>,
     /// What the last failed scan of its source said; `None` after a good one.
     pub last_error: Option<String>,
+    /// The address at which its source is asked, where its host says that the repository moved.
+    pub moved_to: Option<String>,
 }
 
 /// The trees of a watch that mirrors keep: what its app holds, what it is brought to, and what it may
@@ -177,7 +179,7 @@ pub struct Source {
 /// What moving heads led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// Whether any head was written.
+    /// Whether any head was written, or the address where the source is asked.
     pub changed: bool,
     /// Whether a followed ref is absent from a repository that has others.
     pub absent: bool,

@@ -286,6 +286,79 @@ async fn patience_that_a_host_asks_for_is_granted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_asks_for_patience_again_and_again_is_obeyed_and_not_failed() {
+    let (house, watch) = held().await;
+    let times = 12;
+    let asks = GitError::RateLimited { retry_after: Some(Duration::from_secs(20)) };
+    house.git.fail(vec![asks; times]);
+    let (polls, start) = (house.git.polls(), Instant::now());
+    house.poke(&watch).await;
+    let shown = async || house.store.watch(&watch.app, &watch.id).await.expect("watched").last_error;
+    house.until("the app sees it", async || shown().await.is_some()).await;
+    assert_eq!(shown().await.as_deref(), Some("the Git host asks for patience"));
+    house.until("it asked often", async || house.git.polls() >= polls + times as u64).await;
+    // Half the calm each time, up to five minutes; failures would have doubled it, to an hour in all.
+    assert!(start.elapsed() < Duration::from_secs(2_700), "after {:?}", start.elapsed());
+    assert!(house.store.breakers().await.expect("rows").is_empty(), "nothing failed");
+    assert!(house.transport.notices(&watch.app).is_empty(), "nobody is told of a failure");
+    let second = house.commit(&[("a", "2")]);
+    house.until_held(&watch, second).await;
+    house.until("it is over", async || shown().await.is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_sources_breaker_restarts_it_alone_and_it_goes_on_counting() {
+    let (house, watch) = held().await;
+    house.git.fail(failures(3));
+    house.poke(&watch).await;
+    let key = crate::circuit_breaker::source_key(watch.source.as_str(), watch.repository.as_str());
+    let row = async || {
+        let rows = house.store.breakers().await.expect("rows");
+        rows.into_iter().find(|row| row.id == watch.source.as_str())
+    };
+    house.until("three are counted", async || row().await.is_some_and(|row| row.failures == 3)).await;
+    let gauge = house.context.directory.gauge(crate::tree::CIRCUIT_BREAKER, &key).expect("it runs");
+    gauge.let_panic(1);
+    house.git.fail(failures(2));
+    house
+        .until("it opened all the same", async || row().await.is_some_and(|row| row.opened_at.is_some()))
+        .await;
+    assert_eq!((gauge.panics_to_come(), gauge.restarts()), (0, 1), "it panicked");
+    let tree = house.handle().tree().await;
+    assert_eq!(restarts(&tree, ""), 1, "it alone: {tree:#?}");
+    assert_eq!(row().await.expect("a row").failures, 5, "none is counted twice");
+    house.until("the app hears of it", async || house.transport.notices(&watch.app).len() == 1).await;
+    let second = house.commit(&[("a", "2")]);
+    house.until_held(&watch, second).await;
+    assert_eq!(row().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_moved_is_asked_at_its_new_address_also_after_a_restart() {
+    let (mut house, watch) = held().await;
+    let new = "https://git.example/one/renamed";
+    house.git.rename(&location(URL), &location(new));
+    house.poke(&watch).await;
+    let shown = async || house.store.watch(&watch.app, &watch.id).await.expect("watched");
+    house.until("it is known", async || shown().await.moved_to.as_deref() == Some(new)).await;
+    let second = house.git.commit(&location(new), "main", &[("a", "2")]);
+    house.until_held(&watch, second).await;
+    assert_eq!(house.taken(&watch.app), ["C a", "U a"], "from what was held");
+    // Somebody else takes the old name; what he puts there is nothing to this app.
+    house.git.commit(&location(URL), "main", &[("evil", "1")]);
+    house.stop(Duration::ZERO).await;
+    let start = Instant::now();
+    house.start().await;
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let log = house.git.poll_log();
+    let since: Vec<_> = log.iter().filter(|(_, at)| *at >= start).map(|(place, _)| place.clone()).collect();
+    assert!(since.len() > 2 && since.iter().all(|place| *place == location(new)), "{since:?}");
+    assert_eq!(house.taken(&watch.app), ["C a", "U a"]);
+    let shown = house.store.watch(&watch.app, &watch.id).await.expect("watched");
+    assert_eq!(shown.facts.github_url, URL, "bodies name what was registered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_watcher_starts_again_and_polls() {
     let (house, watch) = held().await;
     house.kill(REPOSITORY_WATCHER, watch.repository.as_str());

@@ -17,6 +17,7 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use crate::{
+    growth::Growth,
     hosts::{HostPolicy, Hosts},
     ports::{
         BlobWanted, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Keep, Location,
@@ -53,6 +54,8 @@ struct World {
     panics: u32,
     mirrors: BTreeMap<RepositoryId, MirrorFacts>,
     damaged: BTreeSet<RepositoryId>,
+    renamed: HashMap<Location, Location>,
+    too_large: HashSet<ObjectId>,
     upkeep: Vec<Upkeep>,
     upkeep_faults: VecDeque<UpkeepFault>,
     no_room: Option<String>,
@@ -85,13 +88,13 @@ pub enum UpkeepFault {
 
 /// Git in memory.
 #[derive(Default)]
-pub struct MemoryGit(Mutex<World>, Hosts);
+pub struct MemoryGit(Mutex<World>, Hosts, Growth);
 
 impl MemoryGit {
     /// Whose hosts may be pressed as `policy` says.
     #[must_use]
     pub fn with_hosts(policy: HostPolicy) -> Self {
-        Self(Mutex::default(), Hosts::new(policy))
+        Self(Mutex::default(), Hosts::new(policy), Growth::default())
     }
 
     /// Commits `files` (path, content) onto a branch and returns the commit.
@@ -122,6 +125,16 @@ impl MemoryGit {
         }
     }
 
+    /// A repository gets another name at its host, which says so to whoever asks for the old one until
+    /// something else is there.
+    pub fn rename(&self, old: &Location, new: &Location) {
+        let mut world = self.world();
+        let (refs, head) = (world.refs.remove(old), world.heads.remove(old));
+        world.refs.extend(refs.map(|refs| (new.clone(), refs)));
+        world.heads.extend(head.map(|head| (new.clone(), head)));
+        world.renamed.insert(old.clone(), new.clone());
+    }
+
     /// The next polls fail, one fault each.
     pub fn fail(&self, faults: Vec<GitError>) {
         self.world().faults.extend(faults);
@@ -141,6 +154,16 @@ impl MemoryGit {
     /// A commit is gone everywhere, also at its host.
     pub fn lose(&self, commit: ObjectId) {
         self.world().trees.remove(&commit);
+    }
+
+    /// The tree of a commit crosses a cap, or does so no more.
+    pub fn too_large(&self, commit: ObjectId, is_too_large: bool) {
+        let mut world = self.world();
+        if is_too_large {
+            world.too_large.insert(commit);
+        } else {
+            world.too_large.remove(&commit);
+        }
     }
 
     /// A blob is gone everywhere, also at its host; what it was.
@@ -289,6 +312,9 @@ impl World {
     fn tree(&self, commit: ObjectId) -> Result<&Tree, GitError> {
         if self.forgetful && !self.fetched.contains(&commit) {
             return Err(GitError::Missing(commit));
+        }
+        if self.too_large.contains(&commit) {
+            return Err(GitError::TooLarge("as asked".to_owned()));
         }
         if self.blobs.contains_key(&commit) {
             return Err(GitError::NotACommit(commit));
@@ -475,8 +501,15 @@ impl GitSource for MemoryGit {
             }
             return Err(fault);
         }
-        let refs = world.refs.get(&remote.location).ok_or(GitError::NotFound)?;
-        let head = world.heads.get(&remote.location).cloned();
+        let is_there = world.refs.contains_key(&remote.location);
+        let renamed = world.renamed.get(&remote.location).filter(|_| !is_there).cloned();
+        let moved_to = renamed.as_ref().and_then(|place| match place {
+            Location::Http(url) => Some(url.to_string()),
+            Location::Local(_) => None,
+        });
+        let place = renamed.as_ref().unwrap_or(&remote.location);
+        let refs = world.refs.get(place).ok_or(GitError::NotFound)?;
+        let head = world.heads.get(place).cloned();
         let wanted = |name: &String| {
             head.as_ref() == Some(name)
                 || patterns.iter().any(|pattern| {
@@ -490,10 +523,11 @@ impl GitSource for MemoryGit {
             head: head.clone(),
             absence_confirmed: false,
             asked_at: None,
+            moved_to,
         })
     }
 
-    async fn fetch(&self, _remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
+    async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
         let mut world = self.world();
         world.fetches += 1;
         for want in &order.wants {
@@ -503,6 +537,9 @@ impl GitSource for MemoryGit {
             }
             world.fetched.insert(*want);
             world.unfetched.remove(want);
+        }
+        if world.fetched_objects > 0 {
+            self.2.note(&remote.repository);
         }
         Ok(FetchReport { objects: world.fetched_objects, ..FetchReport::default() })
     }
@@ -627,6 +664,10 @@ impl GitSource for MemoryGit {
 
     fn hosts(&self) -> Hosts {
         self.1.clone()
+    }
+
+    fn growth(&self) -> Growth {
+        self.2.clone()
     }
 
     async fn storage(&self) -> Result<Storage, GitError> {

@@ -40,6 +40,8 @@ macro_rules! store_contract_tests {
             a_pattern_has_a_cursor_per_ref
             a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from_nothing
             a_vanished_branch_whose_files_stay_waits_for_its_return
+            a_cursor_at_rest_goes_with_its_history
+            a_repository_that_moved_is_asked_there
             a_listing_that_was_overtaken_moves_no_head_backwards
             a_branch_that_returns_at_the_held_commit_brings_back_what_waits
             a_watch_that_starts_at_a_commit_holds_it
@@ -76,6 +78,7 @@ macro_rules! store_contract_tests {
             a_hook_is_taken_in_once
             a_hook_is_judged_by_what_is_watched
             a_replayed_hook_is_judged_anew
+            receipts_are_listed_in_the_order_of_arrival
             refused_hooks_are_bounded_and_take_nobodys_place
             old_receipts_go
             pins_are_what_rounds_need

@@ -42,6 +42,13 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// Bounds that are reached.
+    #[cfg(test)]
+    pub(in crate::http) fn spent() -> Self {
+        let spent = || Mutex::new(Bucket { tokens: 0.0, ..Bucket::full(0.0, 1.0, Instant::now()) });
+        Self { bodies: Arc::new(Semaphore::new(0)), notes: spent(), receipts: spent() }
+    }
+
     /// Room for one body, as it arrives.
     pub(in crate::http) fn room(&self) -> Room {
         Room { bodies: self.bodies.clone(), held: None, bytes: 0 }

@@ -105,6 +105,7 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
         }
         GitError::Refused
         | GitError::Redirected
+        | GitError::Moved(_)
         | GitError::Credential(_)
         | GitError::Protocol(_)
         | GitError::UnsupportedObjectFormat

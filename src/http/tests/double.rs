@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_actors::{
+    hosts::Hosts,
     ports::*,
     round::{Change, Entry, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
@@ -204,6 +205,7 @@ impl Store for StoreDouble {
                 behind_since: None,
             }],
             last_error: None,
+            moved_to: None,
         };
         rows.watches.push(watch.clone());
         Ok(watch)
@@ -482,6 +484,7 @@ impl Store for StoreDouble {
     }
 
     async fn receive(&self, _: &Hook) -> Result<Receipt, StoreError> {
+        drop(self.open()?);
         unreachable!("tests of hooks run over the real store")
     }
 
@@ -630,6 +633,7 @@ impl GitSource for GitDouble {
                     has_refs: false,
                     absence_confirmed: false,
                     asked_at: None,
+                    moved_to: None,
                 });
             }
             _ => {}
@@ -638,7 +642,22 @@ impl GitSource for GitDouble {
         let asked = patterns.is_empty() || patterns.iter().any(|pattern| main.starts_with(pattern));
         let refs =
             if asked { vec![Ref { name: main.clone(), commit: ObjectId::new(HEAD) }] } else { Vec::new() };
-        Ok(RefListing { refs, head: Some(main), has_refs: true, absence_confirmed: false, asked_at: None })
+        Ok(RefListing {
+            refs,
+            head: Some(main),
+            has_refs: true,
+            absence_confirmed: false,
+            asked_at: None,
+            moved_to: None,
+        })
+    }
+
+    /// One host asked for patience.
+    fn hosts(&self) -> Hosts {
+        let hosts = Hosts::default();
+        let url = url::Url::parse("https://busy.example/o/r").expect("an address");
+        hosts.grant_patience(&url, None, Some(Duration::from_secs(3_600)));
+        hosts
     }
 
     async fn fetch(&self, _: &Remote, _: &FetchOrder) -> Result<FetchReport, GitError> {

@@ -110,6 +110,16 @@ impl House {
         double: Arc<StoreDouble>,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        Self::bounded(store, double, Bounds::default(), change).await
+    }
+
+    /// The same with other bounds for hooks.
+    pub(crate) async fn bounded(
+        store: Arc<dyn Store>,
+        double: Arc<StoreDouble>,
+        hooks: Bounds,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let mut settings = Settings::default();
         settings.onboarding.mode = OnboardingMode::Open;
@@ -126,7 +136,7 @@ impl House {
             random: Arc::new(MachineRandom),
             admin: AdminToken::of(ADMIN),
             lifecycle: lifecycle.clone(),
-            hooks: Bounds::default(),
+            hooks,
             downloads: Downloads::new(settings.server.download_memory_bytes),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");

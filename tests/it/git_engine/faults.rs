@@ -151,7 +151,9 @@ async fn a_refusal_without_a_spent_rate_is_a_refusal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_refs_is_cut_off() {
-    let desk = Desk::with(impatient()).await;
+    // What cuts it off is its size alone: a busy machine may take its time to list so many.
+    let settings = || GitSettings { listing_max_bytes: 1 << 20, ..engine_settings() };
+    let desk = Desk::with(settings()).await;
     let repository = desk.host.repository("r.git");
     let head = repository.commit("main", &[("a", Some(("100644", b"1")))]);
     repository.many_refs(100_000, head);
@@ -160,9 +162,37 @@ async fn a_flood_of_refs_is_cut_off() {
     let error = desk.list(&remote, &["refs/heads/"]).await.expect_err("too many");
     assert!(matches!(error, GitError::TooLarge(_)), "{error}");
     desk.host.speak_version_0();
-    let git = engine(impatient(), &desk.data);
+    let git = engine(settings(), &desk.data);
     let error = git.list_refs(&remote, &vec!["refs/heads/main".to_owned()]).await.expect_err("too many");
     assert!(matches!(error, GitError::TooLarge(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_takes_no_connection_is_given_up_after_the_connect_timeout() {
+    // Nobody accepts, and the queue of those who wait to be accepted is full: nothing answers.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let listener = socket.listen(1).expect("it listens");
+    let address = listener.local_addr().expect("bound");
+    let mut waiting = Vec::new();
+    while let Ok(Ok(connection)) =
+        tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(address)).await
+    {
+        waiting.push(connection);
+        assert!(waiting.len() < 64, "the queue is never full");
+    }
+    // Only the deadline of the connection is short.
+    let settings = GitSettings {
+        connect_timeout: Duration::from_millis(500),
+        read_timeout: Duration::from_secs(3_000),
+        poll_timeout: Duration::from_secs(3_000),
+        ..engine_settings()
+    };
+    let desk = Desk::with(settings).await;
+    let url = format!("http://{address}/r.git").parse().expect("an address");
+    let remote = Remote { location: Location::Http(url), ..desk.remote("r.git") };
+    let error = in_time(desk.list(&remote, &[])).await.expect_err("nobody answers");
+    assert!(matches!(error, GitError::Timeout(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -240,3 +240,31 @@ async fn a_quota_bounds_one_fetch_and_all_mirrors() {
     git.remove_mirror(&remote.repository).await.expect("removed");
     git.fetch(&remote, &order).await.expect("there is room again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_brings_objects_has_upkeep_look_and_a_proof_does_not() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let first = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    for number in 0..4 {
+        repository.commit("main", &[("a", Some(("100644", format!("more {number}").as_bytes())))]);
+    }
+    let head = repository.commit("main", &[("b", Some(("100644", b"the content")))]);
+    let remote = desk.remote("r.git");
+    let growth = desk.git.growth();
+    let grew = async || {
+        let waited = tokio::time::timeout(Duration::ZERO, growth.wait()).await;
+        waited.is_ok_and(|grown| grown.contains(&remote.repository))
+    };
+    desk.fetch_so_much(&remote, first, &[], Extent::Commit).await.expect("a proof");
+    assert!(!grew().await, "a proof leaves nothing to look at");
+    desk.fetch_so_much(&remote, head, &[], Extent::Trees).await.expect("a fetch");
+    assert!(grew().await, "a fetch");
+    desk.fetch_so_much(&remote, head, &[], Extent::Trees).await.expect("nothing to do");
+    assert!(!grew().await, "nothing was fetched");
+    let blob = desk.changes(&remote, &sync(None, head)).await.expect("a list")[1].new.expect("an entry").blob;
+    desk.git.fetch_blobs(&remote, &[blob]).await.expect("its content");
+    assert!(grew().await, "contents, as they are foreseen and downloaded");
+    desk.git.walk(&remote, head, first, 100).await.expect("a walk");
+    assert!(grew().await, "a history that is deepened");
+}

@@ -41,6 +41,54 @@ async fn an_unchanged_poll_writes_nothing_into_the_mirror_and_opens_no_connectio
     assert_eq!(desk.host.connections(), connections, "connections are kept");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_moved_is_found_at_its_new_address_and_nowhere_else() {
+    for was_known in [false, true] {
+        let desk = Desk::new().await;
+        desk.host.demand("x-access-token:the-token");
+        let old = desk.with_credential("o/old", "the-token");
+        let commit = desk.host.repository("o/new").commit("main", &[("a", Some(("100644", b"1")))]);
+        if was_known {
+            desk.host.repository("o/old").commit("main", &[("a", Some(("100644", b"1")))]);
+            desk.list(&old, &[]).await.expect("a listing");
+        }
+        let new = desk.host.url("o/new").to_string();
+        desk.host.rename("o/old", &new);
+        let listing = desk.list(&old, &["refs/heads/main"]).await.expect("the host says where it is");
+        assert_eq!((listing.moved_to.as_deref(), listing.refs[0].commit), (Some(new.as_str()), commit));
+        desk.fetch(&old, commit, &[]).await.expect("a fetch");
+        desk.host.take_seen();
+        let again = desk.list(&old, &["refs/heads/main"]).await.expect("a listing");
+        assert_eq!(again.moved_to.as_deref(), Some(new.as_str()));
+        let seen: Vec<_> = desk.host.take_seen().into_iter().map(|seen| seen.path).collect();
+        assert_eq!(seen, ["/o/new/git-upload-pack"], "one request, where it is now");
+        let there = desk.list(&desk.with_credential("o/new", "the-token"), &[]).await.expect("a listing");
+        assert_eq!(there.moved_to, None, "whoever asks there hears of no move");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_follows_a_repository_to_no_other_host_and_to_nothing_that_is_none() {
+    let (desk, other) = (Desk::new().await, Desk::new().await);
+    desk.host.repository("o/old").commit("main", &[("a", Some(("100644", b"1")))]);
+    other.host.repository("o/new").commit("main", &[("a", Some(("100644", b"1")))]);
+    let remote = desk.with_credential("o/old", "the-token");
+    desk.list(&remote, &[]).await.expect("a listing");
+    let elsewhere = other.host.url("o/new").to_string();
+    desk.host.rename("o/old", &elsewhere);
+    let error = desk.list(&remote, &[]).await.expect_err("another host");
+    assert_eq!(error.code(), "repository_moved");
+    assert!(error.to_string().contains(&elsewhere), "it says where to watch it: {error}");
+    assert_eq!(other.host.requests(), 0, "nobody is asked there, with a credential or without");
+    for nowhere in [desk.host.url("o/missing").to_string(), desk.host.url("o/old").to_string()] {
+        desk.host.rename("o/old", &nowhere);
+        let before = desk.host.requests();
+        let error = desk.list(&remote, &[]).await.expect_err("nothing is there");
+        assert_eq!(error.code(), "repository_moved", "{error}");
+        assert!(desk.host.requests() - before <= 4, "once, and no further");
+    }
+}
+
 /// Every file and folder below a folder, with size and time of its last change.
 fn files_below(folder: &std::path::Path) -> Vec<(PathBuf, u64, i64, i64)> {
     use std::os::unix::fs::MetadataExt;

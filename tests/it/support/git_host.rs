@@ -84,6 +84,7 @@ struct State {
     credential: Mutex<Option<String>>,
     version_0: Mutex<bool>,
     shown: Mutex<Vec<(String, String, String)>>,
+    renamed: Mutex<Vec<(String, String)>>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     root: PathBuf,
@@ -166,6 +167,11 @@ impl GitHost {
         *self.state.version_0.lock().expect("no panic") = true;
     }
 
+    /// From now on what is served as `name` is said to have moved for good to this address.
+    pub(crate) fn rename(&self, name: &str, to: &str) {
+        self.state.renamed.lock().expect("no panic").push((name.to_owned(), to.to_owned()));
+    }
+
     /// What was asked since the last time.
     pub(crate) fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.state.seen.lock().expect("no panic"))
@@ -207,7 +213,9 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     let demanded = state.credential.lock().expect("no panic").clone();
     let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded));
     let misbehaves = fault.filter(|_| parts.method == Method::POST);
+    let moved = moved(state, &parts.uri);
     let (status, kind, bytes) = match misbehaves {
+        _ if moved.is_some() => (301, "text/plain".to_owned(), Bytes::new()),
         _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
         Some(Fault::Status(status, _) | Fault::Headers(status, _)) => {
             (status, "text/plain".to_owned(), Bytes::from_static(b"no"))
@@ -246,10 +254,24 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
             response = response.header(*name, *value);
         }
     }
+    if let Some(target) = moved {
+        response = response.header(header::LOCATION, target);
+    }
     if let Some(Fault::Moved(target)) = &misbehaves {
         response = response.header(header::LOCATION, target);
     }
     response.body(misbehave(misbehaves, bytes)).expect("a valid answer")
+}
+
+/// Where what is asked for moved, with or without `.git`.
+fn moved(state: &State, uri: &hyper::Uri) -> Option<String> {
+    let renamed = state.renamed.lock().expect("no panic");
+    renamed.iter().rev().find_map(|(name, to)| {
+        let rest = uri.path().strip_prefix(&format!("/{name}"))?;
+        let rest = rest.strip_prefix(".git").unwrap_or(rest);
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        rest.starts_with('/').then(|| format!("{to}{rest}{query}"))
+    })
 }
 
 /// A refusal that holds what it should not.

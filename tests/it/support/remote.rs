@@ -82,6 +82,16 @@ impl Host {
         self.host.show(&format!("x-access-token:{token}"), name, other);
     }
 
+    /// Gives what is served as `name` another name, and says so to whoever asks for the old one.
+    pub(crate) fn rename(&self, name: &str, new: &str) {
+        let mut served = self.served.lock().expect("no panic");
+        let old = served.remove(name).expect("it is served");
+        let path = old.with_file_name(new.rsplit('/').next().expect("a name"));
+        std::fs::rename(&old, &path).expect("it is renamed");
+        served.insert(new.to_owned(), path);
+        self.host.rename(name, &self.url(new));
+    }
+
     /// What was asked since the last time it was asked.
     pub(crate) fn take_seen(&self) -> Vec<Seen> {
         self.host.take_seen()

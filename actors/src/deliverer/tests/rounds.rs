@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tidings_entity::kind::{CursorState, HistoryMode, LetterStatus, OrderMode, ParkReason, WatchState};
+use tidings_entity::kind::{
+    BranchGone, CursorState, HistoryMode, LetterStatus, OrderMode, ParkReason, SelectorKind, WatchState,
+};
 
 use crate::{
-    ports::{Action, Store, WatchPatch},
+    ports::{Action, Selector, Store, WatchPatch},
     testing::{
         house::{House, URL, files, location, refs},
         transport::Answer,
@@ -250,6 +252,63 @@ async fn a_round_that_deletes_too_much_pauses_and_a_resume_lets_it_pass() {
     house.store.patch_watch(&app, &watch.id, &resume).await.expect("resumed");
     house.refresh(&app).await;
     house.until_held(&watch, second).await;
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_asks_before_the_files_of_a_vanished_branch_go() {
+    let mut house = House::with(|policy| policy.max_delete_percent = Some(99));
+    house.start().await;
+    house.commit(&[("a", "1")]);
+    let release = house.git.commit(&location(URL), "release/1", &[("r", "1")]);
+    let app = house.app_with(|delivery| delivery.multi_branch = true).await;
+    let watch = house
+        .watch_with(&app, URL, |watch| {
+            watch.selector = Selector { kind: SelectorKind::BranchPattern, value: "release/*".into() };
+            watch.on_branch_gone = BranchGone::Delete;
+        })
+        .await;
+    house.until_held(&watch, release).await;
+    house.git.remove_branch(&location(URL), "release/1");
+    let shown = async || house.store.watch(&app, &watch.id).await.expect("watched");
+    house.until("it is paused", async || shown().await.state == WatchState::Paused).await;
+    let reason = shown().await.reason.expect("a reason");
+    assert!(reason.contains("1 of 1 files") && reason.contains("resume"), "{reason}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(house.taken(&app), ["C r"]);
+    let resume = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+    house.store.patch_watch(&app, &watch.id, &resume).await.expect("resumed");
+    house.refresh(&app).await;
+    house.until("its files went", async || house.taken(&app) == ["C r", "D r"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_round_that_cannot_go_on_says_so_and_goes_on_when_it_can() {
+    let mut house = House::new();
+    house.start().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_app(&app, Some(Answer::Status(503)));
+    let second = house.commit(&[("a", "2"), ("b", "1")]);
+    house.poke(&watch).await;
+    house.until("a round is open", async || house.cursor(&watch).await.open.is_some()).await;
+    house.stop(Duration::ZERO).await;
+    // The next process has lower caps.
+    house.git.too_large(second, true);
+    house.transport.answer_app(&app, None);
+    house.start().await;
+    house.until("it says so", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
+    let shown = house.cursor(&watch).await;
+    let reason = shown.reason.expect("a reason");
+    assert!(
+        reason.contains("repository too large") && reason.contains("a resync is the way out"),
+        "{reason}"
+    );
+    assert!(shown.open.is_some(), "the round stays");
+    house.git.too_large(second, false);
+    house.until_held(&watch, second).await;
+    assert_eq!(house.cursor(&watch).await.state, CursorState::Active);
     house.assert_mirrors(&app, second);
 }
 

@@ -88,6 +88,30 @@ async fn a_crowd_never_bursts_neither_at_a_start_nor_after_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_with_hundreds_of_repositories_of_one_host_keeps_to_its_rate() {
+    let mut house = House::new();
+    let app = house.app().await;
+    let watches = crowd(&house, &app, "git", 600).await;
+    let start = Instant::now();
+    house.start().await;
+    house.poke(&watches[0]).await;
+    let last = &watches[watches.len() - 1];
+    house.until("the last is held", async || house.cursor(last).await.held.is_some()).await;
+    let polled = async || {
+        let log = house.git.poll_log();
+        let places: std::collections::HashSet<_> =
+            log.iter().filter(|(_, at)| *at >= start).map(|(place, _)| place.clone()).collect();
+        places.len() == watches.len()
+    };
+    house.until("each was polled", polled).await;
+    // The rate of a host is 15 a second, and its least interval spreads them over 45 seconds.
+    let most = most_in_a_second(&house, "git", start);
+    assert!(most <= 15, "{most} in one second");
+    let took = start.elapsed();
+    assert!((40..=75).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_apps_repository_is_polled_in_its_time_beside_a_crowd() {
     let mut house = House::with_slow_hosts(ONE_EACH);
     let (many, one) = (house.app().await, house.app().await);

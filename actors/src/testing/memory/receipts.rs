@@ -8,7 +8,7 @@ use tidings_entity::{
 use super::rows::State;
 use crate::{
     ports::{Hook, NOTED_RECEIPTS_MAX, RECEIPTS_MAX, Random, Receipt, StoreError},
-    receipt::{Interest, Judgement, judge},
+    receipt::{Interest, Judgement, id_after, judge},
     time::Timestamp,
 };
 
@@ -43,12 +43,15 @@ impl State {
         }
         let Judgement { verdict, reason, repositories, .. } = judgement;
         (receipt.verdict, receipt.reason, receipt.repositories) = (verdict, reason, repositories);
-        self.write_receipt(receipt.clone());
-        receipt
+        self.write_receipt(receipt)
     }
 
     fn interests(&self, hook: &Hook) -> Vec<Interest> {
-        let named = self.watches.values().filter(|watch| hook.addresses.contains(&watch.new.url));
+        let is_named = |address: &String| hook.addresses.contains(address);
+        let named = self.watches.values().filter(|watch| {
+            let moved_to = self.sources.get(&watch.source).and_then(|source| source.moved_to.as_ref());
+            is_named(&watch.new.url) || moved_to.is_some_and(is_named)
+        });
         named
             .map(|watch| {
                 let single =
@@ -64,9 +67,11 @@ impl State {
             .collect()
     }
 
-    pub(super) fn write_receipt(&mut self, receipt: Receipt) {
+    pub(super) fn write_receipt(&mut self, receipt: Receipt) -> Receipt {
         let noted = is_noted(&receipt);
-        self.receipts.push(receipt);
+        let last = self.receipts.iter().map(|receipt| &receipt.id).max();
+        let written = Receipt { id: id_after(last, receipt.id.clone()), ..receipt };
+        self.receipts.push(written.clone());
         let most = if noted { NOTED_RECEIPTS_MAX } else { RECEIPTS_MAX };
         let of_ring = self.receipts.iter().filter(|receipt| is_noted(receipt) == noted).count();
         if i64::try_from(of_ring).is_ok_and(|count| count > most)
@@ -74,6 +79,7 @@ impl State {
         {
             self.receipts.remove(oldest);
         }
+        written
     }
 
     pub(super) fn shown_receipts(

@@ -56,6 +56,7 @@ pub(super) struct SourceRow {
     pub(super) heads: BTreeMap<String, (ObjectId, Timestamp)>,
     pub(super) last_change: Timestamp,
     pub(super) last_error: Option<String>,
+    pub(super) moved_to: Option<String>,
 }
 
 #[derive(Clone)]
@@ -323,6 +324,15 @@ impl State {
                 take(old(*at) && !named)
             });
         }
+        self.cursors.retain(|id, row| {
+            let is_at_rest = !row.slot.is_empty()
+                && row.state == CursorState::BranchMissing
+                && row.held.is_none()
+                && row.open.is_none()
+                && row.resync.is_none();
+            let is_named = !row.ended.is_empty() || letters.values().any(|letter| letter.shown.cursor == *id);
+            take(is_at_rest && !is_named && old(row.created_at))
+        });
         self.blobs.retain(|_, (_, used)| take(now.since(*used) > blobs));
         limit - left
     }

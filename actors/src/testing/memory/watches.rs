@@ -131,6 +131,7 @@ impl State {
             heads: std::collections::BTreeMap::new(),
             last_change: at,
             last_error: None,
+            moved_to: None,
         };
         self.sources.insert(id.clone(), row);
         id
@@ -233,6 +234,7 @@ impl State {
 
     pub(super) fn remote(&self, source: &SourceRow) -> Remote {
         let url = self.repositories.get(&source.repository).map_or("", String::as_str);
+        let url = source.moved_to.as_deref().unwrap_or(url);
         Remote {
             repository: source.repository.clone(),
             location: location(url).expect("`register` checked the address"),
@@ -252,7 +254,8 @@ impl State {
         }
         let following = follow(&self.known(source), listing, Scope::Source, at);
         self.apply(random, source, &following, None, at);
-        let changed = !following.moved.is_empty() || !following.gone.is_empty();
+        let changed =
+            !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
         Ok(Moved { changed, absent: following.absent, cursors: self.known(source).waiting() })
     }
 
@@ -281,6 +284,10 @@ impl State {
             row.heads.retain(|name, _| !following.gone.contains(name));
             row.heads.extend(following.moved.iter().map(|(name, commit)| (name.clone(), (*commit, at))));
             row.head_ref = following.head_ref.clone().or(row.head_ref.take());
+            if let Some(moved_to) = &following.moved_to {
+                let registered = self.repositories.get(&row.repository);
+                row.moved_to = Some(moved_to.clone()).filter(|moved_to| Some(moved_to) != registered);
+            }
             if !following.moved.is_empty() || !following.gone.is_empty() {
                 row.last_change = at;
             }
@@ -312,6 +319,7 @@ impl State {
         Known {
             heads: source.heads.clone(),
             head_ref: source.head_ref.clone(),
+            moved_to: source.moved_to.clone(),
             watches: watches
                 .map(|watch| KnownWatch {
                     id: watch.new.id.clone(),
@@ -393,6 +401,7 @@ impl State {
             created_at: watch.new.created_at,
             cursors: cursors.collect(),
             last_error: source.and_then(|source| source.last_error.clone()),
+            moved_to: source.and_then(|source| source.moved_to.clone()),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Heads, sources and what follows them.
 
+use std::time::Duration;
+
 use tidings_entity::{
     id::{AppId, CursorId, SourceId},
-    kind::{BranchGone, ContentRule, CursorState, HistoryMode, SelectorKind},
+    kind::{BranchGone, ContentRule, CursorState, HistoryMode, HookNews, HookProvider, SelectorKind},
 };
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
-    ports::{Extent, Location, Moved, RefListing, Selector, Start, Store, StoreError, Watch, WatchPatch},
+    ports::{
+        Extent, Hook, Location, Moved, RefListing, Selector, Start, Store, StoreError, Watch, WatchPatch,
+    },
     secret::Secret,
     time::Timestamp,
     view::View,
@@ -160,6 +164,83 @@ pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from
     assert_eq!(moved.cursors, [(app, cursor.clone())]);
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.held, lane.head, lane.state), (None, Some(commit(1)), CursorState::Active));
+}
+
+/// A cursor at rest stays as long as its history and no longer; its numbers go on all the same.
+pub async fn a_cursor_at_rest_goes_with_its_history(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = vanished(&world, BranchGone::Delete).await;
+    store.move_heads(&watch.source, &listing(&[(MAIN, 3)]), LATER).await.expect("polled");
+    let day = Duration::from_secs(86_400);
+    let (soon, later) = (Timestamp(5_000).after(29 * day), Timestamp(5_000).after(31 * day));
+    let cursors = async || store.watch(&app, &watch.id).await.expect("watch").cursors;
+    let prune = async |at| while store.prune(at, 30 * day, 90 * day, 2).await.expect("pruned") > 0 {};
+    prune(later).await;
+    assert_eq!(cursors().await.len(), 1, "its app still holds files");
+    let mut to_nothing = world.plan(&cursor, 9, 2).await;
+    to_nothing.round.spec.target = None;
+    store.begin_round(&to_nothing).await.expect("begun");
+    prune(later).await;
+    assert_eq!(cursors().await.len(), 1, "a round is open");
+    world.finish(&to_nothing.round).await;
+    prune(soon).await;
+    assert_eq!(cursors().await.len(), 1, "its history is kept");
+    prune(later).await;
+    assert_eq!(cursors().await.len(), 0);
+    let back = listing(&[(MAIN, 3), (RELEASE, 1)]);
+    let moved = store.move_heads(&watch.source, &back, later).await.expect("polled");
+    assert_eq!(moved.cursors.len(), 1);
+    let lane = world.lane(&moved.cursors[0].1).await;
+    assert_eq!((lane.held, lane.head, lane.last_round), (None, Some(commit(1)), 0), "the clock goes on");
+    prune(later.after(100 * day)).await;
+    assert_eq!(cursors().await.len(), 1, "only what is at rest goes");
+}
+
+/// A source is asked where its repository was found last; hooks name either address.
+pub async fn a_repository_that_moved_is_asked_there(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let stranger = world.app().await;
+    let mut other = world.new_watch(&stranger);
+    other.credential = Some(Secret::new("private".into()));
+    let other = store.register_watch(&other).await.expect("registered");
+    let new = "https://git.example/one/renamed";
+    let found = |place: &str| RefListing { moved_to: Some(place.into()), ..listing(&[(MAIN, 1)]) };
+    let moved = store.move_heads(&watch.source, &found(new), LATER).await.expect("polled");
+    assert!(moved.changed);
+    let again = store.move_heads(&watch.source, &found(new), LATER).await.expect("polled");
+    assert!(!again.changed, "it is known");
+    let asked = async |id: &SourceId| {
+        let sources = store.sources(&watch.repository).await.expect("sources");
+        let source = sources.into_iter().find(|source| source.id == *id).expect("a source");
+        match source.remote.location {
+            Location::Http(url) => url.to_string(),
+            Location::Local(path) => path.display().to_string(),
+        }
+    };
+    assert_eq!(asked(&watch.source).await, new);
+    assert_eq!(asked(&other.source).await, super::world::URL, "another source saw nothing of it");
+    assert!(matches!(world.lane(&cursor).await.remote.location, Location::Http(url) if url.as_str() == new));
+    let shown = store.watch(&app, &watch.id).await.expect("watch");
+    assert_eq!(shown.moved_to.as_deref(), Some(new));
+    assert_eq!(store.watch(&stranger, &other.id).await.expect("watch").moved_to, None);
+    let hook = |address: &str, delivery: &str| Hook {
+        provider: HookProvider::Github,
+        delivery: Some(delivery.into()),
+        event: "push".into(),
+        news: HookNews::Push,
+        ref_name: Some(MAIN.into()),
+        addresses: vec![address.into()],
+        received_at: LATER,
+    };
+    for (address, delivery) in [(new, "1"), (super::world::URL, "2")] {
+        let receipt = store.receive(&hook(address, delivery)).await.expect("received");
+        assert_eq!(receipt.repositories, [watch.repository.clone()], "{address}");
+    }
+    let back = store.move_heads(&watch.source, &found(super::world::URL), LATER).await.expect("polled");
+    assert!(back.changed);
+    assert_eq!(store.watch(&app, &watch.id).await.expect("watch").moved_to, None, "it came back");
+    assert_eq!(asked(&watch.source).await, super::world::URL);
 }
 
 /// With `keep` nothing happens until it is back, or the watch is told otherwise.

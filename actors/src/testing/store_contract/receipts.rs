@@ -107,11 +107,38 @@ pub async fn a_replayed_hook_is_judged_anew(store: &dyn Store) {
     assert_eq!((replayed.verdict, replayed.replayed_at), (ReceiptVerdict::Accepted, Some(Timestamp(9000))));
     assert_eq!(replayed.repositories, [watch.repository]);
     assert_eq!(store.receipts(None, None, 10).await.expect("listed"), [replayed]);
-    let refused = refused(&world, "2");
-    store.note_receipt(&refused).await.expect("noted");
+    store.note_receipt(&refused(&world, "2")).await.expect("noted");
+    let refused = &store.receipts(Some(ReceiptVerdict::Refused), None, 1).await.expect("listed")[0];
     assert!(matches!(store.replay(&refused.id, Timestamp(1)).await, Err(StoreError::Conflict(_))));
     let nobodys = ReceiptId::new(world.ulid());
     assert!(matches!(store.replay(&nobodys, Timestamp(1)).await, Err(StoreError::NotFound)));
+}
+
+/// Receipts are listed in the order of arrival, also those of one millisecond, and when the clock was
+/// set back.
+pub async fn receipts_are_listed_in_the_order_of_arrival(store: &dyn Store) {
+    let world = World::new(store);
+    let mut arrived = Vec::new();
+    for (number, at) in [9_000; 30].into_iter().chain([8_000; 3]).enumerate() {
+        let delivery = number.to_string();
+        if number % 3 == 2 {
+            store.note_receipt(&refused(&world, &delivery)).await.expect("noted");
+        } else {
+            let received = store.receive(&push(&delivery, "refs/heads/main", at)).await.expect("received");
+            let newest = &store.receipts(None, None, 1).await.expect("listed")[0];
+            assert_eq!(newest.id, received.id, "what is answered names what is written");
+        }
+        arrived.push(delivery);
+    }
+    let (mut listed, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.receipts(None, before.as_ref(), 7).await.expect("listed");
+        let Some(last) = page.last() else { break };
+        before = Some(last.id.clone());
+        listed.extend(page.into_iter().filter_map(|receipt| receipt.hook.delivery));
+    }
+    listed.reverse();
+    assert_eq!(listed, arrived);
 }
 
 /// Refused hooks take nobody's place: not the delivery id they claim, and not a genuine receipt's.

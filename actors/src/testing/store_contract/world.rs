@@ -54,6 +54,7 @@ pub(super) fn listing(refs: &[(&str, u8)]) -> RefListing {
         head: Some(MAIN.into()),
         absence_confirmed: true,
         asked_at: None,
+        moved_to: None,
         refs,
     }
 }

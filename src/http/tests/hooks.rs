@@ -1,0 +1,74 @@
+//! What hooks are answered where they cost more than they may, and where the store is down. What
+//! becomes of those that are taken in is told by stories, over the real store.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
+use sha2::Sha256;
+use tidings_actors::secret::Secret;
+
+use super::{
+    House,
+    double::StoreDouble,
+    house::{Answered, raw},
+};
+use crate::http::hooks::Bounds;
+
+const SECRET: &str = "the secret that hosts sign with";
+
+async fn house(bounds: Bounds) -> House {
+    let store = Arc::new(StoreDouble::default());
+    let known = |settings: &mut crate::settings::Settings| {
+        settings.hooks.secret = vec![Secret::new(SECRET.to_owned())];
+    };
+    House::bounded(store.clone(), store, bounds, known).await
+}
+
+/// A genuine push, as GitHub sends it.
+async fn push(house: &House, body: &[u8]) -> Answered {
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
+    mac.update(body);
+    let signature = HEXLOWER.encode(&mac.finalize().into_bytes());
+    let head = format!(
+        "POST /hooks/github HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-github-event: push\r\n\
+         x-github-delivery: 1\r\nx-hub-signature-256: sha256={signature}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    raw(&mut house.connect().await, &[head.as_bytes(), body].concat()).await
+}
+
+fn body(more: usize) -> Vec<u8> {
+    let repository = json!({ "clone_url": "https://git.example/o/r.git" });
+    let text = json!({ "ref": "refs/heads/main", "repository": repository, "more": "x".repeat(more) });
+    text.to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn beyond_the_rate_a_hook_is_put_off_and_the_store_is_not_asked() {
+    // The store would panic if it were asked.
+    let house = house(Bounds::spent()).await;
+    let answered = push(&house, &body(0)).await;
+    assert_eq!((answered.status, answered.header("retry-after")), (429, Some("10")), "{answered:?}");
+    assert_eq!(answered.problem()["type"], "urn:tidings:problem:too-many-requests");
+}
+
+#[tokio::test]
+async fn a_large_body_for_which_there_is_no_room_is_put_off() {
+    let house = house(Bounds::spent()).await;
+    let answered = push(&house, &body(2 << 20)).await;
+    assert_eq!((answered.status, answered.header("retry-after")), (503, Some("10")), "{answered:?}");
+    assert_eq!(answered.problem()["type"], "urn:tidings:problem:unavailable");
+}
+
+#[tokio::test]
+async fn a_hook_whose_receipt_cannot_be_written_is_put_off() {
+    let house = house(Bounds::default()).await;
+    house.store.is_down.store(true, Ordering::Relaxed);
+    let answered = push(&house, &body(0)).await;
+    assert_eq!(answered.status, 503, "{answered:?}");
+    assert!(answered.header("retry-after").is_some() && !answered.body.contains("planted"), "{answered:?}");
+    assert_eq!(answered.problem()["type"], "urn:tidings:problem:unavailable");
+}
