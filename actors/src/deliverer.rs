@@ -18,6 +18,7 @@ pub mod gate;
 mod healing;
 pub mod lane;
 mod lanes;
+pub mod lending;
 mod notices;
 pub mod opening;
 mod rendering;
@@ -47,6 +48,7 @@ use crate::{
 };
 use gate::Gate;
 use lane::Moment;
+use lending::{Return, Waiting, Wish};
 use opening::{Opening, OpeningError};
 use retry::RetryRules;
 use running::RunningLane;
@@ -84,6 +86,12 @@ pub enum DelivererMessage {
     Due(CursorId),
     /// Waits of the endpoint are over.
     Flow,
+    /// Somebody asks for changes of an app that pulls.
+    Lend(Wish),
+    /// Changes that were lent come back.
+    Return(Return),
+    /// The time of a wish is over.
+    WishEnds,
     /// The endpoint's breaker changed.
     Breaker(BreakerNews),
     /// Send nothing new, let attempts end, settle, then reply.
@@ -159,6 +167,7 @@ pub struct DelivererState {
     tasks: Tasks,
     lanes: BTreeMap<CursorId, Lane>,
     turns: VecDeque<CursorId>,
+    wishes: Vec<Waiting>,
     gate: Gate,
     generation: Generation,
     answered: Option<Instant>,
@@ -207,6 +216,7 @@ impl Actor for Deliverer {
             tasks: Tasks::default(),
             lanes: BTreeMap::new(),
             turns: VecDeque::new(),
+            wishes: Vec::new(),
             generation: 0,
             answered: None,
             last_probe: None,
@@ -237,6 +247,9 @@ impl Actor for Deliverer {
             M::Step(cursor, generation, result) => state.on_step(&cursor, generation, result?),
             M::Due(cursor) => state.on_due(&cursor),
             M::Flow => state.on_flow(),
+            M::Lend(wish) => state.on_wish(wish),
+            M::Return(lease) => state.on_return(lease),
+            M::WishEnds => state.on_wish_ends(),
             M::Breaker(news) => state.on_breaker(&news),
             M::Drain(reply) => state.on_drain(reply),
         }
@@ -274,13 +287,15 @@ impl DelivererState {
 
     fn on_wake(&mut self, cursors: Vec<CursorId>) {
         for cursor in cursors {
+            let wanted = self.is_wanted(&cursor);
             match self.lanes.get_mut(&cursor).map(|lane| &mut lane.slot) {
                 Some(Slot::Opening { again }) => *again = true,
                 // A running lane reads the head when its round ends.
                 Some(Slot::Running(_)) => {}
                 Some(Slot::Waiting { .. }) => self.open(&cursor),
                 None if self.app.is_none() => self.read_pending(),
-                None => self.open(&cursor),
+                None if wanted => self.open(&cursor),
+                None => {}
             }
         }
     }
@@ -290,7 +305,7 @@ impl DelivererState {
         if !self.lanes.is_empty() || !idle_long || self.draining {
             return;
         }
-        if self.reading_pending {
+        if self.reading_pending || !self.wishes.is_empty() {
             self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
             return;
         }
@@ -339,8 +354,9 @@ impl DelivererState {
                 for cursor in known {
                     self.on_due(&cursor);
                 }
+                self.forget_unasked();
                 for cursor in cursors {
-                    if !self.lanes.contains_key(&cursor) {
+                    if !self.lanes.contains_key(&cursor) && self.is_wanted(&cursor) {
                         self.open(&cursor);
                     }
                 }
@@ -382,7 +398,11 @@ impl DelivererState {
                 timeout: policy.attempt_timeout,
             })
         });
-        if self.endpoint.is_none() {
+        self.app = Some(Arc::new(app));
+        if self.endpoint.is_some() {
+            // Whoever pulled does so no more: what is lent is sent now.
+            self.running_lanes().for_each(RunningLane::revoke_lease);
+        } else if !self.is_pulled() {
             // Lanes that are still go now, the others when they are.
             self.lanes.retain(|_, lane| match &mut lane.slot {
                 Slot::Running(running) if !running.is_still() => {
@@ -392,7 +412,6 @@ impl DelivererState {
                 _ => false,
             });
         }
-        self.app = Some(Arc::new(app));
     }
 
     fn on_breaker(&mut self, news: &BreakerNews) {
@@ -457,6 +476,7 @@ impl DelivererState {
 
     fn on_drain(&mut self, reply: RpcReplyPort<()>) {
         self.draining = true;
+        self.running_lanes().for_each(RunningLane::revoke_lease);
         self.hold_back();
         self.drained = Some(reply);
         self.drive_all();

@@ -25,6 +25,7 @@ mod planted_secrets;
 mod polling;
 mod preparing;
 mod private_addresses;
+mod pulling;
 mod reading;
 mod receivers;
 mod refusals;

@@ -7,6 +7,7 @@
 //! operations; a blocked lane sends only its head.
 
 mod failure;
+mod lending;
 mod rendering;
 mod slot;
 
@@ -216,6 +217,12 @@ impl Lane {
         if self.streak < STREAK_MAX && std::mem::take(&mut self.blocked) {
             self.effects.push_back(CursorEffect::Unblock);
         }
+    }
+
+    /// The length of the prefix that is on disk.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Changes on their way.

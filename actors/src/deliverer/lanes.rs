@@ -27,7 +27,7 @@ impl DelivererState {
 
     /// Starts the task that opens a lane.
     pub(super) fn open(&mut self, cursor: &CursorId) {
-        if self.draining || self.endpoint.is_none() {
+        if self.draining || !self.is_served() {
             return;
         }
         self.generation += 1;

@@ -4,6 +4,7 @@ mod blocked;
 mod by_hand;
 mod endpoint;
 mod histories;
+mod pulled;
 mod rounds;
 mod rows;
 mod survival;
