@@ -208,6 +208,10 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
 
 async fn receive(mut arguments: listen::ListenArgs, context: &Context) -> Result<(), Failure> {
     arguments.json = context.output.json;
+    if let Some(watch) = arguments.pull.clone() {
+        let client = context.client(&arguments.server)?;
+        return listen::pull(&arguments, &watch, client, Arc::new(MachineClock)).await;
+    }
     listen::run(&arguments, Arc::new(MachineClock)).await.map_err(|error| {
         let code = match error {
             listen::ListenError::Secret(_) => Code::Usage,

@@ -18,6 +18,7 @@ pub mod signature;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tidings_actors::{
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, ItemOutcome, Notice, Parcel,
@@ -36,6 +37,12 @@ use material::Gathered;
 
 /// Where contents must be fetched, those of so many changes beyond the window come with them.
 const CHANGES_AHEAD: usize = 3_840;
+
+/// The body of a notice.
+#[must_use]
+pub fn notice_body(notice: &Notice) -> Bytes {
+    notice::render(notice).body
+}
 
 /// Gives the `traceparent` of the running span, where there is one.
 pub type Traceparent = fn() -> Option<String>;

@@ -19,6 +19,7 @@ pub mod gate;
 mod healing;
 pub mod lane;
 mod lanes;
+pub mod lending;
 mod notices;
 pub mod opening;
 mod rendering;
@@ -50,6 +51,7 @@ use crate::{
 };
 use gate::Gate;
 use lane::Moment;
+use lending::{Return, Waiting, Wish};
 use opening::{Opening, OpeningError};
 use retry::RetryRules;
 use retry_budget::RetryBudget;
@@ -90,6 +92,12 @@ pub enum DelivererMessage {
     Due(CursorId),
     /// Waits of the endpoint are over.
     Flow,
+    /// Somebody asks for changes of an app that pulls.
+    Lend(Wish),
+    /// Changes that were lent come back.
+    Return(Return),
+    /// The time of a wish is over.
+    WishEnds,
     /// The endpoint's breaker changed.
     Breaker(BreakerNews),
     /// Send nothing new, let attempts end, settle, then reply.
@@ -167,6 +175,7 @@ pub struct DelivererState {
     tasks: Tasks,
     lanes: BTreeMap<CursorId, Lane>,
     turns: VecDeque<CursorId>,
+    wishes: Vec<Waiting>,
     gate: Gate,
     retries: RetryBudget,
     /// Lanes whose next attempt is a retry that the budget cannot pay for yet.
@@ -222,6 +231,7 @@ impl Actor for Deliverer {
             tasks: Tasks::default(),
             lanes: BTreeMap::new(),
             turns: VecDeque::new(),
+            wishes: Vec::new(),
             generation: 0,
             answered: None,
             last_probe: None,
@@ -252,6 +262,9 @@ impl Actor for Deliverer {
             M::Step(cursor, generation, result) => state.on_step(&cursor, generation, result?),
             M::Due(cursor) => state.on_due(&cursor),
             M::Flow => state.on_flow(),
+            M::Lend(wish) => state.on_wish(wish),
+            M::Return(lease) => state.on_return(lease),
+            M::WishEnds => state.on_wish_ends(),
             M::Breaker(news) => state.on_breaker(&news),
             M::Drain(reply) => state.on_drain(reply),
         }
@@ -291,13 +304,15 @@ impl DelivererState {
 
     fn on_wake(&mut self, cursors: Vec<CursorId>) {
         for cursor in cursors {
+            let wanted = self.is_wanted(&cursor);
             match self.lanes.get_mut(&cursor).map(|lane| &mut lane.slot) {
                 Some(Slot::Opening { again }) => *again = true,
                 // A running lane reads the head when its round ends.
                 Some(Slot::Running(_)) => {}
                 Some(Slot::Waiting { .. }) => self.open(&cursor),
                 None if self.app.is_none() => self.read_pending(),
-                None => self.admit([cursor]),
+                None if wanted => self.admit([cursor]),
+                None => {}
             }
         }
     }
@@ -307,7 +322,7 @@ impl DelivererState {
         if !self.is_idle() || !idle_long || self.draining {
             return;
         }
-        if self.reading_pending {
+        if self.reading_pending || !self.wishes.is_empty() {
             self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
             return;
         }
@@ -356,8 +371,10 @@ impl DelivererState {
                 for cursor in known {
                     self.on_due(&cursor);
                 }
-                let has_none =
-                    |cursor: &CursorId| !self.lanes.contains_key(cursor) && !self.shelf.rests(cursor);
+                self.forget_unasked(lending::LINGER);
+                let has_none = |cursor: &CursorId| {
+                    !self.lanes.contains_key(cursor) && !self.shelf.rests(cursor) && self.is_wanted(cursor)
+                };
                 let new: Vec<CursorId> = cursors.into_iter().filter(has_none).collect();
                 self.admit(new);
                 if self.is_idle() {
@@ -401,8 +418,14 @@ impl DelivererState {
             })
         });
         self.gate.resize(self.context.in_flight_of(&app));
-        if self.endpoint.is_none() {
+        self.app = Some(Arc::new(app));
+        if self.endpoint.is_some() {
+            // Whoever pulled does so no more: what is lent is sent now.
+            self.running_lanes().for_each(RunningLane::revoke_lease);
+        } else {
             self.shelf = Shelf::default();
+        }
+        if !self.is_served() {
             // Lanes that are still go now, the others when they are.
             self.lanes.retain(|_, lane| match &mut lane.slot {
                 Slot::Running(running) if !running.is_still() => {
@@ -412,7 +435,6 @@ impl DelivererState {
                 _ => false,
             });
         }
-        self.app = Some(Arc::new(app));
     }
 
     fn on_breaker(&mut self, news: &BreakerNews) {
@@ -479,6 +501,7 @@ impl DelivererState {
 
     fn on_drain(&mut self, reply: RpcReplyPort<()>) {
         self.draining = true;
+        self.running_lanes().for_each(RunningLane::revoke_lease);
         self.hold_back();
         self.drained = Some(reply);
         self.drive_all();

@@ -10,7 +10,11 @@ use tokio::time::Instant;
 use crate::{
     circuit_breaker::CircuitBreakerMessage,
     context::Context,
-    deliverer::DelivererMessage,
+    deliverer::{
+        DelivererMessage,
+        lending::{Lease, Refusal, Return, Settled, Wish},
+    },
+    directory::Post,
     housekeeping::LetterKeeperMessage,
     repository_watcher::RepositoryWatcherMessage,
     start,
@@ -21,6 +25,11 @@ use crate::{
 
 /// How long the tree may take to stop once deliveries have drained.
 const STOP_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long a deliverer may take to start.
+const START_WAIT: Duration = Duration::from_secs(2);
+/// How often it is looked for meanwhile.
+const START_STEP: Duration = Duration::from_millis(20);
 
 /// One node of the live supervision tree.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -83,6 +92,49 @@ impl Handle {
     pub fn carry_on_redrives(&self) {
         if let Some(keeper) = self.context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
             keeper.send(LetterKeeperMessage::Mark);
+        }
+    }
+
+    /// Asks for the next changes of an app that pulls, and waits for them. `None`: there was nothing,
+    /// or the deliverer ended meanwhile; ask again.
+    pub async fn lend(
+        &self,
+        app: &AppId,
+        wish: impl FnOnce(RpcReplyPort<Option<Lease>>) -> Wish,
+    ) -> Option<Lease> {
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        let wish = wish(RpcReplyPort::from(sender));
+        let deliverer = self.deliverer(app).await?;
+        deliverer.send(DelivererMessage::Lend(wish)).then_some(())?;
+        receiver.await.ok().flatten()
+    }
+
+    /// Gives changes back that were lent; `None`: nobody knows what became of them, so they come
+    /// again.
+    pub async fn give_back(
+        &self,
+        app: &AppId,
+        lease: impl FnOnce(RpcReplyPort<Result<Settled, Refusal>>) -> Return,
+    ) -> Option<Result<Settled, Refusal>> {
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        let lease = lease(RpcReplyPort::from(sender));
+        let Some(deliverer) = self.context.directory.find(DELIVERER, app.as_str()) else {
+            return Some(Err(Refusal::Stale));
+        };
+        deliverer.send(DelivererMessage::Return(lease)).then_some(())?;
+        receiver.await.ok()
+    }
+
+    /// The deliverer of an app, started if need be.
+    async fn deliverer(&self, app: &AppId) -> Option<Post<DelivererMessage>> {
+        let until = Instant::now() + START_WAIT;
+        loop {
+            let found = self.context.directory.find(DELIVERER, app.as_str());
+            if found.is_some() || Instant::now() >= until {
+                return found;
+            }
+            self.context.ensure_deliverer(app.as_str());
+            tokio::time::sleep(START_STEP).await;
         }
     }
 

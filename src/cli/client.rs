@@ -17,7 +17,7 @@ use crate::http::admin_token;
 
 /// One call; registering a repository asks its Git host, for up to ten seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Most bytes of an answer.
+/// Most bytes of an answer, unless a verb expects more.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Which server, and with which token.
@@ -36,6 +36,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     server: Url,
     token: Option<Secret>,
+    answer_bytes_max: usize,
 }
 
 impl Client {
@@ -59,7 +60,13 @@ impl Client {
             .timeout(DEADLINE)
             .build()
             .map_err(|error| Failure::of_error(Code::Software, &error))?;
-        Ok(Self { http, server: arguments.server.clone(), token })
+        let server = arguments.server.clone();
+        Ok(Self { http, server, token, answer_bytes_max: ANSWER_BYTES_MAX })
+    }
+
+    /// The same, for answers of at most so many bytes.
+    pub(super) fn expecting(self, answer_bytes_max: usize) -> Self {
+        Self { answer_bytes_max, ..self }
     }
 
     /// Calls a route. The answer is its JSON, `null` where it has none.
@@ -105,7 +112,7 @@ impl Client {
         let status = answer.status();
         let mut bytes = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if bytes.len() + part.len() > ANSWER_BYTES_MAX {
+            if bytes.len() + part.len() > self.answer_bytes_max {
                 return Err(Failure::new(Code::Unavailable, "the answer is too large"));
             }
             bytes.extend_from_slice(&part);

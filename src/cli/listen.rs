@@ -12,6 +12,7 @@ pub mod folder;
 pub mod journal;
 pub mod message;
 pub mod mirror;
+mod pull;
 
 use std::{
     convert::Infallible,
@@ -42,7 +43,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::verify::{InputError, SecretArgs};
+use super::{
+    Code, Failure,
+    client::{Client, ServerArgs},
+    verify::{InputError, SecretArgs},
+};
 use crate::webhook::{
     excerpt,
     signature::{self, SigningKey},
@@ -79,6 +84,15 @@ pub struct ListenArgs {
     /// Keeps this folder equal to what one watch sends
     #[arg(long, value_name = "FOLDER")]
     pub mirror: Option<PathBuf>,
+    /// Asks a server for the changes of this watch instead of listening
+    #[arg(long, value_name = "REPOSITORY_ID", conflicts_with_all = ["listen", "secret_file"])]
+    pub pull: Option<String>,
+    /// With --pull: ends when nothing is pending
+    #[arg(long, requires = "pull")]
+    pub once: bool,
+    /// With --pull: the server.
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
 }
 
 /// Why the receiver does not run.
@@ -126,19 +140,12 @@ impl Listener {
     /// # Errors
     /// [`ListenError`] says which of these failed.
     pub async fn bind(args: &ListenArgs, clock: Arc<dyn Clock>, output: Output) -> Result<Self, ListenError> {
-        let keys = args.secret.keys()?;
-        let open = |path: &PathBuf| {
-            let opened = Mirror::open(path).map_err(|error| ListenError::Mirror(path.clone(), error))?;
-            Ok::<_, ListenError>(Arc::new(Mutex::new(opened)))
-        };
-        let mirror = args.mirror.as_ref().map(open).transpose()?;
+        let receiver = Receiver::open(args, args.secret.keys()?, clock, output)?;
         let bind = async {
             let socket = TcpListener::bind(args.listen).await?;
             Ok((socket.local_addr()?, socket))
         };
         let (address, socket) = bind.await.map_err(|error| ListenError::Address(args.listen, error))?;
-        let room = Semaphore::new(BODIES_MAX / BODY_UNIT);
-        let receiver = Receiver { keys, clock, json: args.json, mirror, output: Mutex::new(output), room };
         Ok(Self { socket, address, receiver: Arc::new(receiver) })
     }
 
@@ -193,15 +200,46 @@ pub async fn run(args: &ListenArgs, clock: Arc<dyn Clock>) -> Result<(), ListenE
     let listener = Listener::bind(args, clock, Box::new(io::stdout())).await?;
     // For the person who started it; standard output carries events only. If nobody reads it, fine.
     drop(writeln!(io::stderr(), "listening on http://{}", listener.address()));
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    listener.run(interrupted).await
+    listener.run(interrupted()).await
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Pulls what is pending of one watch until interrupted, printing to standard output.
+///
+/// # Errors
+/// The mirror, or a server that refuses.
+pub(super) async fn pull(
+    args: &ListenArgs,
+    watch: &str,
+    client: Client,
+    clock: Arc<dyn Clock>,
+) -> Result<(), Failure> {
+    let receiver = Receiver::open(args, Vec::new(), clock, Box::new(io::stdout()));
+    let receiver = receiver.map_err(|error| Failure::of_error(Code::CannotCreate, &error))?;
+    pull::run(client, &receiver, watch, args.once, interrupted()).await
 }
 
 impl Receiver {
+    fn open(
+        args: &ListenArgs,
+        keys: Vec<SigningKey>,
+        clock: Arc<dyn Clock>,
+        output: Output,
+    ) -> Result<Self, ListenError> {
+        let open = |path: &PathBuf| {
+            let opened = Mirror::open(path).map_err(|error| ListenError::Mirror(path.clone(), error))?;
+            Ok::<_, ListenError>(Arc::new(Mutex::new(opened)))
+        };
+        let mirror = args.mirror.as_ref().map(open).transpose()?;
+        let room = Semaphore::new(BODIES_MAX / BODY_UNIT);
+        Ok(Self { keys, clock, json: args.json, mirror, output: Mutex::new(output), room })
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (status, text) = match self.receive(request).await {
             Ok(answer) | Err(answer) => answer,
@@ -241,14 +279,7 @@ impl Receiver {
             return Ok((StatusCode::OK, self.receive_batch(changes).await));
         }
         let message: Message = envelope::message(&body, is_event).map_err(unusable)?;
-        let message = Arc::new(message);
-        let effect = self.apply(verb, &message).await;
-        if self.json {
-            self.print_body(&body);
-        } else {
-            self.print(&line(word, &message, effect.as_ref()));
-        }
-        match effect {
+        match self.take(verb, word, message, &body).await {
             None | Some(Ok(_)) => Ok((StatusCode::OK, String::new())),
             Some(Err(error)) => {
                 let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -261,15 +292,8 @@ impl Receiver {
     async fn receive_batch(&self, changes: Vec<Change>) -> String {
         let mut results = Vec::with_capacity(changes.len());
         for Change { verb, word, message, text } in changes {
-            let message = Arc::new(message);
-            let effect = self.apply(verb, &message).await;
-            if self.json {
-                self.print_body(text.as_bytes());
-            } else {
-                self.print(&line(word, &message, effect.as_ref()));
-            }
-            let id = message.event.as_ref().map_or("", |event| &event.id);
-            results.push(match effect {
+            let id = message.event.as_ref().map_or_else(String::new, |event| event.id.clone());
+            results.push(match self.take(verb, word, message, text.as_bytes()).await {
                 None | Some(Ok(_)) => json!({ "id": id, "outcome": "accepted" }),
                 Some(Err(error)) => {
                     let outcome = if matches!(error.status(), 400 | 422) { "refused" } else { "retry" };
@@ -278,6 +302,24 @@ impl Receiver {
             });
         }
         json!({ "results": results }).to_string()
+    }
+
+    /// Has its effect on the mirror, and is printed.
+    async fn take(
+        &self,
+        verb: Verb,
+        word: &str,
+        message: Message,
+        body: &[u8],
+    ) -> Option<Result<Effect, MirrorError>> {
+        let message = Arc::new(message);
+        let effect = self.apply(verb, &message).await;
+        if self.json {
+            self.print_body(body);
+        } else {
+            self.print(&line(word, &message, effect.as_ref()));
+        }
+        effect
     }
 
     /// Reads a body whose length was announced, once there is room for it.

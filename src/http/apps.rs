@@ -116,7 +116,7 @@ pub struct AppShown {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct AppChange {
-    /// Where it receives.
+    /// Where it receives; null: nowhere, it asks for what is pending.
     base_url: Option<String>,
     /// How it wants to be served; settings that are missing stay as they are.
     #[schema(value_type = Object)]
@@ -200,10 +200,12 @@ async fn show(_front: Arc<Front>, request: Request) -> Answer {
 async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
+    let pulls = fields.null("base_url");
     let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
     if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(&front, url)) {
         fields.refuse("base_url", fault);
     }
+    let base_url = if pulls { Some(None) } else { base_url.map(Some) };
     let delivery = read_delivery(&mut fields, &app.delivery);
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);

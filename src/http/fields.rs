@@ -106,6 +106,23 @@ impl Fields {
         self.decoded(name, "must be a list of texts")
     }
 
+    /// A list of objects; what is wrong with one is said by its decoder.
+    pub(super) fn list<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
+        match serde_json::from_value(self.unread.remove(name)?) {
+            Ok(list) => Some(list),
+            Err(error) => {
+                self.refuse(name, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Whether the field is there and null; then it counts as read.
+    pub(super) fn null(&mut self, name: &str) -> bool {
+        let is_null = self.unread.get(name).is_some_and(Value::is_null);
+        is_null && self.unread.remove(name).is_some()
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {
         self.decoded(name, "must be true or false")

@@ -6,6 +6,7 @@ mod contents;
 mod credential;
 mod files;
 mod proof;
+mod pull;
 mod register;
 mod selector;
 
@@ -36,7 +37,7 @@ use super::{
 pub fn routes() -> Vec<Route> {
     let reading =
         vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
-    [register::routes(), reading, contents::routes(), files::routes(), change::routes()].concat()
+    [register::routes(), reading, contents::routes(), files::routes(), change::routes(), pull::routes()].concat()
 }
 
 /// A watch. The first six fields are what clients of Docora know.

@@ -29,6 +29,7 @@ mod planted_secrets;
 mod polling;
 mod preparing;
 mod private_addresses;
+mod pulling;
 mod reading;
 mod receivers;
 mod redrives;

@@ -9,6 +9,7 @@
 
 mod batch;
 mod failure;
+mod lending;
 mod rendering;
 mod slot;
 
@@ -237,6 +238,12 @@ impl Lane {
         if self.streak < STREAK_MAX && std::mem::take(&mut self.blocked) {
             self.effects.push_back(CursorEffect::Unblock);
         }
+    }
+
+    /// The length of the prefix that is on disk.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Requests on their way or about to be; a stretch counts each of its changes.

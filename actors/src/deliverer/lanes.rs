@@ -27,7 +27,7 @@ impl DelivererState {
 
     /// Opens lanes for cursors that have none; when the app has as many as it may, later.
     pub(super) fn admit(&mut self, cursors: impl IntoIterator<Item = CursorId>) {
-        if self.draining || self.endpoint.is_none() {
+        if self.draining || !self.is_served() {
             return;
         }
         cursors.into_iter().for_each(|cursor| self.shelf.put(cursor));
@@ -61,6 +61,7 @@ impl DelivererState {
         if self.shelf.nobody_waits() || self.gate.is_closed(now) || self.draining {
             return;
         }
+        self.forget_unasked(Duration::ZERO);
         let rests = |lane: &Lane| match &lane.slot {
             Slot::Waiting { until } => Some(*until).filter(|until| *until > now),
             Slot::Running(running) => running.rests_until(now),
@@ -101,7 +102,7 @@ impl DelivererState {
 
     /// Starts the task that opens a lane.
     pub(super) fn open(&mut self, cursor: &CursorId) {
-        if self.draining || self.endpoint.is_none() {
+        if self.draining || !self.is_served() {
             return;
         }
         self.generation += 1;

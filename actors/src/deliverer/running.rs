@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_entity::{
     id::{CursorId, DeadLetterId, ObjectId},
-    kind::{CursorState, RoundKind},
+    kind::{CursorState, OrderMode, RoundKind},
 };
 use tokio::time::Instant;
 
 use super::{
     DelivererMessage, DelivererState, Generation, Slot, Step,
     lane::{AHEAD, CHANGES_PER_READ, Lane, LaneStart, Moment},
+    lending::{Loan, Owed},
     opening::OpenLane,
     rendering,
     sending::{Halt, Stretch},
@@ -60,19 +61,28 @@ pub(super) struct RunningLane {
     queued: bool,
     timer: Option<Instant>,
     pub(super) halt: Halt,
+    /// What is lent of it.
+    pub(super) loan: Option<Loan>,
+    /// Who waits for what was returned to be on disk.
+    pub(super) owed: Vec<Owed>,
+    /// When somebody asked for it last.
+    pub(super) asked: Option<Instant>,
 }
 
 impl RunningLane {
     /// `letter` is there for a change that is given up by hand.
     pub(super) fn new(open: OpenLane, app: &App, letter: DeadLetterId) -> Self {
         let round = &open.round;
-        let announce = round.spec.kind == RoundKind::Resync && round.position == 0 && app.delivery.resync;
+        // Whoever pulls is told of a round with each of its changes.
+        let pulled = app.base_url.is_none();
+        let is_first = round.spec.kind == RoundKind::Resync && round.position == 0;
+        let announce = is_first && app.delivery.resync && !pulled;
         let stage = if announce { Stage::noticing(Action::Resync, 0) } else { Stage::Flowing };
         let lane = Lane::new(LaneStart {
             round: round.clone(),
-            order: app.delivery.order,
+            order: if pulled { OrderMode::Strict } else { app.delivery.order },
             max_in_flight: usize::try_from(app.delivery.max_in_flight).unwrap_or(1),
-            batch: app.delivery.batch,
+            batch: app.delivery.batch.filter(|_| !pulled),
             streak: open.snapshot.streak,
             streak_letters: open.snapshot.streak_letters.clone(),
             acknowledged: open.snapshot.acknowledged,
@@ -91,14 +101,22 @@ impl RunningLane {
             facts: Arc::new(facts),
             lane,
             stage,
-            owes_synced: app.delivery.synced,
+            owes_synced: app.delivery.synced && !pulled,
             reload: None,
             writing: false,
             write_after: None,
             queued: false,
             timer: None,
             halt: Halt::default(),
+            loan: None,
+            owed: Vec::new(),
+            asked: Some(Instant::now()),
         }
+    }
+
+    /// What all its deliveries share.
+    pub(super) fn facts(&self) -> Arc<LaneFacts> {
+        self.facts.clone()
     }
 
     /// Its stretches end after the attempt that is on its way.
@@ -203,9 +221,11 @@ impl DelivererState {
 
     /// Starts whatever a lane wants done now.
     pub(super) fn drive(&mut self, cursor: &CursorId) {
-        let (draining, moment) = (self.draining, self.moment());
-        let Some((_, generation)) = self.running(cursor) else { return };
+        let (draining, moment, lent) = (self.draining, self.moment(), self.endpoint.is_none());
+        let Some((running, generation)) = self.running(cursor) else { return };
+        running.end_lease_at(moment.instant);
         self.write(cursor, generation, moment);
+        self.confirm(cursor);
         let Some((running, _)) = self.running(cursor) else { return };
         let owes = running.lane.owes_effects();
         if let Some(wait) = running.reload {
@@ -233,6 +253,14 @@ impl DelivererState {
                 if !owes && !running.writing {
                     self.finish(cursor, generation);
                 }
+            }
+            Stage::Flowing if lent => {
+                self.read(cursor, generation);
+                self.lend(cursor);
+                if self.is_wanted(cursor) {
+                    self.render(cursor, generation, AHEAD);
+                }
+                self.arm_due(cursor, moment.instant);
             }
             Stage::Flowing => {
                 self.read(cursor, generation);
@@ -283,7 +311,7 @@ impl DelivererState {
     /// Reads a lane's rows again after `wait`, or drops it where there is nobody to send to.
     fn replace(&mut self, cursor: &CursorId, wait: Duration) {
         self.leave_lines(cursor);
-        if self.endpoint.is_none() {
+        if !self.is_served() {
             self.forget(cursor);
         } else if wait.is_zero() {
             self.open(cursor);
@@ -332,12 +360,18 @@ impl DelivererState {
         let flows = running.stage == Stage::Flowing;
         let sendable =
             if flows { running.lane.next_sendable(now).is_some() } else { running.notice_due(now).is_some() };
-        let due = running.lane.next_due(now);
-        let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
-        running.timer = arm.or(running.timer);
         if sendable && !std::mem::replace(&mut running.queued, true) {
             self.turns.push_back(cursor.clone());
         }
+        self.arm_due(cursor, now);
+    }
+
+    /// Arms a timer for a lane that may go on later.
+    fn arm_due(&mut self, cursor: &CursorId, now: Instant) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        let due = running.lane.next_due(now);
+        let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
+        running.timer = arm.or(running.timer);
         if let Some(due) = arm {
             let cursor = cursor.clone();
             self.post.send_after(due.saturating_duration_since(now), move || DelivererMessage::Due(cursor));

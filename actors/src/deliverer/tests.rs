@@ -6,6 +6,7 @@ mod by_hand;
 mod endpoint;
 mod histories;
 mod limits;
+mod pulled;
 mod rounds;
 mod rows;
 mod survival;

@@ -123,8 +123,8 @@ impl BatchSettings {
 /// What an app changes of itself; `None` leaves a thing as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AppPatch {
-    /// Where it receives.
-    pub base_url: Option<String>,
+    /// Where it receives, or (`Some(None)`) that it pulls from now on.
+    pub base_url: Option<Option<String>>,
     /// How it wants to be served.
     pub delivery: Option<DeliverySettings>,
     /// Why it is not served from now on, or (`Some(None)`) that it is served again.

@@ -194,13 +194,25 @@ impl Model {
             self.notices.push(Notice { action: action.to_owned(), body });
             return Some(Arrival::Notice);
         }
+        let webhook_id = message.header("webhook-id").unwrap_or_default();
+        self.take(action, body, webhook_id, &message.body)
+    }
+
+    /// Takes a change in that was asked for, of an answer with this body for it.
+    pub(crate) fn pull(&mut self, action: &str, body: &Value) -> Option<Arrival> {
+        self.requests += 1;
+        let id = body["event"]["id"].as_str().unwrap_or_default().to_owned();
+        self.take(action, body.clone(), &id, body.to_string().as_bytes())
+    }
+
+    fn take(&mut self, action: &str, body: Value, webhook_id: &str, bytes: &[u8]) -> Option<Arrival> {
         match read_change(action, body) {
             Ok(change) => {
                 self.check_content(&change);
                 if let Some(chunk) = &change.chunk {
                     self.chunks_seen.push((chunk.id.clone(), chunk.index, chunk.total));
                 }
-                self.check_identity(&change, message);
+                self.check_identity(&change, webhook_id, bytes);
                 Some(Arrival::Change(Box::new(change)))
             }
             Err(what) => {
@@ -297,8 +309,7 @@ impl Model {
     }
 
     /// An id names one change for ever; a new id is the next of its round.
-    fn check_identity(&mut self, change: &Change, message: &Message) {
-        let webhook_id = message.header("webhook-id").unwrap_or_default();
+    fn check_identity(&mut self, change: &Change, webhook_id: &str, bytes: &[u8]) {
         let expected = match &change.chunk {
             None => change.id.clone(),
             Some(chunk) => format!("{}.{}.{}", change.id, chunk.id, chunk.index),
@@ -309,13 +320,13 @@ impl Model {
         let identity = (change.cursor.clone(), change.round, change.position);
         let Some(seen) = self.seen.get(&change.id) else {
             self.check_order(change);
-            self.bodies.push(String::from_utf8_lossy(&message.body).into_owned());
-            let body = if change.chunk.is_some() { Vec::new() } else { message.body.clone() };
+            self.bodies.push(String::from_utf8_lossy(bytes).into_owned());
+            let body = if change.chunk.is_some() { Vec::new() } else { bytes.to_vec() };
             let seen = Seen { identity, body, applied: false, acknowledged_in: None };
             self.seen.insert(change.id.clone(), seen);
             return;
         };
-        if seen.identity != identity || (change.chunk.is_none() && seen.body != message.body) {
+        if seen.identity != identity || (change.chunk.is_none() && seen.body != bytes) {
             self.faults.push(format!("the id {} stands for two bodies", change.id));
         }
         let first_chunk = change.chunk.as_ref().is_none_or(|chunk| chunk.index == 0);

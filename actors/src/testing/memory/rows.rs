@@ -191,7 +191,7 @@ impl State {
             row.keys.insert(0, (rotation.key.clone(), None));
         }
         if let Some(base_url) = &patch.base_url {
-            row.new.base_url = Some(base_url.clone());
+            row.new.base_url = base_url.clone();
         }
         if let Some(delivery) = &patch.delivery {
             row.new.delivery = delivery.clone();

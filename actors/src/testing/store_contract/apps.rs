@@ -249,7 +249,7 @@ pub async fn an_app_changes_itself_and_its_keys_overlap(store: &dyn Store) {
     let change = async |patch: AppPatch| store.patch_app(id, &patch, at).await;
     let delivery = DeliverySettings { synced: true, ..DeliverySettings::default() };
     let moved = AppPatch {
-        base_url: Some("https://new.example".into()),
+        base_url: Some(Some("https://new.example".into())),
         delivery: Some(delivery.clone()),
         disabled: Some(Some("by hand".into())),
         ..AppPatch::default()
@@ -257,6 +257,8 @@ pub async fn an_app_changes_itself_and_its_keys_overlap(store: &dyn Store) {
     let app = change(moved).await.expect("changed");
     assert_eq!((app.base_url.as_deref(), &app.delivery), (Some("https://new.example"), &delivery));
     assert_eq!(app.disabled.as_deref(), Some("by hand"));
+    let pulling = AppPatch { base_url: Some(None), ..AppPatch::default() };
+    assert_eq!(change(pulling).await.expect("changed").base_url, None);
     let served = change(AppPatch { disabled: Some(None), ..AppPatch::default() }).await.expect("changed");
     assert_eq!((served.disabled, served.base_url.as_deref()), (None, Some("https://new.example")));
 

@@ -1,0 +1,139 @@
+//! `tidings listen --pull`: instead of waiting for deliveries it asks the server for what is pending
+//! of one watch, does with each change what it does with a delivery, and says how far it got.
+//!
+//! What the folder refuses for good (a path that cannot be, content that does not hash) is refused
+//! to the server as well and becomes a dead letter there; what may pass (a full disk) ends the lease
+//! at that change, which comes again.
+
+use std::{io::Write, time::Duration};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{
+    super::{Code, Failure, client::Client},
+    BODY_MAX, Receiver,
+    message::{Message, Verb},
+    mirror::MirrorError,
+};
+
+/// How long one question waits for a change; the client's deadline is above it.
+const WAIT_SECONDS: &str = "20";
+/// The wait after a failure that may pass.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What came of one answer of the server.
+struct Outcome {
+    accepted_through: Option<u64>,
+    refused: Vec<Value>,
+    /// What went wrong with the change behind it, if that may pass.
+    stuck: Option<String>,
+}
+
+/// Pulls until `stop` is ready; with `once`, until nothing is pending.
+///
+/// # Errors
+/// When the server refuses (a wrong token, an app with an endpoint, no such watch).
+pub(super) async fn run(
+    client: Client,
+    receiver: &Receiver,
+    watch: &str,
+    once: bool,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let client = client.expecting(BODY_MAX);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        // What is begun is not left half done: a stop waits for the end of a lease.
+        let pending = tokio::select! {
+            () = &mut stop => return Ok(()),
+            pending = ask(&client, watch, once) => pending,
+        };
+        let pause = match pending {
+            Ok(Value::Null) if once => return Ok(()),
+            Ok(Value::Null) => None,
+            Ok(pending) => work_off(&client, receiver, watch, &pending).await?,
+            Err(failure) if failure.code == Code::Unavailable && !once => Some(failure.message),
+            Err(failure) => return Err(failure),
+        };
+        let Some(why) = pause else { continue };
+        if once {
+            return Err(Failure::new(Code::Unavailable, why));
+        }
+        drop(writeln!(std::io::stderr(), "tidings: {why}; next try in {AGAIN:?}"));
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+async fn ask(client: &Client, watch: &str, once: bool) -> Result<Value, Failure> {
+    let wait = if once { "2" } else { WAIT_SECONDS };
+    let path = ["api", "repositories", watch, "pending"];
+    client.call_with_query(Method::GET, &path, &[("wait_seconds", wait)], None).await
+}
+
+/// Does what the answer says and settles it. The text of what may pass, if there is such.
+async fn work_off(
+    client: &Client,
+    receiver: &Receiver,
+    watch: &str,
+    pending: &Value,
+) -> Result<Option<String>, Failure> {
+    let outcome = apply(receiver, pending).await?;
+    let body = json!({
+        "lease_id": pending["lease_id"],
+        "accepted_through": outcome.accepted_through,
+        "refused": outcome.refused,
+    });
+    let body = match outcome.accepted_through {
+        Some(_) => body,
+        None => json!({ "lease_id": pending["lease_id"] }),
+    };
+    let path = ["api", "repositories", watch, "settle"];
+    match client.call(Method::POST, &path, Some(&body)).await {
+        Ok(_) => Ok(outcome.stuck),
+        // The lease is over, or the server was away: the same changes come again, with no effect.
+        Err(failure) if matches!(failure.code, Code::Data | Code::Unavailable) => {
+            Ok(Some(outcome.stuck.unwrap_or(failure.message)))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn apply(receiver: &Receiver, pending: &Value) -> Result<Outcome, Failure> {
+    let unusable = |what: &str| Failure::new(Code::Unavailable, format!("the server's answer has no {what}"));
+    let changes = pending["changes"].as_array().ok_or_else(|| unusable("changes"))?;
+    let mut position = pending["from"].as_u64().ok_or_else(|| unusable("from"))?;
+    let mut outcome = Outcome { accepted_through: None, refused: Vec::new(), stuck: None };
+    for change in changes {
+        let word = change["action"].as_str().ok_or_else(|| unusable("action"))?;
+        let (verb, word) = Verb::of(word).ok_or_else(|| unusable("known action"))?;
+        // An app that wants CloudEvents gets them here, too.
+        let body = if change["body"]["specversion"].is_string() { &change["body"]["data"] } else { &change["body"] };
+        let message: Message = serde_json::from_value(body.clone())
+            .map_err(|error| Failure::new(Code::Unavailable, format!("a body is not usable: {error}")))?;
+        let applied = receiver.take(verb, word, message, body.to_string().as_bytes()).await;
+        let is_change = matches!(verb, Verb::Put | Verb::Delete);
+        match applied {
+            None | Some(Ok(_)) => {}
+            Some(Err(error)) if is_change && is_for_good(&error) => {
+                outcome.refused.push(json!({ "position": position, "reason": error.to_string() }));
+            }
+            Some(Err(error)) => {
+                outcome.stuck = Some(error.to_string());
+                return Ok(outcome);
+            }
+        }
+        if is_change {
+            outcome.accepted_through = Some(position);
+            position += 1;
+        }
+    }
+    Ok(outcome)
+}
+
+fn is_for_good(error: &MirrorError) -> bool {
+    error.status() < 500
+}

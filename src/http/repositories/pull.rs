@@ -1,0 +1,279 @@
+//! Pull: an app without an endpoint asks for the changes of a watch and says how far it got. The
+//! cursor, the order, the ids and the dead letters are those of an app that is sent to.
+//!
+//! A lease names changes that are handed out and not yet settled. While it lasts nobody else gets
+//! them; a lease that is over (its time, another process, another sink) is refused with 409, and
+//! whoever asks again gets the same changes under the same ids.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use tidings_actors::{
+    deliverer::lending::{Lease, Refusal, Return, Wish},
+    ports::{Action, App, Notice, Parcel, ParcelBody},
+};
+use tidings_entity::{id::CursorId, kind::RoundKind};
+use utoipa::ToSchema;
+use warp::reply::Response;
+
+use super::{
+    super::{
+        Front,
+        fields::Fields,
+        moment::iso,
+        paging::Query,
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    named,
+};
+use crate::webhook::{body::unchunked, notice_body};
+
+/// Most changes of one answer; the server's own bound on what may be unsettled.
+const CHANGES_MAX: usize = 64;
+/// Seconds that a lease lasts when nobody says how many, and at most.
+const LEASE_SECONDS: [u64; 2] = [60, 3_600];
+/// Seconds that an answer may wait for a change when nobody says how many, and at most.
+const WAIT_SECONDS: [u64; 2] = [0, 60];
+/// Most characters of what an app says of a change that it refuses.
+const REASON_CHARACTERS_MAX: usize = 1_024;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_pending, _, _>(Access::App, pending),
+        route::<__path_settle, _, _>(Access::App, settle),
+    ]
+}
+
+/// Changes that are handed out: the next ones of one round, in order.
+#[derive(Serialize, ToSchema)]
+struct Pending {
+    /// Names them when they are settled.
+    lease_id: String,
+    /// When they may be handed out again.
+    expires_at: String,
+    /// The cursor, as in `event.cursor`.
+    cursor: String,
+    /// The full name of the branch.
+    branch: String,
+    /// The round.
+    round: i64,
+    /// `sync`, `resync`, `redrive` or `replay`.
+    kind: &'static str,
+    /// Of a resync: whatever it does not name must be dropped at its end.
+    complete: bool,
+    /// The position of the first change.
+    from: u64,
+    /// The position after the last one.
+    to: u64,
+    /// Changes of the whole round.
+    total: u64,
+    /// The changes, each as `action` and `body`: what would have been sent, and where to.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(skip)]
+    #[expect(dead_code, reason = "it describes the answer; bodies are put in as the bytes they are")]
+    changes: (),
+}
+
+/// What became of handed out changes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct Settlement {
+    /// From the answer that handed them out.
+    lease_id: String,
+    /// The last position that is dealt with; missing: none, and all are handed out again.
+    accepted_through: Option<u64>,
+    /// Positions up to it that the app does not want: they become dead letters.
+    refused: Option<Vec<Refused>>,
+}
+
+/// A change that an app does not want.
+#[derive(serde::Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Refused {
+    /// Its position.
+    position: u64,
+    /// Why, for people; at most 1,024 characters.
+    #[serde(default)]
+    reason: String,
+}
+
+/// How far an app got, on disk.
+#[derive(Serialize, ToSchema)]
+struct SettledShown {
+    /// The cursor.
+    cursor: String,
+    /// The round.
+    round: i64,
+    /// How many changes of it are settled.
+    position: u64,
+}
+
+/// The next changes of a watch, for an app without an endpoint; 204 where there are none.
+#[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
+    params(
+        ("id" = String, Path),
+        ("branch" = Option<String>, Query, description = "only of this branch, by its full name"),
+        ("limit" = Option<u64>, Query, description = "most changes, 1 to 64; 64 where it is missing"),
+        ("lease_seconds" = Option<u64>, Query, description = "1 to 3,600; 60 where it is missing"),
+        ("wait_seconds" = Option<u64>, Query,
+            description = "how long to wait for a change, 0 to 60; 0 where it is missing"),
+    ),
+    responses(
+        (status = 200, body = Pending),
+        (status = 204, description = "nothing is pending, or all of it is handed out"),
+        (status = 409, description = "the app has an endpoint, or is disabled")
+    ))]
+async fn pending(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
+    let most = number(&query, "limit", 1, [CHANGES_MAX as u64; 2])?;
+    let lease = Duration::from_secs(number(&query, "lease_seconds", 1, LEASE_SECONDS)?);
+    let wait = Duration::from_secs(number(&query, "wait_seconds", 0, WAIT_SECONDS)?);
+    let watch = named(&front, &request).await?;
+    let app = request.app()?;
+    pulls(app)?;
+    let branch = query.get("branch");
+    let cursors: Vec<CursorId> = watch
+        .cursors
+        .iter()
+        .filter(|cursor| branch.is_none_or(|branch| cursor.branch == branch))
+        .map(|cursor| cursor.id.clone())
+        .collect();
+    if branch.is_some() && cursors.is_empty() {
+        return Err(Problem::malformed("no such branch is followed; its full name is needed"));
+    }
+    let most = usize::try_from(most).unwrap_or(CHANGES_MAX);
+    let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
+    match front.handle.lend(&app.id, wish).await {
+        Some(lease) => Ok(handed_out(app, &lease)),
+        None => {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+    }
+}
+
+/// Says what became of changes that were handed out. The answer comes when it is on disk.
+#[utoipa::path(post, path = "/api/repositories/{id}/settle", tag = "pull", params(("id" = String, Path)),
+    request_body = Settlement,
+    responses(
+        (status = 200, body = SettledShown),
+        (status = 409, description = "the lease is over: ask again for what is pending")
+    ))]
+async fn settle(front: Arc<Front>, request: Request) -> Answer {
+    let watch = named(&front, &request).await?;
+    let app = request.app()?;
+    let mut fields = Fields::of(&request.body)?;
+    let id = fields.required_text("lease_id", 1..=64);
+    let accepted_through = fields.number("accepted_through");
+    let refused = read_refused(&mut fields);
+    fields.finish()?;
+    pulls(app)?;
+    let settled = front
+        .handle
+        .give_back(&app.id, |reply| Return { id, watch: watch.id.clone(), accepted_through, refused, reply })
+        .await;
+    match settled {
+        Some(Ok(settled)) => Ok(json(
+            StatusCode::OK,
+            &SettledShown {
+                cursor: settled.cursor.to_string(),
+                round: settled.round,
+                position: settled.position,
+            },
+        )),
+        Some(Err(refusal @ Refusal::Stale)) => {
+            Err(Problem::new(Kind::CONFLICT).with_detail(refusal.to_string()))
+        }
+        Some(Err(refusal)) => Err(Problem::new(Kind::INVALID).with_detail(refusal.to_string())),
+        // It may or may not be on disk: what is not comes again.
+        None => Err(Problem::new(Kind::UNAVAILABLE)),
+    }
+}
+
+/// Whether this app asks for its changes.
+fn pulls(app: &App) -> Result<(), Problem> {
+    let refused = |why: &str| Err(Problem::new(Kind::CONFLICT).with_detail(why));
+    match (&app.base_url, &app.disabled) {
+        (Some(_), _) => refused("the app has an endpoint that its changes are sent to"),
+        (None, Some(_)) => refused("the app is disabled"),
+        (None, None) => Ok(()),
+    }
+}
+
+fn number(query: &Query, key: &str, least: u64, [usual, most]: [u64; 2]) -> Result<u64, Problem> {
+    let refused = || Problem::malformed(format!("{key} is a whole number from {least} to {most}"));
+    match query.get(key).map(str::parse) {
+        None => Ok(usual),
+        Some(Ok(number)) if (least..=most).contains(&number) => Ok(number),
+        Some(_) => Err(refused()),
+    }
+}
+
+fn read_refused(fields: &mut Fields) -> Vec<(u64, String)> {
+    let Some(refused) = fields.list::<Refused>("refused") else { return Vec::new() };
+    if refused.len() > CHANGES_MAX {
+        fields.refuse("refused", format!("names at most {CHANGES_MAX} positions"));
+    }
+    if refused.iter().any(|one| one.reason.chars().count() > REASON_CHARACTERS_MAX) {
+        fields.refuse("refused", format!("a reason has at most {REASON_CHARACTERS_MAX} characters"));
+    }
+    refused.into_iter().map(|one| (one.position, one.reason)).collect()
+}
+
+/// The answer with the changes in it, as the bytes that would have been sent. The notices that the
+/// app asked for stand where they would have been sent, too: before the first change of a resync and
+/// after the last one of a round.
+fn handed_out(app: &App, lease: &Lease) -> Response {
+    let round = &lease.lane.round;
+    let pending = Pending {
+        lease_id: lease.id.clone(),
+        expires_at: iso(lease.expires_at),
+        cursor: round.cursor.to_string(),
+        branch: round.branch.clone(),
+        round: round.number,
+        kind: round.spec.kind.as_str(),
+        complete: round.complete,
+        from: lease.positions.start,
+        to: lease.positions.end,
+        total: round.summary.total(),
+        changes: (),
+    };
+    let announced = app.delivery.resync && round.spec.kind == RoundKind::Resync && pending.from == 0;
+    let told = app.delivery.synced && pending.to == pending.total;
+    let notice = |action| {
+        let (round, repository) = (round.clone(), lease.lane.repository.clone());
+        (action, notice_body(&Notice::OfRound { action, round, repository }))
+    };
+    let before = announced.then(|| notice(Action::Resync));
+    let after = told.then(|| notice(Action::Synced));
+    let changes = lease.parcels.iter().map(|parcel| (parcel.action, body(parcel)));
+    let mut bytes = serde_json::to_vec(&pending).expect("an answer is plain data");
+    bytes.pop();
+    bytes.extend_from_slice(b",\"changes\":[");
+    for (index, (action, body)) in before.into_iter().chain(changes).chain(after).enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let action = action.as_str();
+        bytes.extend_from_slice(format!("{comma}{{\"action\":\"{action}\",\"body\":").as_bytes());
+        bytes.extend_from_slice(&body);
+        bytes.push(b'}');
+    }
+    bytes.extend_from_slice(b"]}");
+    let mut response = Response::new(bytes.into());
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// A body as one piece: what is read needs no chunks.
+fn body(parcel: &Parcel) -> Bytes {
+    match &parcel.body {
+        ParcelBody::Whole(bytes) => bytes.clone(),
+        ParcelBody::Chunked { before, content, after } => unchunked(before, content, after),
+    }
+}

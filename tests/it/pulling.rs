@@ -1,0 +1,311 @@
+//! Apps without an endpoint: they ask for what is pending and say how far they got. The same order,
+//! ids and dead letters as for those that are sent to, over kills, lost answers and switches.
+
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    api::App,
+    churn::{BETWEEN_COMMITS, Churn},
+    dice::Dice,
+    model::{Arrival, Model},
+    patience::{SOON, eventually},
+    project::{Project, Tree},
+    server::Server,
+    setting,
+    subscriber::{Subscriber, show},
+};
+
+/// The longest life between two kills.
+const LIFE: Duration = Duration::from_millis(900);
+
+/// Somebody who pulls one watch, and checks everything.
+struct Puller {
+    app: App,
+    model: Model,
+}
+
+impl Puller {
+    fn onboard(server: &Server) -> Self {
+        let body = json!({ "app_name": "puller", "email": "stories@example.org" });
+        let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
+        assert_eq!(reply.status, 201, "{}", reply.json());
+        let onboarded = reply.json();
+        let text = |key: &str| onboarded[key].as_str().expect("a text").to_owned();
+        let app = App { id: text("app_id"), token: text("token"), onboarded: onboarded.clone() };
+        Self { app, model: Model::new("unused") }
+    }
+
+    /// What is handed out; `None` where nothing is.
+    fn ask(&self, server: &Server, id: &str, query: &str) -> Option<Value> {
+        let path = format!("/api/repositories/{id}/pending?{query}");
+        let reply = self.app.ask(server, "GET", &path, None);
+        match reply.status {
+            200 => Some(reply.json()),
+            204 => None,
+            status => panic!("{status}: {}", reply.json()),
+        }
+    }
+
+    fn settle(&self, server: &Server, id: &str, body: &Value) -> (u16, Value) {
+        let path = format!("/api/repositories/{id}/settle");
+        let reply = self.app.ask(server, "POST", &path, Some(body));
+        (reply.status, reply.json())
+    }
+
+    /// Takes in what was handed out, up to and with a position.
+    fn take(&mut self, pending: &Value, through: u64) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        for change in pending["changes"].as_array().expect("changes") {
+            let action = change["action"].as_str().expect("an action");
+            if change["body"]["event"]["position"].as_u64().expect("a position") > through {
+                break;
+            }
+            let arrival = self.model.pull(action, &change["body"]);
+            arrivals.extend(arrival.inspect(|arrival| self.model.apply(arrival)));
+        }
+        arrivals
+    }
+
+    /// Pulls and settles until nothing is pending.
+    fn drain(&mut self, server: &Server, id: &str) {
+        while let Some(pending) = self.ask(server, id, "wait_seconds=1") {
+            let last = pending["to"].as_u64().expect("a position") - 1;
+            let arrivals = self.take(&pending, last);
+            let body = json!({ "lease_id": pending["lease_id"], "accepted_through": last });
+            let (status, answer) = self.settle(server, id, &body);
+            assert_eq!(status, 200, "{answer}");
+            arrivals.iter().for_each(|arrival| self.model.acknowledged(arrival));
+        }
+    }
+
+    fn assert_faultless(&self) {
+        assert!(self.model.faults.is_empty(), "{:#?}", self.model.faults);
+        assert!(self.model.surprises.is_empty(), "{:#?}", self.model.surprises);
+    }
+
+    fn assert_has(&self, id: &str, tree: &Tree) {
+        self.assert_faultless();
+        let mirror = self.model.mirrors.get(id).cloned().unwrap_or_default();
+        assert_eq!(show(&mirror), show(tree));
+    }
+}
+
+#[test]
+fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(100) / 4;
+    let mut dice = Dice::thrown("pulling");
+    let mut server = Server::start();
+    let mut puller = Puller::onboard(&server);
+    let project = Project::new();
+    let mut churn = Churn::begin(&project, 120);
+    let id = puller.app.watch(&server, &project);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut committing = Dice::of(dice.number());
+        let (over, project) = (&over, &project);
+        scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                churn.commit(project, &mut committing);
+                thread::sleep(committing.up_to(BETWEEN_COMMITS));
+            }
+        });
+        let _end = SetAtEnd(over);
+        for _ in 0..kills {
+            pull_for(dice.up_to(LIFE), &mut puller, &server, &id, &mut dice);
+            server.kill();
+            puller.model.note_kill();
+            puller.assert_faultless();
+            server.run();
+        }
+    });
+    let head = project.head();
+    let until = Instant::now() + SOON;
+    while !crate::support::api::is_settled(&puller.app.repository(&server, &id), &head) {
+        assert!(Instant::now() < until, "{head} is not held");
+        puller.drain(&server, &id);
+    }
+    puller.assert_has(&id, &project.tree(&head));
+    println!("{kills} kills: {} changes, {} repeats", puller.model.applied.len(), puller.model.repeats);
+    assert!(puller.app.dead_letters(&server).is_empty());
+}
+
+/// Pulls, and now and then forgets to settle, settles only a part or gives everything back.
+fn pull_for(life: Duration, puller: &mut Puller, server: &Server, id: &str, dice: &mut Dice) {
+    let until = Instant::now() + life;
+    while Instant::now() < until {
+        let limit = 1 + dice.below(64);
+        let Some(pending) = puller.ask(server, id, &format!("limit={limit}&lease_seconds=1")) else {
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        let (from, to) = (pending["from"].as_u64().expect("from"), pending["to"].as_u64().expect("to"));
+        let through = match dice.below(10) {
+            0 => continue,
+            1 => {
+                let (status, answer) = puller.settle(server, id, &json!({ "lease_id": pending["lease_id"] }));
+                assert!(matches!(status, 200 | 409), "{status} {answer}");
+                continue;
+            }
+            2 | 3 => from + dice.below(to - from),
+            _ => to - 1,
+        };
+        let arrivals = puller.take(&pending, through);
+        let body = json!({ "lease_id": pending["lease_id"], "accepted_through": through });
+        let (status, answer) = puller.settle(server, id, &body);
+        match status {
+            200 => arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival)),
+            409 => {}
+            status => panic!("{status}: {answer}"),
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_is_over_is_refused_and_its_changes_come_again_under_the_same_ids() {
+    let server = Server::start();
+    let mut puller = Puller::onboard(&server);
+    let project = Project::with(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    let id = puller.app.watch(&server, &project);
+    let first = puller.ask(&server, &id, "wait_seconds=30&limit=2&lease_seconds=1").expect("changes");
+    assert_eq!((first["from"].as_u64(), first["to"].as_u64(), first["total"].as_u64()), (Some(0), Some(2), Some(3)));
+    assert_eq!(first["kind"], "sync");
+    let again = eventually("changes after the lease", SOON, || puller.ask(&server, &id, "wait_seconds=5"));
+    let ids = |pending: &Value| -> Vec<String> {
+        let changes = pending["changes"].as_array().expect("changes");
+        changes.iter().map(|change| change["body"]["event"]["id"].to_string()).collect()
+    };
+    assert_eq!(ids(&first), ids(&again)[..2]);
+    assert_ne!(first["lease_id"], again["lease_id"]);
+    let stale = json!({ "lease_id": first["lease_id"], "accepted_through": 1 });
+    assert_eq!(puller.settle(&server, &id, &stale).0, 409);
+    assert_eq!(puller.ask(&server, &id, ""), None, "what is lent is nobody else's");
+    for (body, status) in [
+        (json!({ "lease_id": again["lease_id"], "accepted_through": 3 }), 422),
+        (json!({ "lease_id": again["lease_id"], "accepted_through": 0, "refused": [{ "position": 1 }] }), 422),
+        (json!({ "lease_id": again["lease_id"], "more": 1 }), 422),
+        (json!({ "accepted_through": 0 }), 422),
+        (json!({ "lease_id": "lease_of_nobody", "accepted_through": 0 }), 409),
+    ] {
+        assert_eq!(puller.settle(&server, &id, &body).0, status, "{body}");
+    }
+    let last = again["to"].as_u64().expect("a position") - 1;
+    let arrivals = puller.take(&again, last);
+    let good = json!({ "lease_id": again["lease_id"], "accepted_through": last });
+    let (status, settled) = puller.settle(&server, &id, &good);
+    assert_eq!((status, settled["position"].as_u64()), (200, Some(last + 1)));
+    arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival));
+    assert_eq!(puller.settle(&server, &id, &good).0, 409, "a lease is settled once");
+    puller.drain(&server, &id);
+    puller.assert_has(&id, &project.tree("HEAD"));
+}
+
+#[test]
+fn what_an_app_refuses_becomes_a_dead_letter_and_the_next_goes_on() {
+    let server = Server::start();
+    let mut puller = Puller::onboard(&server);
+    let project = Project::with(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    let id = puller.app.watch(&server, &project);
+    let mut refused = Vec::new();
+    while refused.is_empty() {
+        let pending = puller.ask(&server, &id, "wait_seconds=30").expect("changes");
+        let (from, to) = (pending["from"].as_u64().expect("from"), pending["to"].as_u64().expect("to"));
+        if (from..to).contains(&1) {
+            refused.push(json!({ "position": 1, "reason": "no b here" }));
+        }
+        let body = json!({ "lease_id": pending["lease_id"], "accepted_through": to - 1, "refused": refused });
+        let (status, answer) = puller.settle(&server, &id, &body);
+        assert_eq!(status, 200, "{answer}");
+    }
+    puller.drain(&server, &id);
+    puller.app.wait_until_held(&server, &id, &project.head());
+    let letters = puller.app.dead_letters(&server);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((&letters[0]["path"], &letters[0]["reason"]), (&json!("b"), &json!("rejected")));
+    assert_eq!(letters[0]["excerpt"], "no b here");
+}
+
+#[test]
+fn a_switch_of_sink_in_mid_round_goes_on_at_the_position() {
+    let server = Server::start();
+    let subscriber = Subscriber::start();
+    let mut puller = Puller::onboard(&server);
+    let files: Vec<(String, String)> = (0..40).map(|file| (format!("f{file:02}"), "1".to_owned())).collect();
+    let project = Project::with(
+        &files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>(),
+    );
+    let id = puller.app.watch(&server, &project);
+    let first = puller.ask(&server, &id, "wait_seconds=30&limit=1").expect("a change");
+    let settled = json!({ "lease_id": first["lease_id"], "accepted_through": 0 });
+    assert_eq!(puller.settle(&server, &id, &settled).0, 200);
+    let lent = puller.ask(&server, &id, "wait_seconds=30&limit=1").expect("a change");
+    assert_eq!(lent["from"], 1);
+
+    let to = json!({ "base_url": subscriber.url(), "rotate_signing_key": true, "overlap_seconds": 0,
+        "client_auth_key": crate::support::subscriber::KEY });
+    assert_eq!(puller.app.ask(&server, "PATCH", "/api/app", Some(&to)).status, 200);
+    puller.app.wait_until_held(&server, &id, &project.head());
+    let late = json!({ "lease_id": lent["lease_id"], "accepted_through": 1 });
+    assert_eq!(puller.settle(&server, &id, &late).0, 409, "the lease ended with the switch");
+    let path = format!("/api/repositories/{id}/pending");
+    assert_eq!(puller.app.ask(&server, "GET", &path, None).status, 409, "it has an endpoint");
+    let sent: Vec<String> = subscriber.applied().into_iter().map(|(_, path)| path).collect();
+    let expected: Vec<String> = files[1..].iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(sent, expected, "what was lent and not settled is sent, nothing else again");
+
+    let back = puller.app.ask(&server, "PATCH", "/api/app", Some(&json!({ "base_url": null })));
+    assert_eq!((back.status, &back.json()["base_url"]), (200, &Value::Null));
+    project.write("f00", b"2");
+    project.commit("second");
+    let next = puller.ask(&server, &id, "wait_seconds=30").expect("a change");
+    assert_eq!(next["changes"][0]["action"], "update");
+    assert_eq!(next["changes"][0]["body"]["file"]["path"], "f00");
+}
+
+#[test]
+fn listen_pulls_into_a_folder_and_ends_when_nothing_is_pending() {
+    let server = Server::start();
+    let puller = Puller::onboard(&server);
+    let project = Project::with(&[("a", "1"), ("dir/b", "2")]);
+    project.write("big", &vec![0_u8; 3 << 20]);
+    project.commit("with a large binary");
+    let id = puller.app.watch(&server, &project);
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("http://{}", server.address());
+    let listen = || {
+        let mut command = crate::support::server::bare_command(folder.path());
+        command.args(["listen", "--pull", &id, "--once", "--server", &url, "--mirror", "copy"]);
+        command.env("TIDINGS_TOKEN", &puller.app.token).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = command.output().expect("it ran");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let copy = folder.path().join("copy");
+    eventually("first copy", SOON, || {
+        listen();
+        copy.join("dir/b").exists().then_some(())
+    });
+    assert_eq!(std::fs::read(copy.join("big")).expect("a file").len(), 3 << 20);
+    puller.app.wait_until_held(&server, &id, &project.head());
+    project.git(["rm", "--quiet", "a"]);
+    project.commit("without a");
+    eventually("delete", SOON, || {
+        listen();
+        (!copy.join("a").exists()).then_some(())
+    });
+    assert!(copy.join("dir/b").exists());
+}
+
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
