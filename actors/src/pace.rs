@@ -41,7 +41,8 @@ const SLACK: u64 = 25;
 /// How much time is promised at once: a crash loses as much, and one row a second is written while
 /// an app with a rate is busy.
 const SPAN: Duration = Duration::from_secs(1);
-/// The next promise is asked for so long before the one in use ends.
+/// The next promise is asked for so long before the one in use ends, or two turns where those are
+/// longer: what is left at its end is too short for a turn.
 const AHEAD: Duration = Duration::from_millis(250);
 /// The wait after a promise was not written.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -126,7 +127,7 @@ impl Pace {
                 self.promise(&mut line, interval).await;
                 continue;
             };
-            if line.ends_before(at + AHEAD) {
+            if line.ends_before(at + AHEAD.max(2 * interval)) {
                 self.promise(&mut line, interval).await;
             }
             sleep_until(at).await;

@@ -67,16 +67,18 @@ impl Turns {
             let next = {
                 let mut state = self.state();
                 let next = state.next();
-                if next.is_none() {
-                    state.free += 1;
-                }
+                state.free += usize::from(next.is_none());
                 next
             };
-            match next.map(|next| next.send(place)) {
-                Some(Ok(())) => return,
+            let Some(next) = next else {
+                // It is counted as free: it must not be given back again.
+                place.0 = None;
+                return;
+            };
+            match next.send(place) {
+                Ok(()) => return,
                 // It stopped waiting.
-                Some(Err(back)) => place = back,
-                None => return,
+                Err(back) => place = back,
             }
         }
     }
