@@ -27,6 +27,7 @@ use tidings_actors::{
     round::{Change, RoundSpec},
 };
 
+use tidings_entity::kind::PayloadFormat;
 use tracing::{debug, info};
 
 use crate::egress::Egress;
@@ -40,8 +41,8 @@ const CHANGES_AHEAD: usize = 3_840;
 
 /// The body of a notice.
 #[must_use]
-pub fn notice_body(notice: &Notice) -> Bytes {
-    notice::render(notice).body
+pub fn notice_body(notice: &Notice, format: PayloadFormat) -> Bytes {
+    notice::render(notice, format).body
 }
 
 /// Gives the `traceparent` of the running span, where there is one.

@@ -235,7 +235,7 @@ fn what_an_app_refuses_becomes_a_dead_letter_and_the_next_goes_on() {
 fn a_switch_of_sink_in_mid_round_goes_on_at_the_position() {
     let server = Server::start();
     let subscriber = Subscriber::start();
-    let mut puller = Puller::onboard(&server);
+    let puller = Puller::onboard(&server);
     let files: Vec<(String, String)> = (0..40).map(|file| (format!("f{file:02}"), "1".to_owned())).collect();
     let project = Project::with(
         &files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>(),

@@ -62,12 +62,12 @@ impl DelivererState {
             return;
         }
         self.forget_unasked(Duration::ZERO);
-        let rests = |lane: &Lane| match &lane.slot {
+        let rests = |lane: &mut Lane| match &mut lane.slot {
             Slot::Waiting { until } => Some(*until).filter(|until| *until > now),
             Slot::Running(running) => running.rests_until(now),
             Slot::Opening { .. } => None,
         };
-        let resting = self.lanes.iter().filter_map(|(cursor, lane)| Some((cursor.clone(), rests(lane)?)));
+        let resting = self.lanes.iter_mut().filter_map(|(cursor, lane)| Some((cursor.clone(), rests(lane)?)));
         let resting: Vec<(CursorId, Instant)> = resting.collect();
         for (cursor, until) in resting {
             self.set_aside(&cursor, until);

@@ -357,7 +357,7 @@ async fn candidates(
     }
     let mut letters = Vec::new();
     if spec.kind != RoundKind::Resync {
-        let total = plan(context, &lane.remote, spec, &[]).await?.summary.total();
+        let total = plan(context, &lane.app, &lane.remote, spec, &[]).await?.summary.total();
         if total <= LOOKED_UP_MAX {
             let mut seek = Seek::Position(0);
             loop {

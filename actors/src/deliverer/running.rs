@@ -181,11 +181,11 @@ impl RunningLane {
 
     /// If there is nothing of it in flight or to be written, and nothing to send for a while: until
     /// when.
-    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn rests_until(&mut self, now: Instant) -> Option<Instant> {
         let is_busy = !self.is_still() || self.lane.owes_effects() || self.reload.is_some() || self.queued;
         let until = match self.stage {
             _ if is_busy => None,
-            Stage::Flowing if self.lane.next_sendable().is_none() => self.lane.waits_until(now),
+            Stage::Flowing if self.lane.next_sendable(now).is_none() => self.lane.waits_until(now),
             Stage::Noticing { flying: false, until, .. } => until,
             _ => None,
         };

@@ -350,10 +350,11 @@ impl Transport for MemoryTransport {
         let told = {
             let mut receiver = self.receiver();
             receiver.batches.push(paths.clone());
-            let bad = paths.iter().find(|path| receiver.by_path.contains_key(*path));
-            bad.or(paths.first()).cloned().unwrap_or_default()
+            let bad = paths.iter().position(|path| receiver.by_path.contains_key(path));
+            bad.unwrap_or_default()
         };
-        let (result, retry_after) = Self::answered(self.answer(&endpoint.app, &told)).await;
+        let answer = self.answer(&endpoint.app, &parcels[told].id, &paths[told]);
+        let (result, retry_after) = Self::answered(answer).await;
         let word = |path: &Vec<u8>| {
             let said = self.receiver().items.get_mut(path).and_then(VecDeque::pop_front);
             said.unwrap_or(ItemOutcome::Accepted)

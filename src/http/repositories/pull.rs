@@ -72,11 +72,20 @@ struct Pending {
     to: u64,
     /// Changes of the whole round.
     total: u64,
-    /// The changes, each as `action` and `body`: what would have been sent, and where to.
-    #[schema(value_type = Vec<Object>)]
-    #[serde(skip)]
-    #[expect(dead_code, reason = "it describes the answer; bodies are put in as the bytes they are")]
-    changes: (),
+    /// The changes. Empty here: their bodies are put in as the bytes they are.
+    #[schema(required = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<PendingChange>,
+}
+
+/// A change that is handed out.
+#[derive(Serialize, ToSchema)]
+struct PendingChange {
+    /// `create`, `update` or `delete`; `resync` and `synced` are notices, where they were asked for.
+    action: &'static str,
+    /// What would have been sent.
+    #[schema(value_type = Object)]
+    body: (),
 }
 
 /// What became of handed out changes.
@@ -242,13 +251,14 @@ fn handed_out(app: &App, lease: &Lease) -> Response {
         from: lease.positions.start,
         to: lease.positions.end,
         total: round.summary.total(),
-        changes: (),
+        changes: Vec::new(),
     };
     let announced = app.delivery.resync && round.spec.kind == RoundKind::Resync && pending.from == 0;
     let told = app.delivery.synced && pending.to == pending.total;
     let notice = |action| {
         let (round, repository) = (round.clone(), lease.lane.repository.clone());
-        (action, notice_body(&Notice::OfRound { action, round, repository }))
+        let format = round.format;
+        (action, notice_body(&Notice::OfRound { action, round, repository }, format))
     };
     let before = announced.then(|| notice(Action::Resync));
     let after = told.then(|| notice(Action::Synced));

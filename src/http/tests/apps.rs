@@ -71,7 +71,7 @@ async fn an_app_changes_itself_and_a_new_key_is_shown_once() {
     assert_eq!(untouched["delivery"]["synced"], json!(false));
     for (body, field) in [
         (json!({ "base_url": "http://app.example" }), "/base_url"),
-        (json!({ "base_url": null }), "/base_url"),
+        (json!({ "base_url": 5 }), "/base_url"),
         (json!({ "delivery": { "batch": { "count": 1 } } }), "/delivery/batch/count"),
         (json!({ "delivery": { "batch": { "bytes": 9_000_000 } } }), "/delivery/batch/bytes"),
         (json!({ "delivery": { "batch": { "linger_ms": 10_001 } } }), "/delivery/batch/linger_ms"),

@@ -147,7 +147,7 @@ impl Store for StoreDouble {
         let mut rows = self.open()?;
         let row = rows.apps.iter_mut().find(|(app, _)| app.id == *id).ok_or(StoreError::NotFound)?;
         if let Some(base_url) = &patch.base_url {
-            row.0.base_url = Some(base_url.clone());
+            row.0.base_url = base_url.clone();
         }
         row.0.delivery = patch.delivery.clone().unwrap_or_else(|| row.0.delivery.clone());
         if let Some(disabled) = &patch.disabled {

@@ -79,6 +79,8 @@ struct Run {
 enum End {
     /// A bound, or a change that may not go with these.
     Bound,
+    /// What may be sent beyond the settled prefix; it moves with the next settlement.
+    Window,
     /// This change, which is not ready.
     Unready(usize),
     /// Nothing more is in memory.
@@ -163,6 +165,11 @@ impl Lane {
         }
         let run = self.run();
         let first = run.as_ref().and_then(|run| run.indices.first()).map(|index| self.prefix + *index as u64);
+        // Cut off at the window, every settlement would let another batch of a few go.
+        let is_cut = run.as_ref().is_some_and(|run| matches!(run.end, End::Window));
+        if is_cut && (self.in_flight() > 0 || self.settled < self.prefix) {
+            return None;
+        }
         let may_grow = run.as_ref().is_some_and(|run| self.may_grow(run, now));
         let batching = self.batching.as_mut()?;
         let Some(first) = first else {
@@ -184,7 +191,7 @@ impl Lane {
         let first = run.indices.first().and_then(|first| self.slots.get(*first));
         let retried = first.is_some_and(|first| first.tries > 0);
         match run.end {
-            End::Bound => false,
+            End::Bound | End::Window => false,
             End::Unready(index) => {
                 self.slots.get(index).is_some_and(|slot| slot.is_coming(now) && (slot.tries > 0) == retried)
             }
@@ -203,7 +210,7 @@ impl Lane {
         for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_done()) {
             let crosses = self.order == OrderMode::Phased && slot.change.operation != phase;
             if index >= reach || crosses {
-                run.end = End::Bound;
+                run.end = if crosses { End::Bound } else { End::Window };
                 break;
             }
             match &slot.state {
