@@ -6,6 +6,7 @@ mod contents;
 mod double;
 mod files;
 mod house;
+mod idempotency;
 mod repositories;
 mod shared;
 mod sqlite;

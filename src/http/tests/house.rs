@@ -5,7 +5,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tidings_actors::{
-    budget::Budget, context::Context, directory::Directory, handle::Handle, ports::Store,
+    budget::Budget,
+    context::Context,
+    directory::Directory,
+    handle::Handle,
+    ports::{Clock, Store},
     testing::MemoryTransport,
 };
 use tokio::{
@@ -122,6 +126,7 @@ impl House {
             random: Arc::new(MachineRandom),
             admin: AdminToken::of(ADMIN),
             lifecycle: lifecycle.clone(),
+            started_at: MachineClock.now(),
             hooks: Bounds::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),
         });

@@ -12,11 +12,12 @@ use tidings_entity::{
     },
 };
 
+use super::requests::RequestRow;
 use crate::{
     follow::Followed,
     ports::{
-        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Extent, KEYS_MAX, NewApp,
-        NewWatch, Receipt, Source, StoreError, Totals,
+        ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Extent,
+        KEYS_MAX, NewApp, NewWatch, Receipt, Source, StoreError, Totals,
     },
     round::{LetterState, Round, TreeEnd},
     secret::Secret,
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub(super) blob_writes: usize,
     pub(super) receipts: Vec<Receipt>,
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
+    pub(super) requests: BTreeMap<(AppId, String), RequestRow>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
 }
 
@@ -139,6 +141,9 @@ impl State {
         }
         let keys = vec![(new.signing_key.clone(), None)];
         self.apps.insert(new.id.clone(), AppRow { new: new.clone(), keys, disabled: None });
+        if let Some((request, answer)) = &new.answer {
+            self.end_making(&new.id, request, answer);
+        }
         Ok(())
     }
 
@@ -178,6 +183,7 @@ impl State {
             self.unwatch(&watch);
         }
         self.breakers.remove(&(BreakerKind::Endpoint, id.to_string()));
+        self.requests.retain(|(owner, _), row| owner != id && row.made.as_ref() != Some(id));
         Ok(())
     }
 
@@ -345,6 +351,7 @@ impl State {
             });
         }
         self.blobs.retain(|_, (_, used)| take(now.since(*used) > blobs));
+        self.requests.retain(|_, row| take(now.since(row.began_at) > ANSWERS_KEPT));
         limit - left
     }
 
