@@ -7,8 +7,9 @@
 //! itself (5xx, 401, 408, 413, 429) are not kept: the key is free again, as after a panic.
 //!
 //! A process that died in between leaves a key without an answer. The next one runs such a request
-//! again, which every verb bears; onboarding writes app and answer together, so that it has no
-//! between.
+//! again, which verbs bear: onboarding writes app and answer together, so that it has no between, a
+//! watch is found again, a redrive asks for what is asked for already. Only a skip that names no
+//! `round` and `position` may then give up one change more.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -193,6 +194,11 @@ async fn end(front: Arc<Front>, keyed: KeyedRequest, answer: Option<StoredAnswer
     tokio::spawn(again.instrument(Span::current()));
 }
 
+/// Whether an answer with this status would be the same the next time.
+pub(super) fn is_kept(status: StatusCode) -> bool {
+    !status.is_server_error() && !PASSING.contains(&status)
+}
+
 /// What is stored of an answer, or nothing if it may be another one the next time.
 async fn taken(response: Response) -> (Response, Option<StoredAnswer>) {
     let (parts, body) = response.into_parts();
@@ -200,9 +206,8 @@ async fn taken(response: Response) -> (Response, Option<StoredAnswer>) {
         return (Problem::new(Kind::INTERNAL).into_response(""), None);
     };
     let body = body.to_bytes();
-    let is_kept = !parts.status.is_server_error() && !PASSING.contains(&parts.status);
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let answer = std::str::from_utf8(&body).ok().filter(|_| is_kept).map(|text| StoredAnswer {
+    let answer = std::str::from_utf8(&body).ok().filter(|_| is_kept(parts.status)).map(|text| StoredAnswer {
         status: parts.status.as_u16(),
         content_type: content_type.map(str::to_owned),
         body: Secret::new(text.to_owned()),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidings_actors::{
     ports::{Begun, KeyedRequest, Store, StoreError, StoredAnswer},
@@ -23,7 +23,11 @@ use super::{
     house::{ADMIN, Answered, PATIENCE},
     sqlite,
 };
-use crate::{http::idempotency::hash, machine::MachineClock, settings::OnboardingMode};
+use crate::{
+    http::idempotency::{hash, is_kept},
+    machine::MachineClock,
+    settings::OnboardingMode,
+};
 
 const ONBOARD: &str = "/api/apps/onboard";
 const WATCH: &str = "/api/repositories";
@@ -207,6 +211,13 @@ async fn refusals_are_answers_and_failures_are_none() {
     let first = watch("6", &repository("late")).await;
     assert_eq!(first.status, 201, "{first:?}");
     assert_replays(&first, &settled(&house, WATCH, Some(&token), "6", &repository("late")).await);
+}
+
+#[test]
+fn what_says_nothing_of_the_request_is_not_kept() {
+    let kept = |status: &u16| is_kept(StatusCode::from_u16(*status).expect("a status"));
+    assert!([200, 201, 202, 204, 400, 404, 409, 410, 415, 422].iter().all(kept));
+    assert!(![401, 408, 413, 429, 500, 502, 503, 504].iter().any(kept));
 }
 
 #[tokio::test]
