@@ -161,6 +161,7 @@ async fn app(adapters: &Adapters, base_url: &str) -> AppId {
         signing_key: Secret::new("0123456789abcdef".into()),
         delivery: DeliverySettings::default(),
         created_at: now,
+        answer: None,
     };
     adapters.store.create_app(&app).await.expect("registered");
     id

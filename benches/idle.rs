@@ -174,6 +174,7 @@ async fn app(store: &dyn Store, clock: &dyn Clock, random: &dyn Random, number: 
         signing_key: Secret::new("signing".into()),
         delivery: DeliverySettings::default(),
         created_at: clock.now(),
+        answer: None,
     };
     store.create_app(&app).await.expect("an app");
     app.id

@@ -13,6 +13,7 @@ pub mod document;
 pub mod downloads;
 mod fields;
 pub mod hooks;
+pub mod idempotency;
 pub mod listener;
 mod moment;
 mod paging;
@@ -37,6 +38,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tidings_actors::{
     handle::Handle,
     ports::{Clock, GitSource, Random, Store},
+    time::Timestamp,
 };
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, error, field, info_span};
@@ -73,6 +75,8 @@ pub struct Front {
     pub admin: AdminToken,
     /// Whether this process is ready, and since when it runs.
     pub lifecycle: Lifecycle,
+    /// When this process began: a keyed request that is older and has no answer was cut off.
+    pub started_at: Timestamp,
     /// What hooks may cost.
     pub hooks: hooks::Bounds,
     /// What downloads of contents may cost.
@@ -165,7 +169,9 @@ where
         request.id = request_id,
         app.id = field::Empty,
     );
-    let found = handled(front, table, &method, path.as_str(), query, &headers, body);
+    let head =
+        Head { method: &method, path: path.as_str(), query, headers: &headers, request_id: &request_id };
+    let found = handled(front, table, head, body);
     // A panic costs one answer, never the process: nothing that a handler owns outlives it.
     let answer = AssertUnwindSafe(found.instrument(span.clone())).catch_unwind().await;
     let _entered = span.enter();
@@ -186,19 +192,21 @@ where
     response
 }
 
-async fn handled<S, B>(
-    front: Arc<Front>,
-    table: &Table,
-    method: &Method,
-    path: &str,
+/// A request without its body.
+struct Head<'a> {
+    method: &'a Method,
+    path: &'a str,
     query: String,
-    headers: &HeaderMap,
-    body: S,
-) -> Answer
+    headers: &'a HeaderMap,
+    request_id: &'a str,
+}
+
+async fn handled<S, B>(front: Arc<Front>, table: &Table, head: Head<'_>, body: S) -> Answer
 where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf,
 {
+    let Head { method, path, query, headers, request_id } = head;
     if path.len() + query.len() > URI_BYTES_MAX {
         return Err(Problem::new(Kind::URI_TOO_LONG));
     }
@@ -216,6 +224,7 @@ where
     };
     Span::current().record("http.route", &route.template);
     let caller = auth::caller(&front, route.access, headers).await?;
+    let key = idempotency::key(route, &caller, headers)?;
     // Held until the answer: what is read stays in memory so long.
     let mut room = front.hooks.room();
     let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended before its end")));
@@ -236,8 +245,13 @@ where
     } else {
         Bytes::new()
     };
+    let keyed = key.map(|key| key.of(method, path, &query, &body));
     let handler = route.handler.clone();
-    handler(front, Request { caller, parameters, query, headers: headers.clone(), body }).await
+    let request = Request { caller, parameters, query, headers: headers.clone(), body, keyed: keyed.clone() };
+    match keyed {
+        Some(keyed) => idempotency::once(front, keyed, request_id, handler, request).await,
+        None => handler(front, request).await,
+    }
 }
 
 /// What every answer has.

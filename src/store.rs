@@ -22,6 +22,7 @@ mod port;
 mod receipts;
 mod redrive;
 mod registration;
+mod requests;
 mod resync;
 mod rounds;
 mod rows;

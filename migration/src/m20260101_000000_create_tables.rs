@@ -123,9 +123,9 @@ const TABLES: &[(&str, &str)] = &[
     ("lease", "shard text primary key, epoch bigint not null, taken_at bigint not null"),
     (
         "idempotency",
-        "app_id text not null references app(id) on delete cascade, key text not null,
-         request_hash text not null, status integer, answer {bytes}, created_at bigint not null,
-         primary key (app_id, key)",
+        "owner text not null, key_hash text not null, request_hash text not null, status integer,
+         answer {bytes}, made_app text, created_at bigint not null, primary key (owner, key_hash),
+         check ((status is null) = (answer is null))",
     ),
     (
         "receipt",
@@ -171,6 +171,7 @@ const INDEXES: &[&str] = &[
     "create index dead_letter_closed on dead_letter(closed_at) where closed_at is not null",
     "create index blob_used on blob(used_at)",
     "create index idempotency_age on idempotency(created_at)",
+    "create index idempotency_made on idempotency(made_app) where made_app is not null",
     "create unique index receipt_delivery on receipt(provider, delivery_id) where not noted",
     "create index receipt_ordinal on receipt(noted, ordinal)",
     "create index receipt_age on receipt(received_at)",

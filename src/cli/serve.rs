@@ -108,6 +108,7 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         random: app.random.clone(),
         admin,
         lifecycle,
+        started_at: app.clock.now(),
         hooks: http::hooks::Bounds::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
     }

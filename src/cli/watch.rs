@@ -304,6 +304,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         signing_key,
         delivery: DeliverySettings::default(),
         created_at: now,
+        answer: None,
     };
     adapters.store.create_app(&app).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok(id)

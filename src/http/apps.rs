@@ -17,6 +17,7 @@ use warp::reply::Response;
 use super::{
     Front, auth,
     fields::Fields,
+    idempotency,
     moment::iso,
     problem::{Kind, Problem},
     request::{Request, json},
@@ -162,8 +163,15 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
     let signing_key =
         wish.client_auth_key.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
     let signing_secret = shown_signing_secret(&signing_key).expose().to_owned();
+    let id = AppId::new(front.random.ulid(now));
+    let onboarded = Onboarded {
+        app_id: id.to_string(),
+        token: token.text().expose().to_owned(),
+        signing_secret,
+        created_at: iso(now),
+    };
     let app = NewApp {
-        id: AppId::new(front.random.ulid(now)),
+        id,
         name: wish.app_name,
         email: wish.email,
         base_url: wish.base_url,
@@ -174,14 +182,9 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
         signing_key,
         delivery: wish.delivery.unwrap_or_default(),
         created_at: now,
+        answer: request.keyed.map(|keyed| (keyed, idempotency::stored(StatusCode::CREATED, &onboarded))),
     };
     front.store.create_app(&app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-    let onboarded = Onboarded {
-        app_id: app.id.to_string(),
-        token: token.text().expose().to_owned(),
-        signing_secret,
-        created_at: iso(now),
-    };
     Ok(json(StatusCode::CREATED, &onboarded))
 }
 

@@ -2,12 +2,14 @@
 
 use http::Method;
 use utoipa::openapi::{
-    ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder,
-    Ref, RefOr, Response, ResponseBuilder,
+    ComponentsBuilder, Content, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem,
+    PathsBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
+    path::{Parameter, ParameterBuilder, ParameterIn},
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
 use super::{
+    idempotency::{HEADER, KEY_CHARACTERS_MAX},
     problem::{FieldFault, ProblemBody},
     route::{Access, Route},
 };
@@ -27,6 +29,9 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
             Access::Admin => Some(vec![requirement("admin")]),
             Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("admin")]),
         };
+        if method == Method::POST && !matches!(access, Access::Hook(_)) {
+            operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
+        }
         operation.operation_id = Some(operation_id(&method, &template));
         for (statuses, description) in
             [("4XX", "The request cannot be served."), ("5XX", "The server cannot.")]
@@ -66,6 +71,27 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
 fn operation_id(method: &Method, template: &str) -> String {
     let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.fold(method.as_str().to_lowercase(), |id, word| format!("{id}_{word}"))
+}
+
+/// What every POST takes.
+fn idempotency_key() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(KEY_CHARACTERS_MAX))
+        .build();
+    ParameterBuilder::new()
+        .name(HEADER.as_str())
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .schema(Some(schema))
+        .description(Some(
+            "Names this request, in visible ASCII characters. Sent again under the same key it has no second \
+             effect and is answered as the first time (`idempotent-replayed: true`), for 7 days; 409 while the \
+             first still runs, or if the key was used for another request. Without a token a key has at least \
+             32 random characters.",
+        ))
+        .build()
 }
 
 /// The answer of every route that refuses.

@@ -84,6 +84,10 @@ kinds! {
     TIMEOUT = "request-timeout", REQUEST_TIMEOUT, "Request Timeout";
     /// The state does not allow it.
     CONFLICT = "conflict", CONFLICT, "Conflict";
+    /// The key of another request.
+    KEY_REUSED = "idempotency-key-reused", CONFLICT, "The Idempotency-Key was used for another request";
+    /// The request with this key has not been answered yet.
+    STILL_RUNNING = "request-still-running", CONFLICT, "The request with this Idempotency-Key still runs";
     /// The body is too large.
     TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "Payload Too Large";
     /// The address is too long.

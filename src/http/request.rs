@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
-use tidings_actors::ports::App;
+use tidings_actors::ports::{App, KeyedRequest};
 use tokio::time::timeout;
 use warp::reply::Response;
 
@@ -37,6 +37,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for methods that have none.
     pub body: Bytes,
+    /// What it is by its `Idempotency-Key`, if it has one.
+    pub keyed: Option<KeyedRequest>,
 }
 
 impl Request {
@@ -119,13 +121,14 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
+/// The `Content-Type` of answers.
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+
 /// An answer with a JSON body.
 pub fn json(status: http::StatusCode, body: &impl Serialize) -> Response {
     let bytes = serde_json::to_vec(body).expect("an answer is plain data");
     let mut response = Response::new(bytes.into());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }

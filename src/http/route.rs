@@ -19,7 +19,8 @@ use warp::reply::Response;
 /// What a handler gives back.
 pub type Answer = Result<Response, Problem>;
 
-type Handler = Arc<dyn Fn(Arc<Front>, Request) -> BoxFuture<'static, Answer> + Send + Sync>;
+/// What a route does.
+pub(super) type Handler = Arc<dyn Fn(Arc<Front>, Request) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod double;
 mod files;
 mod hooks;
 mod house;
+mod idempotency;
 mod repositories;
 mod shared;
 mod sqlite;

@@ -13,10 +13,10 @@ use tidings_entity::{
     id::{AppId, SourceId},
 };
 
-use super::{Context, error::undecodable, rows, sources};
+use super::{Context, error::undecodable, requests, rows, sources};
 use crate::secrets::Place;
 
-/// Registers an app with its first signing key.
+/// Registers an app with its first signing key; the request that asked for it ends with it.
 pub(super) async fn create(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -30,6 +30,7 @@ pub(super) async fn create(
         created_at: new.created_at.0,
         expires_at: None,
     };
+    let (id, answer) = (new.id.clone(), new.answer);
     let app = app::Model {
         id: new.id,
         name: new.name,
@@ -45,7 +46,11 @@ pub(super) async fn create(
         created_at: new.created_at.0,
     };
     rows::insert(connection, "app", vec![app]).await?;
-    rows::insert(connection, "app_key", vec![key]).await
+    rows::insert(connection, "app_key", vec![key]).await?;
+    match &answer {
+        Some(answer) => requests::end_making(connection, context, &id, answer).await,
+        None => Ok(()),
+    }
 }
 
 /// The app for which `condition` (over `app`, one value) holds.
@@ -203,6 +208,7 @@ pub(super) async fn erase(transaction: &DatabaseTransaction, id: AppId) -> Resul
     }
     let text = "delete from breaker where kind = 'endpoint' and id = $1";
     rows::execute(transaction, "breaker", text, own()).await?;
+    requests::erase(transaction, &id).await?;
     match rows::execute(transaction, "app", "delete from app where id = $1", own()).await? {
         0 => Err(StoreError::NotFound),
         _ => Ok(()),

@@ -8,10 +8,10 @@ use sea_orm::ConnectionTrait;
 use tidings_actors::{
     follow::{Scope, follow},
     ports::{
-        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, DeadLetter, Head, Hook, LaneSnapshot,
-        LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, REDRIVE_STEP,
-        Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError, Totals, Watch,
-        WatchPatch,
+        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Head, Hook,
+        KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
+        PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store,
+        StoreError, StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::Letter,
     secret::Secret,
@@ -27,7 +27,7 @@ use tidings_entity::{
 
 use super::{
     SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, lanes, letters, pinned, receipts,
-    redrive, registration, resync, rounds, skip, sources, upkeep, watches,
+    redrive, registration, requests, resync, rounds, skip, sources, upkeep, watches,
 };
 
 /// Runs a block in the writer's transaction, with owned copies of what it needs.
@@ -397,6 +397,29 @@ impl Store for SqlStore {
     async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
         let id = id.clone();
         write!(self, |transaction, _context| receipts::replay(transaction, id, at).await)
+    }
+
+    async fn begin_request(
+        &self,
+        request: &KeyedRequest,
+        at: Timestamp,
+        stale_before: Timestamp,
+    ) -> Result<Begun, StoreError> {
+        let request = request.clone();
+        write!(self, |transaction, context| {
+            requests::begin(transaction, context, &request, at, stale_before).await
+        })
+    }
+
+    async fn end_request(
+        &self,
+        request: &KeyedRequest,
+        answer: Option<&StoredAnswer>,
+    ) -> Result<(), StoreError> {
+        let (request, answer) = (request.clone(), answer.cloned());
+        write!(self, |transaction, context| {
+            requests::end(transaction, context, &request, answer.as_ref()).await
+        })
     }
 
     async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {

@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
 use tempfile::TempDir;
 use tidings_actors::{
     ports::{
-        DeliverySettings, NewApp, NewWatch, Ref, RefListing, RepositoryFacts, Selector, Start, Store,
-        StoreError, Watch,
+        Begun, DeliverySettings, KeyedRequest, NewApp, NewWatch, Ref, RefListing, RepositoryFacts, Selector,
+        Start, Store, StoreError, StoredAnswer, Watch,
     },
     secret::Secret,
     testing::{ManualClock, SeededRandom},
@@ -68,6 +68,7 @@ fn new_app(number: u128) -> NewApp {
         signing_key: Secret::new(format!("signing{number}")),
         delivery: DeliverySettings::default(),
         created_at: Timestamp(1000),
+        answer: None,
     }
 }
 
@@ -398,4 +399,39 @@ async fn an_address_that_forgets_or_is_unknown_is_refused() {
         let opened = SqlStore::open(url, keyring.clone(), clock, Arc::new(SeededRandom::new(1))).await;
         assert!(matches!(opened, Err(OpenError::Address(_))), "{url}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row() {
+    let (store, folder) = store().await;
+    let request = |key: &str| KeyedRequest {
+        owner: AppId::new(Ulid::nil()),
+        key: key.into(),
+        hash: Sha256Hash::of(b"request"),
+    };
+    let (first, second) = (request("planted key one"), request("planted key two"));
+    for (request, body) in [(&first, "planted token one"), (&second, "planted token two")] {
+        let begun = store.begin_request(request, Timestamp(1), Timestamp(0)).await.expect("begun");
+        assert!(matches!(begun, Begun::New));
+        let answer = StoredAnswer {
+            status: 201,
+            content_type: Some("planted/type".into()),
+            body: Secret::new(body.into()),
+        };
+        store.end_request(request, Some(&answer)).await.expect("ended");
+    }
+    let connection = raw(folder.path()).await;
+    for column in ["owner", "key_hash", "request_hash", "answer"] {
+        let found = format!("select count(*) from idempotency where instr({column}, 'planted') > 0");
+        assert_eq!(number(&connection, &found).await, 0, "nothing in clear in {column}");
+    }
+    for swap in [
+        "create table kept as select key_hash, answer from idempotency",
+        "update idempotency set answer =
+         (select kept.answer from kept where kept.key_hash <> idempotency.key_hash)",
+    ] {
+        connection.execute_unprepared(swap).await.expect("swapped");
+    }
+    let moved = store.begin_request(&first, Timestamp(2), Timestamp(0)).await;
+    assert!(matches!(moved, Err(StoreError::Undecodable { table: "idempotency", .. })), "{moved:?}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{StoreError, Totals},
+    ports::{ANSWERS_KEPT, StoreError, Totals},
     time::Timestamp,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
@@ -94,7 +94,7 @@ const STALE: &str = "with stale as (select r.cursor_id, r.number from round r wh
       and not exists (select 1 from dead_letter d where d.cursor_id = r.cursor_id and d.round = r.number
         and d.status in ('open', 'redrive_requested')))";
 
-/// Forgets history and unused blobs, at most `limit` rows. How many went.
+/// Forgets history, unused blobs and old answers, at most `limit` rows. How many went.
 pub(super) async fn prune(
     connection: &impl ConnectionTrait,
     now: Timestamp,
@@ -107,7 +107,9 @@ pub(super) async fn prune(
     };
     let mut left = limit;
     let blob = ("blob", "id", "used_at < $1");
-    let kinds = HISTORY.iter().map(|kind| (kind, history)).chain([(&blob, blobs)]);
+    let answer = ("idempotency", "owner, key_hash", "created_at < $1");
+    let others = [(&blob, blobs), (&answer, ANSWERS_KEPT)];
+    let kinds = HISTORY.iter().map(|kind| (kind, history)).chain(others);
     for ((table, key, condition), age) in kinds {
         if left == 0 {
             break;

@@ -1,5 +1,6 @@
 //! Stories: the product against real peers. One binary, so that it links once.
 
+mod asked_twice;
 mod by_hand;
 mod damage;
 mod docora_clients;

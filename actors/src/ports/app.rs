@@ -5,6 +5,7 @@ use tidings_entity::{
     kind::{OrderMode, PayloadFormat, RetryPolicy},
 };
 
+use super::{KeyedRequest, StoredAnswer};
 use crate::{secret::Secret, time::Timestamp};
 
 /// An app as it is registered.
@@ -32,6 +33,8 @@ pub struct NewApp {
     pub delivery: DeliverySettings,
     /// The moment of registration.
     pub created_at: Timestamp,
+    /// The keyed request that asked for it and what that is answered: both are written, or neither.
+    pub answer: Option<(KeyedRequest, StoredAnswer)>,
 }
 
 /// How an app wants to be served.

@@ -14,9 +14,9 @@ use tidings_entity::{
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Cancelled, DeadLetter, Head, Hook, LaneSnapshot, LetterFilter, LetterPage,
-    LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing,
-    Settlement, Source, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Begun, Cancelled, DeadLetter, Head, Hook, KeyedRequest, LaneSnapshot,
+    LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, Redrive,
+    RedriveStep, RefListing, Settlement, Source, StoredAnswer, Watch, WatchPatch,
 };
 use crate::{round::Letter, secret::Secret, time::Timestamp};
 
@@ -105,7 +105,7 @@ pub struct Totals {
 pub trait Store: Send + Sync + 'static {
     // ---- apps -------------------------------------------------------------------------------
 
-    /// Registers an app.
+    /// Registers an app, and ends the keyed request that asked for it.
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError>;
     /// The app with this public token id; the caller compares the hash.
     async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError>;
@@ -128,7 +128,7 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
         span: Duration,
     ) -> Result<Timestamp, StoreError>;
-    /// Removes all rows of an app.
+    /// Removes all rows of an app, and the answer that told its token.
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError>;
 
     // ---- watches ----------------------------------------------------------------------------
@@ -323,6 +323,24 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Conflict`]: nobody knows who sent it; so is a repetition.
     async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError>;
 
+    // ---- keyed requests ---------------------------------------------------------------------
+
+    /// Begins a keyed request, or says what became of the one that had its key before. One that
+    /// began before `stale_before` and has no answer was cut off by a crash and may begin again.
+    async fn begin_request(
+        &self,
+        request: &KeyedRequest,
+        at: Timestamp,
+        stale_before: Timestamp,
+    ) -> Result<Begun, StoreError>;
+    /// Remembers what a running request was answered, or with `None` frees its key. One that is
+    /// answered, or gone, stays as it is.
+    async fn end_request(
+        &self,
+        request: &KeyedRequest,
+        answer: Option<&StoredAnswer>,
+    ) -> Result<(), StoreError>;
+
     // ---- blobs, breakers, upkeep ------------------------------------------------------------
 
     /// What is known of blobs, in the order asked.
@@ -343,8 +361,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// The commits of a repository that mirrors must keep: held, targets and bases of open rounds.
     async fn pins(&self, repository: &RepositoryId) -> Result<Vec<ObjectId>, StoreError>;
-    /// Removes history and unused blobs older than their age, at most `limit` rows. Returns how
-    /// many rows went.
+    /// Removes history and unused blobs older than their age, and keyed requests older than
+    /// [`ANSWERS_KEPT`](super::ANSWERS_KEPT), at most `limit` rows. Returns how many rows went.
     async fn prune(
         &self,
         now: Timestamp,

@@ -170,6 +170,7 @@ impl House {
             signing_key: Secret::new("signing".into()),
             delivery,
             created_at: now,
+            answer: None,
         };
         self.store.create_app(&app).await.expect("an app");
         app.id

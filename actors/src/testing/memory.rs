@@ -4,6 +4,7 @@
 mod lanes;
 mod letters;
 mod receipts;
+mod requests;
 mod rows;
 mod watches;
 
@@ -25,10 +26,10 @@ use tidings_entity::{
 use super::SeededRandom;
 use crate::{
     ports::{
-        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Head, Hook,
-        LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees,
-        Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError, Totals, Watch,
-        WatchPatch,
+        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Head, Hook,
+        KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
+        PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError,
+        StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::Letter,
     secret::Secret,
@@ -73,6 +74,12 @@ impl MemoryStore {
     /// told before.
     pub fn befall(&self, verb: &'static str, fault: Fault) {
         self.faults().entry(verb).or_default().push_back(fault);
+    }
+
+    /// Whether a fault that `verb` was told has not met a call yet.
+    #[must_use]
+    pub fn awaits_fault(&self, verb: &'static str) -> bool {
+        self.faults().get(verb).is_some_and(|faults| !faults.is_empty())
     }
 
     fn faults(&self) -> MutexGuard<'_, HashMap<&'static str, VecDeque<Fault>>> {
@@ -121,6 +128,7 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
+        self.meet("create_app").await?;
         self.write(|state| state.create_app(app))
     }
 
@@ -464,6 +472,27 @@ impl Store for MemoryStore {
 
     async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
         self.write(|state| state.replay(id, at))
+    }
+
+    async fn begin_request(
+        &self,
+        request: &KeyedRequest,
+        at: Timestamp,
+        stale_before: Timestamp,
+    ) -> Result<Begun, StoreError> {
+        self.write(|state| Ok(state.begin_request(request, at, stale_before)))
+    }
+
+    async fn end_request(
+        &self,
+        request: &KeyedRequest,
+        answer: Option<&StoredAnswer>,
+    ) -> Result<(), StoreError> {
+        self.meet("end_request").await?;
+        self.write(|state| {
+            state.end_request(request, answer);
+            Ok(())
+        })
     }
 
     async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {

@@ -5,6 +5,7 @@ mod apps;
 mod heads;
 mod letters;
 mod receipts;
+mod requests;
 mod resync;
 mod rounds;
 mod upkeep;
@@ -14,6 +15,7 @@ pub use apps::*;
 pub use heads::*;
 pub use letters::*;
 pub use receipts::*;
+pub use requests::*;
 pub use resync::*;
 pub use rounds::*;
 pub use upkeep::*;
@@ -81,6 +83,10 @@ macro_rules! store_contract_tests {
             receipts_are_listed_in_the_order_of_arrival
             refused_hooks_are_bounded_and_take_nobodys_place
             old_receipts_go
+            a_keyed_request_runs_once_and_its_answer_is_kept
+            a_keyed_request_that_was_cut_off_begins_again
+            an_app_and_the_answer_to_its_registration_are_one
+            answers_go_with_their_age_and_with_their_app
             pins_are_what_rounds_need
             the_probe_of_a_breaker_goes_to_one_caller
             blobs_are_answered_in_order

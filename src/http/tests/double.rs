@@ -507,6 +507,14 @@ impl Store for StoreDouble {
         Err(StoreError::NotFound)
     }
 
+    async fn begin_request(&self, _: &KeyedRequest, _: Timestamp, _: Timestamp) -> Result<Begun, StoreError> {
+        unreachable!("tests of keyed requests run over stores that keep them")
+    }
+
+    async fn end_request(&self, _: &KeyedRequest, _: Option<&StoredAnswer>) -> Result<(), StoreError> {
+        unreachable!("tests of keyed requests run over stores that keep them")
+    }
+
     async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
         unreachable!("the front door does not call repositories")
     }

@@ -5,8 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tidings_actors::{
-    budget::Budget, context::Context, directory::Directory, handle::Handle, pace::Paces, ports::Store,
-    testing::MemoryTransport, turns::Turns,
+    budget::Budget,
+    context::Context,
+    directory::Directory,
+    handle::Handle,
+    pace::Paces,
+    ports::{Clock, Store},
+    testing::MemoryTransport,
+    turns::Turns,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -136,6 +142,7 @@ impl House {
             random: Arc::new(MachineRandom),
             admin: AdminToken::of(ADMIN),
             lifecycle: lifecycle.clone(),
+            started_at: MachineClock.now(),
             hooks,
             downloads: Downloads::new(settings.server.download_memory_bytes),
         });

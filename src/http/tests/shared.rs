@@ -43,6 +43,18 @@ fn every_schema_that_the_document_names_is_in_it() {
     insta::assert_json_snapshot!("openapi", document);
 }
 
+#[test]
+fn every_post_but_hooks_takes_an_idempotency_key() {
+    let document = serde_json::to_value(document(table())).expect("JSON");
+    for (template, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let takes = parameters.iter().any(|parameter| parameter["name"] == "idempotency-key");
+            assert_eq!(takes, method == "post" && !template.starts_with("/hooks/"), "{method} {template}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_has_no_token_learns_nothing_and_who_has_one_gets_404() {
     let house = House::open().await;

@@ -12,7 +12,7 @@ use crate::{
     store::SqlStore,
 };
 
-async fn house(folder: &Path) -> House {
+pub(super) async fn house(folder: &Path) -> House {
     let keyring = folder.join("keyring");
     let keyring =
         Keyring::open(&keyring).or_else(|_| Keyring::create(&keyring, &MachineRandom)).expect("a keyring");

@@ -10,11 +10,12 @@ use tidings_entity::{
     kind::{BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, WatchState},
 };
 
+use super::requests::RequestRow;
 use crate::{
     follow::Followed,
     ports::{
-        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX, LetterFilter,
-        NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Totals,
+        ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
+        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Totals,
     },
     round::{LetterState, Round, TreeEnd},
     secret::Secret,
@@ -36,6 +37,7 @@ pub(super) struct State {
     pub(super) blob_writes: usize,
     pub(super) receipts: Vec<Receipt>,
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
+    pub(super) requests: BTreeMap<(AppId, String), RequestRow>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
 }
 
@@ -171,6 +173,9 @@ impl State {
         let keys = vec![(new.signing_key.clone(), None)];
         self.apps
             .insert(new.id.clone(), AppRow { new: new.clone(), keys, disabled: None, permits_until: None });
+        if let Some((request, answer)) = &new.answer {
+            self.end_making(&new.id, request, answer);
+        }
         Ok(())
     }
 
@@ -211,6 +216,7 @@ impl State {
         }
         self.breakers.remove(&(BreakerKind::Endpoint, id.to_string()));
         self.redrives.retain(|_, redrive| redrive.app != *id);
+        self.requests.retain(|(owner, _), row| owner != id && row.made.as_ref() != Some(id));
         Ok(())
     }
 
@@ -334,6 +340,7 @@ impl State {
             take(is_at_rest && !is_named && old(row.created_at))
         });
         self.blobs.retain(|_, (_, used)| take(now.since(*used) > blobs));
+        self.requests.retain(|_, row| take(now.since(row.began_at) > ANSWERS_KEPT));
         limit - left
     }
 

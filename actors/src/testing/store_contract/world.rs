@@ -87,6 +87,7 @@ impl<'s> World<'s> {
             signing_key: Secret::new("signing".into()),
             delivery: DeliverySettings::default(),
             created_at: Timestamp(1000),
+            answer: None,
         }
     }
 

@@ -1,0 +1,147 @@
+//! Keyed requests: each runs once, and its answer can be had again. Of a key only the hash is a
+//! row, and an answer is sealed: it may hold the token of an app.
+
+use sea_orm::ConnectionTrait;
+use tidings_actors::{
+    ports::{Begun, KeyedRequest, StoreError, StoredAnswer},
+    secret::Secret,
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, Sha256Hash},
+    idempotency,
+};
+
+use super::{Context, error::undecodable, rows};
+use crate::secrets::Place;
+
+/// Begins a request, or says what became of the one that had its key before.
+pub(super) async fn begin(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    request: &KeyedRequest,
+    at: Timestamp,
+    stale_before: Timestamp,
+) -> Result<Begun, StoreError> {
+    let key = Key::of(request);
+    let text = "select * from idempotency where owner = $1 and key_hash = $2";
+    let found = rows::one::<idempotency::Model>(connection, "idempotency", text, key.values()).await?;
+    let Some(row) = found else {
+        let row = idempotency::Model {
+            owner: key.owner,
+            key_hash: key.hash,
+            request_hash: request.hash,
+            status: None,
+            answer: None,
+            made_app: None,
+            created_at: at.0,
+        };
+        rows::insert(connection, "idempotency", vec![row]).await?;
+        return Ok(Begun::New);
+    };
+    if row.request_hash != request.hash {
+        return Ok(Begun::Other);
+    }
+    if let (Some(status), Some(sealed)) = (row.status, &row.answer) {
+        return open(context, &key, status, sealed).map(Begun::Answered);
+    }
+    if row.created_at >= stale_before.0 {
+        return Ok(Begun::Running);
+    }
+    let text = "update idempotency set created_at = $3 where owner = $1 and key_hash = $2";
+    let values = [key.values(), vec![at.0.into()]].concat();
+    rows::execute(connection, "idempotency", text, values).await?;
+    Ok(Begun::New)
+}
+
+/// Remembers what a running request was answered, or frees its key.
+pub(super) async fn end(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    request: &KeyedRequest,
+    answer: Option<&StoredAnswer>,
+) -> Result<(), StoreError> {
+    if let Some(answer) = answer {
+        return write(connection, context, request, answer, None).await;
+    }
+    let text = "delete from idempotency
+                where owner = $1 and key_hash = $2 and request_hash = $3 and status is null";
+    let values = [Key::of(request).values(), vec![request.hash.into()]].concat();
+    rows::execute(connection, "idempotency", text, values).await.map(drop)
+}
+
+/// Ends the request that made an app.
+pub(super) async fn end_making(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    (request, answer): &(KeyedRequest, StoredAnswer),
+) -> Result<(), StoreError> {
+    write(connection, context, request, answer, Some(app)).await
+}
+
+/// Removes the requests of an app, and the one that made it.
+pub(super) async fn erase(connection: &impl ConnectionTrait, app: &AppId) -> Result<(), StoreError> {
+    let text = "delete from idempotency where owner = $1 or made_app = $1";
+    rows::execute(connection, "idempotency", text, vec![app.clone().into()]).await.map(drop)
+}
+
+async fn write(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    request: &KeyedRequest,
+    answer: &StoredAnswer,
+    made: Option<&AppId>,
+) -> Result<(), StoreError> {
+    let key = Key::of(request);
+    let plain = format!("{}\n{}", answer.content_type.as_deref().unwrap_or_default(), answer.body.expose());
+    let sealed = context.keyring.seal(&place(&key.row()), &Secret::new(plain), &*context.random);
+    let text = "update idempotency set status = $4, answer = $5, made_app = $6
+                where owner = $1 and key_hash = $2 and request_hash = $3 and status is null";
+    let ended = vec![
+        request.hash.into(),
+        i32::from(answer.status).into(),
+        sealed.into(),
+        made.map(|app| app.as_str().to_owned()).into(),
+    ];
+    rows::execute(connection, "idempotency", text, [key.values(), ended].concat()).await.map(drop)
+}
+
+fn open(context: &Context, key: &Key, status: i32, sealed: &[u8]) -> Result<StoredAnswer, StoreError> {
+    let unreadable = |reason: &str| undecodable("idempotency", reason);
+    let plain = context
+        .keyring
+        .open_sealed(&place(&key.row()), sealed)
+        .map_err(|error| undecodable("idempotency", error))?;
+    let (content_type, body) =
+        plain.expose().split_once('\n').ok_or_else(|| unreadable("an answer has no content type"))?;
+    Ok(StoredAnswer {
+        status: u16::try_from(status).map_err(|_| unreadable("a status is no status"))?,
+        content_type: (!content_type.is_empty()).then(|| content_type.to_owned()),
+        body: Secret::new(body.to_owned()),
+    })
+}
+
+/// The key of a row.
+struct Key {
+    owner: AppId,
+    hash: Sha256Hash,
+}
+
+impl Key {
+    fn of(request: &KeyedRequest) -> Self {
+        Self { owner: request.owner.clone(), hash: Sha256Hash::of(request.key.as_bytes()) }
+    }
+
+    fn values(&self) -> Vec<sea_orm::Value> {
+        vec![self.owner.clone().into(), self.hash.into()]
+    }
+
+    fn row(&self) -> String {
+        format!("{}/{}", self.owner, self.hash)
+    }
+}
+
+fn place(row: &str) -> Place<'_> {
+    Place { table: "idempotency", column: "answer", row }
+}

@@ -1,0 +1,88 @@
+//! A client that never heard its answer asks again under the same key: nothing is done twice,
+//! wherever the server was killed in between.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    dice::Dice,
+    http::{Reply, raw},
+    patience::{SOON, eventually},
+    project::Project,
+    server::Server,
+};
+
+/// A POST under a key.
+#[derive(Clone)]
+struct Asked {
+    path: &'static str,
+    token: Option<String>,
+    key: String,
+    body: Value,
+}
+
+impl Asked {
+    fn of(&self, address: SocketAddr) -> std::io::Result<Reply> {
+        let body = self.body.to_string();
+        let token = self.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
+        let request = format!(
+            "POST {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{}\
+             idempotency-key: {}\r\ncontent-length: {}\r\n\r\n{body}",
+            self.path,
+            token.unwrap_or_default(),
+            self.key,
+            body.len()
+        );
+        raw(address, request.as_bytes())
+    }
+
+    /// Asks, kills the server after `life`, starts it and asks until there is an answer.
+    fn over_a_kill(&self, server: &mut Server, life: Duration) -> Reply {
+        let (asked, address) = (self.clone(), server.address());
+        let first = thread::spawn(move || asked.of(address));
+        thread::sleep(life);
+        server.kill();
+        let first = first.join().expect("no panic").ok();
+        server.run();
+        let answer =
+            eventually("answer", SOON, || self.of(server.address()).ok().filter(|reply| reply.status != 409));
+        assert!(answer.status == 201, "{}", answer.json());
+        if let Some(first) = first {
+            assert_eq!(first.message.body, answer.message.body, "what was told once stays");
+            assert_eq!(answer.message.header("idempotent-replayed"), Some("true"));
+        }
+        answer
+    }
+}
+
+#[test]
+fn what_a_kill_left_unanswered_is_done_once_under_its_key() {
+    let mut dice = Dice::thrown("asked twice");
+    let project = Project::with(&[("a", "1")]);
+    let mut server = Server::start();
+    let count =
+        |server: &Server, what: &str| server.ask_as_admin("GET", "/api/admin/overview").json()[what].clone();
+    for round in 0..12 {
+        let onboard = Asked {
+            path: "/api/apps/onboard",
+            token: None,
+            key: format!("{round:032}"),
+            body: json!({ "app_name": "stories", "email": "stories@example.org" }),
+        };
+        let app = onboard.over_a_kill(&mut server, dice.up_to(Duration::from_millis(20))).json();
+        assert_eq!(count(&server, "apps"), round + 1, "one app a key");
+        let token = app["token"].as_str().expect("a token").to_owned();
+        let known = server.ask("GET", "/api/app", Some(&token), None).expect("an answer");
+        assert_eq!(known.json()["app_id"], app["app_id"], "the token is that of the app");
+
+        let watch = Asked {
+            path: "/api/repositories",
+            token: Some(token),
+            key: "1".into(),
+            body: json!({ "url": project.url() }),
+        };
+        watch.over_a_kill(&mut server, dice.up_to(Duration::from_millis(20)));
+        assert_eq!(count(&server, "watches"), round + 1, "one watch a key");
+    }
+}
