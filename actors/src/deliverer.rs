@@ -69,7 +69,7 @@ const PENDING_CHECK: Duration = Duration::from_secs(60);
 pub type Generation = u64;
 
 /// The app, while there is one, and its cursors that may have something to do.
-type Pending = (Option<App>, Vec<CursorId>);
+type Pending = (Option<Box<App>>, Vec<CursorId>);
 
 /// What a deliverer is told.
 #[derive(Debug)]
@@ -347,16 +347,12 @@ impl DelivererState {
         let work = async move {
             let app = in_time(store.app(&id)).await?;
             let pending = in_time(store.pending(Some(&id))).await?;
-            Ok((app, pending.into_iter().map(|(_, cursor)| cursor).collect()))
+            Ok((app.map(Box::new), pending.into_iter().map(|(_, cursor)| cursor).collect()))
         };
         self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);
     }
 
-    fn on_pending_read(
-        &mut self,
-        myself: &ActorRef<DelivererMessage>,
-        result: Result<(Option<App>, Vec<CursorId>), StoreError>,
-    ) {
+    fn on_pending_read(&mut self, myself: &ActorRef<DelivererMessage>, result: Result<Pending, StoreError>) {
         self.reading_pending = false;
         let again = std::mem::take(&mut self.read_again);
         match result {
@@ -365,7 +361,7 @@ impl DelivererState {
                 myself.stop(None);
             }
             Ok((Some(app), cursors)) => {
-                self.take_app(app);
+                self.take_app(*app);
                 // A net below every wait: what is due opens, what runs looks whether it can go on.
                 let known: Vec<CursorId> = self.lanes.keys().cloned().collect();
                 for cursor in known {

@@ -23,6 +23,7 @@ const AT_ONCE: u64 = 2;
 const WATCHES: usize = 3;
 
 /// What hostile receivers answer.
+#[expect(clippy::disallowed_methods, reason = "receivers name real moments")]
 fn misdeeds(canary: &Subscriber) -> Vec<(&'static str, Answer)> {
     let say = |text: String| Answer::Say(text.into_bytes());
     let patience =

@@ -174,7 +174,10 @@ fn a_lease_that_is_over_is_refused_and_its_changes_come_again_under_the_same_ids
     let project = Project::with(&[("a", "1"), ("b", "1"), ("c", "1")]);
     let id = puller.app.watch(&server, &project);
     let first = puller.ask(&server, &id, "wait_seconds=30&limit=2&lease_seconds=1").expect("changes");
-    assert_eq!((first["from"].as_u64(), first["to"].as_u64(), first["total"].as_u64()), (Some(0), Some(2), Some(3)));
+    assert_eq!(
+        (first["from"].as_u64(), first["to"].as_u64(), first["total"].as_u64()),
+        (Some(0), Some(2), Some(3))
+    );
     assert_eq!(first["kind"], "sync");
     let again = eventually("changes after the lease", SOON, || puller.ask(&server, &id, "wait_seconds=5"));
     let ids = |pending: &Value| -> Vec<String> {
@@ -188,7 +191,10 @@ fn a_lease_that_is_over_is_refused_and_its_changes_come_again_under_the_same_ids
     assert_eq!(puller.ask(&server, &id, ""), None, "what is lent is nobody else's");
     for (body, status) in [
         (json!({ "lease_id": again["lease_id"], "accepted_through": 3 }), 422),
-        (json!({ "lease_id": again["lease_id"], "accepted_through": 0, "refused": [{ "position": 1 }] }), 422),
+        (
+            json!({ "lease_id": again["lease_id"], "accepted_through": 0, "refused": [{ "position": 1 }] }),
+            422,
+        ),
         (json!({ "lease_id": again["lease_id"], "more": 1 }), 422),
         (json!({ "accepted_through": 0 }), 422),
         (json!({ "lease_id": "lease_of_nobody", "accepted_through": 0 }), 409),
@@ -237,9 +243,8 @@ fn a_switch_of_sink_in_mid_round_goes_on_at_the_position() {
     let subscriber = Subscriber::start();
     let puller = Puller::onboard(&server);
     let files: Vec<(String, String)> = (0..40).map(|file| (format!("f{file:02}"), "1".to_owned())).collect();
-    let project = Project::with(
-        &files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>(),
-    );
+    let project =
+        Project::with(&files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>());
     let id = puller.app.watch(&server, &project);
     let first = puller.ask(&server, &id, "wait_seconds=30&limit=1").expect("a change");
     let settled = json!({ "lease_id": first["lease_id"], "accepted_through": 0 });

@@ -111,7 +111,8 @@ async fn apply(receiver: &Receiver, pending: &Value) -> Result<Outcome, Failure>
         let word = change["action"].as_str().ok_or_else(|| unusable("action"))?;
         let (verb, word) = Verb::of(word).ok_or_else(|| unusable("known action"))?;
         // An app that wants CloudEvents gets them here, too.
-        let body = if change["body"]["specversion"].is_string() { &change["body"]["data"] } else { &change["body"] };
+        let body =
+            if change["body"]["specversion"].is_string() { &change["body"]["data"] } else { &change["body"] };
         let message: Message = serde_json::from_value(body.clone())
             .map_err(|error| Failure::new(Code::Unavailable, format!("a body is not usable: {error}")))?;
         let applied = receiver.take(verb, word, message, body.to_string().as_bytes()).await;

@@ -8,9 +8,8 @@ use data_encoding::BASE64;
 use serde_json::Value;
 
 /// Fields of requests and answers that hold secrets.
-const FIELDS: [&str; 7] = [
-    "token", "github_token", "client_auth_key", "signing_secret", "signing_key", "private_key", "password",
-];
+const FIELDS: [&str; 7] =
+    ["token", "github_token", "client_auth_key", "signing_secret", "signing_key", "private_key", "password"];
 /// Settings that hold secrets.
 const SETTINGS: [&str; 2] = ["server.admin_token", "hooks.secret"];
 /// What is shorter may stand anywhere by chance.

@@ -235,7 +235,7 @@ pub async fn a_repository_that_moved_is_asked_there(store: &dyn Store) {
     };
     for (address, delivery) in [(new, "1"), (super::world::URL, "2")] {
         let receipt = store.receive(&hook(address, delivery)).await.expect("received");
-        assert_eq!(receipt.repositories, [watch.repository.clone()], "{address}");
+        assert_eq!(receipt.repositories, std::slice::from_ref(&watch.repository), "{address}");
     }
     let back = store.move_heads(&watch.source, &found(super::world::URL), LATER).await.expect("polled");
     assert!(back.changed);
