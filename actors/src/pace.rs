@@ -1,14 +1,14 @@
 //! How many requests a second an app takes: every request to an app that has a rate waits for its
 //! turn here, whoever sends it (lanes, probes, notices, the chunks of a large file).
 //!
-//! Turns are even, a little further apart than the rate asks for ([`SLACK`]), and each is counted
-//! from the moment at which the one before it went, give or take [`LATE`]: there are no bursts, so
+//! Turns are even, a little further apart than the rate asks for (`SLACK`), and each is counted
+//! from the moment at which the one before it went, give or take `LATE`: there are no bursts, so
 //! no second, from whichever moment it is counted, sees more than the rate, also where requests do
 //! not travel equally fast.
 //!
 //! It holds across crashes: a turn goes only in a time that [`Store::take_permits`] has promised to
 //! this process alone, on disk, and the next process gets none that overlaps it. What was promised
-//! and not used is lost, at most [`SPAN`]. Without a promise nothing goes.
+//! and not used is lost, at most `SPAN`. Without a promise nothing goes.
 //!
 //! Whoever waits is served in order. Who stops waiting costs nobody a turn. A pace lives while
 //! somebody holds it; there is one for each app with a rate that is being served.
