@@ -251,7 +251,9 @@ impl Tasks {
     ) {
         while self.0.try_join_next().is_some() {}
         let post = post.clone();
-        self.0.spawn(async move {
+        // A task that ended stays in the set until the next one begins; what it worked with, in a
+        // box, does not.
+        self.0.spawn(Box::pin(async move {
             let result = AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
                 panic
                     .downcast_ref::<&str>()
@@ -260,6 +262,6 @@ impl Tasks {
                     .unwrap_or_else(|| "a panic without a text".to_owned())
             });
             post.send(report(result));
-        });
+        }));
     }
 }

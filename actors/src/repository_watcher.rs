@@ -106,7 +106,7 @@ struct InLine {
 }
 
 struct Watched {
-    source: Source,
+    source: Arc<Source>,
     mode: Mode,
     /// Somebody waits for it: a poke, or a new watch.
     urgent: bool,
@@ -134,7 +134,8 @@ pub struct RepositoryWatcherState {
     repository: RepositoryId,
     post: Post<RepositoryWatcherMessage>,
     tasks: Tasks,
-    sources: BTreeMap<SourceId, Watched>,
+    /// Boxed: a map has room for eleven from its first one on, and most repositories have one.
+    sources: BTreeMap<SourceId, Box<Watched>>,
     scanning: Option<SourceId>,
     again: bool,
     armed: Option<Instant>,
@@ -265,7 +266,7 @@ impl RepositoryWatcherState {
 
     fn take_source(&mut self, source: Source) {
         if let Some(watched) = self.sources.get_mut(&source.id) {
-            watched.source = source;
+            watched.source = Arc::new(source);
             return;
         }
         let key = source_key(source.id.as_str(), self.repository.as_str());
@@ -280,9 +281,9 @@ impl RepositoryWatcherState {
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
-        let in_line = None;
+        let (in_line, source) = (None, Arc::new(source));
         let watched = Watched { mode, urgent: fresh, in_line, failures: 0, missing: None, failing, source };
-        self.sources.insert(watched.source.id.clone(), watched);
+        self.sources.insert(watched.source.id.clone(), Box::new(watched));
     }
 
     fn on_poke(&mut self) {
@@ -340,10 +341,10 @@ impl RepositoryWatcherState {
         let (place, mut left) = oneshot::channel();
         watched.in_line = Some(InLine { _place: place });
         let (hosts, is_urgent) = (self.context.git.hosts(), watched.urgent);
-        let (remote, apps) = (watched.source.remote.clone(), watched.source.apps.clone());
+        let source = watched.source.clone();
         let wait = async move {
             tokio::select! {
-                admission = hosts.turn(&remote, &apps, is_urgent) => Some(admission),
+                admission = hosts.turn(&source.remote, &source.apps, is_urgent) => Some(admission),
                 _ = &mut left => None,
             }
         };
@@ -405,7 +406,7 @@ impl RepositoryWatcherState {
                 watched.failures = 0;
                 watched.take_missing(report.missing);
                 if report.changed {
-                    watched.source.last_change = now;
+                    Arc::make_mut(&mut watched.source).last_change = now;
                     self.hooks.change_found(now);
                 }
                 let recovered = watched.failing.take().is_some();

@@ -7,7 +7,7 @@
 //! Workers are few, so a scan comes here only with its turn at its host ([`crate::hosts`]): a host
 //! that hangs holds as many workers as it may have scans, and no more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ractor::{
     ActorCell, ActorProcessingErr, ActorRef,
@@ -65,7 +65,7 @@ pub type ScanOutcome = Result<ScanReport, ScanError>;
 #[derive(Debug)]
 pub struct Scan {
     /// What to scan.
-    pub source: Source,
+    pub source: Arc<Source>,
     /// Where refs have been absent for long enough to believe it: the refs that were there all
     /// the while. Without one of them the listing shows an absence that nobody saw before, and none
     /// is believed yet.
@@ -183,7 +183,7 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
 /// is being restarted, is an outcome too.
 pub async fn dispatch(
     directory: Directory,
-    source: Source,
+    source: Arc<Source>,
     seen: Option<BTreeSet<String>>,
     turn: Turn,
 ) -> ScanOutcome {

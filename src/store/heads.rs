@@ -1,84 +1,18 @@
-//! Heads: what is known of a source, and writing what `actors::follow` decided about a listing.
+//! Heads: writing what `actors::follow` decided about a listing.
 
-use std::collections::BTreeMap;
-
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
-    ports::{Moved, RefListing, Selector, StoreError},
+    follow::{Following, Scope, follow},
+    ports::{Moved, RefListing, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
     cursor, head,
-    id::{AppId, CursorId, ObjectId, SourceId, ViewId, WatchId},
-    kind::{BranchGone, CursorState, SelectorKind, WatchState},
-    source,
+    id::{CursorId, ObjectId, SourceId, ViewId, WatchId},
+    kind::CursorState,
 };
 
-use super::{Context, rows};
-
-#[derive(FromQueryResult)]
-struct WatchRow {
-    id: WatchId,
-    app_id: AppId,
-    selector_kind: SelectorKind,
-    selector_value: String,
-    on_branch_gone: BranchGone,
-    view_id: ViewId,
-    state: WatchState,
-    disabled: Option<String>,
-}
-
-/// Everything that following needs to know of a source.
-pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> Result<Known, StoreError> {
-    let of_source = || vec![id.clone().into()];
-    let text = "select * from source where id = $1";
-    let source: Option<source::Model> = rows::one(connection, "source", text, of_source()).await?;
-    let source = source.ok_or(StoreError::NotFound)?;
-    let text = "select * from head where source_id = $1";
-    let heads: Vec<head::Model> = rows::all(connection, "head", text, of_source()).await?;
-    let text = "select w.id, w.app_id, w.selector_kind, w.selector_value, w.on_branch_gone,
-                w.view_id, w.state, a.disabled
-                from watch w join app a on a.id = w.app_id where w.source_id = $1";
-    let watches: Vec<WatchRow> = rows::readable(connection, "watch", text, of_source()).await?;
-    let text = "select c.* from cursor c join watch w on w.id = c.watch_id where w.source_id = $1";
-    let cursors: Vec<cursor::Model> = rows::readable(connection, "cursor", text, of_source()).await?;
-    let views: BTreeMap<WatchId, ViewId> = watches.iter().map(|row| (row.id.clone(), row.view_id)).collect();
-    let watch = |row: WatchRow| KnownWatch {
-        id: row.id,
-        app: row.app_id,
-        selector: Selector { kind: row.selector_kind, value: row.selector_value },
-        on_branch_gone: row.on_branch_gone,
-        served: row.state == WatchState::Active && row.disabled.is_none(),
-    };
-    let cursor = |row: cursor::Model| KnownCursor {
-        due: row.resync.is_some()
-            || is_moot(&row)
-            || row.held_view.is_some_and(|view| views.get(&row.watch_id) != Some(&view)),
-        id: row.id,
-        watch: row.watch_id,
-        slot: row.slot,
-        branch: row.branch,
-        held: row.held,
-        open: row.open_round.is_some(),
-        state: row.state,
-    };
-    Ok(Known {
-        heads: heads
-            .into_iter()
-            .map(|row| (row.ref_name, (row.commit_id, Timestamp(row.moved_at))))
-            .collect(),
-        head_ref: source.head_ref,
-        moved_to: source.moved_to,
-        watches: watches.into_iter().map(watch).collect(),
-        cursors: cursors.into_iter().map(cursor).collect(),
-    })
-}
-
-/// Whether a cursor is blocked by what its branch named before, not by what it delivers.
-fn is_moot(cursor: &cursor::Model) -> bool {
-    cursor.state == CursorState::Blocked && cursor.open_round.is_none() && cursor.streak == 0
-}
+use super::{Context, known::known, rows};
 
 /// Writes what a poll said.
 pub(super) async fn move_heads(

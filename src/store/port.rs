@@ -26,7 +26,7 @@ use tidings_entity::{
 };
 
 use super::{
-    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, lanes, letters, pinned, receipts,
+    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, known, lanes, letters, pinned, receipts,
     redrive, registration, requests, resync, rounds, skip, sources, upkeep, watches,
 };
 
@@ -174,8 +174,8 @@ impl Store for SqlStore {
         listing: &RefListing,
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
-        // Most polls find nothing new: those end here, without a transaction that writes.
-        let known = heads::known(&self.snapshot().await?, source).await?;
+        // Most polls find nothing new: those end here, with one statement and no transaction.
+        let known = known::known(&self.readers, source).await?;
         let following = follow(&known, listing, Scope::Source, at);
         if following.is_empty() {
             return Ok(Moved { changed: false, absent: following.absent, cursors: known.waiting() });

@@ -14,7 +14,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, heads, resync, rows, sources, watches};
+use super::{Context, heads, known, resync, rows, sources, watches};
 
 /// Registers a watch, or replaces the settings of the one with the same app, repository and
 /// selector and asks for its resync. Its id.
@@ -83,7 +83,7 @@ async fn begin(
     };
     let head = match &new.listing.head {
         Some(head) => Some(head.clone()),
-        None => heads::known(connection, source).await?.head_ref,
+        None => known::known(connection, source).await?.head_ref,
     };
     if let Some(branch) = new.selector.single_ref(head.as_deref()) {
         let id = CursorId::new(context.random.ulid(at));

@@ -2,8 +2,8 @@
 //! SQLite and PostgreSQL both read.
 
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IntoActiveModel, Statement,
-    Value,
+    ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IntoActiveModel, QueryResult,
+    Statement, Value,
 };
 use tidings_actors::ports::StoreError;
 use tracing::error;
@@ -15,6 +15,16 @@ const LIST_SIZES: [usize; 5] = [1, 4, 16, 64, 256];
 
 fn statement(connection: &impl ConnectionTrait, text: &str, values: Vec<Value>) -> Statement {
     Statement::from_sql_and_values(connection.get_database_backend(), text, values)
+}
+
+/// Every row as it is, for statements whose rows hold several things.
+pub(super) async fn mixed(
+    connection: &impl ConnectionTrait,
+    table: &'static str,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<Vec<QueryResult>, StoreError> {
+    connection.query_all_raw(statement(connection, text, values)).await.of(table)
 }
 
 /// Every row; one that cannot be read is an error.
