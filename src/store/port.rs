@@ -26,8 +26,8 @@ use tidings_entity::{
 };
 
 use super::{
-    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, known, lanes, letters, pinned, receipts,
-    redrive, registration, requests, resync, rounds, skip, sources, upkeep, watches,
+    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, known, lanes, letters, pinned,
+    receipts, redrive, registration, requests, resync, rounds, skip, sources, upkeep, watches,
 };
 
 /// Runs a block in the writer's transaction, with owned copies of what it needs.
