@@ -111,12 +111,12 @@ fn a_mirror_folder_deleted_under_a_running_server_costs_a_fetch_and_no_wrong_eve
     eventually("attempt at the gate", SOON, || (gate.arrived() > 0).then_some(()));
     let mirrors = server.data().join("mirrors");
     for mirror in fs::read_dir(&mirrors).expect("mirrors") {
-        fs::remove_dir_all(mirror.expect("a mirror").path()).expect("removed");
+        server.lose(&mirror.expect("a mirror").path());
     }
     gate.open();
     app.wait_until_held(&server, &id, &project.head());
     subscriber.wait_for_tree(&id, &project.tree("HEAD"));
-    fs::remove_dir_all(&mirrors).expect("removed");
+    server.lose(&mirrors);
     project.remove("d0/f0");
     project.write("d1/f1", b"new\n");
     project.commit("another");

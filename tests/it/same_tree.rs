@@ -209,7 +209,7 @@ fn a_lost_mirror_loses_and_invents_nothing() {
 
     server.kill();
     subscriber.model().note_kill();
-    std::fs::remove_dir_all(server.data().join("mirrors")).expect("the mirrors");
+    server.lose(&server.data().join("mirrors"));
     server.run();
     project.remove("a");
     project.write("b", b"2");

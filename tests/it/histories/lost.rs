@@ -46,7 +46,7 @@ fn suffer(loss: &Loss) -> Aftermath {
         host.forget_unreachable("o/r");
     }
     if loss.mirror {
-        std::fs::remove_dir_all(server.data().join("mirrors")).expect("the mirrors");
+        server.lose(&server.data().join("mirrors"));
     }
     server.run();
     let shown = app.wait_until_held(&server, &id, &second);

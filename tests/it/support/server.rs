@@ -198,6 +198,14 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// Takes a folder of its data directory away, however much it writes there meanwhile.
+    pub(crate) fn lose(&self, folder: &Path) {
+        eventually("removed folder", SOON, || match fs::remove_dir_all(folder) {
+            Ok(()) => Some(()),
+            Err(error) => (error.kind() == std::io::ErrorKind::NotFound).then_some(()),
+        });
+    }
+
     /// Everything it wrote to its output so far.
     pub(crate) fn log(&self) -> String {
         let mut text = Vec::new();
