@@ -6,8 +6,11 @@
 //! waits and lanes do not block each other; the tasks end with the actor. Its mailbox is bounded by
 //! the tasks it started; wakes carry no load, they make it read what is pending.
 //!
+//! An app without an endpoint is sent nothing: what its lanes have is lent to whoever asks
+//! (`lending`).
+//!
 //! A crash loses nothing but what was on its way: every lane is rows. At most [`lane::WINDOW`]
-//! changes of a lane are sent again, with the same ids.
+//! changes of a lane, or one batch, are sent again, with the same ids.
 //!
 //! Invariants: an answer is settled only after it came; nothing of a round is sent before the round
 //! before it ended on disk; while the endpoint's breaker is open only its probe goes out, and probes

@@ -2,9 +2,9 @@
 //!
 //! It answers 2xx only after the effect is on disk, 401 to what is not signed with the secret
 //! under every scheme that it carries, and tells a sender by status whether to try again
-//! ([`mirror::MirrorError::status`]), of the changes of a batch one by one. Headers must be there within 10 s, a body within 2 minutes;
-//! the signature's headers are looked at before the body is read,
-//! and all bodies together have a bounded size.
+//! ([`mirror::MirrorError::status`]), of the changes of a batch one by one. Headers must be there
+//! within 10 s, a body within 2 minutes; the signature's headers are looked at before the body is
+//! read, and all bodies together have a bounded size. With `--pull` it asks a server instead.
 
 pub mod assembly;
 pub mod envelope;

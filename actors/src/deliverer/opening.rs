@@ -493,7 +493,8 @@ async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningEr
     Ok(())
 }
 
-/// Plans when it is the turn of the app, fetching by id what the mirror lacks: the mirror is a cache and may vanish.
+/// Plans when it is the turn of the app, fetching by id what the mirror lacks: the mirror is a cache
+/// and may vanish.
 async fn plan(
     context: &Context,
     app: &AppId,
