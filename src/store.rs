@@ -23,6 +23,7 @@ mod port;
 mod receipts;
 mod redrive;
 mod registration;
+mod replays;
 mod requests;
 mod resync;
 mod rounds;

@@ -57,6 +57,18 @@ pub enum LetterState {
     },
 }
 
+impl LetterState {
+    /// The same, where it is not certain.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        match self {
+            Self::Has(entry) => Self::Unknown { before: Some(entry) },
+            Self::Nothing => Self::Unknown { before: None },
+            Self::Unknown { before } => Self::Unknown { before },
+        }
+    }
+}
+
 /// An open dead letter as a round sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
@@ -96,7 +108,8 @@ pub struct RoundSpec {
 
 // How a list is made, by kind:
 // - `Sync` and `Replay`: entries(held) against entries(target); at the path of a bound letter the
-//   letter's state stands for entries(held). Equal entries give nothing.
+//   letter's state stands for entries(held). Equal entries give nothing. A replay binds every open
+//   letter, each with a doubted state.
 // - `Resync`: deletes of each path of any base tree or letter that entries(target) lacks (`old` of
 //   a delete is the entry of the first base that has it), then creates of all entries(target).
 // - `Redrive`: only the bound letters' paths: from the letter's state to entries(target).

@@ -42,6 +42,10 @@ pub struct Model {
     pub guard_waived: bool,
     /// A resync was asked for; true: as a complete one.
     pub resync: Option<bool>,
+    /// The commit to go back to: what came after it is to be delivered once more.
+    pub replay: Option<ObjectId>,
+    /// Under which view it was held; null exactly where `replay` is.
+    pub replay_view: Option<ViewId>,
     /// A complete resync could not name what the app must drop, and nobody told the app.
     pub deletes_unknown: bool,
     /// The round whose change at `skip_position` is to be given up by hand; moot once the round or

@@ -5,7 +5,7 @@ mod access;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::id::{CursorId, WatchId};
+use tidings_entity::id::{CursorId, ObjectId, WatchId};
 
 use self::access::AccessArgs;
 use super::{
@@ -40,6 +40,16 @@ pub(super) enum RepositoryVerb {
         #[command(flatten)]
         one: OneArgs,
         /// The branch, by its `cursor`; needed while several have a change at their head
+        #[arg(long)]
+        cursor: Option<CursorId>,
+    },
+    /// Deliver once more what came after a commit that the app held
+    Replay {
+        #[command(flatten)]
+        one: OneArgs,
+        /// The commit: 40 hexadecimal digits
+        commit: ObjectId,
+        /// The branch, by its `cursor`; needed where several held the commit
         #[arg(long)]
         cursor: Option<CursorId>,
     },
@@ -132,6 +142,14 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
             let done = call(&one, context, Method::POST, Some("skip"), Some(&body)).await?;
             let (round, position) = (shown(&done["round"]), shown(&done["position"]));
             output.print(&done, &[format!("position {position} of round {round} becomes a dead letter")])
+        }
+        RepositoryVerb::Replay { one, commit, cursor } => {
+            let mut body = json!({ "commit": commit.to_string() });
+            if let Some(cursor) = cursor {
+                body["cursor"] = json!(cursor);
+            }
+            let done = call(&one, context, Method::POST, Some("replay"), Some(&body)).await?;
+            output.print(&done, &[format!("what came after {commit} is delivered once more")])
         }
         RepositoryVerb::Pause(one) => act(&one, context, "pause", None).await,
         RepositoryVerb::Resume(one) => act(&one, context, "resume", None).await,

@@ -176,7 +176,7 @@ impl<'a> Difference<'a> {
         let gives_more = |entry: Entry| self.gives_more(entry);
         let mut place = Place { path: &row.path, bases, target: *target, letter: None };
         if let Some((letter, binding)) = letter {
-            let always = !binding || matches!(self.kind, RoundKind::Resync | RoundKind::Redrive);
+            let always = !binding || self.kind != RoundKind::Sync;
             if always || changes(self.kind, &place, &gives_more)?.iter().any(Option::is_some) {
                 place.letter = Some(letter);
                 bound.push(letter.clone());

@@ -78,6 +78,8 @@ kinds! {
     CONTENT_TOO_LARGE = "content-too-large", UNPROCESSABLE_ENTITY, "The content is too large to be served";
     /// The mirror lacks it and the Git host does not give it, or there is no room for it just now.
     CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content cannot be had just now";
+    /// Neither the mirror nor the Git host has the tree of a commit any more.
+    TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "The tree of this commit is unavailable";
     /// The route exists, the method does not.
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "Method Not Allowed";
     /// The body did not arrive in time.

@@ -8,6 +8,7 @@ mod files;
 mod proof;
 mod pull;
 mod register;
+mod replay;
 mod selector;
 
 use std::sync::Arc;
@@ -37,8 +38,16 @@ use super::{
 pub fn routes() -> Vec<Route> {
     let reading =
         vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
-    [register::routes(), reading, contents::routes(), files::routes(), change::routes(), pull::routes()]
-        .concat()
+    [
+        register::routes(),
+        reading,
+        contents::routes(),
+        files::routes(),
+        change::routes(),
+        replay::routes(),
+        pull::routes(),
+    ]
+    .concat()
 }
 
 /// A watch. The first six fields are what clients of Docora know.

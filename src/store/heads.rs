@@ -113,6 +113,8 @@ pub(super) fn new_cursor(
         streak: 0,
         acknowledged: false,
         last_was_redrive: false,
+        replay: None,
+        replay_view: None,
         guard_waived: false,
         skip_round: None,
         skip_position: None,

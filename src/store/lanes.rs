@@ -51,6 +51,7 @@ pub(super) async fn pending(
              and (c.resync is not null or (c.state = 'blocked' and c.streak = 0)
                or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
                or (c.held is not null and c.held_view <> w.view_id)))
+           or (c.state <> 'empty' and c.replay is not null and c.held is not null)
            or (c.state <> 'empty' and c.resync is null
              and exists (select 1 from dead_letter d
                          where d.app_id = w.app_id and d.cursor_id = c.id
@@ -88,6 +89,7 @@ pub(super) async fn snapshot(
         Some(round) => attempts::of_change(connection, id, round.number, round.position).await?,
         None => HeadAttempts::default(),
     };
+    let replay = views.end(cursor.replay, cursor.replay_view).await?;
     let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
     for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
         resync_bases.push(TreeEnd { commit, view: views.get(view).await? });
@@ -111,6 +113,7 @@ pub(super) async fn snapshot(
         open,
         last_was_redrive: cursor.last_was_redrive,
         resync: cursor.resync,
+        replay,
         resync_bases,
         letters,
         more_letters,

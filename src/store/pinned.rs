@@ -40,6 +40,7 @@ pub(super) async fn trees(
     let text = format!(
         "select p.commit_id, p.view_id, v.text from (
            select c.held as commit_id, c.held_view as view_id from cursor c where c.watch_id = $1
+           union select c.replay, c.replay_view from cursor c where c.watch_id = $1
            union select r.held, r.held_view from cursor c {open} where c.watch_id = $1
            union select r.target, r.target_view from cursor c {open} where c.watch_id = $1
            union select b.commit_id, b.view_id from cursor c join round_base b on b.cursor_id = c.id

@@ -13,7 +13,7 @@ use tidings_actors::{
         PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store,
         StoreError, StoredAnswer, Totals, Watch, WatchPatch,
     },
-    round::Letter,
+    round::{Letter, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -27,7 +27,7 @@ use tidings_entity::{
 
 use super::{
     SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, known, lanes, letters, pinned,
-    receipts, redrive, registration, requests, resync, rounds, skip, sources, upkeep, watches,
+    receipts, redrive, registration, replays, requests, resync, rounds, skip, sources, upkeep, watches,
 };
 
 /// Runs a block in the writer's transaction, with owned copies of what it needs.
@@ -326,6 +326,28 @@ impl Store for SqlStore {
             watches::row(transaction, &app, &id).await?;
             skip::request(transaction, &id, cursor.as_ref(), expected).await
         })
+    }
+
+    async fn was_held(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        commit: ObjectId,
+    ) -> Result<(CursorId, TreeEnd), StoreError> {
+        let snapshot = self.snapshot().await?;
+        watches::row(&snapshot, app, id).await?;
+        replays::was_held(&snapshot, id, cursor, commit).await
+    }
+
+    async fn request_replay(&self, cursor: &CursorId, from: &TreeEnd) -> Result<(), StoreError> {
+        let (cursor, from) = (cursor.clone(), (from.commit, from.view.id()));
+        write!(self, |transaction, _context| replays::request(transaction, &cursor, from).await)
+    }
+
+    async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError> {
+        let cursor = cursor.clone();
+        write!(self, |transaction, _context| replays::forget(transaction, &cursor, from).await)
     }
 
     async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError> {

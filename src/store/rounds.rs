@@ -14,7 +14,7 @@ use tidings_entity::{
     round,
 };
 
-use super::{apps, registration, resync, rows};
+use super::{apps, registration, replays, resync, rows};
 
 /// Begins a round, if the cursor is still what it was planned from.
 pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
@@ -40,6 +40,8 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
     let resync = cursor.resync.filter(|_| round.spec.kind != RoundKind::Resync);
     let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2,
                 guard_waived = (guard_waived and $2), resync = $3,
+                replay = case when $6 then null else replay end,
+                replay_view = case when $6 then null else replay_view end,
                 deletes_unknown = (deletes_unknown or $5),
                 reason = case when state = 'blocked' then reason else null end where id = $4";
     let values = vec![
@@ -48,6 +50,7 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
         resync.into(),
         round.cursor.clone().into(),
         round.complete.into(),
+        matches!(round.spec.kind, RoundKind::Replay | RoundKind::Resync).into(),
     ];
     rows::execute(connection, "cursor", text, values).await?;
     Ok(())
@@ -86,7 +89,15 @@ async fn check(
         if cursor.resync.is_some() {
             return refuse("a resync was asked for since this round was planned");
         }
-        if spec.kind != RoundKind::Replay && end(spec.held.as_ref()) != cursor.held.zip(cursor.held_view) {
+        let held = cursor.held.zip(cursor.held_view);
+        let from = end(spec.held.as_ref());
+        let goes_on = match spec.kind {
+            RoundKind::Replay => {
+                replays::is_asked_for(cursor, from) && held.is_some() && end(spec.target.as_ref()) == held
+            }
+            _ => from == held,
+        };
+        if !goes_on {
             return refuse("the held commit moved since this round was planned");
         }
     }
@@ -95,16 +106,20 @@ async fn check(
 
 /// Binds the letters of a round; each must still be open.
 async fn bind(connection: &impl ConnectionTrait, round: &Round) -> Result<(), StoreError> {
+    // A replay sees what a letter says in doubt, and must see it the same when it is read again.
+    let doubted = if round.spec.kind == RoundKind::Replay { ", state_kind = 'unknown'" } else { "" };
     for letter in &round.spec.letters {
-        let text = "update dead_letter set bound_round = $1, status = $2
-                    where id = $3 and cursor_id = $4 and status in ('open', 'redrive_requested')";
+        let text = format!(
+            "update dead_letter set bound_round = $1, status = $2{doubted}
+                    where id = $3 and cursor_id = $4 and status in ('open', 'redrive_requested')"
+        );
         let values = vec![
             round.number.into(),
             LetterStatus::Open.into(),
             letter.id.clone().into(),
             round.cursor.clone().into(),
         ];
-        if rows::execute(connection, "dead_letter", text, values).await? == 0 {
+        if rows::execute(connection, "dead_letter", &text, values).await? == 0 {
             return Err(StoreError::Conflict("a dead letter of this round is no longer open".into()));
         }
     }

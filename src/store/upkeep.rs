@@ -16,16 +16,17 @@ struct Pin {
     commit_id: ObjectId,
 }
 
-/// Commits of a repository that mirrors must keep: held, both ends and bases of open rounds, and
-/// the bases of resyncs to come.
+/// Commits of a repository that mirrors must keep: held, both ends and bases of open rounds, the
+/// bases of resyncs to come, and what a replay goes back to.
 pub(super) async fn pins(
     connection: &impl ConnectionTrait,
     repository: &RepositoryId,
 ) -> Result<Vec<ObjectId>, StoreError> {
-    let text = "with mine as (select c.id, c.held, c.open_round from cursor c
+    let text = "with mine as (select c.id, c.held, c.replay, c.open_round from cursor c
                   join watch w on w.id = c.watch_id where w.repository_id = $1),
                 pinned(commit_id) as (
                   select held from mine
+                  union select replay from mine
                   union select r.target from round r join mine m on m.id = r.cursor_id and m.open_round = r.number
                   union select r.held from round r join mine m on m.id = r.cursor_id and m.open_round = r.number
                   union select b.commit_id from round_base b join mine m on m.id = b.cursor_id
@@ -83,7 +84,7 @@ const HISTORY: &[(&str, &str, &str)] = &[
         "view",
         "id",
         "created_at < $1 and not exists (select 1 from watch w where w.view_id = view.id)
-         and not exists (select 1 from cursor c where c.held_view = view.id)
+         and not exists (select 1 from cursor c where c.held_view = view.id or c.replay_view = view.id)
          and not exists (select 1 from round r where r.held_view = view.id)
          and not exists (select 1 from round r where r.target_view = view.id)
          and not exists (select 1 from round_base b where b.view_id = view.id)",

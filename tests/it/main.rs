@@ -36,6 +36,7 @@ mod receivers;
 mod redrives;
 mod refusals;
 mod refused_starts;
+mod replays;
 mod same_tree;
 mod supervision;
 mod support;

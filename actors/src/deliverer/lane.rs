@@ -23,12 +23,13 @@ use tokio::time::Instant;
 
 pub use batch::BatchFailed;
 use batch::Batching;
+use failure::given_up;
 use slot::{Slot, SlotState, Wait};
 
 use crate::{
     deliverer::retry::Verdict,
     ports::{BatchSettings, HeadAttempts, Parcel, Park, Settlement, Standing},
-    round::{Change, DeliveryId, LetterState, Round},
+    round::{Change, DeliveryId, Round},
     time::Timestamp,
 };
 
@@ -288,7 +289,7 @@ impl Lane {
     /// Gives the head up if that was asked for. What the app has of it nobody knows: it may have
     /// done what it never acknowledged.
     fn skip_head(&mut self) {
-        let position = self.prefix;
+        let (position, kind) = (self.prefix, self.round.spec.kind);
         let delivery = self.delivery_id(position);
         let Some((head, delivery)) = self.slots.front_mut().zip(delivery) else { return };
         let Some(id) = self.skip.take() else { return };
@@ -297,7 +298,7 @@ impl Lane {
             position,
             delivery,
             reason: ParkReason::Skipped,
-            state: LetterState::Unknown { before: head.change.old },
+            state: given_up(kind, ParkReason::Skipped, &head.change),
             status: None,
             excerpt: "skipped by hand".to_owned(),
             change: head.change.clone(),

@@ -91,6 +91,8 @@ pub enum Next {
         /// Whether the app must drop what is not named.
         complete: bool,
     },
+    /// What came after this tree once more.
+    Replay(TreeEnd),
     /// Letters once more.
     Redrive,
 }
@@ -106,6 +108,9 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
         // Without a head it waits: nothing else may go before it.
         let waits = lane.head.is_none() && !goes;
         return if waits { Next::Nothing } else { Next::Resync { target: lane.head, complete } };
+    }
+    if let Some(from) = lane.replay.as_ref().filter(|_| lane.held.is_some()) {
+        return Next::Replay(from.clone());
     }
     let redrive = lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);
     let is_new =
@@ -142,25 +147,36 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
         if lane.open.is_some() {
             return resume_or_block(context, lane).await;
         }
-        match begin_next(context, &lane).await {
+        let replay = match next_round(&lane) {
+            Next::Replay(from) => Some(from.commit),
+            _ => None,
+        };
+        match (begin_next(context, &lane).await, replay) {
+            // It was asked for by hand, so it holds up nothing that goes by itself.
+            (Err(OpeningError::Git(reason)), Some(from))
+                if matches!(reason, GitError::Unobtainable(_)) || reason.is_of_the_object() =>
+            {
+                warn!(commit = %from, "the replay from {from} cannot be done: {reason}");
+                in_time(context.store.drop_replay(cursor, from)).await?;
+            }
             // An old tree that can be had nowhere: the one case for a complete resync.
-            Err(OpeningError::Git(GitError::Unobtainable(commit))) if is_held(&lane, commit) => {
+            (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if is_held(&lane, commit) => {
                 warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
                 let reason = "the held commit is obtainable nowhere";
                 in_time(context.store.request_cursor_resync(cursor, true, reason)).await?;
             }
-            Err(OpeningError::Store(StoreError::Conflict(reason))) => {
+            (Err(OpeningError::Store(StoreError::Conflict(reason))), _) => {
                 conflicts += 1;
                 info!("the rows of the lane changed while its round was planned: {reason}");
             }
-            Err(OpeningError::Git(reason)) if reason.is_of_the_object() => {
+            (Err(OpeningError::Git(reason)), _) if reason.is_of_the_object() => {
                 let said = format!("{} cannot be delivered: {reason}", lane.branch);
                 block(context, &Shown::of(&lane), &said).await?;
                 return Ok(Opening::Later(UNFIT_WAIT));
             }
-            Err(error) => return Err(error),
-            Ok(true) => {}
-            Ok(false) => return Ok(Opening::Idle),
+            (Err(error), _) => return Err(error),
+            (Ok(true), _) => {}
+            (Ok(false), _) => return Ok(Opening::Idle),
         }
     }
     Ok(Opening::Again)
@@ -324,15 +340,27 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
             let bases = if complete { Vec::new() } else { lane.resync_bases.clone() };
             (RoundKind::Resync, held.filter(|_| !complete), end(target), bases)
         }
+        // Up to what is held, not to the head: so it is right for an app that went back to that
+        // tree as for one that did not.
+        Next::Replay(from) => (RoundKind::Replay, Some(from), held, Vec::new()),
         Next::Redrive => (RoundKind::Redrive, held.clone(), held, Vec::new()),
     };
     let spec = RoundSpec { kind, held, target, bases, letters: Vec::new() };
     let candidates = candidates(context, lane, &spec).await?;
     let plan = plan(context, &lane.app, &lane.remote, &spec, &candidates).await?;
-    if plan.summary.total() == 0 && plan.letters.is_empty() && kind == RoundKind::Sync {
-        let target = spec.target.map(|target| (target.commit, target.view.id()));
-        in_time(context.store.advance(&lane.cursor, lane.last_round, target)).await?;
-        return Ok(true);
+    if plan.summary.total() == 0 && plan.letters.is_empty() {
+        match (kind, &spec.held) {
+            (RoundKind::Sync, _) => {
+                let target = spec.target.map(|target| (target.commit, target.view.id()));
+                in_time(context.store.advance(&lane.cursor, lane.last_round, target)).await?;
+                return Ok(true);
+            }
+            (RoundKind::Replay, Some(from)) => {
+                in_time(context.store.drop_replay(&lane.cursor, from.commit)).await?;
+                return Ok(true);
+            }
+            _ => {}
+        }
     }
     if deletes_too_much(context, lane, &spec, &plan).await? {
         return Ok(false);
@@ -353,10 +381,10 @@ async fn candidates(
     if redrive || !lane.more_letters {
         let wanted =
             lane.letters.iter().filter(|(_, status)| !redrive || *status == LetterStatus::RedriveRequested);
-        return Ok(wanted.map(|(letter, _)| letter.clone()).collect());
+        return Ok(seen(spec.kind, wanted.map(|(letter, _)| letter.clone()).collect()));
     }
     let mut letters = Vec::new();
-    if spec.kind != RoundKind::Resync {
+    if spec.kind == RoundKind::Sync {
         let total = plan(context, &lane.app, &lane.remote, spec, &[]).await?.summary.total();
         if total <= LOOKED_UP_MAX {
             let mut seek = Seek::Position(0);
@@ -378,9 +406,20 @@ async fn candidates(
         let is_last = some.len() < LANE_LETTERS;
         letters.extend(some);
         if is_last {
-            return Ok(by_path(letters));
+            return Ok(seen(spec.kind, by_path(letters)));
         }
     }
+}
+
+/// Letters as a round of this kind sees them. Whether an app that asks for a replay really went back
+/// nobody knows, and so neither what it has of a path whose change it never took.
+fn seen(kind: RoundKind, mut letters: Vec<Letter>) -> Vec<Letter> {
+    if kind == RoundKind::Replay {
+        for letter in &mut letters {
+            letter.state = letter.state.doubted();
+        }
+    }
+    letters
 }
 
 /// A path may be there twice: a changed kind of file is a delete and a create.

@@ -7,6 +7,7 @@ mod endpoint;
 mod histories;
 mod limits;
 mod pulled;
+mod replays;
 mod rounds;
 mod rows;
 mod survival;

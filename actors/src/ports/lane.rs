@@ -51,6 +51,8 @@ pub struct LaneSnapshot {
     pub last_was_redrive: bool,
     /// A resync was asked for; with `true` as a complete one.
     pub resync: Option<bool>,
+    /// What came after this tree, which the app held once, is to be delivered once more.
+    pub replay: Option<TreeEnd>,
     /// Every tree of which the app may hold files: the `bases` of a resync begun now. `held` is
     /// the first of them, where there is one.
     pub resync_bases: Vec<TreeEnd>,

@@ -18,7 +18,11 @@ use super::{
     LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, Redrive,
     RedriveStep, RefListing, Settlement, Source, StoredAnswer, Watch, WatchPatch,
 };
-use crate::{round::Letter, secret::Secret, time::Timestamp};
+use crate::{
+    round::{Letter, TreeEnd},
+    secret::Secret,
+    time::Timestamp,
+};
 
 /// Why the store did not do it. Nothing was changed, except after [`StoreError::Unavailable`]:
 /// then the outcome is unknown and the caller reads again before it decides.
@@ -282,6 +286,23 @@ pub trait Store: Send + Sync + 'static {
         cursor: Option<&CursorId>,
         expected: Option<(i64, u64)>,
     ) -> Result<Head, StoreError>;
+    /// Where a watch held this commit: its cursor (the one named, where `cursor` is given), and the
+    /// tree under the view it was held with last. A commit that it never held, and one that several
+    /// cursors held while none is named, are a [`StoreError::Conflict`].
+    async fn was_held(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        commit: ObjectId,
+    ) -> Result<(CursorId, TreeEnd), StoreError>;
+    /// Asks that what came between a tree that [`Store::was_held`] and what is held now be delivered
+    /// once more, as the next round; the last word counts. Where a resync is to come, which
+    /// delivers everything, and where nothing is held, it is a [`StoreError::Conflict`].
+    async fn request_replay(&self, cursor: &CursorId, from: &TreeEnd) -> Result<(), StoreError>;
+    /// Forgets that a replay from this commit was asked for: there is nothing to deliver, or it
+    /// cannot be done.
+    async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError>;
     /// Takes back every request for a redrive of an app, or of one watch of it: letters that wait
     /// are reopened, some thousand a transaction, then open redrives are asked to end. Killed in
     /// between, it may be asked for again.

@@ -587,8 +587,8 @@ impl GitSource for MemoryGit {
     ) -> Result<Plan, GitError> {
         let plain = self.list(spec)?;
         let binds = |letter: &&Letter| match spec.kind {
-            RoundKind::Sync | RoundKind::Replay => plain.iter().any(|change| change.path == letter.path),
-            RoundKind::Resync | RoundKind::Redrive => true,
+            RoundKind::Sync => plain.iter().any(|change| change.path == letter.path),
+            RoundKind::Replay | RoundKind::Resync | RoundKind::Redrive => true,
         };
         let mut letters: Vec<Letter> = candidates.iter().filter(binds).cloned().collect();
         letters.sort_by(|one, other| one.path.cmp(&other.path));

@@ -31,7 +31,7 @@ use crate::{
         PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError,
         StoredAnswer, Totals, Watch, WatchPatch,
     },
-    round::Letter,
+    round::{Letter, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -410,6 +410,27 @@ impl Store for MemoryStore {
     async fn redrive(&self, app: &AppId, id: &RedriveId) -> Result<Redrive, StoreError> {
         let all = self.state().shown_redrives(app, None, u64::MAX);
         all.into_iter().find(|redrive| redrive.id == *id).ok_or(StoreError::NotFound)
+    }
+
+    async fn was_held(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        commit: ObjectId,
+    ) -> Result<(CursorId, TreeEnd), StoreError> {
+        self.write(|state| state.was_held(app, id, cursor, commit))
+    }
+
+    async fn request_replay(&self, cursor: &CursorId, from: &TreeEnd) -> Result<(), StoreError> {
+        self.write(|state| state.request_replay(cursor, from))
+    }
+
+    async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.drop_replay(cursor, from);
+            Ok(())
+        })
     }
 
     async fn request_skip(

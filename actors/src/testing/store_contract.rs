@@ -5,6 +5,7 @@ mod apps;
 mod heads;
 mod letters;
 mod receipts;
+mod replays;
 mod requests;
 mod resync;
 mod rounds;
@@ -15,6 +16,7 @@ pub use apps::*;
 pub use heads::*;
 pub use letters::*;
 pub use receipts::*;
+pub use replays::*;
 pub use requests::*;
 pub use resync::*;
 pub use rounds::*;
@@ -77,6 +79,8 @@ macro_rules! store_contract_tests {
             a_resync_goes_before_anything_else
             a_resync_that_nobody_heard_of_leaves_deletes_unknown
             a_complete_resync_that_is_ended_stays_complete
+            a_replay_goes_back_to_what_was_held
+            a_replay_begins_as_it_was_asked_for
             a_hook_is_taken_in_once
             a_hook_is_judged_by_what_is_watched
             a_replayed_hook_is_judged_anew

@@ -189,6 +189,14 @@ impl MemoryTransport {
         own.map(|((_, path), blob)| (path.clone(), *blob)).collect()
     }
 
+    /// An app is restored from a backup: it has these blobs and nothing else.
+    pub fn restore(&self, app: &AppId, files: BTreeMap<Vec<u8>, ObjectId>) {
+        let mut receiver = self.receiver();
+        receiver.mirror.retain(|(owner, _), _| owner != app);
+        let own = files.into_iter().map(|(path, blob)| ((app.clone(), path), blob));
+        receiver.mirror.extend(own);
+    }
+
     /// Waits until `condition` holds over what arrived; on paused time at most an hour of it.
     ///
     /// # Panics

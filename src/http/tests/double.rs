@@ -416,6 +416,33 @@ impl Store for StoreDouble {
         Ok((requested, Vec::new()))
     }
 
+    async fn was_held(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        commit: ObjectId,
+    ) -> Result<(CursorId, TreeEnd), StoreError> {
+        let mut rows = self.open()?;
+        let watch = find(&mut rows, app, id)?;
+        let own = &watch.cursors[0];
+        match (cursor, own.held) {
+            (Some(cursor), _) if *cursor != own.id => Err(StoreError::NotFound),
+            (_, Some(held)) if held == commit => {
+                Ok((own.id.clone(), TreeEnd { commit, view: watch.view.clone() }))
+            }
+            _ => Err(StoreError::Conflict("it was never held".into())),
+        }
+    }
+
+    async fn request_replay(&self, _: &CursorId, _: &TreeEnd) -> Result<(), StoreError> {
+        self.open().map(drop)
+    }
+
+    async fn drop_replay(&self, _: &CursorId, _: ObjectId) -> Result<(), StoreError> {
+        self.open().map(drop)
+    }
+
     async fn request_skip(
         &self,
         app: &AppId,

@@ -222,6 +222,11 @@ impl Model {
         }
     }
 
+    /// The app is restored from a backup: of this watch it has that tree and nothing else.
+    pub(crate) fn restore(&mut self, repository: &str, tree: Tree) {
+        self.mirrors.insert(repository.to_owned(), tree);
+    }
+
     /// The app takes the arrival in.
     pub(crate) fn apply(&mut self, arrival: &Arrival) {
         let Arrival::Change(change) = arrival else { return };

@@ -21,13 +21,12 @@ use tokio::time::Instant;
 
 use super::{
     AHEAD_BYTES, CHANGES_PER_READ, Failed, Failure, Lane, Moment, WINDOW,
-    failure::before,
+    failure::given_up,
     slot::{Slot, SlotState, Wait},
 };
 use crate::{
     deliverer::retry::{Circumstances, Decision, FAILING_WAIT_LAST, RetryRules, Tries, Verdict, decide},
     ports::{BatchSettings, ItemOutcome, Parcel, Park, Random},
-    round::LetterState,
 };
 
 /// Most deliveries that are rendered at once for batches.
@@ -388,16 +387,13 @@ impl Lane {
         status: Option<u16>,
         id: DeadLetterId,
     ) {
-        let Some(delivery) = self.delivery_id(position) else { return };
+        let (Some(delivery), kind) = (self.delivery_id(position), self.round.spec.kind) else { return };
         let Some(slot) = self.slot(position) else { return };
         slot.answer = match slot.state {
             SlotState::Batched { batch, .. } => Some(batch),
             _ => None,
         };
-        let state = match reason {
-            ParkReason::Failing => LetterState::Unknown { before: slot.change.old },
-            _ => before(&slot.change),
-        };
+        let state = given_up(kind, reason, &slot.change);
         let change = slot.change.clone();
         let park = Park { id, position, delivery, reason, state, status, excerpt, change };
         slot.state = SlotState::Parked(Box::new(park));

@@ -1,6 +1,9 @@
 //! What a lane does with an attempt that was not acknowledged: wait, give the change up, or block.
 
-use tidings_entity::{id::DeadLetterId, kind::ParkReason};
+use tidings_entity::{
+    id::DeadLetterId,
+    kind::{ParkReason, RoundKind},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -39,7 +42,7 @@ impl Lane {
         letter: DeadLetterId,
     ) -> Option<Failed> {
         let Failure { verdict, sent_at, answered_elsewhere, retry_after, status, excerpt } = failure;
-        let (acknowledged, blocked) = (self.acknowledged, self.blocked);
+        let (acknowledged, blocked, kind) = (self.acknowledged, self.blocked, self.round.spec.kind);
         let delivery = self.delivery_id(position)?;
         let slot = self.slot(position)?;
         let poisoned = verdict == Verdict::Endpoint
@@ -58,10 +61,7 @@ impl Lane {
             Decision::Retry(wait) => (wait, false),
             Decision::Block(wait) => (wait, true),
             Decision::Park(reason) => {
-                let state = match reason {
-                    ParkReason::Failing => LetterState::Unknown { before: slot.change.old },
-                    _ => before(&slot.change),
-                };
+                let state = given_up(kind, reason, &slot.change);
                 slot.state = SlotState::Parked(Box::new(Park {
                     id: letter,
                     position,
@@ -103,7 +103,11 @@ impl Lane {
     }
 }
 
-/// What the app has of a path whose change it never took.
-pub(super) fn before(change: &Change) -> LetterState {
-    change.old.map_or(LetterState::Nothing, LetterState::Has)
+/// What the app has of a path whose change was given up for this reason. What failed it may have
+/// done without saying so; and what it had before a replay, it alone knows.
+pub(super) fn given_up(kind: RoundKind, reason: ParkReason, change: &Change) -> LetterState {
+    let state = change.old.map_or(LetterState::Nothing, LetterState::Has);
+    let is_doubtful =
+        kind == RoundKind::Replay || matches!(reason, ParkReason::Failing | ParkReason::Skipped);
+    if is_doubtful { state.doubted() } else { state }
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     deliverer::retry::RetryRules,
     ports::{Action, ParcelBody, Random},
-    round::{Entry, RoundSpec, Summary},
+    round::{Entry, LetterState, RoundSpec, Summary},
 };
 
 const RULES: RetryRules = RetryRules {

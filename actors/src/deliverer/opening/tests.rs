@@ -53,6 +53,7 @@ fn lane() -> LaneSnapshot {
         open: None,
         last_was_redrive: false,
         resync: None,
+        replay: None,
         resync_bases: Vec::new(),
         letters: Vec::new(),
         more_letters: false,
@@ -88,6 +89,7 @@ fn check(edit: impl FnOnce(&mut LaneSnapshot), expected: Expect) {
         Next::Nothing => "nothing".to_owned(),
         Next::Sync(target) => format!("sync {}", named(target)),
         Next::Resync { target, complete } => format!("resync {} complete={complete}", named(target)),
+        Next::Replay(from) => format!("replay {}", named(Some(from.commit))),
         Next::Redrive => "redrive".to_owned(),
     };
     expected.assert_eq(&next);
@@ -105,6 +107,26 @@ fn a_moved_head_a_first_head_and_a_changed_view_are_rounds() {
         },
         expect!["sync 1"],
     );
+}
+
+#[test]
+fn a_replay_goes_before_what_is_new_and_after_a_resync() {
+    let from = Some(TreeEnd { commit: NEW, view: View::default() });
+    let asked = |edit: fn(&mut LaneSnapshot)| {
+        let from = from.clone();
+        move |lane: &mut LaneSnapshot| {
+            lane.replay = from;
+            edit(lane);
+        }
+    };
+    check(asked(|_| {}), expect!["replay 2"]);
+    check(asked(|lane| lane.head = Some(NEW)), expect!["replay 2"]);
+    check(asked(|lane| lane.letters = vec![letter(LetterStatus::RedriveRequested)]), expect!["replay 2"]);
+    check(asked(|lane| lane.head = None), expect!["replay 2"]);
+    check(asked(|lane| lane.held = None), expect!["sync 1"]);
+    check(asked(|lane| lane.resync = Some(false)), expect!["resync 1 complete=false"]);
+    check(asked(|lane| lane.watch_state = WatchState::Paused), expect!["nothing"]);
+    check(asked(|lane| lane.state = CursorState::Empty), expect!["nothing"]);
 }
 
 #[test]

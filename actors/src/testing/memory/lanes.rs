@@ -33,11 +33,13 @@ impl State {
                 || cursor.is_moot()
                 || self.is_behind(cursor)
                 || self.has_other_view(cursor);
+            let goes_back =
+                cursor.replay.is_some() && cursor.held.is_some() && cursor.state != CursorState::Empty;
             let leaves = goes(cursor.state, watch.on_branch_gone)
                 && (cursor.held.is_some() || cursor.resync.is_some());
             let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
             let mine = app.is_none_or(|app| watch.new.app == *app) && self.is_served(watch);
-            let has_work = cursor.open.is_some() || leaves || moves && waits || redriven;
+            let has_work = cursor.open.is_some() || leaves || moves && waits || redriven || goes_back;
             (mine && has_work).then(|| (watch.new.app.clone(), id.clone()))
         });
         waiting.collect()
@@ -67,6 +69,7 @@ impl State {
             open: cursor.open.clone(),
             last_was_redrive: cursor.last_was_redrive,
             resync: cursor.resync,
+            replay: cursor.replay.clone(),
             resync_bases: cursor.held.iter().chain(&cursor.bases).cloned().collect(),
             letters,
             more_letters,
@@ -134,7 +137,14 @@ impl State {
         let round = &new.round;
         let cursor = self.cursors.get_mut(&round.cursor).ok_or(StoreError::NotFound)?;
         let resync = round.spec.kind == RoundKind::Resync;
-        let held_moved = !resync && round.spec.kind != RoundKind::Replay && round.spec.held != cursor.held;
+        let held_moved = match round.spec.kind {
+            RoundKind::Resync => false,
+            RoundKind::Replay => {
+                let asked = cursor.replay.is_some() && round.spec.held == cursor.replay;
+                !asked || cursor.held.is_none() || round.spec.target != cursor.held
+            }
+            _ => round.spec.held != cursor.held,
+        };
         let lacks_base = resync
             && !round.complete
             && cursor.held.iter().chain(&cursor.bases).any(|base| !round.spec.bases.contains(base));
@@ -161,6 +171,9 @@ impl State {
             cursor.resync = None;
             cursor.bases.clear();
         }
+        if resync || round.spec.kind == RoundKind::Replay {
+            cursor.replay = None;
+        }
         for letter in &round.spec.letters {
             let row = self.letters.get_mut(&letter.id);
             let row =
@@ -170,6 +183,9 @@ impl State {
             row.bound = Some(round.number);
             row.in_redrive = round.spec.kind == RoundKind::Redrive;
             row.shown.status = LetterStatus::Open;
+            if round.spec.kind == RoundKind::Replay {
+                row.state = row.state.doubted();
+            }
         }
         Ok(())
     }
@@ -275,7 +291,7 @@ impl State {
         let closed = if round.spec.kind == RoundKind::Redrive {
             LetterStatus::Redriven
         } else {
-            cursor.held = round.spec.target;
+            cursor.was.extend(std::mem::replace(&mut cursor.held, round.spec.target));
             cursor.deletes_unknown &= !(round.complete && hears);
             LetterStatus::Superseded
         };
@@ -296,6 +312,44 @@ impl State {
         let watch = self.cursors.get(id).and_then(|cursor| self.watches.get(&cursor.watch));
         let app = watch.and_then(|watch| self.apps.get(&watch.new.app));
         app.is_some_and(|app| app.new.delivery.resync)
+    }
+
+    pub(super) fn was_held(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        commit: ObjectId,
+    ) -> Result<(CursorId, TreeEnd), StoreError> {
+        self.own_watch(app, id)?;
+        let found: Vec<_> = self
+            .cursors
+            .iter()
+            .filter(|(key, row)| row.watch == *id && cursor.is_none_or(|it| it == *key))
+            .filter_map(|(key, row)| {
+                let mut held = row.held.iter().chain(row.was.iter().rev());
+                held.find(|tree| tree.commit == commit).map(|tree| (key.clone(), tree.clone()))
+            })
+            .collect();
+        match found.as_slice() {
+            [held] => Ok(held.clone()),
+            _ => Err(StoreError::Conflict(format!("{} branches held it", found.len()))),
+        }
+    }
+
+    pub(super) fn request_replay(&mut self, id: &CursorId, from: &TreeEnd) -> Result<(), StoreError> {
+        let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
+        if cursor.resync.is_some() || cursor.held.is_none() {
+            return Err(StoreError::Conflict("there is nothing to deliver once more".into()));
+        }
+        cursor.replay = Some(from.clone());
+        Ok(())
+    }
+
+    pub(super) fn drop_replay(&mut self, id: &CursorId, from: ObjectId) {
+        if let Some(cursor) = self.cursors.get_mut(id) {
+            cursor.replay.take_if(|replay| replay.commit == from);
+        }
     }
 
     pub(super) fn request_skip(
@@ -430,6 +484,7 @@ impl State {
         cursor.resync = Some(complete || cursor.resync == Some(true));
         cursor.reason = reason.map(str::to_owned);
         cursor.streak = 0;
+        cursor.replay = None;
     }
 
     fn caught_up(&mut self, id: &CursorId) {

@@ -90,6 +90,9 @@ pub(super) struct CursorRow {
     pub(super) last_was_redrive: bool,
     pub(super) guard_waived: bool,
     pub(super) resync: Option<bool>,
+    /// Trees that it held, the last one last.
+    pub(super) was: Vec<TreeEnd>,
+    pub(super) replay: Option<TreeEnd>,
     pub(super) deletes_unknown: bool,
     pub(super) skip: Option<(i64, u64)>,
     pub(super) cancel: Option<i64>,
@@ -287,7 +290,9 @@ impl State {
             self.watches.get(&cursor.watch).is_some_and(|watch| watch.repository == *repository)
         };
         for cursor in self.cursors.values().filter(mine) {
-            pins.extend(cursor.held.iter().chain(&cursor.bases).map(|tree| tree.commit));
+            pins.extend(
+                cursor.held.iter().chain(&cursor.bases).chain(&cursor.replay).map(|tree| tree.commit),
+            );
             if let Some(round) = &cursor.open {
                 let ends = round.spec.held.iter().chain(&round.spec.target).chain(&round.spec.bases);
                 pins.extend(ends.map(|tree| tree.commit));

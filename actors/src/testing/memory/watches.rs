@@ -30,7 +30,12 @@ impl State {
         for cursor in self.cursors.values().filter(|cursor| cursor.watch == *id) {
             let spec = cursor.open.as_ref().map(|round| &round.spec);
             let of_round = spec.map(|spec| spec.held.iter().chain(&spec.target).chain(&spec.bases));
-            let all = cursor.held.iter().chain(&cursor.bases).chain(of_round.into_iter().flatten());
+            let all = cursor
+                .held
+                .iter()
+                .chain(&cursor.replay)
+                .chain(&cursor.bases)
+                .chain(of_round.into_iter().flatten());
             for end in all {
                 if !ends.contains(end) {
                     ends.push(end.clone());
@@ -160,6 +165,8 @@ impl State {
             streak: 0,
             acknowledged: false,
             last_was_redrive: false,
+            was: Vec::new(),
+            replay: None,
             guard_waived: false,
             skip: None,
             cancel: None,

@@ -1,0 +1,104 @@
+//! Replaying a watch from a commit that its app held once: what came after it is delivered again, as
+//! a round of its own, before anything newer.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::{GitError, Remote};
+use tidings_entity::id::{CursorId, ObjectId, WatchId};
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        fields::Fields,
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    contents::unavailable,
+    proof, store_failed,
+};
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_replay, _, _>(Access::App, replay)]
+}
+
+/// Where to go back to.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct Replay {
+    /// A commit that the app held: 40 hexadecimal digits.
+    commit: String,
+    /// The branch, by its `cursor`; needed only where several held that commit.
+    cursor: Option<String>,
+}
+
+/// The replay that comes next.
+#[derive(Serialize, ToSchema)]
+struct Replaying {
+    cursor: String,
+    /// The commit that it goes back to.
+    commit: String,
+}
+
+/// Delivers what came between a commit that was held and what is held now once more, as if the app
+/// still had that commit: deletes, creates and updates under new ids, before anything newer. Right
+/// for an app that was restored from a backup of then, and for one that only wants to see it again.
+#[utoipa::path(post, path = "/api/repositories/{id}/replay", tag = "repositories", params(("id" = String, Path)),
+    request_body = Replay,
+    responses(
+        (status = 202, body = Replaying),
+        (status = 409, description = "it was never held, several branches held it, nothing is held now, \
+            a resync is to come, or its tree can be had nowhere")
+    ))]
+async fn replay(front: Arc<Front>, request: Request) -> Answer {
+    let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
+    let app = &request.app()?.id;
+    let mut fields = Fields::of(&request.body)?;
+    let commit = fields.required_text("commit", 1..=64);
+    let parsed: Option<ObjectId> = commit.to_ascii_lowercase().parse().ok();
+    if parsed.is_none() && !commit.is_empty() {
+        fields.refuse("commit", "must be 40 hexadecimal digits");
+    }
+    let cursor = fields.text("cursor", 1..=64);
+    fields.finish()?;
+    let cursor: Option<CursorId> =
+        cursor.map(|text| text.parse()).transpose().map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
+    let commit = parsed.ok_or_else(|| Problem::invalid_field("commit", "must be 40 hexadecimal digits"))?;
+
+    // That it was held comes first: the mirror is shared, and whether it has a commit is no news for
+    // whoever was never shown it.
+    let held = front.store.was_held(app, &id, cursor.as_ref(), commit).await;
+    let (cursor, from) = held.map_err(store_failed)?;
+    let pinned = front.store.pinned_trees(app, &id).await.map_err(store_failed)?;
+    obtainable(&front, &pinned.remote, commit).await?;
+    front.store.request_replay(&cursor, &from).await.map_err(store_failed)?;
+    front.handle.refresh(app).await;
+    let replaying = Replaying { cursor: cursor.to_string(), commit: commit.to_string() };
+    Ok(json(StatusCode::ACCEPTED, &replaying))
+}
+
+/// Whether the mirror has the commit, or the host still gives it. Only two definitive refusals say no.
+async fn obtainable(front: &Front, remote: &Remote, commit: ObjectId) -> Result<(), Problem> {
+    match front.git.commit(remote, commit).await {
+        Ok(_) => return Ok(()),
+        Err(GitError::Missing(_) | GitError::Corrupt(_)) => {}
+        Err(error) => return Err(unavailable(&error)),
+    }
+    let ask = || proof::commit(front, remote.location.clone(), remote.credential.clone(), commit);
+    let asked = match ask().await {
+        Err(GitError::Unobtainable(_)) => ask().await,
+        other => other,
+    };
+    match asked {
+        Ok(()) => Ok(()),
+        Err(GitError::Unobtainable(_) | GitError::NotACommit(_)) => {
+            Err(Problem::new(Kind::TREE_UNAVAILABLE)
+                .with_detail(format!("{commit} can be had nowhere any more")))
+        }
+        Err(error) => Err(unavailable(&error)),
+    }
+}
