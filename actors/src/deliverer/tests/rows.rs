@@ -150,3 +150,16 @@ async fn a_delivery_that_cannot_be_rendered_now_is_rendered_later() {
     assert!(start.elapsed() < Duration::from_secs(20), "after {:?}", start.elapsed());
     assert_eq!(house.taken(&app), ["C a", "C b"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_settled_while_the_next_attempt_hangs() {
+    let house = House::running().await;
+    house.commit(&refs(&files(10, "one")));
+    house.transport.answer_path("name0003", Some(Answer::Hang));
+    let (_, watch, _) = house.watching().await;
+    house
+        .until("the first three are settled", async || {
+            house.cursor(&watch).await.open.is_some_and(|(_, position, _)| position == 3)
+        })
+        .await;
+}
