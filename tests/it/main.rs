@@ -2,6 +2,7 @@
 
 mod asked_twice;
 mod by_hand;
+mod cloud_events;
 mod damage;
 mod docora_clients;
 mod draining;
@@ -37,6 +38,7 @@ mod redrives;
 mod refusals;
 mod refused_starts;
 mod same_tree;
+mod signatures;
 mod supervision;
 mod support;
 mod watching;

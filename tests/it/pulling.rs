@@ -22,6 +22,8 @@ use crate::support::{
     subscriber::{Subscriber, show},
 };
 
+/// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
+const KILLS: u64 = 25;
 /// The longest life between two kills.
 const LIFE: Duration = Duration::from_millis(900);
 
@@ -99,7 +101,7 @@ impl Puller {
 
 #[test]
 fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(100) / 4;
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
     let mut dice = Dice::thrown("pulling");
     let mut server = Server::start();
     let mut puller = Puller::onboard(&server);

@@ -29,6 +29,8 @@ pub(crate) enum Answer {
     Accept,
     /// The same, after a while.
     AcceptAfter(Duration),
+    /// Takes in those changes of a batch for which this is true, and says so of each.
+    Each(Vec<bool>),
     /// Takes nothing in and says this.
     Refuse(u16),
     /// Takes nothing in and says exactly these bytes.
@@ -291,8 +293,10 @@ fn give(
     arrival: &Arrival,
     answer: Answer,
 ) -> io::Result<bool> {
+    let mut each = Vec::new();
     match answer {
         Answer::Accept => {}
+        Answer::Each(taken) => each = taken,
         Answer::AcceptAfter(wait) => thread::sleep(wait),
         Answer::Wait(gate) => gate.pass(&shared.stopped),
         Answer::Refuse(code) => {
@@ -344,8 +348,15 @@ fn give(
         if has_gone(stream)? {
             return Ok(false);
         }
-        model.apply(arrival);
         // Noted before the bytes leave: the next request must not overtake the note.
+        if let (Arrival::Batch(changes), false) = (arrival, each.is_empty()) {
+            let words = model.take_some(changes, &each).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", words.len());
+            drop(model);
+            stream.write_all((head + &words).as_bytes())?;
+            return Ok(true);
+        }
+        model.apply(arrival);
         model.acknowledged(arrival);
     }
     stream.write_all(&status(200))?;
