@@ -53,7 +53,7 @@ fn batches_lose_nothing_and_repeat_one_of_them_at_most() {
     let (_projects, _ids, subscriber) = storm.rage("killing batches");
     let (batches, in_part) = subscriber.model().batches;
     println!("{batches} batches, {in_part} of them taken in part");
-    assert!(batches > 4 * kills && in_part > 0, "{batches} batches, {in_part} in part prove nothing");
+    assert!(batches > kills / 2 && in_part > 0, "{batches} batches, {in_part} in part prove nothing");
 }
 
 #[test]

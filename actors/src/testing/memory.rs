@@ -278,7 +278,7 @@ impl Store for MemoryStore {
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
         self.meet("move_heads").await?;
-        self.write(|state| state.move_heads(&self.random, source, listing, at))
+        self.write_checked(|state| state.move_heads(&self.random, source, listing, at))
     }
 
     async fn record_scan_error(&self, source: &SourceId, error: Option<&str>) -> Result<(), StoreError> {
