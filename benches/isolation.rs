@@ -8,6 +8,7 @@ mod hostile;
 #[path = "../tests/it/support/misdeeds.rs"]
 mod misdeeds;
 #[path = "support.rs"]
+#[expect(dead_code, reason = "this repository changes all the time and is not made by fast-import")]
 mod support;
 
 use std::{
@@ -46,18 +47,19 @@ const APPS: usize = 1_000;
 const HEALTHY: usize = 900;
 /// Files of the repository: all of them are changes at the beginning and in the burst.
 const FILES: usize = 20;
-/// Commits of one file under the steady load, and the time between them.
-const COMMITS: usize = 30;
-const BETWEEN_COMMITS: Duration = Duration::from_millis(800);
+/// Commits of one file, each a change for every app, come so far apart that they are half of what
+/// the server did at the beginning with all apps well, for about so long.
+const STEADY: Duration = Duration::from_secs(30);
+const COMMITS_LEAST: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
-    let well = run(None);
+    let well = run(None, None);
     let receiver = Receiver::start();
     let hostile = Hostile::start(&receiver.url(0));
     println!("{} kinds of hostile apps, {} apps of {APPS}", hostile.places.len(), APPS - HEALTHY);
-    let beside = run(Some(&hostile));
+    let beside = run(Some(&hostile), Some(well.between_commits));
     assert!(receiver.arrivals().is_empty(), "a redirect was followed");
 
     figure("changes to the others while all begin", "/s", beside.beginning, well.beginning, ">= 0.95");
@@ -75,6 +77,7 @@ fn main() {
 /// What one run showed of the apps that are well in both.
 struct Shown {
     beginning: f64,
+    between_commits: Duration,
     burst: f64,
     /// From commit to receiver, sorted.
     latencies: Vec<Duration>,
@@ -87,8 +90,9 @@ impl Shown {
     }
 }
 
-/// The same work for a server of its own, with these among its apps.
-fn run(hostile: Option<&Hostile>) -> Shown {
+/// The same work for a server of its own, with these among its apps. Without a time between commits
+/// it follows from what is seen.
+fn run(hostile: Option<&Hostile>, between_commits: Option<Duration>) -> Shown {
     let folder = tempfile::tempdir().expect("a folder");
     let mut project = Project::begin(&folder.path().join("tiny.git"));
     let receiver = Receiver::start();
@@ -104,24 +108,14 @@ fn run(hostile: Option<&Hostile>) -> Shown {
     // What failed at the beginning has its say before anything else is measured.
     sleep(Duration::from_secs(2));
 
-    let mut commits = Vec::new();
-    for number in 0..COMMITS {
-        let made = project.commit(1, number + 1);
-        commits.push((made, Instant::now()));
-        sleep(BETWEEN_COMMITS);
-    }
-    let (last, at) = *commits.last().expect("commits");
-    receiver.rate(last, at, 1);
-    let mut latencies: Vec<Duration> = Vec::new();
-    for (commit, at) in commits {
-        latencies.extend(receiver.arrivals().get(&commit).into_iter().flatten().map(|arrived| *arrived - at));
-    }
-    latencies.sort();
-    assert_eq!(latencies.len(), COMMITS * HEALTHY, "a commit was passed over, so the load was not steady");
+    let between_commits =
+        between_commits.unwrap_or_else(|| Duration::from_secs_f64(2.0 * HEALTHY as f64 / beginning));
+    let (latencies, number) = steady(&mut project, &receiver, between_commits);
 
-    let burst = project.commit(FILES, COMMITS + 1);
+    let burst = project.commit(FILES, number + 1);
     let burst = receiver.rate(burst, Instant::now(), FILES);
-    let shown = Shown { beginning, burst, latencies, resident: server.most_resident() };
+    let resident = server.most_resident();
+    let shown = Shown { beginning, between_commits, burst, latencies, resident };
     println!(
         "{}: {beginning:.0}/s at the beginning, {burst:.0}/s in a burst, p50 {:.0?}, p99 {:.0?}, {} MiB",
         hostile.map_or("all well", |_| "beside hostile ones"),
@@ -130,6 +124,31 @@ fn run(hostile: Option<&Hostile>) -> Shown {
         shown.resident >> 20
     );
     shown
+}
+
+/// Commits of one file at a steady pace; how long each change took to each healthy app, sorted, and
+/// the number of commits.
+fn steady(project: &mut Project, receiver: &Receiver, between: Duration) -> (Vec<Duration>, usize) {
+    let number = (STEADY.div_duration_f64(between) as u32).max(COMMITS_LEAST);
+    let mut commits = Vec::new();
+    for number in 1..=number {
+        commits.push((project.commit(1, number as usize), Instant::now()));
+        sleep(between);
+    }
+    let (last, at) = *commits.last().expect("commits");
+    receiver.rate(last, at, 1);
+    let mut latencies: Vec<Duration> = Vec::new();
+    for (commit, at) in &commits {
+        let arrived = receiver.arrivals().get(commit).cloned().unwrap_or_default();
+        latencies.extend(arrived.into_iter().map(|arrived| arrived - *at));
+    }
+    latencies.sort();
+    println!(
+        "{number} commits, one in {between:.0?}: {} of {} changes came commit by commit",
+        latencies.len(),
+        HEALTHY * commits.len()
+    );
+    (latencies, commits.len())
 }
 
 /// A repository of some small files.
