@@ -47,9 +47,11 @@ const APPS: usize = 1_000;
 const HEALTHY: usize = 900;
 /// Files of the repository: all of them are changes at the beginning and in the burst.
 const FILES: usize = 20;
-/// Commits of one file, each a change for every app, come so far apart that they are half of what
-/// the server did at the beginning with all apps well, for about so long.
+/// Commits of one file, each a change for every app, come twice as far apart as one of them takes
+/// with all apps well, for about so long.
 const STEADY: Duration = Duration::from_secs(30);
+/// Commits that show how long one takes.
+const ALONE: usize = 5;
 const COMMITS_LEAST: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -108,11 +110,15 @@ fn run(hostile: Option<&Hostile>, between_commits: Option<Duration>) -> Shown {
     // What failed at the beginning has its say before anything else is measured.
     sleep(Duration::from_secs(2));
 
-    let between_commits =
-        between_commits.unwrap_or_else(|| Duration::from_secs_f64(2.0 * HEALTHY as f64 / beginning));
+    let mut alone = Duration::ZERO;
+    for number in 1..=ALONE {
+        let (commit, at) = (project.commit(1, number), Instant::now());
+        alone = alone.max(Duration::from_secs_f64(HEALTHY as f64 / receiver.rate(commit, at, 1)));
+    }
+    let between_commits = between_commits.unwrap_or(2 * alone);
     let (latencies, number) = steady(&mut project, &receiver, between_commits);
 
-    let burst = project.commit(FILES, number + 1);
+    let burst = project.commit(FILES, ALONE + number + 1);
     let burst = receiver.rate(burst, Instant::now(), FILES);
     let resident = server.most_resident();
     let shown = Shown { beginning, between_commits, burst, latencies, resident };
@@ -132,7 +138,7 @@ fn steady(project: &mut Project, receiver: &Receiver, between: Duration) -> (Vec
     let number = (STEADY.div_duration_f64(between) as u32).max(COMMITS_LEAST);
     let mut commits = Vec::new();
     for number in 1..=number {
-        commits.push((project.commit(1, number as usize), Instant::now()));
+        commits.push((project.commit(1, ALONE + number as usize), Instant::now()));
         sleep(between);
     }
     let (last, at) = *commits.last().expect("commits");
