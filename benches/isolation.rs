@@ -3,6 +3,8 @@
 //! hostile in every way we know. Prints the rate of the 900 others while everything begins and in a
 //! burst later, how long their changes take under a steady load, and what the server needs.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark is its own composition root")]
+
 #[path = "isolation/hostile.rs"]
 mod hostile;
 #[path = "../tests/it/support/misdeeds.rs"]

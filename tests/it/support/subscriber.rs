@@ -319,27 +319,14 @@ fn give(
             drop(reader.fill_buf());
             return Ok(false);
         }
-        Answer::Drip => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")?;
-            while !shared.stopped.load(Ordering::SeqCst) {
-                stream.write_all(b".")?;
-                thread::sleep(Duration::from_millis(200));
-            }
-            return Ok(false);
-        }
+        Answer::Drip => return drip(stream, shared).map(|()| false),
         Answer::Flood => {
             {
                 let mut model = locked(&shared.model);
                 model.apply(arrival);
                 model.acknowledged(arrival);
             }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n")?;
-            let block = vec![b'x'; 1 << 16];
-            while !shared.stopped.load(Ordering::SeqCst) {
-                stream.write_all(&block)?;
-                shared.flooded.fetch_add(block.len() as u64, Ordering::SeqCst);
-            }
-            return Ok(false);
+            return flood(stream, shared).map(|()| false);
         }
     }
     {
@@ -361,6 +348,25 @@ fn give(
     }
     stream.write_all(&status(200))?;
     Ok(true)
+}
+
+fn drip(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")?;
+    while !shared.stopped.load(Ordering::SeqCst) {
+        stream.write_all(b".")?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn flood(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n")?;
+    let block = vec![b'x'; 1 << 16];
+    while !shared.stopped.load(Ordering::SeqCst) {
+        stream.write_all(&block)?;
+        shared.flooded.fetch_add(block.len() as u64, Ordering::SeqCst);
+    }
+    Ok(())
 }
 
 fn has_gone(stream: &TcpStream) -> io::Result<bool> {
