@@ -188,7 +188,7 @@ impl Store for MemoryStore {
     }
 
     async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError> {
-        self.write(|state| state.register(&self.random, watch, self.clock.now()))
+        self.write_checked(|state| state.register(&self.random, watch, self.clock.now()))
     }
 
     async fn watches(
