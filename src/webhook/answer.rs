@@ -56,11 +56,20 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     excerpt
 }
 
-/// What `Retry-After` asks for, from now. Garbage and moments that have passed are nothing.
+/// What `Retry-After` asks for, from now: of several the longest, a fraction rounded up, so that no
+/// reading of it is early. Garbage and moments that have passed are nothing.
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().ok().map(Duration::from_secs);
+    let values = headers.get_all(RETRY_AFTER).iter();
+    values.filter_map(|value| asked_for(value.to_str().ok()?.trim(), now)).max()
+}
+
+fn asked_for(text: &str, now: Timestamp) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number(whole) && is_number(fraction) {
+        let begun = u64::from(fraction.bytes().any(|digit| digit != b'0'));
+        // More than can be counted is more than anybody waits.
+        return Some(Duration::from_secs(whole.parse().unwrap_or(u64::MAX).saturating_add(begun)));
     }
     let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
     let at = Timestamp(i64::try_from(at.as_millis()).ok()?);
@@ -87,16 +96,55 @@ mod tests {
             ("Sun, 06 Nov 1984 08:49:37 GMT", None),
             ("-5", None),
             ("1e12", None),
-            ("1.5", None),
+            ("1.5", Some(2)),
+            ("0.001", Some(1)),
+            ("3.000", Some(3)),
+            ("1.", None),
+            (".5", None),
+            ("1.2.3", None),
+            ("-1.5", None),
+            ("+5", None),
+            ("5 s", None),
+            ("5, 7", None),
+            ("Sun, 06 Nov 1994 08:49:38", None),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(252_618_189_022)),
             ("soon", None),
             ("", None),
-            ("99999999999999999999999", None),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("99999999999999999999999.9", Some(u64::MAX)),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_str(text).expect("a value"));
             assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn of_several_retry_after_the_longest_counts() {
+        let now = Timestamp(784_111_777_000);
+        for (texts, seconds) in [
+            (&["5", "120"][..], Some(120)),
+            (&["120", "5"], Some(120)),
+            (&["soon", "7", "-1"], Some(7)),
+            (&["7", "Sun, 06 Nov 1994 08:50:37 GMT"], Some(60)),
+            (&["soon", "later"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(RETRY_AFTER, HeaderValue::from_str(text).expect("a value"));
+            }
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_never_early_within_its_second() {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:38 GMT"));
+        for (millis, left) in [(784_111_777_001, 999), (784_111_777_999, 1), (784_111_776_500, 1_500)] {
+            assert_eq!(retry_after(&headers, Timestamp(millis)), Some(Duration::from_millis(left)));
+        }
     }
 
     #[test]

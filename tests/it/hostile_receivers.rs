@@ -1,16 +1,13 @@
 //! A hundred apps, a quarter of them with receivers that do harm in each way we know: the others get
 //! everything, in order, while they are at it, and the server stays small.
 
-use std::{
-    collections::BTreeMap,
-    net::TcpListener,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, net::TcpListener};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     api::App,
+    misdeeds::{Misdeed, misdeeds},
     patience::{SOON, eventually},
     project::Project,
     server::Server,
@@ -22,52 +19,16 @@ const HEALTHY: usize = 76;
 const AT_ONCE: u64 = 2;
 const WATCHES: usize = 3;
 
-/// What hostile receivers answer.
-#[expect(clippy::disallowed_methods, reason = "receivers name real moments")]
-fn misdeeds(canary: &Subscriber) -> Vec<(&'static str, Answer)> {
-    let say = |text: String| Answer::Say(text.into_bytes());
-    let patience =
-        |value: &str| say(format!("HTTP/1.1 429 wait\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n"));
-    let lines: String = (0..10_000).map(|number| format!("x-{number}: {number}\r\n")).collect();
-    let later = SystemTime::now() + Duration::from_secs(86_400 * 365);
-    let mut bomb = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 40000\r\n\r\n".to_vec();
-    bomb.extend(std::iter::repeat_n(0x1f, 40_000));
-    vec![
-        ("hangs", Answer::Hang),
-        ("drips", Answer::Drip),
-        ("floods", Answer::Flood),
-        ("vanishes", Answer::Vanish),
-        ("takes it in and vanishes", Answer::AcceptAndVanish),
-        (
-            "redirects",
-            say(format!("HTTP/1.1 307 x\r\nlocation: {}/create\r\ncontent-length: 0\r\n\r\n", canary.url())),
-        ),
-        (
-            "redirects for ever",
-            say("HTTP/1.1 301 x\r\nlocation: /create\r\ncontent-length: 0\r\n\r\n".into()),
-        ),
-        (
-            "one header of a mebibyte",
-            say(format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20))),
-        ),
-        ("ten thousand headers", say(format!("HTTP/1.1 200 OK\r\n{lines}\r\n"))),
-        ("another protocol", say("220 I am no web server\r\n".into())),
-        ("a gzip bomb", Answer::Say(bomb)),
-        ("429", Answer::Refuse(429)),
-        ("429, at once", patience("0")),
-        ("429, in a hundred years", patience("3153600000")),
-        ("429, beyond all numbers", patience("99999999999999999999999999")),
-        ("429, before now", patience("-5")),
-        ("429, at a date", patience(&httpdate::fmt_http_date(later))),
-        ("429, nonsense", patience("soon, I hope")),
-        ("interim answers", say("HTTP/1.1 103 x\r\nlink: </a>\r\n\r\n".repeat(50_000))),
-        ("two lengths", say("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\nabcde".into())),
-        (
-            "broken chunks",
-            say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffffffff\r\n".into()),
-        ),
-        ("503", Answer::Refuse(503)),
-    ]
+/// How our receiver commits a misdeed.
+fn answer(misdeed: &Misdeed) -> Answer {
+    match misdeed {
+        Misdeed::Hang => Answer::Hang,
+        Misdeed::Drip => Answer::Drip,
+        Misdeed::Flood => Answer::Flood,
+        Misdeed::Vanish => Answer::Vanish,
+        Misdeed::TakeAndVanish => Answer::AcceptAndVanish,
+        Misdeed::Say(bytes) => Answer::Say(bytes.clone()),
+    }
 }
 
 /// Where a hostile app of its own kind receives, and what listens there.
@@ -80,9 +41,9 @@ struct Hostile {
 fn onboard_hostile(server: &Server, canary: &Subscriber, silent: &TcpListener) -> Vec<Hostile> {
     let settings = json!({ "delivery": { "max_concurrent": AT_ONCE, "synced": true } });
     let mut all = Vec::new();
-    for (name, misdeed) in misdeeds(canary) {
+    for (name, misdeed) in misdeeds(&canary.url()) {
         let subscriber = Subscriber::start();
-        subscriber.script(move |_| misdeed.clone());
+        subscriber.script(move |_| answer(&misdeed));
         let app = App::onboard_with(server, &subscriber, &settings);
         all.push(Hostile { name, app, subscriber: Some(subscriber) });
     }

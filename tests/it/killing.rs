@@ -23,6 +23,10 @@ use crate::support::{
 
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
 const KILLS: u64 = 100;
+/// The same for what is told beside the main story.
+const KILLS_FEW: u64 = 25;
+/// Most changes of a batch.
+const BATCH: usize = 32;
 /// The longest life between two kills.
 const LIFE: Duration = Duration::from_millis(900);
 
@@ -35,15 +39,26 @@ fn a_hundred_kills_lose_nothing_keep_the_order_and_repeat_little() {
 
 #[test]
 fn phased_lanes_lose_nothing_either_and_stay_within_their_window() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS) / 4;
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS_FEW);
     let storm =
         Storm { kills, delivery: json!({ "order": "phased", "max_in_flight": 16 }), watch: json!({}) };
     storm.rage("killing phased lanes");
 }
 
 #[test]
+fn batches_lose_nothing_and_repeat_one_of_them_at_most() {
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS_FEW);
+    let batch = json!({ "count": BATCH, "linger_ms": 5 });
+    let storm = Storm { kills, delivery: json!({ "batch": batch }), watch: json!({}) };
+    let (_projects, _ids, subscriber) = storm.rage("killing batches");
+    let (batches, in_part) = subscriber.model().batches;
+    println!("{batches} batches, {in_part} of them taken in part");
+    assert!(batches > kills / 2 && in_part > 0, "{batches} batches, {in_part} in part prove nothing");
+}
+
+#[test]
 fn in_every_mode_each_commit_comes_once_and_in_order_over_kills() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS) / 4;
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS_FEW);
     let storm = Storm { kills, delivery: json!({}), watch: json!({ "mode": "every" }) };
     let (projects, ids, subscriber) = storm.rage("killing in every mode");
     let model = subscriber.model();
@@ -75,6 +90,8 @@ impl Storm {
         let mut dice = Dice::thrown(story);
         let subscriber = Subscriber::start();
         subscriber.model().phased = self.delivery["order"] == "phased";
+        subscriber.model().batch_max =
+            self.delivery["batch"]["count"].as_u64().and_then(|count| usize::try_from(count).ok());
         let mut server = Server::start();
         let app = App::onboard_with(&server, &subscriber, &json!({ "delivery": self.delivery }));
         let projects = [Project::new(), Project::new()];
@@ -187,16 +204,19 @@ fn a_kill_before_every_answer_still_gets_through() {
     subscriber.assert_straight();
 }
 
-/// Delays, resets, answers that never come, 5xx.
+/// Delays, resets, answers that never come, 5xx, batches taken in part.
 fn misbehave(subscriber: &Subscriber, seed: u64) {
     let mut dice = Dice::of(seed);
     subscriber.reset_one_in(50);
-    subscriber.script(move |_: &Arrival| match dice.below(100) {
+    subscriber.script(move |arrival: &Arrival| match dice.below(100) {
         0..=1 => Answer::Vanish,
         2..=3 => Answer::AcceptAndVanish,
         4..=5 => Answer::Refuse(503),
         6..=7 => Answer::Refuse(500),
         8..=27 => Answer::AcceptAfter(dice.up_to(Duration::from_millis(30))),
+        28..=42 if let Arrival::Batch(changes) = arrival => {
+            Answer::Each(changes.iter().map(|_| !dice.one_in(4)).collect())
+        }
         _ => Answer::Accept,
     });
 }

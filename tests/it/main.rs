@@ -2,6 +2,7 @@
 
 mod asked_twice;
 mod by_hand;
+mod cloud_events;
 mod damage;
 mod docora_clients;
 mod draining;
@@ -38,6 +39,7 @@ mod refusals;
 mod refused_starts;
 mod replays;
 mod same_tree;
+mod signatures;
 mod supervision;
 mod support;
 mod watching;

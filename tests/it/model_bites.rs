@@ -174,3 +174,81 @@ fn an_update_or_delete_of_what_is_not_there_is_noticed() {
     take(&mut model, &message("delete", &body));
     assert_eq!(model.surprises.len(), 1);
 }
+
+/// A batch of these positions.
+fn batch(id: &str, positions: impl IntoIterator<Item = u64>) -> Message {
+    let mut changes: Vec<Value> = positions.into_iter().map(create).collect();
+    changes.iter_mut().for_each(|change| change["event"]["type"] = json!("file.created"));
+    let mut body = json!({ "batch": { "id": id }, "changes": changes });
+    // The header of a batch names the batch.
+    body["event"] = json!({ "id": id });
+    message("batch", &body)
+}
+
+fn batching() -> Model {
+    let mut model = Model::new(KEY);
+    model.batch_max = Some(10);
+    model
+}
+
+#[test]
+fn batches_as_agreed_have_no_fault_and_may_be_repeated_once_a_kill() {
+    let mut model = batching();
+    for from in (0..100).step_by(10) {
+        take(&mut model, &batch(&format!("dlv_batch_{from}"), from..from + 10));
+    }
+    model.note_kill();
+    take(&mut model, &batch("dlv_batch_90", 90..100));
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    assert_eq!((model.repeats, model.finished.len(), model.mirrors["repo_1"].len()), (10, 1, 100));
+}
+
+#[test]
+fn batches_that_are_not_as_agreed_are_noticed() {
+    let faults = |messages: &[Message]| {
+        let mut model = batching();
+        messages.iter().for_each(|message| take(&mut model, message));
+        model.faults
+    };
+    for (what, messages) in [
+        ("changes of at most", vec![batch("dlv_b", 0..11)]),
+        ("changes of at most", vec![batch("dlv_b", 0..1)]),
+        ("do not follow", vec![batch("dlv_b", [1, 0])]),
+        ("position 11", vec![batch("dlv_a", 0..10), batch("dlv_b", 11..13)]),
+        ("two batches", vec![batch("dlv_a", 0..10), batch("dlv_a", 10..20)]),
+        ("without a kill", vec![batch("dlv_a", 0..10), batch("dlv_b", 9..12)]),
+    ] {
+        let faults = faults(&messages);
+        assert!(faults.iter().any(|fault| fault.contains(what)), "{what}: {faults:?}");
+    }
+    let mut unasked = Model::new(KEY);
+    take(&mut unasked, &batch("dlv_b", 0..2));
+    assert_eq!(unasked.faults.len(), 1, "{:?}", unasked.faults);
+}
+
+#[test]
+fn more_than_a_batch_repeated_by_one_kill_is_noticed() {
+    let mut model = batching();
+    take(&mut model, &batch("dlv_a", 0..10));
+    take(&mut model, &batch("dlv_b", 10..20));
+    model.note_kill();
+    take(&mut model, &batch("dlv_c", 9..19));
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    let mut alone = create(19);
+    alone["event"]["type"] = json!("file.created");
+    take(&mut model, &message("create", &alone));
+    assert!(model.faults[0].contains("more than 10"), "{:?}", model.faults);
+}
+
+#[test]
+fn what_was_taken_of_a_batch_must_not_come_again_and_the_rest_may() {
+    let mut model = batching();
+    let part = batch("dlv_a", 0..4);
+    let Some(crate::support::model::Arrival::Batch(changes)) = model.arrive(&part) else { panic!("a batch") };
+    let words = model.take_some(&changes, &[true, false, false, true]);
+    assert_eq!(words["results"].as_array().expect("words").len(), 3, "one is not named");
+    take(&mut model, &batch("dlv_b", 1..3));
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    take(&mut model, &batch("dlv_c", 3..5));
+    assert_eq!(model.faults.len(), 1, "{:?}", model.faults);
+}

@@ -2,12 +2,14 @@
 //! ids and dead letters as for those that are sent to, over kills, lost answers and switches.
 
 use std::{
+    io,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -22,6 +24,8 @@ use crate::support::{
     subscriber::{Subscriber, show},
 };
 
+/// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
+const KILLS: u64 = 25;
 /// The longest life between two kills.
 const LIFE: Duration = Duration::from_millis(900);
 
@@ -44,19 +48,29 @@ impl Puller {
 
     /// What is handed out; `None` where nothing is.
     fn ask(&self, server: &Server, id: &str, query: &str) -> Option<Value> {
+        self.try_ask(server, id, query).expect("an answer")
+    }
+
+    /// The same from a server that may be killed meanwhile.
+    fn try_ask(&self, server: &Server, id: &str, query: &str) -> io::Result<Option<Value>> {
         let path = format!("/api/repositories/{id}/pending?{query}");
-        let reply = self.app.ask(server, "GET", &path, None);
+        let reply = server.ask("GET", &path, Some(&self.app.token), None)?;
         match reply.status {
-            200 => Some(reply.json()),
-            204 => None,
+            200 => Ok(Some(reply.json())),
+            204 => Ok(None),
             status => panic!("{status}: {}", reply.json()),
         }
     }
 
     fn settle(&self, server: &Server, id: &str, body: &Value) -> (u16, Value) {
+        self.try_settle(server, id, body).expect("an answer")
+    }
+
+    /// The same from a server that may be killed meanwhile.
+    fn try_settle(&self, server: &Server, id: &str, body: &Value) -> io::Result<(u16, Value)> {
         let path = format!("/api/repositories/{id}/settle");
-        let reply = self.app.ask(server, "POST", &path, Some(body));
-        (reply.status, reply.json())
+        let reply = server.ask("POST", &path, Some(&self.app.token), Some(body))?;
+        Ok((reply.status, reply.json()))
     }
 
     /// Takes in what was handed out, up to and with a position.
@@ -99,7 +113,7 @@ impl Puller {
 
 #[test]
 fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(100) / 4;
+    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
     let mut dice = Dice::thrown("pulling");
     let mut server = Server::start();
     let mut puller = Puller::onboard(&server);
@@ -107,6 +121,7 @@ fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
     let mut churn = Churn::begin(&project, 120);
     let id = puller.app.watch(&server, &project);
     let over = AtomicBool::new(false);
+    let mut unanswered = 0;
     thread::scope(|scope| {
         let mut committing = Dice::of(dice.number());
         let (over, project) = (&over, &project);
@@ -118,7 +133,14 @@ fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
         });
         let _end = SetAtEnd(over);
         for _ in 0..kills {
-            pull_for(dice.up_to(LIFE), &mut puller, &server, &id, &mut dice);
+            let (life, alive) = (dice.up_to(LIFE), &server);
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    thread::sleep(life);
+                    alive.signal(Signal::KILL);
+                });
+                unanswered += u64::from(pull_until_killed(&mut puller, alive, &id, &mut dice));
+            });
             server.kill();
             puller.model.note_kill();
             puller.assert_faultless();
@@ -132,37 +154,41 @@ fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
         puller.drain(&server, &id);
     }
     puller.assert_has(&id, &project.tree(&head));
-    println!("{kills} kills: {} changes, {} repeats", puller.model.applied.len(), puller.model.repeats);
+    let (changes, repeats) = (puller.model.applied.len(), puller.model.repeats);
+    println!("{kills} kills, {unanswered} of them in a settlement: {changes} changes, {repeats} repeats");
+    assert_eq!(repeats, 0, "what was answered was on disk");
     assert!(puller.app.dead_letters(&server).is_empty());
 }
 
-/// Pulls, and now and then forgets to settle, settles only a part or gives everything back.
-fn pull_for(life: Duration, puller: &mut Puller, server: &Server, id: &str, dice: &mut Dice) {
-    let until = Instant::now() + life;
-    while Instant::now() < until {
+/// Pulls until the server is gone, and now and then forgets to settle, settles only a part or gives
+/// everything back; whether it went in the middle of a settlement.
+fn pull_until_killed(puller: &mut Puller, server: &Server, id: &str, dice: &mut Dice) -> bool {
+    loop {
         let limit = 1 + dice.below(64);
-        let Some(pending) = puller.ask(server, id, &format!("limit={limit}&lease_seconds=1")) else {
+        let Ok(pending) = puller.try_ask(server, id, &format!("limit={limit}&lease_seconds=1")) else {
+            return false;
+        };
+        let Some(pending) = pending else {
             thread::sleep(Duration::from_millis(10));
             continue;
         };
         let (from, to) = (pending["from"].as_u64().expect("from"), pending["to"].as_u64().expect("to"));
-        let through = match dice.below(10) {
+        let lease = &pending["lease_id"];
+        let (body, arrivals) = match dice.below(10) {
             0 => continue,
-            1 => {
-                let (status, answer) = puller.settle(server, id, &json!({ "lease_id": pending["lease_id"] }));
-                assert!(matches!(status, 200 | 409), "{status} {answer}");
-                continue;
+            1 => (json!({ "lease_id": lease }), Vec::new()),
+            choice => {
+                let through = if choice < 4 { from + dice.below(to - from) } else { to - 1 };
+                let body = json!({ "lease_id": lease, "accepted_through": through });
+                (body, puller.take(&pending, through))
             }
-            2 | 3 => from + dice.below(to - from),
-            _ => to - 1,
         };
-        let arrivals = puller.take(&pending, through);
-        let body = json!({ "lease_id": pending["lease_id"], "accepted_through": through });
-        let (status, answer) = puller.settle(server, id, &body);
-        match status {
-            200 => arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival)),
-            409 => {}
-            status => panic!("{status}: {answer}"),
+        match puller.try_settle(server, id, &body) {
+            Ok((200, _)) => arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival)),
+            Ok((409, _)) => {}
+            Ok((status, answer)) => panic!("{status}: {answer}"),
+            // Settled or not: what was taken in may come again, under the same ids.
+            Err(_) => return true,
         }
     }
 }

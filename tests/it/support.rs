@@ -10,6 +10,7 @@ pub(crate) mod git_host;
 pub(crate) mod github_api;
 pub(crate) mod http;
 pub(crate) mod leaks;
+pub(crate) mod misdeeds;
 pub(crate) mod model;
 pub(crate) mod pack;
 pub(crate) mod patience;
@@ -22,7 +23,12 @@ pub(crate) mod server;
 pub(crate) mod subscriber;
 
 /// A number from the environment that makes a story longer, shorter or the same again.
-#[expect(clippy::disallowed_methods, reason = "stories have no settings file; these are their dials")]
 pub(crate) fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+    text_setting(name).map(|text| text.parse().expect("a number"))
+}
+
+/// A text from the environment.
+#[expect(clippy::disallowed_methods, reason = "stories have no settings file; these are their dials")]
+pub(crate) fn text_setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

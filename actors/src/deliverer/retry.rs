@@ -5,7 +5,7 @@
 //! redirect is an endpoint failure: it is never followed, and it says that the address is wrong,
 //! not the change.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use tidings_entity::kind::{ParkReason, RetryPolicy};
 
@@ -70,6 +70,18 @@ impl RetryRules {
     /// The wait after `tries` failures (at least 1).
     #[must_use]
     pub fn wait(&self, tries: u32, asked: Option<Duration>, random: &dyn Random) -> Duration {
+        self.wait_within(Duration::ZERO..=self.cap, tries, asked, random)
+    }
+
+    /// The same where a wait of our own must lie within a span; what was asked for may exceed it.
+    #[must_use]
+    pub fn wait_within(
+        &self,
+        span: RangeInclusive<Duration>,
+        tries: u32,
+        asked: Option<Duration>,
+        random: &dyn Random,
+    ) -> Duration {
         let doubled =
             self.base.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(31))).min(self.cap);
         let some_of = |span: Duration| {
@@ -83,7 +95,8 @@ impl RetryRules {
             RetryPolicy::ExpFullJitter => some_of(doubled),
             RetryPolicy::ExpEqualJitter => doubled / 2 + some_of(doubled / 2),
         };
-        wait.min(self.cap).max(asked.unwrap_or_default().min(self.cap))
+        let own = wait.min(self.cap).max(*span.start()).min(*span.end());
+        own.max(asked.unwrap_or_default().min(self.cap))
     }
 }
 
@@ -128,22 +141,23 @@ pub struct Circumstances {
 /// Decides what follows a failed try.
 #[must_use]
 pub fn decide(now: Circumstances, rules: &RetryRules, random: &dyn Random) -> Decision {
-    let wait = rules.wait(now.tries.all, now.retry_after, random);
+    let wait = |span| Decision::Retry(rules.wait_within(span, now.tries.all, now.retry_after, random));
+    let any = Duration::ZERO..=rules.cap;
     if now.blocked {
-        return Decision::Retry(wait);
+        return wait(any);
     }
     match now.verdict {
         Verdict::Endpoint if now.tries.since_first >= rules.window => Decision::Block(rules.cap),
         Verdict::Refused if !now.acknowledged && now.tries.since_first < REGISTRATION_GRACE => {
-            Decision::Retry(wait.clamp(rules.base.min(REGISTRATION_WAIT_LAST), REGISTRATION_WAIT_LAST))
+            wait(rules.base.min(REGISTRATION_WAIT_LAST)..=REGISTRATION_WAIT_LAST)
         }
         Verdict::Refused if now.tries.item < REFUSED_TRIES => {
             Decision::Retry(REFUSED_WAIT.max(now.retry_after.unwrap_or_default().min(rules.cap)))
         }
         Verdict::Refused => Decision::Park(ParkReason::Rejected),
-        Verdict::Failing if now.tries.item < FAILING_TRIES => Decision::Retry(wait.min(FAILING_WAIT_LAST)),
+        Verdict::Failing if now.tries.item < FAILING_TRIES => wait(Duration::ZERO..=FAILING_WAIT_LAST),
         Verdict::Failing => Decision::Park(ParkReason::Failing),
-        Verdict::Endpoint | Verdict::Gone | Verdict::Acknowledged => Decision::Retry(wait),
+        Verdict::Endpoint | Verdict::Gone | Verdict::Acknowledged => wait(any),
     }
 }
 
@@ -252,6 +266,119 @@ mod tests {
             blocked.blocked = true;
             assert!(matches!(decide(blocked, &RULES, &Most), Decision::Retry(_)), "{verdict:?}");
         }
+    }
+
+    /// Draws the middle of what is asked for.
+    struct Middle;
+    impl Random for Middle {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0x80);
+        }
+        fn below(&self, bound: u64) -> u64 {
+            bound / 2
+        }
+    }
+
+    /// The waits after each of the first ten failures and after very many, in milliseconds.
+    fn waits(policy: RetryPolicy, random: &dyn Random) -> Vec<u128> {
+        let rules = RetryRules { policy, cap: Duration::from_secs(60), ..RULES };
+        let tries = (1..=10).chain([1_000, u32::MAX]);
+        tries.map(|tries| rules.wait(tries, None, random).as_millis()).collect()
+    }
+
+    #[test]
+    fn each_policy_has_its_waits() {
+        use RetryPolicy::{ExpEqualJitter, ExpFullJitter, Exponential, Fixed, Linear};
+        const CAP: u128 = 60_000;
+        let doubling = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, CAP, CAP, CAP, CAP, CAP, CAP];
+        let rising = [1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000, 10_000, CAP, CAP];
+        let (quarters, halves) = (doubling.map(|wait| wait * 3 / 4), doubling.map(|wait| wait / 2));
+        for (policy, random, expected) in [
+            (Fixed, &Middle as &dyn Random, [1_000; 12]),
+            (Linear, &Middle, rising),
+            (Exponential, &Middle, doubling),
+            (ExpFullJitter, &Middle, halves),
+            (ExpEqualJitter, &Middle, quarters),
+            // The bounds of what is drawn.
+            (ExpFullJitter, &Least, [0; 12]),
+            (ExpFullJitter, &Most, doubling),
+            (ExpEqualJitter, &Least, halves),
+            (ExpEqualJitter, &Most, doubling),
+            // Without jitter nothing is drawn.
+            (Fixed, &Most, [1_000; 12]),
+            (Linear, &Least, rising),
+            (Exponential, &Most, doubling),
+        ] {
+            assert_eq!(waits(policy, random), expected, "{policy:?}");
+        }
+        assert_eq!(RetryPolicy::ALL, [Fixed, Linear, Exponential, ExpFullJitter, ExpEqualJitter]);
+    }
+
+    struct Least;
+    impl Random for Least {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+        fn below(&self, _bound: u64) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_waited_for_under_every_policy_up_to_the_cap() {
+        let second = Duration::from_secs(1);
+        for &policy in RetryPolicy::ALL {
+            let rules = RetryRules { policy, cap: 60 * second, ..RULES };
+            for (asked, least) in [
+                (Duration::ZERO, Duration::ZERO),
+                (Duration::from_millis(1), Duration::from_millis(1)),
+                (second * 17, second * 17),
+                (second * 60, second * 60),
+                (second * 61, second * 60),
+                (Duration::MAX, second * 60),
+            ] {
+                for random in [&Least as &dyn Random, &Middle, &Most] {
+                    let own = rules.wait(1, None, random);
+                    assert_eq!(rules.wait(1, Some(asked), random), own.max(least), "{policy:?}, {asked:?}");
+                }
+            }
+        }
+    }
+
+    /// What follows an endpoint failure so many seconds after the first one, under each policy.
+    #[test]
+    fn every_policy_goes_on_to_the_end_of_its_window() {
+        let window = Duration::from_secs(600);
+        for &policy in RetryPolicy::ALL {
+            let rules = RetryRules { policy, window, cap: Duration::from_secs(60), ..RULES };
+            for (since, item, blocks) in [(0, 0, false), (599, 0, false), (600, 0, true), (601, 3, true)] {
+                let mut failure = circumstances(Verdict::Endpoint, item, since);
+                failure.retry_after = Some(Duration::from_secs(3_600));
+                let decision = decide(failure, &rules, &Least);
+                let expected = if blocks { Decision::Block(rules.cap) } else { Decision::Retry(rules.cap) };
+                assert_eq!(decision, expected, "{policy:?}, {since} s");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_or_failing_change_is_not_tried_before_what_it_asked_for() {
+        for (verdict, asked, waited) in [
+            (Verdict::Refused, 1, 2_400),
+            (Verdict::Refused, 30, 30_000),
+            (Verdict::Failing, 1, 1_000),
+            (Verdict::Failing, 30, 30_000),
+            (Verdict::Failing, 3_000, 3_000_000),
+            (Verdict::Failing, 4_000, 3_600_000),
+        ] {
+            let mut failure = circumstances(verdict, 1, 0);
+            failure.retry_after = Some(Duration::from_secs(asked));
+            let decision = decide(failure, &RULES, &Least);
+            assert_eq!(decision, Decision::Retry(Duration::from_millis(waited)), "{verdict:?}, {asked} s");
+        }
+        let mut early = circumstances(Verdict::Refused, 1, 0);
+        (early.acknowledged, early.retry_after) = (false, Some(Duration::from_secs(300)));
+        assert_eq!(decide(early, &RULES, &Least), Decision::Retry(Duration::from_secs(300)));
     }
 
     proptest! {

@@ -6,6 +6,7 @@ mod by_hand;
 mod endpoint;
 mod histories;
 mod limits;
+mod many_cursors;
 mod pulled;
 mod replays;
 mod rounds;

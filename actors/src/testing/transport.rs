@@ -182,6 +182,11 @@ impl MemoryTransport {
         self.receiver().arrivals.clone()
     }
 
+    /// How many requests arrived so far; dearer questions can wait until there were enough.
+    pub fn arrived(&self) -> usize {
+        self.receiver().arrivals.len()
+    }
+
     /// What an app has: blobs by path.
     pub fn mirror(&self, app: &AppId) -> BTreeMap<Vec<u8>, ObjectId> {
         let receiver = self.receiver();

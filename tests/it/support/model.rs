@@ -4,10 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod batch;
+mod chunk;
+mod envelope;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
-use sha2::Sha256;
+
+use chunk::Chunk;
+pub(crate) use envelope::sign;
 
 use super::{
     http::Message,
@@ -16,8 +21,6 @@ use super::{
 
 /// Most changes of one lane that a crash may repeat.
 pub(crate) const REPEATS_MAX: usize = 64;
-/// Receivers refuse what is older than this, in seconds.
-const AGE_MAX: u64 = 300;
 
 /// A change as it came.
 #[derive(Clone, Debug)]
@@ -45,13 +48,6 @@ pub(crate) struct Change {
     chunk: Option<Chunk>,
 }
 
-#[derive(Clone, Debug)]
-struct Chunk {
-    id: String,
-    index: u64,
-    total: u64,
-}
-
 /// Something that came and is no change.
 #[derive(Clone, Debug)]
 pub(crate) struct Notice {
@@ -66,6 +62,8 @@ pub(crate) struct Notice {
 pub(crate) enum Arrival {
     /// A change.
     Change(Box<Change>),
+    /// Changes in one request.
+    Batch(Vec<Change>),
     /// Something else; it is among the model's notices.
     Notice,
 }
@@ -113,6 +111,10 @@ struct Seen {
 pub(crate) struct Model {
     /// The app chose `phased`: changes of one phase may overtake each other, within the window.
     pub(crate) phased: bool,
+    /// The app takes batches of at most so many changes.
+    pub(crate) batch_max: Option<usize>,
+    /// Batches that came, and those of them of which only a part was taken.
+    pub(crate) batches: (u64, u64),
     /// Mirrors are kept per branch, named `<repository> <branch>`.
     pub(crate) by_branch: bool,
     key: Vec<u8>,
@@ -147,9 +149,16 @@ pub(crate) struct Model {
     kill: u32,
     repeated: HashMap<(String, u32), BTreeSet<String>>,
     chunks: HashMap<String, Vec<String>>,
+    batch_ids: HashMap<String, Vec<String>>,
 }
 
 impl Model {
+    /// Most changes of one lane that a crash may repeat: what may be under way beyond the settled
+    /// prefix, which is one batch where the app takes them.
+    fn window(&self) -> usize {
+        self.batch_max.unwrap_or(REPEATS_MAX)
+    }
+
     /// From now on everything must also be signed, in the standard way, by this key.
     pub(crate) fn expect_second_key(&mut self, key: &str) {
         self.second_key = Some(key.as_bytes().to_vec());
@@ -190,6 +199,10 @@ impl Model {
             return None;
         };
         self.order.push(action.to_owned());
+        if action == "batch" {
+            let webhook_id = message.header("webhook-id").unwrap_or_default();
+            return self.take_batch(&body, webhook_id, &message.body);
+        }
         if !matches!(action, "create" | "update" | "delete") {
             self.notices.push(Notice { action: action.to_owned(), body });
             return Some(Arrival::Notice);
@@ -229,7 +242,14 @@ impl Model {
 
     /// The app takes the arrival in.
     pub(crate) fn apply(&mut self, arrival: &Arrival) {
-        let Arrival::Change(change) = arrival else { return };
+        match arrival {
+            Arrival::Change(change) => self.apply_change(change),
+            Arrival::Batch(changes) => changes.iter().for_each(|change| self.apply_change(change)),
+            Arrival::Notice => {}
+        }
+    }
+
+    fn apply_change(&mut self, change: &Change) {
         if change.chunk.as_ref().is_some_and(|chunk| !self.take_chunk(change, chunk)) {
             return;
         }
@@ -238,13 +258,14 @@ impl Model {
             return;
         }
         self.change_mirror(change);
-        self.applied.push((**change).clone());
+        self.applied.push(change.clone());
         let progress = self.cursors.entry(change.cursor.clone()).or_default();
         if progress.round == change.round {
             progress.applied += 1;
         }
         let all = progress.round == change.round && progress.applied == change.total;
-        if all || (!self.phased && change.position + 1 == change.total) {
+        let in_order = !self.phased && self.batch_max.is_none();
+        if all || (in_order && change.position + 1 == change.total) {
             let tree = self.mirrors.get(&self.mirror_of(change)).cloned().unwrap_or_default();
             let (repository, commit) = (change.repository.clone(), change.commit.clone());
             self.finished.push(Finished { repository, commit, tree });
@@ -253,7 +274,14 @@ impl Model {
 
     /// The 2xx for the arrival was written to the last byte.
     pub(crate) fn acknowledged(&mut self, arrival: &Arrival) {
-        let Arrival::Change(change) = arrival else { return };
+        match arrival {
+            Arrival::Change(change) => self.acknowledged_change(change),
+            Arrival::Batch(changes) => changes.iter().for_each(|change| self.acknowledged_change(change)),
+            Arrival::Notice => {}
+        }
+    }
+
+    fn acknowledged_change(&mut self, change: &Change) {
         if change.chunk.as_ref().is_some_and(|chunk| chunk.index + 1 < chunk.total) {
             return;
         }
@@ -265,38 +293,6 @@ impl Model {
         {
             progress.open.remove(&change.position);
         }
-    }
-
-    fn check_envelope(&self, message: &Message) -> Result<(), String> {
-        let header = |name: &str| message.header(name).ok_or_else(|| format!("no header {name}"));
-        if !message.first_line.starts_with("POST ") {
-            return Err(format!("not a POST: {}", message.first_line));
-        }
-        let (id, timestamp) = (header("webhook-id")?, header("webhook-timestamp")?);
-        let sent: u64 = timestamp.parse().map_err(|_| format!("the timestamp {timestamp}"))?;
-        let now = std::time::UNIX_EPOCH.elapsed().map_err(|error| error.to_string())?.as_secs();
-        if now.abs_diff(sent) > AGE_MAX || header("x-docora-timestamp")? != timestamp {
-            return Err(format!("the timestamps of {id}"));
-        }
-        if header("content-type")? != "application/json" {
-            return Err(format!("the content type of {id}"));
-        }
-        if self.app.as_ref().is_some_and(|app| message.header("x-docora-app-id") != Some(app)) {
-            return Err(format!("{id} is for another app"));
-        }
-        for key in std::iter::once(&self.key).chain(&self.second_key) {
-            let standard = sign(key, &[id, ".", timestamp, "."], &message.body);
-            let expected = format!("v1,{}", BASE64_STANDARD.encode(standard));
-            if !header("webhook-signature")?.split(' ').any(|signature| signature == expected) {
-                return Err(format!("the signature of {id}"));
-            }
-        }
-        let docora = sign(&self.key, &[timestamp, "."], &message.body);
-        let expected = format!("sha256={}", data_encoding::HEXLOWER.encode(&docora));
-        if header("x-docora-signature")? != expected {
-            return Err(format!("the Docora signature of {id}"));
-        }
-        Ok(())
     }
 
     fn check_content(&mut self, change: &Change) {
@@ -334,6 +330,7 @@ impl Model {
         if seen.identity != identity || (change.chunk.is_none() && seen.body != bytes) {
             self.faults.push(format!("the id {} stands for two bodies", change.id));
         }
+        let window = self.window();
         let first_chunk = change.chunk.as_ref().is_none_or(|chunk| chunk.index == 0);
         match seen.acknowledged_in {
             Some(kill) if first_chunk && kill == self.kill => {
@@ -343,9 +340,8 @@ impl Model {
                 self.repeats += 1;
                 let repeated = self.repeated.entry((change.cursor.clone(), self.kill)).or_default();
                 repeated.insert(change.id.clone());
-                if repeated.len() == REPEATS_MAX + 1 {
-                    self.faults
-                        .push(format!("one kill repeated more than {REPEATS_MAX} of {}", change.cursor));
+                if repeated.len() == window + 1 {
+                    self.faults.push(format!("one kill repeated more than {window} of {}", change.cursor));
                 }
             }
             _ => {}
@@ -353,6 +349,7 @@ impl Model {
     }
 
     fn check_order(&mut self, change: &Change) {
+        let window = self.window() as u64;
         let progress = self.cursors.entry(change.cursor.clone()).or_default();
         if change.round != progress.round {
             if change.round < progress.round {
@@ -376,7 +373,7 @@ impl Model {
         }
         if self.phased {
             let lowest = progress.open.keys().next().copied().unwrap_or(progress.prefix).min(progress.prefix);
-            if position >= lowest + REPEATS_MAX as u64 {
+            if position >= lowest + window {
                 self.faults.push(format!("position {position} of round {round} while {lowest} is open"));
             }
             if progress.open.values().any(|open| *open != phase) {
@@ -397,31 +394,6 @@ impl Model {
         while progress.beyond.remove(&progress.prefix) {
             progress.prefix += 1;
         }
-    }
-
-    /// Buffers a chunk as Helix does; whether the file is whole with this one.
-    fn take_chunk(&mut self, change: &Change, chunk: &Chunk) -> bool {
-        let rows = self.chunks.entry(chunk.id.clone()).or_default();
-        if rows.len() as u64 != chunk.index {
-            self.faults.push(format!(
-                "chunk {} of {} came after {} others",
-                chunk.index,
-                chunk.id,
-                rows.len()
-            ));
-            return false;
-        }
-        rows.push(change.body["file"]["content"].as_str().unwrap_or_default().to_owned());
-        if chunk.index + 1 < chunk.total {
-            return false;
-        }
-        let whole = self.chunks.remove(&chunk.id).unwrap_or_default().concat();
-        let bytes = BASE64_STANDARD.decode(whole).unwrap_or_default();
-        let file = &change.body["file"];
-        if file["sha"] != sha256(&bytes) || file["size"] != bytes.len() {
-            self.faults.push(format!("the chunks of {} are not what its sha says", change.id));
-        }
-        true
     }
 
     fn mirror_of(&self, change: &Change) -> String {
@@ -458,16 +430,6 @@ impl Model {
     }
 }
 
-/// HMAC-SHA256 of the parts and the body, one after another.
-pub(crate) fn sign(key: &[u8], before: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key will do");
-    for part in before {
-        mac.update(part.as_bytes());
-    }
-    mac.update(body);
-    mac.finalize().into_bytes().to_vec()
-}
-
 fn content_of(file: &Value) -> Option<Vec<u8>> {
     let content = file["content"].as_str()?;
     match file["content_encoding"].as_str() {
@@ -484,14 +446,7 @@ fn read_change(action: &str, body: Value) -> Result<Change, &'static str> {
         Some(encoded) => BASE64_STANDARD.decode(encoded).map_err(|_| "path_base64")?,
         None => text(&file["path"], "path")?.into_bytes(),
     };
-    let chunk = match file["chunk"].as_object() {
-        None => None,
-        Some(chunk) => Some(Chunk {
-            id: text(&chunk["id"], "chunk id")?,
-            index: chunk["index"].as_u64().ok_or("chunk index")?,
-            total: chunk["total"].as_u64().ok_or("chunk total")?,
-        }),
-    };
+    let chunk = chunk::read(&file["chunk"])?;
     Ok(Change {
         action: action.to_owned(),
         repository: text(&body["repository"]["repository_id"], "repository_id")?,

@@ -29,6 +29,8 @@ pub(crate) enum Answer {
     Accept,
     /// The same, after a while.
     AcceptAfter(Duration),
+    /// Takes in those changes of a batch for which this is true, and says so of each.
+    Each(Vec<bool>),
     /// Takes nothing in and says this.
     Refuse(u16),
     /// Takes nothing in and says exactly these bytes.
@@ -291,8 +293,10 @@ fn give(
     arrival: &Arrival,
     answer: Answer,
 ) -> io::Result<bool> {
+    let mut each = Vec::new();
     match answer {
         Answer::Accept => {}
+        Answer::Each(taken) => each = taken,
         Answer::AcceptAfter(wait) => thread::sleep(wait),
         Answer::Wait(gate) => gate.pass(&shared.stopped),
         Answer::Refuse(code) => {
@@ -315,27 +319,14 @@ fn give(
             drop(reader.fill_buf());
             return Ok(false);
         }
-        Answer::Drip => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")?;
-            while !shared.stopped.load(Ordering::SeqCst) {
-                stream.write_all(b".")?;
-                thread::sleep(Duration::from_millis(200));
-            }
-            return Ok(false);
-        }
+        Answer::Drip => return drip(stream, shared).map(|()| false),
         Answer::Flood => {
             {
                 let mut model = locked(&shared.model);
                 model.apply(arrival);
                 model.acknowledged(arrival);
             }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n")?;
-            let block = vec![b'x'; 1 << 16];
-            while !shared.stopped.load(Ordering::SeqCst) {
-                stream.write_all(&block)?;
-                shared.flooded.fetch_add(block.len() as u64, Ordering::SeqCst);
-            }
-            return Ok(false);
+            return flood(stream, shared).map(|()| false);
         }
     }
     {
@@ -344,12 +335,38 @@ fn give(
         if has_gone(stream)? {
             return Ok(false);
         }
-        model.apply(arrival);
         // Noted before the bytes leave: the next request must not overtake the note.
+        if let (Arrival::Batch(changes), false) = (arrival, each.is_empty()) {
+            let words = model.take_some(changes, &each).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", words.len());
+            drop(model);
+            stream.write_all((head + &words).as_bytes())?;
+            return Ok(true);
+        }
+        model.apply(arrival);
         model.acknowledged(arrival);
     }
     stream.write_all(&status(200))?;
     Ok(true)
+}
+
+fn drip(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")?;
+    while !shared.stopped.load(Ordering::SeqCst) {
+        stream.write_all(b".")?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn flood(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n")?;
+    let block = vec![b'x'; 1 << 16];
+    while !shared.stopped.load(Ordering::SeqCst) {
+        stream.write_all(&block)?;
+        shared.flooded.fetch_add(block.len() as u64, Ordering::SeqCst);
+    }
+    Ok(())
 }
 
 fn has_gone(stream: &TcpStream) -> io::Result<bool> {

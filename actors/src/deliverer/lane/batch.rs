@@ -281,7 +281,7 @@ impl Lane {
         let asked = failure.retry_after;
         let (wait, block) = match failure.verdict {
             Verdict::Refused => (asked.unwrap_or_default().min(rules.cap), false),
-            _ if item => (rules.wait(1, asked, random).min(FAILING_WAIT_LAST), false),
+            _ if item => (rules.wait_within(Duration::ZERO..=FAILING_WAIT_LAST, 1, asked, random), false),
             verdict => {
                 let now = Circumstances { verdict, tries, acknowledged, blocked, retry_after: asked };
                 match decide(now, rules, random) {

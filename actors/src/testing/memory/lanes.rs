@@ -12,7 +12,7 @@ use crate::{
         AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, Settlement, Standing,
         StoreError,
     },
-    round::{Round, TreeEnd},
+    round::{Letter, Round, TreeEnd},
     time::Timestamp,
     view::View,
 };
@@ -115,9 +115,9 @@ impl State {
     }
 
     pub(super) fn record_attempt(&mut self, attempt: AttemptRecord) {
-        let key = |attempt: &AttemptRecord| {
-            (attempt.cursor.clone(), attempt.round, attempt.position, attempt.number)
-        };
+        fn key(attempt: &AttemptRecord) -> (u64, u32, i64, &CursorId) {
+            (attempt.position, attempt.number, attempt.round, &attempt.cursor)
+        }
         let known = self.attempts.iter().any(|other| key(other) == key(&attempt));
         if !known && self.cursors.contains_key(&attempt.cursor) {
             self.attempts.push(attempt);
@@ -159,6 +159,12 @@ impl State {
         if refused {
             return Err(StoreError::Conflict("the cursor moved since this round was planned".into()));
         }
+        let is_open = |letter: &Letter| {
+            self.letters.get(&letter.id).is_some_and(|row| row.is_open() && row.shown.cursor == round.cursor)
+        };
+        if !round.spec.letters.iter().all(is_open) {
+            return Err(StoreError::Conflict("a dead letter of this round is no longer open".into()));
+        }
         cursor.last_round = round.number;
         cursor.guard_waived &= round.spec.kind == RoundKind::Redrive;
         cursor.deletes_unknown |= round.complete;
@@ -175,11 +181,7 @@ impl State {
             cursor.replay = None;
         }
         for letter in &round.spec.letters {
-            let row = self.letters.get_mut(&letter.id);
-            let row =
-                row.filter(|row| row.is_open() && row.shown.cursor == round.cursor).ok_or_else(|| {
-                    StoreError::Conflict("a dead letter of this round is no longer open".into())
-                })?;
+            let Some(row) = self.letters.get_mut(&letter.id) else { continue };
             row.bound = Some(round.number);
             row.in_redrive = round.spec.kind == RoundKind::Redrive;
             row.shown.status = LetterStatus::Open;
