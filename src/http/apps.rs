@@ -1,5 +1,7 @@
 //! Apps: registering one, what it sees and changes of itself, and its end.
 
+pub mod test_delivery;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
@@ -52,6 +54,7 @@ pub fn routes() -> Vec<Route> {
         route::<__path_show, _, _>(Access::App, show),
         route::<__path_patch, _, _>(Access::App, patch),
         route::<__path_erase_self, _, _>(Access::App, erase_self),
+        route::<test_delivery::__path_test, _, _>(Access::App, test_delivery::test),
     ]
 }
 
@@ -128,6 +131,9 @@ struct AppChange {
     rotate_signing_key: Option<bool>,
     /// The new key, 16 to 500 characters; made where it is missing.
     client_auth_key: Option<String>,
+    /// Sends a test delivery with what is changed here first, and changes nothing unless that is
+    /// answered with 2xx (422 with its outcome). False where it is missing.
+    test_first: Option<bool>,
     /// For how long older keys sign beside it, 0 to 2,592,000; 86,400 where it is missing.
     overlap_seconds: Option<u64>,
 }
@@ -196,7 +202,7 @@ async fn show(_front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppShown::of(request.app()?)))
 }
 
-/// Changes the app that asks. A new endpoint or key counts from the next attempt on.
+/// Changes the app that asks. What is changed counts from the next attempt on.
 #[utoipa::path(patch, path = "/api/app", tag = "apps", request_body = AppChange, responses(
     (status = 200, body = AppShown)
 ))]
@@ -204,16 +210,21 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     let pulls = fields.null("base_url");
-    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
-    if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(&front, url)) {
-        fields.refuse("base_url", fault);
-    }
+    let base_url = read_base_url(&front, &mut fields);
     let base_url = if pulls { Some(None) } else { base_url.map(Some) };
     let delivery = read_delivery(&mut fields, &app.delivery);
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);
-    fields.finish()?;
+    let is_test_first = fields.boolean("test_first").unwrap_or(false);
     let patch = AppPatch { base_url, delivery, disabled, rotation };
+    let next = patch.laid_over(app, front.clock.now());
+    if is_test_first && next.base_url.is_none() {
+        fields.refuse("test_first", "there is no endpoint to test");
+    }
+    fields.finish()?;
+    if is_test_first {
+        test_delivery::must_pass(&front, &next).await?;
+    }
     let patched = front.store.patch_app(&app.id, &patch, front.clock.now()).await;
     let patched = patched.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     front.handle.refresh(&app.id).await;
@@ -337,7 +348,7 @@ fn read(front: &Front, fields: &mut Fields) -> Onboarding {
     let wish = Onboarding {
         app_name: fields.required_text("app_name", 3..=100),
         email: fields.required_text("email", 3..=255),
-        base_url: fields.text("base_url", 1..=URL_CHARACTERS_MAX),
+        base_url: read_base_url(front, fields),
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
         description: fields.text("description", 0..=500),
         client_auth_key: fields.text("client_auth_key", 16..=500),
@@ -345,9 +356,6 @@ fn read(front: &Front, fields: &mut Fields) -> Onboarding {
     };
     if !wish.email.is_empty() && !is_email(&wish.email) {
         fields.refuse("email", "must be an email address");
-    }
-    if let Some(fault) = wish.base_url.as_deref().and_then(|url| receiver_fault(front, url)) {
-        fields.refuse("base_url", fault);
     }
     let is_page = |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if wish.website.as_ref().is_some_and(|text| !is_page(text)) {
@@ -357,6 +365,15 @@ fn read(front: &Front, fields: &mut Fields) -> Onboarding {
         check_delivery(fields, delivery);
     }
     wish
+}
+
+/// The address of a receiver, if one is there.
+fn read_base_url(front: &Front, fields: &mut Fields) -> Option<String> {
+    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
+    if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(front, url)) {
+        fields.refuse("base_url", fault);
+    }
+    base_url
 }
 
 /// What is wrong with the address of a receiver. Where it leads is checked again at each delivery,

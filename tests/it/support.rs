@@ -13,6 +13,7 @@ pub(crate) mod leaks;
 pub(crate) mod model;
 pub(crate) mod pack;
 pub(crate) mod patience;
+pub(crate) mod peer;
 pub(crate) mod project;
 pub(crate) mod receiver;
 pub(crate) mod remote;

@@ -136,6 +136,30 @@ pub struct AppPatch {
     pub rotation: Option<Rotation>,
 }
 
+impl AppPatch {
+    /// The app as it is served once this is written at `now`.
+    #[must_use]
+    pub fn laid_over(&self, app: &App, now: Timestamp) -> App {
+        let mut app = app.clone();
+        if let Some(rotation) = &self.rotation {
+            if rotation.overlap_until <= now {
+                app.keys.clear();
+            }
+            app.keys.insert(0, rotation.key.clone());
+        }
+        if let Some(base_url) = &self.base_url {
+            app.base_url.clone_from(base_url);
+        }
+        if let Some(delivery) = &self.delivery {
+            app.delivery = delivery.clone();
+        }
+        if let Some(disabled) = &self.disabled {
+            app.disabled.clone_from(disabled);
+        }
+        app
+    }
+}
+
 /// A new signing key, and how long the older ones sign beside it.
 #[derive(Clone, Debug)]
 pub struct Rotation {

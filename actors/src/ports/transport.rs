@@ -10,7 +10,7 @@ use tidings_entity::{
     kind::{Operation, PayloadFormat},
 };
 
-use super::{CommitFacts, GitError, Remote, StoreError};
+use super::{App, CommitFacts, GitError, Remote, StoreError};
 use crate::{
     budget::Held,
     pace::Pace,
@@ -37,6 +37,21 @@ pub struct Endpoint {
     pub pace: Option<Pace>,
     /// What notices outside of rounds look like; those of a round look like its changes.
     pub format: PayloadFormat,
+}
+
+impl Endpoint {
+    /// The endpoint of an app, where it has one: with its keys and its choices.
+    #[must_use]
+    pub fn of(app: &App, timeout: Duration, pace: Option<Pace>) -> Option<Self> {
+        Some(Self {
+            app: app.id.clone(),
+            base_url: app.base_url.clone()?,
+            keys: app.keys.clone(),
+            timeout,
+            pace,
+            format: app.delivery.format,
+        })
+    }
 }
 
 /// The `repository` object of a body.
@@ -152,6 +167,8 @@ pub enum Action {
     Synced,
     /// `/resync`
     Resync,
+    /// `/test`
+    Test,
 }
 
 impl Action {
@@ -167,6 +184,7 @@ impl Action {
             Self::SyncRecovered => "sync_recovered",
             Self::Synced => "synced",
             Self::Resync => "resync",
+            Self::Test => "test",
         }
     }
 }
@@ -216,6 +234,16 @@ pub enum Notice {
         id: DeliveryId,
         /// The `repository` object.
         repository: RepositoryFacts,
+        /// The moment of the notice.
+        timestamp: Timestamp,
+    },
+    /// `/test`: asked for by the app, to see whether its endpoint takes what is sent. About no
+    /// repository.
+    Test {
+        /// The delivery id of this notice.
+        id: DeliveryId,
+        /// The app.
+        app: AppId,
         /// The moment of the notice.
         timestamp: Timestamp,
     },

@@ -377,6 +377,7 @@ impl Transport for MemoryTransport {
             }
             Notice::SyncFailed { id, .. } => (id.clone(), Action::SyncFailed),
             Notice::SyncRecovered { id, .. } => (id.clone(), Action::SyncRecovered),
+            Notice::Test { id, .. } => (id.clone(), Action::Test),
         };
         self.arrive(endpoint, &id, action, Vec::new()).await
     }
