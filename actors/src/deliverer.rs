@@ -407,7 +407,14 @@ impl DelivererState {
             window: or(app.delivery.retry_window_ms, policy.retry_window),
         };
         let endpoint = Endpoint::of(&app, policy.attempt_timeout, self.context.pace_of(&app));
-        self.endpoint = endpoint.filter(|_| app.disabled.is_none()).map(Arc::new);
+        let endpoint = endpoint.filter(|_| app.disabled.is_none());
+        if let (Some(old), Some(new)) = (&self.endpoint, &endpoint)
+            && !old.is_like(new)
+        {
+            // What is on its way goes on; what follows it is sent as the app wants it now.
+            self.halt();
+        }
+        self.endpoint = endpoint.map(Arc::new);
         self.gate.resize(self.context.in_flight_of(&app));
         self.app = Some(Arc::new(app));
         if self.endpoint.is_some() {

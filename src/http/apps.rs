@@ -1,5 +1,6 @@
 //! Apps: registering one, what it sees and changes of itself, and its end.
 
+mod access;
 pub mod test_delivery;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -8,7 +9,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
-    ports::{App, AppPatch, BatchSettings, DeliverySettings, NewApp, Rotation},
+    ports::{AccessPatch, App, AppPatch, BatchSettings, DeliverySettings, EndpointAccess, NewApp, Rotation},
     secret::Secret,
 };
 use tidings_entity::id::{AppId, RepositoryId, WatchId};
@@ -16,6 +17,7 @@ use url::Url;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
+use self::access::{AccessShown, EndpointAuthWish, EndpointTlsWish};
 use super::{
     Front, auth,
     fields::Fields,
@@ -37,7 +39,7 @@ const CONCURRENT_MAX: u32 = 1_024;
 /// Most requests a second that an app may ask for.
 const RATE_MAX: u32 = 10_000;
 /// The fields that Docora does not have.
-const OURS: &[&str] = &["delivery"];
+const OURS: &[&str] = &["delivery", "endpoint_auth", "endpoint_tls"];
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
@@ -60,6 +62,7 @@ pub fn routes() -> Vec<Route> {
 
 /// An app that wants to be registered.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Onboarding {
     /// Its name, 3 to 100 characters.
     app_name: String,
@@ -73,9 +76,25 @@ struct Onboarding {
     description: Option<String>,
     /// The key that deliveries are signed with, 16 to 500 characters; made where it is missing.
     client_auth_key: Option<String>,
-    /// How it wants to be served.
+    /// How it wants to be served; `headers` in it names header fields with their values.
     #[schema(value_type = Object)]
     delivery: Option<DeliverySettings>,
+    /// What its endpoint asks for.
+    endpoint_auth: Option<EndpointAuthWish>,
+    /// What TLS towards its endpoint is set up with.
+    endpoint_tls: Option<EndpointTlsWish>,
+}
+
+/// What was read of it.
+struct Wish {
+    app_name: String,
+    email: String,
+    base_url: Option<String>,
+    website: Option<String>,
+    description: Option<String>,
+    client_auth_key: Option<String>,
+    delivery: Option<DeliverySettings>,
+    access: AccessPatch,
 }
 
 /// What a registered app needs to keep. Neither secret is ever shown again.
@@ -105,6 +124,8 @@ pub struct AppShown {
     /// How it wants to be served.
     #[schema(value_type = Object)]
     delivery: DeliverySettings,
+    #[serde(flatten)]
+    access: AccessShown,
     /// Why it is not served, where it is not.
     disabled: Option<String>,
     /// How many signing keys are in use; more than one during a rotation.
@@ -122,9 +143,15 @@ pub struct AppShown {
 struct AppChange {
     /// Where it receives; null: nowhere, it asks for what is pending.
     base_url: Option<String>,
-    /// How it wants to be served; settings that are missing stay as they are.
+    /// How it wants to be served; settings that are missing stay as they are. `headers` in it holds
+    /// at most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
+    /// null takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
     #[schema(value_type = Object)]
     delivery: Option<DeliverySettings>,
+    /// What its endpoint asks for; null: nothing.
+    endpoint_auth: Option<EndpointAuthWish>,
+    /// What TLS towards its endpoint is set up with; null: nothing of its own.
+    endpoint_tls: Option<EndpointTlsWish>,
     /// Whether nothing is sent to it.
     disabled: Option<bool>,
     /// Signs with a new key from now on.
@@ -146,6 +173,7 @@ impl AppShown {
             email: app.email.clone(),
             base_url: app.base_url.clone(),
             delivery: app.delivery.clone(),
+            access: AccessShown::of(&app.access),
             disabled: app.disabled.clone(),
             signing_keys: app.keys.len(),
             signing_secret: None,
@@ -163,6 +191,8 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
     fields.ignore_unknown_unless(OURS);
     let wish = read(&front, &mut fields);
     fields.finish()?;
+    // It was judged with the other fields: nothing is there yet that it could not go with.
+    let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
 
     let now = front.clock.now();
     let token = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());
@@ -186,6 +216,7 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
         token_public_id: token.public_id().to_owned(),
         token_hash: token.hash(),
         signing_key,
+        access,
         delivery: wish.delivery.unwrap_or_default(),
         created_at: now,
         answer: request.keyed.map(|keyed| (keyed, idempotency::stored(StatusCode::CREATED, &onboarded))),
@@ -212,11 +243,13 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let pulls = fields.null("base_url");
     let base_url = read_base_url(&front, &mut fields);
     let base_url = if pulls { Some(None) } else { base_url.map(Some) };
-    let delivery = read_delivery(&mut fields, &app.delivery);
+    let (delivery, headers) = read_delivery(&mut fields, &app.delivery);
+    let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
+    let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
-    let patch = AppPatch { base_url, delivery, disabled, rotation };
+    let patch = AppPatch { base_url, delivery, disabled, rotation, access };
     let next = patch.laid_over(app, front.clock.now());
     if is_test_first && next.base_url.is_none() {
         fields.refuse("test_first", "there is no endpoint to test");
@@ -262,9 +295,19 @@ async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<Reposito
     }
 }
 
-/// Settings laid over those that are in effect.
-fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> Option<DeliverySettings> {
-    let wish: Map<String, Value> = fields.object("delivery")?;
+/// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
+/// secret.
+fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> (Option<DeliverySettings>, Option<Value>) {
+    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else { return (None, None) };
+    let headers = wish.remove("headers");
+    (read_settings(fields, wish, now), headers)
+}
+
+fn read_settings(
+    fields: &mut Fields,
+    wish: Map<String, Value>,
+    now: &DeliverySettings,
+) -> Option<DeliverySettings> {
     let mut all = serde_json::to_value(now).unwrap_or_default();
     if let Some(all) = all.as_object_mut() {
         lay_over(all, wish);
@@ -344,15 +387,19 @@ fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
     }
 }
 
-fn read(front: &Front, fields: &mut Fields) -> Onboarding {
-    let wish = Onboarding {
+fn read(front: &Front, fields: &mut Fields) -> Wish {
+    let (delivery, headers) = read_delivery(fields, &DeliverySettings::default());
+    let base_url = read_base_url(front, fields);
+    let nothing = EndpointAccess::default();
+    let wish = Wish {
         app_name: fields.required_text("app_name", 3..=100),
         email: fields.required_text("email", 3..=255),
-        base_url: read_base_url(front, fields),
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
         description: fields.text("description", 0..=500),
         client_auth_key: fields.text("client_auth_key", 16..=500),
-        delivery: fields.object("delivery"),
+        access: access::read(front, fields, headers, &nothing, base_url.as_deref()),
+        base_url,
+        delivery,
     };
     if !wish.email.is_empty() && !is_email(&wish.email) {
         fields.refuse("email", "must be an email address");
@@ -360,9 +407,6 @@ fn read(front: &Front, fields: &mut Fields) -> Onboarding {
     let is_page = |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if wish.website.as_ref().is_some_and(|text| !is_page(text)) {
         fields.refuse("website", "must be a web address");
-    }
-    if let Some(delivery) = &wish.delivery {
-        check_delivery(fields, delivery);
     }
     wish
 }

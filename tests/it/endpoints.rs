@@ -1,6 +1,8 @@
 //! The life of an app's endpoint: tried, changed, proved to, found again.
 
+mod proved;
 mod tried;
+mod trusted;
 
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use tidings_entity::{
     kind::{Operation, PayloadFormat},
 };
 
-use super::{App, CommitFacts, GitError, Remote, StoreError};
+use super::{App, CommitFacts, EndpointAccess, GitError, Remote, StoreError};
 use crate::{
     budget::Held,
     pace::Pace,
@@ -29,6 +29,8 @@ pub struct Endpoint {
     /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
     /// the UTF-8 bytes of the secret.
     pub keys: Vec<Secret>,
+    /// What goes with each request beyond the signatures, and whom TLS trusts.
+    pub access: Arc<EndpointAccess>,
     /// One deadline over connect, headers and body; the transport adds 1 s per 256 KiB sent
     /// beyond 1 MiB.
     pub timeout: Duration,
@@ -47,10 +49,24 @@ impl Endpoint {
             app: app.id.clone(),
             base_url: app.base_url.clone()?,
             keys: app.keys.clone(),
+            access: Arc::clone(&app.access),
             timeout,
             pace,
             format: app.delivery.format,
         })
+    }
+}
+
+impl Endpoint {
+    /// Whether requests to both look the same, but for how long and how fast they go.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let keys =
+            |endpoint: &Self| endpoint.keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>();
+        self.base_url == other.base_url
+            && self.format == other.format
+            && keys(self) == keys(other)
+            && self.access.is_like(&other.access)
     }
 }
 

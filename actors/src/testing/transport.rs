@@ -38,6 +38,8 @@ pub struct Arrival {
     pub answer: Result<u16, SendFailure>,
     /// When.
     pub at: Instant,
+    /// The header fields of the app that went with it.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// How to answer: by path, or whatever comes next.
@@ -272,7 +274,9 @@ impl MemoryTransport {
                 };
             }
             let (app, at) = (endpoint.app.clone(), Instant::now());
-            receiver.arrivals.push(Arrival { app, id, action, path, answer, at });
+            let headers = endpoint.access.headers.iter();
+            let headers = headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+            receiver.arrivals.push(Arrival { app, id, action, path, answer, at, headers });
         }
         let arrived = receiver.arrivals.len();
         drop(receiver);

@@ -1,12 +1,25 @@
 //! Test deliveries: what they send, what they tell, and that they change nothing.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use tidings::webhook::signature::{SigningKey, check};
+use tidings::{
+    cli::listen::{ListenArgs, Listener},
+    webhook::signature::{SigningKey, check},
+};
+use tidings_actors::{
+    ports::{Notice, Transport},
+    round::DeliveryId,
+    secret::Secret,
+    time::Timestamp,
+};
+use tidings_entity::kind::PayloadFormat;
 
 use super::{Owner, paths};
 use crate::support::{
     peer::{Authority, Peer, Seen, Word},
+    sender::{SECRET, WallClock, endpoint, world},
     server::Server,
     subscriber::KEY,
 };
@@ -151,3 +164,30 @@ fn an_endpoint_is_changed_only_after_it_took_a_test_delivery() {
 }
 
 const NEW_KEY: &str = "a-key-that-comes-with-the-address";
+
+#[derive(clap::Parser)]
+struct ListenLine {
+    #[command(flatten)]
+    listen: ListenArgs,
+}
+
+#[tokio::test]
+async fn listen_takes_a_test_delivery_in_both_formats_if_it_is_rightly_signed() {
+    let line = ["listen", "--listen=127.0.0.1:0", "--secret", SECRET];
+    let line = <ListenLine as clap::Parser>::parse_from(line);
+    let listener = Listener::bind(&line.listen, Arc::new(WallClock), Box::new(std::io::sink())).await;
+    let listener = listener.expect("bound");
+    let mut endpoint = endpoint(format!("http://{}", listener.address()));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(listener.run(std::future::pending()));
+    let id = DeliveryId::of_test(&endpoint.app, b"salt");
+    let notice = Notice::Test { id, app: endpoint.app.clone(), timestamp: Timestamp(0) };
+    for format in [PayloadFormat::Docora, PayloadFormat::Cloudevents] {
+        endpoint.format = format;
+        let outcome = world().webhooks.notify(&endpoint, &notice).await;
+        assert_eq!(outcome.result, Ok(200), "{outcome:?}");
+    }
+    endpoint.keys = vec![Secret::new("another-key-of-somebody".to_owned())];
+    let outcome = world().webhooks.notify(&endpoint, &notice).await;
+    assert_eq!(outcome.result, Ok(401), "{outcome:?}");
+}
