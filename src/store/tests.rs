@@ -24,6 +24,8 @@ use ulid::Ulid;
 use super::{OpenError, SqlStore, schema};
 use crate::secrets::Keyring;
 
+mod access;
+
 const MAIN: &str = "refs/heads/main";
 
 fn url(folder: &Path) -> String {
