@@ -191,3 +191,29 @@ async fn listen_takes_a_test_delivery_in_both_formats_if_it_is_rightly_signed() 
     let outcome = world().webhooks.notify(&endpoint, &notice).await;
     assert_eq!(outcome.result, Ok(401), "{outcome:?}");
 }
+
+#[test]
+fn the_command_line_says_by_its_exit_code_whether_the_endpoint_took_it() {
+    let server = Server::start();
+    let peer = Peer::plain(|_| Word::status(204));
+    let owner = Owner::at(&server, Some(&peer.url()));
+    let address = format!("http://{}", server.address());
+    let perform = |arguments: &[&str]| {
+        let arguments = [&["app"], arguments, &["--server", &address]].concat();
+        let output = server.command(&arguments).env("TIDINGS_TOKEN", &owner.token).output().expect("it ran");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).expect("text"))
+    };
+    let (code, text) = perform(&["test", "--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let outcome: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&outcome["accepted"], &outcome["status"]), (&json!(true), &json!(204)));
+    peer.script(|_| Word::Say(503, "out for lunch".to_owned()));
+    let (code, text) = perform(&["test"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("503") && text.contains("did not accept"), "{text}");
+    let (code, text) = perform(&["update", "--rate", "7", "--test-first"]);
+    assert_eq!(code, Some(65), "{text}");
+    assert!(text.contains("503: out for lunch"), "{text}");
+    assert_eq!(owner.ask(&server, "GET", "/api/app", None).json()["delivery"]["rate"], Value::Null);
+}

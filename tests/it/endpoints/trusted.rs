@@ -131,3 +131,26 @@ fn a_setup_that_cannot_work_is_refused_when_it_is_given() {
     let after = owner.ask(&server, "GET", "/api/app", None).json();
     assert_eq!(before, after, "nothing was changed");
 }
+
+#[test]
+fn a_token_server_is_asked_with_the_same_setup() {
+    let server = Server::start();
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let tokens = Peer::secure(authority.server(Some(&clients)), |_| {
+        Word::Say(200, json!({ "access_token": "a-token-over-tls", "token_type": "Bearer" }).to_string())
+    });
+    let peer = Peer::secure(authority.server(None), |_| Word::status(200));
+    let mut fields = tls(&authority, Some(&clients.pair("client", 2999)));
+    fields["endpoint_auth"] = json!({ "oauth2": {
+        "token_url": tokens.url(), "client_id": "client", "client_secret": "a-secret-of-a-client",
+    } });
+    let owner = Owner::with(&server, Some(&peer.url()), &fields);
+    let outcome = owner.test(&server);
+    assert_eq!(outcome["accepted"], true, "{outcome}");
+    assert!(tokens.seen()[0].proved, "the certificate is shown to it too");
+    assert_eq!(peer.seen()[0].header("authorization"), "Bearer a-token-over-tls");
+    assert!(!peer.seen()[0].proved, "who does not ask for a certificate is shown none");
+    owner.set(&server, &json!({ "endpoint_tls": { "ca": Authority::new().pem() } }));
+    let outcome = owner.test(&server);
+    assert_eq!((&outcome["accepted"], peer.seen().len()), (&json!(false), 1), "{outcome}");
+}
