@@ -2,7 +2,7 @@
 //! their own; all others share the one that settings describe.
 //!
 //! A client is built at its app's first request and stays while the setup does. At most
-//! [`CLIENTS_MAX`] are kept: beyond, the one that was unused for longest goes, and what is under way
+//! 1,024 are kept: beyond, the one that was unused for longest goes, and what is under way
 //! on it ends as it would have.
 
 use std::{
