@@ -150,6 +150,7 @@ mod tests {
 
         let other = ways.of(&app(2), Some(&two)).expect("built");
         assert!(!other.is_same(&anew), "another setup, another client");
+        assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first), "that of another app stays");
         assert!(ways.of(&app(2), Some(&two)).expect("kept").is_same(&other));
         assert!(ways.of(&app(2), None).expect("shared").is_same(&shared));
         assert_eq!(ways.own.lock().expect("no panic").clients.len(), 1, "what is not used any more goes");

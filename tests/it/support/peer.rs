@@ -6,12 +6,13 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use data_encoding::BASE64;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer,
@@ -34,8 +35,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// Head and body.
     pub(crate) message: Message,
-    /// Whether a client certificate was shown and proved.
-    pub(crate) proved: bool,
+    /// The client certificate that was shown and proved, in base64; empty without one.
+    pub(crate) proof: String,
 }
 
 impl Seen {
@@ -76,7 +77,6 @@ type Script = Box<dyn FnMut(&Seen) -> Word + Send>;
 struct Shared {
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
-    connections: AtomicUsize,
     stopped: AtomicBool,
     secure: Option<Arc<ServerConfig>>,
 }
@@ -104,7 +104,6 @@ impl Peer {
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
             seen: Mutex::default(),
-            connections: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             secure,
         });
@@ -114,7 +113,6 @@ impl Peer {
                 if door.stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                door.connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&door);
                 thread::spawn(move || serve(stream, &shared));
             }
@@ -140,11 +138,6 @@ impl Peer {
         locked(&self.shared.seen).clone()
     }
 
-    /// How many connections were made.
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
-    }
-
     /// Waits for so many requests.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Seen> {
         eventually(&format!("request {count}"), SOON, || {
@@ -165,22 +158,23 @@ impl Drop for Peer {
 fn serve(stream: TcpStream, shared: &Shared) {
     stream.set_read_timeout(Some(SILENCE)).expect("a socket");
     let Some(config) = &shared.secure else {
-        return converse(stream, shared, |_| false);
+        return converse(stream, shared, |_| String::new());
     };
     let connection = ServerConnection::new(Arc::clone(config)).expect("a connection");
     converse(StreamOwned::new(connection, stream), shared, |stream| {
-        stream.conn.peer_certificates().is_some_and(|chain| !chain.is_empty())
+        let shown = stream.conn.peer_certificates().and_then(|chain| chain.first());
+        shown.map(|certificate| BASE64.encode(certificate)).unwrap_or_default()
     });
 }
 
-fn converse<S: Read + Write>(stream: S, shared: &Shared, is_proved: impl Fn(&S) -> bool) {
+fn converse<S: Read + Write>(stream: S, shared: &Shared, proof: impl Fn(&S) -> String) {
     let mut reader = BufReader::new(stream);
     while let Ok(Some((first_line, headers))) = read_head(&mut reader) {
         let path = first_line.split(' ').nth(1).unwrap_or_default().to_owned();
         let mut message = Message { first_line, headers, body: Vec::new() };
         let Ok(body) = read_body(&mut reader, &message, false) else { return };
         message.body = body;
-        let seen = Seen { path, message, proved: is_proved(reader.get_ref()) };
+        let seen = Seen { path, message, proof: proof(reader.get_ref()) };
         let word = locked(&shared.script)(&seen);
         locked(&shared.seen).push(seen);
         let Word::Say(status, body) = word else {
@@ -208,6 +202,13 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub(crate) struct Pair {
     pub(crate) certificate: String,
     pub(crate) key: String,
+}
+
+impl Pair {
+    /// The certificate as [`Seen::proof`] has it.
+    pub(crate) fn proof(&self) -> String {
+        self.certificate.lines().filter(|line| !line.starts_with('-')).map(str::trim).collect()
+    }
 }
 
 impl Authority {
