@@ -28,7 +28,10 @@ use reqwest::Method;
 use support::{figure, rate, repository, settings, timed};
 use tidings::{app::Adapters, egress::Egress, git::address::Address};
 use tidings_actors::{
-    ports::{DeliverySettings, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start, Store as _},
+    ports::{
+        DeliverySettings, EndpointAccess, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start,
+        Store as _,
+    },
     secret::Secret,
     view::View,
 };
@@ -190,6 +193,7 @@ async fn app(adapters: &Adapters, base_url: &str) -> AppId {
         token_public_id: ulid.to_string(),
         token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
         signing_key: Secret::new("0123456789abcdef".into()),
+        access: EndpointAccess::default(),
         delivery: DeliverySettings::default(),
         created_at: now,
         answer: None,

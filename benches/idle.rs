@@ -25,8 +25,8 @@ use support::{figure, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
     ports::{
-        Clock, DeliverySettings, Extent, Location, NewApp, NewWatch, Random, Ref, RefListing, Remote,
-        RepositoryFacts, Selector, Start, Store,
+        Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, NewWatch, Random, Ref, RefListing,
+        Remote, RepositoryFacts, Selector, Start, Store,
     },
     secret::Secret,
     view::View,
@@ -172,6 +172,7 @@ async fn app(store: &dyn Store, clock: &dyn Clock, random: &dyn Random, number: 
         token_public_id: ulid.to_string(),
         token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
         signing_key: Secret::new("signing".into()),
+        access: EndpointAccess::default(),
         delivery: DeliverySettings::default(),
         created_at: clock.now(),
         answer: None,

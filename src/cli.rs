@@ -44,6 +44,8 @@ use crate::{
 const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
 /// The variable that holds the credential of a Git host.
 const GIT_TOKEN_VARIABLE: &str = "TIDINGS_GIT_TOKEN";
+/// Holds what an app proves itself with to its endpoint.
+const ENDPOINT_SECRET_VARIABLE: &str = "TIDINGS_ENDPOINT_SECRET";
 
 /// Change data capture for Git: every file-level change, signed, in order, never losing one.
 #[derive(Parser, Debug)]
@@ -121,7 +123,7 @@ impl Environment {
         let ours = |name: &str| {
             let prefix = name.get(..ENVIRONMENT_PREFIX.len()).unwrap_or("");
             prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
-                || [TOKEN_VARIABLE, GIT_TOKEN_VARIABLE].contains(&name)
+                || [TOKEN_VARIABLE, GIT_TOKEN_VARIABLE, ENDPOINT_SECRET_VARIABLE].contains(&name)
         };
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));

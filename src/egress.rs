@@ -6,25 +6,28 @@
 //! answer of a resolver; private ranges are refused unless `egress.allow` names them; redirects
 //! are never followed; environment proxies are never used; nothing is retried; answers are not
 //! decompressed; ports are 80, 443 and those above 1023; TLS 1.2 or newer against bundled roots
-//! plus `egress.ca_file`.
+//! plus `egress.ca_file`, and for one app the authorities that it named ([`of_apps`]).
 //!
 //! With `egress.proxy` every request goes through that proxy, which resolves the names: then it is
 //! the proxy that must judge them. Literal addresses are still judged here.
 
 pub mod address;
+pub mod of_apps;
 pub mod resolver;
 pub mod rules;
+pub mod tls;
 
 use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Duration};
 
 use reqwest::{Client, Method, RequestBuilder, redirect, retry};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::RootCertStore;
 use thiserror::Error;
 use url::{Host, Url};
 
 use crate::settings::egress::EgressSettings;
 use resolver::{Guard, Lookup, Refused, system_lookup};
 use rules::Rules;
+use tls::AppTls;
 
 /// Header lines an answer may have; beyond, the answer is an error.
 const ANSWER_HEADERS_MAX: usize = 128;
@@ -64,13 +67,20 @@ pub struct Egress {
 }
 
 struct Shared {
-    rules: Arc<Rules>,
-    allow_http: bool,
-    has_proxy: bool,
+    recipe: Arc<Recipe>,
     general: Client,
     /// Clients for the ports that `egress.allow` names: a resolver does not learn the port of a
     /// request, so each of these ports has a resolver that knows it.
     by_port: BTreeMap<u16, Client>,
+}
+
+/// What clients are built from, whatever they show and trust.
+struct Recipe {
+    settings: EgressSettings,
+    rules: Arc<Rules>,
+    roots: RootCertStore,
+    lookup: Lookup,
+    connect_timeout: Duration,
 }
 
 impl Egress {
@@ -109,27 +119,42 @@ impl Egress {
         let rules = Arc::new(
             Rules::parse(&settings.allow).map_err(|faults| EgressError::Settings(faults.join("; ")))?,
         );
-        let tls = tls(settings)?;
+        let roots = tls::roots(settings)?;
+        let recipe = Recipe { settings: settings.clone(), rules, roots, lookup, connect_timeout };
+        Self::of_recipe(Arc::new(recipe), None)
+    }
+
+    /// The same way out with the TLS setup of one app: the same rules and roots, with connections of
+    /// its own. Build it once for a setup: see [`of_apps::AppEgress`].
+    ///
+    /// # Errors
+    /// [`EgressError::Tls`] for a setup that cannot be used.
+    pub fn with_tls(&self, app: AppTls) -> Result<Self, EgressError> {
+        Self::of_recipe(Arc::clone(&self.shared.recipe), Some(app))
+    }
+
+    /// Whether both share clients and connections.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    fn of_recipe(recipe: Arc<Recipe>, app: Option<AppTls>) -> Result<Self, EgressError> {
+        let Recipe { settings, rules, roots, lookup, connect_timeout } = &*recipe;
+        let tls = tls::config(roots.clone(), app)?;
         // Under a proxy the only name that is ever resolved here is the proxy's own.
         let resolving = match settings.proxy.as_ref().and_then(Url::host_str) {
-            None => Arc::clone(&rules),
+            None => Arc::clone(rules),
             Some(proxy) => Arc::new(Rules::default().with_host(proxy)),
         };
         let client = |port| {
-            let guard = Guard { rules: Arc::clone(&resolving), port, lookup: Arc::clone(&lookup) };
-            build(settings, tls.clone(), guard, connect_timeout)
+            let guard = Guard { rules: Arc::clone(&resolving), port, lookup: Arc::clone(lookup) };
+            build(settings, tls.clone(), guard, *connect_timeout)
         };
         let by_port = rules.ports().into_iter().map(|port| Ok((port, client(Some(port))?)));
         let by_port = by_port.collect::<Result<_, EgressError>>()?;
         let general = client(None)?;
-        let shared = Shared {
-            rules,
-            allow_http: settings.allow_http,
-            has_proxy: settings.proxy.is_some(),
-            general,
-            by_port,
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(Shared { recipe, general, by_port }) })
     }
 
     /// Begins a request. Names are judged when the request is sent: see [`Egress::is_refused`].
@@ -140,7 +165,7 @@ impl Egress {
     pub fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, EgressError> {
         match url.scheme() {
             "https" => {}
-            "http" if self.shared.allow_http => {}
+            "http" if self.shared.recipe.settings.allow_http => {}
             "http" => return Err(EgressError::PlainHttp),
             _ => return Err(EgressError::InvalidUrl("only https and http are spoken".into())),
         }
@@ -151,7 +176,7 @@ impl Egress {
         if !matches!(port, 80 | 443 | 1024..) {
             return Err(EgressError::Refused);
         }
-        let rules = &self.shared.rules;
+        let rules = &self.shared.recipe.rules;
         let literal = match url.host() {
             None => return Err(EgressError::InvalidUrl("it names no host".into())),
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -179,7 +204,7 @@ impl Egress {
         };
         match url.scheme() {
             "https" => true,
-            "http" => is_loopback && !self.shared.has_proxy,
+            "http" => is_loopback && self.shared.recipe.settings.proxy.is_none(),
             _ => false,
         }
     }
@@ -224,34 +249,6 @@ fn build(
         client = client.proxy(proxy);
     }
     client.build().map_err(|error| EgressError::Settings(error.without_url().to_string()))
-}
-
-fn tls(settings: &EgressSettings) -> Result<rustls::ClientConfig, EgressError> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = &settings.ca_file {
-        let fault = |what: String| EgressError::Tls(format!("ca_file {}: {what}", path.display()));
-        let before = roots.len();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))? {
-            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-        }
-        if roots.len() == before {
-            return Err(fault("holds no certificate".into()));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    // Others (the database's client) take the process-wide provider; the first one stays.
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // A lost race means that somebody else installed one: either serves.
-        drop(rustls::crypto::ring::default_provider().install_default());
-    }
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| EgressError::Tls(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 #[cfg(test)]

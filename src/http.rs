@@ -79,6 +79,8 @@ pub struct Front {
     pub started_at: Timestamp,
     /// What hooks may cost.
     pub hooks: hooks::Bounds,
+    /// What test deliveries may cost.
+    pub tests: apps::test_delivery::Tests,
     /// What downloads of contents may cost.
     pub downloads: downloads::Downloads,
 }

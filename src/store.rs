@@ -7,6 +7,7 @@
 //!
 //! `port` is the table of contents: one line a verb. Each noun has its own file.
 
+mod access;
 mod apps;
 mod attempts;
 mod blobs;

@@ -4,6 +4,7 @@
 //! body; sending signs it anew for each attempt and brings it out through the one guarded client.
 //! A body's bytes never change over retries, but for the id of chunks.
 
+mod access;
 mod answer;
 mod attempt;
 mod batch;
@@ -12,6 +13,7 @@ mod cloud_event;
 mod hashes;
 mod material;
 mod notice;
+mod oauth;
 pub mod redaction;
 pub mod signature;
 
@@ -30,11 +32,12 @@ use tidings_actors::{
 use tidings_entity::kind::PayloadFormat;
 use tracing::{debug, info};
 
-use crate::egress::Egress;
+use crate::egress::{Egress, of_apps::AppEgress};
 pub(crate) use answer::excerpt;
 use attempt::Sender;
 use hashes::Hashes;
 use material::Gathered;
+use oauth::Tokens;
 
 /// Where contents must be fetched, those of so many changes beyond the window come with them.
 const CHANGES_AHEAD: usize = 3_840;
@@ -50,7 +53,8 @@ pub type Traceparent = fn() -> Option<String>;
 
 /// Signed webhooks through the guarded client.
 pub struct Webhooks {
-    egress: Egress,
+    egress: AppEgress,
+    tokens: Tokens,
     git: Arc<dyn GitSource>,
     hashes: Hashes,
     clock: Arc<dyn Clock>,
@@ -69,7 +73,8 @@ impl Webhooks {
         random: Arc<dyn Random>,
     ) -> Self {
         let hashes = Hashes::new(store, Arc::clone(&clock));
-        Self { egress, git, hashes, clock, random, traceparent: || None }
+        let (egress, tokens) = (AppEgress::new(egress), Tokens::default());
+        Self { egress, tokens, git, hashes, clock, random, traceparent: || None }
     }
 
     /// Sends what `traceparent` gives with every request.
@@ -111,6 +116,7 @@ impl Webhooks {
     fn sender<'a>(&'a self, endpoint: &'a Endpoint) -> Sender<'a> {
         Sender {
             egress: &self.egress,
+            tokens: &self.tokens,
             clock: &*self.clock,
             random: &*self.random,
             endpoint,

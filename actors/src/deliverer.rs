@@ -406,16 +406,15 @@ impl DelivererState {
             cap: or(app.delivery.retry_cap_ms, policy.retry_cap),
             window: or(app.delivery.retry_window_ms, policy.retry_window),
         };
-        self.endpoint = app.base_url.clone().filter(|_| app.disabled.is_none()).map(|base_url| {
-            Arc::new(Endpoint {
-                app: app.id.clone(),
-                base_url,
-                keys: app.keys.clone(),
-                timeout: policy.attempt_timeout,
-                pace: self.context.pace_of(&app),
-                format: app.delivery.format,
-            })
-        });
+        let endpoint = Endpoint::of(&app, policy.attempt_timeout, self.context.pace_of(&app));
+        let endpoint = endpoint.filter(|_| app.disabled.is_none());
+        if let (Some(old), Some(new)) = (&self.endpoint, &endpoint)
+            && !old.is_like(new)
+        {
+            // What is on its way goes on; what follows it is sent as the app wants it now.
+            self.halt();
+        }
+        self.endpoint = endpoint.map(Arc::new);
         self.gate.resize(self.context.in_flight_of(&app));
         self.app = Some(Arc::new(app));
         if self.endpoint.is_some() {

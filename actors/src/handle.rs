@@ -1,6 +1,8 @@
 //! The cloneable facade that the front door uses. It hides actors and mailboxes: a verb here is a
 //! hint that rows have changed, never the change itself, so losing one costs latency only.
 
+mod test_delivery;
+
 use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
@@ -22,6 +24,8 @@ use crate::{
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER, LETTER_KEEPER, REPOSITORY_WATCHER, TREE},
 };
+
+pub use test_delivery::{TestRefused, Tested};
 
 /// How long the tree may take to stop once deliveries have drained.
 const STOP_DEADLINE: Duration = Duration::from_secs(4);

@@ -2,6 +2,7 @@
 //! Each trait's verbs are units of consistency, never create-read-update-delete. In-memory
 //! versions for tests stand in `crate::testing`.
 
+mod access;
 mod app;
 mod git;
 mod lane;
@@ -12,6 +13,7 @@ mod store;
 mod transport;
 mod watch;
 
+pub use access::*;
 pub use app::*;
 pub use git::*;
 pub use lane::*;

@@ -7,7 +7,7 @@ use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::LazyLock};
 use tidings_entity::{
-    id::{CursorId, DeadLetterId, ObjectId, Sha256Hash},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, Sha256Hash},
     kind::{Operation, PayloadFormat, RoundKind},
 };
 
@@ -214,6 +214,18 @@ impl DeliveryId {
             hasher.update(change.as_str());
         }
         Self(format!("bat_{}", BASE32.encode(&hasher.finalize())))
+    }
+
+    /// Names a test delivery to an app; `salt` tells it from all others.
+    #[must_use]
+    pub fn of_test(app: &AppId, salt: &[u8]) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(b"v1-test");
+        hasher.update([0]);
+        hasher.update(app.as_str());
+        hasher.update([0]);
+        hasher.update(salt);
+        Self(format!("dlv_{}", BASE32.encode(&hasher.finalize())))
     }
 
     /// Takes an id back from a row.

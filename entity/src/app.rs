@@ -27,6 +27,8 @@ pub struct Model {
     pub token_hash: Sha256Hash,
     /// How it wants to be served, as JSON.
     pub delivery: String,
+    /// What requests to its endpoint carry, sealed; null for nothing.
+    pub endpoint_access: Option<Vec<u8>>,
     /// Why it is not served; null while it is.
     pub disabled: Option<String>,
     /// Until when sends at its rate are promised to a process; unix milliseconds.

@@ -1,6 +1,8 @@
 //! `tidings app`: registers and looks after apps of a running server.
 
-use std::path::PathBuf;
+mod update;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 use http::Method;
@@ -51,12 +53,38 @@ pub(super) enum AppVerb {
         /// Its id; missing: the app whose token is used
         id: Option<AppId>,
     },
-    /// Erase an app with everything that is known of it (admin token)
+    /// Change the app whose token is used; what is not named stays
+    Update {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        change: Box<update::UpdateArgs>,
+    },
+    /// Send a test delivery to the endpoint of the app whose token is used; exit code 0 if it is taken
+    Test {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// An address to try instead of the one that is set
+        #[arg(long, value_name = "URL")]
+        base_url: Option<String>,
+    },
+    /// Sign with a new key, beside which older ones sign for a while; prints it where it was made
+    RotateKey {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// File that holds the new key; made where it is missing
+        #[arg(long, value_name = "FILE")]
+        signing_key_file: Option<PathBuf>,
+        /// For how long older keys sign too
+        #[arg(long, value_name = "DURATION", default_value = "1day", value_parser = humantime::parse_duration)]
+        overlap: Duration,
+    },
+    /// Erase an app (admin token), or the app whose token is used, with everything that is known of it
     Erase {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id
-        id: AppId,
+        /// Its id; missing: the app whose token is used
+        id: Option<AppId>,
         /// Really
         #[arg(long)]
         yes: bool,
@@ -99,10 +127,50 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
                 return Err(Failure::new(Code::Usage, "this erases everything of the app; add --yes"));
             }
             let client = context.client(&server)?;
-            client.call(Method::DELETE, &["api", "admin", "apps", id.as_str()], None).await?;
+            let id = match id {
+                Some(id) => {
+                    client.call(Method::DELETE, &["api", "admin", "apps", id.as_str()], None).await?;
+                    id.to_string()
+                }
+                None => {
+                    let own = client.call(Method::GET, &["api", "app"], None).await?;
+                    client.call(Method::DELETE, &["api", "app"], None).await?;
+                    own["app_id"].as_str().unwrap_or_default().to_owned()
+                }
+            };
             output.print(&json!({ "erased": id }), &[format!("{id} is erased")])
         }
+        AppVerb::Update { server, change } => {
+            let body = change.body(context)?;
+            let app = context.client(&server)?.call(Method::PATCH, &["api", "app"], Some(&body)).await?;
+            output.print(&app, &fields(&app))
+        }
+        AppVerb::Test { server, base_url } => test(context, &server, base_url).await,
+        AppVerb::RotateKey { server, signing_key_file, overlap } => {
+            let mut body = json!({ "rotate_signing_key": true, "overlap_seconds": overlap.as_secs() });
+            if let Some(path) = signing_key_file {
+                body["client_auth_key"] = Value::String(secret_of(&path)?);
+            }
+            let app = context.client(&server)?.call(Method::PATCH, &["api", "app"], Some(&body)).await?;
+            let shown = json!({
+                "app_id": app["app_id"], "signing_keys": app["signing_keys"],
+                "signing_secret": app["signing_secret"],
+            });
+            output.print(&shown, &fields(&shown))
+        }
     }
+}
+
+/// Prints what came of it, and fails where it was not taken.
+async fn test(context: &Context, server: &ServerArgs, base_url: Option<String>) -> Result<(), Failure> {
+    let body = base_url.map_or_else(|| json!({}), |url| json!({ "base_url": url }));
+    let client = context.client(server)?;
+    let outcome = client.call(Method::POST, &["api", "app", "test"], Some(&body)).await?;
+    context.output.print(&outcome, &fields(&outcome))?;
+    if outcome["accepted"] == true {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Failed, "the endpoint did not accept the test delivery"))
 }
 
 /// The secret in a file that only its owner can read.

@@ -176,5 +176,10 @@ fn refusal(status: StatusCode, problem: &Value) -> Failure {
         let name = fault["pointer"].as_str().unwrap_or_default().trim_start_matches('/');
         message = format!("{message}; {name} {}", fault["detail"].as_str().unwrap_or_default());
     }
+    if problem["outcome"].is_object() {
+        let outcome = &problem["outcome"];
+        let came = outcome["failure"].as_str().map_or_else(|| outcome["status"].to_string(), str::to_owned);
+        message = format!("{message}; {came}: {}", outcome["detail"].as_str().unwrap_or_default());
+    }
     Failure::new(code, message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
 }

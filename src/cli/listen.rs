@@ -273,6 +273,13 @@ impl Receiver {
         let unusable = |error: serde_json::Error| {
             refuse(StatusCode::BAD_REQUEST, &format!("the body is not usable: {error}"))
         };
+        if verb == Verb::Test {
+            if self.json {
+                self.print_body(&body);
+            }
+            self.print(&format!("{word:9} a test delivery, rightly signed"));
+            return Ok((StatusCode::OK, String::new()));
+        }
         let is_event = envelope::is_event(&parts.headers);
         if verb == Verb::Batch {
             let changes = envelope::changes(&body, is_event).map_err(unusable)?;

@@ -110,6 +110,7 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         lifecycle,
         started_at: app.clock.now(),
         hooks: http::hooks::Bounds::default(),
+        tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
     }
 }

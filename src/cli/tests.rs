@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use serde_json::json;
+use tidings_actors::ports::EndpointAuth;
 
 use super::{
     client::{Client, ServerArgs},
@@ -220,4 +221,82 @@ async fn the_verbs_do_what_they_say() {
     assert_eq!(perform(erase.clone(), &token).await.expect_err("not the administrator").0, Code::Permission);
     assert_eq!(perform(erase, ADMIN).await, Ok(()));
     assert_eq!(house.store.rows().apps.len(), 1);
+}
+
+/// A file that only its owner reads.
+fn private(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file that only its owner reads");
+    std::fs::write(file.path(), text).expect("written");
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let server = format!("http://{}", house.address);
+    let perform = async |text: &str, secret: Option<&str>| {
+        let (token, secret) = (token.clone(), secret.map(str::to_owned));
+        let text = format!("tidings app {text} --server {server}");
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut environment = vec![(TOKEN_VARIABLE, token.as_str())];
+            environment.extend(secret.as_deref().map(|secret| (ENDPOINT_SECRET_VARIABLE, secret)));
+            code(&text, &environment)
+        });
+        ended.await.expect("no panic")
+    };
+    let (header, password) = (private("the value\n"), private("the password\n"));
+    let all = format!(
+        "update --base-url https://new.example/in --disable --order phased --max-in-flight 3 --rate 7 \
+         --batch-count 9 --synced true --header-file X-Key={} --basic user --auth-secret-file {}",
+        header.path().display(),
+        password.path().display()
+    );
+    assert_eq!(perform(&all, None).await, Ok(()));
+    {
+        let rows = house.store.rows();
+        let (app, disabled) = &rows.apps[0];
+        assert_eq!((app.base_url.as_deref(), disabled.is_some()), (Some("https://new.example/in"), true));
+        let delivery = &app.delivery;
+        assert_eq!((delivery.max_in_flight, delivery.rate, delivery.synced), (3, Some(7), true));
+        assert_eq!(delivery.batch.map(|batch| batch.count), Some(9));
+        assert_eq!(app.access.headers["x-key"].expose(), "the value");
+        let is_kept = matches!(
+            &app.access.auth,
+            Some(EndpointAuth::Basic { username, password })
+                if username == "user" && password.expose() == "the password"
+        );
+        assert!(is_kept);
+    }
+    for (text, secret, expected) in [
+        ("update", None, Some(Code::Usage)),
+        ("update --bearer", None, Some(Code::Usage)),
+        ("update --bearer", Some("a-token"), None),
+        ("update --basic a --bearer", Some("a-token"), Some(Code::Usage)),
+        ("update --oauth2-client c", Some("s"), Some(Code::Usage)),
+        ("update --oauth2-client c --oauth2-token-url https://t.example/ --oauth2-scope x", Some("s"), None),
+        ("update --client-certificate /nonexistent", None, Some(Code::Usage)),
+        ("update --ca-file /nonexistent", None, Some(Code::NoInput)),
+        ("update --header-file x", None, Some(Code::Usage)),
+        ("update --header-file x=/nonexistent", None, Some(Code::Data)),
+        ("update --max-in-flight 0", None, Some(Code::Data)),
+        ("update --remove-header X-Key --no-auth --enable --no-batch", None, None),
+        ("test", None, None),
+        ("rotate-key --overlap 1h", None, None),
+        ("rotate-key --overlap 1year", None, Some(Code::Data)),
+        ("update --pull", None, None),
+        ("test", None, Some(Code::Data)),
+        ("test --base-url https://other.example --json", None, None),
+        ("erase", None, Some(Code::Usage)),
+    ] {
+        assert_eq!(perform(text, secret).await.err().map(|(code, _)| code), expected, "{text}");
+    }
+    {
+        let rows = house.store.rows();
+        let (app, disabled) = &rows.apps[0];
+        assert!(app.access.is_empty() && app.base_url.is_none() && disabled.is_none());
+        assert!(app.delivery.batch.is_none() && app.signing_key.expose().len() >= 32);
+    }
+    assert_eq!(perform("erase --yes", None).await, Ok(()));
+    assert!(house.store.rows().apps.is_empty());
 }

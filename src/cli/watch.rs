@@ -17,8 +17,8 @@ use std::{
 use clap::Args;
 use tidings_actors::{
     ports::{
-        DeliverySettings, NewApp, NewWatch, RefListing, Remote, RepositoryFacts, Selector, Start, Store,
-        Watch,
+        DeliverySettings, EndpointAccess, NewApp, NewWatch, RefListing, Remote, RepositoryFacts, Selector,
+        Start, Store, Watch,
     },
     secret::Secret,
     time::Timestamp,
@@ -302,6 +302,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         token_public_id: token.public_id().to_owned(),
         token_hash: token.hash(),
         signing_key,
+        access: EndpointAccess::default(),
         delivery: DeliverySettings::default(),
         created_at: now,
         answer: None,

@@ -308,3 +308,30 @@ fn a_bad_ca_file_is_a_clear_error() {
     let error = Egress::new(&with).map(drop).expect_err("no certificate");
     assert!(matches!(&error, EgressError::Tls(text) if text.contains("holds no certificate")), "{error}");
 }
+
+#[tokio::test]
+async fn a_client_of_one_app_keeps_to_the_same_rules() {
+    let (port, visits, _tasks) = canary().await;
+    let mut root = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let ca = Some(root.self_signed(&key).expect("an authority").pem());
+    let setup = tidings_actors::ports::EndpointTls { client: None, ca };
+    let own = |egress: Egress| egress.with_tls(AppTls::read(&setup).expect("read")).expect("built");
+    let url = |host: &str| Url::parse(&format!("http://{host}:{port}/")).expect("a URL");
+
+    let shut = own(Egress::with_lookup(&settings(&[]), answering(&["127.0.0.1"]).0).expect("settings"));
+    assert!(matches!(shut.request(Method::GET, &url("127.0.0.1")), Err(EgressError::Refused)));
+    let error = shut.request(Method::GET, &url("name.example")).expect("judged later").send().await;
+    assert!(Egress::is_refused(&error.expect_err("refused")));
+    assert_eq!(visits.load(Ordering::SeqCst), 0);
+
+    let (lookup, asked) = answering(&["127.0.0.1"]);
+    let allow = format!("127.0.0.1:{port}");
+    let open = own(Egress::with_lookup(&settings(&[&allow]), lookup).expect("settings"));
+    let answer = open.request(Method::GET, &url("name.example")).expect("a request").send().await;
+    assert_eq!(answer.expect("an answer").status(), 204);
+    assert_eq!((visits.load(Ordering::SeqCst), asked.load(Ordering::SeqCst)), (1, 1), "as it was judged");
+    let plain = Egress::with_lookup(&EgressSettings::default(), answering(&["8.8.8.8"]).0).expect("settings");
+    assert!(matches!(own(plain).request(Method::GET, &url("name.example")), Err(EgressError::PlainHttp)));
+}

@@ -1,12 +1,15 @@
 //! Apps: registering one, what it sees and changes of itself, and its end.
 
+mod access;
+pub mod test_delivery;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
-    ports::{App, AppPatch, BatchSettings, DeliverySettings, NewApp, Rotation},
+    ports::{AccessPatch, App, AppPatch, BatchSettings, DeliverySettings, EndpointAccess, NewApp, Rotation},
     secret::Secret,
 };
 use tidings_entity::id::{AppId, RepositoryId, WatchId};
@@ -14,6 +17,7 @@ use url::Url;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
+use self::access::{AccessShown, EndpointAuthWish, EndpointTlsWish};
 use super::{
     Front, auth,
     fields::Fields,
@@ -35,7 +39,7 @@ const CONCURRENT_MAX: u32 = 1_024;
 /// Most requests a second that an app may ask for.
 const RATE_MAX: u32 = 10_000;
 /// The fields that Docora does not have.
-const OURS: &[&str] = &["delivery"];
+const OURS: &[&str] = &["delivery", "endpoint_auth", "endpoint_tls"];
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
@@ -52,11 +56,13 @@ pub fn routes() -> Vec<Route> {
         route::<__path_show, _, _>(Access::App, show),
         route::<__path_patch, _, _>(Access::App, patch),
         route::<__path_erase_self, _, _>(Access::App, erase_self),
+        route::<test_delivery::__path_test, _, _>(Access::App, test_delivery::test),
     ]
 }
 
 /// An app that wants to be registered.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Onboarding {
     /// Its name, 3 to 100 characters.
     app_name: String,
@@ -70,9 +76,25 @@ struct Onboarding {
     description: Option<String>,
     /// The key that deliveries are signed with, 16 to 500 characters; made where it is missing.
     client_auth_key: Option<String>,
-    /// How it wants to be served.
+    /// How it wants to be served; `headers` in it names header fields with their values.
     #[schema(value_type = Object)]
     delivery: Option<DeliverySettings>,
+    /// What its endpoint asks for.
+    endpoint_auth: Option<EndpointAuthWish>,
+    /// What TLS towards its endpoint is set up with.
+    endpoint_tls: Option<EndpointTlsWish>,
+}
+
+/// What was read of it.
+struct Wish {
+    app_name: String,
+    email: String,
+    base_url: Option<String>,
+    website: Option<String>,
+    description: Option<String>,
+    client_auth_key: Option<String>,
+    delivery: Option<DeliverySettings>,
+    access: AccessPatch,
 }
 
 /// What a registered app needs to keep. Neither secret is ever shown again.
@@ -102,6 +124,8 @@ pub struct AppShown {
     /// How it wants to be served.
     #[schema(value_type = Object)]
     delivery: DeliverySettings,
+    #[serde(flatten)]
+    access: AccessShown,
     /// Why it is not served, where it is not.
     disabled: Option<String>,
     /// How many signing keys are in use; more than one during a rotation.
@@ -119,15 +143,24 @@ pub struct AppShown {
 struct AppChange {
     /// Where it receives; null: nowhere, it asks for what is pending.
     base_url: Option<String>,
-    /// How it wants to be served; settings that are missing stay as they are.
+    /// How it wants to be served; settings that are missing stay as they are. `headers` in it holds
+    /// at most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
+    /// null takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
     #[schema(value_type = Object)]
     delivery: Option<DeliverySettings>,
+    /// What its endpoint asks for; null: nothing.
+    endpoint_auth: Option<EndpointAuthWish>,
+    /// What TLS towards its endpoint is set up with; null: nothing of its own.
+    endpoint_tls: Option<EndpointTlsWish>,
     /// Whether nothing is sent to it.
     disabled: Option<bool>,
     /// Signs with a new key from now on.
     rotate_signing_key: Option<bool>,
     /// The new key, 16 to 500 characters; made where it is missing.
     client_auth_key: Option<String>,
+    /// Sends a test delivery with what is changed here first, and changes nothing unless that is
+    /// answered with 2xx (422 with its outcome). False where it is missing.
+    test_first: Option<bool>,
     /// For how long older keys sign beside it, 0 to 2,592,000; 86,400 where it is missing.
     overlap_seconds: Option<u64>,
 }
@@ -140,6 +173,7 @@ impl AppShown {
             email: app.email.clone(),
             base_url: app.base_url.clone(),
             delivery: app.delivery.clone(),
+            access: AccessShown::of(&app.access),
             disabled: app.disabled.clone(),
             signing_keys: app.keys.len(),
             signing_secret: None,
@@ -157,6 +191,8 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
     fields.ignore_unknown_unless(OURS);
     let wish = read(&front, &mut fields);
     fields.finish()?;
+    // It was judged with the other fields: nothing is there yet that it could not go with.
+    let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
 
     let now = front.clock.now();
     let token = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());
@@ -180,6 +216,7 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
         token_public_id: token.public_id().to_owned(),
         token_hash: token.hash(),
         signing_key,
+        access,
         delivery: wish.delivery.unwrap_or_default(),
         created_at: now,
         answer: request.keyed.map(|keyed| (keyed, idempotency::stored(StatusCode::CREATED, &onboarded))),
@@ -196,7 +233,7 @@ async fn show(_front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppShown::of(request.app()?)))
 }
 
-/// Changes the app that asks. A new endpoint or key counts from the next attempt on.
+/// Changes the app that asks. What is changed counts from the next attempt on.
 #[utoipa::path(patch, path = "/api/app", tag = "apps", request_body = AppChange, responses(
     (status = 200, body = AppShown)
 ))]
@@ -204,16 +241,23 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     let pulls = fields.null("base_url");
-    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
-    if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(&front, url)) {
-        fields.refuse("base_url", fault);
-    }
+    let base_url = read_base_url(&front, &mut fields);
     let base_url = if pulls { Some(None) } else { base_url.map(Some) };
-    let delivery = read_delivery(&mut fields, &app.delivery);
+    let (delivery, headers) = read_delivery(&mut fields, &app.delivery);
+    let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
+    let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);
+    let is_test_first = fields.boolean("test_first").unwrap_or(false);
+    let patch = AppPatch { base_url, delivery, disabled, rotation, access };
+    let next = patch.laid_over(app, front.clock.now());
+    if is_test_first && next.base_url.is_none() {
+        fields.refuse("test_first", "there is no endpoint to test");
+    }
     fields.finish()?;
-    let patch = AppPatch { base_url, delivery, disabled, rotation };
+    if is_test_first {
+        test_delivery::must_pass(&front, &next).await?;
+    }
     let patched = front.store.patch_app(&app.id, &patch, front.clock.now()).await;
     let patched = patched.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     front.handle.refresh(&app.id).await;
@@ -251,9 +295,19 @@ async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<Reposito
     }
 }
 
-/// Settings laid over those that are in effect.
-fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> Option<DeliverySettings> {
-    let wish: Map<String, Value> = fields.object("delivery")?;
+/// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
+/// secret.
+fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> (Option<DeliverySettings>, Option<Value>) {
+    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else { return (None, None) };
+    let headers = wish.remove("headers");
+    (read_settings(fields, wish, now), headers)
+}
+
+fn read_settings(
+    fields: &mut Fields,
+    wish: Map<String, Value>,
+    now: &DeliverySettings,
+) -> Option<DeliverySettings> {
     let mut all = serde_json::to_value(now).unwrap_or_default();
     if let Some(all) = all.as_object_mut() {
         lay_over(all, wish);
@@ -333,30 +387,37 @@ fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
     }
 }
 
-fn read(front: &Front, fields: &mut Fields) -> Onboarding {
-    let wish = Onboarding {
+fn read(front: &Front, fields: &mut Fields) -> Wish {
+    let (delivery, headers) = read_delivery(fields, &DeliverySettings::default());
+    let base_url = read_base_url(front, fields);
+    let nothing = EndpointAccess::default();
+    let wish = Wish {
         app_name: fields.required_text("app_name", 3..=100),
         email: fields.required_text("email", 3..=255),
-        base_url: fields.text("base_url", 1..=URL_CHARACTERS_MAX),
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
         description: fields.text("description", 0..=500),
         client_auth_key: fields.text("client_auth_key", 16..=500),
-        delivery: fields.object("delivery"),
+        access: access::read(front, fields, headers, &nothing, base_url.as_deref()),
+        base_url,
+        delivery,
     };
     if !wish.email.is_empty() && !is_email(&wish.email) {
         fields.refuse("email", "must be an email address");
-    }
-    if let Some(fault) = wish.base_url.as_deref().and_then(|url| receiver_fault(front, url)) {
-        fields.refuse("base_url", fault);
     }
     let is_page = |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if wish.website.as_ref().is_some_and(|text| !is_page(text)) {
         fields.refuse("website", "must be a web address");
     }
-    if let Some(delivery) = &wish.delivery {
-        check_delivery(fields, delivery);
-    }
     wish
+}
+
+/// The address of a receiver, if one is there.
+fn read_base_url(front: &Front, fields: &mut Fields) -> Option<String> {
+    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
+    if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(front, url)) {
+        fields.refuse("base_url", fault);
+    }
+    base_url
 }
 
 /// What is wrong with the address of a receiver. Where it leads is checked again at each delivery,

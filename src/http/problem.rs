@@ -5,6 +5,7 @@
 
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::Value;
 use tidings_actors::ports::StoreError;
 use tracing::{error, warn};
 use utoipa::ToSchema;
@@ -96,6 +97,8 @@ kinds! {
     URI_TOO_LONG = "uri-too-long", URI_TOO_LONG, "URI Too Long";
     /// The body is not JSON by its own account.
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type";
+    /// The test delivery that was to come first was not answered with 2xx.
+    TEST_FAILED = "test-delivery-failed", UNPROCESSABLE_ENTITY, "The endpoint did not accept the test delivery";
     /// Fields whose values cannot be.
     INVALID = "invalid", UNPROCESSABLE_ENTITY, "Invalid fields";
     /// The database does not answer; nothing is known about the outcome of a write.
@@ -120,6 +123,7 @@ pub struct Problem {
     status: StatusCode,
     detail: Option<String>,
     faults: Vec<FieldFault>,
+    outcome: Option<Value>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
@@ -144,13 +148,18 @@ pub struct ProblemBody<'a> {
     /// Each field that is wrong (422).
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldFault],
+    /// What came of the test delivery (422 of a change with `test_first`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    outcome: Option<&'a Value>,
 }
 
 impl Problem {
     /// A problem with nothing to add.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        Self { kind, status: kind.status, detail: None, faults: Vec::new(), headers: Vec::new() }
+        let (faults, headers) = (Vec::new(), Vec::new());
+        Self { kind, status: kind.status, detail: None, faults, outcome: None, headers }
     }
 
     /// A request that cannot be read, and why.
@@ -173,6 +182,13 @@ impl Problem {
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds what came of a test delivery.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Value) -> Self {
+        self.outcome = Some(outcome);
         self
     }
 
@@ -241,6 +257,7 @@ impl Problem {
             error,
             request_id,
             errors: &self.faults,
+            outcome: self.outcome.as_ref(),
         };
         let json = serde_json::to_vec(&body).expect("a problem is plain data");
         let mut response = Response::new(json.into());

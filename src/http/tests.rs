@@ -1,5 +1,6 @@
 //! The front door as clients meet it: through a real listener, on a real socket.
 
+mod access;
 mod apps;
 mod bad_inputs;
 mod contents;

@@ -1,10 +1,13 @@
 //! Apps: registered, found by the public part of their token, disabled, erased.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
-    ports::{App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation, StoreError},
+    ports::{
+        AccessPatch, App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
+        StoreError,
+    },
     secret::Secret,
     time::Timestamp,
 };
@@ -13,7 +16,7 @@ use tidings_entity::{
     id::{AppId, SourceId},
 };
 
-use super::{Context, error::undecodable, requests, rows, sources};
+use super::{Context, access, error::undecodable, requests, rows, sources};
 use crate::secrets::Place;
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
@@ -30,6 +33,7 @@ pub(super) async fn create(
         created_at: new.created_at.0,
         expires_at: None,
     };
+    let endpoint_access = access::seal(context, &new.id, &new.access)?;
     let (id, answer) = (new.id.clone(), new.answer);
     let app = app::Model {
         id: new.id,
@@ -41,6 +45,7 @@ pub(super) async fn create(
         token_public_id: new.token_public_id,
         token_hash: new.token_hash,
         delivery,
+        endpoint_access,
         disabled: None,
         permits_until: None,
         created_at: new.created_at.0,
@@ -152,10 +157,29 @@ pub(super) async fn patch(
         let values = [row(), vec![text.into()]].concat();
         rows::execute(connection, "app", "update app set delivery = $2 where id = $1", values).await?;
     }
+    if !patch.access.is_empty() {
+        change_access(connection, context, &id, &patch.access).await?;
+    }
     if let Some(disabled) = patch.disabled {
         set_disabled(connection, id.clone(), disabled).await?;
     }
     find(connection, context, "id", id.clone().into()).await?.ok_or(StoreError::NotFound)
+}
+
+/// Lays a change over what is sealed, and seals what comes of it.
+async fn change_access(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    id: &AppId,
+    patch: &AccessPatch,
+) -> Result<(), StoreError> {
+    let text = "select * from app where id = $1";
+    let row: Option<app::Model> = rows::one(connection, "app", text, vec![id.clone().into()]).await?;
+    let sealed = row.ok_or(StoreError::NotFound)?.endpoint_access;
+    let next = access::changed(&access::open(context, id, sealed.as_deref())?, patch)?;
+    let values = vec![access::seal(context, id, &next)?.into(), id.clone().into()];
+    rows::execute(connection, "app", "update app set endpoint_access = $1 where id = $2", values).await?;
+    Ok(())
 }
 
 /// Seals a new key under the next number; the older ones end with the overlap.
@@ -238,6 +262,7 @@ pub(super) fn delivery(row: &app::Model) -> Result<DeliverySettings, StoreError>
 
 fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Result<App, StoreError> {
     let delivery = delivery(&row)?;
+    let access = access::open(context, &row.id, row.endpoint_access.as_deref())?;
     let open = |key: app_key::Model| -> Result<Secret, StoreError> {
         let place = key_row(&key.app_id, key.ordinal);
         let opened = context.keyring.open_sealed(&key_place(&place), &key.secret);
@@ -250,6 +275,7 @@ fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Re
         base_url: row.base_url,
         token_hash: row.token_hash,
         keys: keys.into_iter().map(open).collect::<Result<_, _>>()?,
+        access: Arc::new(access),
         delivery,
         disabled: row.disabled,
         created_at: Timestamp(row.created_at),

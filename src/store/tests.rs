@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
 use tempfile::TempDir;
 use tidings_actors::{
     ports::{
-        Begun, DeliverySettings, KeyedRequest, NewApp, NewWatch, Ref, RefListing, RepositoryFacts, Selector,
-        Start, Store, StoreError, StoredAnswer, Watch,
+        Begun, DeliverySettings, EndpointAccess, KeyedRequest, NewApp, NewWatch, Ref, RefListing,
+        RepositoryFacts, Selector, Start, Store, StoreError, StoredAnswer, Watch,
     },
     secret::Secret,
     testing::{ManualClock, SeededRandom},
@@ -23,6 +23,8 @@ use ulid::Ulid;
 
 use super::{OpenError, SqlStore, schema};
 use crate::secrets::Keyring;
+
+mod access;
 
 const MAIN: &str = "refs/heads/main";
 
@@ -66,6 +68,7 @@ fn new_app(number: u128) -> NewApp {
         token_public_id: format!("public{number}"),
         token_hash: Sha256Hash::of(b"token"),
         signing_key: Secret::new(format!("signing{number}")),
+        access: EndpointAccess::default(),
         delivery: DeliverySettings::default(),
         created_at: Timestamp(1000),
         answer: None,

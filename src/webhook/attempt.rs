@@ -6,32 +6,40 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use reqwest::Method;
 use tidings_actors::{
-    ports::{Action, AttemptOutcome, Clock, Endpoint, ItemOutcome, Parcel, ParcelBody, Random, SendFailure},
+    ports::{
+        Action, AttemptOutcome, Clock, Endpoint, EndpointAuth, ItemOutcome, OauthClient, Parcel, ParcelBody,
+        Random, SendFailure,
+    },
     round::DeliveryId,
+    secret::Secret,
 };
 use tidings_entity::kind::PayloadFormat;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
-    answer, batch,
+    access, answer, batch,
     body::{chunk_body, chunks},
     cloud_event,
     material::off_thread,
     notice::Letter,
+    oauth::{TokenFault, Tokens},
     redaction::redact,
     signature::{self, SigningKey},
 };
-use crate::egress::{Egress, EgressError};
+use crate::egress::{Egress, EgressError, of_apps::AppEgress};
 
 /// Bytes that the endpoint's own deadline covers.
 const COVERED: u64 = 1 << 20;
 /// Bytes beyond that earn a second more.
 const EXTRA_PER_SECOND: u64 = 256 << 10;
+/// What an endpoint answers to a token that it does not take.
+const UNAUTHORIZED: u16 = 401;
 
 /// What an attempt needs of its surroundings.
 pub(super) struct Sender<'a> {
-    pub(super) egress: &'a Egress,
+    pub(super) egress: &'a AppEgress,
+    pub(super) tokens: &'a Tokens,
     pub(super) clock: &'a dyn Clock,
     pub(super) random: &'a dyn Random,
     pub(super) endpoint: &'a Endpoint,
@@ -48,6 +56,7 @@ struct Reply {
 }
 
 /// One request to be made.
+#[derive(Clone)]
 struct Post<'a> {
     action: Action,
     id: &'a str,
@@ -185,21 +194,62 @@ impl Sender<'_> {
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
     }
 
-    /// One signed request.
+    /// One signed request. Where the endpoint refuses an access token, a second one with a new token:
+    /// the old one may have been withdrawn.
     async fn post(&self, post: Post<'_>) -> Reply {
-        let Post { action, id, content_type, body, answer_max } = post;
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
-        let address = format!("{}/{}", self.endpoint.base_url, action.as_str());
+        let address = format!("{}/{}", self.endpoint.base_url, post.action.as_str());
         let url = match Url::parse(&address) {
             Ok(url) => url,
             Err(error) => return Reply::failed(SendFailure::InvalidUrl, &format!("base address: {error}")),
         };
-        let request = match self.egress.request(Method::POST, &url) {
+        let own = &self.endpoint.access;
+        let egress = match self.egress.of(&self.endpoint.app, own.tls.as_ref()) {
+            Ok(egress) => egress,
+            Err(error) => return Reply::failed(SendFailure::Connection, &error.to_string()),
+        };
+        let Some(EndpointAuth::Oauth2(client)) = &own.auth else {
+            return self.request(&egress, &url, &post, None).await;
+        };
+        let mut token = self.token(&egress, client).await;
+        if let Ok(first) = &token {
+            let reply = self.request(&egress, &url, &post, Some(first)).await;
+            if reply.result != Ok(UNAUTHORIZED) {
+                return reply;
+            }
+            self.tokens.refused(&self.endpoint.app, client, first).await;
+            if let Some(pace) = &self.endpoint.pace {
+                pace.turn().await;
+            }
+            token = self.token(&egress, client).await;
+        }
+        match token {
+            Ok(token) => self.request(&egress, &url, &post, Some(&token)).await,
+            Err(fault) => Reply::failed(SendFailure::Connection, &fault.to_string()),
+        }
+    }
+
+    /// Within half of the deadline, so that there is something to say when nobody answers.
+    async fn token(&self, egress: &Egress, client: &OauthClient) -> Result<Secret, TokenFault> {
+        self.tokens.token(&self.endpoint.app, client, egress, self.endpoint.timeout / 2).await
+    }
+
+    async fn request(&self, egress: &Egress, url: &Url, post: &Post<'_>, token: Option<&Secret>) -> Reply {
+        let Post { id, content_type, ref body, answer_max, .. } = *post;
+        let request = match egress.request(Method::POST, url) {
             Ok(request) => request,
             Err(error) => return Reply::failed(refusal(&error), &error.to_string()),
         };
-        let Some(signed) = self.sign(id, &body).await else {
+        let own = &*self.endpoint.access;
+        if own.has_secrets() && !egress.may_carry_secrets(url) {
+            let text = "the app's headers and credentials go over https only";
+            return Reply::failed(SendFailure::Refused, text);
+        }
+        let Some(signed) = self.sign(id, body).await else {
             return Reply::failed(SendFailure::Refused, "the app has no signing key");
+        };
+        let Ok(request) = access::put(request, own, token) else {
+            return Reply::failed(SendFailure::Refused, "a header of the app cannot be sent");
         };
         let mut request = request
             .header("Content-Type", content_type)
@@ -213,7 +263,7 @@ impl Sender<'_> {
         if let Some(traceparent) = &self.traceparent {
             request = request.header("traceparent", traceparent);
         }
-        match self.exchange(request.body(body), answer_max).await {
+        match self.exchange(request.body(body.clone()), answer_max, token).await {
             Ok(reply) => reply,
             Err(error) => Reply::failed(failure(&error), &chain(error.without_url())),
         }
@@ -223,11 +273,13 @@ impl Sender<'_> {
         &self,
         request: reqwest::RequestBuilder,
         answer_max: Option<usize>,
+        token: Option<&Secret>,
     ) -> Result<Reply, reqwest::Error> {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.clock.now());
         let (read, is_whole) = answer::read(response, answer_max).await?;
+        let read = access::scrubbed(read, &self.endpoint.access, token);
         let excerpt = answer::excerpt(&read);
         Ok(Reply { result: Ok(status), retry_after, excerpt, answer: (read, is_whole) })
     }

@@ -89,6 +89,23 @@ pub(super) fn of_notice(
     .into()
 }
 
+/// A test delivery as an event.
+pub(super) fn of_test(id: &str, time: Timestamp, data: impl Serialize) -> Bytes {
+    json(&CloudEvent {
+        specversion: "1.0",
+        r#type: format!("{TYPE_PREFIX}test"),
+        source: "/api/app".to_owned(),
+        subject: None,
+        time: iso(time),
+        datacontenttype: "application/json",
+        partitionkey: None,
+        sequence: None,
+        data,
+        id,
+    })
+    .into()
+}
+
 /// The end of a chunk's event: its `id` is that of the request.
 pub(super) fn end_of_chunk(after: &[u8], chunk: &str, index: usize) -> Vec<u8> {
     let before = after.strip_suffix(b"\"}").unwrap_or(after);

@@ -12,7 +12,10 @@ use tidings_actors::{
     round::{DeliveryId, Round},
     time::Timestamp,
 };
-use tidings_entity::{id::CursorId, kind::PayloadFormat};
+use tidings_entity::{
+    id::{AppId, CursorId},
+    kind::PayloadFormat,
+};
 
 use super::{body::iso, cloud_event, redaction::redact};
 
@@ -50,6 +53,24 @@ struct Event<'a> {
     total: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct TestBody<'a> {
+    event: TestEvent<'a>,
+    app: TestedApp<'a>,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct TestEvent<'a> {
+    id: &'a str,
+    r#type: &'static str,
+}
+
+#[derive(Serialize)]
+struct TestedApp<'a> {
+    app_id: &'a AppId,
 }
 
 #[derive(Serialize)]
@@ -98,6 +119,7 @@ pub(super) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             let timeout = Some(OUTSIDE_LANES);
             Letter { id: id.clone(), action: Action::SyncRecovered, body, format, timeout }
         }
+        Notice::Test { id, app, timestamp } => of_test(id, app, *timestamp, format),
         Notice::SyncFailed {
             id,
             repository,
@@ -130,6 +152,21 @@ pub(super) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             Letter { id: id.clone(), action: Action::SyncFailed, body, format, timeout }
         }
     }
+}
+
+/// It names no repository, so that no receiver takes it for a change of one.
+fn of_test(id: &DeliveryId, app: &AppId, timestamp: Timestamp, format: PayloadFormat) -> Letter {
+    let action = Action::Test;
+    let data = TestBody {
+        event: TestEvent { id: id.as_str(), r#type: action.as_str() },
+        app: TestedApp { app_id: app },
+        timestamp: iso(timestamp),
+    };
+    let body = match format {
+        PayloadFormat::Docora => serde_json::to_vec(&data).expect("a notice is plain data").into(),
+        PayloadFormat::Cloudevents => cloud_event::of_test(id.as_str(), timestamp, data),
+    };
+    Letter { id: id.clone(), action, body, format, timeout: None }
 }
 
 fn of_round(action: Action, round: &Round, repository: &RepositoryFacts) -> Letter {

@@ -98,7 +98,11 @@ fn an_app_that_erases_itself_leaves_no_byte_behind() {
     let project = Project::with(&[("only-this-app-knows.txt", "1")]);
     let (subscriber, other_subscriber) = (Subscriber::start(), Subscriber::start());
     let mut server = Server::start();
-    let more = json!({ "app_name": marker, "email": format!("{marker}@example.org"), "description": marker });
+    let more = json!({
+        "app_name": marker, "email": format!("{marker}@example.org"), "description": marker,
+        "delivery": { "headers": { "x-key": format!("{marker}-header") } },
+        "endpoint_auth": { "basic": { "username": marker, "password": format!("{marker}-password") } },
+    });
     let app = App::onboard_with(&server, &subscriber, &more);
     let other = App::onboard(&server, &other_subscriber);
     subscriber.script(|_| Answer::Refuse(422));

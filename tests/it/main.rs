@@ -8,6 +8,7 @@ mod docora_clients;
 mod draining;
 mod durability;
 mod encrypted;
+mod endpoints;
 mod evidence;
 mod git_engine;
 mod git_hosts;

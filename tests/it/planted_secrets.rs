@@ -12,6 +12,7 @@ use std::{
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 
+use crate::endpoints::Owner;
 use crate::support::{
     api::App,
     git_host::Fault,
@@ -19,6 +20,7 @@ use crate::support::{
     http::{Message, read_body, read_head},
     leaks::{everything_below, search},
     patience::{SOON, eventually},
+    peer::{Authority, Peer, Seen, Word},
     project::Project,
     remote::Host,
     server::Server,
@@ -36,6 +38,11 @@ const SIGNING: &str = "PLANTEDsigningKeyV6bNm8-and-long-enough";
 const HOOK: &str = "PLANTEDhookSecretR4tYq0-and-long-enough";
 const NEXT_HOOK: &str = "PLANTEDnextHookW2eUi8-and-long-enough";
 const ADMIN: &str = "PLANTEDadminTokenC1xZq9-and-long-enough";
+const HEADER: &str = "PLANTEDheaderValueT5gBn2";
+const BASIC: &str = "PLANTEDbasicPasswordL7mKj3";
+const ENDPOINT_BEARER: &str = "PLANTEDendpointBearerF4dSa6";
+const CLIENT_SECRET: &str = "PLANTEDclientSecretX9cVb1";
+const ISSUED: &str = "PLANTEDissuedTokenP0oIu8";
 /// How much of a secret is looked for: its beginning gives it away too.
 const PIECE: usize = 12;
 
@@ -77,11 +84,12 @@ fn no_planted_secret_is_found_anywhere() {
         app.wait_until_held(&server, &watch.id, &project.head());
     }
     subscriber.assert_straight();
+    let client_key = endpoint_secrets(&server, &mut answers);
     let list = server.ask("GET", "/api/admin/overview", Some(ADMIN), None).expect("an answer");
     assert_eq!(list.status, 200);
     answers.push(list.json().to_string());
 
-    let secrets = secrets(&app);
+    let secrets = secrets(&app, &client_key);
     // While it runs the journal of the database is there too, and so is the process.
     search("the running data directory", &everything_below(&server.data()), &secrets);
     let (arguments, children) = server.shown_by_the_system();
@@ -184,6 +192,64 @@ fn hooks(server: &Server, host: &Host, answers: &mut Vec<String>) {
     answers.push(listed.json().to_string());
 }
 
+/// Credentials of endpoints, sent to some that repeat them in what they answer, and to a token server
+/// that does. The part of the client key that is secret.
+fn endpoint_secrets(server: &Server, answers: &mut Vec<String>) -> String {
+    let echo = |seen: &Seen| {
+        let sent = seen.message.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        sent.collect::<Vec<_>>().join(" | ")
+    };
+    let peer = Peer::plain(move |seen| Word::Say(503, echo(seen)));
+    let tokens = Peer::plain(move |seen| {
+        if seen.path == "/good" {
+            let token = json!({ "access_token": ISSUED, "token_type": "Bearer", "expires_in": 3600 });
+            return Word::Say(200, token.to_string());
+        }
+        Word::Say(401, json!({ "error": "invalid_client", "error_description": echo(seen) }).to_string())
+    });
+    let authority = Authority::new();
+    let pair = authority.pair("client", 2999);
+    let oauth = |path: &str| {
+        json!({ "endpoint_auth": { "oauth2": {
+            "token_url": format!("{}{path}", tokens.url()), "client_id": "client", "client_secret": CLIENT_SECRET,
+        } } })
+    };
+    let owner = Owner::at(server, Some(&peer.url()));
+    let project = Project::with(&[("a", "1")]);
+    owner.ask(server, "POST", "/api/repositories", Some(&json!({ "url": project.url() })));
+    for change in [
+        json!({ "delivery": { "headers": { "x-key": HEADER } } }),
+        json!({ "endpoint_tls": { "client_certificate": pair.certificate, "client_key": pair.key } }),
+        json!({ "endpoint_auth": { "basic": { "username": "someone", "password": BASIC } } }),
+        json!({ "endpoint_auth": { "bearer": { "token": ENDPOINT_BEARER } } }),
+        oauth("/good"),
+        oauth("/bad"),
+    ] {
+        let before = peer.seen().len() + tokens.seen().len();
+        answers.push(owner.set(server, &change).to_string());
+        answers.push(owner.test(server).to_string());
+        assert!(peer.seen().len() + tokens.seen().len() > before, "it was used");
+    }
+    for (change, status) in [
+        (json!({ "delivery": { "headers": { "x-key": [HEADER] } } }), 422),
+        (json!({ "delivery": { "headers": { "host": HEADER } } }), 422),
+        (json!({ "delivery": { "headers": HEADER } }), 422),
+        (json!({ "endpoint_auth": { "basic": { "username": "x:y", "password": BASIC } } }), 422),
+        (json!({ "endpoint_auth": { "bearer": { "token": format!("{ENDPOINT_BEARER} x") } } }), 422),
+        (json!({ "endpoint_auth": { "bearer": ENDPOINT_BEARER } }), 422),
+        (json!({ "endpoint_auth": ENDPOINT_BEARER }), 422),
+        (json!({ "endpoint_tls": { "client_key": pair.key } }), 422),
+        (json!({ "endpoint_tls": pair.key }), 422),
+    ] {
+        let refused = owner.change(server, &change);
+        assert_eq!(refused.status, status, "{}", refused.json());
+        answers.push(refused.json().to_string());
+    }
+    answers.push(owner.ask(server, "GET", "/api/app", None).json().to_string());
+    answers.push(owner.ask(server, "GET", "/api/dead-letters", None).json().to_string());
+    pair.key.lines().nth(2).expect("a key has lines").to_owned()
+}
+
 /// Every host misbehaves in a way that makes a credential worth mentioning.
 fn failures(server: &Server, app: &App, project: &Project, watched: &[Watched], answers: &mut Vec<String>) {
     for watch in watched {
@@ -199,7 +265,7 @@ fn failures(server: &Server, app: &App, project: &Project, watched: &[Watched], 
 }
 
 /// What is looked for, with a name that may be shown.
-fn secrets(app: &App) -> Vec<(String, Vec<u8>)> {
+fn secrets(app: &App, client_key: &str) -> Vec<(String, Vec<u8>)> {
     let minted = GithubApi::token(1);
     let key: String = KEY.lines().nth(5).expect("a key has lines").to_owned();
     let mut secrets = Vec::new();
@@ -217,6 +283,12 @@ fn secrets(app: &App) -> Vec<(String, Vec<u8>)> {
         ("admin token", ADMIN),
         ("minted token", &minted),
         ("private key", &key),
+        ("client key", client_key),
+        ("header value", HEADER),
+        ("basic password", BASIC),
+        ("endpoint's bearer token", ENDPOINT_BEARER),
+        ("client secret", CLIENT_SECRET),
+        ("issued access token", ISSUED),
         // Its beginning is public; behind it stands the secret part.
         ("app token", app.token.rsplit('_').nth(1).expect("a token has parts")),
     ] {

@@ -14,6 +14,7 @@ pub(crate) mod misdeeds;
 pub(crate) mod model;
 pub(crate) mod pack;
 pub(crate) mod patience;
+pub(crate) mod peer;
 pub(crate) mod project;
 pub(crate) mod receiver;
 pub(crate) mod remote;

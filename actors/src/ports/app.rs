@@ -1,11 +1,13 @@
 //! Apps as rows and messages know them.
 
+use std::sync::Arc;
+
 use tidings_entity::{
     id::{AppId, Sha256Hash},
     kind::{OrderMode, PayloadFormat, RetryPolicy},
 };
 
-use super::{KeyedRequest, StoredAnswer};
+use super::{AccessPatch, EndpointAccess, KeyedRequest, StoredAnswer};
 use crate::{secret::Secret, time::Timestamp};
 
 /// An app as it is registered.
@@ -29,6 +31,8 @@ pub struct NewApp {
     pub token_hash: Sha256Hash,
     /// The signing key.
     pub signing_key: Secret,
+    /// What goes with requests to its endpoint.
+    pub access: EndpointAccess,
     /// How it wants to be served.
     pub delivery: DeliverySettings,
     /// The moment of registration.
@@ -134,6 +138,36 @@ pub struct AppPatch {
     pub disabled: Option<Option<String>>,
     /// A new signing key.
     pub rotation: Option<Rotation>,
+    /// What goes with requests to its endpoint.
+    pub access: AccessPatch,
+}
+
+impl AppPatch {
+    /// The app as it is served once this is written at `now`; a change of its access that cannot be
+    /// is left out, as the store refuses it.
+    #[must_use]
+    pub fn laid_over(&self, app: &App, now: Timestamp) -> App {
+        let mut app = app.clone();
+        if let Ok(access) = app.access.changed(&self.access) {
+            app.access = Arc::new(access);
+        }
+        if let Some(rotation) = &self.rotation {
+            if rotation.overlap_until <= now {
+                app.keys.clear();
+            }
+            app.keys.insert(0, rotation.key.clone());
+        }
+        if let Some(base_url) = &self.base_url {
+            app.base_url.clone_from(base_url);
+        }
+        if let Some(delivery) = &self.delivery {
+            app.delivery = delivery.clone();
+        }
+        if let Some(disabled) = &self.disabled {
+            app.disabled.clone_from(disabled);
+        }
+        app
+    }
 }
 
 /// A new signing key, and how long the older ones sign beside it.
@@ -164,6 +198,8 @@ pub struct App {
     pub token_hash: Sha256Hash,
     /// Signing keys, the current one first; older ones only while their overlap lasts.
     pub keys: Vec<Secret>,
+    /// What goes with requests to its endpoint.
+    pub access: Arc<EndpointAccess>,
     /// How it wants to be served.
     pub delivery: DeliverySettings,
     /// Why it is not served, where it is not (410, by hand).

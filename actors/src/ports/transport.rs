@@ -10,7 +10,7 @@ use tidings_entity::{
     kind::{Operation, PayloadFormat},
 };
 
-use super::{CommitFacts, GitError, Remote, StoreError};
+use super::{App, CommitFacts, EndpointAccess, GitError, Remote, StoreError};
 use crate::{
     budget::Held,
     pace::Pace,
@@ -29,6 +29,8 @@ pub struct Endpoint {
     /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
     /// the UTF-8 bytes of the secret.
     pub keys: Vec<Secret>,
+    /// What goes with each request beyond the signatures, and whom TLS trusts.
+    pub access: Arc<EndpointAccess>,
     /// One deadline over connect, headers and body; the transport adds 1 s per 256 KiB sent
     /// beyond 1 MiB.
     pub timeout: Duration,
@@ -37,6 +39,35 @@ pub struct Endpoint {
     pub pace: Option<Pace>,
     /// What notices outside of rounds look like; those of a round look like its changes.
     pub format: PayloadFormat,
+}
+
+impl Endpoint {
+    /// The endpoint of an app, where it has one: with its keys and its choices.
+    #[must_use]
+    pub fn of(app: &App, timeout: Duration, pace: Option<Pace>) -> Option<Self> {
+        Some(Self {
+            app: app.id.clone(),
+            base_url: app.base_url.clone()?,
+            keys: app.keys.clone(),
+            access: Arc::clone(&app.access),
+            timeout,
+            pace,
+            format: app.delivery.format,
+        })
+    }
+}
+
+impl Endpoint {
+    /// Whether requests to both look the same, but for how long and how fast they go.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let keys =
+            |endpoint: &Self| endpoint.keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>();
+        self.base_url == other.base_url
+            && self.format == other.format
+            && keys(self) == keys(other)
+            && self.access.is_like(&other.access)
+    }
 }
 
 /// The `repository` object of a body.
@@ -152,6 +183,8 @@ pub enum Action {
     Synced,
     /// `/resync`
     Resync,
+    /// `/test`
+    Test,
 }
 
 impl Action {
@@ -167,6 +200,7 @@ impl Action {
             Self::SyncRecovered => "sync_recovered",
             Self::Synced => "synced",
             Self::Resync => "resync",
+            Self::Test => "test",
         }
     }
 }
@@ -216,6 +250,16 @@ pub enum Notice {
         id: DeliveryId,
         /// The `repository` object.
         repository: RepositoryFacts,
+        /// The moment of the notice.
+        timestamp: Timestamp,
+    },
+    /// `/test`: asked for by the app, to see whether its endpoint takes what is sent. About no
+    /// repository.
+    Test {
+        /// The delivery id of this notice.
+        id: DeliveryId,
+        /// The app.
+        app: AppId,
         /// The moment of the notice.
         timestamp: Timestamp,
     },

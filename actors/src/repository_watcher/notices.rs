@@ -84,12 +84,13 @@ async fn tell_all(context: &Context, source: &SourceId, notice: impl Fn(&Watch) 
 async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
     let wanted = match notice {
         Notice::SyncRecovered { .. } => app.delivery.sync_recovered,
-        Notice::SyncFailed { .. } | Notice::OfRound { .. } => true,
+        Notice::SyncFailed { .. } | Notice::OfRound { .. } | Notice::Test { .. } => true,
     };
-    let Some(base_url) = app.base_url.clone().filter(|_| wanted && app.disabled.is_none()) else { return };
-    let timeout = context.policy.attempt_timeout;
-    let (keys, format, pace) = (app.keys.clone(), app.delivery.format, context.pace_of(app));
-    let endpoint = Endpoint { app: app.id.clone(), base_url, keys, timeout, pace, format };
+    if !wanted || app.disabled.is_some() {
+        return;
+    }
+    let endpoint = Endpoint::of(app, context.policy.attempt_timeout, context.pace_of(app));
+    let Some(endpoint) = endpoint else { return };
     let _place = take_turn(&endpoint, &context.outbound).await;
     let outcome = context.transport.notify(&endpoint, notice).await;
     info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);

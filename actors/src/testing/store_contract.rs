@@ -31,6 +31,7 @@ macro_rules! store_contract_tests {
             an_app_is_found_by_its_token_until_it_is_erased
             apps_are_listed_in_pages
             an_app_changes_itself_and_its_keys_overlap
+            what_goes_with_requests_is_kept_and_changed_part_by_part
             foreign_and_missing_ids_are_not_found
             the_same_selector_again_replaces_settings_and_resyncs
             the_time_to_send_is_promised_once

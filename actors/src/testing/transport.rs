@@ -38,6 +38,8 @@ pub struct Arrival {
     pub answer: Result<u16, SendFailure>,
     /// When.
     pub at: Instant,
+    /// The header fields of the app that went with it.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// How to answer: by path, or whatever comes next.
@@ -285,7 +287,9 @@ impl MemoryTransport {
                 };
             }
             let (app, at) = (endpoint.app.clone(), Instant::now());
-            receiver.arrivals.push(Arrival { app, id, action, path, answer, at });
+            let headers = endpoint.access.headers.iter();
+            let headers = headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+            receiver.arrivals.push(Arrival { app, id, action, path, answer, at, headers });
         }
         let arrived = receiver.arrivals.len();
         drop(receiver);
@@ -390,6 +394,7 @@ impl Transport for MemoryTransport {
             }
             Notice::SyncFailed { id, .. } => (id.clone(), Action::SyncFailed),
             Notice::SyncRecovered { id, .. } => (id.clone(), Action::SyncRecovered),
+            Notice::Test { id, .. } => (id.clone(), Action::Test),
         };
         self.arrive(endpoint, &id, action, Vec::new()).await
     }

@@ -19,6 +19,8 @@ pub enum Verb {
     Synced,
     /// `/sync_failed` and `/sync_recovered`.
     News,
+    /// `/test`: about no repository.
+    Test,
 }
 
 impl Verb {
@@ -33,6 +35,7 @@ impl Verb {
             "resync" => Self::Resync,
             "synced" => Self::Synced,
             "sync_failed" | "sync_recovered" => Self::News,
+            "test" => Self::Test,
             _ => return None,
         };
         Some((verb, word))

@@ -108,7 +108,7 @@ impl Mirror {
     /// [`MirrorError`]; nothing is recorded then.
     pub fn apply(&mut self, verb: Verb, message: &Message) -> Result<Effect, MirrorError> {
         let (file, event) = match (verb, &message.file, &message.event) {
-            (Verb::News, ..) => return Ok(Effect::Noted),
+            (Verb::News | Verb::Test, ..) => return Ok(Effect::Noted),
             (Verb::Resync | Verb::Synced, _, Some(event)) => return self.notice(verb, event),
             (Verb::Put | Verb::Delete, Some(file), event) => (file, event.as_ref()),
             _ => return Err(MirrorError::Body("a change has a file, a notice has an event")),

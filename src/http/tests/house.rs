@@ -144,6 +144,7 @@ impl House {
             lifecycle: lifecycle.clone(),
             started_at: MachineClock.now(),
             hooks,
+            tests: super::super::apps::test_delivery::Tests::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -8,8 +8,17 @@ use data_encoding::BASE64;
 use serde_json::Value;
 
 /// Fields of requests and answers that hold secrets.
-const FIELDS: [&str; 7] =
-    ["token", "github_token", "client_auth_key", "signing_secret", "signing_key", "private_key", "password"];
+const FIELDS: [&str; 9] = [
+    "token",
+    "github_token",
+    "client_auth_key",
+    "signing_secret",
+    "signing_key",
+    "private_key",
+    "password",
+    "client_secret",
+    "client_key",
+];
 /// Settings that hold secrets.
 const SETTINGS: [&str; 2] = ["server.admin_token", "hooks.secret"];
 /// What is shorter may stand anywhere by chance.
@@ -41,6 +50,7 @@ impl Secrets {
                 for (name, value) in fields {
                     match value.as_str().filter(|_| FIELDS.contains(&name.as_str())) {
                         Some(secret) => self.note(secret),
+                        None if name == "headers" => self.note_values(value),
                         None => self.note_all(value),
                     }
                 }
@@ -48,6 +58,12 @@ impl Secrets {
             Value::Array(items) => items.iter().for_each(|item| self.note_all(item)),
             _ => {}
         }
+    }
+
+    /// Every text of an object, whatever its name.
+    fn note_values(&mut self, object: &Value) {
+        let values = object.as_object().into_iter().flat_map(|fields| fields.values());
+        values.filter_map(Value::as_str).for_each(|secret| self.note(secret));
     }
 
     /// A setting, if it holds a secret.

@@ -85,6 +85,7 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
         app: AppId::new(Ulid::from_parts(1, 9)),
         base_url,
         keys: vec![Secret::new(SECRET.into())],
+        access: Arc::default(),
         timeout: DEADLINE,
         pace: None,
         format: PayloadFormat::Docora,

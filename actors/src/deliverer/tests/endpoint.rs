@@ -1,12 +1,13 @@
 //! Endpoints that are down, slow, busy or gone.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tidings_entity::{id::CursorId, kind::OrderMode};
 use tokio::time::Instant;
 
 use crate::{
-    ports::{Action, SendFailure, Store},
+    ports::{AccessPatch, Action, AppPatch, SendFailure, Store},
+    secret::Secret,
     testing::{
         house::{House, URL, files, location, refs},
         transport::{Answer, Arrival},
@@ -271,4 +272,26 @@ async fn an_endpoint_that_fails_for_the_whole_window_blocks_and_is_still_probed(
     house.until_held(&watch, commit).await;
     assert_eq!(house.cursor(&watch).await.id, cursor);
     assert_eq!(house.cursor(&watch).await.state, tidings_entity::kind::CursorState::Active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_with_requests_counts_from_the_next_attempt_in_the_middle_of_a_round() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(12, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_secs(1))));
+    let watch = house.watch(&app).await;
+    house.transport.until("three have arrived", |arrivals| arrivals.len() == 3).await;
+    // The fourth is on its way.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let headers = BTreeMap::from([("x-key".to_owned(), Some(Secret::new("value".to_owned())))]);
+    let access = AccessPatch { headers, ..AccessPatch::default() };
+    let patch = AppPatch { access, ..AppPatch::default() };
+    house.store.patch_app(&app, &patch, house.context.now()).await.expect("changed");
+    house.refresh(&app).await;
+    house.until_held(&watch, commit).await;
+    let arrivals = house.transport.arrivals();
+    let with: Vec<bool> = arrivals.iter().map(|arrival| arrival.headers.contains_key("x-key")).collect();
+    assert_eq!(with, [&[false; 4][..], &[true; 8]].concat());
+    assert_eq!(house.taken(&app).len(), 12, "once each");
 }

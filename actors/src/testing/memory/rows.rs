@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -145,6 +146,7 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
         base_url: row.new.base_url.clone(),
         token_hash: row.new.token_hash,
         keys: live.map(|(key, _)| key.clone()).collect(),
+        access: Arc::new(row.new.access.clone()),
         delivery: row.new.delivery.clone(),
         disabled: row.disabled.clone(),
         created_at: row.new.created_at,
@@ -189,6 +191,8 @@ impl State {
         at: Timestamp,
     ) -> Result<App, StoreError> {
         let row = self.apps.get_mut(id).ok_or(StoreError::NotFound)?;
+        let access = row.new.access.changed(&patch.access);
+        let access = access.map_err(|fault| StoreError::Conflict(fault.to_string()))?;
         if let Some(rotation) = &patch.rotation {
             if app(row, at).keys.len() >= KEYS_MAX {
                 return Err(StoreError::Conflict("too many keys".into()));
@@ -198,6 +202,7 @@ impl State {
             }
             row.keys.insert(0, (rotation.key.clone(), None));
         }
+        row.new.access = access;
         if let Some(base_url) = &patch.base_url {
             row.new.base_url = base_url.clone();
         }

@@ -1,6 +1,6 @@
 //! Apps and watches.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tidings_entity::{
     id::{AppId, WatchId},
@@ -10,7 +10,8 @@ use tidings_entity::{
 use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
     ports::{
-        App, AppPatch, BreakerRow, DeliverySettings, LetterFilter, PERMITS_AHEAD_MAX, Rotation, Store,
+        AccessPatch, App, AppPatch, BreakerRow, ClientCertificate, DeliverySettings, EndpointAccess,
+        EndpointAuth, EndpointTls, LetterFilter, NewApp, OauthClient, PERMITS_AHEAD_MAX, Rotation, Store,
         StoreError, WatchPatch,
     },
     secret::Secret,
@@ -280,4 +281,67 @@ pub async fn an_app_changes_itself_and_its_keys_overlap(store: &dyn Store) {
     assert_eq!(keys(untouched), ["signing"]);
     let nobody = store.patch_app(&missing, &AppPatch::default(), at).await;
     assert!(matches!(nobody, Err(StoreError::NotFound)));
+}
+
+/// Header fields, credentials and TLS come back as they were given; what a change does not name stays,
+/// and a change that cannot be changes nothing.
+pub async fn what_goes_with_requests_is_kept_and_changed_part_by_part(store: &dyn Store) {
+    let world = World::new(store);
+    let secret = |text: &str| Secret::new(text.to_owned());
+    let field = |name: &str, value: Option<&str>| (name.to_owned(), value.map(secret));
+    let oauth = |secret_text: &str| {
+        EndpointAuth::Oauth2(OauthClient {
+            token_url: "https://tokens.example/t".into(),
+            client_id: "client".into(),
+            client_secret: secret(secret_text),
+            scope: Some("push".into()),
+            audience: None,
+        })
+    };
+    let tls = EndpointTls {
+        client: Some(ClientCertificate { chain: "the chain".into(), key: secret("the key") }),
+        ca: Some("the authority".into()),
+    };
+    let given = EndpointAccess {
+        headers: BTreeMap::from([("x-key".to_owned(), secret("value"))]),
+        auth: Some(EndpointAuth::Basic { username: "user".into(), password: secret("password") }),
+        tls: Some(tls.clone()),
+    };
+    let new = NewApp { access: given.clone(), ..world.new_app() };
+    store.create_app(&new).await.expect("an app");
+    let (id, other) = (&new.id, world.app().await);
+    let read = async |id: &AppId| store.app(id).await.expect("read").expect("there").access;
+    assert!(read(id).await.is_like(&given), "as it was given");
+    assert!(read(&other).await.is_empty(), "another app has its own");
+    let by_token = store.app_by_token(&new.token_public_id).await.expect("read").expect("there");
+    assert!(by_token.access.is_like(&given));
+    let listed = store.apps(None, 10).await.expect("listed");
+    assert!(listed.iter().any(|app| app.id == *id && app.access.is_like(&given)));
+
+    let change = async |access: AccessPatch| {
+        store.patch_app(id, &AppPatch { access, ..AppPatch::default() }, Timestamp(3000)).await
+    };
+    let auth = AccessPatch { auth: Some(Some(oauth("one"))), ..AccessPatch::default() };
+    let wanted = EndpointAccess { auth: Some(oauth("one")), ..given.clone() };
+    assert!(change(auth).await.expect("changed").access.is_like(&wanted), "the rest stays");
+    let headers = BTreeMap::from([field("x-key", None), field("x-new", Some("other"))]);
+    let headers = AccessPatch { headers, tls: Some(None), ..AccessPatch::default() };
+    let headers = change(headers).await.expect("changed").access;
+    let wanted = EndpointAccess {
+        headers: BTreeMap::from([("x-new".to_owned(), secret("other"))]),
+        auth: Some(oauth("one")),
+        tls: None,
+    };
+    assert!(headers.is_like(&wanted) && read(id).await.is_like(&wanted));
+    let untouched = AppPatch { disabled: Some(Some("by hand".into())), ..AppPatch::default() };
+    store.patch_app(id, &untouched, Timestamp(3000)).await.expect("changed");
+    assert!(read(id).await.is_like(&wanted), "a change of something else");
+
+    let both = BTreeMap::from([field("authorization", Some("x"))]);
+    let refused = change(AccessPatch { headers: both, ..AccessPatch::default() }).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    assert!(read(id).await.is_like(&wanted));
+    let bare = AccessPatch { clears_headers: true, auth: Some(None), ..AccessPatch::default() };
+    assert!(change(bare).await.expect("changed").access.is_empty());
+    assert!(read(id).await.is_empty());
 }

@@ -10,8 +10,8 @@ use ulid::Ulid;
 
 use crate::{
     ports::{
-        DeliverySettings, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Ref, RefListing, RepositoryFacts,
-        Selector, Settlement, Standing, Start, Store, Watch,
+        DeliverySettings, EndpointAccess, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Ref, RefListing,
+        RepositoryFacts, Selector, Settlement, Standing, Start, Store, Watch,
     },
     round::{Change, DeliveryId, Entry, Letter, LetterState, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
@@ -85,6 +85,7 @@ impl<'s> World<'s> {
             token_public_id: ulid.to_string(),
             token_hash: Sha256Hash::of(b"token"),
             signing_key: Secret::new("signing".into()),
+            access: EndpointAccess::default(),
             delivery: DeliverySettings::default(),
             created_at: Timestamp(1000),
             answer: None,

@@ -1,0 +1,57 @@
+//! A test delivery: one signed request to the endpoint of an app, so that whoever runs it sees
+//! whether it takes what is sent. It goes through the transport that all deliveries go through, with
+//! the app's pace and a place among all that is in flight; it feeds no breaker, is no attempt of
+//! anything, and leaves no row.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Handle;
+use crate::{
+    deliverer::take_turn,
+    ports::{App, AttemptOutcome, Endpoint, Notice},
+    round::DeliveryId,
+};
+
+/// Longest wait for a turn, and again for the attempt itself.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What came of a test delivery.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// What it was sent as (`webhook-id`).
+    pub id: DeliveryId,
+    /// What came of it.
+    pub outcome: AttemptOutcome,
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestRefused {
+    /// The app has no endpoint.
+    NoEndpoint,
+    /// Its pace, or all that is in flight, left no room for it in time.
+    Busy,
+}
+
+impl Handle {
+    /// Sends one test delivery to an app as it is given here, whatever its rows say: settings can be
+    /// tried before they are written. Takes at most 20 s.
+    ///
+    /// # Errors
+    /// [`TestRefused`] where nothing was sent.
+    pub async fn test(&self, app: &App) -> Result<Tested, TestRefused> {
+        let context = &self.context;
+        let limit = context.policy.attempt_timeout.min(WITHIN);
+        let endpoint = Endpoint::of(app, limit, context.pace_of(app)).ok_or(TestRefused::NoEndpoint)?;
+        let turn = timeout(WITHIN, take_turn(&endpoint, &context.outbound)).await;
+        let _place = turn.map_err(|_| TestRefused::Busy)?;
+        let mut salt = [0; 16];
+        context.random.fill(&mut salt);
+        let (id, timestamp) = (DeliveryId::of_test(&app.id, &salt), context.clock.now());
+        let notice = Notice::Test { id: id.clone(), app: app.id.clone(), timestamp };
+        let outcome = context.transport.notify(&endpoint, &notice).await;
+        Ok(Tested { id, outcome })
+    }
+}

@@ -1,0 +1,249 @@
+//! How requests to an endpoint prove who sends them, beyond their signatures, and whom they trust:
+//! header fields, credentials, a client certificate, authorities of the app's own.
+//!
+//! All of it is kept sealed and never shown again.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::secret::Secret;
+
+/// Header fields that an app has at most.
+pub const HEADERS_MAX: usize = 16;
+/// Bytes of their names and values together.
+pub const HEADER_BYTES_MAX: usize = 8 << 10;
+/// The field that credentials take.
+const AUTHORIZATION: &str = "authorization";
+
+/// What goes with every request to an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointAccess {
+    /// Header fields, by their names in lower case.
+    pub headers: BTreeMap<String, Secret>,
+    /// Credentials.
+    pub auth: Option<EndpointAuth>,
+    /// What TLS is set up with.
+    pub tls: Option<EndpointTls>,
+}
+
+/// Credentials that an endpoint asks for.
+#[derive(Clone, Debug)]
+pub enum EndpointAuth {
+    /// A user and a password (RFC 7617).
+    Basic {
+        /// The user; holds no colon.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A token that never changes (RFC 6750).
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
+    /// Tokens that a server gives out for client credentials (RFC 6749, 4.4).
+    Oauth2(OauthClient),
+}
+
+/// A client of an OAuth 2.0 token server.
+#[derive(Clone, Debug)]
+pub struct OauthClient {
+    /// Where tokens are asked for.
+    pub token_url: String,
+    /// Its name there.
+    pub client_id: String,
+    /// What proves it.
+    pub client_secret: Secret,
+    /// What it asks for, where the server needs to know.
+    pub scope: Option<String>,
+    /// Whom the token is for, where the server needs to know.
+    pub audience: Option<String>,
+}
+
+/// What TLS towards an endpoint is set up with.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointTls {
+    /// What is shown to an endpoint that asks for a certificate.
+    pub client: Option<ClientCertificate>,
+    /// Authorities that are trusted beside the public ones, in PEM.
+    pub ca: Option<String>,
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The chain in PEM, the certificate itself first.
+    pub chain: String,
+    /// The key in PEM.
+    pub key: Secret,
+}
+
+/// What an app changes of it; `None` leaves a thing as it is.
+#[derive(Clone, Debug, Default)]
+pub struct AccessPatch {
+    /// Takes all header fields away before those named here are set.
+    pub clears_headers: bool,
+    /// Header fields that are set, or (`None`) taken away.
+    pub headers: BTreeMap<String, Option<Secret>>,
+    /// Other credentials, or (`Some(None)`) none.
+    pub auth: Option<Option<EndpointAuth>>,
+    /// Another setup of TLS, or (`Some(None)`) none of its own.
+    pub tls: Option<Option<EndpointTls>>,
+}
+
+/// Why a change cannot be.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AccessFault {
+    /// More header fields than [`HEADERS_MAX`].
+    #[error("there are at most {HEADERS_MAX} header fields")]
+    TooMany,
+    /// More bytes than [`HEADER_BYTES_MAX`].
+    #[error("names and values have at most {HEADER_BYTES_MAX} bytes together")]
+    TooLarge,
+    /// A header field and the credentials both say who sends.
+    #[error("authorization is taken by endpoint_auth: give one of the two")]
+    TwoAuthorizations,
+}
+
+impl EndpointAccess {
+    /// Whether nothing goes with requests.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.has_secrets() && self.tls.is_none()
+    }
+
+    /// Whether something secret stands in each request.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        !self.headers.is_empty() || self.auth.is_some()
+    }
+
+    /// Whether the same goes with requests.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+
+    /// Everything in it, in one order.
+    fn parts(&self) -> Vec<Option<&str>> {
+        let mut parts = Vec::new();
+        match &self.auth {
+            None => parts.push(None),
+            Some(EndpointAuth::Basic { username, password }) => {
+                parts.extend([Some("basic"), Some(username), Some(password.expose())]);
+            }
+            Some(EndpointAuth::Bearer { token }) => parts.extend([Some("bearer"), Some(token.expose())]),
+            Some(EndpointAuth::Oauth2(client)) => parts.extend([
+                Some("oauth2"),
+                Some(client.token_url.as_str()),
+                Some(client.client_id.as_str()),
+                Some(client.client_secret.expose()),
+                client.scope.as_deref(),
+                client.audience.as_deref(),
+            ]),
+        }
+        let client = self.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        parts.push(self.tls.as_ref().and_then(|tls| tls.ca.as_deref()));
+        parts.push(client.map(|client| client.chain.as_str()));
+        parts.push(client.map(|client| client.key.expose()));
+        for (name, value) in &self.headers {
+            parts.extend([Some(name.as_str()), Some(value.expose())]);
+        }
+        parts
+    }
+
+    /// It with a change.
+    ///
+    /// # Errors
+    /// [`AccessFault`] where the two together cannot be.
+    pub fn changed(&self, patch: &AccessPatch) -> Result<Self, AccessFault> {
+        let mut next = self.clone();
+        if patch.clears_headers {
+            next.headers.clear();
+        }
+        for (name, value) in &patch.headers {
+            match value {
+                Some(value) => drop(next.headers.insert(name.clone(), value.clone())),
+                None => drop(next.headers.remove(name)),
+            }
+        }
+        if let Some(auth) = &patch.auth {
+            next.auth.clone_from(auth);
+        }
+        if let Some(tls) = &patch.tls {
+            next.tls.clone_from(tls);
+        }
+        let bytes: usize = next.headers.iter().map(|(name, value)| name.len() + value.expose().len()).sum();
+        if next.headers.len() > HEADERS_MAX {
+            Err(AccessFault::TooMany)
+        } else if bytes > HEADER_BYTES_MAX {
+            Err(AccessFault::TooLarge)
+        } else if next.auth.is_some() && next.headers.contains_key(AUTHORIZATION) {
+            Err(AccessFault::TwoAuthorizations)
+        } else {
+            Ok(next)
+        }
+    }
+}
+
+impl AccessPatch {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.clears_headers && self.headers.is_empty() && self.auth.is_none() && self.tls.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> AccessPatch {
+        let headers = BTreeMap::from([(name.to_owned(), Some(Secret::new(value.to_owned())))]);
+        AccessPatch { headers, ..AccessPatch::default() }
+    }
+
+    fn names(access: &EndpointAccess) -> Vec<&str> {
+        access.headers.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn what_a_change_does_not_name_stays() {
+        let one = EndpointAccess::default().changed(&set("x-a", "1")).expect("changed");
+        let two = one.changed(&set("x-b", "2")).expect("changed");
+        assert_eq!(names(&two), ["x-a", "x-b"]);
+        let bearer = EndpointAuth::Bearer { token: Secret::new("t".into()) };
+        let patch = AccessPatch { auth: Some(Some(bearer)), ..AccessPatch::default() };
+        let three = two.changed(&patch).expect("changed");
+        let taken = AccessPatch { headers: BTreeMap::from([("x-a".into(), None)]), ..AccessPatch::default() };
+        let four = three.changed(&taken).expect("changed");
+        assert_eq!((names(&four), four.auth.is_some()), (vec!["x-b"], true));
+        let anew = AccessPatch { clears_headers: true, ..set("x-c", "3") };
+        let five = four.changed(&anew).expect("changed");
+        assert_eq!((names(&five), five.auth.is_some()), (vec!["x-c"], true));
+        let bare = AccessPatch { clears_headers: true, auth: Some(None), ..AccessPatch::default() };
+        assert!(five.changed(&bare).expect("changed").is_empty());
+        assert!(one.is_like(&one.clone()) && !one.is_like(&two) && !two.is_like(&three));
+        assert!(!one.is_like(&EndpointAccess::default().changed(&set("x-a", "2")).expect("changed")));
+    }
+
+    #[test]
+    fn what_together_cannot_be_is_refused() {
+        let mut full = EndpointAccess::default();
+        for number in 0..HEADERS_MAX {
+            full = full.changed(&set(&format!("x-{number}"), "v")).expect("room");
+        }
+        assert_eq!(full.changed(&set("x-more", "v")).map(drop), Err(AccessFault::TooMany));
+        assert!(full.changed(&set("x-0", "w")).is_ok(), "it takes the place of the old one");
+        let large = EndpointAccess::default().changed(&set("x-a", &"v".repeat(HEADER_BYTES_MAX - 3)));
+        let large = large.expect("room");
+        assert_eq!(large.changed(&set("x-b", "v")).map(drop), Err(AccessFault::TooLarge));
+        let header = EndpointAccess::default().changed(&set("authorization", "v")).expect("room");
+        let bearer = EndpointAuth::Bearer { token: Secret::new("t".into()) };
+        let both = AccessPatch { auth: Some(Some(bearer)), ..AccessPatch::default() };
+        assert_eq!(header.changed(&both).map(drop), Err(AccessFault::TwoAuthorizations));
+        let instead = AccessPatch { clears_headers: true, ..both };
+        assert!(header.changed(&instead).is_ok());
+    }
+}

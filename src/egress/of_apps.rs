@@ -1,0 +1,158 @@
+//! The way out of each app. Those with a TLS setup of their own have clients, and connections, of
+//! their own; all others share the one that settings describe.
+//!
+//! A client is built at its app's first request and stays while the setup does. At most
+//! 1,024 are kept: beyond, the one that was unused for longest goes, and what is under way
+//! on it ends as it would have.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use sha2::{Digest, Sha256};
+use tidings_actors::ports::EndpointTls;
+use tidings_entity::id::AppId;
+
+use super::{Egress, EgressError, tls::AppTls};
+
+/// Clients of single apps that are kept.
+const CLIENTS_MAX: usize = 1_024;
+
+/// The ways out of all apps.
+pub struct AppEgress {
+    shared: Egress,
+    own: Mutex<Own>,
+    most: usize,
+}
+
+#[derive(Default)]
+struct Own {
+    clients: HashMap<AppId, Kept>,
+    /// Counts uses, so that the oldest can be told.
+    uses: u64,
+}
+
+struct Kept {
+    setup: [u8; 32],
+    egress: Egress,
+    used: u64,
+}
+
+impl AppEgress {
+    /// Nobody has a client of their own yet.
+    #[must_use]
+    pub fn new(shared: Egress) -> Self {
+        Self { shared, own: Mutex::default(), most: CLIENTS_MAX }
+    }
+
+    /// The way out of an app with this setup.
+    ///
+    /// # Errors
+    /// [`EgressError::Tls`] for a setup that cannot be used.
+    pub fn of(&self, app: &AppId, tls: Option<&EndpointTls>) -> Result<Egress, EgressError> {
+        let Some(tls) = tls else {
+            let mut own = self.lock();
+            if !own.clients.is_empty() {
+                own.clients.remove(app);
+            }
+            return Ok(self.shared.clone());
+        };
+        let setup = fingerprint(tls);
+        if let Some(kept) = self.lock().kept(app, setup) {
+            return Ok(kept);
+        }
+        // Others do not wait for it. Of two that are built at once the first one stays.
+        let read = AppTls::read(tls).map_err(|fault| EgressError::Tls(fault.to_string()))?;
+        let egress = self.shared.with_tls(read)?;
+        let mut own = self.lock();
+        if let Some(kept) = own.kept(app, setup) {
+            return Ok(kept);
+        }
+        if own.clients.len() >= self.most && !own.clients.contains_key(app) {
+            let oldest = own.clients.iter().min_by_key(|(_, kept)| kept.used).map(|(app, _)| app.clone());
+            oldest.map(|oldest| own.clients.remove(&oldest));
+        }
+        let used = own.uses;
+        own.clients.insert(app.clone(), Kept { setup, egress: egress.clone(), used });
+        Ok(egress)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Own {
+    /// The client of an app with this setup, which is used now.
+    fn kept(&mut self, app: &AppId, setup: [u8; 32]) -> Option<Egress> {
+        self.uses += 1;
+        let kept = self.clients.get_mut(app).filter(|kept| kept.setup == setup)?;
+        kept.used = self.uses;
+        Some(kept.egress.clone())
+    }
+}
+
+/// Tells setups apart without keeping them.
+fn fingerprint(tls: &EndpointTls) -> [u8; 32] {
+    let client = tls.client.as_ref();
+    let mut hasher = Sha256::new();
+    for part in [client.map(|one| one.chain.as_str()), client.map(|one| one.key.expose()), tls.ca.as_deref()]
+    {
+        hasher.update([u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::settings::egress::EgressSettings;
+
+    fn trusting() -> EndpointTls {
+        let mut root = CertificateParams::new(Vec::new()).expect("parameters");
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(root, KeyPair::generate().expect("a key"));
+        EndpointTls { client: None, ca: Some(issuer.expect("an authority").pem()) }
+    }
+
+    fn app(number: u128) -> AppId {
+        AppId::new(Ulid::from_parts(1, number))
+    }
+
+    #[test]
+    fn apps_without_a_setup_share_one_client_and_the_others_keep_theirs() {
+        let shared = Egress::new(&EgressSettings::default()).expect("settings");
+        let mut ways = AppEgress::new(shared.clone());
+        ways.most = 2;
+        for number in 0..10_000 {
+            assert!(ways.of(&app(number), None).expect("shared").is_same(&shared));
+        }
+        assert_eq!(ways.own.lock().expect("no panic").clients.len(), 0);
+
+        let (one, two) = (trusting(), trusting());
+        let first = ways.of(&app(1), Some(&one)).expect("built");
+        assert!(!first.is_same(&shared));
+        assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first));
+        let second = ways.of(&app(2), Some(&one)).expect("built");
+        assert!(!second.is_same(&first), "connections of another app are its own");
+        assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first));
+        ways.of(&app(3), Some(&one)).expect("built");
+        assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first), "it was used of late");
+        let anew = ways.of(&app(2), Some(&one)).expect("built anew");
+        assert!(!anew.is_same(&second), "the oldest went");
+
+        let other = ways.of(&app(2), Some(&two)).expect("built");
+        assert!(!other.is_same(&anew), "another setup, another client");
+        assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first), "that of another app stays");
+        assert!(ways.of(&app(2), Some(&two)).expect("kept").is_same(&other));
+        assert!(ways.of(&app(2), None).expect("shared").is_same(&shared));
+        assert_eq!(ways.own.lock().expect("no panic").clients.len(), 1, "what is not used any more goes");
+    }
+}

@@ -1,0 +1,175 @@
+//! Test deliveries: one signed request to an app's endpoint, its outcome in the answer. Each app has
+//! a few a minute, because each is a request to an address that the app may name on the spot.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    handle::{TestRefused, Tested},
+    ports::{App, SendFailure},
+};
+use tidings_entity::id::AppId;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        fields::Fields,
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::Answer,
+    },
+    read_base_url,
+};
+
+/// Test deliveries that an app has in [`PERIOD`].
+const TESTS_MAX: usize = 6;
+/// See [`TESTS_MAX`].
+const PERIOD: Duration = Duration::from_mins(1);
+/// How long to wait where all turns are taken.
+const BUSY_RETRY_AFTER_SECONDS: u64 = 5;
+
+/// When apps sent their last test deliveries. Holds only apps that did within the last period.
+#[derive(Debug, Default)]
+pub struct Tests(Mutex<HashMap<AppId, VecDeque<Instant>>>);
+
+impl Tests {
+    /// Takes one test delivery of an app's share.
+    ///
+    /// # Errors
+    /// How long to wait for the next one.
+    fn take(&self, app: &AppId, now: Instant) -> Result<(), Duration> {
+        let mut of_app = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        of_app.retain(|_, sent| {
+            sent.retain(|at| now.duration_since(*at) < PERIOD);
+            !sent.is_empty()
+        });
+        let sent = of_app.entry(app.clone()).or_default();
+        match sent.front() {
+            Some(first) if sent.len() >= TESTS_MAX => Err(PERIOD - now.duration_since(*first)),
+            _ => {
+                sent.push_back(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a test delivery goes to.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+pub(super) struct TestWish {
+    /// An address to try instead of the one that is set. Nothing is changed.
+    base_url: Option<String>,
+}
+
+/// What came of a test delivery: `POST {base_url}/test` with the headers and signatures of every
+/// delivery, about no repository. A receiver that does not know `/test` may answer 404: then the
+/// address, TLS and whatever it checks before its routes were still tried.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TestOutcome {
+    /// Whether the answer was 2xx, as every delivery needs it.
+    accepted: bool,
+    /// The status of the answer; null without one.
+    status: Option<u16>,
+    /// Why there was no answer: `timeout`, `connection` (name, connection, TLS or access token),
+    /// `refused` (by this server's egress rules) or `invalid_url`.
+    failure: Option<&'static str>,
+    /// The beginning of the answer, or the failure in words; control characters escaped.
+    detail: String,
+    /// How long it took, in milliseconds.
+    duration_ms: u64,
+    /// The address it was sent to.
+    url: String,
+    /// The id it was sent with, which its signature covers.
+    webhook_id: String,
+}
+
+/// Sends one signed test delivery to the endpoint of the app that asks. It is tried once, within 10
+/// seconds; it counts for no breaker and is kept in no history. Six a minute.
+#[utoipa::path(post, path = "/api/app/test", tag = "apps", request_body = Option<TestWish>, responses(
+    (status = 200, body = TestOutcome)
+))]
+pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
+    let mut app = request.app()?.clone();
+    let mut fields = Fields::of_optional(&request.body)?;
+    let base_url = read_base_url(&front, &mut fields);
+    fields.finish()?;
+    app.base_url = base_url.or(app.base_url);
+    Ok(json(StatusCode::OK, &attempt(&front, &app).await?))
+}
+
+/// Tries an app as it is to be.
+///
+/// # Errors
+/// 422 with the outcome where the answer is not 2xx, and what [`test`] answers.
+pub(super) async fn must_pass(front: &Front, app: &App) -> Result<(), Problem> {
+    let outcome = attempt(front, app).await?;
+    if outcome.accepted {
+        return Ok(());
+    }
+    let shown = serde_json::to_value(&outcome).unwrap_or_default();
+    Err(Problem::new(Kind::TEST_FAILED).with_detail("nothing was changed").with_outcome(shown))
+}
+
+async fn attempt(front: &Front, app: &App) -> Result<TestOutcome, Problem> {
+    let nowhere = || {
+        Problem::new(Kind::CONFLICT)
+            .with_detail("the app has no endpoint: set base_url, or name an address to try")
+    };
+    let base_url = app.base_url.clone().ok_or_else(nowhere)?;
+    front.tests.take(&app.id, Instant::now()).map_err(|wait| {
+        Problem::new(Kind::TOO_MANY)
+            .with_detail(format!("an app has {TESTS_MAX} test deliveries a minute"))
+            .retry_after(wait.as_secs() + 1)
+    })?;
+    let tested = front.handle.test(app).await.map_err(|refused| match refused {
+        TestRefused::NoEndpoint => nowhere(),
+        TestRefused::Busy => Problem::new(Kind::UNAVAILABLE)
+            .with_detail("no room for a request to this app came free in time")
+            .retry_after(BUSY_RETRY_AFTER_SECONDS),
+    })?;
+    let Tested { id, outcome } = tested;
+    Ok(TestOutcome {
+        accepted: outcome.is_success(),
+        status: outcome.result.ok(),
+        failure: outcome.result.err().map(|failure| match failure {
+            SendFailure::Timeout => "timeout",
+            SendFailure::Connection => "connection",
+            SendFailure::Refused => "refused",
+            SendFailure::InvalidUrl => "invalid_url",
+        }),
+        detail: outcome.excerpt,
+        duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+        url: format!("{base_url}/test"),
+        webhook_id: id.as_str().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ulid::Ulid;
+
+    #[test]
+    fn an_app_has_six_test_deliveries_in_any_minute_and_others_theirs() {
+        let (tests, start) = (Tests::default(), Instant::now());
+        let app = |number| AppId::new(Ulid::from_parts(1, number));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for second in 0..6 {
+            assert_eq!(tests.take(&app(1), at(second)), Ok(()));
+        }
+        assert_eq!(tests.take(&app(1), at(10)), Err(Duration::from_secs(50)));
+        assert_eq!(tests.take(&app(2), at(10)), Ok(()));
+        assert_eq!(tests.take(&app(1), at(60)), Ok(()), "the first one is a minute old");
+        assert_eq!(tests.take(&app(1), at(60)), Err(Duration::from_secs(1)));
+        assert_eq!(tests.take(&app(3), at(200)), Ok(()));
+        assert_eq!(tests.0.lock().expect("no panic").len(), 1, "who is quiet takes no room");
+    }
+}

@@ -1,0 +1,138 @@
+//! What an app wants in each request beside the signatures: its header fields and credentials; and
+//! taking them out of answers that repeat them.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use reqwest::RequestBuilder;
+use tidings_actors::{
+    ports::{EndpointAccess, EndpointAuth},
+    secret::Secret,
+};
+use zeroize::Zeroizing;
+
+/// What stands in the place of a secret.
+const MARK: &[u8] = b"[redacted]";
+/// A shorter secret could be a part of any word.
+const SECRET_BYTES_MIN: usize = 4;
+/// The beginning of a secret at the end of an answer that was cut off, in bytes.
+const PIECE_BYTES_MIN: usize = 6;
+
+/// A value that cannot stand in a header. Values are checked when they are given, so this is a row
+/// that somebody else wrote.
+#[derive(Debug)]
+pub(super) struct Unsendable;
+
+/// The request with everything that the app wants in it.
+pub(super) fn put(
+    mut request: RequestBuilder,
+    access: &EndpointAccess,
+    token: Option<&Secret>,
+) -> Result<RequestBuilder, Unsendable> {
+    for (name, value) in &access.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unsendable)?;
+        request = request.header(name, sensitive(value.expose())?);
+    }
+    let authorization = match (&access.auth, token) {
+        (Some(EndpointAuth::Basic { username, password }), _) => {
+            Some(Zeroizing::new(format!("Basic {}", *basic(username, password.expose()))))
+        }
+        (Some(EndpointAuth::Bearer { token }), _) | (Some(EndpointAuth::Oauth2(_)), Some(token)) => {
+            Some(Zeroizing::new(format!("Bearer {}", token.expose())))
+        }
+        (Some(EndpointAuth::Oauth2(_)), None) | (None, _) => None,
+    };
+    match authorization {
+        Some(value) => Ok(request.header(AUTHORIZATION, sensitive(&value)?)),
+        None => Ok(request),
+    }
+}
+
+/// A header value that is not shown by those who log what they send.
+pub(super) fn sensitive(text: &str) -> Result<HeaderValue, Unsendable> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| Unsendable)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// User and password as RFC 7617 joins them.
+pub(super) fn basic(user: &str, password: &str) -> Zeroizing<String> {
+    let joined = Zeroizing::new(format!("{user}:{password}"));
+    Zeroizing::new(BASE64_STANDARD.encode(joined.as_bytes()))
+}
+
+/// An answer without what was sent in the request: it is kept, and shown to people.
+pub(super) fn scrubbed(answer: Vec<u8>, access: &EndpointAccess, token: Option<&Secret>) -> Vec<u8> {
+    let mut needles: Vec<Zeroizing<String>> = Vec::new();
+    let mut add = |text: &str| needles.push(Zeroizing::new(text.to_owned()));
+    access.headers.values().for_each(|value| add(value.expose()));
+    token.into_iter().for_each(|token| add(token.expose()));
+    match &access.auth {
+        Some(EndpointAuth::Basic { username, password }) => {
+            add(password.expose());
+            add(&basic(username, password.expose()));
+        }
+        Some(EndpointAuth::Bearer { token }) => add(token.expose()),
+        Some(EndpointAuth::Oauth2(client)) => add(client.client_secret.expose()),
+        None => {}
+    }
+    // A longer one goes first: a shorter one could take a part of it away.
+    needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+    needles.retain(|needle| needle.len() >= SECRET_BYTES_MIN);
+    needles.iter().fold(answer, |answer, needle| without(answer, needle.as_bytes()))
+}
+
+fn without(answer: Vec<u8>, needle: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(answer.len());
+    let mut rest = &answer[..];
+    while let Some(at) = rest.windows(needle.len()).position(|window| window == needle) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(MARK);
+        rest = &rest[at + needle.len()..];
+    }
+    let mut lengths = (PIECE_BYTES_MIN..needle.len()).rev();
+    if let Some(length) = lengths.find(|length| rest.ends_with(&needle[..*length])) {
+        clean.extend_from_slice(&rest[..rest.len() - length]);
+        clean.extend_from_slice(MARK);
+    } else {
+        clean.extend_from_slice(rest);
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_repeats_what_was_sent_is_kept_without_it() {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let headers = BTreeMap::from([
+            ("x-key".to_owned(), secret("header-secret")),
+            ("x-long".to_owned(), secret("header-secret-and-more")),
+            ("x-version".to_owned(), secret("2")),
+        ]);
+        let auth = Some(EndpointAuth::Basic { username: "user".into(), password: secret("pass-word") });
+        let access = EndpointAccess { headers, auth, tls: None };
+        let token = secret("the-token");
+        let clean = |text: &str| {
+            String::from_utf8(scrubbed(text.as_bytes().to_vec(), &access, Some(&token))).expect("text")
+        };
+        for (answer, kept) in [
+            ("all is well: 2", "all is well: 2"),
+            ("header-secret header-secret-and-more", "[redacted] [redacted]"),
+            ("pass-word dXNlcjpwYXNzLXdvcmQ= the-token", "[redacted] [redacted] [redacted]"),
+            ("cut off: pass-wor", "cut off: [redacted]"),
+            ("cut off: pass", "cut off: pass"),
+            ("", ""),
+        ] {
+            assert_eq!(clean(answer), kept);
+        }
+        let bearer = EndpointAccess {
+            auth: Some(EndpointAuth::Bearer { token: secret("bear-er") }),
+            ..EndpointAccess::default()
+        };
+        assert_eq!(scrubbed(b"Bearer bear-er".to_vec(), &bearer, None), b"Bearer [redacted]");
+    }
+}
