@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod admin_token;
 pub mod apps;
+mod attempt;
 pub mod auth;
 pub mod dead_letters;
 pub mod document;

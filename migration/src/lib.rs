@@ -4,6 +4,7 @@
 use sea_orm_migration::prelude::*;
 
 mod m20260101_000000_create_tables;
+mod m20261121_200000_keep_answers;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -11,6 +12,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20260101_000000_create_tables::Migration)]
+        vec![
+            Box::new(m20260101_000000_create_tables::Migration),
+            Box::new(m20261121_200000_keep_answers::Migration),
+        ]
     }
 }

@@ -1,12 +1,15 @@
 //! One attempt: signed anew, one deadline over connect, headers and body, and whatever comes of it
 //! as a value.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::Method;
 use tidings_actors::{
-    ports::{Action, AttemptOutcome, Clock, Endpoint, ItemOutcome, Parcel, ParcelBody, Random, SendFailure},
+    ports::{
+        Action, AttemptOutcome, Clock, Endpoint, ItemOutcome, KeptAnswer, Parcel, ParcelBody, Random,
+        SendFailure,
+    },
     round::DeliveryId,
 };
 use tidings_entity::kind::PayloadFormat;
@@ -16,7 +19,7 @@ use url::Url;
 use super::{
     answer, batch,
     body::{chunk_body, chunks},
-    cloud_event,
+    cloud_event, kept,
     material::off_thread,
     notice::Letter,
     redaction::redact,
@@ -36,6 +39,8 @@ pub(super) struct Sender<'a> {
     pub(super) random: &'a dyn Random,
     pub(super) endpoint: &'a Endpoint,
     pub(super) traceparent: Option<String>,
+    /// What is kept of answers is kept of acknowledgements, too.
+    pub(super) keeps_all: bool,
 }
 
 /// An answer, or why there is none.
@@ -43,6 +48,7 @@ struct Reply {
     result: Result<u16, SendFailure>,
     retry_after: Option<Duration>,
     excerpt: String,
+    kept: Option<Arc<KeptAnswer>>,
     /// The answer as far as it was wanted, and whether that is all of it.
     answer: (Vec<u8>, bool),
 }
@@ -60,12 +66,12 @@ struct Post<'a> {
 impl Reply {
     fn failed(failure: SendFailure, text: &str) -> Self {
         let excerpt = answer::excerpt(redact(text).as_bytes());
-        Self { result: Err(failure), retry_after: None, excerpt, answer: (Vec::new(), false) }
+        Self { result: Err(failure), retry_after: None, excerpt, kept: None, answer: (Vec::new(), false) }
     }
 
     fn into_outcome(self, started: Instant) -> AttemptOutcome {
-        let Self { result, retry_after, excerpt, .. } = self;
-        AttemptOutcome { result, retry_after, excerpt, took: started.elapsed() }
+        let Self { result, retry_after, excerpt, kept, .. } = self;
+        AttemptOutcome { result, retry_after, excerpt, took: started.elapsed(), answer: kept }
     }
 
     fn is_success(&self) -> bool {
@@ -227,9 +233,13 @@ impl Sender<'_> {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.clock.now());
+        let is_kept = self.keeps_all || !matches!(status, 200..=299);
+        let headers = is_kept.then(|| kept::headers(response.headers(), &self.endpoint.keys));
         let (read, is_whole) = answer::read(response, answer_max).await?;
-        let excerpt = answer::excerpt(&read);
-        Ok(Reply { result: Ok(status), retry_after, excerpt, answer: (read, is_whole) })
+        let body = kept::body(&read, is_whole, &self.endpoint.keys);
+        let excerpt = answer::excerpt(body.as_bytes());
+        let kept = headers.map(|headers| Arc::new(kept::answer(headers, &body)));
+        Ok(Reply { result: Ok(status), retry_after, excerpt, kept, answer: (read, is_whole) })
     }
 
     async fn sign(&self, id: &str, body: &Bytes) -> Option<Signed> {

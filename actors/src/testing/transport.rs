@@ -231,7 +231,7 @@ impl MemoryTransport {
         let (result, retry_after) = Self::answered(self.answer(&endpoint.app, id, &path)).await;
         let taken = matches!(result, Ok(200..=299));
         self.note(endpoint, vec![(id.clone(), path, taken)], action, result);
-        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }
+        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO, answer: None }
     }
 
     async fn answered(answer: Answer) -> (Result<u16, SendFailure>, Option<Duration>) {
@@ -366,7 +366,16 @@ impl Transport for MemoryTransport {
         let changes = parcels.iter().zip(paths).enumerate();
         let changes = changes.map(|(at, (parcel, path))| (parcel.id.clone(), path, taken(at))).collect();
         self.note(endpoint, changes, Action::Batch, result);
-        (AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }, items)
+        (
+            AttemptOutcome {
+                result,
+                retry_after,
+                excerpt: String::new(),
+                took: Duration::ZERO,
+                answer: None,
+            },
+            items,
+        )
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {

@@ -319,6 +319,10 @@ impl Store for StoreDouble {
             status: Some(400),
             item_failure: true,
             excerpt: "no".into(),
+            answer: Some(std::sync::Arc::new(KeptAnswer {
+                headers: vec![("server".into(), "nginx".into())],
+                body: "no, and why".into(),
+            })),
             took_ms: 7,
             at: Timestamp(0),
         }])
