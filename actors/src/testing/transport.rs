@@ -17,8 +17,8 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Parcel, ParcelBody,
-        PrepareError, SendFailure, Transport,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, KeptAnswer, Notice, Parcel,
+        ParcelBody, PrepareError, SendFailure, Transport,
     },
     round::DeliveryId,
 };
@@ -231,7 +231,13 @@ impl MemoryTransport {
         let (result, retry_after) = Self::answered(self.answer(&endpoint.app, id, &path)).await;
         let taken = matches!(result, Ok(200..=299));
         self.note(endpoint, vec![(id.clone(), path, taken)], action, result);
-        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO, answer: None }
+        AttemptOutcome {
+            result,
+            retry_after,
+            excerpt: String::new(),
+            took: Duration::ZERO,
+            answer: kept(result),
+        }
     }
 
     async fn answered(answer: Answer) -> (Result<u16, SendFailure>, Option<Duration>) {
@@ -296,6 +302,12 @@ impl Drop for Flight<'_> {
             *flying -= 1;
         }
     }
+}
+
+/// Refusals are explained.
+fn kept(result: Result<u16, SendFailure>) -> Option<Arc<KeptAnswer>> {
+    let status = result.ok().filter(|status| !(200..300).contains(status))?;
+    Some(Arc::new(KeptAnswer { headers: Vec::new(), body: format!("said {status}") }))
 }
 
 #[async_trait]
@@ -372,7 +384,7 @@ impl Transport for MemoryTransport {
                 retry_after,
                 excerpt: String::new(),
                 took: Duration::ZERO,
-                answer: None,
+                answer: kept(result),
             },
             items,
         )
