@@ -4,6 +4,7 @@
 
 mod app;
 mod git;
+mod history;
 mod lane;
 mod letter;
 mod receipt;
@@ -14,6 +15,7 @@ mod watch;
 
 pub use app::*;
 pub use git::*;
+pub use history::*;
 pub use lane::*;
 pub use letter::*;
 pub use receipt::*;

@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::*;
 
 mod m20260101_000000_create_tables;
 mod m20261121_200000_keep_answers;
+mod m20261121_210000_find_deliveries;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20260101_000000_create_tables::Migration),
             Box::new(m20261121_200000_keep_answers::Migration),
+            Box::new(m20261121_210000_find_deliveries::Migration),
         ]
     }
 }
