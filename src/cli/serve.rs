@@ -111,6 +111,7 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         started_at: app.clock.now(),
         hooks: http::hooks::Bounds::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
+        histories: http::histories::Histories::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! or none, and still name a next one.
 
 mod redrives;
-mod search;
+pub(super) mod search;
 
 use std::sync::Arc;
 

@@ -56,6 +56,12 @@ kinds! {
     NO_DEAD_LETTER = "dead-letter-not-found", NOT_FOUND, "Dead letter not found";
     /// No such redrive, or that of another app.
     NO_REDRIVE = "redrive-not-found", NOT_FOUND, "Redrive not found";
+    /// No such round, or that of another app.
+    NO_ROUND = "round-not-found", NOT_FOUND, "Round not found";
+    /// No such delivery among those that were looked at, or that of another app.
+    NO_DELIVERY = "delivery-not-found", NOT_FOUND, "Delivery not found";
+    /// A round of before that cannot be shown again.
+    TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "The list of this round cannot be made any more";
     /// No such app.
     NO_APP = "app-not-found", NOT_FOUND, "App not found";
     /// No such receipt.

@@ -2,8 +2,10 @@
 //! how that stands.
 
 mod change;
-mod contents;
+mod changes;
+pub(super) mod contents;
 mod credential;
+mod events;
 mod files;
 mod proof;
 mod pull;
@@ -37,8 +39,17 @@ use super::{
 pub fn routes() -> Vec<Route> {
     let reading =
         vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
-    [register::routes(), reading, contents::routes(), files::routes(), change::routes(), pull::routes()]
-        .concat()
+    [
+        register::routes(),
+        reading,
+        contents::routes(),
+        files::routes(),
+        change::routes(),
+        changes::routes(),
+        events::routes(),
+        pull::routes(),
+    ]
+    .concat()
 }
 
 /// A watch. The first six fields are what clients of Docora know.

@@ -3,6 +3,7 @@
 mod asked_twice;
 mod by_hand;
 mod damage;
+mod deliveries;
 mod docora_clients;
 mod draining;
 mod durability;
@@ -26,6 +27,7 @@ mod model_bites;
 mod notices;
 mod packaging;
 mod partial_mirrors;
+mod past_rounds;
 mod planted_secrets;
 mod polling;
 mod preparing;
