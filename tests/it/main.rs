@@ -27,6 +27,7 @@ mod model_bites;
 mod notices;
 mod packaging;
 mod partial_mirrors;
+mod past_by_hand;
 mod past_rounds;
 mod planted_secrets;
 mod polling;
