@@ -216,19 +216,31 @@ pub(super) fn followed<'w>(
 #[derive(Debug)]
 pub(super) enum Unread {
     /// It cannot be made again: its trees are gone, or letters that it sent belong elsewhere by now.
-    Gone(Problem),
+    Gone(Box<Problem>),
     /// Git failed, which may pass.
-    Failed(Problem),
+    Failed(Box<Problem>),
     /// It was not tried: too many read just now, or the database does not answer.
-    Untried(Problem),
+    Untried(Box<Problem>),
 }
 
 impl Unread {
     /// What the client is told.
     pub(super) fn problem(self) -> Problem {
         match self {
-            Self::Gone(problem) | Self::Failed(problem) | Self::Untried(problem) => problem,
+            Self::Gone(problem) | Self::Failed(problem) | Self::Untried(problem) => *problem,
         }
+    }
+
+    fn untried(problem: Problem) -> Self {
+        Self::Untried(Box::new(problem))
+    }
+
+    fn gone(detail: &str) -> Self {
+        Self::Gone(Box::new(Problem::new(Kind::TREE_UNAVAILABLE).with_detail(detail)))
+    }
+
+    fn failed(error: &GitError) -> Self {
+        Self::Failed(Box::new(unavailable(error)))
     }
 }
 
@@ -266,14 +278,14 @@ impl Reading {
         self.check(front).await?;
         let remote = &self.past.remote;
         let look = async || {
-            let _turn = front.downloads.search().await.map_err(Unread::Untried)?;
+            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
             Ok(front.git.window(remote, &self.past.round.spec, seek, limit).await)
         };
         let found = match look().await? {
             Err(GitError::Missing(_) | GitError::Corrupt(_)) if self.past.ended_at.is_none() => {
                 let pinned = front.store.pinned_trees(&self.app, &self.past.watch).await;
-                let pinned = pinned.map_err(|error| Unread::Untried(round_failed(error)))?;
-                bring_trees(front, &pinned).await.map_err(|error| Unread::Failed(unavailable(&error)))?;
+                let pinned = pinned.map_err(|error| Unread::untried(round_failed(error)))?;
+                bring_trees(front, &pinned).await.map_err(|error| Unread::failed(&error))?;
                 look().await?
             }
             found => found,
@@ -290,15 +302,12 @@ impl Reading {
         }
         let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
         let planned = {
-            let _turn = front.downloads.search().await.map_err(Unread::Untried)?;
+            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
             front.git.plan(&self.past.remote, &spec, &round.spec.letters).await
         };
         let plan = planned.map_err(|error| self.failed(&error))?;
         if plan.summary != round.summary {
-            return Err(Unread::Gone(
-                Problem::new(Kind::TREE_UNAVAILABLE)
-                    .with_detail("dead letters that it sent belong to a later round by now"),
-            ));
+            return Err(Unread::gone("dead letters that it sent belong to a later round by now"));
         }
         front.histories.note(key);
         Ok(())
@@ -309,12 +318,9 @@ impl Reading {
         if is_gone && self.past.ended_at.is_some() {
             let round = self.past.round.number;
             info!(round.number = round, %error, "a round of before is not shown: its trees are gone");
-            return Unread::Gone(
-                Problem::new(Kind::TREE_UNAVAILABLE)
-                    .with_detail("the mirror no longer has the trees that it was made of"),
-            );
+            return Unread::gone("the mirror no longer has the trees that it was made of");
         }
-        Unread::Failed(unavailable(error))
+        Unread::failed(error)
     }
 }
 

@@ -121,7 +121,7 @@ mod tests {
             ("server", "nginx"),
             ("set-cookie", "session=planted"),
             ("set-cookie", "other=planted"),
-            ("www-authenticate", "Bearer realm=planted"),
+            ("www-authenticate", "Digest opaque planted"),
             ("x-csrf-token", "planted"),
             ("x-debug", "Authorization: Bearer planted-token, key the-signing-key"),
             ("location", "https://user:planted@host/x?token=planted"),
