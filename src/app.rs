@@ -141,7 +141,8 @@ impl Adapters {
         let Self { settings, store, git, egress, clock, random, claim } = self;
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
-                .with_traceparent(telemetry::traceparent);
+                .with_traceparent(telemetry::traceparent)
+                .keeping_all(settings.delivery.history == History::All);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);
         let policy = policy(&settings);

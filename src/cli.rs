@@ -7,6 +7,7 @@ mod check_config;
 mod client;
 mod completions;
 mod dead_letter;
+mod delivery;
 mod failure;
 mod healthcheck;
 mod key;
@@ -80,6 +81,9 @@ enum Verb {
     /// Look at changes that were given up, and send them again
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterVerb),
+    /// Look at what became of deliveries
+    #[command(subcommand)]
+    Delivery(delivery::DeliveryVerb),
     /// Look at hooks that were received, and judge one again
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
@@ -198,6 +202,7 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::App(verb) => app::run(verb, context).await,
         Verb::Repository(verb) => repository::run(verb, context).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
+        Verb::Delivery(verb) => delivery::run(verb, context).await,
         Verb::Receipt(verb) => receipt::run(verb, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Key(verb) => key::run(verb, context),

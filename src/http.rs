@@ -7,11 +7,14 @@
 pub mod admin;
 pub mod admin_token;
 pub mod apps;
+mod attempt;
 pub mod auth;
 pub mod dead_letters;
+pub mod deliveries;
 pub mod document;
 pub mod downloads;
 mod fields;
+pub mod histories;
 pub mod hooks;
 pub mod idempotency;
 pub mod listener;
@@ -83,6 +86,8 @@ pub struct Front {
     pub tests: apps::test_delivery::Tests,
     /// What downloads of contents may cost.
     pub downloads: downloads::Downloads,
+    /// What reading histories remembers and may cost.
+    pub histories: histories::Histories,
 }
 
 /// Whether this process takes work, and since when it runs.
@@ -125,6 +130,7 @@ pub fn table() -> Vec<Route> {
         apps::routes(),
         repositories::routes(),
         dead_letters::routes(),
+        deliveries::routes(),
         hooks::routes(),
         receipts::routes(),
         admin::routes(),

@@ -16,6 +16,7 @@ mod canary;
 mod connect;
 mod error;
 mod heads;
+mod history;
 mod known;
 mod lanes;
 mod letters;

@@ -11,6 +11,7 @@ mod batch;
 pub mod body;
 mod cloud_event;
 mod hashes;
+mod kept;
 mod material;
 mod notice;
 mod oauth;
@@ -60,6 +61,7 @@ pub struct Webhooks {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     traceparent: Traceparent,
+    keeps_all: bool,
 }
 
 impl Webhooks {
@@ -74,13 +76,20 @@ impl Webhooks {
     ) -> Self {
         let hashes = Hashes::new(store, Arc::clone(&clock));
         let (egress, tokens) = (AppEgress::new(egress), Tokens::default());
-        Self { egress, tokens, git, hashes, clock, random, traceparent: || None }
+        Self { egress, tokens, git, hashes, clock, random, traceparent: || None, keeps_all: false }
     }
 
     /// Sends what `traceparent` gives with every request.
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: Traceparent) -> Self {
         self.traceparent = traceparent;
+        self
+    }
+
+    /// Keeps what acknowledgements say as well: every attempt is recorded.
+    #[must_use]
+    pub fn keeping_all(mut self, keeps_all: bool) -> Self {
+        self.keeps_all = keeps_all;
         self
     }
 
@@ -121,6 +130,7 @@ impl Webhooks {
             random: &*self.random,
             endpoint,
             traceparent: (self.traceparent)(),
+            keeps_all: self.keeps_all,
         }
     }
 }

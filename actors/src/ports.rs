@@ -5,6 +5,7 @@
 mod access;
 mod app;
 mod git;
+mod history;
 mod lane;
 mod letter;
 mod receipt;
@@ -16,6 +17,7 @@ mod watch;
 pub use access::*;
 pub use app::*;
 pub use git::*;
+pub use history::*;
 pub use lane::*;
 pub use letter::*;
 pub use receipt::*;

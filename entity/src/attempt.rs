@@ -31,6 +31,10 @@ pub struct Model {
     pub item_failure: bool,
     /// The answer's excerpt.
     pub excerpt: String,
+    /// The answer's headers as a JSON list of pairs; null when there was no answer, or it was not kept.
+    pub answer_headers: Option<String>,
+    /// The beginning of the answer's body; null with the headers.
+    pub answer_body: Option<String>,
     /// Milliseconds.
     pub took_ms: i64,
     /// Unix milliseconds.

@@ -4,8 +4,10 @@
 use sea_orm_migration::prelude::*;
 
 mod m20260101_000000_create_tables;
-mod m20261121_000000_add_replays;
-mod m20261121_000000_add_endpoint_access;
+mod m20261121_190000_add_replays;
+mod m20261121_193000_add_endpoint_access;
+mod m20261121_200000_keep_answers;
+mod m20261121_210000_find_deliveries;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -15,8 +17,10 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m20260101_000000_create_tables::Migration),
-            Box::new(m20261121_000000_add_replays::Migration),
-            Box::new(m20261121_000000_add_endpoint_access::Migration),
+            Box::new(m20261121_190000_add_replays::Migration),
+            Box::new(m20261121_193000_add_endpoint_access::Migration),
+            Box::new(m20261121_200000_keep_answers::Migration),
+            Box::new(m20261121_210000_find_deliveries::Migration),
         ]
     }
 }

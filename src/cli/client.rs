@@ -31,6 +31,26 @@ pub(super) struct ServerArgs {
     pub(super) token_file: Option<PathBuf>,
 }
 
+/// How long a tail may last before it is taken up anew.
+const TAIL_LASTS: Duration = Duration::from_secs(24 * 3600);
+/// Most bytes of one event.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// What a tail says.
+pub(super) enum Event {
+    /// The server listens.
+    Heard,
+    /// Something happened.
+    Told {
+        /// Its id, where it has one.
+        id: Option<String>,
+        /// What kind of event.
+        word: String,
+        /// The rest.
+        data: Value,
+    },
+}
+
 /// A server that is talked to.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -93,18 +113,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let mut url = self.server.clone();
-        url.path_segments_mut()
-            .map_err(|()| Failure::new(Code::Usage, "--server must be a web address"))?
-            .pop_if_empty()
-            .extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
-        }
+        let mut request = self.request(method, path, query)?;
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
@@ -121,16 +130,77 @@ impl Client {
         if status.is_success() { Ok(value) } else { Err(refusal(status, &value)) }
     }
 
-    /// Every item of a list, page after page.
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::RequestBuilder, Failure> {
+        let mut url = self.server.clone();
+        url.path_segments_mut()
+            .map_err(|()| Failure::new(Code::Usage, "--server must be a web address"))?
+            .pop_if_empty()
+            .extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        })
+    }
+
+    /// Hears server-sent events until they end.
+    ///
+    /// # Errors
+    /// An answer that is a problem, a connection that broke, or what `told` fails with.
+    pub(super) async fn tail(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        mut told: impl FnMut(Event) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let request = self.request(Method::GET, path, query)?.timeout(TAIL_LASTS);
+        let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if !status.is_success() {
+            let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+            return Err(refusal(status, &serde_json::from_slice(&body).unwrap_or(Value::Null)));
+        }
+        told(Event::Heard)?;
+        let mut unread = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+            unread.extend_from_slice(&part);
+            while let Some(end) = unread.windows(2).position(|bytes| bytes == b"\n\n") {
+                let block: Vec<u8> = unread.drain(..end + 2).collect();
+                if let Some(event) = event(&String::from_utf8_lossy(&block)) {
+                    told(event)?;
+                }
+            }
+            if unread.len() > EVENT_BYTES_MAX {
+                return Err(Failure::new(Code::Unavailable, "this server does not speak this API"));
+            }
+        }
+        Ok(())
+    }
+
+    /// At most so many items of a list, and whether there are more.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub(super) async fn list(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn list_at_most(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        most: usize,
+    ) -> Result<(Vec<Value>, bool), Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
+            let limit = (most - items.len()).clamp(1, 100).to_string();
             let mut query = query.to_vec();
-            query.push(("limit", "100"));
+            query.push(("limit", &limit));
             if let Some(cursor) = &cursor {
                 query.push(("cursor", cursor));
             }
@@ -139,11 +209,20 @@ impl Client {
                 Value::Array(more) => items.extend(more),
                 _ => return Err(Failure::new(Code::Unavailable, "this server does not speak this API")),
             }
-            match page["next_cursor"].take() {
-                Value::String(next) => cursor = Some(next),
-                _ => return Ok(items),
+            cursor = page["next_cursor"].as_str().map(str::to_owned);
+            if cursor.is_none() || items.len() >= most {
+                items.truncate(most);
+                return Ok((items, cursor.is_some()));
             }
         }
+    }
+
+    /// Every item of a list, page after page.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(super) async fn list(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
+        Ok(self.list_at_most(path, query, usize::MAX).await?.0)
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -156,6 +235,21 @@ impl Client {
         };
         Failure::new(Code::Unavailable, format!("the server {} {why}", self.server))
     }
+}
+
+/// An event of a stream; `None` for a comment.
+fn event(block: &str) -> Option<Event> {
+    let (mut id, mut word, mut data) = (None, String::new(), String::new());
+    for (name, value) in block.lines().filter_map(|line| line.split_once(": ")) {
+        match name {
+            "id" => id = Some(value.to_owned()),
+            "event" => value.clone_into(&mut word),
+            "data" => value.clone_into(&mut data),
+            _ => {}
+        }
+    }
+    let data = serde_json::from_str(&data).ok()?;
+    Some(Event::Told { id, word, data })
 }
 
 /// What a problem means for a script and says to people.

@@ -31,6 +31,19 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Prints one of many values as it comes: a line of JSON, or `line` for people.
+    ///
+    /// # Errors
+    /// Nobody reads the output any more.
+    pub fn print_line(self, value: &Value, line: impl FnOnce() -> String) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let text = if self.json { value.to_string() } else { line() };
+        let written = writeln!(out, "{text}").and_then(|()| out.flush());
+        written.map_err(|error| Failure::new(Code::Failed, error.to_string()))
+    }
+}
+
 /// A field as people read it: texts without quotes, `-` for what is missing. Control characters
 /// are escaped, so that nothing from elsewhere moves the cursor.
 #[must_use]

@@ -1,6 +1,7 @@
 //! `tidings repository`: what an app watches, with the token of that app.
 
 mod access;
+mod past;
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -53,6 +54,12 @@ pub(super) enum RepositoryVerb {
         #[arg(long)]
         cursor: Option<CursorId>,
     },
+    /// List the changes of a round and how each stands
+    Changes(Box<past::ChangesArgs>),
+    /// List the rounds, newest first
+    Rounds(OneArgs),
+    /// Print what is delivered and parked as it happens, until the process is ended
+    Events(Box<past::EventsArgs>),
     /// Hold the watch still
     Pause(OneArgs),
     /// Serve the watch again
@@ -151,6 +158,9 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
             let done = call(&one, context, Method::POST, Some("replay"), Some(&body)).await?;
             output.print(&done, &[format!("what came after {commit} is delivered once more")])
         }
+        RepositoryVerb::Changes(arguments) => past::changes(*arguments, context).await,
+        RepositoryVerb::Rounds(one) => past::rounds(one, context).await,
+        RepositoryVerb::Events(arguments) => past::events(*arguments, context).await,
         RepositoryVerb::Pause(one) => act(&one, context, "pause", None).await,
         RepositoryVerb::Resume(one) => act(&one, context, "resume", None).await,
         RepositoryVerb::Remove(one) => {

@@ -164,6 +164,8 @@ async fn the_verbs_do_what_they_say() {
         "resume ID",
         "list --json",
         "show ID --json",
+        "rounds ID",
+        "changes ID --path-glob docs/**",
     ] {
         let text = format!("tidings repository {} --server {server}", verb.replace("ID", id.as_str()));
         assert_eq!(perform(text, &token).await, Ok(()), "{verb}");
@@ -207,7 +209,12 @@ async fn the_verbs_do_what_they_say() {
     ] {
         assert_eq!(perform(verb(&done), &token).await, Ok(()), "{done}");
     }
-    for verb in ["dead-letter list --status open", "app show", "healthcheck"] {
+    for verb in [
+        "delivery list --status parked --kind delete",
+        "dead-letter list --status open",
+        "app show",
+        "healthcheck",
+    ] {
         assert_eq!(perform(format!("tidings {verb} --server {server}"), &token).await, Ok(()), "{verb}");
     }
     let create = format!(

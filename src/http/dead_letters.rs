@@ -4,19 +4,20 @@
 //! or none, and still name a next one.
 
 mod redrives;
-mod search;
+pub(super) mod search;
 
 use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::{AttemptRecord, DeadLetter, LetterFilter};
+use tidings_actors::ports::{DeadLetter, LetterFilter};
 use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
 use utoipa::ToSchema;
 
 use super::{
     Front,
+    attempt::AttemptShown,
     moment::iso,
     paging::{Page, Query, cursor_at},
     problem::{Kind, Problem},
@@ -139,30 +140,6 @@ struct DeadLetterDetail {
     letter: DeadLetterShown,
     /// Its tries, the first first, at most 100.
     attempts: Vec<AttemptShown>,
-}
-
-/// One try of a delivery.
-#[derive(Serialize, ToSchema)]
-struct AttemptShown {
-    number: u32,
-    /// The receiver's status code; null where there was no answer.
-    http_status: Option<u16>,
-    /// The beginning of its answer, or why there was none.
-    excerpt: String,
-    took_ms: u64,
-    ended_at: String,
-}
-
-impl AttemptShown {
-    fn of(attempt: &AttemptRecord) -> Self {
-        Self {
-            number: attempt.number,
-            http_status: attempt.status,
-            excerpt: attempt.excerpt.clone(),
-            took_ms: attempt.took_ms,
-            ended_at: iso(attempt.at),
-        }
-    }
 }
 
 /// One dead letter.

@@ -57,6 +57,10 @@ kinds! {
     NO_DEAD_LETTER = "dead-letter-not-found", NOT_FOUND, "Dead letter not found";
     /// No such redrive, or that of another app.
     NO_REDRIVE = "redrive-not-found", NOT_FOUND, "Redrive not found";
+    /// No such round, or that of another app.
+    NO_ROUND = "round-not-found", NOT_FOUND, "Round not found";
+    /// No such delivery among those that were looked at, or that of another app.
+    NO_DELIVERY = "delivery-not-found", NOT_FOUND, "Delivery not found";
     /// No such app.
     NO_APP = "app-not-found", NOT_FOUND, "App not found";
     /// No such receipt.
@@ -79,8 +83,8 @@ kinds! {
     CONTENT_TOO_LARGE = "content-too-large", UNPROCESSABLE_ENTITY, "The content is too large to be served";
     /// The mirror lacks it and the Git host does not give it, or there is no room for it just now.
     CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content cannot be had just now";
-    /// Neither the mirror nor the Git host has the tree of a commit any more.
-    TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "The tree of this commit is unavailable";
+    /// A tree that this needs can be had nowhere any more, or does not give the list that it gave.
+    TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "A tree that this needs is unavailable";
     /// The route exists, the method does not.
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "Method Not Allowed";
     /// The body did not arrive in time.

@@ -2,8 +2,10 @@
 //! how that stands.
 
 mod change;
-mod contents;
+mod changes;
+pub(super) mod contents;
 mod credential;
+mod events;
 mod files;
 mod proof;
 mod pull;
@@ -45,6 +47,8 @@ pub fn routes() -> Vec<Route> {
         files::routes(),
         change::routes(),
         replay::routes(),
+        changes::routes(),
+        events::routes(),
         pull::routes(),
     ]
     .concat()

@@ -1,14 +1,19 @@
 //! Attempts: remembered when they fail, counted for the change at the head of a lane.
 
+use std::sync::Arc;
+
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
-    ports::{AttemptRecord, HeadAttempts, StoreError},
+    ports::{AttemptRecord, HeadAttempts, KeptAnswer, StoreError},
     round::DeliveryId,
     time::Timestamp,
 };
 use tidings_entity::{attempt, id::CursorId, kind::OwnerKind};
 
-use super::rows::{self, signed};
+use super::{
+    error::undecodable,
+    rows::{self, signed},
+};
 
 #[derive(FromQueryResult)]
 struct Failures {
@@ -24,9 +29,13 @@ pub(super) async fn record(
     attempt: &AttemptRecord,
 ) -> Result<(), StoreError> {
     let text = "insert into attempt (owner_kind, owner_id, round, position, number, delivery_id, status,
-                item_failure, excerpt, took_ms, ended_at)
-                select $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10 from cursor where id = $11
+                item_failure, excerpt, took_ms, ended_at, answer_headers, answer_body)
+                select $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from cursor where id = $13
                 on conflict do nothing";
+    let headers = attempt
+        .answer
+        .as_ref()
+        .map(|answer| serde_json::to_string(&answer.headers).map_err(|error| undecodable("attempt", error)));
     let values = vec![
         OwnerKind::Cursor.into(),
         attempt.round.into(),
@@ -38,6 +47,8 @@ pub(super) async fn record(
         attempt.excerpt.clone().into(),
         signed(attempt.took_ms).into(),
         attempt.at.0.into(),
+        headers.transpose()?.into(),
+        attempt.answer.as_ref().map(|answer| answer.body.clone()).into(),
         attempt.cursor.clone().into(),
     ];
     rows::execute(connection, "attempt", text, values).await?;
@@ -66,11 +77,18 @@ pub(super) async fn list(
             status: row.status.and_then(|status| u16::try_from(status).ok()),
             item_failure: row.item_failure,
             excerpt: row.excerpt,
+            answer: answer(row.answer_headers, row.answer_body)?,
             took_ms: rows::unsigned("attempt", row.took_ms)?,
             at: Timestamp(row.ended_at),
         })
     };
     Ok(found.into_iter().map(shown).filter_map(rows::readable_or_logged).collect())
+}
+
+fn answer(headers: Option<String>, body: Option<String>) -> Result<Option<Arc<KeptAnswer>>, StoreError> {
+    let Some((headers, body)) = headers.zip(body) else { return Ok(None) };
+    let headers = serde_json::from_str(&headers).map_err(|error| undecodable("attempt", error))?;
+    Ok(Some(Arc::new(KeptAnswer { headers, body })))
 }
 
 /// The failed attempts of one change.

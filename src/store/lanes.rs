@@ -79,7 +79,11 @@ pub(super) async fn snapshot(
     let mut views = Views { connection, known: BTreeMap::new() };
     let held = views.end(cursor.held, cursor.held_view).await?;
     let open = match cursor.open_round {
-        Some(number) => Some(open_round(connection, &mut views, id, number).await?),
+        Some(number) => {
+            let found = round_of(connection, &mut views, id, number).await?;
+            let missing = || undecodable("cursor", format!("its open round {number} has no row"));
+            Some(found.ok_or_else(missing)?.0)
+        }
         None => None,
     };
     let at = open.as_ref().map(|round| (round.number, rows::signed(round.position)));
@@ -130,17 +134,26 @@ pub(super) async fn snapshot(
     })
 }
 
-/// A round with its full spec.
-async fn open_round<C: ConnectionTrait>(
+/// A round with its full spec, open or not, and when it ended.
+pub(super) async fn past(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    number: i64,
+) -> Result<Option<(Round, Option<Timestamp>)>, StoreError> {
+    round_of(connection, &mut Views { connection, known: BTreeMap::new() }, cursor, number).await
+}
+
+async fn round_of<C: ConnectionTrait>(
     connection: &C,
     views: &mut Views<'_, C>,
     cursor: &CursorId,
     number: i64,
-) -> Result<Round, StoreError> {
+) -> Result<Option<(Round, Option<Timestamp>)>, StoreError> {
     let text = "select * from round where cursor_id = $1 and number = $2";
     let values = vec![cursor.clone().into(), number.into()];
     let row: Option<round::Model> = rows::one(connection, "round", text, values).await?;
-    let row = row.ok_or_else(|| undecodable("cursor", format!("its open round {number} has no row")))?;
+    let Some(row) = row else { return Ok(None) };
+    let ended_at = row.ended_at.map(Timestamp);
     let mut bases = Vec::new();
     if row.kind == RoundKind::Resync {
         for (commit, view) in resync::bases(connection, cursor, number).await? {
@@ -155,7 +168,7 @@ async fn open_round<C: ConnectionTrait>(
         letters: letters::bound(connection, &Bound { cursor, round: number }).await?,
     };
     let count = |number| rows::unsigned("round", number);
-    Ok(Round {
+    let round = Round {
         cursor: row.cursor_id,
         number: row.number,
         spec,
@@ -174,7 +187,8 @@ async fn open_round<C: ConnectionTrait>(
         skipped_commits: row.skipped_commits,
         complete: row.complete,
         position: count(row.position)?,
-    })
+    };
+    Ok(Some((round, ended_at)))
 }
 
 /// Views that were read in this snapshot.

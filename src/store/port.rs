@@ -1,19 +1,19 @@
 //! The port: one verb after the other, in the order of the trait. Verbs that write take their turn
 //! in the writer; verbs that read see one snapshot.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
     follow::{Scope, follow},
     ports::{
-        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Head, Hook,
+        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Fates, Head, Hook,
         KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
-        PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store,
-        StoreError, StoredAnswer, Totals, Watch, WatchPatch,
+        PastRound, PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
+        RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch, WatchPatch,
     },
-    round::{Letter, TreeEnd},
+    round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -26,7 +26,7 @@ use tidings_entity::{
 };
 
 use super::{
-    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, known, lanes, letters, pinned,
+    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, history, known, lanes, letters, pinned,
     receipts, redrive, registration, replays, requests, resync, rounds, skip, sources, upkeep, watches,
 };
 
@@ -395,6 +395,40 @@ impl Store for SqlStore {
         limit: u64,
     ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
         letters::unavailable(&self.readers, after.cloned(), limit).await
+    }
+
+    async fn rounds(
+        &self,
+        app: &AppId,
+        filter: &RoundFilter,
+        limit: u64,
+    ) -> Result<Vec<RoundFacts>, StoreError> {
+        history::rounds(&self.readers, app, filter, limit).await
+    }
+
+    async fn past_round(&self, app: &AppId, cursor: &CursorId, number: i64) -> Result<PastRound, StoreError> {
+        history::past(&self.snapshot().await?, &self.context, app, cursor, number).await
+    }
+
+    async fn fates(&self, cursor: &CursorId, round: i64, range: Range<u64>) -> Result<Fates, StoreError> {
+        history::fates(&self.snapshot().await?, cursor, round, range).await
+    }
+
+    async fn last_parked(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        below: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        history::last_parked(&self.readers, cursor, round, below).await
+    }
+
+    async fn delivery(
+        &self,
+        app: &AppId,
+        id: &DeliveryId,
+    ) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+        history::delivery(&self.readers, app, id).await
     }
 
     async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {

@@ -374,6 +374,29 @@ async fn the_schema_goes_down_and_up_again() {
     open(folder.path(), 1).await.expect("a start brings it up").close().await;
 }
 
+/// What was recorded before answers were kept is still there, without one.
+#[tokio::test]
+async fn attempts_of_before_answers_were_kept_have_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = url(folder.path());
+    schema::up(&url).await.expect("up");
+    let older = schema::status(&url).await.expect("status");
+    let step = older.iter().position(|step| step.name.ends_with("keep_answers")).expect("the step");
+    schema::down(&url, u32::try_from(older.len() - step).expect("few")).await.expect("down");
+    let connection = raw(folder.path()).await;
+    let text = "insert into attempt (owner_kind, owner_id, round, position, number, delivery_id, status,
+                item_failure, excerpt, took_ms, ended_at)
+                values ('cursor', 'cur_00000000000000000000000001', 1, 0, 1, 'dlv_a', 500, true, 'why', 3, 4)";
+    connection.execute_unprepared(text).await.expect("a row");
+    connection.close().await.expect("closed");
+    let store = open(folder.path(), 1).await.expect("a start brings it up");
+    let cursor = "cur_00000000000000000000000001".parse().expect("an id");
+    let found = store.attempts(&cursor, 1, 0, 10).await.expect("read");
+    assert_eq!((found.len(), found[0].status, found[0].excerpt.as_str()), (1, Some(500), "why"));
+    assert!(found[0].answer.is_none());
+    store.close().await;
+}
+
 #[tokio::test]
 async fn the_database_is_private_durable_and_recent() {
     use std::os::unix::fs::PermissionsExt;

@@ -60,10 +60,11 @@ pub(super) fn basic(user: &str, password: &str) -> Zeroizing<String> {
     Zeroizing::new(BASE64_STANDARD.encode(joined.as_bytes()))
 }
 
-/// An answer without what was sent in the request: it is kept, and shown to people.
-pub(super) fn scrubbed(answer: Vec<u8>, access: &EndpointAccess, token: Option<&Secret>) -> Vec<u8> {
-    let mut needles: Vec<Zeroizing<String>> = Vec::new();
-    let mut add = |text: &str| needles.push(Zeroizing::new(text.to_owned()));
+/// What was sent in the request and is nobody else's business, as it may stand in an answer; the longest
+/// first: a shorter one could take a part of it away.
+pub(super) fn secrets(access: &EndpointAccess, token: Option<&Secret>) -> Vec<Secret> {
+    let mut needles: Vec<Secret> = Vec::new();
+    let mut add = |text: &str| needles.push(Secret::new(text.to_owned()));
     access.headers.values().for_each(|value| add(value.expose()));
     token.into_iter().for_each(|token| add(token.expose()));
     match &access.auth {
@@ -75,10 +76,15 @@ pub(super) fn scrubbed(answer: Vec<u8>, access: &EndpointAccess, token: Option<&
         Some(EndpointAuth::Oauth2(client)) => add(client.client_secret.expose()),
         None => {}
     }
-    // A longer one goes first: a shorter one could take a part of it away.
-    needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
-    needles.retain(|needle| needle.len() >= SECRET_BYTES_MIN);
-    needles.iter().fold(answer, |answer, needle| without(answer, needle.as_bytes()))
+    needles.retain(|needle| needle.expose().len() >= SECRET_BYTES_MIN);
+    needles.sort_by_key(|needle| std::cmp::Reverse(needle.expose().len()));
+    needles
+}
+
+/// An answer without what was sent in the request: it is kept, and shown to people.
+pub(super) fn scrubbed(answer: Vec<u8>, access: &EndpointAccess, token: Option<&Secret>) -> Vec<u8> {
+    let secrets = secrets(access, token);
+    secrets.iter().fold(answer, |answer, needle| without(answer, needle.expose().as_bytes()))
 }
 
 fn without(answer: Vec<u8>, needle: &[u8]) -> Vec<u8> {

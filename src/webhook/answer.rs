@@ -39,14 +39,8 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let mut excerpt = String::new();
     let mut length = 0;
     for character in String::from_utf8_lossy(bytes).chars() {
-        let unseen = character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         let start = excerpt.len();
-        if unseen {
-            excerpt.extend(character.escape_default())
-        } else {
-            excerpt.push(character)
-        }
+        push_escaped(&mut excerpt, character);
         length += excerpt[start..].chars().count();
         if length > EXCERPT_MAX {
             excerpt.truncate(start);
@@ -54,6 +48,17 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
         }
     }
     excerpt
+}
+
+/// Adds a character; one that controls, or that nobody sees, escaped.
+pub(super) fn push_escaped(text: &mut String, character: char) {
+    let unseen = character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if unseen {
+        text.extend(character.escape_default());
+    } else {
+        text.push(character);
+    }
 }
 
 /// What `Retry-After` asks for, from now: of several the longest, a fraction rounded up, so that no

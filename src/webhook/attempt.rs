@@ -1,14 +1,14 @@
 //! One attempt: signed anew, one deadline over connect, headers and body, and whatever comes of it
 //! as a value.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::Method;
 use tidings_actors::{
     ports::{
-        Action, AttemptOutcome, Clock, Endpoint, EndpointAuth, ItemOutcome, OauthClient, Parcel, ParcelBody,
-        Random, SendFailure,
+        Action, AttemptOutcome, Clock, Endpoint, EndpointAuth, ItemOutcome, KeptAnswer, OauthClient, Parcel,
+        ParcelBody, Random, SendFailure,
     },
     round::DeliveryId,
     secret::Secret,
@@ -20,7 +20,7 @@ use url::Url;
 use super::{
     access, answer, batch,
     body::{chunk_body, chunks},
-    cloud_event,
+    cloud_event, kept,
     material::off_thread,
     notice::Letter,
     oauth::{TokenFault, Tokens},
@@ -44,6 +44,8 @@ pub(super) struct Sender<'a> {
     pub(super) random: &'a dyn Random,
     pub(super) endpoint: &'a Endpoint,
     pub(super) traceparent: Option<String>,
+    /// What is kept of answers is kept of acknowledgements, too.
+    pub(super) keeps_all: bool,
 }
 
 /// An answer, or why there is none.
@@ -51,6 +53,7 @@ struct Reply {
     result: Result<u16, SendFailure>,
     retry_after: Option<Duration>,
     excerpt: String,
+    kept: Option<Arc<KeptAnswer>>,
     /// The answer as far as it was wanted, and whether that is all of it.
     answer: (Vec<u8>, bool),
 }
@@ -69,12 +72,12 @@ struct Post<'a> {
 impl Reply {
     fn failed(failure: SendFailure, text: &str) -> Self {
         let excerpt = answer::excerpt(redact(text).as_bytes());
-        Self { result: Err(failure), retry_after: None, excerpt, answer: (Vec::new(), false) }
+        Self { result: Err(failure), retry_after: None, excerpt, kept: None, answer: (Vec::new(), false) }
     }
 
     fn into_outcome(self, started: Instant) -> AttemptOutcome {
-        let Self { result, retry_after, excerpt, .. } = self;
-        AttemptOutcome { result, retry_after, excerpt, took: started.elapsed() }
+        let Self { result, retry_after, excerpt, kept, .. } = self;
+        AttemptOutcome { result, retry_after, excerpt, took: started.elapsed(), answer: kept }
     }
 
     fn is_success(&self) -> bool {
@@ -278,10 +281,24 @@ impl Sender<'_> {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.clock.now());
+        let is_kept = self.keeps_all || !matches!(status, 200..=299);
+        let headers = is_kept.then(|| {
+            let own = access::secrets(&self.endpoint.access, token);
+            kept::headers(response.headers(), &[own.as_slice(), &self.endpoint.keys].concat())
+        });
         let (read, is_whole) = answer::read(response, answer_max).await?;
-        let read = access::scrubbed(read, &self.endpoint.access, token);
-        let excerpt = answer::excerpt(&read);
-        Ok(Reply { result: Ok(status), retry_after, excerpt, answer: (read, is_whole) })
+        // What is shown is a copy: the receiver's words on a batch are read as they came.
+        let shown = match read.len() {
+            0 => Vec::new(),
+            length => {
+                let beginning = read[..length.min(kept::BODY_BYTES_MAX)].to_vec();
+                access::scrubbed(beginning, &self.endpoint.access, token)
+            }
+        };
+        let body = kept::body(&shown, is_whole && read.len() <= kept::BODY_BYTES_MAX, &self.endpoint.keys);
+        let excerpt = answer::excerpt(body.as_bytes());
+        let kept = headers.map(|headers| Arc::new(kept::answer(headers, &body)));
+        Ok(Reply { result: Ok(status), retry_after, excerpt, kept, answer: (read, is_whole) })
     }
 
     async fn sign(&self, id: &str, body: &Bytes) -> Option<Signed> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tidings_actors::{ports::ItemOutcome, round::DeliveryId};
 use tidings_entity::kind::PayloadFormat;
 
-use super::answer::excerpt;
+use super::{answer::excerpt, redaction::redact};
 
 /// Bytes that are read of any answer to a batch.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -68,7 +68,7 @@ fn of_each(results: &[Value], sent: &[DeliveryId]) -> Vec<ItemOutcome> {
     let mut said: HashMap<&str, ItemOutcome> = HashMap::new();
     for result in results {
         let Some(id) = result["id"].as_str() else { continue };
-        let reason = || excerpt(result["reason"].as_str().unwrap_or_default().as_bytes());
+        let reason = || excerpt(redact(result["reason"].as_str().unwrap_or_default()).as_bytes());
         let word = match result["outcome"].as_str() {
             Some("accepted") => ItemOutcome::Accepted,
             Some("refused") => ItemOutcome::Refused(reason()),

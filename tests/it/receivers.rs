@@ -341,3 +341,38 @@ async fn a_mirror_follows_what_is_sent() {
         assert_eq!(std::fs::read(folder.path().join(path)).expect("mirrored"), content);
     }
 }
+
+#[tokio::test]
+async fn of_a_refusal_headers_and_body_are_kept_without_credentials() {
+    let receiver = Receiver::start().await;
+    let headers = vec![
+        ("server", "apache".to_owned()),
+        ("set-cookie", "sid=planted-cookie".to_owned()),
+        ("x-hint", "use https://me:planted@host/".to_owned()),
+    ];
+    let body = format!("{{\"key\":\"{SECRET}\",\"auth\":\"Bearer planted.token\"}}\x07");
+    let (outcome, _) = attempt(&receiver, Behaviour::Answer(422, headers.clone(), body)).await;
+    let kept = outcome.answer.expect("an answer");
+    let value =
+        |name: &str| kept.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+    assert_eq!(value("server"), Some("apache"));
+    assert_eq!(value("set-cookie"), Some("[redacted]"));
+    assert_eq!(value("x-hint"), Some("use https://[redacted]@host/"));
+    assert_eq!(kept.body, "{\"key\":\"[redacted]\",\"auth\":\"Bearer [redacted]\"}\\u{7}");
+    assert_eq!(outcome.excerpt, kept.body, "the short form of a short answer is the same");
+
+    let long = Behaviour::Answer(500, Vec::new(), "word ".repeat(5_000));
+    let (outcome, _) = attempt(&receiver, long).await;
+    let kept = outcome.answer.expect("an answer");
+    assert!((4_000..=4_096).contains(&kept.body.len()), "{}", kept.body.len());
+    assert_eq!(outcome.excerpt.len(), 1_024);
+
+    let (outcome, _) = attempt(&receiver, Behaviour::Answer(200, headers.clone(), "fine".into())).await;
+    assert_eq!(outcome.answer, None, "acknowledgements are not kept");
+    receiver.always(Behaviour::Answer(200, headers, "fine".into()));
+    let keeping = world().webhooks.keeping_all(true);
+    let outcome = keeping.send(&endpoint(receiver.url()), &parcel("{}")).await;
+    assert_eq!(outcome.answer.expect("every attempt is recorded").body, "fine");
+    let (outcome, _) = attempt(&receiver, Behaviour::Close).await;
+    assert_eq!(outcome.answer, None, "there was no answer");
+}

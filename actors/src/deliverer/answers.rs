@@ -207,6 +207,7 @@ impl DelivererState {
             status: outcome.result.ok(),
             item_failure: failed.item,
             excerpt: outcome.excerpt.clone(),
+            answer: outcome.answer.clone(),
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at: moment.wall,
         };
@@ -233,6 +234,7 @@ impl DelivererState {
             status: outcome.result.ok(),
             item_failure: false,
             excerpt: outcome.excerpt.clone(),
+            answer: outcome.answer.clone(),
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at,
         };

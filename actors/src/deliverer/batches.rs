@@ -129,7 +129,7 @@ impl DelivererState {
         }
     }
 
-    /// One row for each change that was tried.
+    /// One row for each change that was tried; the answer they share is kept once, with the first.
     fn record_batch(
         &mut self,
         cursor: &CursorId,
@@ -151,14 +151,14 @@ impl DelivererState {
                     status: outcome.result.ok(),
                     item_failure,
                     excerpt: excerpt.to_owned(),
+                    answer: None,
                     took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
                     at,
                 })
             };
-        let records: Vec<AttemptRecord> = rows.into_iter().filter_map(record).collect();
-        if records.is_empty() {
-            return;
-        }
+        let mut records: Vec<AttemptRecord> = rows.into_iter().filter_map(record).collect();
+        let Some(first) = records.first_mut() else { return };
+        first.answer.clone_from(&outcome.answer);
         let store = self.context.store.clone();
         self.step(cursor, generation, async move {
             let writes = records.into_iter().map(|record| in_time(store.record_attempt(record)));

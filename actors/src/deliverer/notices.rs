@@ -185,6 +185,7 @@ impl DelivererState {
             status: outcome.result.ok(),
             item_failure: matches!(verdict, Verdict::Refused | Verdict::Failing),
             excerpt: outcome.excerpt.clone(),
+            answer: outcome.answer.clone(),
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at,
         };

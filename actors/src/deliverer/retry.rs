@@ -185,7 +185,13 @@ mod tests {
     };
 
     fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
-        AttemptOutcome { result, retry_after: None, excerpt: String::new(), took: Duration::ZERO }
+        AttemptOutcome {
+            result,
+            retry_after: None,
+            excerpt: String::new(),
+            took: Duration::ZERO,
+            answer: None,
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What a lane reads, begins, settles and gives up.
 
+use std::sync::Arc;
+
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, WatchId},
     kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
-use super::{Remote, RepositoryFacts};
+use super::{KeptAnswer, Remote, RepositoryFacts};
 use crate::{
     round::{Change, DeliveryId, Letter, LetterState, Round, TreeEnd},
     time::Timestamp,
@@ -200,6 +202,8 @@ pub struct AttemptRecord {
     pub item_failure: bool,
     /// At most 1,024 characters of the answer.
     pub excerpt: String,
+    /// More of the answer, where there was one. Of the changes of a batch the first has it.
+    pub answer: Option<Arc<KeptAnswer>>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
     /// When it ended.

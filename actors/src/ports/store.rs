@@ -1,7 +1,7 @@
 //! [`Store`]: everything that must survive. Each verb is one transaction; a verb that returned
 //! `Ok` is synced to disk.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -14,12 +14,13 @@ use tidings_entity::{
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Begun, Cancelled, DeadLetter, Head, Hook, KeyedRequest, LaneSnapshot,
-    LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PinnedTrees, Receipt, Redrive,
-    RedriveStep, RefListing, Settlement, Source, StoredAnswer, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Begun, Cancelled, DeadLetter, Fates, Head, Hook, KeyedRequest,
+    LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound,
+    PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source,
+    StoredAnswer, Watch, WatchPatch,
 };
 use crate::{
-    round::{Letter, TreeEnd},
+    round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -323,6 +324,32 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&DeadLetterId>,
         limit: u64,
     ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError>;
+
+    // ---- history ----------------------------------------------------------------------------
+
+    /// Rounds of an app that a filter means, at most `limit`, in the order of its place.
+    async fn rounds(
+        &self,
+        app: &AppId,
+        filter: &RoundFilter,
+        limit: u64,
+    ) -> Result<Vec<RoundFacts>, StoreError>;
+    /// One round of an app with all that its list is made of; foreign cursors are
+    /// [`StoreError::NotFound`] like missing ones.
+    async fn past_round(&self, app: &AppId, cursor: &CursorId, number: i64) -> Result<PastRound, StoreError>;
+    /// What became of a range of a round's changes, at one moment; the range is a window's.
+    async fn fates(&self, cursor: &CursorId, round: i64, range: Range<u64>) -> Result<Fates, StoreError>;
+    /// The last change of a round below a position that was given up.
+    async fn last_parked(&self, cursor: &CursorId, round: i64, below: u64)
+    -> Result<Option<u64>, StoreError>;
+    /// Cursor, round and position of a delivery of an app that failed or was given up; of others
+    /// there is no row, and `None`.
+    async fn delivery(
+        &self,
+        app: &AppId,
+        id: &DeliveryId,
+    ) -> Result<Option<(CursorId, i64, u64)>, StoreError>;
+
     // ---- receipts ---------------------------------------------------------------------------
 
     /// Takes a genuine hook in: judges it by what is watched and writes its receipt, or finds that

@@ -291,6 +291,18 @@ pub struct AttemptOutcome {
     pub excerpt: String,
     /// How long it took.
     pub took: Duration,
+    /// More of the answer, for people. Of a request that was acknowledged only where every attempt is
+    /// recorded.
+    pub answer: Option<Arc<KeptAnswer>>,
+}
+
+/// What is kept of an endpoint's answer: credentials replaced, control characters escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// Names in lower case and values, in the order they came; at most 4 KiB in all.
+    pub headers: Vec<(String, String)>,
+    /// The beginning of the body, at most 4 KiB.
+    pub body: String,
 }
 
 impl AttemptOutcome {

@@ -1,6 +1,7 @@
 //! [`MemoryStore`]: the whole [`Store`] in maps behind one lock. It keeps its promises as the real
 //! one does, but for surviving the process.
 
+mod history;
 mod lanes;
 mod letters;
 mod receipts;
@@ -10,6 +11,7 @@ mod watches;
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,12 +28,12 @@ use tidings_entity::{
 use super::SeededRandom;
 use crate::{
     ports::{
-        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Head, Hook,
-        KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
-        PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, Settlement, Source, Store, StoreError,
-        StoredAnswer, Totals, Watch, WatchPatch,
+        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Fates,
+        Head, Hook, KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp,
+        NewRound, NewWatch, PastRound, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
+        RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch, WatchPatch,
     },
-    round::{Letter, TreeEnd},
+    round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -472,6 +474,40 @@ impl Store for MemoryStore {
     ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
         self.meet("unavailable_letters").await?;
         Ok(self.state().unavailable_letters(after, limit))
+    }
+
+    async fn rounds(
+        &self,
+        app: &AppId,
+        filter: &RoundFilter,
+        limit: u64,
+    ) -> Result<Vec<RoundFacts>, StoreError> {
+        Ok(self.state().shown_rounds(app, filter, limit))
+    }
+
+    async fn past_round(&self, app: &AppId, cursor: &CursorId, number: i64) -> Result<PastRound, StoreError> {
+        self.state().past_round(app, cursor, number)
+    }
+
+    async fn fates(&self, cursor: &CursorId, round: i64, range: Range<u64>) -> Result<Fates, StoreError> {
+        self.state().fates(cursor, round, &range)
+    }
+
+    async fn last_parked(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        below: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        Ok(self.state().last_parked(cursor, round, below))
+    }
+
+    async fn delivery(
+        &self,
+        app: &AppId,
+        id: &DeliveryId,
+    ) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+        Ok(self.state().delivery(app, id))
     }
 
     async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {

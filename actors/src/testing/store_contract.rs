@@ -3,6 +3,7 @@
 
 mod apps;
 mod heads;
+mod history;
 mod letters;
 mod receipts;
 mod replays;
@@ -14,6 +15,7 @@ mod world;
 
 pub use apps::*;
 pub use heads::*;
+pub use history::*;
 pub use letters::*;
 pub use receipts::*;
 pub use replays::*;
@@ -92,6 +94,9 @@ macro_rules! store_contract_tests {
             a_keyed_request_that_was_cut_off_begins_again
             an_app_and_the_answer_to_its_registration_are_one
             answers_go_with_their_age_and_with_their_app
+            rounds_are_listed_newest_first_or_from_a_number_on
+            a_round_of_before_is_given_back_as_it_was_begun
+            what_became_of_each_change_is_told
             pins_are_what_rounds_need
             the_probe_of_a_breaker_goes_to_one_caller
             blobs_are_answered_in_order

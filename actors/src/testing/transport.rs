@@ -17,8 +17,8 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Parcel, ParcelBody,
-        PrepareError, SendFailure, Transport,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, KeptAnswer, Notice, Parcel,
+        ParcelBody, PrepareError, SendFailure, Transport,
     },
     round::DeliveryId,
 };
@@ -246,7 +246,13 @@ impl MemoryTransport {
         let (result, retry_after) = Self::answered(self.answer(&endpoint.app, id, &path)).await;
         let taken = matches!(result, Ok(200..=299));
         self.note(endpoint, vec![(id.clone(), path, taken)], action, result);
-        AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }
+        AttemptOutcome {
+            result,
+            retry_after,
+            excerpt: String::new(),
+            took: Duration::ZERO,
+            answer: kept(result),
+        }
     }
 
     async fn answered(answer: Answer) -> (Result<u16, SendFailure>, Option<Duration>) {
@@ -313,6 +319,12 @@ impl Drop for Flight<'_> {
             *flying -= 1;
         }
     }
+}
+
+/// Refusals are explained.
+fn kept(result: Result<u16, SendFailure>) -> Option<Arc<KeptAnswer>> {
+    let status = result.ok().filter(|status| !(200..300).contains(status))?;
+    Some(Arc::new(KeptAnswer { headers: Vec::new(), body: format!("said {status}") }))
 }
 
 #[async_trait]
@@ -383,7 +395,16 @@ impl Transport for MemoryTransport {
         let changes = parcels.iter().zip(paths).enumerate();
         let changes = changes.map(|(at, (parcel, path))| (parcel.id.clone(), path, taken(at))).collect();
         self.note(endpoint, changes, Action::Batch, result);
-        (AttemptOutcome { result, retry_after, excerpt: String::new(), took: Duration::ZERO }, items)
+        (
+            AttemptOutcome {
+                result,
+                retry_after,
+                excerpt: String::new(),
+                took: Duration::ZERO,
+                answer: kept(result),
+            },
+            items,
+        )
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {

@@ -132,7 +132,13 @@ impl Transport for Printer {
                 Err(SendFailure::Connection)
             }
         };
-        AttemptOutcome { result, retry_after: None, excerpt: String::new(), took: Duration::ZERO }
+        AttemptOutcome {
+            result,
+            retry_after: None,
+            excerpt: String::new(),
+            took: Duration::ZERO,
+            answer: None,
+        }
     }
 
     async fn send_batch(
@@ -146,6 +152,7 @@ impl Transport for Printer {
             retry_after: None,
             excerpt: String::new(),
             took: Duration::ZERO,
+            answer: None,
         };
         for parcel in &parcels {
             outcome = self.send(endpoint, parcel).await;
@@ -159,6 +166,12 @@ impl Transport for Printer {
 
     async fn notify(&self, _endpoint: &Endpoint, _notice: &Notice) -> AttemptOutcome {
         // What a notice says is in the log already.
-        AttemptOutcome { result: Ok(204), retry_after: None, excerpt: String::new(), took: Duration::ZERO }
+        AttemptOutcome {
+            result: Ok(204),
+            retry_after: None,
+            excerpt: String::new(),
+            took: Duration::ZERO,
+            answer: None,
+        }
     }
 }

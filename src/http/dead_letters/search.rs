@@ -78,7 +78,7 @@ impl FilterShown {
 ///
 /// # Errors
 /// 400 with the first word that is wrong.
-pub(super) fn of_query(query: &Query) -> Result<LetterFilter, Problem> {
+pub(in crate::http) fn of_query(query: &Query) -> Result<LetterFilter, Problem> {
     read(|word| query.get(word).map(str::to_owned))
         .map_err(|(word, detail)| Problem::malformed(format!("{word} {detail}")))
 }

@@ -110,7 +110,10 @@ async fn is_held(front: &Front, pinned: &PinnedTrees, blob: ObjectId) -> Result<
 }
 
 /// Makes the trees present, and gives those that can be had.
-pub(super) async fn bring_trees(front: &Front, pinned: &PinnedTrees) -> Result<Vec<TreeEnd>, GitError> {
+pub(in crate::http) async fn bring_trees(
+    front: &Front,
+    pinned: &PinnedTrees,
+) -> Result<Vec<TreeEnd>, GitError> {
     let mut ends = pinned.ends.clone();
     for _ in 0..REFUSALS_MAX {
         let wants = ends.iter().map(|end| end.commit).collect();
@@ -161,7 +164,7 @@ async fn content(front: &Front, remote: &Remote, blob: ObjectId, limit: u64) -> 
 }
 
 /// What failed Git work means here: the app was told of the content, so it is never said to be gone.
-pub(super) fn unavailable(error: &GitError) -> Problem {
+pub(in crate::http) fn unavailable(error: &GitError) -> Problem {
     let (detail, seconds) = match error {
         GitError::RateLimited { retry_after } => {
             let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));

@@ -110,7 +110,7 @@ async fn queries_are_read_strictly() {
         "&a",
         "%ff=1",
     ] {
-        for list in ["/api/repositories", "/api/dead-letters"] {
+        for list in ["/api/repositories", "/api/dead-letters", "/api/deliveries"] {
             let answered = house.call("GET", &format!("{list}?{query}"), Some(&token), None).await;
             assert_eq!(answered.status, 400, "{list}?{query}");
             answered.problem();

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tidings_actors::{
     hosts::Hosts,
     ports::*,
-    round::{Change, Entry, Letter, Plan, RoundSpec, TreeEnd},
+    round::{Change, DeliveryId, Entry, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
@@ -321,9 +321,33 @@ impl Store for StoreDouble {
             status: Some(400),
             item_failure: true,
             excerpt: "no".into(),
+            answer: Some(std::sync::Arc::new(KeptAnswer {
+                headers: vec![("server".into(), "nginx".into())],
+                body: "no, and why".into(),
+            })),
             took_ms: 7,
             at: Timestamp(0),
         }])
+    }
+
+    async fn rounds(&self, _: &AppId, _: &RoundFilter, _: u64) -> Result<Vec<RoundFacts>, StoreError> {
+        self.open().map(|_| Vec::new())
+    }
+
+    async fn past_round(&self, _: &AppId, _: &CursorId, _: i64) -> Result<PastRound, StoreError> {
+        self.open().and_then(|_| Err(StoreError::NotFound))
+    }
+
+    async fn fates(&self, _: &CursorId, _: i64, _: std::ops::Range<u64>) -> Result<Fates, StoreError> {
+        unreachable!("this house has no rounds")
+    }
+
+    async fn last_parked(&self, _: &CursorId, _: i64, _: u64) -> Result<Option<u64>, StoreError> {
+        unreachable!("this house has no rounds")
+    }
+
+    async fn delivery(&self, _: &AppId, _: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+        self.open().map(|_| None)
     }
 
     async fn open_letters(

@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{
     super::{
-        Front, Lifecycle, admin_token::AdminToken, downloads::Downloads, hooks::Bounds, listener, routes,
+        Front, Lifecycle, admin_token::AdminToken, downloads::Downloads, histories::Histories, hooks::Bounds,
+        listener, routes,
     },
     double::{GitDouble, StoreDouble},
 };
@@ -146,6 +147,7 @@ impl House {
             hooks,
             tests: super::super::apps::test_delivery::Tests::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),
+            histories: Histories::default(),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("bound");

@@ -52,6 +52,32 @@ async fn a_path_that_spoils_every_batch_is_given_up_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_answer_to_a_batch_is_kept_once() {
+    let house = House::running().await;
+    let list = files(60, "one");
+    let commit = house.commit(&refs(&list));
+    let app = house.app_with(batched).await;
+    let poison = list[33].0.as_bytes();
+    house.transport.answer_path(&list[33].0, Some(Answer::Status(422)));
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, commit).await;
+    let spoilt = house
+        .transport
+        .batches()
+        .iter()
+        .filter(|batch| batch.iter().any(|path| path.as_bytes() == poison))
+        .count();
+    let arrivals = house.transport.arrivals();
+    let alone =
+        arrivals.iter().filter(|arrival| arrival.action != Action::Batch && arrival.path == poison).count();
+    let rows = house.store.attempts();
+    let answers: Vec<_> = rows.iter().filter_map(|row| row.answer.as_ref()).collect();
+    assert_eq!(answers.len(), spoilt + alone, "one for each request that was refused");
+    assert!(spoilt > 0 && rows.len() > answers.len(), "{} rows of {spoilt} batches", rows.len());
+    assert!(answers.iter().all(|answer| answer.body == "said 422"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_change_of_a_batch_is_settled_by_its_own_word() {
     let house = House::running().await;
     let list = files(40, "one");

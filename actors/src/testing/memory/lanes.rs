@@ -1,5 +1,7 @@
 //! Rounds, settlements and resyncs of the in-memory store.
 
+use std::sync::Arc;
+
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, ViewId, WatchId},
     kind::{CursorState, LetterStatus, ParkReason, RoundKind, WatchState},
@@ -9,8 +11,8 @@ use super::rows::{CursorRow, LetterRow, State};
 use crate::{
     follow::{goes, unblocked},
     ports::{
-        AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, Settlement, Standing,
-        StoreError,
+        AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, SettledRange, Settlement,
+        Standing, StoreError,
     },
     round::{Letter, Round, TreeEnd},
     time::Timestamp,
@@ -170,6 +172,7 @@ impl State {
         cursor.deletes_unknown |= round.complete;
         cursor.last_was_redrive = round.spec.kind == RoundKind::Redrive;
         cursor.open = Some(round.clone());
+        cursor.rounds.insert(round.number, Arc::new(round.clone()));
         if cursor.state != CursorState::Blocked {
             cursor.reason = None;
         }
@@ -229,7 +232,9 @@ impl State {
                 && settlement.position <= round.summary.total()
         };
         let Some(round) = cursor.open.as_mut().filter(fresh) else { return false };
-        round.position = settlement.position;
+        let from = std::mem::replace(&mut round.position, settlement.position);
+        let range = SettledRange { from, to: settlement.position, at: settlement.at };
+        self.settled.add(&settlement.cursor, settlement.round, range);
         cursor.streak = settlement.streak;
         cursor.acknowledged |= settlement.acknowledged;
         let watch = cursor.watch.clone();
@@ -289,7 +294,7 @@ impl State {
         let done =
             cursor.open.take_if(|round| round.number == number && round.position == round.summary.total());
         let Some(round) = done else { return Ok(false) };
-        cursor.ended.insert(number, at);
+        cursor.end(round.clone(), at);
         let closed = if round.spec.kind == RoundKind::Redrive {
             LetterStatus::Redriven
         } else {
@@ -398,10 +403,8 @@ impl State {
     ) -> Result<bool, StoreError> {
         let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
         let open = |round: &mut Round| round.number == number && round.spec.kind == RoundKind::Redrive;
-        if cursor.open.take_if(open).is_none() {
-            return Ok(false);
-        }
-        cursor.ended.insert(number, at);
+        let Some(round) = cursor.open.take_if(open) else { return Ok(false) };
+        cursor.end(round, at);
         let bound =
             |row: &&mut LetterRow| row.shown.cursor == *id && row.bound == Some(number) && row.is_open();
         let mut unreached = Vec::new();
@@ -473,7 +476,7 @@ impl State {
         if let Some(round) = cursor.open.take() {
             // What a complete resync was begun for is not done before it ended.
             complete |= round.complete;
-            cursor.ended.insert(round.number, now);
+            cursor.end(round.clone(), now);
             for tree in round.spec.target.into_iter().chain(round.spec.held).chain(round.spec.bases) {
                 if cursor.held.as_ref() != Some(&tree) && !cursor.bases.contains(&tree) {
                     cursor.bases.push(tree);

@@ -55,6 +55,14 @@ impl State {
         letters
     }
 
+    /// The letters bound to a round, sorted by path.
+    pub(super) fn bound_letters(&self, cursor: &CursorId, round: i64) -> Vec<Letter> {
+        let bound = |row: &&LetterRow| row.shown.cursor == *cursor && row.bound == Some(round);
+        let mut letters: Vec<Letter> = self.letters.values().filter(bound).map(|row| letter(row).0).collect();
+        letters.sort_by(|one, other| one.path.cmp(&other.path));
+        letters
+    }
+
     pub(super) fn own_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<&LetterRow, StoreError> {
         self.letters.get(id).filter(|row| row.app == *app).ok_or(StoreError::NotFound)
     }

@@ -11,7 +11,7 @@ use tidings_entity::{
     kind::{BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, WatchState},
 };
 
-use super::requests::RequestRow;
+use super::{history::Settled, requests::RequestRow};
 use crate::{
     follow::Followed,
     ports::{
@@ -34,6 +34,7 @@ pub(super) struct State {
     pub(super) letters: BTreeMap<DeadLetterId, LetterRow>,
     pub(super) redrives: BTreeMap<RedriveId, RedriveRow>,
     pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) settled: Settled,
     pub(super) blobs: BTreeMap<ObjectId, (BlobFacts, Timestamp)>,
     pub(super) blob_writes: usize,
     pub(super) receipts: Vec<Receipt>,
@@ -83,6 +84,8 @@ pub(super) struct CursorRow {
     pub(super) last_round: i64,
     pub(super) open: Option<Round>,
     pub(super) ended: BTreeMap<i64, Timestamp>,
+    /// Every round that is kept; of the open one `open` knows the position.
+    pub(super) rounds: BTreeMap<i64, Arc<Round>>,
     pub(super) bases: Vec<TreeEnd>,
     pub(super) state: CursorState,
     pub(super) reason: Option<String>,
@@ -102,6 +105,18 @@ pub(super) struct CursorRow {
 }
 
 impl CursorRow {
+    /// How far a round of it is settled.
+    pub(super) fn position(&self, round: &Round) -> u64 {
+        let open = self.open.as_ref().filter(|open| open.number == round.number);
+        open.map_or(round.position, |open| open.position)
+    }
+
+    /// The round that was open has ended.
+    pub(super) fn end(&mut self, round: Round, at: Timestamp) {
+        self.ended.insert(round.number, at);
+        self.rounds.insert(round.number, Arc::new(round));
+    }
+
     /// Whether it is blocked by what its branch named before, not by what it delivers.
     pub(super) fn is_moot(&self) -> bool {
         self.state == CursorState::Blocked && self.open.is_none() && self.streak == 0
@@ -339,6 +354,8 @@ impl State {
                 });
                 take(old(*at) && !named)
             });
+            let open = row.open.as_ref().map(|round| round.number);
+            row.rounds.retain(|number, _| Some(*number) == open || row.ended.contains_key(number));
         }
         self.cursors.retain(|id, row| {
             let is_at_rest = !row.slot.is_empty()

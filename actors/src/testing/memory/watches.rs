@@ -159,6 +159,7 @@ impl State {
             last_round: 0,
             open: None,
             ended: std::collections::BTreeMap::new(),
+            rounds: std::collections::BTreeMap::new(),
             bases: Vec::new(),
             state: CursorState::Active,
             reason: None,

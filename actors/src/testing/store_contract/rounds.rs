@@ -1,11 +1,15 @@
 //! Rounds and settlements.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tidings_entity::kind::{CursorState, LetterStatus, Operation, ParkReason, RoundKind, WatchState};
 
 use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
-    ports::{AttemptRecord, HeadAttempts, Park, Settlement, Standing, Store, StoreError, WatchPatch},
+    ports::{
+        AttemptRecord, HeadAttempts, KeptAnswer, Park, Settlement, Standing, Store, StoreError, WatchPatch,
+    },
     round::{DeliveryId, Round},
     time::Timestamp,
     view::View,
@@ -147,6 +151,14 @@ pub async fn many_lanes_settle_at_once(store: &dyn Store) {
     }
 }
 
+/// What is kept of an answer comes back as it was.
+fn answer(status: u16) -> KeptAnswer {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let headers =
+        vec![header("server", "one \"two\""), header("via", "\u{fffd}"), header("via", &status.to_string())];
+    KeptAnswer { headers, body: "{\"said\": \"no\"}".into() }
+}
+
 /// Tries outlive the process that made them, per change.
 pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
     let world = World::new(store);
@@ -162,6 +174,7 @@ pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
         status,
         item_failure,
         excerpt: "an answer".into(),
+        answer: status.map(|status| Arc::new(answer(status))),
         took_ms: 5,
         at: Timestamp(4000 + i64::from(number)),
     };
@@ -173,6 +186,7 @@ pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
         try_of(1, 1, Some(422), true),
     ];
     let first_two = [tries[0].clone(), tries[1].clone()];
+    assert!(first_two[0].answer.is_none() && first_two[1].answer.is_some());
     for attempt in tries {
         store.record_attempt(attempt).await.expect("recorded");
     }

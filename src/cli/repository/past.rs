@@ -1,0 +1,111 @@
+//! Rounds, changes and the tail of a watch, on the command line.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{
+    super::{
+        Context, Failure,
+        client::Event,
+        output::{shown, table},
+    },
+    OneArgs, PATH,
+};
+
+/// How long to wait before a tail that broke off is taken up again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A tail that cannot be taken up again so often in a row has ended.
+const FAILURES_MAX: u32 = 10;
+
+/// Which changes of a round.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ChangesArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The round; else the one that is being delivered
+    #[arg(long)]
+    round: Option<i64>,
+    /// Which branch, by its short or full name; needed where several are followed
+    #[arg(long)]
+    branch: Option<String>,
+    /// Only of paths that match
+    #[arg(long, value_name = "GLOB")]
+    path_glob: Option<String>,
+    /// Most of them
+    #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
+    limit: usize,
+}
+
+/// Where a tail begins.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct EventsArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Which branch, by its short or full name; needed where several are followed
+    #[arg(long)]
+    branch: Option<String>,
+    /// The id of the last event that was seen (ROUND.POSITION); else only what comes from now on
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
+
+pub(super) async fn changes(arguments: ChangesArgs, context: &Context) -> Result<(), Failure> {
+    let ChangesArgs { one, round, branch, path_glob, limit } = arguments;
+    let round = round.map(|round| round.to_string());
+    let said = [("round", &round), ("branch", &branch), ("path_glob", &path_glob)];
+    let query: Vec<_> = said.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?))).collect();
+    let client = context.client(&one.server)?;
+    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str(), "changes"]).collect();
+    let (found, more) = client.list_at_most(&path, &query, limit).await?;
+    let mut lines = table(&found, &["position", "state", "type", "path", "mode", "blob", "settled_at"]);
+    lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
+    context.output.print(&Value::Array(found), &lines)
+}
+
+pub(super) async fn rounds(one: OneArgs, context: &Context) -> Result<(), Failure> {
+    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str(), "rounds"]).collect();
+    let rounds = context.client(&one.server)?.list(&path, &[]).await?;
+    let columns =
+        ["round", "kind", "state", "branch", "position", "total", "parked", "target_commit", "began_at"];
+    let lines = table(&rounds, &columns);
+    context.output.print(&Value::Array(rounds), &lines)
+}
+
+/// Prints events until the process ends; a tail that breaks off is taken up where it was.
+pub(super) async fn events(arguments: EventsArgs, context: &Context) -> Result<(), Failure> {
+    let EventsArgs { one, branch, mut after } = arguments;
+    let client = context.client(&one.server)?;
+    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str(), "events"]).collect();
+    let (mut was_heard, mut failures) = (false, 0);
+    loop {
+        let seen = after.clone();
+        let said = [("branch", &branch), ("after", &seen)];
+        let query: Vec<_> = said.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?))).collect();
+        let heard = client.tail(&path, &query, |event| {
+            (was_heard, failures) = (true, 0);
+            match event {
+                Event::Heard => Ok(()),
+                Event::Told { id, word, data } => {
+                    after = id.or(after.take());
+                    context.output.print_line(&data, || line(after.as_deref(), &word, &data))
+                }
+            }
+        });
+        match heard.await {
+            // What was never heard will not be heard later either: a wrong id, a wrong token.
+            Err(failure) if !was_heard || failures >= FAILURES_MAX => return Err(failure),
+            Err(failure) if failure.code == super::super::Code::Failed => return Err(failure),
+            _ => failures += 1,
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+fn line(id: Option<&str>, word: &str, data: &Value) -> String {
+    match word {
+        "gap" => format!("{}  {word}  {}", id.unwrap_or("-"), shown(&data["reason"])),
+        _ => format!("{}  {}  {word}  {}", id.unwrap_or("-"), shown(&data["state"]), shown(&data["path"])),
+    }
+}

@@ -1,0 +1,459 @@
+//! What became of deliveries, over all watches of an app: the newest round first, and in a round the
+//! last change first.
+//!
+//! A success has no row of its own. Its round is read again, a stretch of it at a time, and what the rows
+//! of settled ranges, attempts and letters say is laid over it. One page looks at so many changes, passes
+//! over so many and reads so many rounds; then it names where to go on, whatever it found until there.
+//! Where the trees of a round cannot be read, its dead letters are all that is left of it, and the page says so.
+
+use std::{collections::VecDeque, str::FromStr, sync::Arc};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{ChangeState, Fate, Fates, LetterFilter, PathMatcher, RoundFacts, RoundFilter, RoundPlace, Seek},
+    round::DeliveryId,
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, CursorId, WatchId},
+    kind::Operation,
+};
+use utoipa::ToSchema;
+
+use super::{
+    Front,
+    attempt::AttemptShown,
+    dead_letters::search,
+    histories::{ChangeShown, Reading, Unread, round_failed},
+    paging::{Query, cursor_at},
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// Changes of a round that are looked at in one go.
+const STRETCH: u64 = 2_048;
+/// Changes that one page looks at.
+const LOOKED_AT_MAX: u64 = 10_000;
+/// Changes that one page passes over on its way to those: of a long list the beginning of a stretch is
+/// found by counting.
+const PASSED_MAX: u64 = 500_000;
+/// Lists up to this length are kept as a whole; nothing is passed over.
+const SHORT: u64 = 10_000;
+/// Rounds that one page reads.
+const ROUNDS_MAX: usize = 32;
+/// Beyond the settled prefix nothing is tried but so many changes: what may be in flight, and a batch.
+const AHEAD: u64 = 1_024;
+/// Pages that looking for one delivery by its id takes.
+const PAGES_BY_ID_MAX: usize = 4;
+/// Most tries of one delivery that are shown.
+const ATTEMPTS_MAX: u64 = 100;
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)]
+}
+
+/// A delivery.
+#[derive(Serialize, ToSchema)]
+struct DeliveryShown {
+    #[serde(flatten)]
+    change: ChangeShown,
+    repository_id: String,
+    /// As in `event.cursor`.
+    cursor: String,
+    /// The full name of the branch.
+    branch: String,
+    /// How often it was tried.
+    attempts: u64,
+    /// The last status code that is known: that of an acknowledgement only with `delivery.history = all`.
+    last_status: Option<u16>,
+}
+
+/// One page of deliveries.
+#[derive(Serialize, ToSchema)]
+struct Deliveries {
+    /// The newest round first, and in a round the last change first.
+    items: Vec<DeliveryShown>,
+    /// Rounds of which only dead letters are shown, because their trees cannot be read: they are no longer
+    /// in the mirror, or the Git host does not give them just now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<UnreadableRound>,
+    /// Gives the next page as `cursor`; missing on the last. A page may be empty and have a next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// A round that cannot be shown whole.
+#[derive(Serialize, ToSchema, PartialEq, Eq)]
+struct UnreadableRound {
+    repository_id: String,
+    cursor: String,
+    round: i64,
+}
+
+/// Where a page goes on: below this position of this round, then with the rounds before it.
+#[derive(Clone)]
+struct Mark {
+    round: i64,
+    cursor: CursorId,
+    below: u64,
+}
+
+impl Mark {
+    fn text(&self) -> String {
+        format!("{} {} {}", self.round, self.cursor, self.below)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or(());
+        Ok(Self {
+            round: word()?.parse().map_err(drop)?,
+            cursor: word()?.parse().map_err(drop)?,
+            below: word()?.parse().map_err(drop)?,
+        })
+    }
+}
+
+/// Which deliveries are meant.
+struct Wanted {
+    watch: Option<WatchId>,
+    operation: Option<Operation>,
+    status: Option<ChangeState>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    paths: PathMatcher,
+    id: Option<DeliveryId>,
+}
+
+impl Wanted {
+    fn of(
+        filter: &LetterFilter,
+        status: Option<ChangeState>,
+        id: Option<DeliveryId>,
+    ) -> Result<Self, Problem> {
+        let paths = PathMatcher::new(filter.path.as_ref());
+        Ok(Self {
+            watch: filter.watch.clone(),
+            operation: filter.operation,
+            status,
+            from: filter.from.map(Timestamp),
+            to: filter.to.map(Timestamp),
+            paths: paths.map_err(|_| Problem::malformed("path_glob must be a glob as in include"))?,
+            id,
+        })
+    }
+
+    /// What nobody asked for by its state is what was never tried: it is no delivery yet, or never was one.
+    fn admits(&self, operation: Operation, path: &[u8], fate: &Fate) -> bool {
+        let is_tried = !matches!(fate.state, ChangeState::Pending | ChangeState::Dropped);
+        self.status.map_or(is_tried || self.id.is_some(), |status| status == fate.state)
+            && self.operation.is_none_or(|wanted| wanted == operation)
+            && self.from.is_none_or(|from| fate.at.is_some_and(|at| at >= from))
+            && self.to.is_none_or(|to| fate.at.is_some_and(|at| at < to))
+            && self.paths.admits(path)
+    }
+
+    /// The positions of a round among which they may be.
+    fn range(&self, facts: &RoundFacts) -> (u64, u64) {
+        let (settled, total) = (facts.position, facts.total());
+        let tried = if facts.ended_at.is_none() { total.min(settled + AHEAD) } else { settled };
+        match self.status {
+            Some(ChangeState::Delivered | ChangeState::Parked) => (0, settled),
+            Some(ChangeState::Failed) => (settled, tried.max(settled)),
+            Some(ChangeState::Pending) if facts.ended_at.is_none() => (settled, total),
+            Some(ChangeState::Dropped) if facts.ended_at.is_some() => (settled, total),
+            Some(ChangeState::Pending | ChangeState::Dropped) => (0, 0),
+            None if self.id.is_some() => (0, total),
+            None => (0, tried),
+        }
+    }
+
+    fn rounds(&self, place: RoundPlace) -> RoundFilter {
+        let is_open = matches!(self.status, Some(ChangeState::Failed | ChangeState::Pending));
+        RoundFilter { watch: self.watch.clone(), cursor: None, is_open, from: self.from, to: self.to, place }
+    }
+}
+
+/// One page being made.
+struct Search<'f> {
+    front: &'f Front,
+    app: &'f AppId,
+    wanted: &'f Wanted,
+    limit: usize,
+    looked: u64,
+    passed: u64,
+    page: Deliveries,
+}
+
+impl Search<'_> {
+    /// Looks until the page is full, or enough was looked at. Where it goes on, unless nothing is left.
+    async fn run(&mut self, mut mark: Option<Mark>) -> Result<Option<Mark>, Problem> {
+        for _ in 0..ROUNDS_MAX {
+            let place = mark
+                .as_ref()
+                .map_or(RoundPlace::Newest, |mark| RoundPlace::At(mark.round, mark.cursor.clone()));
+            let filter = self.wanted.rounds(place);
+            let found = self.front.store.rounds(self.app, &filter, 2).await.map_err(round_failed)?;
+            let mut found: VecDeque<RoundFacts> = found.into();
+            let Some(facts) = found.pop_front() else { return Ok(None) };
+            let (low, mut high) = self.wanted.range(&facts);
+            if let Some(mark) = mark.filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor)
+            {
+                high = high.min(mark.below);
+            }
+            if let Some(below) = self.round(&facts, low, high).await? {
+                return Ok(Some(Mark { round: facts.number, cursor: facts.cursor, below }));
+            }
+            let Some(next) = found.pop_front() else { return Ok(None) };
+            mark = Some(Mark { round: next.number, cursor: next.cursor, below: u64::MAX });
+            if self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX {
+                break;
+            }
+        }
+        Ok(mark)
+    }
+
+    /// Looks at a round from above; below which position it was left, if it was.
+    async fn round(&mut self, facts: &RoundFacts, low: u64, high: u64) -> Result<Option<u64>, Problem> {
+        let mut high = high;
+        let mut reading = None;
+        let mut only_letters = self.wanted.status == Some(ChangeState::Parked);
+        let mut is_readable = true;
+        while low < high {
+            if self.looked >= LOOKED_AT_MAX || (self.passed >= PASSED_MAX && facts.total() > SHORT) {
+                return Ok(Some(high));
+            }
+            if only_letters {
+                let last = self.front.store.last_parked(&facts.cursor, facts.number, high).await;
+                match last.map_err(round_failed)?.filter(|last| *last >= low) {
+                    None => return Ok(None),
+                    Some(last) => high = last + 1,
+                }
+            }
+            let from = low.max(high.saturating_sub(STRETCH));
+            let fates = self.front.store.fates(&facts.cursor, facts.number, from..high).await;
+            let fates = fates.map_err(round_failed)?;
+            let mut found = None;
+            if is_readable {
+                if reading.is_none() {
+                    reading = Some(Reading::open(self.front, self.app, &facts.cursor, facts.number).await?);
+                }
+                found = self.stretch(reading.as_ref(), facts, &fates, from, high).await?;
+                is_readable = found.is_some();
+                only_letters |= !is_readable;
+            }
+            let found = match found {
+                Some(found) => found,
+                None => self.letters(facts, &fates),
+            };
+            self.looked += high - from;
+            for (position, shown) in found.into_iter().rev() {
+                self.page.items.push(shown);
+                if self.page.items.len() == self.limit {
+                    return Ok(Some(position));
+                }
+            }
+            high = from;
+        }
+        Ok(None)
+    }
+
+    /// Those of a stretch that are meant, in order; `None`: the round cannot be read any more.
+    async fn stretch(
+        &mut self,
+        reading: Option<&Reading>,
+        facts: &RoundFacts,
+        fates: &Fates,
+        from: u64,
+        to: u64,
+    ) -> Result<Option<Vec<(u64, DeliveryShown)>>, Problem> {
+        let Some(reading) = reading else { return Ok(None) };
+        let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
+        if facts.total() > SHORT {
+            self.passed += to;
+        }
+        let changes = match reading.window(self.front, &Seek::Position(from), limit).await {
+            // One repository that cannot be read does not hide the others.
+            Err(Unread::Gone(_) | Unread::Failed(_)) => return Ok(None),
+            window => window.map_err(Unread::problem)?,
+        };
+        let mut found = Vec::new();
+        for (position, change) in (from..to).zip(&changes) {
+            let fate = fates.of(position);
+            let is_it = |id: &DeliveryId| *id == DeliveryId::of(&facts.cursor, facts.number, change);
+            if self.wanted.admits(change.operation, &change.path, &fate)
+                && self.wanted.id.as_ref().is_none_or(is_it)
+            {
+                let shown = ChangeShown::of(&reading.past, position, change, &fate);
+                found.push((position, shown_delivery(facts, shown, &fate)));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// What letters alone still say of a round.
+    fn letters(&mut self, facts: &RoundFacts, fates: &Fates) -> Vec<(u64, DeliveryShown)> {
+        let unreadable = UnreadableRound {
+            repository_id: facts.watch.to_string(),
+            cursor: facts.cursor.to_string(),
+            round: facts.number,
+        };
+        if !self.page.unreadable.contains(&unreadable) {
+            self.page.unreadable.push(unreadable);
+        }
+        let mut found = Vec::new();
+        for letter in &fates.letters {
+            let (position, fate) = (letter.position, fates.of(letter.position));
+            if self.wanted.admits(letter.operation, &letter.path, &fate)
+                && self.wanted.id.as_ref().is_none_or(|id| *id == letter.delivery)
+            {
+                let (id, path) = (letter.delivery.to_string(), &letter.path);
+                let shown = ChangeShown::of_path(id, facts.number, position, letter.operation, path, &fate);
+                found.push((position, shown_delivery(facts, shown, &fate)));
+            }
+        }
+        found
+    }
+}
+
+fn shown_delivery(facts: &RoundFacts, change: ChangeShown, fate: &Fate) -> DeliveryShown {
+    DeliveryShown {
+        change,
+        repository_id: facts.watch.to_string(),
+        cursor: facts.cursor.to_string(),
+        branch: facts.branch.clone(),
+        attempts: fate.attempts,
+        last_status: fate.status,
+    }
+}
+
+/// One page, and where the next one begins.
+async fn searched(
+    front: &Front,
+    app: &AppId,
+    wanted: &Wanted,
+    mark: Option<Mark>,
+    limit: usize,
+) -> Result<(Deliveries, Option<Mark>), Problem> {
+    let page = Deliveries { items: Vec::new(), unreadable: Vec::new(), next_cursor: None };
+    let mut search = Search { front, app, wanted, limit, looked: 0, passed: 0, page };
+    let mark = search.run(mark).await?;
+    Ok((search.page, mark))
+}
+
+/// The app's deliveries, the newest round first. What waits and was never tried is shown where it is
+/// asked for (`status=pending`).
+#[utoipa::path(get, path = "/api/deliveries", tag = "deliveries",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("status" = Option<String>, Query,
+            description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it is missing"),
+        ("repository_id" = Option<String>, Query, description = "only of this repository"),
+        ("path" = Option<String>, Query, description = "only of this path"),
+        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
+        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
+        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
+        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+        ("id" = Option<String>, Query, description = "only this delivery"),
+        ("from" = Option<String>, Query,
+            description = "settled, or tried last, at this moment (RFC 3339) or later"),
+        ("to" = Option<String>, Query, description = "settled, or tried last, before this moment"),
+    ),
+    responses((status = 200, body = Deliveries)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    const OWN: [&str; 12] = [
+        "limit",
+        "cursor",
+        "status",
+        "id",
+        "repository_id",
+        "path",
+        "path_base64",
+        "path_prefix",
+        "path_glob",
+        "kind",
+        "from",
+        "to",
+    ];
+    let app = request.app()?;
+    let query = Query::of(&request.query, &OWN)?;
+    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
+    let status = query.get("status").map(state).transpose()?;
+    let id = query.get("id").map(delivery_id).transpose()?;
+    let filter = search::of_query(&query)?;
+    let wanted = Wanted::of(&filter, status, id)?;
+    let name = format!("deliveries of {} {status:?} {:?} {filter:?}", app.id, wanted.id);
+    let mark: Option<Mark> = query.after(&name)?;
+    let _download = front.downloads.begin(&app.id)?;
+    let (mut page, mark) = searched(&front, &app.id, &wanted, mark, limit).await?;
+    let is_found = wanted.id.is_some() && !page.items.is_empty();
+    page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
+    Ok(json(StatusCode::OK, &page))
+}
+
+fn state(word: &str) -> Result<ChangeState, Problem> {
+    ChangeState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+        let words: Vec<_> = ChangeState::ALL.iter().map(|state| state.as_str()).collect();
+        Problem::malformed(format!("status is one of: {}", words.join(", ")))
+    })
+}
+
+fn delivery_id(text: &str) -> Result<DeliveryId, Problem> {
+    let is_id = text.strip_prefix("dlv_").is_some_and(|rest| {
+        rest.len() == 52 && rest.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
+    });
+    let malformed = || Problem::malformed("id is that of a delivery: dlv_ and 52 letters and digits");
+    is_id.then(|| DeliveryId::from_stored(text.to_owned())).ok_or_else(malformed)
+}
+
+/// A delivery with its tries.
+#[derive(Serialize, ToSchema)]
+struct DeliveryDetail {
+    #[serde(flatten)]
+    delivery: DeliveryShown,
+    /// Its tries that are recorded, the first first, at most 100: those that failed, or all of them with
+    /// `delivery.history = all`.
+    tries: Vec<AttemptShown>,
+}
+
+/// One delivery. One that failed or was given up is found at once; another is looked for among the newest
+/// changes, and beyond those with `GET /api/deliveries?id=`.
+#[utoipa::path(get, path = "/api/deliveries/{id}", tag = "deliveries",
+    params(("id" = String, Path)),
+    responses((status = 200, body = DeliveryDetail)))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let missing = || Problem::new(Kind::NO_DELIVERY);
+    let text = request.parameters.first().map_or("", String::as_str);
+    let id = delivery_id(text).map_err(|_| missing())?;
+    let _download = front.downloads.begin(&app.id)?;
+    let place = front.store.delivery(&app.id, &id).await.map_err(round_failed)?;
+    let mut mark = place.map(|(cursor, round, position)| Mark { round, cursor, below: position + 1 });
+    let wanted = Wanted::of(&LetterFilter::default(), None, Some(id.clone()))?;
+    for _ in 0..PAGES_BY_ID_MAX {
+        let (page, next) = searched(&front, &app.id, &wanted, mark, 1).await?;
+        if let Some(delivery) = page.items.into_iter().next() {
+            return Ok(json(StatusCode::OK, &detail(&front, delivery).await?));
+        }
+        match next {
+            None => return Err(missing()),
+            next => mark = next,
+        }
+    }
+    Err(missing().with_detail("it is not among the newest changes; GET /api/deliveries?id= looks further"))
+}
+
+async fn detail(front: &Front, delivery: DeliveryShown) -> Result<DeliveryDetail, Problem> {
+    let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
+    let (round, position) = delivery.change.place();
+    let tries = front.store.attempts(&cursor, round, position, ATTEMPTS_MAX).await.map_err(round_failed)?;
+    Ok(DeliveryDetail { delivery, tries: tries.iter().map(AttemptShown::of).collect() })
+}

@@ -1,0 +1,330 @@
+//! Reading the list of a round again, for people: windows over the two trees, as lanes walk them, and
+//! what became of each change. Nothing of it moves a lane, and no list is ever held as a whole.
+//!
+//! Of a round that has ended the trees may be gone from the mirror, and letters that it sent may belong
+//! to another round by now. Both are found out before anything is shown (409 `tree-unavailable`).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Serialize;
+use tidings_actors::{
+    ports::{Fate, GitError, PastRound, Seek, StoreError, Watch},
+    round::{Change, DeliveryId, RoundSpec, short_ref},
+};
+use tidings_entity::{
+    id::{AppId, CursorId},
+    kind::Operation,
+};
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::{
+    Front,
+    moment::iso,
+    problem::{Kind, Problem},
+    repositories::contents::{bring_trees, unavailable},
+};
+
+/// So many rounds are remembered whose list was found to be the one that was sent.
+const CHECKED_MAX: usize = 1_024;
+/// Tails of one app at once.
+const TAILS_PER_APP: usize = 8;
+/// How many seconds a client should wait beyond that.
+const RETRY_AFTER_SECONDS: u64 = 10;
+
+/// What reading histories remembers and may cost.
+#[derive(Default)]
+pub struct Histories {
+    checked: Mutex<VecDeque<(CursorId, i64)>>,
+    tails: Arc<Mutex<HashMap<AppId, usize>>>,
+}
+
+impl Histories {
+    fn is_checked(&self, key: &(CursorId, i64)) -> bool {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn note(&self, key: (CursorId, i64)) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() == CHECKED_MAX {
+            checked.pop_front();
+        }
+        checked.push_back(key);
+    }
+
+    /// One more tail of an app.
+    ///
+    /// # Errors
+    /// 429 when it has as many as it may have.
+    pub(super) fn tail(&self, app: &AppId) -> Result<TailShare, Problem> {
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = tails.entry(app.clone()).or_default();
+        if *count >= TAILS_PER_APP {
+            return Err(Problem::new(Kind::TOO_MANY)
+                .with_detail(format!("an app has at most {TAILS_PER_APP} tails at once"))
+                .retry_after(RETRY_AFTER_SECONDS));
+        }
+        *count += 1;
+        Ok(TailShare { app: app.clone(), tails: Arc::clone(&self.tails) })
+    }
+}
+
+/// One tail of an app, until it ends.
+pub(super) struct TailShare {
+    app: AppId,
+    tails: Arc<Mutex<HashMap<AppId, usize>>>,
+}
+
+impl Drop for TailShare {
+    fn drop(&mut self) {
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = tails.get_mut(&self.app) {
+            *count -= 1;
+            if *count == 0 {
+                tails.remove(&self.app);
+            }
+        }
+    }
+}
+
+/// A change of a round, and what became of it.
+#[derive(Clone, Serialize, ToSchema)]
+pub(super) struct ChangeShown {
+    /// `event.id` and `webhook-id` of its delivery.
+    id: String,
+    round: i64,
+    position: u64,
+    /// `file.created`, `file.updated` or `file.deleted`.
+    #[serde(rename = "type")]
+    change_type: &'static str,
+    /// The path; bytes that are not UTF-8 are replaced.
+    path: String,
+    /// The path's bytes, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_blob: Option<String>,
+    /// In a redrive: the delivery that was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay_of: Option<String>,
+    /// `delivered`, `parked`, `failed` (it will be tried again), `pending` or `dropped` (its round ended
+    /// before).
+    state: &'static str,
+    /// When it was delivered or parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settled_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter_id: Option<String>,
+}
+
+impl ChangeShown {
+    pub(super) fn of(past: &PastRound, position: u64, change: &Change, fate: &Fate) -> Self {
+        let mode = |entry: tidings_actors::round::Entry| format!("{:o}", entry.mode);
+        let id = DeliveryId::of(&past.round.cursor, past.round.number, change);
+        Self {
+            id: id.to_string(),
+            round: past.round.number,
+            position,
+            change_type: change_type(change.operation),
+            mode: change.new.map(mode),
+            blob: change.new.map(|entry| entry.blob.to_string()),
+            previous_mode: change.old.map(mode),
+            previous_blob: change.old.map(|entry| entry.blob.to_string()),
+            replay_of: change.replay_of.as_ref().map(ToString::to_string),
+            ..Self::of_path(id.to_string(), past.round.number, position, change.operation, &change.path, fate)
+        }
+    }
+
+    /// Of a change whose trees cannot be read any more.
+    pub(super) fn of_path(
+        id: String,
+        round: i64,
+        position: u64,
+        operation: Operation,
+        path: &[u8],
+        fate: &Fate,
+    ) -> Self {
+        use tidings_actors::ports::ChangeState::{Delivered, Parked};
+        let is_settled = matches!(fate.state, Delivered | Parked);
+        Self {
+            id,
+            round,
+            position,
+            change_type: change_type(operation),
+            path: String::from_utf8_lossy(path).into_owned(),
+            path_base64: str::from_utf8(path).is_err().then(|| BASE64_STANDARD.encode(path)),
+            mode: None,
+            blob: None,
+            previous_mode: None,
+            previous_blob: None,
+            replay_of: None,
+            state: fate.state.as_str(),
+            settled_at: fate.at.filter(|_| is_settled).map(iso),
+            dead_letter_id: fate.letter.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// Its round and its place there.
+    pub(super) fn place(&self) -> (i64, u64) {
+        (self.round, self.position)
+    }
+
+    /// The type of its event.
+    pub(super) fn change_type(&self) -> &'static str {
+        self.change_type
+    }
+}
+
+fn change_type(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Create => "file.created",
+        Operation::Update => "file.updated",
+        Operation::Delete => "file.deleted",
+    }
+}
+
+/// The one branch of a watch that is asked for.
+///
+/// # Errors
+/// 400 where it is not followed, or none is named and several are.
+pub(super) fn followed<'w>(
+    watch: &'w Watch,
+    asked: Option<&str>,
+) -> Result<&'w tidings_actors::ports::CursorStatus, Problem> {
+    let is_asked = |name: &str| asked.is_none_or(|asked| asked == name || asked == short_ref(name));
+    let mut found = watch.cursors.iter().filter(|cursor| is_asked(&cursor.branch));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => {
+            Err(Problem::malformed("several branches are followed: name one with `branch`"))
+        }
+        (None, _) => Err(Problem::malformed("no such branch is followed")),
+    }
+}
+
+/// Why a list was not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It cannot be made again: its trees are gone, or letters that it sent belong elsewhere by now.
+    Gone(Box<Problem>),
+    /// Git failed, which may pass.
+    Failed(Box<Problem>),
+    /// It was not tried: too many read just now, or the database does not answer.
+    Untried(Box<Problem>),
+}
+
+impl Unread {
+    /// What the client is told.
+    pub(super) fn problem(self) -> Problem {
+        match self {
+            Self::Gone(problem) | Self::Failed(problem) | Self::Untried(problem) => *problem,
+        }
+    }
+
+    fn untried(problem: Problem) -> Self {
+        Self::Untried(Box::new(problem))
+    }
+
+    fn gone(detail: &str) -> Self {
+        Self::Gone(Box::new(Problem::new(Kind::TREE_UNAVAILABLE).with_detail(detail)))
+    }
+
+    fn failed(error: &GitError) -> Self {
+        Self::Failed(Box::new(unavailable(error)))
+    }
+}
+
+/// A round whose list is read.
+pub(super) struct Reading {
+    app: AppId,
+    pub(super) past: PastRound,
+}
+
+impl Reading {
+    /// A round of an app.
+    ///
+    /// # Errors
+    /// 404 where there is none.
+    pub(super) async fn open(
+        front: &Front,
+        app: &AppId,
+        cursor: &CursorId,
+        number: i64,
+    ) -> Result<Self, Problem> {
+        let past = front.store.past_round(app, cursor, number).await.map_err(round_failed)?;
+        Ok(Self { app: app.clone(), past })
+    }
+
+    /// At most so many changes, beginning there. Waits for its turn among all who search trees.
+    ///
+    /// # Errors
+    /// 409 where the list cannot be made again, 503 where that may pass.
+    pub(super) async fn window(
+        &self,
+        front: &Front,
+        seek: &Seek,
+        limit: usize,
+    ) -> Result<Vec<Change>, Unread> {
+        self.check(front).await?;
+        let remote = &self.past.remote;
+        let look = async || {
+            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
+            Ok(front.git.window(remote, &self.past.round.spec, seek, limit).await)
+        };
+        let found = match look().await? {
+            Err(GitError::Missing(_) | GitError::Corrupt(_)) if self.past.ended_at.is_none() => {
+                let pinned = front.store.pinned_trees(&self.app, &self.past.watch).await;
+                let pinned = pinned.map_err(|error| Unread::untried(round_failed(error)))?;
+                bring_trees(front, &pinned).await.map_err(|error| Unread::failed(&error))?;
+                look().await?
+            }
+            found => found,
+        };
+        found.map_err(|error| self.failed(&error))
+    }
+
+    /// Whether the list of an ended round is the one that was sent. One pass over it, once.
+    async fn check(&self, front: &Front) -> Result<(), Unread> {
+        let round = &self.past.round;
+        let key = (round.cursor.clone(), round.number);
+        if self.past.ended_at.is_none() || front.histories.is_checked(&key) {
+            return Ok(());
+        }
+        let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
+        let planned = {
+            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
+            front.git.plan(&self.past.remote, &spec, &round.spec.letters).await
+        };
+        let plan = planned.map_err(|error| self.failed(&error))?;
+        if plan.summary != round.summary {
+            return Err(Unread::gone("dead letters that it sent belong to a later round by now"));
+        }
+        front.histories.note(key);
+        Ok(())
+    }
+
+    fn failed(&self, error: &GitError) -> Unread {
+        let is_gone = matches!(error, GitError::Missing(_) | GitError::Unobtainable(_));
+        if is_gone && self.past.ended_at.is_some() {
+            let round = self.past.round.number;
+            info!(round.number = round, %error, "a round of before is not shown: its trees are gone");
+            return Unread::gone("the mirror no longer has the trees that it was made of");
+        }
+        Unread::failed(error)
+    }
+}
+
+/// What a failed verb about a round means.
+pub(super) fn round_failed(error: StoreError) -> Problem {
+    Problem::of_store(error, Kind::NO_ROUND)
+}

@@ -1,0 +1,293 @@
+//! The changes of a round as a list, and the rounds of a watch.
+//!
+//! A page looks at some thousand changes at most: under a filter it may hold fewer than were asked for,
+//! or none, and still name a next one.
+
+use std::{str::FromStr, sync::Arc};
+
+use data_encoding::BASE64URL_NOPAD;
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{PathMatcher, RoundFacts, RoundFilter, RoundPlace, Seek},
+    round::Change,
+};
+use tidings_entity::{id::CursorId, kind::Operation};
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        dead_letters::search,
+        histories::{ChangeShown, Reading, Unread, followed, round_failed},
+        moment::iso,
+        paging::{Page, Query, cursor_at, page},
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    named,
+};
+
+/// Changes that one look at the trees brings.
+const WINDOW: usize = 512;
+/// Changes that one page looks at.
+const CHANGES_LOOKED_AT_MAX: usize = 10_000;
+/// What changes may be picked by.
+const WORDS: [&str; 5] = ["path", "path_base64", "path_prefix", "path_glob", "kind"];
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_changes, _, _>(Access::App, changes),
+        route::<__path_rounds, _, _>(Access::App, rounds),
+    ]
+}
+
+/// Changes of one round.
+#[derive(Serialize, ToSchema)]
+struct RoundChanges {
+    /// As in `event.cursor`.
+    cursor: String,
+    /// The full name of the branch.
+    branch: String,
+    /// The round; null where none is open.
+    round: Option<i64>,
+    /// Changes of the whole round.
+    total: u64,
+    /// How many of them are settled.
+    settled: u64,
+    /// In the order of their delivery.
+    items: Vec<ChangeShown>,
+    /// Gives the next page as `cursor`; missing on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// The last change that was looked at.
+struct Place {
+    round: i64,
+    position: u64,
+    operation: Operation,
+    path: Vec<u8>,
+}
+
+impl Place {
+    fn of(round: i64, position: u64, change: &Change) -> Self {
+        Self { round, position, operation: change.operation, path: change.path.clone() }
+    }
+
+    fn text(&self) -> String {
+        let path = BASE64URL_NOPAD.encode(&self.path);
+        format!("{} {} {} {path}", self.round, self.position, self.operation)
+    }
+
+    fn seek(self) -> Seek {
+        let Self { operation, path, .. } = self;
+        Seek::After(Change { operation, path, old: None, new: None, replay_of: None })
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or(());
+        Ok(Self {
+            round: word()?.parse().map_err(drop)?,
+            position: word()?.parse().map_err(drop)?,
+            operation: word()?.parse().map_err(drop)?,
+            path: BASE64URL_NOPAD.decode(word()?.as_bytes()).map_err(drop)?,
+        })
+    }
+}
+
+/// The changes of the round that is being delivered, or of one before, in the order of their delivery.
+#[utoipa::path(get, path = "/api/repositories/{id}/changes", tag = "repositories",
+    params(
+        ("id" = String, Path),
+        ("branch" = Option<String>, Query,
+            description = "which branch, by its short or full name; needed where several are followed"),
+        ("round" = Option<i64>, Query, description = "which round; the open one where it is missing"),
+        ("path" = Option<String>, Query, description = "only of this path"),
+        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
+        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
+        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
+        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, body = RoundChanges),
+        (status = 404, description = "no such repository, or no such round of it"),
+        (status = 409, description = "the trees of that round are no longer in the mirror")
+    ))]
+async fn changes(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let query =
+        Query::of(&request.query, &[&["branch", "round", "limit", "cursor"][..], &WORDS[..]].concat())?;
+    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
+    let filter = search::of_query(&query)?;
+    let asked = query.get("round").map(str::parse::<i64>).transpose();
+    let asked = asked.map_err(|_| Problem::malformed("round is the number of a round"))?;
+    let watch = named(&front, &request).await?;
+    let cursor = followed(&watch, query.get("branch"))?;
+    let name = format!("changes of {} {asked:?} {:?} {:?}", cursor.id, filter.path, filter.operation);
+    let after: Option<Place> = query.after(&name)?;
+    // The next page is of the same round, also when that has ended meanwhile.
+    let number = after.as_ref().map(|place| place.round).or(asked).or(cursor.open.map(|open| open.0));
+    let mut shown = RoundChanges {
+        cursor: cursor.id.to_string(),
+        branch: cursor.branch.clone(),
+        round: number,
+        total: 0,
+        settled: 0,
+        items: Vec::new(),
+        next_cursor: None,
+    };
+    let Some(number) = number else { return Ok(json(StatusCode::OK, &shown)) };
+    let _download = front.downloads.begin(&app.id)?;
+    let reading = Reading::open(&front, &app.id, &cursor.id, number).await?;
+    (shown.total, shown.settled) = (reading.past.round.summary.total(), reading.past.round.position);
+    let paths =
+        PathMatcher::new(filter.path.as_ref()).map_err(|_| Problem::malformed("path_glob is no glob"))?;
+    let is_meant = |change: &Change| {
+        filter.operation.is_none_or(|operation| operation == change.operation) && paths.admits(&change.path)
+    };
+    let mut position = after.as_ref().map_or(0, |place| place.position + 1);
+    let mut seek = after.map_or(Seek::Position(0), Place::seek);
+    let mut looked = 0;
+    while looked < CHANGES_LOOKED_AT_MAX {
+        let window = reading.window(&front, &seek, WINDOW).await.map_err(Unread::problem)?;
+        let range = position..position + window.len() as u64;
+        let fates = front.store.fates(&cursor.id, number, range).await.map_err(round_failed)?;
+        shown.settled = fates.position;
+        for change in &window {
+            if is_meant(change) {
+                let fate = fates.of(position);
+                shown.items.push(ChangeShown::of(&reading.past, position, change, &fate));
+            }
+            if shown.items.len() == limit {
+                let more = position + 1 < shown.total;
+                let place = Place::of(number, position, change);
+                shown.next_cursor = more.then(|| cursor_at(&name, &place.text()));
+                return Ok(json(StatusCode::OK, &shown));
+            }
+            position += 1;
+        }
+        looked += window.len();
+        let Some(last) = window.last().filter(|_| position < shown.total) else {
+            return Ok(json(StatusCode::OK, &shown));
+        };
+        let place = Place::of(number, position - 1, last);
+        if looked >= CHANGES_LOOKED_AT_MAX {
+            shown.next_cursor = Some(cursor_at(&name, &place.text()));
+        }
+        seek = place.seek();
+    }
+    Ok(json(StatusCode::OK, &shown))
+}
+
+/// A round.
+#[derive(Serialize, ToSchema)]
+struct RoundShown {
+    round: i64,
+    /// As in `event.cursor`.
+    cursor: String,
+    /// The full name of the branch.
+    branch: String,
+    /// `sync`, `resync`, `redrive` or `replay`.
+    kind: &'static str,
+    /// `open`, `finished`, or `ended` where it did not come to its end.
+    state: &'static str,
+    /// What the app had; null for nothing.
+    held_commit: Option<String>,
+    /// What it was brought to; null for nothing.
+    target_commit: Option<String>,
+    deletes: u64,
+    creates: u64,
+    updates: u64,
+    total: u64,
+    /// How many changes are settled.
+    position: u64,
+    /// How many of them were given up, as far as that is still known.
+    parked: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    history_rewritten: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    skipped_commits: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    complete: bool,
+    began_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
+}
+
+impl RoundShown {
+    fn of(facts: &RoundFacts) -> Self {
+        Self {
+            round: facts.number,
+            cursor: facts.cursor.to_string(),
+            branch: facts.branch.clone(),
+            kind: facts.kind.as_str(),
+            state: match facts.ended_at {
+                None => "open",
+                Some(_) if facts.position == facts.total() => "finished",
+                Some(_) => "ended",
+            },
+            held_commit: facts.held.map(|commit| commit.to_string()),
+            target_commit: facts.target.map(|commit| commit.to_string()),
+            deletes: facts.deletes,
+            creates: facts.creates,
+            updates: facts.updates,
+            total: facts.total(),
+            position: facts.position,
+            parked: facts.parked,
+            history_rewritten: facts.history_rewritten,
+            skipped_commits: facts.skipped_commits,
+            complete: facts.complete,
+            began_at: iso(facts.began_at),
+            ended_at: facts.ended_at.map(iso),
+        }
+    }
+}
+
+/// The last round of a page.
+struct RoundSeen(i64, CursorId);
+
+impl FromStr for RoundSeen {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (number, cursor) = text.split_once(' ').ok_or(())?;
+        Ok(Self(number.parse().map_err(drop)?, cursor.parse().map_err(drop)?))
+    }
+}
+
+/// The rounds of a repository, newest first, as far back as history is kept.
+#[utoipa::path(get, path = "/api/repositories/{id}/rounds", tag = "repositories",
+    params(
+        ("id" = String, Path),
+        ("branch" = Option<String>, Query, description = "only of this branch, by its short or full name"),
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<RoundShown>)))]
+async fn rounds(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let query = Query::of(&request.query, &["branch", "limit", "cursor"])?;
+    let limit = query.limit()?;
+    let watch = named(&front, &request).await?;
+    let branch = query.get("branch");
+    let cursor = branch.map(|_| followed(&watch, branch)).transpose()?.map(|cursor| cursor.id.clone());
+    let name = format!("rounds of {} {cursor:?}", watch.id);
+    let place = query
+        .after(&name)?
+        .map_or(RoundPlace::Newest, |RoundSeen(number, cursor)| RoundPlace::Before(number, cursor));
+    let filter = RoundFilter { watch: Some(watch.id.clone()), cursor, place, ..RoundFilter::default() };
+    let found = front.store.rounds(&app.id, &filter, limit + 1).await;
+    let found = found.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    let text = |facts: &RoundFacts| format!("{} {}", facts.number, facts.cursor);
+    Ok(json(StatusCode::OK, &page(found, limit, &name, text, RoundShown::of)))
+}

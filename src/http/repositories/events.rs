@@ -1,0 +1,312 @@
+//! A tail of what an app has got, as server-sent events, for people and dashboards. It moves nothing and
+//! holds nothing up: it reads what is settled, in its order, and waits for more.
+//!
+//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. A tail looks
+//! for news once a second, whoever wrote them; it makes the next piece when its reader has taken the
+//! one before, so a slow reader costs one piece. Who reads nothing at all is the listener's. It ends when
+//! the server stops or the watch goes.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde_json::json;
+use tidings_actors::{
+    ports::{RoundFacts, RoundFilter, RoundPlace, Seek},
+    round::Change,
+};
+use tidings_entity::id::{AppId, CursorId, WatchId};
+use tokio::time::{Instant, sleep};
+use warp::reply::{Reply, Response};
+
+use super::{
+    super::{
+        Front,
+        histories::{ChangeShown, Reading, TailShare, Unread, followed, round_failed},
+        paging::Query,
+        problem::{Kind, Problem},
+        request::Request,
+        route::{Access, Answer, Route, route},
+    },
+    named,
+};
+
+/// Changes of one piece.
+const PIECE: u64 = 64;
+/// How often a tail looks for news.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long it waits after something failed.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A comment goes out when nothing else did for so long: proxies close what is silent.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_events, _, _>(Access::App, events)]
+}
+
+/// The next change to be told: of this round, at this position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    round: i64,
+    position: u64,
+}
+
+/// The id of an event: the change behind which a tail goes on.
+struct Seen(Place);
+
+impl FromStr for Seen {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (round, position) = text.split_once('.').ok_or(())?;
+        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then_some(()).ok_or(());
+        number(round)?;
+        number(position)?;
+        let position: u64 = position.parse().map_err(drop)?;
+        let position = position.checked_add(1).ok_or(())?;
+        Ok(Self(Place { round: round.parse().map_err(drop)?, position }))
+    }
+}
+
+/// What is delivered and parked of a branch, as server-sent events (`file.created`, `file.updated`,
+/// `file.deleted`, each with the change as in `.../changes`), from now on or after an event that was seen.
+/// `gap` says what can no longer be shown.
+#[utoipa::path(get, path = "/api/repositories/{id}/events", tag = "repositories",
+    params(
+        ("id" = String, Path),
+        ("branch" = Option<String>, Query,
+            description = "which branch, by its short or full name; needed where several are followed"),
+        ("after" = Option<String>, Query, description = "the id of the last event that was seen; the present where it is missing"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the same; goes before `after`"),
+    ),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 429, description = "the app has as many tails as it may have")
+    ))]
+async fn events(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let query = Query::of(&request.query, &["branch", "after"])?;
+    let seen = seen(&request.headers, &query)?;
+    let watch = named(&front, &request).await?;
+    let cursor = followed(&watch, query.get("branch"))?.id.clone();
+    let share = front.histories.tail(&app.id)?;
+    let place = begin(&front, &app.id, &cursor, seen).await?;
+    let now = Instant::now();
+    let tail = Tail {
+        front,
+        app: app.id.clone(),
+        watch: watch.id,
+        cursor,
+        place,
+        reading: None,
+        last: None,
+        said_at: now,
+        look_after: now,
+        is_greeted: false,
+        _share: share,
+    };
+    let pieces = stream::unfold(tail, |mut tail| async move {
+        let piece = tail.next().await?;
+        tail.said_at = Instant::now();
+        Some((Ok::<Bytes, std::io::Error>(piece), tail))
+    });
+    // A body must be `Sync`; nobody but its connection ever polls it, so the lock is never waited for.
+    let mut pieces = Mutex::new(Box::pin(pieces));
+    let pieces = stream::poll_fn(move |context| {
+        pieces.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(context)
+    });
+    let mut response: Response = warp::reply::stream(pieces).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<Place>, Problem> {
+    let malformed =
+        |what: &str| Problem::malformed(format!("{what} is the id of an event: <round>.<position>"));
+    let read = |text: &str, what| text.parse().map(|Seen(place)| Some(place)).map_err(|()| malformed(what));
+    match (headers.get(LAST_EVENT_ID), query.get("after")) {
+        (Some(value), _) => read(value.to_str().unwrap_or(""), "Last-Event-ID"),
+        (None, Some(text)) => read(text, "after"),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Where a tail begins.
+async fn begin(front: &Front, app: &AppId, cursor: &CursorId, seen: Option<Place>) -> Result<Place, Problem> {
+    let newest = rounds(front, app, cursor, RoundPlace::Newest).await?.into_iter().next();
+    let present = newest.as_ref().map_or(Place { round: 0, position: 0 }, |newest| Place {
+        round: newest.number,
+        position: newest.position,
+    });
+    let Some(seen) = seen else { return Ok(present) };
+    // An id that was never given out would be waited for without an end.
+    if (seen.round, seen.position) > (present.round, present.position) {
+        return Err(Problem::malformed("no such event has happened yet"));
+    }
+    Ok(seen)
+}
+
+async fn rounds(
+    front: &Front,
+    app: &AppId,
+    cursor: &CursorId,
+    place: RoundPlace,
+) -> Result<Vec<RoundFacts>, Problem> {
+    let filter = RoundFilter { cursor: Some(cursor.clone()), place, ..RoundFilter::default() };
+    front.store.rounds(app, &filter, 2).await.map_err(round_failed)
+}
+
+/// A running tail.
+struct Tail {
+    front: Arc<Front>,
+    app: AppId,
+    watch: WatchId,
+    cursor: CursorId,
+    place: Place,
+    reading: Option<Reading>,
+    /// The change before `place`, where it is known: the next window is found by it.
+    last: Option<Change>,
+    said_at: Instant,
+    /// After a failure it looks no earlier.
+    look_after: Instant,
+    is_greeted: bool,
+    _share: TailShare,
+}
+
+impl Tail {
+    /// Waits for what is to be said next; `None`: the tail ends.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.is_greeted {
+            // The head of the answer goes out with it, so the reader knows that it is heard.
+            self.is_greeted = true;
+            return Some(Bytes::from_static(b": tail\n\n"));
+        }
+        loop {
+            if self.front.lifecycle.is_draining() {
+                return None;
+            }
+            if Instant::now() >= self.look_after {
+                match self.news().await {
+                    Ok(Some(piece)) => return Some(piece),
+                    Ok(None) => {}
+                    Err(problem) if problem.code() == Kind::NOT_REGISTERED.code => return None,
+                    // Whatever it is may pass. The round may have ended: it is read anew.
+                    Err(_) => (self.look_after, self.reading) = (Instant::now() + PAUSE, None),
+                }
+            }
+            if self.said_at.elapsed() >= KEEP_ALIVE {
+                return Some(Bytes::from_static(b": still here\n\n"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The next piece, if something was settled.
+    async fn news(&mut self) -> Result<Option<Bytes>, Problem> {
+        let found = rounds(&self.front, &self.app, &self.cursor, RoundPlace::From(self.place.round)).await?;
+        let Some(facts) = found.first() else {
+            // It has no round yet, or none is kept; or it is watched no more.
+            let watch = self.front.store.watch(&self.app, &self.watch).await;
+            return watch.map(|_| None).map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED));
+        };
+        if facts.number != self.place.round {
+            let gone =
+                (self.place.round != 0).then(|| gap(self.place.round, None, "history is not kept so long"));
+            self.go_to(Place { round: facts.number, position: 0 });
+            if let Some(gone) = gone {
+                return Ok(Some(gone));
+            }
+        }
+        if self.place.position < facts.position {
+            return self.piece(facts).await.map(Some);
+        }
+        if facts.ended_at.is_some()
+            && let Some(next) = found.get(1)
+        {
+            self.go_to(Place { round: next.number, position: 0 });
+            if next.position > 0 {
+                return self.piece(next).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn go_to(&mut self, place: Place) {
+        (self.place, self.reading, self.last) = (place, None, None);
+    }
+
+    /// The next settled changes of the round where it is.
+    async fn piece(&mut self, facts: &RoundFacts) -> Result<Bytes, Problem> {
+        let from = self.place.position;
+        let to = facts.position.min(from + PIECE);
+        if self.reading.is_none() {
+            self.reading = Some(Reading::open(&self.front, &self.app, &self.cursor, facts.number).await?);
+        }
+        let Some(reading) = &self.reading else { return Ok(Bytes::new()) };
+        let seek = self.last.clone().map_or(Seek::Position(from), Seek::After);
+        let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let changes = match reading.window(&self.front, &seek, limit).await {
+            Err(Unread::Gone(_)) => {
+                let piece =
+                    gap(facts.number, Some((from, facts.position)), "its trees are no longer in the mirror");
+                self.place.position = facts.position;
+                return Ok(piece);
+            }
+            window => window.map_err(Unread::problem)?,
+        };
+        let fates =
+            self.front.store.fates(&self.cursor, facts.number, from..to).await.map_err(round_failed)?;
+        let mut piece = String::new();
+        for (position, change) in (from..to).zip(&changes) {
+            let shown = ChangeShown::of(&reading.past, position, change, &fates.of(position));
+            let data = serde_json::to_string(&shown).map_err(|_| Problem::new(Kind::INTERNAL))?;
+            let (round, word) = (facts.number, shown.change_type());
+            piece.push_str(&format!("id: {round}.{position}\nevent: {word}\ndata: {data}\n\n"));
+        }
+        self.last = changes.into_iter().next_back();
+        self.place.position = to;
+        Ok(piece.into())
+    }
+}
+
+/// What can no longer be shown: the rest of a round, or a stretch of it.
+fn gap(round: i64, range: Option<(u64, u64)>, reason: &str) -> Bytes {
+    let data = json!({ "round": round, "from": range.map(|range| range.0), "to": range.map(|range| range.1), "reason": reason });
+    let id = range.map_or_else(String::new, |(_, to)| format!("id: {round}.{}\n", to.saturating_sub(1)));
+    format!("{id}event: gap\ndata: {data}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_id_leads_to_the_change_behind_it_and_nothing_else_is_one() {
+        for (text, place) in [
+            ("7.0", Some((7, 1))),
+            ("1767225600000.499999", Some((1_767_225_600_000, 500_000))),
+            ("7", None),
+            ("7.", None),
+            (".7", None),
+            ("7.0.0", None),
+            ("-7.0", None),
+            ("+7.0", None),
+            ("7.18446744073709551615", None),
+            ("9223372036854775808.0", None),
+            ("", None),
+            ("a.b", None),
+        ] {
+            let read = text.parse().ok().map(|Seen(place)| (place.round, place.position));
+            assert_eq!(read, place, "{text:?}");
+        }
+    }
+}

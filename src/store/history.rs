@@ -1,0 +1,257 @@
+//! Rounds of before and what became of their changes, for people.
+
+use std::ops::Range;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{Fates, PastRound, RoundFacts, RoundFilter, RoundPlace, SettledRange, StoreError, Tries},
+    round::DeliveryId,
+    time::Timestamp,
+};
+use tidings_entity::{
+    dead_letter,
+    id::{AppId, CursorId, ObjectId, WatchId},
+    kind::RoundKind,
+    round, settled, watch,
+};
+
+use super::{
+    Context, lanes, letters,
+    rows::{self, signed, unsigned},
+    sources,
+};
+
+#[derive(FromQueryResult)]
+struct Facts {
+    watch_id: WatchId,
+    cursor_id: CursorId,
+    number: i64,
+    kind: RoundKind,
+    branch: String,
+    held: Option<ObjectId>,
+    target: Option<ObjectId>,
+    deletes: i64,
+    creates: i64,
+    updates: i64,
+    history_rewritten: bool,
+    skipped_commits: bool,
+    complete: bool,
+    position: i64,
+    parked: i64,
+    began_at: i64,
+    ended_at: Option<i64>,
+}
+
+/// Rounds of an app that a filter means.
+pub(super) async fn rounds(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    filter: &RoundFilter,
+    limit: u64,
+) -> Result<Vec<RoundFacts>, StoreError> {
+    let mut values: Vec<Value> = vec![app.clone().into(), signed(limit).into()];
+    let mut conditions = String::new();
+    let mut and = |condition: &str, given: Vec<Value>| {
+        let mut condition = condition.to_owned();
+        for value in given {
+            values.push(value);
+            condition = condition.replacen('?', &format!("${}", values.len()), 1);
+        }
+        conditions.push_str(" and ");
+        conditions.push_str(&condition);
+    };
+    if let Some(watch) = &filter.watch {
+        and("w.id = ?", vec![watch.clone().into()]);
+    }
+    if let Some(cursor) = &filter.cursor {
+        and("c.id = ?", vec![cursor.clone().into()]);
+    }
+    if filter.is_open {
+        and("r.number = c.open_round", Vec::new());
+    }
+    if let Some(from) = filter.from {
+        and("(r.ended_at is null or r.ended_at >= ?)", vec![from.0.into()]);
+    }
+    if let Some(to) = filter.to {
+        and("r.began_at < ?", vec![to.0.into()]);
+    }
+    let place =
+        |number: &i64, cursor: &CursorId| vec![(*number).into(), (*number).into(), cursor.clone().into()];
+    let direction = match &filter.place {
+        RoundPlace::Newest => "desc",
+        RoundPlace::Before(number, cursor) => {
+            and("(r.number < ? or (r.number = ? and r.cursor_id < ?))", place(number, cursor));
+            "desc"
+        }
+        RoundPlace::At(number, cursor) => {
+            and("(r.number < ? or (r.number = ? and r.cursor_id <= ?))", place(number, cursor));
+            "desc"
+        }
+        RoundPlace::From(number) => {
+            and("r.number >= ?", vec![(*number).into()]);
+            "asc"
+        }
+    };
+    let text = format!(
+        "select x.*, (select count(*) from dead_letter d
+           where d.cursor_id = x.cursor_id and d.round = x.number) as parked
+         from (select r.cursor_id, r.number, r.kind, r.branch, r.held, r.target, r.deletes, r.creates,
+             r.updates, r.history_rewritten, r.skipped_commits, r.complete, r.position, r.began_at,
+             r.ended_at, c.watch_id
+           from watch w join cursor c on c.watch_id = w.id join round r on r.cursor_id = c.id
+           where w.app_id = $1{conditions}
+           order by r.number {direction}, r.cursor_id {direction} limit $2) x
+         order by x.number {direction}, x.cursor_id {direction}"
+    );
+    let found: Vec<Facts> = rows::readable(connection, "round", &text, values).await?;
+    found.into_iter().map(facts).collect()
+}
+
+fn facts(row: Facts) -> Result<RoundFacts, StoreError> {
+    let count = |number| unsigned("round", number);
+    Ok(RoundFacts {
+        watch: row.watch_id,
+        cursor: row.cursor_id,
+        number: row.number,
+        kind: row.kind,
+        branch: row.branch,
+        held: row.held,
+        target: row.target,
+        deletes: count(row.deletes)?,
+        creates: count(row.creates)?,
+        updates: count(row.updates)?,
+        history_rewritten: row.history_rewritten,
+        skipped_commits: row.skipped_commits,
+        complete: row.complete,
+        position: count(row.position)?,
+        parked: count(row.parked)?,
+        began_at: Timestamp(row.began_at),
+        ended_at: row.ended_at.map(Timestamp),
+    })
+}
+
+/// One round of an app with all that its list is made of.
+pub(super) async fn past(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    id: &CursorId,
+    number: i64,
+) -> Result<PastRound, StoreError> {
+    let text = "select w.* from watch w join cursor c on c.watch_id = w.id where c.id = $1 and w.app_id = $2";
+    let values = vec![id.clone().into(), app.clone().into()];
+    let watch: Option<watch::Model> = rows::one(connection, "watch", text, values).await?;
+    let watch = watch.ok_or(StoreError::NotFound)?;
+    let (round, ended_at) = lanes::past(connection, id, number).await?.ok_or(StoreError::NotFound)?;
+    let remote = sources::remote(connection, context, &watch.source_id).await?;
+    Ok(PastRound { watch: watch.id, remote, round, ended_at })
+}
+
+#[derive(FromQueryResult)]
+struct Try {
+    position: i64,
+    status: Option<i32>,
+    ended_at: i64,
+}
+
+/// What is known of a range of a round's changes.
+pub(super) async fn fates(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    number: i64,
+    range: Range<u64>,
+) -> Result<Fates, StoreError> {
+    let of_round = || -> Vec<Value> { vec![cursor.clone().into(), number.into()] };
+    let of_range = || -> Vec<Value> {
+        vec![cursor.clone().into(), number.into(), signed(range.start).into(), signed(range.end).into()]
+    };
+    let text = "select * from round where cursor_id = $1 and number = $2";
+    let row: Option<round::Model> = rows::one(connection, "round", text, of_round()).await?;
+    let row = row.ok_or(StoreError::NotFound)?;
+    // Ranges follow one another: the first that matters is the last one that begins before.
+    let text = "select * from settled where cursor_id = $1 and round = $2 and from_position < $4
+                and from_position >= coalesce((select max(s.from_position) from settled s
+                  where s.cursor_id = $1 and s.round = $2 and s.from_position <= $3), 0)
+                order by from_position";
+    let ranges: Vec<settled::Model> = rows::all(connection, "settled", text, of_range()).await?;
+    let text = "select * from dead_letter where cursor_id = $1 and round = $2 and position >= $3
+                and position < $4 order by position";
+    let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, of_range()).await?;
+    let text = "select position, status, ended_at from attempt where owner_kind = 'cursor' and owner_id = $1
+                and round = $2 and position >= $3 and position < $4 order by position, number";
+    let attempts: Vec<Try> = rows::all(connection, "attempt", text, of_range()).await?;
+    let range = |row: settled::Model| {
+        Ok(SettledRange {
+            from: unsigned("settled", row.from_position)?,
+            to: unsigned("settled", row.to_position)?,
+            at: Timestamp(row.settled_at),
+        })
+    };
+    Ok(Fates {
+        position: unsigned("round", row.position)?,
+        is_open: row.ended_at.is_none(),
+        settled: ranges.into_iter().map(range).collect::<Result<_, StoreError>>()?,
+        letters: found.into_iter().map(letters::shown).filter_map(rows::readable_or_logged).collect(),
+        tries: counted(attempts)?,
+    })
+}
+
+fn counted(attempts: Vec<Try>) -> Result<Vec<Tries>, StoreError> {
+    let mut counted: Vec<Tries> = Vec::new();
+    for row in attempts {
+        let position = unsigned("attempt", row.position)?;
+        let status = row.status.and_then(|status| u16::try_from(status).ok());
+        let before = counted.pop_if(|tries| tries.position == position);
+        counted.push(Tries {
+            position,
+            count: before.map_or(0, |tries| tries.count) + 1,
+            acknowledged: before.is_some_and(|tries| tries.acknowledged)
+                || status.is_some_and(|status| (200..300).contains(&status)),
+            status,
+            at: Timestamp(row.ended_at),
+        });
+    }
+    Ok(counted)
+}
+
+/// The last change of a round below a position that was given up.
+pub(super) async fn last_parked(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    number: i64,
+    below: u64,
+) -> Result<Option<u64>, StoreError> {
+    let text = "select * from dead_letter where cursor_id = $1 and round = $2 and position < $3
+                order by position desc limit 1";
+    let values = vec![cursor.clone().into(), number.into(), signed(below).into()];
+    let row: Option<dead_letter::Model> = rows::one(connection, "dead_letter", text, values).await?;
+    row.map(|row| unsigned("dead_letter", row.position)).transpose()
+}
+
+#[derive(FromQueryResult)]
+struct Place {
+    cursor_id: CursorId,
+    round: i64,
+    position: i64,
+}
+
+/// Where a delivery of an app stands that has a row of its own: it failed or was given up.
+pub(super) async fn delivery(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &DeliveryId,
+) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+    for text in [
+        "select cursor_id, round, position from dead_letter where delivery_id = $2 and app_id = $1 limit 1",
+        "select c.id as cursor_id, a.round, a.position from attempt a
+         join cursor c on c.id = a.owner_id join watch w on w.id = c.watch_id
+         where a.delivery_id = $2 and a.owner_kind = 'cursor' and w.app_id = $1 limit 1",
+    ] {
+        let values = vec![app.clone().into(), id.as_str().into()];
+        let found: Option<Place> = rows::one(connection, "attempt", text, values).await?;
+        if let Some(place) = found {
+            return Ok(Some((place.cursor_id, place.round, unsigned("attempt", place.position)?)));
+        }
+    }
+    Ok(None)
+}
