@@ -125,9 +125,9 @@ pub struct FieldFault {
 pub struct Problem {
     kind: Kind,
     status: StatusCode,
-    detail: Option<String>,
+    detail: Option<Box<str>>,
     faults: Vec<FieldFault>,
-    outcome: Option<Value>,
+    outcome: Option<Box<Value>>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
@@ -185,14 +185,14 @@ impl Problem {
     /// Adds what happened this time; must hold nothing secret and nothing internal.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(detail.into().into_boxed_str());
         self
     }
 
     /// Adds what came of a test delivery.
     #[must_use]
     pub fn with_outcome(mut self, outcome: Value) -> Self {
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
         self
     }
 
@@ -261,7 +261,7 @@ impl Problem {
             error,
             request_id,
             errors: &self.faults,
-            outcome: self.outcome.as_ref(),
+            outcome: self.outcome.as_deref(),
         };
         let json = serde_json::to_vec(&body).expect("a problem is plain data");
         let mut response = Response::new(json.into());
