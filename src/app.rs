@@ -217,6 +217,7 @@ fn policy(settings: &Settings) -> Policy {
         max_delete_percent: settings.watch.max_delete_percent,
         record_all: settings.delivery.history == History::All,
         history: std::time::Duration::from_secs(u64::from(settings.delivery.history_days) * 86_400),
+        history_rows: settings.delivery.history_rows,
         blob_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.blob_days) * 86_400),
         upkeep_interval: settings.housekeeping.interval,
         upkeep_rows: settings.housekeeping.rows_max,

@@ -68,6 +68,8 @@ pub struct Policy {
     pub record_all: bool,
     /// Age at which history goes.
     pub history: Duration,
+    /// Rows of history that an app has at most: ended rounds, their settled ranges and attempts.
+    pub history_rows: u64,
     /// Age at which unused blob rows go.
     pub blob_age: Duration,
     /// The wait between two rounds of upkeep.
@@ -116,6 +118,7 @@ impl Default for Policy {
             },
             record_all: false,
             history: Duration::from_secs(30 * 86_400),
+            history_rows: 1_000_000,
             blob_age: Duration::from_secs(90 * 86_400),
             upkeep_interval: Duration::from_secs(3_600),
             upkeep_rows: 1_000,

@@ -37,6 +37,8 @@ pub struct DeliverySettings {
     pub history: History,
     /// For how many days history is kept.
     pub history_days: u32,
+    /// Rows of history that an app has at most.
+    pub history_rows: u64,
     /// How long a stop waits for answers to attempts.
     #[serde(with = "duration")]
     pub drain_deadline: Duration,
@@ -67,6 +69,7 @@ impl Default for DeliverySettings {
             memory_bytes: 128 << 20,
             history: History::Failed,
             history_days: 30,
+            history_rows: 1_000_000,
             drain_deadline: Duration::from_secs(20),
         }
     }
@@ -90,6 +93,7 @@ impl DeliverySettings {
             Fault::of_range("delivery.app_rate", self.app_rate.into(), 0..=10_000),
             Fault::of_range("delivery.memory_bytes", self.memory_bytes, 1 << 20..=1 << 40),
             Fault::of_range("delivery.history_days", self.history_days.into(), 1..=36_500),
+            Fault::of_range("delivery.history_rows", self.history_rows, 1_000..=1_000_000_000),
         ]
         .into_iter()
         .flatten()

@@ -522,6 +522,15 @@ impl Store for SqlStore {
         write!(self, |transaction, _context| upkeep::prune(transaction, now, history, blobs, limit).await)
     }
 
+    async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {
+        // Counted beside the writer, which deliveries wait for.
+        let crowded = upkeep::crowded(&self.snapshot().await?, most).await?;
+        if crowded.is_empty() {
+            return Ok(0);
+        }
+        write!(self, |transaction, _context| upkeep::shorten(transaction, &crowded, limit).await)
+    }
+
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
         upkeep::totals(&self.readers, now).await
     }

@@ -7,7 +7,7 @@ use tidings_actors::{
     ports::{ANSWERS_KEPT, StoreError, Totals},
     time::Timestamp,
 };
-use tidings_entity::id::{ObjectId, RepositoryId};
+use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
 use super::rows::{self, signed};
 
@@ -120,6 +120,88 @@ pub(super) async fn prune(
              ({STALE} select {key} from {table} where {condition} limit $2)"
         );
         left -= rows::execute(connection, table, &text, vec![before(age), signed(left).into()]).await?;
+    }
+    Ok(limit - left)
+}
+
+/// An app with too much history, and the moment up to which its rounds go.
+#[derive(FromQueryResult)]
+pub(super) struct Crowded {
+    app_id: AppId,
+    cut: i64,
+}
+
+/// The apps whose ended rounds, with settled ranges and attempts, are more than `most` rows.
+pub(super) async fn crowded(
+    connection: &impl ConnectionTrait,
+    most: u64,
+) -> Result<Vec<Crowded>, StoreError> {
+    let text = "select (select count(*) from round) + (select count(*) from settled)
+                  + (select count(*) from attempt)";
+    let most = signed(most);
+    // Nearly always: nobody has too much where all together have not.
+    if rows::number(connection, "round", text, vec![]).await? <= most {
+        return Ok(Vec::new());
+    }
+    let text = "with weighed as (
+                  select w.app_id, r.ended_at, 1
+                    + (select count(*) from settled s where s.cursor_id = r.cursor_id and s.round = r.number)
+                    + (select count(*) from attempt a where a.owner_kind = 'cursor'
+                         and a.owner_id = r.cursor_id and a.round = r.number) as weight
+                  from round r join cursor c on c.id = r.cursor_id join watch w on w.id = c.watch_id
+                  where r.ended_at is not null),
+                running as (
+                  select app_id, ended_at,
+                    sum(weight) over (partition by app_id order by ended_at desc) as rows_so_far
+                  from weighed)
+                select app_id, max(ended_at) as cut from running where rows_so_far > $1 group by app_id";
+    rows::all(connection, "round", text, vec![most.into()]).await
+}
+
+/// What goes with a round, in order.
+const OF_ROUND: &[(&str, &str, &str)] = &[
+    (
+        "attempt",
+        "owner_kind, owner_id, round, position, number",
+        "owner_kind = 'cursor' and (owner_id, round) in (select cursor_id, number from stale)",
+    ),
+    (
+        "settled",
+        "cursor_id, round, from_position",
+        "(cursor_id, round) in (select cursor_id, number from stale)",
+    ),
+    (
+        "round_base",
+        "cursor_id, round, ordinal",
+        "(cursor_id, round) in (select cursor_id, number from stale)",
+    ),
+    ("round", "cursor_id, number", "(cursor_id, number) in (select cursor_id, number from stale)"),
+];
+
+/// Removes rounds of crowded apps with what goes with them, at most `limit` rows. How many went.
+pub(super) async fn shorten(
+    connection: &impl ConnectionTrait,
+    crowded: &[Crowded],
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let stale = "with stale as (select r.cursor_id, r.number from round r
+          join cursor c on c.id = r.cursor_id join watch w on w.id = c.watch_id
+          where w.app_id = $1 and r.ended_at <= $2
+          and not exists (select 1 from dead_letter d where d.cursor_id = r.cursor_id and d.round = r.number
+            and d.status in ('open', 'redrive_requested')))";
+    let mut left = limit;
+    for Crowded { app_id, cut } in crowded {
+        for (table, key, condition) in OF_ROUND {
+            // A round goes after everything that goes with it.
+            if left == 0 {
+                return Ok(limit);
+            }
+            let text = format!(
+                "delete from {table} where ({key}) in ({stale} select {key} from {table} where {condition} limit $3)"
+            );
+            let values = vec![app_id.clone().into(), (*cut).into(), signed(left).into()];
+            left -= rows::execute(connection, table, &text, values).await?;
+        }
     }
     Ok(limit - left)
 }

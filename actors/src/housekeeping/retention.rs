@@ -1,5 +1,5 @@
-//! Removes history, settled ranges and unused blob rows past their age, a bounded number of rows at
-//! a time so that deliveries never wait for it. Never what an open round or letter names: the store
+//! Removes history, settled ranges and unused blob rows past their age, and the oldest history of an
+//! app that has more rows of it than it may, a bounded number of rows at a time so that deliveries never wait for it. Never what an open round or letter names: the store
 //! sees to that.
 
 use std::time::Duration;
@@ -84,7 +84,9 @@ impl RetentionState {
         let (store, now, policy) =
             (self.context.store.clone(), self.context.now(), self.context.policy.clone());
         let work = async move {
-            in_time(store.prune(now, policy.history, policy.blob_age, policy.upkeep_rows)).await
+            let limit = policy.upkeep_rows;
+            let old = in_time(store.prune(now, policy.history, policy.blob_age, limit)).await?;
+            Ok(old.max(in_time(store.shorten_history(policy.history_rows, limit)).await?))
         };
         self.tasks.spawn(&self.post, work, RetentionMessage::Removed);
     }

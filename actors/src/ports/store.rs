@@ -418,6 +418,10 @@ pub trait Store: Send + Sync + 'static {
         blobs: Duration,
         limit: u64,
     ) -> Result<u64, StoreError>;
+    /// Removes the oldest ended rounds of apps whose ended rounds, with their settled ranges and
+    /// attempts, are more than `most` rows, at most `limit` rows. A round that an open letter names
+    /// stays, and so does everything of an open one. Returns how many rows went.
+    async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError>;
     /// Numbers for the overview.
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError>;
     /// A read that proves the database answers.

@@ -620,6 +620,11 @@ impl Store for MemoryStore {
         self.write(|state| Ok(state.prune(now, history, blobs, limit)))
     }
 
+    async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {
+        self.meet("shorten_history").await?;
+        self.write(|state| Ok(state.shorten_history(most, limit)))
+    }
+
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
         Ok(self.state().totals(now))
     }

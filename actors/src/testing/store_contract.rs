@@ -101,6 +101,7 @@ macro_rules! store_contract_tests {
             the_probe_of_a_breaker_goes_to_one_caller
             blobs_are_answered_in_order
             history_goes_but_nothing_that_is_needed
+            too_much_history_of_an_app_is_shortened
             totals_count_what_there_is
         }
     };

@@ -662,6 +662,10 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call pins")
     }
 
+    async fn shorten_history(&self, _: u64, _: u64) -> Result<u64, StoreError> {
+        unreachable!("the front door does not call shorten_history")
+    }
+
     async fn prune(&self, _: Timestamp, _: Duration, _: Duration, _: u64) -> Result<u64, StoreError> {
         unreachable!("the front door does not call prune")
     }

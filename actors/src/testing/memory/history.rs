@@ -1,6 +1,7 @@
 //! Rounds of before in the in-memory store.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,6 +12,7 @@ use super::rows::{CursorRow, State};
 use crate::{
     ports::{Fates, PastRound, RoundFacts, RoundFilter, RoundPlace, SettledRange, StoreError, Tries},
     round::{DeliveryId, Round},
+    time::Timestamp,
 };
 
 /// Settled ranges, shared by all copies of the state: a copy of them for each write would be dear.
@@ -31,7 +33,73 @@ impl Settled {
     }
 }
 
+impl Settled {
+    fn count(&self, cursor: &CursorId, round: i64) -> u64 {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.iter().filter(|row| row.0 == *cursor && row.1 == round).count() as u64
+    }
+
+    /// Removes at most `limit` ranges of a round; how many.
+    fn remove(&self, cursor: &CursorId, round: i64, limit: u64) -> u64 {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = 0;
+        rows.retain(|row| {
+            let goes = row.0 == *cursor && row.1 == round && gone < limit;
+            gone += u64::from(goes);
+            !goes
+        });
+        gone
+    }
+}
+
 impl State {
+    pub(super) fn shorten_history(&mut self, most: u64, limit: u64) -> u64 {
+        let mut ended: BTreeMap<AppId, Vec<(Timestamp, CursorId, i64)>> = BTreeMap::new();
+        for (id, cursor) in &self.cursors {
+            let Some(watch) = self.watches.get(&cursor.watch) else { continue };
+            let own = cursor.ended.iter().map(|(number, at)| (*at, id.clone(), *number));
+            ended.entry(watch.new.app.clone()).or_default().extend(own);
+        }
+        let mut left = limit;
+        for mut rounds in ended.into_values() {
+            rounds.sort_by(|one, other| other.cmp(one));
+            let mut rows = 0;
+            for (_, cursor, number) in rounds {
+                rows += 1 + self.settled.count(&cursor, number) + self.tries_of(&cursor, number);
+                let is_named = self
+                    .letters
+                    .values()
+                    .any(|row| row.is_open() && row.shown.cursor == cursor && row.shown.round == number);
+                if rows > most && !is_named {
+                    left -= self.forget_round(&cursor, number, left);
+                }
+            }
+        }
+        limit - left
+    }
+
+    fn tries_of(&self, cursor: &CursorId, number: i64) -> u64 {
+        self.attempts.iter().filter(|row| row.cursor == *cursor && row.round == number).count() as u64
+    }
+
+    fn forget_round(&mut self, cursor: &CursorId, number: i64, limit: u64) -> u64 {
+        let mut gone = 0;
+        self.attempts.retain(|row| {
+            let goes = row.cursor == *cursor && row.round == number && gone < limit;
+            gone += u64::from(goes);
+            !goes
+        });
+        gone += self.settled.remove(cursor, number, limit - gone);
+        if gone < limit
+            && let Some(row) = self.cursors.get_mut(cursor)
+        {
+            row.ended.remove(&number);
+            row.rounds.remove(&number);
+            gone += 1;
+        }
+        gone
+    }
+
     fn own_cursor(&self, app: &AppId, id: &CursorId) -> Result<&CursorRow, StoreError> {
         let owner = |cursor: &CursorRow| self.watches.get(&cursor.watch).map(|watch| &watch.new.app);
         self.cursors.get(id).filter(|cursor| owner(cursor) == Some(app)).ok_or(StoreError::NotFound)

@@ -6,7 +6,7 @@ use tidings_entity::{id::Sha256Hash, kind::BreakerKind};
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
-    ports::{BlobFacts, BreakerRow, Store, Totals},
+    ports::{BlobFacts, BreakerRow, RoundFilter, Store, Totals},
     time::Timestamp,
 };
 
@@ -111,6 +111,49 @@ pub async fn history_goes_but_nothing_that_is_needed(store: &dyn Store) {
     let lane = world.lane(&cursor).await;
     assert_eq!(lane.open, before.open);
     assert_eq!(lane.letters.iter().map(|(letter, _)| &letter.id).collect::<Vec<_>>(), [&letters[0].id]);
+    world.finish(&open).await;
+}
+
+/// An app keeps so many rows of history, the newest; what is open, what an open letter names, and what
+/// others have stays.
+pub async fn too_much_history_of_an_app_is_shortened(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, _, cursor) = world.watched().await;
+    let (other, _, elsewhere) = world.watched().await;
+    let rounds = async |app| {
+        let found = store.rounds(app, &RoundFilter::default(), 100).await.expect("rounds");
+        found.into_iter().map(|round| round.number).collect::<Vec<_>>()
+    };
+    world.sync(&elsewhere, 1).await;
+    let letters = world.parked(&cursor, 1, &["a"]).await;
+    for (target, at) in (2..8).zip(10_000..) {
+        let round = world.begin(&cursor, target, 1).await;
+        world.settle(&round, 1).await;
+        assert!(store.finish_round(&cursor, round.number, Timestamp(at)).await.expect("finished"));
+    }
+    let open = world.begin(&cursor, 9, 5).await;
+    world.settle(&open, 2).await;
+    let before = rounds(&app).await;
+    assert_eq!(before.len(), 8, "{before:?}");
+    // Two rows a round: seven ended rounds are fourteen.
+    assert_eq!(store.shorten_history(14, 100).await.expect("shortened"), 0);
+    let mut gone = 0;
+    loop {
+        let some = store.shorten_history(6, 3).await.expect("shortened");
+        assert!(some <= 3);
+        gone += some;
+        if some == 0 {
+            break;
+        }
+    }
+    assert_eq!(gone, 6, "three rounds: the oldest of all has an open letter");
+    let after = rounds(&app).await;
+    assert_eq!(after[..4], before[..4], "the open one and the newest three");
+    assert_eq!(after[4..], before[7..], "and what the letter names");
+    assert_eq!(rounds(&other).await.len(), 1);
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.open.map(|round| round.position), Some(2));
+    assert_eq!(lane.letters[0].0.id, letters[0].id);
     world.finish(&open).await;
 }
 
