@@ -9,6 +9,9 @@ pub(crate) struct Migration;
 /// The commit to go back to, and the view under which it was held: both, or neither.
 const COLUMNS: &[&str] = &["replay", "replay_view"];
 
+/// Views that nobody needs are looked for often, replays are rare.
+const INDEX: &str = "create index cursor_replay_view on cursor(replay_view) where replay_view is not null";
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     fn use_transaction(&self) -> Option<bool> {
@@ -20,10 +23,12 @@ impl MigrationTrait for Migration {
             let text = format!("alter table cursor add column {column} text");
             manager.get_connection().execute_unprepared(&text).await?;
         }
+        manager.get_connection().execute_unprepared(INDEX).await?;
         Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("drop index cursor_replay_view").await?;
         for column in COLUMNS {
             let text = format!("alter table cursor drop column {column}");
             manager.get_connection().execute_unprepared(&text).await?;

@@ -8,7 +8,7 @@ use tidings_entity::{
     id::{CursorId, ObjectId, ViewId, WatchId},
 };
 
-use super::{rounds, rows, watches};
+use super::{resync, rounds, rows, watches};
 
 #[derive(FromQueryResult)]
 struct Held {
@@ -56,7 +56,8 @@ pub(super) async fn request(
 ) -> Result<(), StoreError> {
     let cursor = rounds::row(connection, id).await?;
     if cursor.resync.is_some() {
-        return Err(StoreError::Conflict("a resync is to come, which delivers everything".into()));
+        // It delivers everything anyway, and now also deletes what was there then.
+        return resync::keep(connection, &cursor, vec![from]).await;
     }
     if cursor.held.is_none() {
         return Err(StoreError::Conflict("nothing is held, so there is nothing to deliver once more".into()));

@@ -54,10 +54,14 @@ async fn request(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     // What a complete resync was begun for is not done before it ended.
-    let complete = match cursor.open_round {
-        Some(open) => end(connection, &cursor, open, at).await? || complete,
-        None => complete,
+    let (was_complete, mut trees) = match cursor.open_round {
+        Some(open) => end(connection, &cursor, open, at).await?,
+        None => (false, Vec::new()),
     };
+    let complete = complete || was_complete;
+    // An app that asked to go back may hold the files of then.
+    trees.extend(cursor.replay.zip(cursor.replay_view));
+    keep(connection, &cursor, trees).await?;
     let state = match cursor.state {
         CursorState::Blocked => at_rest(connection, &cursor).await?,
         state => state,
@@ -71,13 +75,14 @@ async fn request(
     Ok(())
 }
 
-/// Ends an open round early and keeps its trees. Whether it was a complete resync.
+/// Ends an open round early. Whether it was a complete resync, and the trees of which its app may hold
+/// files.
 async fn end(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
     number: i64,
     at: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<(bool, Vec<(ObjectId, ViewId)>), StoreError> {
     let this = || vec![cursor.id.clone().into(), number.into()];
     let text = "select * from round where cursor_id = $1 and number = $2";
     let round: Option<round::Model> = rows::one(connection, "round", text, this()).await?;
@@ -88,6 +93,18 @@ async fn end(
         trees.extend(round.held.zip(round.held_view));
     }
     trees.extend(bases(connection, &cursor.id, number).await?);
+    let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
+    let values = vec![at.0.into(), cursor.id.clone().into(), number.into()];
+    rows::execute(connection, "round", text, values).await?;
+    Ok((was_complete, trees))
+}
+
+/// Notes trees as bases of the resync to come.
+pub(super) async fn keep(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+    trees: Vec<(ObjectId, ViewId)>,
+) -> Result<(), StoreError> {
     let known = bases(connection, &cursor.id, TO_COME).await?;
     let held = cursor.held.zip(cursor.held_view);
     let mut ordinal = known.len();
@@ -101,10 +118,7 @@ async fn end(
         fresh.push(base(&cursor.id, TO_COME, ordinal, commit_id, view_id));
     }
     rows::insert(connection, "round_base", fresh).await?;
-    let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
-    let values = vec![at.0.into(), cursor.id.clone().into(), number.into()];
-    rows::execute(connection, "round", text, values).await?;
-    Ok(was_complete)
+    Ok(())
 }
 
 /// The bases of a round in their order.

@@ -84,7 +84,8 @@ const HISTORY: &[(&str, &str, &str)] = &[
         "view",
         "id",
         "created_at < $1 and not exists (select 1 from watch w where w.view_id = view.id)
-         and not exists (select 1 from cursor c where c.held_view = view.id or c.replay_view = view.id)
+         and not exists (select 1 from cursor c where c.held_view = view.id)
+         and not exists (select 1 from cursor c where c.replay_view = view.id)
          and not exists (select 1 from round r where r.held_view = view.id)
          and not exists (select 1 from round r where r.target_view = view.id)
          and not exists (select 1 from round_base b where b.view_id = view.id)",

@@ -20,7 +20,7 @@ pub(super) const BODY_BYTES_MAX: usize = 4 << 10;
 /// not known for one.
 const WORD_BYTES_MAX: usize = 512;
 /// A shorter key is not looked for: it would be found in every other word.
-const KEY_BYTES_MIN: usize = 8;
+const KEY_BYTES_MIN: usize = 4;
 
 /// Headers whose value is a credential, or leads to one.
 const SECRET_HEADERS: [HeaderName; 6] = [
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn keys() -> Vec<Secret> {
-        vec![Secret::new("the-signing-key".into()), Secret::new("short".into())]
+        vec![Secret::new("the-signing-key".into()), Secret::new("sho".into())]
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     fn a_body_is_bounded_and_a_credential_at_its_cut_goes_as_a_whole() {
         let shown = |bytes: &[u8], is_whole| answer(Vec::new(), &body(bytes, is_whole, &keys())).body;
         assert_eq!(shown(b"no: token=abc\x1b", true), "no: token=[redacted]\\u{1b}");
-        assert_eq!(shown(b"the-signing-key is short", true), "[redacted] is short");
+        assert_eq!(shown(b"the-signing-key is sho", true), "[redacted] is sho");
         assert_eq!(shown(b"all of it", true), "all of it");
         let long = [vec![b'x'; BODY_BYTES_MAX - 10], b" https://user:pass@host".to_vec()].concat();
         assert_eq!(shown(&long, true), format!("{} ", "x".repeat(BODY_BYTES_MAX - 10)), "cut in the address");

@@ -94,10 +94,11 @@ fn only_what_a_watch_held_can_be_gone_back_to() {
     project.write("secret", b"1");
     let other = project.commit("other");
     project.git(["checkout", "-q", "-"]);
-    let stranger = App::onboard(&server, &subscriber);
-    let theirs =
+    let theirs = Subscriber::start();
+    let stranger = App::onboard(&server, &theirs);
+    let watched =
         stranger.watch_with(&server, &json!({ "url": project.url(), "branch": "other", "content": "none" }));
-    stranger.wait_until_held(&server, &theirs, &other);
+    stranger.wait_until_held(&server, &watched, &other);
     let before = subscriber.model().requests;
 
     let missing = "0123456789012345678901234567890123456789";

@@ -152,12 +152,13 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
             _ => None,
         };
         match (begin_next(context, &lane).await, replay) {
-            // It was asked for by hand, so it holds up nothing that goes by itself.
+            // Nobody knows what an app has that went back to a tree which cannot be had.
             (Err(OpeningError::Git(reason)), Some(from))
                 if matches!(reason, GitError::Unobtainable(_)) || reason.is_of_the_object() =>
             {
-                warn!(commit = %from, "the replay from {from} cannot be done: {reason}");
-                in_time(context.store.drop_replay(cursor, from)).await?;
+                let said = format!("the replay from {from} cannot be done: {reason}");
+                warn!(commit = %from, "{said}; a complete resync follows");
+                in_time(context.store.request_cursor_resync(cursor, true, &said)).await?;
             }
             // An old tree that can be had nowhere: the one case for a complete resync.
             (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if is_held(&lane, commit) => {

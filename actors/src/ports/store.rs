@@ -298,11 +298,10 @@ pub trait Store: Send + Sync + 'static {
         commit: ObjectId,
     ) -> Result<(CursorId, TreeEnd), StoreError>;
     /// Asks that what came between a tree that [`Store::was_held`] and what is held now be delivered
-    /// once more, as the next round; the last word counts. Where a resync is to come, which
-    /// delivers everything, and where nothing is held, it is a [`StoreError::Conflict`].
+    /// once more, as the next round; the last word counts. A resync that is to come takes it in: that
+    /// tree is one of its bases. Where nothing is held it is a [`StoreError::Conflict`].
     async fn request_replay(&self, cursor: &CursorId, from: &TreeEnd) -> Result<(), StoreError>;
-    /// Forgets that a replay from this commit was asked for: there is nothing to deliver, or it
-    /// cannot be done.
+    /// Forgets that a replay from this commit was asked for: there is nothing to deliver.
     async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError>;
     /// Takes back every request for a redrive of an app, or of one watch of it: letters that wait
     /// are reopened, some thousand a transaction, then open redrives are asked to end. Killed in

@@ -4,7 +4,7 @@
 use tidings_entity::kind::LetterStatus;
 
 use crate::{
-    ports::Store,
+    ports::{Action, Notice, Store},
     testing::{
         house::{House, files, refs},
         transport::Answer,
@@ -111,10 +111,12 @@ async fn what_is_given_up_in_a_replay_is_in_doubt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_from_what_is_gone_holds_nothing_up() {
+async fn a_replay_from_what_is_gone_becomes_a_complete_resync() {
     let house = House::running().await;
     let first = house.commit(&[("a", "1")]);
-    let (app, watch, cursor) = house.watching().await;
+    let app = house.app_with(|delivery| delivery.resync = true).await;
+    let watch = house.watch(&app).await;
+    let cursor = house.cursor(&watch).await.id;
     house.until_held(&watch, first).await;
     let second = house.commit(&[("a", "2")]);
     house.poke(&watch).await;
@@ -126,7 +128,12 @@ async fn a_replay_from_what_is_gone_holds_nothing_up() {
     house.refresh(&app).await;
     house.poke(&watch).await;
     house.until_held(&watch, third).await;
-    assert_eq!(house.taken(&app), ["C a", "U a", "U a"]);
+    let notices = house.transport.notices(&app);
+    assert!(
+        matches!(notices.as_slice(), [Notice::OfRound { action: Action::Resync, round, .. }] if round.complete),
+        "it is told to drop what is not named: {notices:?}"
+    );
+    house.assert_mirrors(&app, third);
     assert!(house.store.lane(&cursor).await.expect("a lane").replay.is_none());
     assert!(house.store.pending(None).await.expect("pending").is_empty());
 }

@@ -346,7 +346,11 @@ impl State {
 
     pub(super) fn request_replay(&mut self, id: &CursorId, from: &TreeEnd) -> Result<(), StoreError> {
         let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
-        if cursor.resync.is_some() || cursor.held.is_none() {
+        if cursor.resync.is_some() {
+            cursor.keep_base(from.clone());
+            return Ok(());
+        }
+        if cursor.held.is_none() {
             return Err(StoreError::Conflict("there is nothing to deliver once more".into()));
         }
         cursor.replay = Some(from.clone());
@@ -478,10 +482,11 @@ impl State {
             complete |= round.complete;
             cursor.end(round.clone(), now);
             for tree in round.spec.target.into_iter().chain(round.spec.held).chain(round.spec.bases) {
-                if cursor.held.as_ref() != Some(&tree) && !cursor.bases.contains(&tree) {
-                    cursor.bases.push(tree);
-                }
+                cursor.keep_base(tree);
             }
+        }
+        if let Some(tree) = cursor.replay.take() {
+            cursor.keep_base(tree);
         }
         if cursor.state == CursorState::Blocked {
             cursor.state = at_rest;
@@ -489,7 +494,6 @@ impl State {
         cursor.resync = Some(complete || cursor.resync == Some(true));
         cursor.reason = reason.map(str::to_owned);
         cursor.streak = 0;
-        cursor.replay = None;
     }
 
     fn caught_up(&mut self, id: &CursorId) {

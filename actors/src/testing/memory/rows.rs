@@ -105,6 +105,13 @@ pub(super) struct CursorRow {
 }
 
 impl CursorRow {
+    /// Notes a tree as a base of the resync to come.
+    pub(super) fn keep_base(&mut self, tree: TreeEnd) {
+        if self.held.as_ref() != Some(&tree) && !self.bases.contains(&tree) {
+            self.bases.push(tree);
+        }
+    }
+
     /// How far a round of it is settled.
     pub(super) fn position(&self, round: &Round) -> u64 {
         let open = self.open.as_ref().filter(|open| open.number == round.number);

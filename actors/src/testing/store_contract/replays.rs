@@ -105,6 +105,11 @@ pub async fn a_replay_begins_as_it_was_asked_for(store: &dyn Store) {
 
     asked(1).await.expect("asked again");
     store.request_resync(&app, &watch.id, false).await.expect("asked");
-    assert_eq!(world.lane(&cursor).await.replay, None, "a resync delivers everything");
-    assert!(matches!(asked(1).await, Err(StoreError::Conflict(_))), "a resync is to come");
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.replay, None, "a resync delivers everything");
+    assert!(lane.resync_bases.contains(&tree(1, &all)), "and deletes what an app that went back may have");
+    asked(3).await.expect("taken in");
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.replay, lane.resync), (None, Some(false)));
+    assert_eq!(lane.resync_bases, [tree(2, &all), tree(1, &all), tree(3, &all)]);
 }
