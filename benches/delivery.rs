@@ -8,6 +8,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark is its own composition root")]
 
+#[path = "reading.rs"]
+mod reading;
 #[path = "support.rs"]
 mod support;
 
@@ -24,14 +26,16 @@ use std::{
 use http_body_util::{BodyExt, Full};
 use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use reading::read_and_hash;
 use reqwest::Method;
 use support::{figure, rate, repository, settings, timed};
 use tidings::{app::Adapters, egress::Egress, git::address::Address};
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start,
-        Store as _,
+        BatchSettings, DeliverySettings, EndpointAccess, Location, NewApp, NewWatch, Remote, RepositoryFacts,
+        Selector, Start, Store as _,
     },
+    round::TreeEnd,
     secret::Secret,
     view::View,
 };
@@ -47,6 +51,9 @@ const LANE_FILES: usize = 1_000;
 /// About what a delivery of a 1 KiB file weighs.
 const BODY_BYTES: usize = 1_900;
 
+const BATCHES: &str = "batches, read and hashed";
+const BATCHED_LANES: usize = 4;
+const BATCHED_FILES: usize = 20_000;
 /// Turns of each figure.
 const TURNS: usize = 5;
 
@@ -78,6 +85,60 @@ async fn main() {
         let (rate, bare) = turns[TURNS / 2];
         figure(name, "deliveries/s", rate, bare, wish);
     }
+    if is_wanted(BATCHES) {
+        batches(&receiver, folder.path()).await;
+    }
+}
+
+/// Changes of several watches in batches, until all are settled, against reading and hashing the same
+/// files on one core.
+async fn batches(receiver: &Receiver, folder: &std::path::Path) {
+    let path = folder.join("batches.git");
+    repository(&path, BATCHED_FILES, 1_024, BATCHED_LANES, false);
+    let commit = support::git(&path, &["rev-parse", "main"]).parse().expect("a commit");
+    let mut turns = Vec::new();
+    for turn in 0..TURNS {
+        let home = folder.join(format!("batches {turn}"));
+        let adapters = Adapters::open(settings(&home)).await.expect("the house opens");
+        let remote = Remote {
+            repository: RepositoryId::new(adapters.random.ulid(adapters.clock.now())),
+            location: Location::Local(path.clone()),
+            credential: None,
+        };
+        let target = Some(TreeEnd { commit, view: View::default() });
+        let reading = read_and_hash(adapters.git.as_ref(), &remote, target);
+        let ((files, _), took) = timed(reading).await;
+        let bare = rate(files, took);
+        let delivery = DeliverySettings {
+            batch: Some(BatchSettings { count: 1_000, bytes: 4 << 20, linger_ms: 50 }),
+            ..DeliverySettings::default()
+        };
+        let app = app(&adapters, &format!("http://{}", receiver.address), delivery).await;
+        for lane in 0..BATCHED_LANES {
+            watch(&adapters, &app, path.to_str().expect("utf-8"), &format!("b{lane}")).await;
+        }
+        let before = receiver.count();
+        let store = adapters.store.clone();
+        let house = adapters.start(None).await.expect("the tree starts");
+        receiver.until(before + 1).await;
+        let ((), took) = timed(async {
+            loop {
+                let watches = store.watches(&app, None, 100).await.expect("watches");
+                if watches.iter().all(|watch| watch.cursors[0].held.is_some()) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let ours = rate((BATCHED_LANES * BATCHED_FILES) as u64, took);
+        println!("  {BATCHES}: {ours:.0} against {bare:.0}, in {} requests", receiver.count() - before);
+        turns.push((ours, bare));
+        house.stop().await;
+    }
+    turns.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
+    let (ours, bare) = turns[TURNS / 2];
+    figure(BATCHES, "changes/s", ours, bare, "0.50");
 }
 
 async fn bare(receiver: &Receiver, folder: &std::path::Path, tasks: usize, requests: usize) -> f64 {
@@ -111,7 +172,8 @@ async fn tidings(
     files: usize,
 ) -> (f64, Duration) {
     let adapters = Adapters::open(settings(home)).await.expect("the house opens");
-    let app = app(&adapters, &format!("http://{}", receiver.address)).await;
+    let delivery = DeliverySettings::default();
+    let app = app(&adapters, &format!("http://{}", receiver.address), delivery).await;
     for lane in 0..lanes {
         watch(&adapters, &app, path.to_str().expect("utf-8"), &format!("b{lane}")).await;
     }
@@ -179,7 +241,7 @@ impl Receiver {
 }
 
 /// Registers an app that receives at `base_url`.
-async fn app(adapters: &Adapters, base_url: &str) -> AppId {
+async fn app(adapters: &Adapters, base_url: &str, delivery: DeliverySettings) -> AppId {
     let now = adapters.clock.now();
     let ulid = adapters.random.ulid(now);
     let id = AppId::new(ulid);
@@ -194,7 +256,7 @@ async fn app(adapters: &Adapters, base_url: &str) -> AppId {
         token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
         signing_key: Secret::new("0123456789abcdef".into()),
         access: EndpointAccess::default(),
-        delivery: DeliverySettings::default(),
+        delivery,
         created_at: now,
         answer: None,
     };

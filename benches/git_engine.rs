@@ -9,6 +9,8 @@
 //! with both hashes, before anything is looked up or copied. The wanted 180 MB/s needs a quiet core
 //! and a faster inflate than libgit2 can be built with by a C compiler alone.
 
+#[path = "reading.rs"]
+mod reading;
 #[path = "support.rs"]
 mod support;
 
@@ -19,13 +21,13 @@ use std::{
     time::Duration,
 };
 
+use reading::read_and_hash;
 use sha2::{Digest, Sha256};
 use support::{figure, git, repository, settings, timed};
 use tidings::app::Adapters;
 use tidings_actors::{
-    deliverer::lane::{AHEAD, AHEAD_BYTES},
-    ports::{BlobWanted, Content, GitSource, Location, Remote, Seek},
-    round::{Change, RoundSpec, TreeEnd},
+    ports::{GitSource, Location, Remote},
+    round::{RoundSpec, TreeEnd},
     view::View,
 };
 use tidings_entity::{
@@ -152,37 +154,7 @@ fn edited(path: &Path, files: usize, changes: usize) {
 
 async fn first_scan(source: &dyn GitSource, path: &Path) {
     let remote = remote(path);
-    let spec = RoundSpec {
-        kind: RoundKind::Sync,
-        held: None,
-        target: end(path, "main"),
-        bases: vec![],
-        letters: vec![],
-    };
-    let (bytes, took) = timed(async {
-        let (mut seek, mut bytes) = (Seek::Position(0), 0_u64);
-        loop {
-            let window = source.window(&remote, &spec, &seek, 256).await.expect("read");
-            let blob =
-                |change: &Change| BlobWanted { blob: change.new.expect("a create").blob, limit: 1 << 26 };
-            let wanted: Vec<BlobWanted> = window.iter().map(blob).collect();
-            // As many at once as a lane renders.
-            for some in wanted.chunks(AHEAD) {
-                let contents = source.contents(&remote, some, AHEAD_BYTES).await.expect("read");
-                assert_eq!(contents.len(), some.len());
-                for content in contents {
-                    let Content::Whole(content) = content else { panic!("too large") };
-                    bytes += content.len() as u64;
-                    std::hint::black_box(Sha256::digest(&content));
-                }
-            }
-            match window.last() {
-                Some(last) if window.len() == 256 => seek = Seek::After(last.clone()),
-                _ => return bytes,
-            }
-        }
-    })
-    .await;
+    let ((_, bytes), took) = timed(read_and_hash(source, &remote, end(path, "main"))).await;
     let megabytes = support::rate(bytes, took) / 1e6;
     let (_, hashing) = timed(async {
         let block = vec![b'x'; SIZE];

@@ -5,6 +5,7 @@
 //! A body's bytes never change over retries, but for the id of chunks.
 
 mod access;
+mod addresses;
 mod answer;
 mod attempt;
 mod batch;
@@ -34,6 +35,7 @@ use tidings_entity::kind::PayloadFormat;
 use tracing::{debug, info};
 
 use crate::egress::{Egress, of_apps::AppEgress};
+use addresses::Addresses;
 pub(crate) use answer::excerpt;
 use attempt::Sender;
 use hashes::Hashes;
@@ -56,6 +58,7 @@ pub type Traceparent = fn() -> Option<String>;
 pub struct Webhooks {
     egress: AppEgress,
     tokens: Tokens,
+    addresses: Addresses,
     git: Arc<dyn GitSource>,
     hashes: Hashes,
     clock: Arc<dyn Clock>,
@@ -76,7 +79,8 @@ impl Webhooks {
     ) -> Self {
         let hashes = Hashes::new(store, Arc::clone(&clock));
         let (egress, tokens) = (AppEgress::new(egress), Tokens::default());
-        Self { egress, tokens, git, hashes, clock, random, traceparent: || None, keeps_all: false }
+        let (addresses, traceparent) = (Addresses::default(), (|| None) as Traceparent);
+        Self { egress, tokens, addresses, git, hashes, clock, random, traceparent, keeps_all: false }
     }
 
     /// Sends what `traceparent` gives with every request.
@@ -126,6 +130,7 @@ impl Webhooks {
         Sender {
             egress: &self.egress,
             tokens: &self.tokens,
+            addresses: &self.addresses,
             clock: &*self.clock,
             random: &*self.random,
             endpoint,

@@ -18,7 +18,9 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
-    access, answer, batch,
+    access,
+    addresses::Addresses,
+    answer, batch,
     body::{chunk_body, chunks},
     cloud_event, kept,
     material::off_thread,
@@ -40,6 +42,7 @@ const UNAUTHORIZED: u16 = 401;
 pub(super) struct Sender<'a> {
     pub(super) egress: &'a AppEgress,
     pub(super) tokens: &'a Tokens,
+    pub(super) addresses: &'a Addresses,
     pub(super) clock: &'a dyn Clock,
     pub(super) random: &'a dyn Random,
     pub(super) endpoint: &'a Endpoint,
@@ -202,7 +205,7 @@ impl Sender<'_> {
     async fn post(&self, post: Post<'_>) -> Reply {
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
         let address = format!("{}/{}", self.endpoint.base_url, post.action.as_str());
-        let url = match Url::parse(&address) {
+        let url = match self.addresses.of(address) {
             Ok(url) => url,
             Err(error) => return Reply::failed(SendFailure::InvalidUrl, &format!("base address: {error}")),
         };

@@ -1,0 +1,53 @@
+//! The addresses that deliveries go to, parsed: a lane asks for the same three again and again, and
+//! parsing one takes longer than finding it.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use url::{ParseError, Url};
+
+/// Addresses that are remembered; beyond, all are forgotten and remembered anew.
+const KEPT: usize = 4_096;
+
+/// Addresses by their text.
+#[derive(Default)]
+pub(super) struct Addresses(RwLock<HashMap<String, Url>>);
+
+impl Addresses {
+    /// The address that this text is.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn of(&self, text: String) -> Result<Url, ParseError> {
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&text) {
+            return Ok(known.clone());
+        }
+        let url = Url::parse(&text)?;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(text, url.clone());
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_what_their_text_says_however_many_there_are() {
+        let addresses = Addresses::default();
+        for number in 0..2 * KEPT {
+            let text = format!("https://app.example/{number}/create");
+            for _ in 0..2 {
+                assert_eq!(addresses.of(text.clone()).expect("an address").as_str(), text);
+            }
+            assert!(addresses.0.read().expect("unpoisoned").len() <= KEPT);
+        }
+        assert!(addresses.of("no address".to_owned()).is_err());
+    }
+}
