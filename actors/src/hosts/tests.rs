@@ -148,6 +148,34 @@ async fn who_waits_for_a_permit_when_the_host_asks_for_patience_sends_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_the_rate_when_the_host_asks_for_patience_sends_nothing() {
+    let hosts = Hosts::new(HostPolicy { interval: 10 * SECOND, burst: 1, concurrency: 5 });
+    let url = address("git.example");
+    drop(hosts.request(&url, None, false).await.expect("a permit"));
+    let second = hosts.request(&url, None, false);
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(SECOND, &mut second).await.is_err(), "its rate is spent");
+    hosts.grant_patience(&url, None, Some(100 * SECOND));
+    let refused = second.await.expect_err("the host asked for patience meanwhile");
+    assert!(matches!(refused, GitError::RateLimited { retry_after: Some(wait) } if wait == 91 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_asked_for_patience_is_not_forgotten_among_many_others() {
+    let hosts = Hosts::default();
+    let url = address("git.example");
+    hosts.grant_patience(&url, None, Some(1_000 * SECOND));
+    tokio::time::sleep(100 * SECOND).await;
+    for number in 0..=HOSTS_KEPT {
+        hosts.answered(&address(&format!("host{number}.example")), None);
+    }
+    let kept = hosts.lock().len();
+    assert!(kept < HOSTS_KEPT, "{kept} hosts are kept, idle ones among them");
+    let refused = hosts.request(&url, None, false).await.expect_err("900 seconds are left");
+    assert!(matches!(refused, GitError::RateLimited { retry_after: Some(wait) } if wait == 900 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
 async fn long_requests_leave_a_place_for_a_poll() {
     let hosts = Hosts::default();
     let url = address("git.example");

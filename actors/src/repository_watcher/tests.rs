@@ -2,6 +2,7 @@
 
 mod hosts;
 mod intervals;
+mod line;
 
 use std::time::Duration;
 

@@ -40,6 +40,7 @@ struct World {
     refs: HashMap<Location, BTreeMap<String, ObjectId>>,
     heads: HashMap<Location, String>,
     faults: Vec<GitError>,
+    unissued: Option<Duration>,
     fetched: HashSet<ObjectId>,
     unfetched: HashSet<ObjectId>,
     forgetful: bool,
@@ -138,6 +139,11 @@ impl MemoryGit {
     /// The next polls fail, one fault each.
     pub fn fail(&self, faults: Vec<GitError>) {
         self.world().faults.extend(faults);
+    }
+
+    /// The next poll gets no token: who issues them asks for patience, of which the host knows nothing.
+    pub fn issue_no_token(&self, retry_after: Duration) {
+        self.world().unissued = Some(retry_after);
     }
 
     /// Points a branch at a commit that exists.
@@ -493,6 +499,9 @@ impl GitSource for MemoryGit {
         let mut world = self.world();
         if takes == HANG {
             return Err(GitError::Timeout("the host hangs, as asked".to_owned()));
+        }
+        if let Some(retry_after) = world.unissued.take() {
+            return Err(GitError::RateLimited { retry_after: Some(retry_after) });
         }
         if !world.faults.is_empty() {
             let fault = world.faults.remove(0);

@@ -42,6 +42,8 @@ macro_rules! store_contract_tests {
             unwatching_leaves_nothing_behind
             a_cursor_never_sees_a_head_of_another_source
             an_equal_listing_writes_nothing_but_names_who_is_behind
+            a_watch_of_a_known_head_is_behind_from_its_registration_on
+            a_head_that_nobody_follows_any_more_goes
             a_renamed_default_branch_moves_no_held_commit
             a_missing_branch_waits_and_comes_back
             a_pattern_has_a_cursor_per_ref

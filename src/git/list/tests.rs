@@ -168,3 +168,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_trees_are_equal_every_round_but_a_sync_binds_a_letter_all_the_same() {
+    for kind in RoundKind::ALL.iter().copied() {
+        let memory = Memory::new();
+        let files: Files = [("a".to_owned(), (0o100_644, 1)), ("b".to_owned(), (0o100_644, 2))].into();
+        let end = TreeEnd { commit: memory.commit(&files), view: View::default() };
+        let spec = RoundSpec {
+            kind,
+            held: Some(end.clone()),
+            target: Some(end.clone()),
+            bases: if kind == RoundKind::Resync { vec![end] } else { vec![] },
+            letters: vec![],
+        };
+        let letter = Letter {
+            id: DeadLetterId::new(Ulid::from_parts(1, 1)),
+            path: b"a".to_vec(),
+            state: LetterState::Unknown { before: None },
+            delivery: DeliveryId::from_stored("dlv_x".to_owned()),
+        };
+        let objects = Objects::of(memory.0);
+        let (settings, cancel, lists) = (GitSettings::default(), Cancel::default(), Lists::default());
+        let lister =
+            Lister { objects: &objects, settings: &settings, lists: &lists, cancel: &cancel, small: 0 };
+        let bound = whole(lister.plan(&spec, std::slice::from_ref(&letter))).letters;
+        let expected = if kind == RoundKind::Sync { vec![] } else { vec![letter] };
+        assert_eq!(bound, expected, "{kind}");
+    }
+}

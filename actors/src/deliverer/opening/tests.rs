@@ -12,7 +12,7 @@ use ulid::Ulid;
 use super::*;
 use crate::{
     ports::{HeadAttempts, Location, RepositoryFacts},
-    round::{DeliveryId, LetterState},
+    round::{DeliveryId, Entry, LetterState},
     time::Timestamp,
     view::View,
 };
@@ -251,5 +251,25 @@ fn renames_are_hinted_while_one_list_in_memory_can_hold_them() {
     ] {
         let summary = Summary { deletes, creates, updates: 50_000, digest };
         assert_eq!(hints_renames(&summary), hinted, "{deletes} deletes, {creates} creates");
+    }
+}
+
+#[test]
+fn a_replay_sees_every_letter_in_doubt_and_other_rounds_see_them_as_they_are() {
+    let entry = Entry { mode: 0o100_644, blob: OLD };
+    for kind in RoundKind::ALL {
+        for (state, doubted) in [
+            (LetterState::Has(entry), LetterState::Unknown { before: Some(entry) }),
+            (LetterState::Nothing, LetterState::Unknown { before: None }),
+        ] {
+            let letter = Letter {
+                id: DeadLetterId::new(ulid()),
+                path: b"a".to_vec(),
+                state,
+                delivery: DeliveryId::from_stored("dlv_x".to_owned()),
+            };
+            let expected = if *kind == RoundKind::Replay { doubted } else { state };
+            assert_eq!(seen(*kind, vec![letter])[0].state, expected, "{kind}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Going back to what was held: what comes again, and what the app ends with, whether or not it
 //! really went back.
 
+use std::time::Duration;
+
 use tidings_entity::kind::LetterStatus;
 
 use crate::{
     ports::{Action, Notice, Store},
     testing::{
-        house::{House, files, refs},
+        house::{House, URL, files, refs},
         transport::Answer,
     },
 };
@@ -86,6 +88,28 @@ async fn a_replay_settles_every_letter_because_nobody_knows_what_the_app_has() {
         house.until_held(&watch, fifth).await;
         house.assert_mirrors(&app, fifth);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_ends_at_what_is_held_also_where_the_head_went_on_before_it_began() {
+    let mut house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    let (app, watch, cursor) = house.watching().await;
+    house.until_held(&watch, first).await;
+    let second = house.commit(&[("a", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    let from = house.store.was_held(&app, &watch.id, None, first).await.expect("held once").1;
+    // The lane finds both at once: the replay that was asked for, and a newer head.
+    house.stop(Duration::ZERO).await;
+    house.store.request_replay(&cursor, &from).await.expect("asked");
+    let third = house.commit(&[("a", "2"), ("b", "1")]);
+    let listing = house.listing(URL).await;
+    house.store.move_heads(&watch.source, &listing, house.context.now()).await.expect("moved");
+    house.start().await;
+    house.until_held(&watch, third).await;
+    assert_eq!(house.taken(&app), ["C a", "U a", "U a", "C b"]);
+    assert!(house.store.lane(&cursor).await.expect("a lane").replay.is_none());
 }
 
 #[tokio::test(start_paused = true)]

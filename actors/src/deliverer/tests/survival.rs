@@ -54,6 +54,19 @@ async fn a_panic_while_sending_restarts_the_deliverer_and_the_round_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_settled_while_the_attempt_after_it_waits() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(20, "one")));
+    let app = house.app_with(|delivery| delivery.order = OrderMode::Strict).await;
+    house.transport.answer_path("name0010", Some(Answer::Slow(200, Duration::from_secs(20))));
+    let watch = house.watch(&app).await;
+    let position = async || house.cursor(&watch).await.open.map(|(_, position, _)| position);
+    house.until("ten are settled", async || position().await == Some(10)).await;
+    assert_eq!(house.transport.flying(&app), 1, "the eleventh has no answer yet");
+    house.until_held(&watch, commit).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_sends_nothing_new_and_replies_when_all_is_still() {
     let mut house = House::new();
     let commit = house.commit(&refs(&files(100, "one")));

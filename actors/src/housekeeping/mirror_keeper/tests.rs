@@ -1,12 +1,15 @@
 //! The keeper over mirrors in memory: what it does to which of them, and that neither a panic nor a
 //! hang nor a failure ends it.
 
+use tidings_entity::kind::HistoryMode;
+
 use super::*;
 use crate::{
     ports::{GitError, Keep, MirrorFacts, Share, Store, Watch},
     testing::{
         git::{Upkeep, UpkeepFault},
-        house::House,
+        house::{House, URL},
+        transport::Answer,
     },
     tree::MIRROR_KEEPER,
 };
@@ -52,6 +55,44 @@ async fn a_mirror_is_rebuilt_from_pins_and_heads_as_soon_as_a_fetch_piled_it_up(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rebuilding_keeps_the_trees_of_an_open_round_and_chains_where_every_commit_is_delivered() {
+    for mode in [HistoryMode::Net, HistoryMode::Every] {
+        let mut house = House::new();
+        house.start().await;
+        let first = house.commit(&[("a", "1")]);
+        let app = house.app().await;
+        let watch = house.watch_with(&app, URL, |new| new.mode = mode).await;
+        house.until_held(&watch, first).await;
+        house.transport.answer_app(&app, Some(Answer::Status(503)));
+        let second = house.commit(&[("a", "2")]);
+        house.poke(&watch).await;
+        house.until("its round is open", async || house.cursor(&watch).await.open.is_some()).await;
+        // The head goes on: no head and nothing held names the commit that the round leads to.
+        let third = house.commit(&[("a", "3")]);
+        house.poke(&watch).await;
+        house.until("the head moved", async || heads(&house, &watch).await.contains(&third)).await;
+        assert!(!heads(&house, &watch).await.contains(&second));
+        done(&house);
+        house.git.put_mirror(facts(&watch.repository, 100, 40));
+        house.context.look_at_mirror(&watch.repository);
+        house.until("it was rebuilt", async || house.git.mirrors_now()[0].packs == 1).await;
+        let work = done(&house);
+        let [Upkeep::Compacted(_, Keep { commits, chains, blobs: true })] = &work[..] else {
+            panic!("something else was done: {work:?}")
+        };
+        for commit in [first, second, third] {
+            assert!(commits.contains(&commit), "{commit} was dropped: {commits:?}");
+        }
+        assert_eq!(*chains, mode == HistoryMode::Every);
+    }
+}
+
+/// What a fetch may name as present.
+async fn heads(house: &House, watch: &Watch) -> Vec<tidings_entity::id::ObjectId> {
+    house.store.sources(&watch.repository).await.expect("sources").remove(0).haves
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mirror_goes_with_its_last_watch_and_not_before() {
     let mut house = House::new();
     house.start().await;
@@ -86,7 +127,8 @@ async fn above_the_quota_the_least_recently_changed_loses_its_contents_and_only_
     for watch in &watches {
         house.git.put_mirror(facts(&watch.repository, 1_000, 1));
     }
-    tokio::time::sleep(Duration::from_secs(3_700)).await;
+    // One look at all of them makes all the room that is missing.
+    tokio::time::sleep(Duration::from_secs(60)).await;
     let left: Vec<_> = watches
         .iter()
         .map(|watch| {

@@ -58,6 +58,36 @@ pub async fn an_equal_listing_writes_nothing_but_names_who_is_behind(store: &dyn
     assert_eq!(status.behind_since, Some(LATER));
 }
 
+/// Its head did not move, and yet the watch has nothing of it.
+pub async fn a_watch_of_a_known_head_is_behind_from_its_registration_on(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, first, _) = world.watched().await;
+    let app = world.app().await;
+    let mut new = world.new_watch(&app);
+    new.created_at = Timestamp(1700);
+    let second = store.register_watch(&new).await.expect("registered");
+    assert_eq!(second.source, first.source);
+    let shown = store.watch(&app, &second.id).await.expect("watch");
+    assert_eq!(shown.cursors[0].behind_since, Some(Timestamp(1700)));
+}
+
+/// What only a watch that was removed followed is neither kept nor named as present.
+pub async fn a_head_that_nobody_follows_any_more_goes(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, _) = world.watched().await;
+    let both = listing(&[(MAIN, 1), ("refs/heads/other", 2)]);
+    let mut new = world.new_watch(&app);
+    new.selector = Selector { kind: SelectorKind::Branch, value: "other".into() };
+    new.listing = both.clone();
+    let other = store.register_watch(&new).await.expect("registered");
+    assert_eq!(other.source, watch.source);
+    let haves = async || store.sources(&watch.repository).await.expect("sources").remove(0).haves;
+    assert_eq!(haves().await, [commit(1), commit(2)]);
+    store.unwatch(&app, &other.id).await.expect("removed");
+    store.move_heads(&watch.source, &both, LATER).await.expect("polled");
+    assert_eq!(haves().await, [commit(1)]);
+}
+
 /// A rename alone leaves nothing to do.
 pub async fn a_renamed_default_branch_moves_no_held_commit(store: &dyn Store) {
     let world = World::new(store);

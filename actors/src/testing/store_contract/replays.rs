@@ -96,6 +96,7 @@ pub async fn a_replay_begins_as_it_was_asked_for(store: &dyn Store) {
     store.begin_round(&new).await.expect("begun");
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.open.as_ref(), lane.replay), (Some(&new.round), None), "read back in doubt as well");
+    assert!(store.pins(&watch.repository).await.expect("pins").contains(&commit(1)), "also while it is open");
     world.finish(&new.round).await;
     let lane = world.lane(&cursor).await;
     assert_eq!(lane.held, Some((commit(2), all.clone())));
