@@ -289,7 +289,7 @@ impl Lane {
     /// Gives the head up if that was asked for. What the app has of it nobody knows: it may have
     /// done what it never acknowledged.
     fn skip_head(&mut self) {
-        let (position, kind) = (self.prefix, self.round.spec.kind);
+        let (position, round) = (self.prefix, self.round.clone());
         let delivery = self.delivery_id(position);
         let Some((head, delivery)) = self.slots.front_mut().zip(delivery) else { return };
         let Some(id) = self.skip.take() else { return };
@@ -298,7 +298,7 @@ impl Lane {
             position,
             delivery,
             reason: ParkReason::Skipped,
-            state: given_up(kind, ParkReason::Skipped, &head.change),
+            state: given_up(&round, ParkReason::Skipped, &head.change),
             status: None,
             excerpt: "skipped by hand".to_owned(),
             change: head.change.clone(),

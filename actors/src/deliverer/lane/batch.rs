@@ -387,13 +387,13 @@ impl Lane {
         status: Option<u16>,
         id: DeadLetterId,
     ) {
-        let (Some(delivery), kind) = (self.delivery_id(position), self.round.spec.kind) else { return };
+        let (Some(delivery), round) = (self.delivery_id(position), self.round.clone()) else { return };
         let Some(slot) = self.slot(position) else { return };
         slot.answer = match slot.state {
             SlotState::Batched { batch, .. } => Some(batch),
             _ => None,
         };
-        let state = given_up(kind, reason, &slot.change);
+        let state = given_up(&round, reason, &slot.change);
         let change = slot.change.clone();
         let park = Park { id, position, delivery, reason, state, status, excerpt, change };
         slot.state = SlotState::Parked(Box::new(park));

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     deliverer::retry::{Circumstances, Decision, RetryRules, Tries, Verdict, decide},
     ports::{Park, Random},
-    round::{Change, LetterState},
+    round::{Change, LetterState, Round},
 };
 
 impl Lane {
@@ -42,7 +42,7 @@ impl Lane {
         letter: DeadLetterId,
     ) -> Option<Failed> {
         let Failure { verdict, sent_at, answered_elsewhere, retry_after, status, excerpt } = failure;
-        let (acknowledged, blocked, kind) = (self.acknowledged, self.blocked, self.round.spec.kind);
+        let (acknowledged, blocked, round) = (self.acknowledged, self.blocked, self.round.clone());
         let delivery = self.delivery_id(position)?;
         let slot = self.slot(position)?;
         let poisoned = verdict == Verdict::Endpoint
@@ -61,7 +61,7 @@ impl Lane {
             Decision::Retry(wait) => (wait, false),
             Decision::Block(wait) => (wait, true),
             Decision::Park(reason) => {
-                let state = given_up(kind, reason, &slot.change);
+                let state = given_up(&round, reason, &slot.change);
                 slot.state = SlotState::Parked(Box::new(Park {
                     id: letter,
                     position,
@@ -104,10 +104,15 @@ impl Lane {
 }
 
 /// What the app has of a path whose change was given up for this reason. What failed it may have
-/// done without saying so; and what it had before a replay, it alone knows.
-pub(super) fn given_up(kind: RoundKind, reason: ParkReason, change: &Change) -> LetterState {
+/// done without saying so; what it had before a replay or a resync, it alone knows; and a refusal says
+/// nothing of a change before, of which nobody knew whether it was done.
+pub(super) fn given_up(round: &Round, reason: ParkReason, change: &Change) -> LetterState {
     let state = change.old.map_or(LetterState::Nothing, LetterState::Has);
-    let is_doubtful =
-        kind == RoundKind::Replay || matches!(reason, ParkReason::Failing | ParkReason::Skipped);
+    let letters = &round.spec.letters;
+    let bound = letters.binary_search_by(|letter| letter.path.as_slice().cmp(&change.path));
+    let was_doubtful = bound.is_ok_and(|at| matches!(letters[at].state, LetterState::Unknown { .. }));
+    let is_doubtful = was_doubtful
+        || matches!(round.spec.kind, RoundKind::Replay | RoundKind::Resync)
+        || matches!(reason, ParkReason::Failing | ParkReason::Skipped);
     if is_doubtful { state.doubted() } else { state }
 }

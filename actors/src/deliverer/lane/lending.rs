@@ -34,14 +34,14 @@ impl Lane {
 
     /// The app does not want this change: it is given up at once.
     pub fn on_refused(&mut self, position: u64, why: &str, letter: DeadLetterId) {
-        let (delivery, kind) = (self.delivery_id(position), self.round.spec.kind);
+        let (delivery, round) = (self.delivery_id(position), self.round.clone());
         let Some((slot, delivery)) = self.slot(position).zip(delivery) else { return };
         slot.state = SlotState::Parked(Box::new(Park {
             id: letter,
             position,
             delivery,
             reason: ParkReason::Rejected,
-            state: given_up(kind, ParkReason::Rejected, &slot.change),
+            state: given_up(&round, ParkReason::Rejected, &slot.change),
             status: None,
             excerpt: why.to_owned(),
             change: slot.change.clone(),

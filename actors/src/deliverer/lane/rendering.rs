@@ -122,7 +122,7 @@ impl Lane {
     /// A blob that a delivery wants can be had nowhere. If it is the content itself, the change is
     /// parked without counting towards the streak; otherwise it is rendered without the hash.
     pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
-        let (delivery, kind) = (self.delivery_id(position), self.round.spec.kind);
+        let (delivery, round) = (self.delivery_id(position), self.round.clone());
         let Some(slot) = self.slot(position) else { return };
         let is_content = slot.change.new.is_some_and(|entry| entry.blob == blob);
         if is_content {
@@ -131,7 +131,7 @@ impl Lane {
                 position,
                 delivery: delivery.unwrap_or_else(|| DeliveryId::from_stored(String::new())),
                 reason: ParkReason::ContentUnavailable,
-                state: given_up(kind, ParkReason::ContentUnavailable, &slot.change),
+                state: given_up(&round, ParkReason::ContentUnavailable, &slot.change),
                 status: None,
                 excerpt: format!("blob {blob} is obtainable nowhere"),
                 change: slot.change.clone(),

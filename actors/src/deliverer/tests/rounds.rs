@@ -402,3 +402,45 @@ async fn acknowledged_attempts_are_rows_only_where_all_history_is_wanted() {
         house.until("its attempts are rows", async || rows() == expected).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_after_a_doubt_is_still_in_doubt() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1"), ("b", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    // The app does it and says 500.
+    house.transport.answer_path("a", Some(Answer::Status(500)));
+    let second = house.commit(&[("a", "2"), ("b", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    let mut mirror = house.transport.mirror(&app);
+    mirror.insert(b"a".to_vec(), house.git.files(second)[b"a".as_slice()]);
+    house.transport.restore(&app, mirror);
+    house.transport.answer_path("a", Some(Answer::Status(422)));
+    let third = house.commit(&[("a", "3"), ("b", "3")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, third).await;
+    house.transport.answer_path("a", None);
+    let fourth = house.commit(&[("a", "1"), ("b", "4")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, fourth).await;
+    house.assert_mirrors(&app, fourth);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_resync_could_not_bring_is_still_deleted_later() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1"), ("b", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    house.transport.answer_path("a", Some(Answer::Status(422)));
+    house.store.request_resync(&app, &watch.id, false).await.expect("asked");
+    house.refresh(&app).await;
+    house.until("it is refused", async || !house.letters(&app).await.is_empty()).await;
+    house.transport.answer_path("a", None);
+    let second = house.commit(&[("b", "2")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.assert_mirrors(&app, second);
+}
