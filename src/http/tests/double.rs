@@ -202,6 +202,7 @@ impl Store for StoreDouble {
                 state: CursorState::Active,
                 reason: None,
                 open: None,
+                last_round: 0,
                 deletes_unknown: false,
                 dead_letters: 0,
                 behind_since: None,
