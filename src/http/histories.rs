@@ -278,7 +278,7 @@ impl Reading {
         self.check(front).await?;
         let remote = &self.past.remote;
         let look = async || {
-            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
+            let _turn = front.downloads.search(&self.app).await.map_err(Unread::untried)?;
             Ok(front.git.window(remote, &self.past.round.spec, seek, limit).await)
         };
         let found = match look().await? {
@@ -302,7 +302,7 @@ impl Reading {
         }
         let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
         let planned = {
-            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
+            let _turn = front.downloads.search(&self.app).await.map_err(Unread::untried)?;
             front.git.plan(&self.past.remote, &spec, &round.spec.letters).await
         };
         let plan = planned.map_err(|error| self.failed(&error))?;
