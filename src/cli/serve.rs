@@ -112,7 +112,7 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         hooks: http::hooks::Bounds::default(),
         tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
-        histories: http::histories::Histories::default(),
+        histories: http::histories::Histories::new(app.settings.server.connections_max),
     }
 }
 

@@ -6,7 +6,9 @@
 //! over so many and reads so many rounds; then it names where to go on, whatever it found until there.
 //! Where the trees of a round cannot be read, its dead letters are all that is left of it, and the page says so.
 
-use std::{collections::VecDeque, str::FromStr, sync::Arc};
+mod single;
+
+use std::{str::FromStr, sync::Arc};
 
 use http::StatusCode;
 use serde::Serialize;
@@ -23,7 +25,6 @@ use utoipa::ToSchema;
 
 use super::{
     Front,
-    attempt::AttemptShown,
     dead_letters::search,
     histories::{ChangeShown, Reading, Unread, round_failed},
     paging::{Query, cursor_at},
@@ -42,17 +43,13 @@ const PASSED_MAX: u64 = 500_000;
 /// Lists up to this length are kept as a whole; nothing is passed over.
 const SHORT: u64 = 10_000;
 /// Rounds that one page reads.
-const ROUNDS_MAX: usize = 32;
+const ROUNDS_MAX: u64 = 32;
 /// Beyond the settled prefix nothing is tried but so many changes: what may be in flight, and a batch.
 const AHEAD: u64 = 1_024;
-/// Pages that looking for one delivery by its id takes.
-const PAGES_BY_ID_MAX: usize = 4;
-/// Most tries of one delivery that are shown.
-const ATTEMPTS_MAX: u64 = 100;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)]
+    vec![route::<__path_list, _, _>(Access::App, list), single::route()]
 }
 
 /// A delivery.
@@ -194,30 +191,36 @@ struct Search<'f> {
 
 impl Search<'_> {
     /// Looks until the page is full, or enough was looked at. Where it goes on, unless nothing is left.
-    async fn run(&mut self, mut mark: Option<Mark>) -> Result<Option<Mark>, Problem> {
-        for _ in 0..ROUNDS_MAX {
-            let place = mark
-                .as_ref()
-                .map_or(RoundPlace::Newest, |mark| RoundPlace::At(mark.round, mark.cursor.clone()));
-            let filter = self.wanted.rounds(place);
-            let found = self.front.store.rounds(self.app, &filter, 2).await.map_err(round_failed)?;
-            let mut found: VecDeque<RoundFacts> = found.into();
-            let Some(facts) = found.pop_front() else { return Ok(None) };
-            let (low, mut high) = self.wanted.range(&facts);
-            if let Some(mark) = mark.filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor)
+    async fn run(&mut self, mark: Option<Mark>) -> Result<Option<Mark>, Problem> {
+        let place =
+            mark.as_ref().map_or(RoundPlace::Newest, |mark| RoundPlace::At(mark.round, mark.cursor.clone()));
+        let filter = self.wanted.rounds(place);
+        // One more than are read: where the next page begins.
+        let listed =
+            self.front.store.rounds(self.app, &filter, ROUNDS_MAX + 1).await.map_err(round_failed)?;
+        for (facts, before) in listed.iter().zip(0..) {
+            let is_enough = self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX;
+            let at = |below| Mark { round: facts.number, cursor: facts.cursor.clone(), below };
+            if before == ROUNDS_MAX || (before > 0 && is_enough) {
+                return Ok(Some(at(u64::MAX)));
+            }
+            let (low, mut high) = self.wanted.range(facts);
+            if let Some(mark) =
+                mark.as_ref().filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor)
             {
                 high = high.min(mark.below);
             }
-            if let Some(below) = self.round(&facts, low, high).await? {
-                return Ok(Some(Mark { round: facts.number, cursor: facts.cursor, below }));
-            }
-            let Some(next) = found.pop_front() else { return Ok(None) };
-            mark = Some(Mark { round: next.number, cursor: next.cursor, below: u64::MAX });
-            if self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX {
-                break;
+            match self.round(facts, low, high).await {
+                // Its history went after it was listed.
+                Err(problem) if problem.code() == Kind::NO_ROUND.code => {}
+                below => {
+                    if let Some(below) = below? {
+                        return Ok(Some(at(below)));
+                    }
+                }
             }
         }
-        Ok(mark)
+        Ok(None)
     }
 
     /// Looks at a round from above; below which position it was left, if it was.
@@ -412,48 +415,4 @@ fn delivery_id(text: &str) -> Result<DeliveryId, Problem> {
     });
     let malformed = || Problem::malformed("id is that of a delivery: dlv_ and 52 letters and digits");
     is_id.then(|| DeliveryId::from_stored(text.to_owned())).ok_or_else(malformed)
-}
-
-/// A delivery with its tries.
-#[derive(Serialize, ToSchema)]
-struct DeliveryDetail {
-    #[serde(flatten)]
-    delivery: DeliveryShown,
-    /// Its tries that are recorded, the first first, at most 100: those that failed, or all of them with
-    /// `delivery.history = all`.
-    tries: Vec<AttemptShown>,
-}
-
-/// One delivery. One that failed or was given up is found at once; another is looked for among the newest
-/// changes, and beyond those with `GET /api/deliveries?id=`.
-#[utoipa::path(get, path = "/api/deliveries/{id}", tag = "deliveries",
-    params(("id" = String, Path)),
-    responses((status = 200, body = DeliveryDetail)))]
-async fn show(front: Arc<Front>, request: Request) -> Answer {
-    let app = request.app()?;
-    let missing = || Problem::new(Kind::NO_DELIVERY);
-    let text = request.parameters.first().map_or("", String::as_str);
-    let id = delivery_id(text).map_err(|_| missing())?;
-    let _download = front.downloads.begin(&app.id)?;
-    let place = front.store.delivery(&app.id, &id).await.map_err(round_failed)?;
-    let mut mark = place.map(|(cursor, round, position)| Mark { round, cursor, below: position + 1 });
-    let wanted = Wanted::of(&LetterFilter::default(), None, Some(id.clone()))?;
-    for _ in 0..PAGES_BY_ID_MAX {
-        let (page, next) = searched(&front, &app.id, &wanted, mark, 1).await?;
-        if let Some(delivery) = page.items.into_iter().next() {
-            return Ok(json(StatusCode::OK, &detail(&front, delivery).await?));
-        }
-        match next {
-            None => return Err(missing()),
-            next => mark = next,
-        }
-    }
-    Err(missing().with_detail("it is not among the newest changes; GET /api/deliveries?id= looks further"))
-}
-
-async fn detail(front: &Front, delivery: DeliveryShown) -> Result<DeliveryDetail, Problem> {
-    let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
-    let (round, position) = delivery.change.place();
-    let tries = front.store.attempts(&cursor, round, position, ATTEMPTS_MAX).await.map_err(round_failed)?;
-    Ok(DeliveryDetail { delivery, tries: tries.iter().map(AttemptShown::of).collect() })
 }

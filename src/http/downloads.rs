@@ -1,5 +1,6 @@
 //! What downloads of contents may cost, whoever asks: memory over all of them, so many at once of one
-//! app, one search of trees at a time, and an answer that is read no slower than at a least rate.
+//! app, one search of trees at a time and one of each app in line for it, and an answer that is read no
+//! slower than at a least rate.
 //!
 //! The memory is not that of deliveries: a client that reads slowly holds up other downloads only,
 //! and for so long only. Beyond a bound a request waits a little and is then told to come again.
@@ -7,7 +8,7 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use http::{HeaderValue, header};
 use tidings_actors::budget::{Budget, Held};
 use tidings_entity::id::AppId;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 use warp::reply::{Reply, Response};
@@ -41,6 +42,8 @@ const BYTES_A_SECOND: usize = 256 << 10;
 pub struct Downloads {
     memory: Budget,
     searches: Semaphore,
+    /// Of each app that searches or waits for it, one turn.
+    searching: Mutex<HashMap<AppId, Weak<Semaphore>>>,
     wait: Duration,
     apps: Arc<Mutex<HashMap<AppId, usize>>>,
 }
@@ -49,7 +52,13 @@ impl Downloads {
     /// Bounds that keep at most `memory` bytes of contents; one that is larger goes alone.
     #[must_use]
     pub fn new(memory: u64) -> Self {
-        Self { memory: Budget::new(memory), searches: Semaphore::new(1), wait: WAIT, apps: Arc::default() }
+        Self {
+            memory: Budget::new(memory),
+            searches: Semaphore::new(1),
+            searching: Mutex::default(),
+            wait: WAIT,
+            apps: Arc::default(),
+        }
     }
 
     /// One more download of an app.
@@ -68,13 +77,29 @@ impl Downloads {
         Ok(Download { app: app.clone(), apps: Arc::clone(&self.apps) })
     }
 
-    /// The turn to search trees.
+    /// The turn to search trees. An app stands in line with one search, however many it asks for: another
+    /// app waits for one of each app at most.
     ///
     /// # Errors
     /// 503 when it does not come soon.
-    pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        let turn = timeout(self.wait, self.searches.acquire()).await.map_err(|_late| busy())?;
-        Ok(turn.expect("the semaphore is never closed"))
+    pub(super) async fn search(&self, app: &AppId) -> Result<Turn<'_>, Problem> {
+        let own = self.of_app(app);
+        let both = async {
+            let own = own.acquire_owned().await.expect("the semaphore is never closed");
+            Turn { _own: own, _turn: self.searches.acquire().await.expect("the semaphore is never closed") }
+        };
+        timeout(self.wait, both).await.map_err(|_late| busy())
+    }
+
+    fn of_app(&self, app: &AppId) -> Arc<Semaphore> {
+        let mut searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = searching.get(app).and_then(Weak::upgrade) {
+            return own;
+        }
+        searching.retain(|_, own| own.strong_count() > 0);
+        let own = Arc::new(Semaphore::new(1));
+        searching.insert(app.clone(), Arc::downgrade(&own));
+        own
     }
 
     /// Memory for so many bytes; all of it, if that is less.
@@ -90,6 +115,13 @@ fn busy() -> Problem {
     Problem::new(Kind::CONTENT_UNAVAILABLE)
         .with_detail("too much is being downloaded just now")
         .retry_after(RETRY_AFTER_SECONDS)
+}
+
+/// The turn to search trees, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'d> {
+    _turn: SemaphorePermit<'d>,
+    _own: OwnedSemaphorePermit,
 }
 
 /// One download of an app, from its request until its answer has gone.

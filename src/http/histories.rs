@@ -4,10 +4,7 @@
 //! Of a round that has ended the trees may be gone from the mirror, and letters that it sent may belong
 //! to another round by now. Both are found out before anything is shown (409 `tree-unavailable`).
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
-};
+mod bounds;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
@@ -22,74 +19,14 @@ use tidings_entity::{
 use tracing::info;
 use utoipa::ToSchema;
 
+pub use self::bounds::Histories;
+pub(super) use self::bounds::TailShare;
 use super::{
     Front,
     moment::iso,
     problem::{Kind, Problem},
     repositories::contents::{bring_trees, unavailable},
 };
-
-/// So many rounds are remembered whose list was found to be the one that was sent.
-const CHECKED_MAX: usize = 1_024;
-/// Tails of one app at once.
-const TAILS_PER_APP: usize = 8;
-/// How many seconds a client should wait beyond that.
-const RETRY_AFTER_SECONDS: u64 = 10;
-
-/// What reading histories remembers and may cost.
-#[derive(Default)]
-pub struct Histories {
-    checked: Mutex<VecDeque<(CursorId, i64)>>,
-    tails: Arc<Mutex<HashMap<AppId, usize>>>,
-}
-
-impl Histories {
-    fn is_checked(&self, key: &(CursorId, i64)) -> bool {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
-    }
-
-    fn note(&self, key: (CursorId, i64)) {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if checked.len() == CHECKED_MAX {
-            checked.pop_front();
-        }
-        checked.push_back(key);
-    }
-
-    /// One more tail of an app.
-    ///
-    /// # Errors
-    /// 429 when it has as many as it may have.
-    pub(super) fn tail(&self, app: &AppId) -> Result<TailShare, Problem> {
-        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = tails.entry(app.clone()).or_default();
-        if *count >= TAILS_PER_APP {
-            return Err(Problem::new(Kind::TOO_MANY)
-                .with_detail(format!("an app has at most {TAILS_PER_APP} tails at once"))
-                .retry_after(RETRY_AFTER_SECONDS));
-        }
-        *count += 1;
-        Ok(TailShare { app: app.clone(), tails: Arc::clone(&self.tails) })
-    }
-}
-
-/// One tail of an app, until it ends.
-pub(super) struct TailShare {
-    app: AppId,
-    tails: Arc<Mutex<HashMap<AppId, usize>>>,
-}
-
-impl Drop for TailShare {
-    fn drop(&mut self) {
-        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = tails.get_mut(&self.app) {
-            *count -= 1;
-            if *count == 0 {
-                tails.remove(&self.app);
-            }
-        }
-    }
-}
 
 /// A change of a round, and what became of it.
 #[derive(Clone, Serialize, ToSchema)]
@@ -242,6 +179,19 @@ impl Unread {
     fn failed(error: &GitError) -> Self {
         Self::Failed(Box::new(unavailable(error)))
     }
+
+    /// What it means that the list of a round was not read. Nobody brings the trees of a round that has
+    /// ended: what they lack or are is so for good.
+    fn of(error: &GitError, round: i64, is_ended: bool) -> Self {
+        let is_gone =
+            matches!(error, GitError::Missing(_) | GitError::Unobtainable(_) | GitError::Corrupt(_));
+        if is_ended && (is_gone || error.is_of_the_object()) {
+            info!(round.number = round, code = error.code(), %error,
+                "a round of before is not shown: its trees cannot be read");
+            return Self::gone("the mirror no longer has the trees that it was made of");
+        }
+        Self::failed(error)
+    }
 }
 
 /// A round whose list is read.
@@ -278,7 +228,7 @@ impl Reading {
         self.check(front).await?;
         let remote = &self.past.remote;
         let look = async || {
-            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
+            let _turn = front.downloads.search(&self.app).await.map_err(Unread::untried)?;
             Ok(front.git.window(remote, &self.past.round.spec, seek, limit).await)
         };
         let found = match look().await? {
@@ -296,31 +246,26 @@ impl Reading {
     /// Whether the list of an ended round is the one that was sent. One pass over it, once.
     async fn check(&self, front: &Front) -> Result<(), Unread> {
         let round = &self.past.round;
-        let key = (round.cursor.clone(), round.number);
-        if self.past.ended_at.is_none() || front.histories.is_checked(&key) {
+        // A letter that is bound elsewhere meanwhile makes it another list.
+        let key = (round.cursor.clone(), round.number, round.spec.letters.len());
+        if self.past.ended_at.is_none() || front.histories.is_checked(&self.app, &key) {
             return Ok(());
         }
         let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
         let planned = {
-            let _turn = front.downloads.search().await.map_err(Unread::untried)?;
+            let _turn = front.downloads.search(&self.app).await.map_err(Unread::untried)?;
             front.git.plan(&self.past.remote, &spec, &round.spec.letters).await
         };
         let plan = planned.map_err(|error| self.failed(&error))?;
         if plan.summary != round.summary {
             return Err(Unread::gone("dead letters that it sent belong to a later round by now"));
         }
-        front.histories.note(key);
+        front.histories.note(&self.app, key);
         Ok(())
     }
 
     fn failed(&self, error: &GitError) -> Unread {
-        let is_gone = matches!(error, GitError::Missing(_) | GitError::Unobtainable(_));
-        if is_gone && self.past.ended_at.is_some() {
-            let round = self.past.round.number;
-            info!(round.number = round, %error, "a round of before is not shown: its trees are gone");
-            return Unread::gone("the mirror no longer has the trees that it was made of");
-        }
-        Unread::failed(error)
+        Unread::of(error, self.past.round.number, self.past.ended_at.is_some())
     }
 }
 
@@ -328,3 +273,6 @@ impl Reading {
 pub(super) fn round_failed(error: StoreError) -> Problem {
     Problem::of_store(error, Kind::NO_ROUND)
 }
+
+#[cfg(test)]
+mod tests;

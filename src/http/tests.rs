@@ -6,6 +6,7 @@ mod bad_inputs;
 mod contents;
 mod double;
 mod files;
+mod histories;
 mod hooks;
 mod house;
 mod idempotency;

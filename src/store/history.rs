@@ -49,9 +49,18 @@ pub(super) async fn rounds(
     filter: &RoundFilter,
     limit: u64,
 ) -> Result<Vec<RoundFacts>, StoreError> {
+    let (text, values) = listing(app, filter, limit);
+    let found: Vec<Facts> = rows::readable(connection, "round", &text, values).await?;
+    found.into_iter().map(facts).collect()
+}
+
+/// The statement for it. The first rounds of all cursors together are among the first ones of those
+/// cursors whose own first round comes first: so each cursor is looked at once, by the primary key, and
+/// few of them give rows. However many rounds an app has, they are never sorted.
+pub(super) fn listing(app: &AppId, filter: &RoundFilter, limit: u64) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = vec![app.clone().into(), signed(limit).into()];
-    let mut conditions = String::new();
-    let mut and = |condition: &str, given: Vec<Value>| {
+    let (mut of_cursor, mut of_round) = (String::new(), String::new());
+    let mut and = |conditions: &mut String, condition: &str, given: Vec<Value>| {
         let mut condition = condition.to_owned();
         for value in given {
             values.push(value);
@@ -61,34 +70,39 @@ pub(super) async fn rounds(
         conditions.push_str(&condition);
     };
     if let Some(watch) = &filter.watch {
-        and("w.id = ?", vec![watch.clone().into()]);
+        and(&mut of_cursor, "w.id = ?", vec![watch.clone().into()]);
     }
     if let Some(cursor) = &filter.cursor {
-        and("c.id = ?", vec![cursor.clone().into()]);
+        and(&mut of_cursor, "c.id = ?", vec![cursor.clone().into()]);
     }
     if filter.is_open {
-        and("r.number = c.open_round", Vec::new());
+        and(&mut of_round, "n.number = c.open_round", Vec::new());
     }
     if let Some(from) = filter.from {
-        and("(r.ended_at is null or r.ended_at >= ?)", vec![from.0.into()]);
+        and(&mut of_round, "(n.ended_at is null or n.ended_at >= ?)", vec![from.0.into()]);
     }
     if let Some(to) = filter.to {
-        and("r.began_at < ?", vec![to.0.into()]);
+        and(&mut of_round, "n.began_at < ?", vec![to.0.into()]);
     }
-    let place =
-        |number: &i64, cursor: &CursorId| vec![(*number).into(), (*number).into(), cursor.clone().into()];
+    // Said as one bound of the number, which the key can seek.
+    let place = |number: i64, cursor: &CursorId| {
+        vec![cursor.clone().into(), number.into(), number.saturating_sub(1).into()]
+    };
+    let bound = |comparison| {
+        format!("n.number <= case when c.id {comparison} ? then cast(? as bigint) else cast(? as bigint) end")
+    };
     let direction = match &filter.place {
         RoundPlace::Newest => "desc",
         RoundPlace::Before(number, cursor) => {
-            and("(r.number < ? or (r.number = ? and r.cursor_id < ?))", place(number, cursor));
+            and(&mut of_round, &bound("<"), place(*number, cursor));
             "desc"
         }
         RoundPlace::At(number, cursor) => {
-            and("(r.number < ? or (r.number = ? and r.cursor_id <= ?))", place(number, cursor));
+            and(&mut of_round, &bound("<="), place(*number, cursor));
             "desc"
         }
         RoundPlace::From(number) => {
-            and("r.number >= ?", vec![(*number).into()]);
+            and(&mut of_round, "n.number >= ?", vec![(*number).into()]);
             "asc"
         }
     };
@@ -98,13 +112,18 @@ pub(super) async fn rounds(
          from (select r.cursor_id, r.number, r.kind, r.branch, r.held, r.target, r.deletes, r.creates,
              r.updates, r.history_rewritten, r.skipped_commits, r.complete, r.position, r.began_at,
              r.ended_at, c.watch_id
-           from watch w join cursor c on c.watch_id = w.id join round r on r.cursor_id = c.id
-           where w.app_id = $1{conditions}
+           from (select y.id, y.watch_id, y.open_round
+             from (select c.id, c.watch_id, c.open_round, (select n.number from round n
+                 where n.cursor_id = c.id{of_round} order by n.number {direction} limit 1) as best
+               from watch w join cursor c on c.watch_id = w.id where w.app_id = $1{of_cursor}) y
+             where y.best is not null
+             order by y.best {direction}, y.id {direction} limit $2) c
+           join round r on r.cursor_id = c.id and r.number in (select n.number from round n
+             where n.cursor_id = c.id{of_round} order by n.number {direction} limit $2)
            order by r.number {direction}, r.cursor_id {direction} limit $2) x
          order by x.number {direction}, x.cursor_id {direction}"
     );
-    let found: Vec<Facts> = rows::readable(connection, "round", &text, values).await?;
-    found.into_iter().map(facts).collect()
+    (text, values)
 }
 
 fn facts(row: Facts) -> Result<RoundFacts, StoreError> {

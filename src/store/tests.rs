@@ -25,6 +25,7 @@ use super::{OpenError, SqlStore, schema};
 use crate::secrets::Keyring;
 
 mod access;
+mod listing;
 
 const MAIN: &str = "refs/heads/main";
 

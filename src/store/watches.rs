@@ -35,6 +35,7 @@ struct CursorRow {
     state: CursorState,
     reason: Option<String>,
     deletes_unknown: bool,
+    last_round: i64,
     behind_since: Option<i64>,
     head: Option<ObjectId>,
     open_number: Option<i64>,
@@ -47,7 +48,7 @@ const WATCH: &str = "select w.*, v.text as view_text, s.credential_id, s.last_er
      from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id";
 
 const CURSOR: &str = "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.deletes_unknown,
-       c.behind_since,
+       c.last_round, c.behind_since,
        h.commit_id as head, r.number as open_number, r.position as open_position, r.total as open_total,
        (select count(*) from dead_letter d where d.cursor_id = c.id
           and d.status in ('open', 'redrive_requested')) as letters
@@ -183,6 +184,7 @@ fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
         state: row.state,
         reason: row.reason,
         open,
+        last_round: row.last_round,
         deletes_unknown: row.deletes_unknown,
         dead_letters: rows::unsigned("dead_letter", row.letters)?,
         behind_since: row.behind_since.filter(|_| behind).map(Timestamp),

@@ -351,6 +351,23 @@ fn a_tail_says_where_history_is_kept_no_longer() {
     assert_eq!(told, [0, 1, 2].map(|position| format!("{newest}.{position}")));
 }
 
+/// What is damaged stays so: nobody fetches the trees of a round that has ended.
+#[test]
+fn a_tail_passes_over_rounds_whose_trees_are_damaged() {
+    let mut twice = Twice::delivered();
+    let rounds = twice.list("rounds");
+    twice.server.kill();
+    twice.damage_the_first_commit();
+    twice.server.run();
+    let path = twice.path(&format!("events?after={}.4", rounds[1]["round"]));
+    let mut tail = Tail::open(&twice.server, &twice.app, &path, "");
+    for (round, from, to) in [(&rounds[1]["round"], 5, 41), (&rounds[0]["round"], 0, 3)] {
+        let (_, word, data) = tail.next();
+        assert_eq!((word.as_str(), &data["round"]), ("gap", round), "{data}");
+        assert_eq!((&data["from"], &data["to"]), (&json!(from), &json!(to)));
+    }
+}
+
 #[test]
 fn a_tail_takes_what_is_an_event_id_only_and_an_app_has_eight_of_them() {
     let project = Project::with(&[("a", "1")]);

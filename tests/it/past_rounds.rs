@@ -70,6 +70,17 @@ impl Twice {
         format!("/api/repositories/{}/{list}", self.id)
     }
 
+    /// The file of the first commit's tree holds another one.
+    pub(crate) fn damage_the_first_commit(&self) {
+        let file = |name: &str| {
+            let id = self.project.git(["rev-parse", name]);
+            self.project.path().join(".git/objects").join(&id[..2]).join(&id[2..])
+        };
+        let (damaged, other) = (file("HEAD~1^{tree}"), file("HEAD~1:docs"));
+        std::fs::remove_file(&damaged).expect("it was there");
+        std::fs::copy(other, damaged).expect("copied");
+    }
+
     pub(crate) fn list(&self, list: &str) -> Vec<Value> {
         all(&self.app, &self.server, &self.path(list))
     }

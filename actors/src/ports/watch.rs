@@ -127,6 +127,8 @@ pub struct CursorStatus {
     pub reason: Option<String>,
     /// The number of its open round, its settled prefix and its total.
     pub open: Option<(i64, u64, u64)>,
+    /// The number of the round that began last, whether a row of it is kept or not; 0: none ever did.
+    pub last_round: i64,
     /// A complete resync could not name what the app must drop, and the app was not told either: it
     /// may have files that are gone.
     pub deletes_unknown: bool,

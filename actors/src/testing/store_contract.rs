@@ -97,6 +97,8 @@ macro_rules! store_contract_tests {
             an_app_and_the_answer_to_its_registration_are_one
             answers_go_with_their_age_and_with_their_app
             rounds_are_listed_newest_first_or_from_a_number_on
+            rounds_of_many_cursors_come_in_one_order
+            the_round_that_began_last_is_known_without_its_row
             a_round_of_before_is_given_back_as_it_was_begun
             what_became_of_each_change_is_told
             pins_are_what_rounds_need

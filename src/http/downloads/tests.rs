@@ -1,5 +1,6 @@
 //! Downloads: what they hold of the memory they share, for how long, and whom they turn away.
 
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use ulid::Ulid;
 
@@ -45,10 +46,32 @@ async fn memory_is_held_until_the_answer_has_gone_and_whoever_waits_too_long_is_
 #[tokio::test]
 async fn one_search_at_a_time() {
     let downloads = downloads();
-    let turn = downloads.search().await.expect("free");
-    assert_eq!(downloads.search().await.expect_err("taken").code(), "content-unavailable");
+    let turn = downloads.search(&app(1)).await.expect("free");
+    for number in [1, 2] {
+        let refused = downloads.search(&app(number)).await.expect_err("taken");
+        assert_eq!(refused.code(), "content-unavailable");
+    }
     drop(turn);
-    drop(downloads.search().await.expect("free again"));
+    drop(downloads.search(&app(2)).await.expect("free again"));
+    drop(downloads.search(&app(1)).await.expect("free again"));
+    assert_eq!(downloads.searching.lock().expect("no panic").len(), 1, "who searches no more is forgotten");
+}
+
+/// Who comes last is next after the app that has the turn, whatever else that one asks for.
+#[tokio::test]
+async fn an_app_with_many_searches_has_one_place_in_line() {
+    let downloads = Downloads::new(1 << 20);
+    let (greedy, modest) = (app(1), app(2));
+    let turn = downloads.search(&greedy).await.expect("free");
+    let mut crowd: Vec<_> = (0..12).map(|_| Box::pin(downloads.search(&greedy))).collect();
+    assert!(crowd.iter_mut().all(|search| search.as_mut().now_or_never().is_none()), "they wait");
+    let mut other = Box::pin(downloads.search(&modest));
+    assert!(other.as_mut().now_or_never().is_none(), "the turn is taken");
+    drop(turn);
+    let taken = other.as_mut().now_or_never().expect("it is its turn").expect("in time");
+    assert!(crowd.iter_mut().all(|search| search.as_mut().now_or_never().is_none()), "behind the other");
+    drop(taken);
+    assert!(crowd[0].as_mut().now_or_never().is_some(), "and then theirs");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tidings_actors::{
     round::TreeEnd,
     view::MAX_SIZE_CEILING,
 };
-use tidings_entity::id::{ObjectId, WatchId};
+use tidings_entity::id::{AppId, ObjectId, WatchId};
 use tracing::{info, warn};
 use warp::reply::Response;
 
@@ -58,7 +58,7 @@ async fn blob(front: Arc<Front>, request: Request) -> Answer {
     let watch: WatchId = request.id(Kind::NOT_REGISTERED)?;
     let download = front.downloads.begin(&app.id)?;
     let pinned = front.store.pinned_trees(&app.id, &watch).await.map_err(store_failed)?;
-    if !is_held(&front, &pinned, blob).await? {
+    if !is_held(&front, &app.id, &pinned, blob).await? {
         return Err(Problem::new(Kind::CONTENT_GONE));
     }
     let tag = HeaderValue::from_str(&format!("\"{blob}\"")).expect("hexadecimal digits");
@@ -94,9 +94,9 @@ fn is_known(headers: &HeaderMap, blob: ObjectId) -> bool {
 }
 
 /// Whether a tree of the watch has the blob. Trees that a lost mirror lacks are fetched.
-async fn is_held(front: &Front, pinned: &PinnedTrees, blob: ObjectId) -> Result<bool, Problem> {
+async fn is_held(front: &Front, app: &AppId, pinned: &PinnedTrees, blob: ObjectId) -> Result<bool, Problem> {
     let search = async |ends: &[TreeEnd]| {
-        let _turn = front.downloads.search().await?;
+        let _turn = front.downloads.search(app).await?;
         Ok(front.git.holds(&pinned.remote, ends, blob).await)
     };
     let found = match search(&pinned.ends).await? {

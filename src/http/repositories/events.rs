@@ -5,6 +5,9 @@
 //! for news once a second, whoever wrote them; it makes the next piece when its reader has taken the
 //! one before, so a slow reader costs one piece. Who reads nothing at all is the listener's. It ends when
 //! the server stops or the watch goes.
+//!
+//! What cannot be told any more is told as a gap: a round whose history went before the tail was at its
+//! end, or whose trees cannot be read again.
 
 use std::{
     str::FromStr,
@@ -17,11 +20,12 @@ use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::json;
 use tidings_actors::{
-    ports::{RoundFacts, RoundFilter, RoundPlace, Seek},
+    ports::{CursorStatus, RoundFacts, RoundFilter, RoundPlace, Seek},
     round::Change,
 };
 use tidings_entity::id::{AppId, CursorId, WatchId};
 use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
 use warp::reply::{Reply, Response};
 
 use super::{
@@ -88,25 +92,27 @@ impl FromStr for Seen {
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 429, description = "the app has as many tails as it may have")
+        (status = 429, description = "the app, or all apps together, have as many tails as they may have")
     ))]
 async fn events(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
     let query = Query::of(&request.query, &["branch", "after"])?;
     let seen = seen(&request.headers, &query)?;
     let watch = named(&front, &request).await?;
-    let cursor = followed(&watch, query.get("branch"))?.id.clone();
+    let cursor = followed(&watch, query.get("branch"))?;
     let share = front.histories.tail(&app.id)?;
-    let place = begin(&front, &app.id, &cursor, seen).await?;
+    let place = begin(&front, &app.id, cursor, seen).await?;
     let now = Instant::now();
     let tail = Tail {
         front,
         app: app.id.clone(),
+        cursor: cursor.id.clone(),
         watch: watch.id,
-        cursor,
         place,
+        is_at_end: false,
         reading: None,
         last: None,
+        failures: Failures::default(),
         said_at: now,
         look_after: now,
         is_greeted: false,
@@ -141,18 +147,32 @@ fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<Place>, Problem> {
 }
 
 /// Where a tail begins.
-async fn begin(front: &Front, app: &AppId, cursor: &CursorId, seen: Option<Place>) -> Result<Place, Problem> {
-    let newest = rounds(front, app, cursor, RoundPlace::Newest).await?.into_iter().next();
-    let present = newest.as_ref().map_or(Place { round: 0, position: 0 }, |newest| Place {
-        round: newest.number,
-        position: newest.position,
-    });
-    let Some(seen) = seen else { return Ok(present) };
-    // An id that was never given out would be waited for without an end.
-    if (seen.round, seen.position) > (present.round, present.position) {
-        return Err(Problem::malformed("no such event has happened yet"));
+async fn begin(
+    front: &Front,
+    app: &AppId,
+    cursor: &CursorStatus,
+    seen: Option<Place>,
+) -> Result<Place, Problem> {
+    let newest = rounds(front, app, &cursor.id, RoundPlace::Newest).await?.into_iter().next();
+    let newest = newest.map(|newest| Place { round: newest.number, position: newest.position });
+    match seen {
+        None => Ok(newest.unwrap_or(Place { round: 0, position: 0 })),
+        // An id that was never given out would be waited for without an end.
+        Some(seen) if !has_happened(seen, newest, cursor.last_round) => {
+            Err(Problem::malformed("no such event has happened yet"))
+        }
+        Some(seen) => Ok(seen),
     }
-    Ok(seen)
+}
+
+/// Whether a tail can have come to a place: how far the newest round of which history is kept is settled,
+/// and which round began last, say so. Of a round of which nothing is kept any place may be genuine.
+fn has_happened(seen: Place, newest: Option<Place>, last_round: i64) -> bool {
+    match newest {
+        Some(newest) if seen.round == newest.round => seen.position <= newest.position,
+        Some(newest) if seen.round < newest.round => true,
+        _ => (1..=last_round).contains(&seen.round),
+    }
 }
 
 async fn rounds(
@@ -172,6 +192,8 @@ struct Tail {
     watch: WatchId,
     cursor: CursorId,
     place: Place,
+    /// Its round has ended, and all that was settled of it is told.
+    is_at_end: bool,
     reading: Option<Reading>,
     /// The change before `place`, where it is known: the next window is found by it.
     last: Option<Change>,
@@ -179,7 +201,25 @@ struct Tail {
     /// After a failure it looks no earlier.
     look_after: Instant,
     is_greeted: bool,
+    failures: Failures,
     _share: TailShare,
+}
+
+/// Failures in a row. They are met again every few seconds, and logged once.
+#[derive(Default)]
+struct Failures {
+    is_told: bool,
+}
+
+impl Failures {
+    fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, true)
+    }
+
+    /// Whether there were any.
+    fn are_over(&mut self) -> bool {
+        std::mem::take(&mut self.is_told)
+    }
 }
 
 impl Tail {
@@ -196,11 +236,17 @@ impl Tail {
             }
             if Instant::now() >= self.look_after {
                 match self.news().await {
-                    Ok(Some(piece)) => return Some(piece),
-                    Ok(None) => {}
+                    Ok(piece) => {
+                        if self.failures.are_over() {
+                            info!(cursor.id = %self.cursor, "a tail goes on");
+                        }
+                        if piece.is_some() {
+                            return piece;
+                        }
+                    }
                     Err(problem) if problem.code() == Kind::NOT_REGISTERED.code => return None,
                     // Whatever it is may pass. The round may have ended: it is read anew.
-                    Err(_) => (self.look_after, self.reading) = (Instant::now() + PAUSE, None),
+                    Err(problem) => self.wait_after(&problem),
                 }
             }
             if self.said_at.elapsed() >= KEEP_ALIVE {
@@ -219,8 +265,8 @@ impl Tail {
             return watch.map(|_| None).map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED));
         };
         if facts.number != self.place.round {
-            let gone =
-                (self.place.round != 0).then(|| gap(self.place.round, None, "history is not kept so long"));
+            let is_missed = self.place.round != 0 && !self.is_at_end;
+            let gone = is_missed.then(|| gap(self.place.round, None, "history is not kept so long"));
             self.go_to(Place { round: facts.number, position: 0 });
             if let Some(gone) = gone {
                 return Ok(Some(gone));
@@ -229,7 +275,8 @@ impl Tail {
         if self.place.position < facts.position {
             return self.piece(facts).await.map(Some);
         }
-        if facts.ended_at.is_some()
+        self.is_at_end = facts.ended_at.is_some();
+        if self.is_at_end
             && let Some(next) = found.get(1)
         {
             self.go_to(Place { round: next.number, position: 0 });
@@ -241,7 +288,16 @@ impl Tail {
     }
 
     fn go_to(&mut self, place: Place) {
-        (self.place, self.reading, self.last) = (place, None, None);
+        (self.place, self.is_at_end, self.reading, self.last) = (place, false, None, None);
+    }
+
+    fn wait_after(&mut self, problem: &Problem) {
+        if self.failures.is_first() {
+            let (cursor, round) = (&self.cursor, self.place.round);
+            warn!(cursor.id = %cursor, round.number = round, problem = problem.code(),
+                "a tail waits: round {round} cannot be read just now");
+        }
+        (self.look_after, self.reading) = (Instant::now() + PAUSE, None);
     }
 
     /// The next settled changes of the round where it is.
@@ -288,6 +344,42 @@ fn gap(round: i64, range: Option<(u64, u64)>, reason: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_told_is_known_again_also_when_its_history_is_gone() {
+        let place = |(round, position)| Place { round, position };
+        for (seen, newest, last_round, happened) in [
+            // Of the newest round that is kept: what is settled.
+            ((9, 3), Some((9, 3)), 9, true),
+            ((9, 4), Some((9, 3)), 9, false),
+            ((8, 40), Some((9, 3)), 9, true),
+            ((10, 1), Some((9, 3)), 9, false),
+            // The last rounds went before an older one that a letter names.
+            ((9, 4), Some((7, 1)), 9, true),
+            ((8, 4), Some((7, 1)), 9, true),
+            ((10, 1), Some((7, 1)), 9, false),
+            // Nothing is kept.
+            ((9, 4), None, 9, true),
+            ((2, 1), None, 9, true),
+            ((10, 1), None, 9, false),
+            ((0, 1), None, 9, false),
+            ((0, 1), None, 0, false),
+            ((1, 1), None, 0, false),
+        ] {
+            let found = has_happened(place(seen), newest.map(place), last_round);
+            assert_eq!(found, happened, "{seen:?} {newest:?} {last_round}");
+        }
+    }
+
+    #[test]
+    fn failures_in_a_row_are_logged_once() {
+        let mut failures = Failures::default();
+        assert!(!failures.are_over());
+        assert!(failures.is_first());
+        assert!(!failures.is_first() && !failures.is_first());
+        assert!(failures.are_over() && !failures.are_over());
+        assert!(failures.is_first(), "the next ones are others");
+    }
 
     #[test]
     fn an_event_id_leads_to_the_change_behind_it_and_nothing_else_is_one() {

@@ -14,7 +14,7 @@ use tidings_actors::{
     round::{Change, RoundSpec, TreeEnd, short_ref},
 };
 use tidings_entity::{
-    id::{ObjectId, ViewId, WatchId},
+    id::{AppId, ObjectId, ViewId, WatchId},
     kind::{Operation, RoundKind},
 };
 use utoipa::ToSchema;
@@ -131,7 +131,8 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let mut files = HeldFiles { branch, held_commit: None, items: Vec::new(), next_cursor: None };
     if let Some(end) = held {
         let more = usize::try_from(limit + 1).unwrap_or(usize::MAX);
-        let changes = window(&front, &pinned, &end, after.map(|place| place.path), more).await?;
+        let after = after.map(|place| place.path);
+        let changes = window(&front, &app.id, &pinned, &end, after, more).await?;
         let page = page(changes, limit, &name, |change| Place::text(&end, &change.path), HeldFile::of);
         files.held_commit = Some(end.commit.to_string());
         files.items = page.items.into_iter().flatten().collect();
@@ -156,6 +157,7 @@ fn followed(pinned: &PinnedTrees, asked: Option<&str>) -> Result<(String, Option
 /// Files of a tree after a path: what a round from nothing to it would create.
 async fn window(
     front: &Front,
+    app: &AppId,
     pinned: &PinnedTrees,
     end: &TreeEnd,
     after: Option<Vec<u8>>,
@@ -171,7 +173,7 @@ async fn window(
     let last = |path| Change { operation: Operation::Create, path, old: None, new: None, replay_of: None };
     let seek = after.map_or(Seek::Position(0), |path| Seek::After(last(path)));
     let look = async || {
-        let _turn = front.downloads.search().await?;
+        let _turn = front.downloads.search(app).await?;
         Ok(front.git.window(&pinned.remote, &spec, &seek, limit).await)
     };
     let found = match look().await? {

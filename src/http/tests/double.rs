@@ -47,6 +47,7 @@ pub(crate) struct Rows {
     pub(crate) redrives: Vec<Redrive>,
     /// Whose each of them is.
     pub(crate) owners: Vec<AppId>,
+    pub(crate) past: super::histories::PastRows,
 }
 
 impl StoreDouble {
@@ -202,6 +203,7 @@ impl Store for StoreDouble {
                 state: CursorState::Active,
                 reason: None,
                 open: None,
+                last_round: 0,
                 deletes_unknown: false,
                 dead_letters: 0,
                 behind_since: None,
@@ -311,7 +313,8 @@ impl Store for StoreDouble {
         _: u64,
     ) -> Result<Vec<AttemptRecord>, StoreError> {
         let rows = self.open()?;
-        let letter = rows.letters.iter().find(|(_, letter)| letter.cursor == *cursor).expect("a letter");
+        let letter = rows.letters.iter().find(|(_, letter)| letter.cursor == *cursor);
+        let Some(letter) = letter else { return Ok(Vec::new()) };
         Ok(vec![AttemptRecord {
             cursor: cursor.clone(),
             round,
@@ -330,24 +333,29 @@ impl Store for StoreDouble {
         }])
     }
 
-    async fn rounds(&self, _: &AppId, _: &RoundFilter, _: u64) -> Result<Vec<RoundFacts>, StoreError> {
-        self.open().map(|_| Vec::new())
+    async fn rounds(
+        &self,
+        _: &AppId,
+        filter: &RoundFilter,
+        most: u64,
+    ) -> Result<Vec<RoundFacts>, StoreError> {
+        self.open().map(|mut rows| rows.past.listed(filter, most))
     }
 
-    async fn past_round(&self, _: &AppId, _: &CursorId, _: i64) -> Result<PastRound, StoreError> {
-        self.open().and_then(|_| Err(StoreError::NotFound))
+    async fn past_round(&self, _: &AppId, _: &CursorId, number: i64) -> Result<PastRound, StoreError> {
+        self.open()?.past.round(number).ok_or(StoreError::NotFound)
     }
 
-    async fn fates(&self, _: &CursorId, _: i64, _: std::ops::Range<u64>) -> Result<Fates, StoreError> {
-        unreachable!("this house has no rounds")
+    async fn fates(&self, _: &CursorId, number: i64, _: std::ops::Range<u64>) -> Result<Fates, StoreError> {
+        self.open()?.past.fates(number).ok_or(StoreError::NotFound)
     }
 
     async fn last_parked(&self, _: &CursorId, _: i64, _: u64) -> Result<Option<u64>, StoreError> {
         unreachable!("this house has no rounds")
     }
 
-    async fn delivery(&self, _: &AppId, _: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
-        self.open().map(|_| None)
+    async fn delivery(&self, _: &AppId, id: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+        self.open().map(|rows| rows.past.places.get(id).cloned())
     }
 
     async fn open_letters(
@@ -737,13 +745,17 @@ impl GitSource for GitDouble {
         unreachable!("the front door walks nowhere")
     }
 
-    async fn plan(
-        &self,
-        _: &Remote,
-        _: &RoundSpec,
-        _: &[tidings_actors::round::Letter],
-    ) -> Result<Plan, GitError> {
-        unreachable!("the front door plans nothing")
+    /// A list has one change more than there are letters.
+    async fn plan(&self, remote: &Remote, _: &RoundSpec, letters: &[Letter]) -> Result<Plan, GitError> {
+        match &remote.location {
+            Location::Http(url) if url.path().ends_with("broken") => {
+                Err(GitError::Missing(ObjectId::new(HEAD)))
+            }
+            _ => Ok(Plan {
+                letters: letters.to_vec(),
+                summary: super::histories::summary(letters.len() as u64 + 1),
+            }),
+        }
     }
 
     /// Five files; the fourth has a name that is no text.

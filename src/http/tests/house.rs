@@ -147,7 +147,7 @@ impl House {
             hooks,
             tests: super::super::apps::test_delivery::Tests::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),
-            histories: Histories::default(),
+            histories: Histories::new(settings.server.connections_max),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("bound");

@@ -388,6 +388,7 @@ impl State {
             state: cursor.state,
             reason: cursor.reason.clone(),
             open: cursor.open.as_ref().map(|round| (round.number, round.position, round.summary.total())),
+            last_round: cursor.last_round,
             deletes_unknown: cursor.deletes_unknown,
             dead_letters: self.open_letters(id).count() as u64,
             behind_since: cursor.behind_since.filter(|_| self.is_behind(cursor)),

@@ -1,8 +1,10 @@
 //! Rounds of before and what became of their changes.
 
-use tidings_entity::kind::Operation;
+use std::time::Duration;
 
-use super::world::{World, change, commit};
+use tidings_entity::{id::CursorId, kind::Operation};
+
+use super::world::{World, change, commit, listing};
 use crate::{
     ports::{AttemptRecord, ChangeState, Fate, RoundFilter, RoundPlace, Settlement, Store, StoreError},
     round::{DeliveryId, Round},
@@ -72,6 +74,62 @@ pub async fn rounds_are_listed_newest_first_or_from_a_number_on(store: &dyn Stor
     assert_eq!((facts.began_at, facts.ended_at), (Timestamp(3000), None));
     assert_eq!(rounds[1].ended_at, Some(Timestamp(5000)));
     assert!(facts.history_rewritten && !facts.skipped_commits && !facts.complete);
+}
+
+/// By number, then by cursor, in whichever direction, wherever the list goes on and however short it is.
+pub async fn rounds_of_many_cursors_come_in_one_order(store: &dyn Store) {
+    let world = World::new(store);
+    let app = world.app().await;
+    let mut keys = Vec::new();
+    for rounds in [1_u8, 4, 0, 6, 2] {
+        let branch = format!("b{rounds}");
+        let mut new = world.new_watch(&app);
+        new.listing = listing(&[(&format!("refs/heads/{branch}"), 1)]);
+        new.selector.value = branch;
+        let watch = store.register_watch(&new).await.expect("a watch");
+        let cursor = &watch.cursors[0].id;
+        for number in 1..=rounds {
+            world.sync(cursor, number).await;
+            keys.push((i64::from(number), cursor.clone()));
+        }
+    }
+    keys.sort();
+    let list = async |place, limit: usize| {
+        let filter = RoundFilter { place, ..RoundFilter::default() };
+        let found = store.rounds(&app, &filter, limit as u64).await.expect("read");
+        found.into_iter().map(|facts| (facts.number, facts.cursor)).collect::<Vec<_>>()
+    };
+    let newest: Vec<_> = keys.iter().rev().cloned().collect();
+    for limit in [1, 2, 3, 5, 100] {
+        let some = |keys: &[(i64, CursorId)]| keys.iter().take(limit).cloned().collect::<Vec<_>>();
+        assert_eq!(list(RoundPlace::Newest, limit).await, some(&newest), "{limit}");
+        for (at, (number, cursor)) in newest.iter().enumerate() {
+            let place = RoundPlace::At(*number, cursor.clone());
+            assert_eq!(list(place, limit).await, some(&newest[at..]), "{limit} at {at}");
+            let place = RoundPlace::Before(*number, cursor.clone());
+            assert_eq!(list(place, limit).await, some(&newest[at + 1..]), "{limit} before {at}");
+            let from = keys.partition_point(|key| key.0 < *number);
+            assert_eq!(
+                list(RoundPlace::From(*number), limit).await,
+                some(&keys[from..]),
+                "{limit} from {at}"
+            );
+        }
+    }
+}
+
+/// Nothing of its history need be kept.
+pub async fn the_round_that_began_last_is_known_without_its_row(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let last = async || store.watch(&app, &watch.id).await.expect("a watch").cursors[0].last_round;
+    assert_eq!(last().await, 0);
+    world.sync(&cursor, 1).await;
+    world.sync(&cursor, 2).await;
+    let day = Duration::from_secs(86_400);
+    while store.prune(Timestamp(0).after(40 * day), 30 * day, 30 * day, 100).await.expect("pruned") > 0 {}
+    assert!(store.rounds(&app, &RoundFilter::default(), 10).await.expect("read").is_empty());
+    assert_eq!(last().await, 2);
 }
 
 /// A round that has ended has the spec that it began with, letters of its own among it.

@@ -1,0 +1,121 @@
+//! One delivery by its id.
+//!
+//! One that failed or was given up has a row that says where it stands: that round alone is read. Of
+//! others nothing is stored but their round, so they are looked for among the newest.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{LetterFilter, RoundFilter, RoundPlace, Seek},
+    round::DeliveryId,
+};
+use tidings_entity::id::{AppId, CursorId};
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        attempt::AttemptShown,
+        histories::{ChangeShown, Reading, Unread, round_failed},
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{self, Access, Answer, Route},
+    },
+    DeliveryShown, Wanted, delivery_id, searched, shown_delivery,
+};
+
+/// Pages that looking for one delivery takes.
+const PAGES_MAX: usize = 4;
+/// Most tries of one delivery that are shown.
+const ATTEMPTS_MAX: u64 = 100;
+
+/// The route of this file.
+pub(super) fn route() -> Route {
+    route::route::<__path_show, _, _>(Access::App, show)
+}
+
+/// A delivery with its tries.
+#[derive(Serialize, ToSchema)]
+struct DeliveryDetail {
+    #[serde(flatten)]
+    delivery: DeliveryShown,
+    /// Its tries that are recorded, the first first, at most 100: those that failed, or all of them with
+    /// `delivery.history = all`.
+    tries: Vec<AttemptShown>,
+}
+
+/// One delivery. One that failed or was given up is found at once; another is looked for among the newest
+/// changes, and beyond those with `GET /api/deliveries?id=`.
+#[utoipa::path(get, path = "/api/deliveries/{id}", tag = "deliveries",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = DeliveryDetail),
+        (status = 409, description = "the trees of its round are no longer in the mirror")
+    ))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let app = request.app()?;
+    let missing = || Problem::new(Kind::NO_DELIVERY);
+    let text = request.parameters.first().map_or("", String::as_str);
+    let id = delivery_id(text).map_err(|_| missing())?;
+    let _download = front.downloads.begin(&app.id)?;
+    let place = front.store.delivery(&app.id, &id).await.map_err(round_failed)?;
+    if let Some(place) = place {
+        let found = known(&front, &app.id, &id, place).await;
+        let gone = |problem: &Problem| problem.code() == Kind::NO_ROUND.code;
+        let delivery = found.map_err(|problem| if gone(&problem) { missing() } else { problem })?;
+        return Ok(json(StatusCode::OK, &detail(&front, delivery.ok_or_else(missing)?).await?));
+    }
+    let wanted = Wanted::of(&LetterFilter::default(), None, Some(id))?;
+    let mut mark = None;
+    for _ in 0..PAGES_MAX {
+        let (page, next) = searched(&front, &app.id, &wanted, mark, 1).await?;
+        if let Some(delivery) = page.items.into_iter().next() {
+            return Ok(json(StatusCode::OK, &detail(&front, delivery).await?));
+        }
+        match next {
+            None => return Err(missing()),
+            next => mark = next,
+        }
+    }
+    Err(missing().with_detail("it is not among the newest changes; GET /api/deliveries?id= looks further"))
+}
+
+/// The delivery whose row names its round and its position. A letter says enough by itself where the
+/// trees cannot be read.
+async fn known(
+    front: &Front,
+    app: &AppId,
+    id: &DeliveryId,
+    (cursor, round, position): (CursorId, i64, u64),
+) -> Result<Option<DeliveryShown>, Problem> {
+    let place = RoundPlace::At(round, cursor.clone());
+    let filter = RoundFilter { cursor: Some(cursor.clone()), place, ..RoundFilter::default() };
+    let listed = front.store.rounds(app, &filter, 1).await.map_err(round_failed)?;
+    let Some(facts) = listed.first().filter(|facts| facts.number == round) else { return Ok(None) };
+    let fates = front.store.fates(&cursor, round, position..position + 1).await.map_err(round_failed)?;
+    let fate = fates.of(position);
+    let reading = Reading::open(front, app, &cursor, round).await?;
+    let shown = match reading.window(front, &Seek::Position(position), 1).await {
+        Ok(changes) => {
+            let change = changes.first().filter(|change| *id == DeliveryId::of(&cursor, round, change));
+            change.map(|change| ChangeShown::of(&reading.past, position, change, &fate))
+        }
+        Err(unread @ (Unread::Gone(_) | Unread::Failed(_))) => {
+            let letter = fates.letters.iter().find(|letter| letter.delivery == *id);
+            let letter = letter.ok_or_else(|| unread.problem())?;
+            let (id, operation, path) = (id.to_string(), letter.operation, &letter.path);
+            Some(ChangeShown::of_path(id, round, position, operation, path, &fate))
+        }
+        Err(unread) => return Err(unread.problem()),
+    };
+    Ok(shown.map(|shown| shown_delivery(facts, shown, &fate)))
+}
+
+async fn detail(front: &Front, delivery: DeliveryShown) -> Result<DeliveryDetail, Problem> {
+    let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
+    let (round, position) = delivery.change.place();
+    let tries = front.store.attempts(&cursor, round, position, ATTEMPTS_MAX).await.map_err(round_failed)?;
+    Ok(DeliveryDetail { delivery, tries: tries.iter().map(AttemptShown::of).collect() })
+}
