@@ -33,8 +33,8 @@ use support::{figure, rate, settings};
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
     ports::{
-        DeliverySettings, Location, NewApp, NewWatch, RefListing, Remote, RepositoryFacts, Selector, Start,
-        Store,
+        DeliverySettings, EndpointAccess, Location, NewApp, NewWatch, RefListing, Remote, RepositoryFacts,
+        Selector, Start, Store,
     },
     secret::Secret,
     view::View,
@@ -302,6 +302,7 @@ async fn app(adapters: &Adapters, number: usize, base_url: String) -> AppId {
         token_public_id: ulid.to_string(),
         token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
         signing_key: Secret::new("0123456789abcdef".into()),
+        access: EndpointAccess::default(),
         delivery: DeliverySettings::default(),
         created_at: now,
         answer: None,

@@ -263,7 +263,7 @@ impl Tail {
     }
 
     /// Whether it comes to its end, with no further event.
-    fn is_over(mut self) -> bool {
+    fn ends(mut self) -> bool {
         let until = Instant::now() + SOON;
         while Instant::now() < until {
             let mut line = String::new();
@@ -332,7 +332,7 @@ fn a_tail_tells_what_was_delivered_and_parked_and_goes_on_after_a_break() {
     let tails = [present, resumed];
     let (status, took) = server.terminate();
     assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
-    assert!(tails.into_iter().all(Tail::is_over), "both ended");
+    assert!(tails.into_iter().all(Tail::ends), "both ended");
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn a_tail_takes_what_is_an_event_id_only_and_an_app_has_eight_of_them() {
     drop(tails);
     let last = until_there_is_room(&server, &app, &path);
     app.unwatch(&server, &id);
-    assert!(last.is_over(), "of a repository that is watched no more");
+    assert!(last.ends(), "of a repository that is watched no more");
 }
 
 /// A tail, as soon as one of the others has ended.
