@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Owner;
 use crate::support::{
+    patience::{SOON, eventually},
     peer::{Authority, Pair, Peer, Word},
     project::Project,
     server::Server,
@@ -54,6 +55,11 @@ fn a_round_reaches_an_endpoint_that_asks_for_a_certificate() {
     owner.ask(&server, "POST", "/api/repositories", Some(&json!({ "url": project.url() })));
     let seen = peer.wait_for(3);
     assert!(seen.iter().all(|seen| seen.proof == own.proof() && seen.path == "/create"));
+    // What is not settled yet would come again.
+    eventually("end of the round", SOON, || {
+        let shown = owner.ask(&server, "GET", "/api/repositories", None).json();
+        (shown["items"][0]["branches"][0]["held_commit"] == project.head().as_str()).then_some(())
+    });
     server.kill();
     server.run();
     assert_eq!(owner.test(&server)["accepted"], true, "it is kept");
