@@ -132,7 +132,10 @@ fn a_delivery_is_shown_with_its_tries_to_its_own_app() {
     let delivered = Delivered::on(Server::start());
     let Delivered { server, app, .. } = &delivered;
     let everything = delivered.found("");
-    let parked = delivered.show(&everything[3]).json();
+    let parked = eventually("rows of the attempts", SOON, || {
+        let shown = delivered.show(&everything[3]).json();
+        (shown["tries"].as_array().map(Vec::len) == Some(3)).then_some(shown)
+    });
     let letter = &app.dead_letters(server)[0];
     assert_eq!((&parked["path"], &parked["dead_letter_id"]), (&json!("bad"), &letter["dead_letter_id"]));
     let tries = parked["tries"].as_array().expect("tries");
@@ -174,9 +177,12 @@ fn where_every_attempt_is_recorded_a_delivery_shows_its_acknowledgement() {
     let mut server = Server::prepare().with("delivery.history", "all");
     server.run();
     let delivered = Delivered::on(server);
-    let newest = &delivered.found("?status=delivered")[0];
-    assert_eq!((&newest["attempts"], &newest["last_status"]), (&json!(1), &json!(200)));
-    let shown = delivered.show(newest).json();
+    // Its row is written beside the settlement, not before it.
+    let newest = eventually("row of the attempt", SOON, || {
+        let newest = delivered.found("?status=delivered")[0].clone();
+        (newest["attempts"] == 1 && newest["last_status"] == 200).then_some(newest)
+    });
+    let shown = delivered.show(&newest).json();
     assert_eq!(shown["tries"].as_array().map(Vec::len), Some(1), "{shown:#}");
     let answer = &shown["tries"][0]["answer"];
     assert!(answer["headers"].as_array().is_some_and(|headers| !headers.is_empty()), "{shown:#}");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{
     api::{App, items},
     database,
+    git_host::Fault,
     model::Arrival,
     patience::{SOON, eventually},
     project::Project,
@@ -226,6 +227,8 @@ pub(crate) fn delivered_and_lost(
     for mirror in std::fs::read_dir(server.data().join("mirrors")).expect("a folder").flatten() {
         std::fs::remove_dir_all(mirror.path()).expect("it goes");
     }
+    // A poll would bring the newest tree back.
+    host.misbehave(Some(Fault::Status(503, None)));
     server.run();
     (server, app, id)
 }

@@ -1,3 +1,5 @@
+//! What a TLS setup of an app must be to be taken, and what is said where it is not.
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tidings_actors::secret::Secret;
 
