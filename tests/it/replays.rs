@@ -87,7 +87,8 @@ fn only_what_a_watch_held_can_be_gone_back_to() {
     let subscriber = Subscriber::start();
     let server = Server::start();
     let app = App::onboard(&server, &subscriber);
-    let id = app.watch(&server, &project);
+    // By its name: the head of this repository is another branch for a moment.
+    let id = app.watch_with(&server, &json!({ "url": project.url(), "branch": "main" }));
     let [first, _, third] = three_commits(&app, &server, &project, &id);
     // A commit of the same mirror, held by another app only.
     project.git(["checkout", "-q", "-b", "other"]);
@@ -123,9 +124,12 @@ fn only_what_a_watch_held_can_be_gone_back_to() {
     app.tell(&server, &id, "pause");
     assert_eq!(ask(&app, &server, &id, &json!({ "commit": first })).0, 202, "it waits for the watch");
     app.tell(&server, &id, "resync");
+    let everything = project.tree(&third);
+    subscriber.wait_for("every file once more", |model| {
+        (model.requests >= before + everything.len() as u64).then_some(())
+    });
     app.wait_until_held(&server, &id, &third);
-    subscriber.wait_for_tree(&id, &project.tree(&third));
-    assert!(subscriber.model().requests > before);
+    subscriber.wait_for_tree(&id, &everything);
     subscriber.assert_faultless();
 }
 
