@@ -3,6 +3,8 @@
 //! that polling takes; and what one unchanged poll costs in CPU against the bare HTTP client that
 //! makes the same request in the same run.
 
+#[path = "served.rs"]
+mod served;
 #[path = "support.rs"]
 mod support;
 
@@ -10,7 +12,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +23,7 @@ use std::{
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use served::Served;
 use support::{figure, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
@@ -315,12 +318,12 @@ fn idle(home: &Path, data: &Path, host: &Host) {
     println!("ready after start with {REPOSITORIES} repositories: {:.2?} (wanted <= 1 s)", began.elapsed());
     // The first round learns what the host can do, and looks into each mirror.
     std::thread::sleep(2 * INTERVAL);
-    let (asked, cpu, since) = (host.asked.load(Ordering::Relaxed), server.cpu(), Instant::now());
+    let (asked, before, since) = (host.asked.load(Ordering::Relaxed), server.cpu(), Instant::now());
     std::thread::sleep(INTERVAL);
     let polls = host.asked.load(Ordering::Relaxed) - asked;
-    let share = (server.cpu() - cpu).as_secs_f64() / since.elapsed().as_secs_f64() * 100.0;
+    let share = (server.cpu() - before).as_secs_f64() / since.elapsed().as_secs_f64() * 100.0;
     println!("{polls} polls in {:.0?} took {share:.1} % of one core (wanted < 10 %)", since.elapsed());
-    println!("resident: {} MiB (wanted <= 200 MiB)", server.resident() >> 20);
+    println!("resident: {} MiB (wanted <= 200 MiB)", server.memory("VmRSS:") >> 20);
     assert!(server.0.try_wait().expect("a child").is_none(), "it still runs");
 }
 
@@ -338,32 +341,5 @@ fn wait(deadline: Duration, holds: impl Fn() -> bool) {
     while !holds() {
         assert!(Instant::now() < until, "it never came");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The server; it ends with the benchmark.
-struct Served(Child);
-
-impl Served {
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("its numbers");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-        let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
-        // Ticks of 10 ms, as on every Linux that this runs on.
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
-    }
-
-    fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("its numbers");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") << 10
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing left to kill.
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }

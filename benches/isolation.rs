@@ -9,6 +9,9 @@
 mod hostile;
 #[path = "../tests/it/support/misdeeds.rs"]
 mod misdeeds;
+#[path = "served.rs"]
+#[expect(dead_code, reason = "what counts here is memory, not the processor")]
+mod served;
 #[path = "support.rs"]
 #[expect(dead_code, reason = "this repository changes all the time and is not made by fast-import")]
 mod support;
@@ -16,10 +19,9 @@ mod support;
 use std::{
     collections::HashMap,
     convert::Infallible,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::sleep,
     time::{Duration, Instant},
@@ -29,6 +31,7 @@ use hostile::Hostile;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use served::Served;
 use support::{figure, rate, settings};
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
@@ -55,6 +58,8 @@ const STEADY: Duration = Duration::from_secs(30);
 /// Commits that show how long one takes.
 const ALONE: usize = 5;
 const COMMITS_LEAST: u32 = 5;
+/// Turns of each rate; its figure is the median.
+const TURNS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() {
@@ -64,9 +69,14 @@ fn main() {
     let hostile = Hostile::start(&receiver.url(0));
     println!("{} kinds of hostile apps, {} apps of {APPS}", hostile.places.len(), APPS - HEALTHY);
     let beside = run(Some(&hostile), Some(well.between_commits));
+    // A beginning is over in seconds: each is measured right after one with all apps well.
+    let mut beginnings: Vec<(f64, f64)> =
+        (0..TURNS).map(|_| (beginning(None), beginning(Some(&hostile)))).collect();
+    beginnings.sort_by(|one, other| (one.1 / one.0).total_cmp(&(other.1 / other.0)));
+    let (base, rate) = beginnings[TURNS / 2];
     assert!(receiver.arrivals().is_empty(), "a redirect was followed");
 
-    figure("changes to the others while all begin", "/s", beside.beginning, well.beginning, ">= 0.95");
+    figure("changes to the others while all begin", "/s", rate, base, ">= 0.95");
     figure("changes to the others in a burst", "/s", beside.burst, well.burst, ">= 0.95");
     let milliseconds = |span: Duration| span.as_secs_f64() * 1e3;
     let (p50, base) = (beside.percentile(50), well.percentile(50));
@@ -80,7 +90,6 @@ fn main() {
 
 /// What one run showed of the apps that are well in both.
 struct Shown {
-    beginning: f64,
     between_commits: Duration,
     burst: f64,
     /// From commit to receiver, sorted.
@@ -94,21 +103,43 @@ impl Shown {
     }
 }
 
+/// How fast the first round goes out of a server that just began.
+fn beginning(hostile: Option<&Hostile>) -> f64 {
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = Project::begin(&folder.path().join("tiny.git"));
+    let receiver = Receiver::start();
+    let (_server, began) = begin(folder.path(), &project, &receiver, hostile);
+    let rate = receiver.rate(project.head, began, FILES);
+    println!("{}: {rate:.0}/s at the beginning", named(hostile));
+    rate
+}
+
+fn named(hostile: Option<&Hostile>) -> &'static str {
+    hostile.map_or("all well", |_| "beside hostile ones")
+}
+
+/// Registers all apps and starts the server; when it started.
+fn begin(
+    folder: &Path,
+    project: &Project,
+    receiver: &Receiver,
+    hostile: Option<&Hostile>,
+) -> (Served, Instant) {
+    let data = folder.join("data");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(register(&data, project, receiver, hostile));
+    drop(runtime);
+    (start(folder, &data), Instant::now())
+}
+
 /// The same work for a server of its own, with these among its apps. Without a time between commits
 /// it follows from what is seen.
 fn run(hostile: Option<&Hostile>, between_commits: Option<Duration>) -> Shown {
     let folder = tempfile::tempdir().expect("a folder");
     let mut project = Project::begin(&folder.path().join("tiny.git"));
     let receiver = Receiver::start();
-    let data = folder.path().join("data");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(register(&data, &project, &receiver, hostile));
-    drop(runtime);
-
-    let server = Served::start(folder.path(), &data);
-    let began = Instant::now();
-    let first = project.head;
-    let beginning = receiver.rate(first, began, FILES);
+    let (server, began) = begin(folder.path(), &project, &receiver, hostile);
+    receiver.rate(project.head, began, FILES);
     // What failed at the beginning has its say before anything else is measured.
     sleep(Duration::from_secs(2));
 
@@ -120,13 +151,16 @@ fn run(hostile: Option<&Hostile>, between_commits: Option<Duration>) -> Shown {
     let between_commits = between_commits.unwrap_or(2 * alone);
     let (latencies, number) = steady(&mut project, &receiver, between_commits);
 
-    let burst = project.commit(FILES, ALONE + number + 1);
-    let burst = receiver.rate(burst, Instant::now(), FILES);
-    let resident = server.most_resident();
-    let shown = Shown { beginning, between_commits, burst, latencies, resident };
+    let mut bursts: Vec<f64> = (1..=TURNS)
+        .map(|burst| receiver.rate(project.commit(FILES, ALONE + number + burst), Instant::now(), FILES))
+        .collect();
+    bursts.sort_by(f64::total_cmp);
+    let burst = bursts[TURNS / 2];
+    let resident = server.memory("VmHWM:");
+    let shown = Shown { between_commits, burst, latencies, resident };
     println!(
-        "{}: {beginning:.0}/s at the beginning, {burst:.0}/s in a burst, p50 {:.0?}, p99 {:.0?}, {} MiB",
-        hostile.map_or("all well", |_| "beside hostile ones"),
+        "{}: {burst:.0}/s in a burst, p50 {:.0?}, p99 {:.0?}, {} MiB",
+        named(hostile),
         shown.percentile(50),
         shown.percentile(99),
         shown.resident >> 20
@@ -338,44 +372,24 @@ async fn watch(adapters: &Adapters, app: AppId, address: &Address, listing: &Ref
     adapters.store.register_watch(&watch).await.expect("a watch");
 }
 
-/// The server; it ends with the run.
-struct Served(Child);
-
-impl Served {
-    fn start(home: &Path, data: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
-            .env_clear()
-            .env("HOME", home)
-            .envs([
-                ("TIDINGS__DATA_DIR", data.to_str().expect("utf-8")),
-                ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
-                ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
-                ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
-                ("TIDINGS__GIT__ALLOW_LOCAL", "true"),
-                ("TIDINGS__GIT__POLL_MIN", "100ms"),
-                ("TIDINGS__GIT__POLL_MAX", "100ms"),
-                ("TIDINGS__GIT__HOST_RATE", "1000/s"),
-                ("TIDINGS__TELEMETRY__LOG_FILTER", "error"),
-            ])
-            .arg("serve")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-        Self(child)
-    }
-
-    /// The most memory that ever was resident, in bytes.
-    fn most_resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("its numbers");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its memory");
-        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") << 10
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing left to kill.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+fn start(home: &Path, data: &Path) -> Served {
+    let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
+        .env_clear()
+        .env("HOME", home)
+        .envs([
+            ("TIDINGS__DATA_DIR", data.to_str().expect("utf-8")),
+            ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
+            ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
+            ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
+            ("TIDINGS__GIT__ALLOW_LOCAL", "true"),
+            ("TIDINGS__GIT__POLL_MIN", "100ms"),
+            ("TIDINGS__GIT__POLL_MAX", "100ms"),
+            ("TIDINGS__GIT__HOST_RATE", "1000/s"),
+            ("TIDINGS__TELEMETRY__LOG_FILTER", "error"),
+        ])
+        .arg("serve")
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    Served(child)
 }

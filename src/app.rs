@@ -12,11 +12,12 @@ use std::{
 use thiserror::Error;
 use tidings_actors::{
     budget::Budget,
+    causes::Causes,
     context::{Context, Policy},
     directory::Directory,
     handle::{Handle, Tree},
     pace::Paces,
-    ports::{Clock, GitError, GitSource, Random, Transport},
+    ports::{Clock, GitError, GitSource, Meter, Random, Transport},
     turns::Turns,
 };
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ use crate::{
     secrets::{Keyring, SecretsError},
     settings::{History, Settings},
     store::{OpenError, SqlStore},
-    telemetry,
+    telemetry::{self, Metrics, ProcessTracer},
     webhook::Webhooks,
 };
 
@@ -124,6 +125,7 @@ impl Adapters {
         make_private_directory(&data_dir)?;
         let claim = Claim::take(&data_dir)?;
         let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
+        Metrics::of_process().keys(keyring.status().keys.len());
         let url = settings.database_url();
         let store = Arc::new(SqlStore::open(&url, keyring, clock.clone(), random.clone()).await?);
         let egress = Egress::new(&settings.egress)?;
@@ -139,9 +141,11 @@ impl Adapters {
     /// [`StartError::Tree`].
     pub async fn start(self, wrap: Option<Wrap>) -> Result<App, StartError> {
         let Self { settings, store, git, egress, clock, random, claim } = self;
+        let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
                 .with_traceparent(telemetry::traceparent)
+                .with_meter(meter.clone())
                 .keeping_all(settings.delivery.history == History::All);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);
@@ -159,6 +163,9 @@ impl Adapters {
             },
             clock: clock.clone(),
             random: random.clone(),
+            meter,
+            tracer: Arc::new(ProcessTracer),
+            causes: Causes::default(),
             policy: Arc::new(policy),
             budget: Budget::new(settings.delivery.memory_bytes),
             directory: Directory::default(),
@@ -225,17 +232,19 @@ fn policy(settings: &Settings) -> Policy {
         mirror_max_bytes: settings.git.mirror_max_bytes,
         mirrors_max_bytes: settings.git.mirrors_max_bytes,
         scrub_every: settings.git.scrub_every,
+        survey_interval: settings.telemetry.survey_interval,
         ..Policy::default()
     }
 }
 
 /// The data directory belongs to this process until this is dropped or the process ends, however
 /// it ends: two that fetch into one mirror would sweep away each other's work.
-struct Claim(#[expect(dead_code, reason = "the lock is held by the open file")] fs::File);
+pub(crate) struct Claim(#[expect(dead_code, reason = "the lock is held by the open file")] fs::File);
 
 impl Claim {
-    fn take(data_dir: &Path) -> Result<Self, StartError> {
-        let path = data_dir.join("lock");
+    /// Takes it, or says who has it.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, StartError> {
+        let path = data_dir.join(LOCK);
         let failed = |source| StartError::DataDirectory { path: path.display().to_string(), source };
         let mut options = fs::OpenOptions::new();
         let mut file =
@@ -255,11 +264,14 @@ impl Claim {
     }
 }
 
+/// The file in the data directory that says who has it.
+pub(crate) const LOCK: &str = "lock";
+
 /// Longest name of another process that is read, in bytes.
 const OWNER_BYTES_MAX: u64 = 100;
 
 /// Makes a directory that only this user may enter, if it is not there.
-fn make_private_directory(path: &Path) -> Result<(), StartError> {
+pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -267,9 +279,12 @@ fn make_private_directory(path: &Path) -> Result<(), StartError> {
         .map_err(|source| StartError::DataDirectory { path: path.display().to_string(), source })
 }
 
+/// The keyring's file in the data directory.
+pub(crate) const KEYRING: &str = "keyring";
+
 /// Opens the keyring, or makes one at the first start.
 fn open_keyring(data_dir: &Path, random: &dyn Random) -> Result<Keyring, SecretsError> {
-    let path = data_dir.join("keyring");
+    let path = data_dir.join(KEYRING);
     if path.exists() {
         return Keyring::open(&path);
     }

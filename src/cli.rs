@@ -2,22 +2,31 @@
 //! errors are one line on standard error; exit codes are those of [`Code`]. No verb prints success
 //! without an effect.
 
+mod admin;
 mod app;
+mod audit;
+mod backup;
 mod check_config;
 mod client;
 mod completions;
 mod dead_letter;
 mod delivery;
+mod doctor;
 mod failure;
 mod healthcheck;
 mod key;
 pub mod listen;
+mod man;
 mod migrate;
 mod openapi;
 pub mod output;
+mod passphrase;
+mod profile;
 mod receipt;
 mod repository;
 pub mod serve;
+mod service;
+mod token;
 pub mod verify;
 pub mod watch;
 
@@ -45,8 +54,13 @@ use crate::{
 const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
 /// The variable that holds the credential of a Git host.
 const GIT_TOKEN_VARIABLE: &str = "TIDINGS_GIT_TOKEN";
+/// Holds the passphrase of an exported keyring.
+const PASSPHRASE_VARIABLE: &str = "TIDINGS_PASSPHRASE";
 /// Holds what an app proves itself with to its endpoint.
 const ENDPOINT_SECRET_VARIABLE: &str = "TIDINGS_ENDPOINT_SECRET";
+
+/// Where profiles lie.
+const HOME_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "HOME"];
 
 /// Change data capture for Git: every file-level change, signed, in order, never losing one.
 #[derive(Parser, Debug)]
@@ -87,20 +101,40 @@ enum Verb {
     /// Look at hooks that were received, and judge one again
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenVerb),
+    /// See and change a running server (token of the staff)
+    #[command(subcommand)]
+    Admin(admin::AdminVerb),
+    /// Who did what, and whether the log of it is whole (token of the staff)
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Bring the database to this version, or back
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
-    /// Make or look at the keyring that protects secrets
+    /// Look after the keyring that protects secrets
     #[command(subcommand)]
     Key(key::KeyVerb),
+    /// Copy database and keyring into a folder, also while the server runs
+    Backup(backup::BackupArgs),
+    /// Fill an empty data directory from a backup
+    Restore(backup::RestoreArgs),
     /// Read the settings and print what is in effect, secrets left out, and what a start would end
     CheckConfig,
+    /// Look for faults in settings, keys, database, disk, clock and egress, and name their remedies
+    Doctor(doctor::DoctorArgs),
     /// Ask the local server whether it is alive; exit code 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Run Tidings as a service of this machine (systemd, launchd)
+    #[command(subcommand)]
+    Service(service::ServiceVerb),
     /// Print the OpenAPI document
     Openapi,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Print the manual page
+    Man,
 }
 
 /// What every verb may need.
@@ -112,7 +146,7 @@ pub struct Context {
     environment: Environment,
 }
 
-/// The variables of this process that are ours. Not shown: some hold secrets.
+/// The variables of this process that are ours, and where home is. Not shown: some hold secrets.
 #[derive(Clone)]
 struct Environment(Vec<(String, String)>);
 
@@ -127,7 +161,9 @@ impl Environment {
         let ours = |name: &str| {
             let prefix = name.get(..ENVIRONMENT_PREFIX.len()).unwrap_or("");
             prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
-                || [TOKEN_VARIABLE, GIT_TOKEN_VARIABLE, ENDPOINT_SECRET_VARIABLE].contains(&name)
+                || [TOKEN_VARIABLE, GIT_TOKEN_VARIABLE, PASSPHRASE_VARIABLE, ENDPOINT_SECRET_VARIABLE]
+                    .contains(&name)
+                || HOME_VARIABLES.contains(&name)
         };
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
@@ -151,7 +187,11 @@ impl Context {
 
     /// A client for a running server.
     fn client(&self, arguments: &client::ServerArgs) -> Result<client::Client, Failure> {
-        client::Client::new(arguments, self.environment.get(TOKEN_VARIABLE))
+        let profile = match (&arguments.server, &arguments.profile) {
+            (Some(_), _) => None,
+            (None, name) => profile::find(name.as_deref(), &self.environment)?,
+        };
+        client::Client::new(arguments, profile, self.environment.get(TOKEN_VARIABLE))
     }
 }
 
@@ -176,7 +216,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
         Ok(cli) => cli,
         // Help and version are answers, not failures.
         Err(answer) if !answer.use_stderr() => {
-            return answer.print().map_err(|error| Failure::new(Code::Failed, error.to_string()));
+            return answer.print().map_err(|error| Failure::of_output(&error));
         }
         Err(error) => {
             let text = error.render().to_string();
@@ -205,11 +245,19 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Delivery(verb) => delivery::run(verb, context).await,
         Verb::Receipt(verb) => receipt::run(verb, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
-        Verb::Key(verb) => key::run(verb, context),
+        Verb::Key(verb) => key::run(verb, context).await,
+        Verb::Backup(arguments) => backup::take(arguments, context).await,
+        Verb::Restore(arguments) => backup::restore(arguments, context).await,
         Verb::CheckConfig => check_config::run(context).await,
+        Verb::Doctor(arguments) => doctor::run(&arguments, context).await,
         Verb::Healthcheck(arguments) => healthcheck::run(&arguments, context).await,
+        Verb::Service(verb) => service::run(verb, context),
         Verb::Openapi => openapi::run(context),
         Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Token(verb) => token::run(verb, context).await,
+        Verb::Admin(verb) => admin::run(verb, context).await,
+        Verb::Audit(verb) => audit::run(verb, context).await,
+        Verb::Man => man::run(),
     }
 }
 

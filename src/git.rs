@@ -31,6 +31,7 @@ mod pack_check;
 mod packet;
 mod readers;
 mod receive;
+mod recent;
 mod rules;
 mod scrub;
 mod search;
@@ -58,6 +59,7 @@ use tidings_actors::{
     secret::Secret,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
+use tokio::task::coop::consume_budget;
 use url::Url;
 
 use self::{
@@ -71,6 +73,7 @@ use self::{
     mirror::Mirror,
     objects::Objects,
     readers::{Gap, Place, Readers},
+    recent::Recent,
     space::Space,
 };
 use crate::{egress::Egress, settings::git::GitSettings};
@@ -85,6 +88,7 @@ pub struct Git {
     space: Arc<Space>,
     host: Host,
     readers: Readers,
+    recent: Recent,
     lists: Arc<Lists>,
     open: Mutex<HashMap<RepositoryId, Arc<Mirror>>>,
     growth: Growth,
@@ -123,6 +127,7 @@ impl Git {
         Ok(Self {
             host: Host { settings: Arc::clone(&settings), client, known: CapabilityCache::default() },
             readers: Readers::new(settings.readers as usize),
+            recent: Recent::new(settings.content_cache_bytes),
             lists: Arc::default(),
             open: Mutex::default(),
             growth: Growth::default(),
@@ -390,8 +395,14 @@ impl GitSource for Git {
         wanted: &[BlobWanted],
         budget: u64,
     ) -> Result<Vec<Content>, GitError> {
+        let recent = self.recent.of(&remote.repository);
+        if let Some(contents) = recent.all(wanted, budget) {
+            // Nothing was waited for, so others on this task get their turn here.
+            consume_budget().await;
+            return Ok(contents);
+        }
         let wanted = wanted.to_vec();
-        let read = move |objects: &Objects, cancel: &Cancel| objects.blobs(&wanted, budget, cancel);
+        let read = move |objects: &Objects, cancel: &Cancel| objects.blobs(&wanted, budget, &recent, cancel);
         self.readers.read(self.place(remote)?, Gap::Content, read).await
     }
 

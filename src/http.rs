@@ -8,16 +8,22 @@ pub mod admin;
 pub mod admin_token;
 pub mod apps;
 mod attempt;
+pub mod audit;
 pub mod auth;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod docs;
 pub mod document;
 pub mod downloads;
+pub mod edge;
 mod fields;
 pub mod histories;
 pub mod hooks;
 pub mod idempotency;
+pub mod keys;
+mod lag;
 pub mod listener;
+pub mod metrics;
 mod moment;
 mod paging;
 pub mod problem;
@@ -26,8 +32,12 @@ pub mod repositories;
 pub mod request;
 pub mod route;
 pub mod status;
+pub mod tokens;
+pub mod witness;
 
 use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -40,7 +50,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tidings_actors::{
     handle::Handle,
-    ports::{Clock, GitSource, Random, Store},
+    ports::{Administration, Clock, GitSource, Random, Store},
     time::Timestamp,
 };
 use tokio::time::Instant;
@@ -49,21 +59,31 @@ use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
 use self::{
     admin_token::AdminToken,
+    auth::Known,
+    edge::{Edge, Peer},
     problem::{Kind, Problem},
     request::{Request, expect_json, read_body},
     route::{Access, Answer, Found, Route, Table},
 };
-use crate::{egress::Egress, settings::Settings};
+use crate::{egress::Egress, identity::Identity, settings::Settings, store::keys::Keys, telemetry::Metrics};
 
 /// Longest path and query together, in bytes.
 const URI_BYTES_MAX: usize = 8 << 10;
+/// How many seconds to wait after a request whose task was ended with the server.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// What the front door needs of the house.
 pub struct Front {
     /// Everything that must survive.
     pub store: Arc<dyn Store>,
+    /// Tokens, the audit log, looks over all apps.
+    pub administration: Arc<dyn Administration>,
+    /// What is remembered of callers between requests.
+    pub identity: Identity,
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
+    /// The keys that seal what is secret in it.
+    pub keys: Arc<dyn Keys>,
     /// Told when rows have changed.
     pub handle: Handle,
     /// The settings.
@@ -76,6 +96,8 @@ pub struct Front {
     pub random: Arc<dyn Random>,
     /// Opens `/api/admin`.
     pub admin: AdminToken,
+    /// What every request passes first.
+    pub edge: Arc<Edge>,
     /// Whether this process is ready, and since when it runs.
     pub lifecycle: Lifecycle,
     /// When this process began: a keyed request that is older and has no answer was cut off.
@@ -86,6 +108,10 @@ pub struct Front {
     pub tests: apps::test_delivery::Tests,
     /// What downloads of contents may cost.
     pub downloads: downloads::Downloads,
+    /// What is counted and timed.
+    pub metrics: Metrics,
+    /// What `/metrics` told last.
+    pub told_metrics: metrics::Told,
     /// What reading histories remembers and may cost.
     pub histories: histories::Histories,
 }
@@ -125,79 +151,129 @@ impl Lifecycle {
 /// Every route that is served.
 #[must_use]
 pub fn table() -> Vec<Route> {
-    [
-        status::routes(),
-        apps::routes(),
-        repositories::routes(),
-        dead_letters::routes(),
-        deliveries::routes(),
-        hooks::routes(),
-        receipts::routes(),
-        admin::routes(),
-    ]
-    .concat()
+    [Served::Ops.routes(), Served::Api.routes()].concat()
 }
 
-/// All routes as one filter that never rejects.
+/// Which routes are served at a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// All.
+    All,
+    /// All but those of [`Served::Ops`].
+    Api,
+    /// Those for who runs the server: health, version, metrics.
+    Ops,
+}
+
+impl Served {
+    fn routes(self) -> Vec<Route> {
+        match self {
+            Self::All => table(),
+            Self::Ops => [status::routes(), metrics::routes()].concat(),
+            Self::Api => [
+                docs::routes(),
+                apps::routes(),
+                repositories::routes(),
+                dead_letters::routes(),
+                deliveries::routes(),
+                hooks::routes(),
+                receipts::routes(),
+                lag::routes(),
+                tokens::routes(),
+                audit::routes(),
+                admin::routes(),
+                keys::routes(),
+            ]
+            .concat(),
+        }
+    }
+}
+
+/// Routes as one filter that never rejects.
 #[must_use]
-pub fn routes(front: Arc<Front>) -> BoxedFilter<(Response,)> {
-    let table = Arc::new(Table::new(table()));
+pub fn routes(front: Arc<Front>, served: Served) -> BoxedFilter<(Response,)> {
+    let table = Arc::new(Table::new(served.routes()));
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::method()
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
         .and(warp::body::stream())
-        .then(move |method: Method, path: FullPath, query: String, headers: HeaderMap, body| {
+        .then(move |method: Method, path: FullPath, query, headers: HeaderMap, peer: Option<Peer>, body| {
             let (front, table) = (front.clone(), table.clone());
-            async move { answer(front, &table, method, path, query, headers, body).await }
+            async move {
+                let is_tls = peer.is_some_and(|peer| peer.is_tls);
+                let peer = peer.map_or(IpAddr::from(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+                let client = front.edge.client(peer, &headers);
+                let request_id = format!("req_{}", front.random.ulid(front.clock.now()));
+                let (method, headers) = (&method, &headers);
+                let head =
+                    Head { method, path: path.as_str(), query, headers, client, request_id: &request_id };
+                let mut response = answer(front.clone(), &table, head, body).await;
+                finish(&mut response, method, &request_id);
+                front.edge.dress(&mut response, headers, is_tls);
+                response
+            }
         })
         .boxed()
 }
 
-async fn answer<S, B>(
-    front: Arc<Front>,
-    table: &Table,
-    method: Method,
-    path: FullPath,
-    query: String,
-    headers: HeaderMap,
-    body: S,
-) -> Response
+async fn answer<S, B>(front: Arc<Front>, table: &Table, head: Head<'_>, body: S) -> Response
 where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf,
 {
-    let request_id = format!("req_{}", front.random.ulid(front.clock.now()));
+    let Head { method, request_id, .. } = head;
+    if let Some(response) = front.edge.preflight(method, head.headers) {
+        return response;
+    }
+    let (began, metrics) = (Instant::now(), front.metrics.clone());
+    let template = match table.find(method, head.path) {
+        Found::Route(route, _) => route.template.as_str(),
+        Found::OtherMethods(_) | Found::Nothing => "none",
+    };
     let span = info_span!(
         "request",
         http.method = %method,
         http.route = field::Empty,
         http.status = field::Empty,
+        client.address = %head.client,
         request.id = request_id,
         app.id = field::Empty,
     );
-    let head =
-        Head { method: &method, path: path.as_str(), query, headers: &headers, request_id: &request_id };
     let found = handled(front, table, head, body);
     // A panic costs one answer, never the process: nothing that a handler owns outlives it.
     let answer = AssertUnwindSafe(found.instrument(span.clone())).catch_unwind().await;
     let _entered = span.enter();
-    let mut response = match answer {
+    let response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => {
             debug!(problem = problem.code(), "request refused");
-            problem.into_response(&request_id)
+            problem.into_response(request_id)
         }
         Err(_panic) => {
             error!("a handler panicked");
-            Problem::new(Kind::INTERNAL).into_response(&request_id)
+            Problem::new(Kind::INTERNAL).into_response(request_id)
         }
     };
     span.record("http.status", response.status().as_u16());
     debug!(status = response.status().as_u16(), "request answered");
-    finish(&mut response, &method, &request_id);
+    let status = response.status().as_u16();
+    metrics.requested(template, method_word(method), status, began.elapsed());
     response
+}
+
+/// A method as a label: others than those that are served are one.
+fn method_word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }
 
 /// A request without its body.
@@ -206,6 +282,7 @@ struct Head<'a> {
     path: &'a str,
     query: String,
     headers: &'a HeaderMap,
+    client: IpAddr,
     request_id: &'a str,
 }
 
@@ -214,7 +291,8 @@ where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf,
 {
-    let Head { method, path, query, headers, request_id } = head;
+    let Head { method, path, query, headers, client, request_id } = head;
+    front.edge.admit(client)?;
     if path.len() + query.len() > URI_BYTES_MAX {
         return Err(Problem::new(Kind::URI_TOO_LONG));
     }
@@ -226,12 +304,13 @@ where
         }
         Found::Nothing => {
             // Like Docora: who has no token learns nothing about which routes exist.
-            auth::app(&front, headers).await?;
+            drop(auth::app(&front, headers).await?);
             return Err(Problem::new(Kind::NO_ROUTE));
         }
     };
     Span::current().record("http.route", &route.template);
-    let caller = auth::caller(&front, route.access, headers).await?;
+    let Known { caller, actor } = auth::caller(&front, route.access, headers, request_id).await?;
+    front.edge.admit_owner(&caller)?;
     let key = idempotency::key(route, &caller, headers)?;
     // Held until the answer: what is read stays in memory so long.
     let mut room = front.hooks.room();
@@ -254,11 +333,32 @@ where
         Bytes::new()
     };
     let keyed = key.map(|key| key.of(method, path, &query, &body));
-    let handler = route.handler.clone();
-    let request = Request { caller, parameters, query, headers: headers.clone(), body, keyed: keyed.clone() };
+    let deed = witness::deed(&front, route, &caller, &actor, &parameters, request_id);
+    let is_witnessed = deed.is_some();
+    let handler = match deed {
+        Some(deed) => witness::witnessed(route.handler.clone(), deed),
+        None => route.handler.clone(),
+    };
+    let (access, headers) = (route.access, headers.clone());
+    let request = Request { caller, actor, access, parameters, query, headers, body, keyed: keyed.clone() };
     match keyed {
-        Some(keyed) => idempotency::once(front, keyed, request_id, handler, request).await,
+        Some(keyed) => apart(idempotency::once(front, keyed, request_id.to_owned(), handler, request)).await,
+        None if is_witnessed => apart(handler(front, request)).await,
         None => handler(front, request).await,
+    }
+}
+
+/// Does the work of a request in a task of its own, so that a client that goes away cuts nothing off:
+/// neither its key stays in use, nor has it an effect of which the audit log says nothing.
+async fn apart(work: impl Future<Output = Answer> + Send + 'static) -> Answer {
+    #[expect(clippy::disallowed_methods, reason = "it ends by itself, whether or not its client waits")]
+    let task = tokio::spawn(work.instrument(Span::current()));
+    match task.await {
+        Ok(answer) => answer,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS)),
+        },
     }
 }
 
@@ -267,11 +367,15 @@ fn finish(response: &mut Response, method: &Method, request_id: &str) {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    // Only the pages of the documentation say what they may load.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let request_id = HeaderValue::from_str(request_id).expect("an id is plain ASCII");
     headers.insert(HeaderName::from_static("x-request-id"), request_id);

@@ -3,11 +3,15 @@
 //! and starts its tree.
 
 pub mod app;
+pub mod audit;
+pub mod backup;
 pub mod cli;
+pub mod doctor;
 pub mod egress;
 pub mod git;
 pub mod hook;
 pub mod http;
+pub mod identity;
 pub mod machine;
 pub mod secrets;
 pub mod settings;

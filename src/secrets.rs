@@ -2,6 +2,8 @@
 //!
 //! - [`Keyring`]: the keys in `data_dir/keyring`, one of them primary, and what they do: sealing
 //!   with AES-256-GCM and fingerprints with HMAC-SHA256. Each purpose has its own subkey.
+//! - [`export`]: a keyring under a passphrase, the only form in which it leaves the data directory
+//!   unless somebody asks for the keys as they are.
 //! - [`Token`]: what an app authenticates with. Stored as SHA-256 only.
 //! - [`generate_signing_key`], [`shown_signing_secret`]: what deliveries are signed with.
 //!
@@ -9,6 +11,7 @@
 //! row id are authenticated with it, so that a ciphertext opens in its own place only.
 
 mod envelope;
+pub mod export;
 mod keyring;
 mod signing;
 mod token;
@@ -52,6 +55,12 @@ pub enum SecretsError {
     /// The envelope names a key that this keyring does not have.
     #[error("sealed with the key {0}, which is not in the keyring")]
     UnknownKey(String),
+    /// The keyring was read from elsewhere, so there is no file to change.
+    #[error("this keyring has no file of its own")]
+    NoFile,
+    /// The primary key seals: another one must take its place first.
+    #[error("the primary key cannot be retired: rotate first")]
+    PrimaryKey,
     /// The envelope is damaged, or was sealed for another place or with another key.
     #[error("the sealed value does not open")]
     DoesNotOpen,

@@ -12,8 +12,10 @@ pub mod egress;
 pub mod git;
 mod hooks;
 mod housekeeping;
+mod identity;
 mod load;
 mod onboarding;
+mod rate;
 mod server;
 mod telemetry;
 mod text;
@@ -30,10 +32,12 @@ pub use self::{
     git::GitSettings,
     hooks::HooksSettings,
     housekeeping::HousekeepingSettings,
+    identity::IdentitySettings,
     load::ENVIRONMENT_PREFIX,
     onboarding::{OnboardingMode, OnboardingSettings},
+    rate::Rate,
     server::ServerSettings,
-    telemetry::{LogFormat, TelemetrySettings},
+    telemetry::{LogFormat, Ratio, TelemetrySettings},
     text::{duration, optional, secret, secrets},
     watch::WatchSettings,
 };
@@ -50,6 +54,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Who may register an app.
     pub onboarding: OnboardingSettings,
+    /// Tokens of an external issuer for the staff.
+    pub identity: IdentitySettings,
     /// What may be reached from here.
     #[serde(serialize_with = "text::egress")]
     pub egress: EgressSettings,
@@ -74,6 +80,7 @@ impl Default for Settings {
             database: DatabaseSettings::default(),
             server: ServerSettings::default(),
             onboarding: OnboardingSettings::default(),
+            identity: IdentitySettings::default(),
             egress: EgressSettings::default(),
             git: GitSettings::default(),
             hooks: HooksSettings::default(),
@@ -106,6 +113,7 @@ impl Settings {
         }
         faults.extend(self.database.validate());
         faults.extend(self.server.validate());
+        faults.extend(self.identity.validate());
         faults.extend(self.egress.validate());
         faults.extend(self.git.validate());
         faults.extend(self.hooks.validate());

@@ -8,15 +8,21 @@
 //! `port` is the table of contents: one line a verb. Each noun has its own file.
 
 mod access;
+mod administration;
 mod apps;
 mod attempts;
+mod audit;
+mod backlog;
 mod blobs;
 mod breakers;
 mod canary;
 mod connect;
+pub mod copy;
 mod error;
+pub mod examine;
 mod heads;
 mod history;
+pub mod keys;
 mod known;
 mod lanes;
 mod letters;
@@ -27,13 +33,16 @@ mod redrive;
 mod registration;
 mod replays;
 mod requests;
+mod restored;
 mod resync;
 mod rounds;
 mod rows;
 pub mod schema;
+mod sealed;
 mod settle;
 mod skip;
 mod sources;
+mod tokens;
 mod upkeep;
 mod watches;
 mod writer;
@@ -109,6 +118,16 @@ impl SqlStore {
         if let Err(error) = self.readers.close_by_ref().await {
             tracing::warn!(%error, "the reading connections did not close cleanly");
         }
+    }
+
+    /// Runs a statement beside all verbs, as somebody would who can write to the database.
+    #[cfg(test)]
+    pub(crate) async fn tamper(&self, text: &str) {
+        let text = text.to_owned();
+        let run = self.writer.verb(move |transaction, _context| {
+            Box::pin(async move { rows::execute(transaction, "audit", &text, Vec::new()).await })
+        });
+        run.await.expect("tampered");
     }
 
     /// One consistent look at the database.

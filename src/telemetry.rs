@@ -1,28 +1,41 @@
-//! Logs and traces. Log lines go to standard error, for people or as JSON; spans go to a collector
-//! over OTLP where one is configured. Nothing secret is ever a field: tokens, keys and credentials
-//! are types that cannot be shown.
+//! Logs, traces and metrics. Log lines go to standard error, for people or as JSON; numbers are shown
+//! at `/metrics`; each of the three goes to a collector over OTLP where one is configured. Nothing
+//! secret is ever a field: tokens, keys and credentials are types that cannot be shown.
 
+mod exporters;
+mod filter;
+mod gauges;
+pub mod instruments;
+mod metrics;
+mod place;
+mod process;
 mod runtime;
 
 use std::time::Duration;
 
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::{Resource, logs::SdkLoggerProvider, trace::SdkTracerProvider};
 use thiserror::Error;
-use tracing::{Span, Subscriber};
+use tracing::{Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, registry::LookupSpan, reload,
+    util::SubscriberInitExt,
 };
 
-use self::runtime::OnRuntime;
+pub use self::{
+    filter::{check_filter, filter, set_filter},
+    metrics::{Connected, Metrics, MetricsError},
+    place::ProcessTracer,
+};
 use crate::settings::{LogFormat, TelemetrySettings};
 
-/// How long the last spans may take to leave at a stop.
+/// How long what is left may take to leave at a stop, for each of the three.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
-/// What the exporter itself uses: its spans would make spans.
-const NOT_EXPORTED: [&str; 4] = ["hyper", "reqwest", "h2", "opentelemetry"];
+/// What the exporter itself uses: its spans would make spans, its lines would make lines. And actors,
+/// each of which is one span for as long as it lives.
+const NOT_EXPORTED: [&str; 6] = ["hyper", "reqwest", "h2", "rustls", "opentelemetry", "ractor"];
 
 /// Why telemetry did not start.
 #[derive(Debug, Error)]
@@ -30,49 +43,91 @@ pub enum TelemetryError {
     /// The filter of log lines does not parse.
     #[error("telemetry.log_filter is not valid: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// The exporter of spans cannot be built.
-    #[error("traces cannot be exported: {0}")]
+    /// An exporter cannot be built.
+    #[error("telemetry cannot be exported: {0}")]
     Exporter(String),
+    /// The numbers cannot be shown.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Something else in this process writes log lines already.
     #[error("telemetry was started twice: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
 /// Keeps telemetry going; ends it with [`Guard::stop`].
-#[must_use = "spans that were not exported are lost without its stop"]
-#[derive(Debug)]
+#[must_use = "what was not exported is lost without its stop"]
 pub struct Guard {
-    provider: Option<SdkTracerProvider>,
+    traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
+    metrics: Option<Metrics>,
 }
 
 impl Guard {
-    /// Sends what is left, for at most five seconds. Blocks: not for an async task.
+    /// Sends what is left, for at most five seconds each. Blocks: not for an async task.
     pub fn stop(self) {
-        let Some(provider) = self.provider else { return };
-        if let Err(error) = provider.shutdown_with_timeout(FLUSH_DEADLINE) {
-            tracing::warn!(error = %error, "the last spans were not exported");
+        let Self { traces, logs, metrics } = self;
+        let stops = [
+            ("spans", traces.map(|traces| traces.shutdown_with_timeout(FLUSH_DEADLINE))),
+            ("numbers", metrics.map(|metrics| metrics.stop(FLUSH_DEADLINE))),
+            // The lines of the two above are among the last.
+            ("lines", logs.map(|logs| logs.shutdown_with_timeout(FLUSH_DEADLINE))),
+        ];
+        for (what, stopped) in stops {
+            if let Some(Err(error)) = stopped {
+                tracing::warn!(%error, "the last {what} were not exported");
+            }
         }
     }
 }
 
-/// Starts logs and, where an endpoint is set, traces. Must run inside a tokio runtime that lives
-/// until [`Guard::stop`].
+/// Starts logs, metrics and, where an endpoint is set, traces. Must run inside a tokio runtime that
+/// lives until [`Guard::stop`].
 ///
 /// # Errors
 /// See [`TelemetryError`].
 pub fn start(settings: &TelemetrySettings) -> Result<Guard, TelemetryError> {
-    let provider = settings.otlp_endpoint.as_deref().map(provider).transpose()?;
     let filter = EnvFilter::builder().parse(&settings.log_filter)?;
+    let out = exporters::Out::of(settings)?;
+    let resource = Resource::builder().with_service_name("tidings").build();
+    let provider = out.traces(&resource)?;
+    let logs = out.logs(&resource)?;
+    let metrics = match out.metrics()? {
+        Some(reader) => Metrics::new(resource, |builder| builder.with_reader(reader))?,
+        None => Metrics::new(resource, |builder| builder)?,
+    };
     let traces = provider.as_ref().map(|provider| {
-        let ours = filter_fn(|metadata| {
-            let target = metadata.target();
-            !NOT_EXPORTED.iter().any(|name| target.starts_with(name))
-        });
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("tidings")).with_filter(ours)
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("tidings"))
+            .with_filter(filter_fn(is_exported))
     });
+    let mut exported_handle = None;
+    let exported = match &logs {
+        None => None,
+        Some(provider) => {
+            let (same, handle) = reload::Layer::new(EnvFilter::builder().parse(&settings.log_filter)?);
+            exported_handle = Some(handle);
+            let bridge = OpenTelemetryTracingBridge::new(provider);
+            Some(bridge.with_filter(filter_fn(is_exported)).with_filter(same))
+        }
+    };
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = lines(settings.log_format).with_filter(filter);
-    tracing_subscriber::registry().with(lines).with(traces).try_init()?;
-    Ok(Guard { provider })
+    tracing_subscriber::registry().with(lines).with(traces).with(exported).try_init()?;
+    let lines = settings.log_filter.clone();
+    filter::remember(lines, move |text| {
+        let parsed = || EnvFilter::builder().parse(text).ok();
+        parsed().is_some_and(|filter| handle.reload(filter).is_ok())
+            && exported_handle
+                .as_ref()
+                .is_none_or(|exported| parsed().is_some_and(|filter| exported.reload(filter).is_ok()))
+    });
+    metrics.install();
+    Ok(Guard { traces: provider, logs, metrics: Some(metrics) })
+}
+
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    !NOT_EXPORTED.iter().any(|name| target.starts_with(name))
 }
 
 /// The W3C `traceparent` of the current span, where traces are exported.
@@ -98,19 +153,6 @@ where
         }
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).boxed(),
     }
-}
-
-fn provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
-    let failed = |error: &dyn std::fmt::Display| TelemetryError::Exporter(error.to_string());
-    let client = OnRuntime::new().map_err(|error| failed(&error))?;
-    let exporter = SpanExporter::builder()
-        .with_http()
-        .with_http_client(client)
-        .with_endpoint(endpoint)
-        .build()
-        .map_err(|error| failed(&error))?;
-    let resource = Resource::builder().with_service_name("tidings").build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 #[cfg(test)]

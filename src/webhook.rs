@@ -18,6 +18,7 @@ mod notice;
 mod oauth;
 pub mod redaction;
 pub mod signature;
+mod spelling;
 
 use std::sync::Arc;
 
@@ -25,13 +26,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_actors::{
     ports::{
-        Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, GitSource, ItemOutcome, Notice, Parcel,
-        PrepareError, Random, Remote, Seek, Store, Transport,
+        Action, AttemptKind, AttemptOutcome, Clock, DeliveryOrder, Endpoint, Fetched, GitError, GitSource,
+        ItemOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek, Store, Transport,
     },
     round::{Change, RoundSpec},
 };
 
 use tidings_entity::kind::PayloadFormat;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::egress::{Egress, of_apps::AppEgress};
@@ -65,6 +67,7 @@ pub struct Webhooks {
     random: Arc<dyn Random>,
     traceparent: Traceparent,
     keeps_all: bool,
+    meter: Option<Arc<dyn Meter>>,
 }
 
 impl Webhooks {
@@ -80,7 +83,18 @@ impl Webhooks {
         let hashes = Hashes::new(store, Arc::clone(&clock));
         let (egress, tokens) = (AppEgress::new(egress), Tokens::default());
         let (addresses, traceparent) = (Addresses::default(), (|| None) as Traceparent);
-        Self { egress, tokens, addresses, git, hashes, clock, random, traceparent, keeps_all: false }
+        Self {
+            egress,
+            tokens,
+            addresses,
+            git,
+            hashes,
+            clock,
+            random,
+            traceparent,
+            keeps_all: false,
+            meter: None,
+        }
     }
 
     /// Sends what `traceparent` gives with every request.
@@ -88,6 +102,20 @@ impl Webhooks {
     pub fn with_traceparent(mut self, traceparent: Traceparent) -> Self {
         self.traceparent = traceparent;
         self
+    }
+
+    /// Measures every attempt, and what narrow rounds fetch.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Arc<dyn Meter>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    fn measured(&self, kind: AttemptKind, outcome: AttemptOutcome) -> AttemptOutcome {
+        if let Some(meter) = &self.meter {
+            meter.attempted(kind, &outcome);
+        }
+        outcome
     }
 
     /// Keeps what acknowledgements say as well: every attempt is recorded.
@@ -114,7 +142,13 @@ impl Webhooks {
         let ahead = self.git.window(remote, spec, &next, CHANGES_AHEAD).await.unwrap_or_default();
         self.look_up(&ahead).await;
         blobs.extend(material::needed(&self.hashes, spec, &ahead).await?);
-        let report = self.git.fetch_blobs(remote, &blobs).await?;
+        let began = Instant::now();
+        let fetched = self.git.fetch_blobs(remote, &blobs).await;
+        if let Some(meter) = &self.meter {
+            let report = fetched.as_ref().map(|report| report.fetched).map_err(GitError::code);
+            meter.fetched(Fetched::Contents, report, began.elapsed());
+        }
+        let report = fetched?;
         info!(
             repository.id = %remote.repository,
             fetch.bytes = report.fetched.bytes,
@@ -173,7 +207,7 @@ impl Transport for Webhooks {
     }
 
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
-        self.sender(endpoint).deliver(parcel).await
+        self.measured(AttemptKind::Change, self.sender(endpoint).deliver(parcel).await)
     }
 
     async fn send_batch(
@@ -181,11 +215,12 @@ impl Transport for Webhooks {
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
-        self.sender(endpoint).deliver_together(parcels).await
+        let (outcome, words) = self.sender(endpoint).deliver_together(parcels).await;
+        (self.measured(AttemptKind::Batch, outcome), words)
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
         let letter = notice::render(notice, endpoint.format);
-        self.sender(endpoint).notify(letter).await
+        self.measured(AttemptKind::Notice, self.sender(endpoint).notify(letter).await)
     }
 }

@@ -20,7 +20,7 @@ pub use notes::{Failures, Notes};
 use crate::{
     context::{Context, in_time},
     deliverer::DelivererMessage,
-    directory::{Gauge, Post},
+    directory::{BREAKER_WORDS, Gauge, Post},
     ports::BreakerRow,
     repository_watcher::RepositoryWatcherMessage,
     time::Timestamp,
@@ -154,6 +154,7 @@ impl Actor for CircuitBreaker {
             state.on_subscribed();
         }
         state.on_failed().await?;
+        state.say();
         if state.breaker.failures() == 0 {
             // Nothing failed after all: a success came first, or a late one called for it.
             myself.stop(None);
@@ -178,11 +179,7 @@ impl Actor for CircuitBreaker {
             CircuitBreakerMessage::ProbeDue => state.on_probe_due(),
             CircuitBreakerMessage::Reset => state.on_succeeded(&myself).await?,
         }
-        gauge.say(match state.breaker.state() {
-            BreakerState::Closed => "closed",
-            BreakerState::Open { .. } => "open",
-            BreakerState::HalfOpen { .. } => "half-open",
-        });
+        state.say();
         Ok(())
     }
 
@@ -197,6 +194,16 @@ impl Actor for CircuitBreaker {
 }
 
 impl CircuitBreakerState {
+    /// Shows how it stands.
+    fn say(&self) {
+        let [closed, open, half_open] = BREAKER_WORDS;
+        self.post.gauge().say(match self.breaker.state() {
+            BreakerState::Closed => closed,
+            BreakerState::Open { .. } => open,
+            BreakerState::HalfOpen { .. } => half_open,
+        });
+    }
+
     /// Counts what was noted.
     async fn on_failed(&mut self) -> Result<(), ActorProcessingErr> {
         let Some(failures) = self.context.directory.notes().look(&self.key) else { return Ok(()) };

@@ -12,11 +12,12 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     budget::Budget,
+    causes::Causes,
     circuit_breaker::BreakerPolicy,
     directory::{Directory, Post},
     housekeeping::MirrorKeeperMessage,
     pace::{Pace, Paces},
-    ports::{App, Clock, GitSource, Random, Store, StoreError, Transport},
+    ports::{App, Clock, GitSource, Meter, Random, Store, StoreError, Tracer, Transport},
     supervisor::SupervisorMessage,
     time::Timestamp,
     tree::{APPS, BREAKERS, MIRROR_KEEPER, REPOSITORIES},
@@ -84,6 +85,8 @@ pub struct Policy {
     pub mirrors_max_bytes: u64,
     /// In this time every file of a mirror is read again once.
     pub scrub_every: Duration,
+    /// The wait between two looks at how everything is.
+    pub survey_interval: Duration,
 }
 
 impl Default for Policy {
@@ -126,6 +129,7 @@ impl Default for Policy {
             mirror_max_bytes: 16 << 30,
             mirrors_max_bytes: 0,
             scrub_every: Duration::from_secs(30 * 86_400),
+            survey_interval: Duration::from_secs(15),
         }
     }
 }
@@ -143,6 +147,12 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// What is counted and timed.
+    pub meter: Arc<dyn Meter>,
+    /// Places in traces.
+    pub tracer: Arc<dyn Tracer>,
+    /// What led to what is to be done next.
+    pub causes: Causes,
     /// The policies.
     pub policy: Arc<Policy>,
     /// Bytes that deliveries may take in memory.

@@ -16,10 +16,18 @@ use std::{
 };
 
 use ractor::{ActorCell, ActorRef, Message};
-use tidings_entity::id::RepositoryId;
+use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 use tokio::time::Instant;
 
-use crate::{circuit_breaker::Notes, handle::TreeNode, ports::Source, tree::ChildSpec};
+use crate::{
+    circuit_breaker::Notes,
+    handle::TreeNode,
+    ports::{Source, TreeSurvey},
+    tree::{CIRCUIT_BREAKER, ChildSpec},
+};
+
+/// What a breaker says of itself.
+pub(crate) const BREAKER_WORDS: [&str; 3] = ["closed", "open", "half-open"];
 
 /// What an actor is doing, in a form that costs nothing to say again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,11 +213,15 @@ pub struct Directory(
     Arc<AtomicBool>,
     Notes,
     Arc<Mutex<HashMap<RepositoryId, Vec<Source>>>>,
+    Arc<Mutex<BTreeMap<&'static str, u64>>>,
 );
 
 impl Directory {
     /// Enters an actor, or (`None`) that it waits for its restart.
     pub fn enter(&self, role: &'static str, key: &str, actor: Option<ActorCell>, gauge: &Arc<Gauge>) {
+        if actor.is_none() {
+            *lock(&self.4).entry(role).or_default() += 1;
+        }
         lock(&self.0).insert((role, key.to_owned()), Listing { actor, gauge: gauge.clone() });
     }
 
@@ -276,6 +288,37 @@ impl Directory {
                 Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
             })
             .collect()
+    }
+
+    /// The tree in numbers. Takes one look at every actor: not for each request.
+    #[must_use]
+    pub fn survey(&self) -> TreeSurvey {
+        let mut survey = TreeSurvey::default();
+        for (role, restarts) in lock(&self.4).iter() {
+            survey.roles.entry(role).or_default().restarts = *restarts;
+        }
+        for ((role, key), Listing { actor, gauge }) in lock(&self.0).iter() {
+            let found = survey.roles.entry(role).or_default();
+            let (waiting, doing) = (gauge.waiting(), lock(&gauge.state).clone());
+            *if actor.is_some() { &mut found.running } else { &mut found.waiting } += 1;
+            found.mailbox += waiting;
+            found.mailbox_max = found.mailbox_max.max(waiting);
+            match doing {
+                Doing::Delivering { lanes, in_flight } => {
+                    survey.lanes += lanes as u64;
+                    survey.in_flight += in_flight as u64;
+                }
+                Doing::Words(words) if *role == CIRCUIT_BREAKER => {
+                    let kind = key.split(':').next().and_then(|kind| kind.parse::<BreakerKind>().ok());
+                    let word = BREAKER_WORDS.into_iter().find(|word| *word == words);
+                    if let Some(kind) = kind {
+                        *survey.breakers.entry((kind, word.unwrap_or(BREAKER_WORDS[0]))).or_default() += 1;
+                    }
+                }
+                Doing::Words(_) => {}
+            }
+        }
+        survey
     }
 
     /// The live tree below `spec`.

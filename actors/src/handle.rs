@@ -6,11 +6,15 @@ mod test_delivery;
 use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
-use tidings_entity::id::{AppId, RepositoryId};
+use tidings_entity::{
+    id::{AppId, RepositoryId},
+    kind::BreakerKind,
+};
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
-    circuit_breaker::CircuitBreakerMessage,
+    circuit_breaker::{self, CircuitBreakerMessage},
     context::Context,
     deliverer::{
         DelivererMessage,
@@ -71,12 +75,14 @@ impl Handle {
 
     /// Polls this repository soon, whatever its schedule says.
     pub async fn poke(&self, repository: &RepositoryId) {
+        self.caused(repository);
         self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
     }
 
     /// A genuine hook named this repository: it is polled soon. `at`, where it told of a ref: that is
     /// polled more rarely while such hooks come.
     pub async fn hooked(&self, repository: &RepositoryId, at: Option<Timestamp>) {
+        self.caused(repository);
         self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at));
     }
 
@@ -148,9 +154,26 @@ impl Handle {
         found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Reset))
     }
 
+    /// Opens a breaker by hand for at least so long; one that is open stays as it is.
+    pub fn open_breaker(&self, kind: BreakerKind, key: &str, reason: &str, wait: Duration) {
+        let policy = match kind {
+            BreakerKind::Source => self.context.policy.source_breaker,
+            BreakerKind::Endpoint => self.context.policy.endpoint_breaker,
+        };
+        for _ in 0..policy.threshold.max(1) {
+            circuit_breaker::report(&self.context, key, Err((reason.to_owned(), Some(wait))));
+        }
+    }
+
     /// The live tree.
     pub async fn tree(&self) -> TreeNode {
         self.context.directory.tree(&TREE)
+    }
+
+    /// The next scan of this repository belongs to the trace of what is being answered now.
+    fn caused(&self, repository: &RepositoryId) {
+        let place = self.context.tracer.place(&Span::current());
+        self.context.causes.of_scan(repository, place);
     }
 
     fn tell_watcher(&self, repository: &RepositoryId, message: impl FnOnce() -> RepositoryWatcherMessage) {

@@ -35,7 +35,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::{
-    ports::{GitError, Location, Remote},
+    ports::{GitError, HostsSurvey, Location, Remote},
     secret::Secret,
 };
 use line::{Line, Place};
@@ -238,6 +238,21 @@ impl Hosts {
         shown
     }
 
+    /// All hosts together.
+    #[must_use]
+    pub fn survey(&self) -> HostsSurvey {
+        let now = Instant::now();
+        let mut survey = HostsSurvey::default();
+        for host in self.lock().values_mut() {
+            survey.waiting += host.line.len() as u64;
+            survey.scanning += (host.listing + host.fetching) as u64;
+            survey.stretched += u64::from(host.is_stretched(now));
+            survey.patient += u64::from(host.patience.longest(now).is_some());
+            survey.silent += u64::from(host.silent);
+        }
+        survey
+    }
+
     /// A credential as a number that tells nothing of it outside this process.
     fn key(&self, credential: Option<&Secret>) -> patience::Key {
         credential.map_or(0, |secret| self.0.hasher.hash_one(secret.expose()))
@@ -324,6 +339,13 @@ impl Host {
         if let Some((_, next)) = self.line.front() {
             next.woken.notify_one();
         }
+    }
+
+    /// Whether scans wait here for longer than [`WORTH_A_WORD`]: the first in line does, or the last
+    /// one that got its turn did and others follow.
+    fn is_stretched(&mut self, now: Instant) -> bool {
+        let first = self.line.front().map(|(_, first)| now - first.since);
+        first.is_some_and(|waits| waits > WORTH_A_WORD || self.waited > WORTH_A_WORD)
     }
 
     fn is_idle(&self, now: Instant) -> bool {

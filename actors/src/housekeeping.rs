@@ -1,14 +1,16 @@
 //! Upkeep on timers: removing old rows, keeping mirrors small and whole, sending again what lacked
-//! its content. Three actors under the `housekeeping` supervisor, restarted after a failure; each
+//! its content, measuring how everything is. Four actors under the `housekeeping` supervisor, restarted after a failure; each
 //! has one timer and one task at a time. A crash loses one round of upkeep.
 
 mod letter_keeper;
 mod mirror_keeper;
 mod retention;
+mod surveyor;
 
 pub use letter_keeper::{LetterKeeper, LetterKeeperMessage};
 pub use mirror_keeper::{KeepError, MirrorKeeper, MirrorKeeperMessage, Room, is_due};
 pub use retention::{Retention, RetentionMessage};
+pub use surveyor::{Surveyor, SurveyorMessage};
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 //! HTTP or files; the `tidings` crate implements [`ports`] and starts the tree.
 
 pub mod budget;
+pub mod causes;
 pub mod circuit_breaker;
 pub mod context;
 pub mod deliverer;

@@ -3,26 +3,32 @@
 //! versions for tests stand in `crate::testing`.
 
 mod access;
+mod administration;
 mod app;
 mod git;
 mod history;
 mod lane;
 mod letter;
+mod meter;
 mod receipt;
 mod request;
 mod store;
+mod tracer;
 mod transport;
 mod watch;
 
 pub use access::*;
+pub use administration::*;
 pub use app::*;
 pub use git::*;
 pub use history::*;
 pub use lane::*;
 pub use letter::*;
+pub use meter::*;
 pub use receipt::*;
 pub use request::*;
 pub use store::*;
+pub use tracer::*;
 pub use transport::*;
 pub use watch::*;
 

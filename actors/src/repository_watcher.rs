@@ -341,10 +341,13 @@ impl RepositoryWatcherState {
         let (place, mut left) = oneshot::channel();
         watched.in_line = Some(InLine { _place: place });
         let (hosts, is_urgent) = (self.context.git.hosts(), watched.urgent);
-        let source = watched.source.clone();
+        let (source, meter, began) = (watched.source.clone(), self.context.meter.clone(), Instant::now());
         let wait = async move {
             tokio::select! {
-                admission = hosts.turn(&source.remote, &source.apps, is_urgent) => Some(admission),
+                admission = hosts.turn(&source.remote, &source.apps, is_urgent) => {
+                    meter.waited(began.elapsed());
+                    Some(admission)
+                }
                 _ = &mut left => None,
             }
         };

@@ -17,14 +17,14 @@ use ractor::{
     },
 };
 use tidings_entity::id::{AppId, CursorId, SourceId};
-use tokio::sync::oneshot;
-use tracing::{debug, info, instrument};
+use tokio::{sync::oneshot, time::Instant};
+use tracing::{Instrument, Span, debug, info, info_span};
 
 use crate::{
     context::{Context, in_time},
     directory::Directory,
     hosts::Turn,
-    ports::{FetchOrder, GitError, Source, StoreError},
+    ports::{FetchOrder, Fetched, GitError, Source, StoreError},
     supervisor::Birth,
     tree::SCANS,
 };
@@ -57,6 +57,21 @@ pub enum ScanError {
     #[error("the scan crashed")]
     Crashed,
 }
+
+impl ScanError {
+    /// A stable word.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Git(error) => error.code(),
+            Self::Store(_) => "database_failed",
+            Self::Crashed => "crashed",
+        }
+    }
+}
+
+/// The word for what went well.
+const OK: &str = "ok";
 
 /// The outcome of a scan.
 pub type ScanOutcome = Result<ScanReport, ScanError>;
@@ -104,10 +119,12 @@ impl Worker for ScanWorker {
     ) -> Result<SourceId, ActorProcessingErr> {
         let Scan { source, seen, mut turn, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
+        let began = Instant::now();
         let outcome = tokio::select! {
             outcome = scan(context, &source, seen.as_ref(), &mut turn) => outcome,
             () = reply.closed() => return Ok(job.key),
         };
+        context.meter.scanned(outcome.as_ref().map_or_else(ScanError::code, |_| OK), began.elapsed());
         turn.ended(!matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_)))));
         drop(turn);
         if reply.send(outcome).is_err() {
@@ -117,16 +134,32 @@ impl Worker for ScanWorker {
     }
 }
 
-/// Does one scan.
-#[instrument(name = "scan", skip_all, fields(source.id = %source.id, repository.id = %source.remote.repository))]
+/// Does one scan, as part of the trace of whoever asked for it.
 pub async fn scan(
     context: &Context,
     source: &Source,
     seen: Option<&BTreeSet<String>>,
     turn: &mut Turn,
 ) -> ScanOutcome {
-    let asked_at = Some(context.now());
-    let mut listing = context.git.list_refs(&source.remote, &source.patterns).await?;
+    let repository = &source.remote.repository;
+    // The worker is in a span of its own, which lasts as long as it lives.
+    let span = info_span!(parent: None, "scan", source.id = %source.id, repository.id = %repository);
+    if let Some(cause) = context.causes.scan_begins(repository) {
+        context.tracer.follow(&span, cause);
+    }
+    scan_traced(context, source, seen, turn).instrument(span).await
+}
+
+async fn scan_traced(
+    context: &Context,
+    source: &Source,
+    seen: Option<&BTreeSet<String>>,
+    turn: &mut Turn,
+) -> ScanOutcome {
+    let (asked_at, began) = (Some(context.now()), Instant::now());
+    let listed = context.git.list_refs(&source.remote, &source.patterns).await;
+    context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), began.elapsed());
+    let mut listing = listed?;
     let names = || listing.refs.iter().map(|found| found.name.clone()).collect::<BTreeSet<String>>();
     listing.asked_at = asked_at;
     listing.absence_confirmed = seen.is_some_and(|seen| seen.is_subset(&names()));
@@ -134,7 +167,14 @@ pub async fn scan(
     if !wants.is_empty() {
         turn.fetches();
         let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
-        let report = context.git.fetch(&source.remote, &order).await?;
+        let began = Instant::now();
+        let fetched = context.git.fetch(&source.remote, &order).await;
+        context.meter.fetched(
+            Fetched::Commits,
+            fetched.as_ref().copied().map_err(GitError::code),
+            began.elapsed(),
+        );
+        let report = fetched?;
         if report.objects > 0 {
             info!(
                 fetch.bytes = report.bytes,
@@ -146,6 +186,10 @@ pub async fn scan(
         }
     }
     let moved = in_time(context.store.move_heads(&source.id, &listing, context.now())).await?;
+    let place = context.tracer.place(&Span::current());
+    for (_, cursor) in &moved.cursors {
+        context.causes.of_lane(cursor, place);
+    }
     let missing = moved.absent.then(|| listing.refs.into_iter().map(|found| found.name).collect());
     Ok(ScanReport { changed: moved.changed, missing, cursors: moved.cursors })
 }

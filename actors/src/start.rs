@@ -10,14 +10,14 @@ use crate::{
     context::{Context, in_time},
     deliverer::{Deliverer, DelivererArguments},
     directory::{Gauge, Post},
-    housekeeping::{LetterKeeper, MirrorKeeper, Retention, UpkeepArguments},
+    housekeeping::{LetterKeeper, MirrorKeeper, Retention, Surveyor, UpkeepArguments},
     ports::{BreakerRow, StoreError},
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments},
     scan_worker,
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
         APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LETTER_KEEPER, MIRROR_KEEPER,
-        REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, TREE,
+        REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SURVEYOR, TREE,
     },
 };
 
@@ -142,6 +142,7 @@ async fn start(
         RETENTION => spawn(Retention, UpkeepArguments { context, gauge }, supervisor).await,
         MIRROR_KEEPER => spawn(MirrorKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LETTER_KEEPER => spawn(LetterKeeper, UpkeepArguments { context, gauge }, supervisor).await,
+        SURVEYOR => spawn(Surveyor, UpkeepArguments { context, gauge }, supervisor).await,
         role => Err(format!("no starter for the role {role}").into()),
     }
 }

@@ -6,10 +6,12 @@ pub mod git;
 #[cfg(test)]
 pub(crate) mod house;
 mod memory;
+mod meter;
 pub mod store_contract;
 pub mod transport;
 
 pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
 pub use memory::{Fault, MemoryStore};
+pub use meter::{Measured, MemoryMeter, NoTracer};
 pub use transport::MemoryTransport;

@@ -103,6 +103,9 @@ pub const MIRROR_KEEPER: &str = "mirror-keeper";
 /// Role of the actor that looks after letters whose content could be had nowhere.
 pub const LETTER_KEEPER: &str = "letter-keeper";
 
+/// Role of the actor that measures how everything is.
+pub const SURVEYOR: &str = "surveyor";
+
 /// The whole tree.
 pub static TREE: ChildSpec = ChildSpec {
     id: ROOT,
@@ -161,6 +164,7 @@ pub static TREE: ChildSpec = ChildSpec {
                     bound: "its own timer; a redrive sets a flag",
                     ..LEAF
                 },
+                ChildSpec { id: SURVEYOR, many: false, bound: "its own timer", ..LEAF },
             ],
             ..SUPERVISOR
         },

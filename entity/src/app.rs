@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::id::{AppId, Sha256Hash};
+use crate::id::AppId;
 
 /// One row of `app`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -21,10 +21,9 @@ pub struct Model {
     pub website: Option<String>,
     /// What it is.
     pub description: Option<String>,
-    /// The public part of its token, unique.
+    /// The public part of the token that it was registered with, unique; its tokens are rows of
+    /// `access_token`.
     pub token_public_id: String,
-    /// SHA-256 of its token.
-    pub token_hash: Sha256Hash,
     /// How it wants to be served, as JSON.
     pub delivery: String,
     /// What requests to its endpoint carry, sealed; null for nothing.

@@ -1,24 +1,35 @@
-//! Who did what. Holds ids only, so that erasing an app leaves nothing of it.
+//! Who did what. Holds ids only, so that erasing an app leaves nothing of it. Each row holds the
+//! hash of the row before it, so that none can be changed, put in or taken out unseen.
 
 use sea_orm::entity::prelude::*;
+
+use crate::id::Sha256Hash;
 
 /// One row of `audit`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit")]
 pub struct Model {
-    /// Rising.
-    #[sea_orm(primary_key)]
+    /// Rising by one.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub id: i64,
     /// Unix milliseconds.
     pub at: i64,
-    /// The id of the app, or `admin` or `system`.
+    /// Who: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
     pub actor: String,
+    /// The id of the app that it was done by or to; empty where there is none.
+    pub app: String,
     /// The verb.
     pub action: String,
-    /// The id of what it was done to.
+    /// The id of what it was done to; empty where there is none.
     pub target: String,
     /// `ok` or a stable code.
     pub result: String,
+    /// The id of the request; empty where there was none.
+    pub request: String,
+    /// The hash of the row before.
+    pub previous: Sha256Hash,
+    /// The hash of this row.
+    pub hash: Sha256Hash,
 }
 
 /// None: joins are written out where they are used.

@@ -106,6 +106,8 @@ prefixed_ids! {
     DeadLetterId = "dead_";
     /// Dead letters that were asked to be sent again together.
     RedriveId = "rdv_";
+    /// A token that opens this API.
+    TokenId = "tok_";
     /// A hook of a Git host that was received.
     ReceiptId = "rct_";
     /// A remote repository (normalised URL), shared by all who watch it. Never on the wire.

@@ -211,6 +211,16 @@ words! {
         Unknown = "unknown",
     }
 
+    /// What somebody of the staff may do; each may what those before it may.
+    Role {
+        /// Reads.
+        Viewer = "viewer",
+        /// Changes deliveries and repositories.
+        Operator = "operator",
+        /// Everything, also tokens, keys and erasing.
+        Admin = "admin",
+    }
+
     /// Whose attempt a row tells of.
     OwnerKind {
         /// A cursor's.

@@ -3,6 +3,7 @@
 //! This crate depends on nothing else of ours. `actors` uses only [`id`] and the enums of
 //! [`kind`]; the entities themselves are for the SQL in the `tidings` crate's `store`.
 
+pub mod access_token;
 pub mod app;
 pub mod app_key;
 pub mod attempt;

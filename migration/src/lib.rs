@@ -8,6 +8,10 @@ mod m20261121_190000_add_replays;
 mod m20261121_193000_add_endpoint_access;
 mod m20261121_200000_keep_answers;
 mod m20261121_210000_find_deliveries;
+mod m20261122_001500_measure_backlogs;
+mod m20261122_010000_note_restorations;
+mod m20261122_020000_add_access_tokens;
+mod m20261122_021000_chain_audit;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -21,6 +25,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_193000_add_endpoint_access::Migration),
             Box::new(m20261121_200000_keep_answers::Migration),
             Box::new(m20261121_210000_find_deliveries::Migration),
+            Box::new(m20261122_001500_measure_backlogs::Migration),
+            Box::new(m20261122_010000_note_restorations::Migration),
+            Box::new(m20261122_020000_add_access_tokens::Migration),
+            Box::new(m20261122_021000_chain_audit::Migration),
         ]
     }
 }

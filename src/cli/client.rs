@@ -10,9 +10,10 @@ use clap::Args;
 use http::{Method, StatusCode, header};
 use serde_json::Value;
 use tidings_actors::secret::Secret;
+use tidings_entity::id::AppId;
 use url::Url;
 
-use super::{Code, Failure};
+use super::{Code, Failure, profile::Profile};
 use crate::http::admin_token;
 
 /// One call; registering a repository asks its Git host, for up to ten seconds.
@@ -23,13 +24,22 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Which server, and with which token.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArgs {
-    /// Address of the server
-    #[arg(long, env = "TIDINGS_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    pub(super) server: Url,
+    /// Address of the server [default: that of the profile, or http://127.0.0.1:8080]
+    #[arg(long, env = "TIDINGS_SERVER", value_name = "URL")]
+    pub(super) server: Option<Url>,
     /// File that holds the token; else the variable TIDINGS_TOKEN has it
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+    /// Server and token file of this name in ~/.config/tidings/profiles.toml
+    #[arg(long, env = "TIDINGS_PROFILE", value_name = "NAME", conflicts_with = "server")]
+    pub(super) profile: Option<String>,
+    /// As the staff: do it for this app, with a token of the staff
+    #[arg(long = "for", value_name = "APP_ID")]
+    pub(super) for_app: Option<AppId>,
 }
+
+/// Where a server is that nobody named.
+const SERVER: &str = "http://127.0.0.1:8080";
 
 /// How long a tail may last before it is taken up anew.
 const TAIL_LASTS: Duration = Duration::from_secs(24 * 3600);
@@ -51,22 +61,34 @@ pub(super) enum Event {
     },
 }
 
+#[expect(clippy::disallowed_methods, reason = "the person at the keyboard chose the server; see above")]
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(DEADLINE)
+}
+
 /// A server that is talked to.
 pub(super) struct Client {
     http: reqwest::Client,
     server: Url,
     token: Option<Secret>,
+    for_app: Option<AppId>,
     answer_bytes_max: usize,
 }
 
 impl Client {
-    /// A client with the token of the arguments or of `TIDINGS_TOKEN` (`token_variable`).
+    /// A client with the token of the arguments, of the profile or of `TIDINGS_TOKEN`
+    /// (`token_variable`). A server that is named by hand takes nothing from a profile.
     ///
     /// # Errors
     /// A token file that cannot be read.
-    #[expect(clippy::disallowed_methods, reason = "the person at the keyboard chose the server; see above")]
-    pub(super) fn new(arguments: &ServerArgs, token_variable: Option<String>) -> Result<Self, Failure> {
-        let token = match &arguments.token_file {
+    pub(super) fn new(
+        arguments: &ServerArgs,
+        profile: Option<Profile>,
+        token_variable: Option<String>,
+    ) -> Result<Self, Failure> {
+        let profile = profile.filter(|_| arguments.server.is_none());
+        let of_profile = profile.as_ref().and_then(|profile| profile.token_file.as_ref());
+        let token = match arguments.token_file.as_ref().or(of_profile) {
             None => token_variable.filter(|token| !token.is_empty()).map(Secret::new),
             Some(path) => Some(
                 admin_token::read(path)
@@ -74,14 +96,28 @@ impl Client {
                     .ok_or_else(|| Failure::new(Code::Data, format!("{} does not exist", path.display())))?,
             ),
         };
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(DEADLINE)
-            .build()
-            .map_err(|error| Failure::of_error(Code::Software, &error))?;
-        let server = arguments.server.clone();
-        Ok(Self { http, server, token, answer_bytes_max: ANSWER_BYTES_MAX })
+        let named = arguments.server.clone().or(profile.map(|profile| profile.server));
+        let server = match named {
+            Some(server) => server,
+            None => {
+                SERVER.parse().map_err(|_| Failure::new(Code::Software, "the default address is none"))?
+            }
+        };
+        Ok(Self { for_app: arguments.for_app.clone(), ..Self::of(builder(), server, token)? })
+    }
+
+    /// A client for a server of this machine whose certificate is for another name than the one it is
+    /// reached by; nothing secret is sent to it.
+    ///
+    /// # Errors
+    /// None that is not a defect.
+    pub(super) fn of_this_machine(server: Url) -> Result<Self, Failure> {
+        Self::of(builder().danger_accept_invalid_certs(true), server, None)
+    }
+
+    fn of(builder: reqwest::ClientBuilder, server: Url, token: Option<Secret>) -> Result<Self, Failure> {
+        let http = builder.build().map_err(|error| Failure::of_error(Code::Software, &error))?;
+        Ok(Self { http, server, token, for_app: None, answer_bytes_max: ANSWER_BYTES_MAX })
     }
 
     /// The same, for answers of at most so many bytes.
@@ -136,6 +172,14 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<reqwest::RequestBuilder, Failure> {
+        let for_app = match (&self.for_app, path) {
+            (None, _) | (_, ["api", "admin", ..]) => None,
+            (Some(app), ["api", "app", rest @ ..] | ["api", rest @ ..]) => {
+                Some([&["api", "admin", "apps", app.as_str()], rest].concat())
+            }
+            (Some(_), _) => None,
+        };
+        let path = for_app.as_deref().unwrap_or(path);
         let mut url = self.server.clone();
         url.path_segments_mut()
             .map_err(|()| Failure::new(Code::Usage, "--server must be a web address"))?
@@ -149,6 +193,27 @@ impl Client {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
         })
+    }
+
+    /// Lines of an answer that comes in parts, and what names the next part.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(super) async fn lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<(Vec<u8>, Option<String>), Failure> {
+        let answer = self.request(Method::GET, path, query)?.send().await;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let next = answer.headers().get("tidings-next-after").and_then(|next| next.to_str().ok());
+        let next = next.map(str::to_owned);
+        let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if !status.is_success() {
+            return Err(refusal(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
+        }
+        Ok((bytes.to_vec(), next))
     }
 
     /// Hears server-sent events until they end.

@@ -1,7 +1,7 @@
 //! Why a verb did not succeed, and the exit code that says so. The codes are those of BSD's
 //! `sysexits.h`, as far as it has a word for the thing.
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::{app::StartError, settings::Fault};
 
@@ -60,6 +60,15 @@ impl Failure {
             StartError::Tree(_) => Code::Software,
         };
         Self::of_error(code, error)
+    }
+
+    /// What was to be printed could not be. Where its reader went away, as `head` does, there is
+    /// nobody to tell.
+    #[must_use]
+    pub fn of_output(error: &io::Error) -> Self {
+        let message =
+            if error.kind() == io::ErrorKind::BrokenPipe { String::new() } else { error.to_string() };
+        Self::new(Code::Failed, message)
     }
 
     /// A failure with the chain of its causes.

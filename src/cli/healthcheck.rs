@@ -7,10 +7,8 @@ use http::Method;
 use serde_json::json;
 use url::Url;
 
-use super::{
-    Code, Context, Failure,
-    client::{Client, ServerArgs},
-};
+use super::{Code, Context, Failure, client::Client};
+use crate::settings::ServerSettings;
 
 #[derive(Args, Debug)]
 pub(super) struct HealthcheckArgs {
@@ -22,9 +20,9 @@ pub(super) struct HealthcheckArgs {
 pub(super) async fn run(arguments: &HealthcheckArgs, context: &Context) -> Result<(), Failure> {
     let server = match &arguments.server {
         Some(server) => server.clone(),
-        None => local(context.settings()?.server.listen),
+        None => local(&context.settings()?.server),
     };
-    let client = Client::new(&ServerArgs { server, token_file: None }, None)?;
+    let client = Client::of_this_machine(server)?;
     // One code for every way of not being alive: container runtimes know 0 and 1.
     client
         .call(Method::GET, &["livez"], None)
@@ -33,13 +31,16 @@ pub(super) async fn run(arguments: &HealthcheckArgs, context: &Context) -> Resul
     context.output.print(&json!({ "alive": true }), &["alive".to_owned()])
 }
 
-/// How to reach a server of this machine that listens there.
-fn local(listen: SocketAddr) -> Url {
+/// How to reach a server of this machine with these settings.
+fn local(settings: &ServerSettings) -> Url {
+    let scheme =
+        if settings.ops_listen.is_none() && settings.tls_cert_file.is_some() { "https" } else { "http" };
+    let listen = settings.ops_listen.unwrap_or(settings.listen);
     let address = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         other => other,
     };
-    let text = format!("http://{}", SocketAddr::new(address, listen.port()));
+    let text = format!("{scheme}://{}", SocketAddr::new(address, listen.port()));
     Url::parse(&text).expect("a socket address makes a web address")
 }

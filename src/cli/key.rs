@@ -1,22 +1,38 @@
-//! `tidings key`: the keyring that protects secrets at rest.
+//! `tidings key`: the keyring that protects secrets at rest. What concerns the rows that it seals goes
+//! through a running server, or with `--offline` through the data directory that no server has open.
 
 use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, DirBuilder},
+    io::{self, IsTerminal, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use clap::Subcommand;
-use serde_json::json;
+use clap::{Args, Subcommand};
+use http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tidings_actors::ports::StoreError;
 
-use super::{Code, Context, Failure};
+use super::{
+    Code, Context, Failure,
+    client::{Client, ServerArgs},
+    output::table,
+    passphrase::PassphraseArgs,
+};
 use crate::{
-    machine::MachineRandom,
-    secrets::{Keyring, SecretsError},
+    app::{Claim, KEYRING},
+    machine::{MachineClock, MachineRandom},
+    secrets::{
+        Keyring, SecretsError,
+        export::{self, ExportError},
+    },
+    store::{
+        SqlStore,
+        keys::{Keys, STEP_MAX},
+    },
 };
-
-/// The file in the data directory.
-const FILE_NAME: &str = "keyring";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum KeyVerb {
@@ -26,32 +42,251 @@ pub(super) enum KeyVerb {
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Show the ids of the keys
+    /// Show the ids of the keys in a keyring file
     Status {
+        /// Where; missing: in the data directory
+        #[arg(long, value_name = "FILE")]
+        path: Option<PathBuf>,
+    },
+    /// List the keys with the number of values that each seals (admin token)
+    List(Where),
+    /// Add a key that seals from now on, without a restart (admin token)
+    Rotate(Where),
+    /// Seal anew what older keys sealed, while the server serves (admin token)
+    Reencrypt {
+        #[command(flatten)]
+        place: Where,
+        /// Most values in one transaction
+        #[arg(long, default_value_t = STEP_MAX, value_parser = clap::value_parser!(u64).range(1..=STEP_MAX))]
+        step: u64,
+    },
+    /// Take a key out of the keyring; refused while anything is sealed with it (admin token)
+    Retire {
+        #[command(flatten)]
+        place: Where,
+        /// Its id
+        id: String,
+    },
+    /// Write the keyring into a file that opens with a passphrase only
+    Export {
+        /// The file to make; nothing may be there
+        to: PathBuf,
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
+        /// The keyring; missing: that of the data directory
+        #[arg(long, value_name = "FILE")]
+        path: Option<PathBuf>,
+    },
+    /// Make a keyring from an exported one; refuses to touch one that is there
+    Import {
+        /// The exported file
+        from: PathBuf,
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
         /// Where; missing: in the data directory
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
     },
 }
 
-pub(super) fn run(verb: KeyVerb, context: &Context) -> Result<(), Failure> {
-    let settings = context.settings()?;
-    let in_data_dir = settings.data_dir.join(FILE_NAME);
-    let (path, keyring) = match verb {
+/// Through a server, or without one.
+#[derive(Args, Debug)]
+pub(super) struct Where {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// On the data directory of the settings, which no server may have open
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) async fn run(verb: KeyVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        KeyVerb::List(place) => {
+            let keys = Door::open(&place, context).await?.keys().await?;
+            let lines = table(&keys, &["id", "is_primary", "sealed"]);
+            context.output.print(&Value::Array(keys), &lines)
+        }
+        KeyVerb::Rotate(place) => {
+            let id = Door::open(&place, context).await?.rotate().await?;
+            let lines = [
+                format!("the key {id} seals from now on"),
+                "seal anew what older keys sealed: tidings key reencrypt".to_owned(),
+            ];
+            context.output.print(&json!({ "id": id }), &lines)
+        }
+        KeyVerb::Reencrypt { place, step } => reencrypt(&place, step, context).await,
+        KeyVerb::Retire { place, id } => {
+            Door::open(&place, context).await?.retire(&id).await?;
+            context.output.print(&json!({ "retired": id }), &[format!("the key {id} is retired")])
+        }
         KeyVerb::Generate { path } => {
+            let settings = context.settings()?;
             if path.is_none() {
                 make_data_dir(&settings.data_dir)?;
             }
-            let path = path.unwrap_or(in_data_dir);
+            let path = path.unwrap_or_else(|| settings.data_dir.join(KEYRING));
             let keyring = Keyring::create(&path, &MachineRandom).map_err(|error| failed(&error))?;
-            (path, keyring)
+            show(&path, &keyring, context)
         }
         KeyVerb::Status { path } => {
-            let path = path.unwrap_or(in_data_dir);
+            let path = path.map_or_else(|| in_data_dir(context), Ok)?;
             let keyring = Keyring::open(&path).map_err(|error| failed(&error))?;
-            (path, keyring)
+            show(&path, &keyring, context)
         }
+        KeyVerb::Export { to, passphrase, path } => {
+            let path = path.map_or_else(|| in_data_dir(context), Ok)?;
+            let keyring = Keyring::open(&path).map_err(|error| failed(&error))?;
+            let passphrase = passphrase.demand(context)?;
+            let text =
+                export::export(&keyring, &passphrase, &MachineRandom).map_err(|error| refused(&error))?;
+            let mut options = fs::OpenOptions::new();
+            let written = options.write(true).create_new(true).mode(0o600).open(&to).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            });
+            written.map_err(|error| {
+                Failure::new(Code::CannotCreate, format!("{} cannot be written: {error}", to.display()))
+            })?;
+            show(&to, &keyring, context)
+        }
+        KeyVerb::Import { from, passphrase, path } => {
+            let text = fs::read(&from).map_err(|error| {
+                Failure::new(Code::NoInput, format!("{} cannot be read: {error}", from.display()))
+            })?;
+            let keyring =
+                export::import(&text, &passphrase.demand(context)?).map_err(|error| refused(&error))?;
+            let settings = context.settings()?;
+            if path.is_none() {
+                make_data_dir(&settings.data_dir)?;
+            }
+            let path = path.unwrap_or_else(|| settings.data_dir.join(KEYRING));
+            keyring.save_new(&path).map_err(|error| failed(&error))?;
+            show(&path, &keyring, context)
+        }
+    }
+}
+
+async fn reencrypt(place: &Where, step: u64, context: &Context) -> Result<(), Failure> {
+    let door = Door::open(place, context).await?;
+    let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} values");
+    bar.set_style(style.map_err(|error| Failure::of_error(Code::Software, &error))?);
+    let mut all = 0;
+    loop {
+        let (resealed, left, unreadable) = door.reseal(step).await?;
+        all += resealed;
+        bar.set_length(all + left);
+        bar.set_position(all);
+        if left > 0 && resealed > 0 {
+            continue;
+        }
+        bar.finish_and_clear();
+        if left > 0 {
+            let text = format!(
+                "{all} values are sealed anew; {unreadable} do not open: the log names them, and their key stays"
+            );
+            return Err(Failure::new(Code::Data, text));
+        }
+        let line = format!("{all} values are sealed anew, none is left");
+        return context.output.print(&json!({ "resealed": all, "left": left }), &[line]);
+    }
+}
+
+/// A running server, or the database itself.
+enum Door {
+    Server(Client),
+    House(
+        Box<SqlStore>,
+        #[expect(dead_code, reason = "the data directory is claimed as long as this lives")] Claim,
+    ),
+}
+
+const PATH: [&str; 3] = ["api", "admin", "keys"];
+
+impl Door {
+    async fn open(place: &Where, context: &Context) -> Result<Self, Failure> {
+        if !place.offline {
+            return context.client(&place.server).map(Self::Server);
+        }
+        let settings = context.settings()?;
+        // Read before the claim it could be that of before a rotation, and be written back.
+        let path = settings.data_dir.join(KEYRING);
+        Keyring::open(&path).map_err(|error| failed(&error))?;
+        let claim = Claim::take(&settings.data_dir).map_err(|error| Failure::of_start(&error))?;
+        let keyring = Keyring::open(&path).map_err(|error| failed(&error))?;
+        let (clock, random) = (Arc::new(MachineClock), Arc::new(MachineRandom));
+        let store = SqlStore::open(&settings.database_url(), Arc::new(keyring), clock, random).await;
+        let store = store.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+        Ok(Self::House(Box::new(store), claim))
+    }
+
+    async fn keys(&self) -> Result<Vec<Value>, Failure> {
+        match self {
+            Self::Server(client) => {
+                let keys = client.call(Method::GET, &PATH, None).await?;
+                Ok(keys.as_array().cloned().unwrap_or_default())
+            }
+            Self::House(store, _) => {
+                let keys = store.keys().await.map_err(|error| of_store(&error))?;
+                Ok(keys.into_iter().map(|key| json!(key)).collect())
+            }
+        }
+    }
+
+    async fn rotate(&self) -> Result<String, Failure> {
+        match self {
+            Self::Server(client) => {
+                let path = [&PATH[..], &["rotate"]].concat();
+                let key = client.call(Method::POST, &path, None).await?;
+                Ok(key["id"].as_str().unwrap_or_default().to_owned())
+            }
+            Self::House(store, _) => store.rotate_key().await.map_err(|error| of_store(&error)),
+        }
+    }
+
+    async fn reseal(&self, step: u64) -> Result<(u64, u64, u64), Failure> {
+        match self {
+            Self::Server(client) => {
+                let path = [&PATH[..], &["reencrypt"]].concat();
+                let done = client.call(Method::POST, &path, Some(&json!({ "limit": step }))).await?;
+                let number = |name: &str| done[name].as_u64();
+                number("resealed")
+                    .zip(number("left"))
+                    .zip(number("unreadable"))
+                    .map(|((resealed, left), unreadable)| (resealed, left, unreadable))
+                    .ok_or_else(|| Failure::new(Code::Unavailable, "the server answered without numbers"))
+            }
+            Self::House(store, _) => {
+                let done = store.reseal(step).await.map_err(|error| of_store(&error))?;
+                Ok((done.resealed, done.left, done.unreadable))
+            }
+        }
+    }
+
+    async fn retire(&self, id: &str) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                let path = [&PATH[..], &[id]].concat();
+                client.call(Method::DELETE, &path, None).await.map(drop)
+            }
+            Self::House(store, _) => store.retire_key(id).await.map_err(|error| of_store(&error)),
+        }
+    }
+}
+
+fn of_store(error: &StoreError) -> Failure {
+    let code = match error {
+        StoreError::NotFound | StoreError::Conflict(_) => Code::Data,
+        _ => Code::Unavailable,
     };
+    Failure::of_error(code, error)
+}
+
+fn in_data_dir(context: &Context) -> Result<PathBuf, Failure> {
+    Ok(context.settings()?.data_dir.join(KEYRING))
+}
+
+fn show(path: &Path, keyring: &Keyring, context: &Context) -> Result<(), Failure> {
     let status = keyring.status();
     let mut lines = vec![format!("keyring  {}", path.display())];
     lines.extend(status.keys.iter().map(|key| {
@@ -79,5 +314,10 @@ fn failed(error: &SecretsError) -> Failure {
         SecretsError::File { .. } | SecretsError::Permissions { .. } => Code::Permission,
         _ => Code::Data,
     };
+    Failure::of_error(code, error)
+}
+
+fn refused(error: &ExportError) -> Failure {
+    let code = if *error == ExportError::Weak { Code::Usage } else { Code::Data };
     Failure::of_error(code, error)
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::{Code, Failure};
+use super::Failure;
 
 /// How a verb prints.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl Output {
         } else {
             lines.iter().try_for_each(|line| writeln!(out, "{line}"))
         };
-        written.and_then(|()| out.flush()).map_err(|error| Failure::new(Code::Failed, error.to_string()))
+        written.and_then(|()| out.flush()).map_err(|error| Failure::of_output(&error))
     }
 }
 
@@ -40,7 +40,7 @@ impl Output {
         let mut out = io::stdout().lock();
         let text = if self.json { value.to_string() } else { line() };
         let written = writeln!(out, "{text}").and_then(|()| out.flush());
-        written.map_err(|error| Failure::new(Code::Failed, error.to_string()))
+        written.map_err(|error| Failure::of_output(&error))
     }
 }
 

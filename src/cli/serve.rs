@@ -1,19 +1,22 @@
 //! `tidings serve`: the server, until it is told to stop.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+mod doors;
+
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tracing::{error, info};
 
+use self::doors::Doors;
 use super::{Code, Context, Failure};
 use crate::{
     app::{Adapters, App},
-    http::{self, Front, Lifecycle, admin_token::AdminToken, listener},
+    http::{self, Front, Lifecycle, admin_token::AdminToken, edge::Edge},
+    identity::Identity,
     settings::Settings,
     telemetry,
 };
@@ -24,6 +27,9 @@ pub struct ServeArgs {
     /// Write the address that the server listens on into this file, once it is ready (for port 0)
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
+    /// The same for the address of `server.ops_listen`
+    #[arg(long, value_name = "FILE")]
+    ops_address_file: Option<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT; a second one ends at once.
@@ -51,28 +57,16 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     // After the data directory was made: a token that is made lies there.
     let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())
         .map_err(|error| Failure::of_error(Code::Config, &error))?;
+    let certificate = doors::certificate(&adapters.settings.server)?;
     let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
-    let listen = app.settings.server.listen;
-    let tcp = TcpListener::bind(listen).await.map_err(|reason| {
-        Failure::new(Code::Unavailable, format!("{listen} cannot be listened on: {reason}"))
-    })?;
-    let address = tcp.local_addr().map_err(|reason| Failure::new(Code::Unavailable, reason.to_string()))?;
-    let lifecycle = Lifecycle::default();
-    let routes = http::routes(Arc::new(front(&app, admin, lifecycle.clone())));
-    let (stop, stopping) = watch::channel(false);
     let settings = app.settings.clone();
-    let door = async {
-        let stopped = async move {
-            let mut stopping = stopping;
-            // A sender that is gone means stop, too.
-            drop(stopping.wait_for(|stopping| *stopping).await);
-        };
-        listener::serve(tcp, routes, &settings.server, stopped).await;
-    };
-    info!(server.address = %address, "listening on http://{address}");
-    if let Some(path) = &args.address_file {
-        write_address(path, address)?;
-    }
+    let doors = Doors::open(&settings.server, certificate).await?;
+    doors.announce(args)?;
+    let lifecycle = Lifecycle::default();
+    let front = Arc::new(front(&app, admin, lifecycle.clone()));
+    http::witness::started(&front).await;
+    let (stop, stopping) = watch::channel(false);
+    let door = doors.serve(&front, &settings.server, stopping);
     let mut door = std::pin::pin!(door);
     let failed = tokio::select! {
         () = &mut door => Some("the front door closed".to_owned()),
@@ -100,6 +94,9 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
 fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
     Front {
         store: app.store.clone(),
+        administration: app.store.clone(),
+        identity: Identity::of(&app.settings.identity, &app.egress),
+        keys: app.store.clone(),
         git: app.git.clone(),
         handle: app.handle(),
         settings: app.settings.clone(),
@@ -107,21 +104,16 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         clock: app.clock.clone(),
         random: app.random.clone(),
         admin,
+        edge: Arc::new(Edge::new(&app.settings.server)),
         lifecycle,
+        metrics: telemetry::Metrics::of_process(),
+        told_metrics: http::metrics::Told::default(),
         started_at: app.clock.now(),
         hooks: http::hooks::Bounds::default(),
         tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
         histories: http::histories::Histories::new(app.settings.server.connections_max),
     }
-}
-
-/// Writes the address under another name first, so that whoever waits for the file reads all of it.
-fn write_address(path: &std::path::Path, address: SocketAddr) -> Result<(), Failure> {
-    let whole = path.with_extension("new");
-    std::fs::write(&whole, address.to_string()).and_then(|()| std::fs::rename(&whole, path)).map_err(
-        |reason| Failure::new(Code::CannotCreate, format!("{} cannot be written: {reason}", path.display())),
-    )
 }
 
 /// SIGTERM and SIGINT, from the moment this was made: none is lost between two waits.

@@ -27,7 +27,7 @@ fn refused(text: &str, environment: &[(&str, &str)]) -> Code {
 
 fn arguments(house: &House) -> ServerArgs {
     let server = format!("http://{}", house.address).parse().expect("an address");
-    ServerArgs { server, token_file: None }
+    ServerArgs { server: Some(server), token_file: None, profile: None, for_app: None }
 }
 
 #[test]
@@ -102,8 +102,9 @@ fn verbs_without_a_server_print_what_they_promise() {
 async fn refusals_of_the_server_become_codes_and_lines() {
     let house = House::open().await;
     let token = house.app().await;
-    let client =
-        |token: Option<&str>| Client::new(&arguments(&house), token.map(str::to_owned)).expect("a client");
+    let client = |token: Option<&str>| {
+        Client::new(&arguments(&house), None, token.map(str::to_owned)).expect("a client")
+    };
     for (token, path, method, body, expected, text) in [
         (None, "app", http::Method::GET, None, Code::Permission, "Missing or invalid Authorization header"),
         (Some("x"), "app", http::Method::GET, None, Code::Permission, "Invalid token"),
@@ -129,10 +130,10 @@ async fn a_list_is_read_to_its_last_page() {
     for _ in 0..103 {
         token = house.app().await;
     }
-    let admin = Client::new(&arguments(&house), Some(ADMIN.to_owned())).expect("a client");
+    let admin = Client::new(&arguments(&house), None, Some(ADMIN.to_owned())).expect("a client");
     let apps = admin.list(&["api", "admin", "apps"], &[]).await.expect("listed");
     assert_eq!(apps.len(), 103);
-    let app = Client::new(&arguments(&house), Some(token)).expect("a client");
+    let app = Client::new(&arguments(&house), None, Some(token)).expect("a client");
     assert_eq!(app.list(&["api", "repositories"], &[]).await.expect("listed").len(), 0);
 }
 

@@ -19,7 +19,7 @@ use sha1::{Digest, Sha1};
 use tidings_actors::ports::{BlobWanted, CommitFacts, Content, GitError};
 use tidings_entity::id::ObjectId;
 
-use super::{failure, limits::Cancel, scrub::Proofs, tree::Tree};
+use super::{failure, limits::Cancel, recent::RecentOf, scrub::Proofs, tree::Tree};
 
 /// Largest admitted tree object in bytes: about a million entries of one directory.
 pub(super) const TREE_BYTES_MAX: u64 = 32 << 20;
@@ -151,12 +151,36 @@ impl Objects {
         self.read_sized(id, Kind::Blob, size).map(|bytes| Some(Content::Whole(Bytes::from(bytes))))
     }
 
+    /// The same, from what was read lately where it is there.
+    fn recalled(
+        &self,
+        id: ObjectId,
+        limit: u64,
+        left: u64,
+        recent: &RecentOf,
+    ) -> Result<Option<Content>, GitError> {
+        if let Some(bytes) = recent.get(id) {
+            let size = bytes.len() as u64;
+            return Ok(if size > limit {
+                Some(Content::TooLarge { size })
+            } else {
+                (size <= left).then_some(Content::Whole(bytes))
+            });
+        }
+        let content = self.blob(id, limit, left)?;
+        if let Some(Content::Whole(bytes)) = &content {
+            recent.keep(id, bytes);
+        }
+        Ok(content)
+    }
+
     /// The blobs in their order, until one cannot be had or all together have more than `budget`
     /// bytes; the first always, or its failure.
     pub(super) fn blobs(
         &self,
         wanted: &[BlobWanted],
         budget: u64,
+        recent: &RecentOf,
         cancel: &Cancel,
     ) -> Result<Vec<Content>, GitError> {
         let (mut contents, mut left) = (Vec::with_capacity(wanted.len()), u64::MAX);
@@ -164,7 +188,7 @@ impl Objects {
             if cancel.is_cancelled() {
                 return Err(GitError::Cancelled);
             }
-            match self.blob(*blob, *limit, left) {
+            match self.recalled(*blob, *limit, left, recent) {
                 Ok(Some(content)) => {
                     let read = if let Content::Whole(bytes) = &content { bytes.len() as u64 } else { 0 };
                     left = left.min(budget).saturating_sub(read);

@@ -1,4 +1,10 @@
-//! What the administrator sees: all apps, the numbers of the house, the live supervision tree.
+//! What the staff sees and does: the numbers of the house, the live supervision tree, what mirrors
+//! take, and in the files below all apps, watches, breakers and the server itself.
+
+mod apps;
+mod breakers;
+mod system;
+mod watches;
 
 use std::sync::Arc;
 
@@ -8,33 +14,27 @@ use tidings_actors::{
     hosts::HostShown,
     ports::{Location, MirrorFacts, Storage, Totals},
 };
-use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
 use super::{
     Front,
-    apps::{self, AppShown},
-    paging::{Page, Query, page},
+    paging::Query,
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
 
-/// What the cursors of the list of apps are made for.
-const APPS: &str = "admin apps";
 /// Git hosts shown in the overview.
 const HOSTS_SHOWN: usize = 10;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
-    vec![
-        route::<__path_tree, _, _>(Access::Admin, tree),
-        route::<__path_overview, _, _>(Access::Admin, overview),
-        route::<__path_mirrors, _, _>(Access::Admin, mirrors),
-        route::<__path_list, _, _>(Access::Admin, list),
-        route::<__path_show, _, _>(Access::Admin, show),
-        route::<__path_erase, _, _>(Access::Admin, erase),
-    ]
+    let own = vec![
+        route::<__path_tree, _, _>(Access::Viewer, tree),
+        route::<__path_overview, _, _>(Access::Viewer, overview),
+        route::<__path_mirrors, _, _>(Access::Viewer, mirrors),
+    ];
+    [own, apps::routes(), watches::routes(), breakers::routes(), system::routes()].concat()
 }
 
 /// The live supervision tree.
@@ -115,45 +115,4 @@ async fn mirrors(front: Arc<Front>, request: Request) -> Answer {
         mirrors.push(Mirror::of(facts, url));
     }
     Ok(json(StatusCode::OK, &mirrors))
-}
-
-/// All apps, oldest first.
-#[utoipa::path(get, path = "/api/admin/apps", tag = "admin",
-    params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
-    responses(
-        (status = 200, body = Page<AppShown>)
-    ))]
-async fn list(front: Arc<Front>, request: Request) -> Answer {
-    let query = Query::of(&request.query, &["limit", "cursor"])?;
-    let limit = query.limit()?;
-    let after = query.after(APPS)?;
-    let apps = front.store.apps(after.as_ref(), limit + 1).await;
-    let apps = apps.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-    Ok(json(StatusCode::OK, &page(apps, limit, APPS, |app| app.id.to_string(), AppShown::of)))
-}
-
-/// One app.
-#[utoipa::path(get, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
-    (status = 200, body = AppShown)
-))]
-async fn show(front: Arc<Front>, request: Request) -> Answer {
-    let id: AppId = request.id(Kind::NO_APP)?;
-    let app = front.store.app(&id).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-    let app = app.ok_or_else(|| Problem::new(Kind::NO_APP))?;
-    Ok(json(StatusCode::OK, &AppShown::of(&app)))
-}
-
-/// Erases an app with everything that is known of it.
-#[utoipa::path(delete, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
-    (status = 204)
-))]
-async fn erase(front: Arc<Front>, request: Request) -> Answer {
-    let id: AppId = request.id(Kind::NO_APP)?;
-    if front.store.app(&id).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?.is_none() {
-        return Err(Problem::new(Kind::NO_APP));
-    }
-    apps::erase(&front, &id).await
 }

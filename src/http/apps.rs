@@ -27,6 +27,7 @@ use super::{
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
+use crate::audit;
 use crate::egress::EgressError;
 use crate::secrets::{Token, generate_signing_key, shown_signing_secret};
 
@@ -206,6 +207,7 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
         signing_secret,
         created_at: iso(now),
     };
+    audit::about(id.as_str(), Some(id.as_str()));
     let app = NewApp {
         id,
         name: wish.app_name,

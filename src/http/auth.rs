@@ -1,71 +1,163 @@
-//! Who is calling. A token is found by its public part and compared in constant time; an unknown
-//! public part costs the same comparison. What is sent is never logged, not even in part.
+//! Who is calling. A token is found by its public part, with one search of an index, and compared in
+//! constant time; an unknown public part costs the same comparison. What is sent is never logged, not
+//! even in part. A token of an app opens nothing of the staff's, nor the other way round.
+
+use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
-use tidings_actors::ports::App;
-use tidings_entity::id::Sha256Hash;
-use tracing::Span;
+use tidings_actors::ports::{AccessToken, TokenOwner};
+use tidings_entity::{
+    id::{Sha256Hash, TokenId},
+    kind::Role,
+};
+use tracing::{Span, debug};
+use ulid::Ulid;
 
 use super::{
     Front, hooks,
     problem::{Kind, Problem},
-    request::Caller,
+    request::{Caller, Staff},
     route::Access,
+    witness,
 };
-use crate::{secrets::Token, settings::OnboardingMode};
+use crate::{
+    identity::issuer::{Issuer, Refusal, Subject, TOKEN_BYTES_MAX},
+    secrets::Token,
+    settings::OnboardingMode,
+};
 
 /// What every token of ours begins with.
 pub(crate) const TOKEN_PREFIX: &str = "tdg";
+/// Who holds the admin token of the server itself.
+pub(super) const BOOTSTRAP: &str = "admin";
+/// Who is not known.
+const ANYONE: &str = "anyone";
 /// Longest `Authorization` that is looked at, in bytes.
-const HEADER_BYTES_MAX: usize = 512;
+const HEADER_BYTES_MAX: usize = "Bearer ".len() + TOKEN_BYTES_MAX;
 
 /// The caller, if it may call a route with this access.
 ///
 /// # Errors
 /// 401, 400 for two `Authorization` headers, 503 if the store does not answer.
-pub async fn caller(front: &Front, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
+pub async fn caller(
+    front: &Arc<Front>,
+    access: Access,
+    headers: &HeaderMap,
+    request_id: &str,
+) -> Result<Known, Problem> {
+    let anyone = |caller| Known { caller, actor: ANYONE.to_owned() };
     match access {
-        Access::Public => Ok(Caller::Anyone),
-        Access::App => Ok(Caller::App(Box::new(app(front, headers).await?))),
-        Access::Admin => administrator(front, headers),
-        Access::Hook(provider) => hooks::caller(front, provider, headers).await,
-        Access::Onboarding if front.settings.onboarding.mode == OnboardingMode::Open => Ok(Caller::Anyone),
-        Access::Onboarding => administrator(front, headers),
+        Access::Public => Ok(anyone(Caller::Anyone)),
+        Access::App => app(front, headers).await,
+        Access::Hook(provider) => hooks::caller(front, provider, headers).await.map(anyone),
+        Access::Onboarding if front.settings.onboarding.mode == OnboardingMode::Open => {
+            Ok(anyone(Caller::Anyone))
+        }
+        Access::Viewer | Access::Operator | Access::Admin | Access::Onboarding => {
+            let mut by = None;
+            let known = staff(front, access, headers, &mut by).await;
+            if let Err(problem) = &known
+                && [Kind::ADMIN_REQUIRED.code, Kind::ROLE_REQUIRED.code].contains(&problem.code())
+            {
+                witness::refused(front, by, problem.code(), request_id);
+            }
+            known
+        }
     }
+}
+
+/// Who is known to call.
+pub struct Known {
+    /// What handlers see.
+    pub caller: Caller,
+    /// What the audit log says: the id of the token, or whose server it is.
+    pub actor: String,
 }
 
 /// The app whose token was sent.
 ///
 /// # Errors
 /// Those of [`caller`].
-pub async fn app(front: &Front, headers: &HeaderMap) -> Result<App, Problem> {
-    let Ok(token) = Token::parse(TOKEN_PREFIX, bearer(headers)?) else {
-        return Err(Problem::new(Kind::INVALID_TOKEN));
+pub async fn app(front: &Arc<Front>, headers: &HeaderMap) -> Result<Known, Problem> {
+    let refused = || Problem::new(Kind::INVALID_TOKEN);
+    let found = token(front, bearer(headers)?).await?;
+    let Some(AccessToken { id, owner: TokenOwner::App(app), .. }) =
+        found.filter(|(_, live)| *live).map(|(found, _)| found)
+    else {
+        return Err(refused());
     };
-    let found = front
-        .store
-        .app_by_token(token.public_id())
-        .await
-        .map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
-    let nobody = Sha256Hash::new([0; 32]);
-    let stored = found.as_ref().map_or(nobody, |app| app.token_hash);
-    let equal = token.matches(&stored);
-    match found {
-        Some(app) if equal => {
-            Span::current().record("app.id", app.id.as_str());
-            Ok(app)
+    let app = front.store.app(&app).await.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+    let app = app.ok_or_else(refused)?;
+    Span::current().record("app.id", app.id.as_str());
+    Ok(Known { caller: Caller::App(Box::new(app)), actor: id.to_string() })
+}
+
+/// Somebody of the staff whose role reaches that of the route; `by`: the id of a known token.
+async fn staff(
+    front: &Arc<Front>,
+    access: Access,
+    headers: &HeaderMap,
+    by: &mut Option<String>,
+) -> Result<Known, Problem> {
+    let refused = || Problem::new(Kind::ADMIN_REQUIRED);
+    let sent = bearer(headers).map_err(|problem| match problem.code() {
+        code if code == Kind::MISSING_AUTHORIZATION.code => refused(),
+        _ => problem,
+    })?;
+    let staff = if front.admin.opens(sent) {
+        Staff { id: BOOTSTRAP.to_owned(), role: Role::Admin, keys: Ulid::nil() }
+    } else if let Some(issuer) = front.identity.issuer.as_ref().filter(|_| Issuer::is_token(sent)) {
+        match issuer.subject(sent, front.clock.now()).await {
+            Ok(Subject { id, role, keys }) => Staff { id, role, keys },
+            Err(Refusal::Invalid) => return Err(refused()),
+            Err(Refusal::NoRole) => return Err(Problem::new(Kind::ROLE_REQUIRED)),
         }
-        _ => Err(Problem::new(Kind::INVALID_TOKEN)),
+    } else {
+        let Some((found, is_live)) = token(front, sent).await? else { return Err(refused()) };
+        *by = Some(found.id.to_string());
+        match found.owner {
+            TokenOwner::Staff(role) if is_live => {
+                let rest = found.id.as_str().trim_start_matches(TokenId::PREFIX);
+                let keys = rest.parse().unwrap_or_else(|_| Ulid::nil());
+                Staff { id: found.id.to_string(), role, keys }
+            }
+            _ => return Err(refused()),
+        }
+    };
+    *by = Some(staff.id.clone());
+    match access.role() {
+        Some(least) if staff.role >= least => {
+            Ok(Known { actor: staff.id.clone(), caller: Caller::Staff(staff) })
+        }
+        _ => Err(Problem::new(Kind::ROLE_REQUIRED)),
     }
 }
 
-fn administrator(front: &Front, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let sent = bearer(headers).map_err(|problem| match problem.code() {
-        code if code == Kind::MISSING_AUTHORIZATION.code => Problem::new(Kind::ADMIN_REQUIRED),
-        _ => problem,
-    })?;
-    if front.admin.opens(sent) { Ok(Caller::Admin) } else { Err(Problem::new(Kind::ADMIN_REQUIRED)) }
+/// The row of a token of ours that was sent, and whether it is live. One that is notes its use.
+async fn token(front: &Arc<Front>, sent: &str) -> Result<Option<(AccessToken, bool)>, Problem> {
+    let Ok(token) = Token::parse(TOKEN_PREFIX, sent) else { return Ok(None) };
+    let found = front.administration.find_token(token.public_id()).await;
+    let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+    let nobody = Sha256Hash::new([0; 32]);
+    let stored = found.as_ref().map_or(nobody, |found| found.hash);
+    let equal = token.matches(&stored);
+    let Some(found) = found.filter(|_| equal) else { return Ok(None) };
+    let now = front.clock.now();
+    let is_live = found.is_live(now);
+    if is_live && front.identity.is_use_written(&found, now) {
+        let (front, id) = (front.clone(), found.id.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one a minute for each token; no request waits for it"
+        )]
+        tokio::spawn(async move {
+            if let Err(reason) = front.administration.note_use(&id, now).await {
+                debug!(%reason, token.id = %id, "the use of a token was not noted");
+            }
+        });
+    }
+    Ok(Some((found, is_live)))
 }
 
 /// Whether two hashes are equal, in constant time.

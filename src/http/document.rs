@@ -4,6 +4,7 @@ use http::Method;
 use utoipa::openapi::{
     ComponentsBuilder, Content, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem,
     PathsBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
+    extensions::ExtensionsBuilder,
     path::{Parameter, ParameterBuilder, ParameterIn},
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
@@ -26,9 +27,13 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         operation.security = match access {
             Access::Public | Access::Hook(_) => None,
             Access::App => Some(vec![requirement("app")]),
-            Access::Admin => Some(vec![requirement("admin")]),
-            Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("admin")]),
+            Access::Viewer | Access::Operator | Access::Admin => Some(vec![requirement("staff")]),
+            Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("staff")]),
         };
+        if let Some(role) = access.role() {
+            let role = ExtensionsBuilder::new().add("x-role", role.as_str()).build();
+            operation.extensions.get_or_insert_default().merge(role);
+        }
         if method == Method::POST && !matches!(access, Access::Hook(_)) {
             operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
         }
@@ -47,9 +52,10 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         paths = paths.path(template, PathItem::new(method, operation));
         components = components.schemas_from_iter(schemas);
     }
-    for (name, description) in
-        [("app", "The token that onboarding gave to the app."), ("admin", "The server's admin token.")]
-    {
+    for (name, description) in [
+        ("app", "A token of the app, the first of which onboarding gave to it."),
+        ("staff", "The server's admin token, or one whose role reaches the operation's `x-role`."),
+    ] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.description = Some(description.to_owned());
         components = components.security_scheme(name, SecurityScheme::Http(scheme));
@@ -68,7 +74,7 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
 }
 
 /// `post_api_repositories_id_scan`: unique, because method and template are.
-fn operation_id(method: &Method, template: &str) -> String {
+pub(super) fn operation_id(method: &Method, template: &str) -> String {
     let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.fold(method.as_str().to_lowercase(), |id, word| format!("{id}_{word}"))
 }

@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a POST that was sent twice has one effect, and both are answered the same.
 //!
-//! The first request with a key runs in a task of its own, so that a client that goes away neither
+//! A request with a key runs in a task of its own, so that a client that goes away neither
 //! cuts it off nor leaves its key in use; its answer is stored before it is sent. What asks again is
 //! answered with it for [`ANSWERS_KEPT`](tidings_actors::ports::ANSWERS_KEPT), meets 409 while it
 //! runs, and 409 with another request under the same key. Answers that say nothing of the request
@@ -83,7 +83,9 @@ pub(super) fn key(route: &Route, caller: &Caller, headers: &HeaderMap) -> Result
     };
     let owner = match caller {
         Caller::App(app) => app.id.clone(),
-        Caller::Admin => administrator(),
+        // No app has such an id: those of the staff's tokens are their own, and that of the server's is of
+        // the first moment of all.
+        Caller::Staff(staff) => AppId::new(staff.keys),
         Caller::Anyone if key.len() >= UNGUESSABLE_CHARACTERS => anyone(),
         Caller::Anyone => {
             return Err(Problem::malformed(format!(
@@ -94,11 +96,6 @@ pub(super) fn key(route: &Route, caller: &Caller, headers: &HeaderMap) -> Result
         Caller::Hook(_) => return Ok(None),
     };
     Ok(Some(Key { owner, key: key.to_owned() }))
-}
-
-/// Owns the keys of the administrator; no app has this id, whose moment is that of no registration.
-fn administrator() -> AppId {
-    AppId::new(Ulid::nil())
 }
 
 /// Owns the keys of those who have no token.
@@ -128,25 +125,6 @@ pub(super) fn hash(method: &Method, path: &str, query: &str, body: &[u8]) -> Sha
 /// # Errors
 /// 409 while that one runs, or if it was another request; 503 if the store does not answer.
 pub(super) async fn once(
-    front: Arc<Front>,
-    keyed: KeyedRequest,
-    request_id: &str,
-    handler: Handler,
-    request: Request,
-) -> Answer {
-    let work = run(front, keyed, request_id.to_owned(), handler, request);
-    #[expect(clippy::disallowed_methods, reason = "it ends by itself, whether or not its client waits")]
-    let task = tokio::spawn(work.instrument(Span::current()));
-    match task.await {
-        Ok(answer) => answer,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_cancelled) => Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS)),
-        },
-    }
-}
-
-async fn run(
     front: Arc<Front>,
     keyed: KeyedRequest,
     request_id: String,

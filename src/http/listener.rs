@@ -1,13 +1,16 @@
 //! The accept loop: our own, because a silent client must not keep a connection for ever. HTTP/1.1
-//! only; deadlines for headers, for idleness and for unread answers; limits on connections, in all
-//! and per address. A client beyond a limit is closed at once, before it has cost a byte.
+//! only, in TLS where a certificate is set; deadlines for the handshake, for headers, for idleness and
+//! for unread answers; limits on connections, in all and per address, but for trusted proxies. A client
+//! beyond the limit of its address is closed at once, before it has cost a byte; where all together are
+//! too many, the connection that has waited longest without a request makes room.
 
+mod crowd;
 mod patience;
+pub mod tls;
 
 use std::{
     collections::HashMap,
-    io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,44 +19,67 @@ use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulConnection, GracefulShutdown},
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 use tracing::{debug, info, warn};
 use warp::{filters::BoxedFilter, reply::Response};
 
-use self::patience::Patience;
-use crate::settings::ServerSettings;
+use self::{
+    crowd::{Answering, Crowd, Member},
+    patience::Patience,
+    tls::Certificate,
+};
+use super::edge::{Edge, Peer, counted};
+use crate::{settings::ServerSettings, telemetry::Metrics};
 
 /// Bytes of a request line with its headers.
 const HEADER_BYTES_MAX: usize = 32 << 10;
 /// How long to wait after a failed accept: the process is out of descriptors, and only time helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// One place where connections come in.
+pub struct Door {
+    /// Where they arrive.
+    pub tcp: TcpListener,
+    /// What is served there.
+    pub routes: BoxedFilter<(Response,)>,
+    /// What is shown there; `None`: plain http.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Knows the proxies.
+    pub edge: Arc<Edge>,
+}
+
 /// Serves until `shutdown` resolves, then answers what was begun, until `drain_deadline`.
-pub async fn serve(
-    tcp: TcpListener,
-    routes: BoxedFilter<(Response,)>,
-    settings: &ServerSettings,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<Output = ()>) {
+    let Door { tcp, routes, certificate, edge } = door;
     let mut shutdown = std::pin::pin!(shutdown);
     let graceful = GracefulShutdown::new();
-    let limits = Limits::new(settings);
+    let (limits, crowd) = (Limits::new(settings), Crowd::default());
     let mut connections = JoinSet::new();
+    let tls = certificate.as_ref().map(Certificate::acceptor);
+    let mut renewals = std::pin::pin!(async {
+        match &certificate {
+            Some(certificate) => certificate.keep_fresh().await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&tcp, &limits) => accepted,
+            accepted = tcp.accept() => accepted,
             Some(_ended) = connections.join_next() => continue,
+            () = &mut renewals => continue,
         };
-        let (stream, peer, slot) = match accepted {
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(error = %error, "a connection was not accepted");
@@ -61,16 +87,28 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(share) = limits.share(peer.ip()) else {
+        let share = if edge.is_proxy(address.ip()) { None } else { Some(limits.share(address.ip())) };
+        if let Some(None) = share {
             debug!("an address has too many connections, the newest was closed");
             continue;
+        }
+        let slot = tokio::select! {
+            () = &mut shutdown => break,
+            slot = limits.slot(&crowd) => slot,
         };
-        let connection = graceful.watch(connection(stream, routes.clone(), settings));
+        let connection = Connection {
+            member: crowd.enter(),
+            peer: Peer { address, is_tls: tls.is_some() },
+            routes: routes.clone(),
+            header_timeout: settings.header_timeout,
+            write_timeout: settings.write_timeout,
+            headers_max: settings.headers_max,
+            watcher: graceful.watcher(),
+        };
+        let (tls, connected) = (tls.clone(), Metrics::of_process().connected());
         connections.spawn(async move {
-            let _held_until_the_end = (slot, share);
-            if let Err(error) = connection.await {
-                debug!(error = %error, "a connection ended early");
-            }
+            let _held_until_the_end = (slot, share, connected);
+            connection.serve(stream, tls).await;
         });
     }
     drop(tcp);
@@ -81,34 +119,58 @@ pub async fn serve(
     connections.shutdown().await;
 }
 
-async fn accept(
-    tcp: &TcpListener,
-    limits: &Limits,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // Beyond the limit connections wait in the kernel's queue, where they cost nothing here.
-    let slot = limits.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, peer) = tcp.accept().await?;
-    Ok((stream, peer, slot))
+/// A connection, and what it may cost.
+struct Connection {
+    member: Arc<Member>,
+    peer: Peer,
+    routes: BoxedFilter<(Response,)>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    headers_max: usize,
+    watcher: Watcher,
 }
 
-fn connection(
-    stream: TcpStream,
-    routes: BoxedFilter<(Response,)>,
-    settings: &ServerSettings,
-) -> impl GracefulConnection<Error = hyper::Error> + Send + 'static {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(error = %error, "a connection keeps its delay");
+impl Connection {
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(error = %error, "a connection keeps its delay");
+        }
+        let member = self.member.clone();
+        tokio::select! {
+            () = member.told_to_leave() => debug!("a connection that waited made room for another"),
+            () = self.talk(stream, tls) => {}
+        }
     }
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut service = warp::service(routes.clone());
-        async move { service.call(request).await }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_headers(settings.headers_max)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patience::new(stream, settings.write_timeout)), service)
+
+    async fn talk(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let stream = Patience::new(stream, self.write_timeout);
+        let Some(tls) = tls else { return self.exchange(stream).await };
+        // A handshake is what the first headers are in plain http, and has as long.
+        match timeout(self.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.exchange(stream).await,
+            Ok(Err(error)) => debug!(error = %error, "a handshake failed"),
+            Err(_) => debug!("a handshake took too long"),
+        }
+    }
+
+    async fn exchange(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self { member, peer, routes, header_timeout, headers_max, watcher, .. } = self;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let mut service = warp::service(routes.clone());
+            request.extensions_mut().insert(peer);
+            let busy = member.busy();
+            async move { service.call(request).await.map(|answer| answer.map(|body| Answering::new(body, busy))) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_headers(headers_max)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(error = %error, "a connection ended early");
+        }
+    }
 }
 
 /// How many connections there may be.
@@ -133,8 +195,25 @@ impl Limits {
         }
     }
 
+    /// Room for one more, made if need be.
+    async fn slot(&self, crowd: &Crowd) -> OwnedSemaphorePermit {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return slot;
+        }
+        let mut slot = std::pin::pin!(self.slots.clone().acquire_owned());
+        loop {
+            // Who begins to wait after this look is told of as well.
+            let waits = crowd.next_to_wait();
+            crowd.make_room();
+            tokio::select! {
+                slot = &mut slot => return slot.expect("the semaphore is never closed"),
+                () = waits => {}
+            }
+        }
+    }
+
     fn share(&self, address: IpAddr) -> Option<Share> {
-        let address = address.to_canonical();
+        let address = counted(address);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let count = addresses.entry(address).or_default();
         if *count >= self.per_address {

@@ -48,6 +48,8 @@ kinds! {
     INVALID_TOKEN = "invalid-token", UNAUTHORIZED, "Invalid token";
     /// The route is for the administrator.
     ADMIN_REQUIRED = "admin-required", UNAUTHORIZED, "Admin authentication required";
+    /// A token that is known, and may not do this.
+    ROLE_REQUIRED = "role-required", FORBIDDEN, "This needs a higher role";
     /// No such route.
     NO_ROUTE = "no-route", NOT_FOUND, "Not Found";
     /// No such watch, or that of another app.
@@ -63,8 +65,18 @@ kinds! {
     NO_DELIVERY = "delivery-not-found", NOT_FOUND, "Delivery not found";
     /// No such app.
     NO_APP = "app-not-found", NOT_FOUND, "App not found";
+    /// No such token, or that of another owner.
+    NO_TOKEN = "token-not-found", NOT_FOUND, "Token not found";
+    /// No such repository in the list of all.
+    NO_REPOSITORY = "repository-not-found", NOT_FOUND, "Repository not found";
+    /// No such breaker that has failures.
+    NO_BREAKER = "breaker-not-found", NOT_FOUND, "Breaker not found, or closed without failures";
+    /// No such key.
+    NO_KEY = "key-not-found", NOT_FOUND, "Key not found";
     /// No such receipt.
     NO_RECEIPT = "receipt-not-found", NOT_FOUND, "Receipt not found";
+    /// No such page of the documentation.
+    NO_PAGE = "page-not-found", NOT_FOUND, "Page not found";
     /// No secret is set that a hook could prove itself with.
     HOOKS_OFF = "hooks-off", NOT_FOUND, "Hooks are not served: hooks.secret is not set";
     /// A hook that does not prove who sent it.

@@ -24,7 +24,10 @@ const RECEIPTS: &str = "admin receipts";
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::Admin, list), route::<__path_replay, _, _>(Access::Admin, replay)]
+    vec![
+        route::<__path_list, _, _>(Access::Viewer, list),
+        route::<__path_replay, _, _>(Access::Operator, replay),
+    ]
 }
 
 /// A hook of a Git host that was received.

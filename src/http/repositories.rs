@@ -56,7 +56,7 @@ pub fn routes() -> Vec<Route> {
 
 /// A watch. The first six fields are what clients of Docora know.
 #[derive(Serialize, ToSchema)]
-struct Repository {
+pub(super) struct Repository {
     repository_id: String,
     github_url: String,
     owner: String,
@@ -152,7 +152,7 @@ struct OpenRound {
 }
 
 impl Repository {
-    fn of(watch: &Watch, breakers: &[BreakerRow], now: Timestamp) -> Self {
+    pub(super) fn of(watch: &Watch, breakers: &[BreakerRow], now: Timestamp) -> Self {
         let facts = &watch.facts;
         let breaker = breakers
             .iter()

@@ -7,10 +7,15 @@ use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use tidings_actors::ports::{App, KeyedRequest};
+use tidings_entity::kind::Role;
 use tokio::time::timeout;
+use ulid::Ulid;
 use warp::reply::Response;
 
-use super::problem::{Kind, Problem};
+use super::{
+    problem::{Kind, Problem},
+    route::Access,
+};
 use crate::hook::envelope::Envelope;
 
 /// Who sent a request.
@@ -19,16 +24,31 @@ pub enum Caller {
     Anyone,
     /// An app.
     App(Box<App>),
-    /// The administrator.
-    Admin,
+    /// Somebody of the staff.
+    Staff(Staff),
     /// A Git host, by its own account: a hook's body must prove it.
     Hook(Box<Envelope>),
+}
+
+/// Somebody who looks after this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staff {
+    /// Who it is, as ids only: `admin` for the token of the server itself.
+    pub id: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whose `Idempotency-Key`s: nobody's but its own.
+    pub keys: Ulid,
 }
 
 /// A request.
 pub struct Request {
     /// Who sent it.
     pub caller: Caller,
+    /// Who that is in the audit log: also where the staff does an app's work.
+    pub actor: String,
+    /// What the route asks of its callers.
+    pub access: Access,
     /// What stands in the path for the template's parameters, in order, decoded.
     pub parameters: Vec<String>,
     /// The query as it was sent; empty without one.

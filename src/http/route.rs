@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use futures_util::future::{BoxFuture, FutureExt};
 use http::Method;
 use percent_encoding::percent_decode_str;
-use tidings_entity::kind::HookProvider;
+use tidings_entity::kind::{HookProvider, Role};
 use utoipa::{
     __dev::SchemaReferences,
     Path,
@@ -29,12 +29,29 @@ pub enum Access {
     Public,
     /// An app, with its token.
     App,
-    /// The administrator, with the admin token.
+    /// Staff that may read: viewers and above.
+    Viewer,
+    /// Staff that may change deliveries and repositories: operators and above.
+    Operator,
+    /// Staff that may everything.
     Admin,
     /// A Git host of this kind, whose hook proves itself.
     Hook(HookProvider),
     /// Anyone or the administrator, as `onboarding.mode` says.
     Onboarding,
+}
+
+impl Access {
+    /// The least role of the staff that may call it; `None` where it is not for the staff.
+    #[must_use]
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::Viewer => Some(Role::Viewer),
+            Self::Operator => Some(Role::Operator),
+            Self::Admin | Self::Onboarding => Some(Role::Admin),
+            Self::Public | Self::App | Self::Hook(_) => None,
+        }
+    }
 }
 
 /// A route: what is documented of it, who may call it and what it does.
@@ -46,12 +63,23 @@ pub struct Route {
     pub method: Method,
     /// Who may call it.
     pub access: Access,
+    /// Its deeds are not written down one by one.
+    pub unwitnessed: bool,
     /// What it does.
     pub handler: Handler,
     /// Its description.
     pub operation: Operation,
     /// The schemas that its description names.
     pub schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Route {
+    /// The same route, whose deeds are not written down one by one: they are too many, and have a
+    /// record of their own.
+    #[must_use]
+    pub fn unwitnessed(self) -> Self {
+        Self { unwitnessed: true, ..self }
+    }
 }
 
 /// A route from the description `P` and a handler.
@@ -74,6 +102,7 @@ where
         template: P::path(),
         method,
         access,
+        unwitnessed: false,
         handler: Arc::new(move |front, request| handler(front, request).boxed()),
         operation: P::operation(),
         schemas,
@@ -118,27 +147,21 @@ impl Table {
         Self { paths }
     }
 
-    /// Finds a route. A trailing slash makes another path. `HEAD` is served where `GET` is.
+    /// Finds a route. A trailing slash makes another path. `HEAD` is served where `GET` is. The first
+    /// template that fits decides, as in the OpenAPI description: what has a name is no parameter.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str) -> Found<'_> {
         let parts: Vec<&str> = path.split('/').collect();
-        let mut allowed: Vec<&str> = Vec::new();
-        for (segments, methods) in &self.paths {
-            let Some(parameters) = matched(segments, &parts) else { continue };
-            let name = if method == Method::HEAD { Some("GET") } else { method_name(method) };
-            if let Some(route) = name.and_then(|name| methods.get(name)) {
-                return Found::Route(route, parameters);
-            }
-            allowed.extend(methods.keys());
+        let mut fitting =
+            self.paths.iter().filter_map(|(segments, methods)| Some((matched(segments, &parts)?, methods)));
+        let Some((parameters, methods)) = fitting.next() else { return Found::Nothing };
+        let name = if method == Method::HEAD { Some("GET") } else { method_name(method) };
+        if let Some(route) = name.and_then(|name| methods.get(name)) {
+            return Found::Route(route, parameters);
         }
-        if allowed.is_empty() {
-            return Found::Nothing;
-        }
-        if allowed.contains(&"GET") {
-            allowed.push("HEAD");
-        }
+        let head = methods.contains_key("GET").then_some("HEAD");
+        let mut allowed: Vec<&str> = methods.keys().copied().chain(head).collect();
         allowed.sort_unstable();
-        allowed.dedup();
         Found::OtherMethods(allowed.join(", "))
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Front, document,
+    Front,
     moment::iso,
     problem::{Kind, Problem},
     request::{Request, json},
@@ -22,7 +22,6 @@ pub fn routes() -> Vec<Route> {
         route::<__path_alive, _, _>(Access::Public, alive),
         route::<__path_ready, _, _>(Access::Public, ready),
         route::<__path_version, _, _>(Access::Public, version),
-        route::<__path_description, _, _>(Access::Public, description),
     ]
 }
 
@@ -91,10 +90,4 @@ async fn version(_front: Arc<Front>, _request: Request) -> Answer {
         build_date: option_env!("TIDINGS_BUILD_DATE").unwrap_or("unknown"),
     };
     Ok(json(StatusCode::OK, &version))
-}
-
-/// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = 200, body = Object)))]
-async fn description(_front: Arc<Front>, _request: Request) -> Answer {
-    Ok(json(StatusCode::OK, &document::document(super::table())))
 }

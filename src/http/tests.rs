@@ -1,15 +1,21 @@
 //! The front door as clients meet it: through a real listener, on a real socket.
 
 mod access;
+mod administration;
 mod apps;
 mod bad_inputs;
 mod contents;
+mod docs;
 mod double;
 mod files;
+mod guide;
 mod histories;
 mod hooks;
 mod house;
 mod idempotency;
+mod identity;
+mod keys;
+mod metrics;
 mod repositories;
 mod shared;
 mod sqlite;

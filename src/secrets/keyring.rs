@@ -1,8 +1,9 @@
 //! The keyring file: JSON with several keys, one of them primary, readable by its owner only.
 //!
-//! The primary key seals, every key opens. Fingerprints come from the oldest key, so that a
-//! rotation does not change them. A file that is short, garbage, too open or whose keys are no
-//! random numbers is refused: better no start than secrets under a weak key.
+//! The primary key seals, every key opens. A fingerprint is made with the primary key too, and
+//! looked for with every key, until what older keys made is made anew. A running server changes its
+//! keyring in place: the file first, then what is in force. A file that is short, garbage, too open
+//! or whose keys are no random numbers is refused: better no start than secrets under a weak key.
 
 use std::{
     collections::BTreeSet,
@@ -10,6 +11,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -31,12 +33,21 @@ const DISTINCT_BYTES_MIN: usize = 16;
 
 /// The keys that protect secrets at rest.
 pub struct Keyring {
+    /// Its file; `None` for one that was read from elsewhere.
+    path: Option<PathBuf>,
+    /// What is in force; readers take it as it is and never wait for a file.
+    ring: RwLock<Arc<Ring>>,
+}
+
+/// Keys as they stand at one moment.
+struct Ring {
     /// Oldest first, never empty.
     keys: Vec<Key>,
     /// Index into `keys`.
     primary: usize,
 }
 
+#[derive(Clone)]
 struct Key {
     id: [u8; 4],
     bytes: Zeroizing<[u8; 32]>,
@@ -78,15 +89,23 @@ impl Keyring {
     /// # Errors
     /// [`SecretsError::File`], also when there is a file already.
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, SecretsError> {
-        let keyring = Self { keys: vec![Key::generate(random)], primary: 0 };
+        let keyring = Self::of(Ring { keys: vec![Key::generate(random)], primary: 0 });
+        keyring.save_new(path)?;
+        Ok(Self { path: Some(path.into()), ..keyring })
+    }
+
+    /// Writes this keyring, synced, to a file that did not exist.
+    ///
+    /// # Errors
+    /// [`SecretsError::File`], also when there is a file already.
+    pub fn save_new(&self, path: &Path) -> Result<(), SecretsError> {
         // A link refuses to replace a file, and the file it names is whole: a crash leaves none.
-        let written = keyring.write_aside(path).and_then(|aside| {
+        let written = self.ring().write_aside(path).and_then(|aside| {
             let linked = fs::hard_link(&aside, path);
             fs::remove_file(&aside)?;
             linked.and_then(|()| sync_folder(path))
         });
-        written.map_err(|source| SecretsError::File { path: path.into(), source })?;
-        Ok(keyring)
+        written.map_err(|source| SecretsError::File { path: path.into(), source })
     }
 
     /// Reads a keyring.
@@ -102,32 +121,59 @@ impl Keyring {
         }
         let mut text = Zeroizing::new(Vec::new());
         file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
-        Self::parse(&text).map_err(|reason| SecretsError::Invalid { path: path.into(), reason })
+        let keyring =
+            Self::parse(&text).map_err(|reason| SecretsError::Invalid { path: path.into(), reason })?;
+        Ok(Self { path: Some(path.into()), ..keyring })
+    }
+
+    /// Reads the text of a keyring file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, &'static str> {
+        Ring::parse(text).map(Self::of)
+    }
+
+    /// The text of the file.
+    pub(super) fn text(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.ring().text()
     }
 
     /// Adds a key, makes it primary and replaces the file at once. What older keys sealed still
     /// opens.
     ///
     /// # Errors
-    /// [`SecretsError::File`]; the old file stands then.
-    pub fn rotate(&mut self, path: &Path, random: &dyn Random) -> Result<(), SecretsError> {
-        self.keys.push(Key::generate(random));
-        let before = std::mem::replace(&mut self.primary, self.keys.len() - 1);
-        let written = self.write_aside(path).and_then(|aside| {
-            fs::rename(&aside, path)?;
-            sync_folder(path)
-        });
-        written.map_err(|source| {
-            self.keys.pop();
-            self.primary = before;
-            SecretsError::File { path: path.into(), source }
+    /// [`SecretsError::File`]; the old file stands then, and so does what is in force.
+    pub fn rotate(&self, random: &dyn Random) -> Result<(), SecretsError> {
+        self.change(|ring| {
+            let mut keys = ring.keys.clone();
+            keys.push(Key::generate(random));
+            Ok(Ring { primary: keys.len() - 1, keys })
+        })
+    }
+
+    /// Takes a key out and replaces the file at once. Nothing that it sealed opens any more.
+    ///
+    /// # Errors
+    /// [`SecretsError::UnknownKey`], [`SecretsError::PrimaryKey`], [`SecretsError::File`]; the old
+    /// file stands then.
+    pub fn retire(&self, id: &str) -> Result<(), SecretsError> {
+        self.change(|ring| {
+            let place = ring.place(id).ok_or_else(|| SecretsError::UnknownKey(id.to_owned()))?;
+            if place == ring.primary {
+                return Err(SecretsError::PrimaryKey);
+            }
+            let mut keys = ring.keys.clone();
+            keys.remove(place);
+            Ok(Ring { keys, primary: ring.primary - usize::from(place < ring.primary) })
         })
     }
 
     /// Seals `secret` with the primary key, so that it opens in `place` only.
     #[must_use]
     pub fn seal(&self, place: &Place<'_>, secret: &Secret, random: &dyn Random) -> Vec<u8> {
-        let key = &self.keys[self.primary];
+        let ring = self.ring();
+        let key = &ring.keys[ring.primary];
         envelope::seal(key.id, &key.subkey("envelope"), place, secret, random)
     }
 
@@ -137,32 +183,57 @@ impl Keyring {
     /// [`SecretsError::UnknownKey`], [`SecretsError::DoesNotOpen`].
     pub fn open_sealed(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Secret, SecretsError> {
         let id = envelope::key_id(sealed)?;
-        let key = self
-            .keys
-            .iter()
-            .find(|key| key.id == id)
-            .ok_or_else(|| SecretsError::UnknownKey(HEXLOWER.encode(&id)))?;
+        let ring = self.ring();
+        let key = ring.keys.iter().find(|key| key.id == id);
+        let key = key.ok_or_else(|| SecretsError::UnknownKey(HEXLOWER.encode(&id)))?;
         envelope::open(&key.subkey("envelope"), place, sealed)
     }
 
     /// Names `secret` within `app`: equal for equal secrets of one app, and telling nothing to
-    /// whoever lacks the keyring.
+    /// whoever lacks the keyring. The first one, of the primary key, is kept; the others are those
+    /// under which it may have been kept before a rotation.
     #[must_use]
-    pub fn fingerprint(&self, app: &AppId, secret: &Secret) -> String {
-        let mut mac = mac(&self.keys[0].subkey("fingerprint"));
-        mac.update(app.as_str().as_bytes());
-        mac.update(&[0]);
-        mac.update(secret.expose().as_bytes());
-        HEXLOWER.encode(&mac.finalize().into_bytes())
+    pub fn fingerprints(&self, app: &AppId, secret: &Secret) -> Vec<String> {
+        let ring = self.ring();
+        let fingerprint = |key: &Key| {
+            let mut mac = mac(&key.subkey("fingerprint"));
+            mac.update(app.as_str().as_bytes());
+            mac.update(&[0]);
+            mac.update(secret.expose().as_bytes());
+            HEXLOWER.encode(&mac.finalize().into_bytes())
+        };
+        let others = ring.keys.iter().filter(|key| key.id != ring.keys[ring.primary].id);
+        std::iter::once(&ring.keys[ring.primary]).chain(others).map(fingerprint).collect()
     }
 
     /// What may be shown.
     #[must_use]
     pub fn status(&self) -> KeyringStatus {
-        let keys: Vec<_> = self.keys.iter().map(|key| HEXLOWER.encode(&key.id)).collect();
-        KeyringStatus { primary: keys[self.primary].clone(), keys }
+        self.ring().status()
     }
 
+    fn of(ring: Ring) -> Self {
+        Self { path: None, ring: RwLock::new(Arc::new(ring)) }
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes what `next` makes of the keyring, then puts it in force.
+    fn change(&self, next: impl FnOnce(&Ring) -> Result<Ring, SecretsError>) -> Result<(), SecretsError> {
+        let path = self.path.as_deref().ok_or(SecretsError::NoFile)?;
+        let failed = |source| SecretsError::File { path: path.into(), source };
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let next = next(&ring)?;
+        let aside = next.write_aside(path).map_err(failed)?;
+        fs::rename(&aside, path).and_then(|()| sync_folder(path)).map_err(failed)?;
+        *ring = Arc::new(next);
+        Ok(())
+    }
+}
+
+impl Ring {
     fn parse(text: &[u8]) -> Result<Self, &'static str> {
         let file: File = serde_json::from_slice(text).map_err(|_| "it is no keyring file")?;
         if file.version != FORMAT {
@@ -176,14 +247,30 @@ impl Keyring {
         Ok(Self { keys, primary: primary.ok_or("its primary key is missing")? })
     }
 
-    /// Writes a whole, synced file beside `path`; its name.
-    fn write_aside(&self, path: &Path) -> io::Result<PathBuf> {
+    fn place(&self, id: &str) -> Option<usize> {
+        self.keys.iter().position(|key| HEXLOWER.encode(&key.id) == id)
+    }
+
+    fn status(&self) -> KeyringStatus {
+        let keys: Vec<_> = self.keys.iter().map(|key| HEXLOWER.encode(&key.id)).collect();
+        KeyringStatus { primary: keys[self.primary].clone(), keys }
+    }
+
+    fn text(&self) -> io::Result<Zeroizing<Vec<u8>>> {
         let keys = self
             .keys
             .iter()
             .map(|key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(key.bytes.as_slice()) });
         let file = File { version: FORMAT, primary: self.status().primary, keys: keys.collect() };
-        let text = Zeroizing::new(serde_json::to_vec_pretty(&file).map_err(io::Error::other)?);
+        // Room for all of it at once: a buffer that grows leaves copies behind that nobody wipes.
+        let mut text = Zeroizing::new(Vec::with_capacity(256 + 160 * self.keys.len()));
+        serde_json::to_writer_pretty(&mut *text, &file).map_err(io::Error::other)?;
+        Ok(text)
+    }
+
+    /// Writes a whole, synced file beside `path`; its name.
+    fn write_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        let text = self.text()?;
         let aside = aside(path);
         // A crash may have left one.
         if aside.exists() {

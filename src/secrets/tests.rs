@@ -40,22 +40,24 @@ fn a_rotated_keyring_opens_what_the_old_key_sealed() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("keyring");
     let random = SeededRandom::new(2);
-    let mut keyring = Keyring::create(&path, &random).expect("created");
+    let keyring = Keyring::create(&path, &random).expect("created");
     let app = AppId::new(Ulid::from_parts(1, 1));
     let secret = Secret::new("old".into());
     let sealed = keyring.seal(&place("a"), &secret, &random);
-    let fingerprint = keyring.fingerprint(&app, &secret);
+    let fingerprint = keyring.fingerprints(&app, &secret).remove(0);
     fs::write(folder.path().join("keyring.new"), "half a file").expect("what a crash left");
-    keyring.rotate(&path, &random).expect("rotated");
+    keyring.rotate(&random).expect("rotated");
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1, "nothing is left beside it");
     let again = Keyring::open(&path).expect("opened");
     assert_eq!(again.status(), keyring.status());
     assert_eq!(again.status().keys.len(), 2);
     assert_eq!(again.open_sealed(&place("a"), &sealed).expect("opens").expose(), "old");
-    assert_eq!(again.fingerprint(&app, &secret), fingerprint);
+    let fingerprints = again.fingerprints(&app, &secret);
+    assert_eq!((fingerprints.len(), &fingerprints[1]), (2, &fingerprint), "the old one is looked for last");
+    assert_ne!(fingerprints[0], fingerprint, "the new key makes the next one");
     assert_ne!(again.seal(&place("a"), &secret, &random)[1..5], sealed[1..5], "the new key seals");
     let other = AppId::new(Ulid::from_parts(1, 2));
-    assert_ne!(again.fingerprint(&other, &secret), fingerprint, "apps cannot compare");
+    assert!(!again.fingerprints(&other, &secret).contains(&fingerprint), "apps cannot compare");
     let stranger = Keyring::create(&folder.path().join("other"), &random).expect("created");
     assert!(matches!(stranger.open_sealed(&place("a"), &sealed), Err(SecretsError::UnknownKey(_))));
 }
@@ -127,4 +129,28 @@ fn a_signing_key_is_shown_as_the_base64_of_its_text() {
     assert_eq!(key.expose().len(), 43);
     assert_ne!(key.expose(), generate_signing_key(&random).expose());
     assert!(!format!("{key:?}").contains(key.expose()));
+}
+
+#[test]
+fn a_key_that_seals_is_not_retired_and_one_that_was_opens_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("keyring");
+    let random = SeededRandom::new(5);
+    let keyring = Keyring::create(&path, &random).expect("created");
+    let first = keyring.status().primary;
+    let sealed = keyring.seal(&place("a"), &Secret::new("old".into()), &random);
+    assert!(matches!(keyring.retire(&first), Err(SecretsError::PrimaryKey)));
+    assert!(matches!(keyring.retire("00000000"), Err(SecretsError::UnknownKey(_))));
+    keyring.rotate(&random).expect("rotated");
+    keyring.rotate(&random).expect("rotated");
+    let before = keyring.status();
+    keyring.retire(&first).expect("retired");
+    let after = keyring.status();
+    assert_eq!((&after.primary, &after.keys[..]), (&before.primary, &before.keys[1..]));
+    assert_eq!(Keyring::open(&path).expect("opened").status(), after, "the file says the same");
+    assert!(matches!(keyring.open_sealed(&place("a"), &sealed), Err(SecretsError::UnknownKey(_))));
+    // A disk that takes nothing leaves the keyring in force as it is.
+    fs::remove_dir_all(folder.path()).expect("removed");
+    assert!(matches!(keyring.rotate(&random), Err(SecretsError::File { .. })));
+    assert_eq!(keyring.status(), after);
 }

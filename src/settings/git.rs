@@ -1,12 +1,14 @@
 //! `[git]`: how often repositories are polled, how hard their hosts may be pressed, and what a
 //! hostile or broken host may cost.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::{Fault, duration};
+use super::{Fault, Rate, duration};
+
+/// No cache of small files needs more (1 GiB, in bytes).
+const CONTENT_CACHE_CEILING: u64 = 1 << 30;
 
 /// The settings of the Git engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ pub struct GitSettings {
     #[serde(with = "duration")]
     pub poll_max_hooked: Duration,
     /// Requests to one host (`15/s`, `900/m`); a second's worth may come at once.
-    pub host_rate: HostRate,
+    pub host_rate: Rate,
     /// Requests to one host at the same time.
     pub host_concurrency: u32,
     /// Paths and `file://` as repositories.
@@ -69,6 +71,8 @@ pub struct GitSettings {
     /// Longest duration of one pass over the trees of a round.
     #[serde(with = "duration")]
     pub tree_timeout: Duration,
+    /// Bytes of small contents that were read lately; 0: none are kept.
+    pub content_cache_bytes: u64,
     /// Reads of mirrors at the same time; each holds a thread.
     pub readers: u32,
     /// Most packs of a mirror, and most commits whose parents it lacks; upkeep rebuilds it before.
@@ -90,7 +94,7 @@ impl Default for GitSettings {
             poll_min: Duration::from_secs(45),
             poll_max: Duration::from_mins(5),
             poll_max_hooked: Duration::from_hours(1),
-            host_rate: HostRate { requests: 15, per: RatePeriod::Second },
+            host_rate: Rate::per_second(15),
             host_concurrency: 5,
             allow_local: false,
             branch_gone_after: Duration::from_mins(1),
@@ -110,6 +114,7 @@ impl Default for GitSettings {
             tree_max_entries: 1_000_000,
             tree_max_depth: 256,
             tree_timeout: Duration::from_mins(1),
+            content_cache_bytes: 16 << 20,
             readers: 4,
             packs_max: 50,
             mirror_max_bytes: 16 << 30,
@@ -183,98 +188,14 @@ impl GitSettings {
         if !(PACKS_LEAST..=PACKS_MOST).contains(&self.packs_max) {
             fault("packs_max", format!("{} is not from {PACKS_LEAST} to {PACKS_MOST}", self.packs_max));
         }
+        if self.content_cache_bytes > CONTENT_CACHE_CEILING {
+            let message = format!("{} is more than {CONTENT_CACHE_CEILING}", self.content_cache_bytes);
+            fault("content_cache_bytes", message);
+        }
         if self.readers > 256 {
             fault("readers", format!("{} is more than 256", self.readers));
         }
         faults
-    }
-}
-
-/// Requests per second, minute or hour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HostRate {
-    requests: u32,
-    per: RatePeriod,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RatePeriod {
-    Second,
-    Minute,
-    Hour,
-}
-
-/// A text that is no rate.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("{text:?} is no rate: write a number of requests from 1 to 1000000 and /s, /m or /h")]
-pub struct InvalidRate {
-    text: String,
-}
-
-impl HostRate {
-    /// The time from one request to the next when they come evenly.
-    #[must_use]
-    pub fn interval(self) -> Duration {
-        self.period() / self.requests
-    }
-
-    /// How many requests may come at once: a second's worth, at least one.
-    #[must_use]
-    pub fn burst(self) -> u32 {
-        (self.requests / u32::try_from(self.period().as_secs()).unwrap_or(u32::MAX)).max(1)
-    }
-
-    fn period(self) -> Duration {
-        match self.per {
-            RatePeriod::Second => Duration::from_secs(1),
-            RatePeriod::Minute => Duration::from_mins(1),
-            RatePeriod::Hour => Duration::from_hours(1),
-        }
-    }
-}
-
-impl FromStr for HostRate {
-    type Err = InvalidRate;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRate> {
-        let invalid = || InvalidRate { text: text.to_owned() };
-        let (requests, per) = text.split_once('/').ok_or_else(invalid)?;
-        let per = match per.trim() {
-            "s" => RatePeriod::Second,
-            "m" => RatePeriod::Minute,
-            "h" => RatePeriod::Hour,
-            _ => return Err(invalid()),
-        };
-        match requests.trim().parse() {
-            Ok(requests @ 1..=1_000_000) => Ok(Self { requests, per }),
-            _ => Err(invalid()),
-        }
-    }
-}
-
-impl fmt::Display for HostRate {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per = match self.per {
-            RatePeriod::Second => 's',
-            RatePeriod::Minute => 'm',
-            RatePeriod::Hour => 'h',
-        };
-        write!(formatter, "{}/{per}", self.requests)
-    }
-}
-
-impl TryFrom<String> for HostRate {
-    type Error = InvalidRate;
-
-    fn try_from(text: String) -> Result<Self, InvalidRate> {
-        text.parse()
-    }
-}
-
-impl From<HostRate> for String {
-    fn from(rate: HostRate) -> Self {
-        rate.to_string()
     }
 }
 
@@ -294,20 +215,6 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused() {
         assert!(serde_json::from_str::<GitSettings>(r#"{"pol_min":"45s"}"#).is_err());
-    }
-
-    #[test]
-    fn a_rate_is_a_number_over_a_span() {
-        for (text, interval, burst) in
-            [("15/s", 66_666_666, 15), ("900/m", 66_666_666, 15), ("1/h", 3_600_000_000_000, 1)]
-        {
-            let rate: HostRate = text.parse().expect("valid");
-            assert_eq!((rate.interval().as_nanos(), rate.burst()), (interval, burst), "{text}");
-            assert_eq!(rate.to_string(), text);
-        }
-        for text in ["15", "0/s", "-1/s", "15/d", "", "/s", "1000001/s"] {
-            assert!(text.parse::<HostRate>().is_err(), "{text}");
-        }
     }
 
     #[test]

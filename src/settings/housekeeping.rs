@@ -15,13 +15,23 @@ pub struct HousekeepingSettings {
     pub interval: Duration,
     /// For how many days a blob's hash that nothing used is remembered.
     pub blob_days: u32,
+    /// For how many days the audit log is kept.
+    pub audit_days: u32,
+    /// Most rows of the audit log; the oldest go first.
+    pub audit_rows: u64,
     /// Most rows that go in one transaction.
     pub rows_max: u64,
 }
 
 impl Default for HousekeepingSettings {
     fn default() -> Self {
-        Self { interval: Duration::from_hours(1), blob_days: 90, rows_max: 1000 }
+        Self {
+            interval: Duration::from_hours(1),
+            blob_days: 90,
+            audit_days: 400,
+            audit_rows: 1_000_000,
+            rows_max: 1000,
+        }
     }
 }
 
@@ -30,6 +40,8 @@ impl HousekeepingSettings {
         [
             Fault::of_zero("housekeeping.interval", self.interval),
             Fault::of_range("housekeeping.blob_days", self.blob_days.into(), 1..=36_500),
+            Fault::of_range("housekeeping.audit_days", self.audit_days.into(), 1..=36_500),
+            Fault::of_range("housekeeping.audit_rows", self.audit_rows, 1_000..=100_000_000),
             Fault::of_range("housekeeping.rows_max", self.rows_max, 1..=100_000),
         ]
         .into_iter()

@@ -18,7 +18,8 @@ pub const ENVIRONMENT_PREFIX: &str = "TIDINGS__";
 /// No settings file and no file that holds a secret is larger (1 MiB, in bytes).
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The keys whose value is never shown.
-const SECRETS: [&str; 4] = ["database.url", "egress.proxy", "hooks.secret", "server.admin_token"];
+const SECRETS: [&str; 5] =
+    ["database.url", "egress.proxy", "hooks.secret", "server.admin_token", "telemetry.otlp_headers"];
 /// The defaults with their comments; tells which keys are lists.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 

@@ -1,15 +1,17 @@
 //! The HTTP front door: where it listens and what a client may cost it.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tidings_actors::secret::Secret;
+use url::Url;
 
-use super::{Fault, duration, optional, secret};
+use super::{Fault, Rate, duration, optional, secret};
 
 /// An admin token that was set by hand has at least this many characters.
 const ADMIN_TOKEN_CHARACTERS_MIN: usize = 32;
@@ -20,6 +22,24 @@ const ADMIN_TOKEN_CHARACTERS_MIN: usize = 32;
 pub struct ServerSettings {
     /// API and health listen here.
     pub listen: SocketAddr,
+    /// Where health, version and metrics are served instead, in plain http.
+    #[serde(with = "optional")]
+    pub ops_listen: Option<SocketAddr>,
+    /// The certificate that is shown, with those that lead to its authority (PEM).
+    #[serde(with = "optional")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key (PEM).
+    #[serde(with = "optional")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Networks and addresses of proxies whose word on who asks is taken; see
+    /// [`ServerSettings::proxies`].
+    pub trusted_proxies: Vec<String>,
+    /// Requests of one address.
+    pub address_rate: Rate,
+    /// Requests with all tokens of one owner.
+    pub token_rate: Rate,
+    /// Origins whose pages may read answers.
+    pub cors_origins: Vec<String>,
     /// The token of `/api/admin`; not set: made at the first start in `data_dir/admin-token`.
     #[serde(with = "secret")]
     pub admin_token: Option<Secret>,
@@ -54,6 +74,13 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            ops_listen: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            trusted_proxies: Vec::new(),
+            address_rate: Rate::per_second(2_000),
+            token_rate: Rate::per_second(1_000),
+            cors_origins: Vec::new(),
             admin_token: None,
             admin_token_file: None,
             header_timeout: Duration::from_secs(10),
@@ -70,6 +97,54 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
+    /// The networks of `trusted_proxies`, and each entry that is none.
+    #[must_use]
+    pub fn proxies(&self) -> (Vec<IpNet>, Vec<&str>) {
+        let (mut networks, mut bad) = (Vec::new(), Vec::new());
+        for entry in &self.trusted_proxies {
+            let read = entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+            match read {
+                Ok(network) => networks.push(network),
+                Err(_) => bad.push(entry.as_str()),
+            }
+        }
+        (networks, bad)
+    }
+
+    /// What is wrong with the keys that are lists, or that belong together.
+    fn validate_edge(&self) -> Vec<Fault> {
+        let (_, bad) = self.proxies();
+        let mut faults: Vec<Fault> = bad
+            .into_iter()
+            .map(|entry| Fault::new("server.trusted_proxies", format!("{entry:?} is no network or address")))
+            .collect();
+        for origin in self.cors_origins.iter().filter(|origin| !is_origin(origin)) {
+            let message = format!(
+                "{origin:?} is no origin: write scheme and host as a browser does, \"https://docs.example.org\""
+            );
+            faults.push(Fault::new("server.cors_origins", message));
+        }
+        let both = [
+            ("server.tls_cert_file", &self.tls_cert_file, &self.tls_key_file, "tls_key_file"),
+            ("server.tls_key_file", &self.tls_key_file, &self.tls_cert_file, "tls_cert_file"),
+        ];
+        for (key, file, other, other_key) in both {
+            match file {
+                Some(path) if !path.is_file() => {
+                    faults.push(Fault::new(key, format!("{:?} is not a file", path.display().to_string())));
+                }
+                Some(_) if other.is_none() => {
+                    faults.push(Fault::new(key, format!("server.{other_key} is missing: TLS needs both")));
+                }
+                _ => {}
+            }
+        }
+        if self.ops_listen.is_some_and(|ops| ops.port() != 0 && ops == self.listen) {
+            faults.push(Fault::new("server.ops_listen", "this is server.listen as well"));
+        }
+        faults
+    }
+
     pub(super) fn validate(&self) -> Vec<Fault> {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let short_token = self
@@ -96,6 +171,14 @@ impl ServerSettings {
         ]
         .into_iter()
         .flatten()
+        .chain(self.validate_edge())
         .collect()
     }
+}
+
+/// Whether a text is what a browser sends as `Origin`.
+fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+    })
 }

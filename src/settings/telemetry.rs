@@ -1,12 +1,15 @@
-//! Logs and traces.
+//! Logs, traces and metrics.
+
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tidings_actors::secret::Secret;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Fault, optional};
+use super::{Fault, duration, optional, secrets};
 
-/// Logs and traces.
+/// Logs, traces and metrics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
@@ -17,6 +20,23 @@ pub struct TelemetrySettings {
     /// Where traces go over OTLP (HTTP, protobuf), with its path; not set: nowhere.
     #[serde(with = "optional")]
     pub otlp_endpoint: Option<String>,
+    /// Where metrics go over OTLP, with its path; not set: only to whoever asks `/metrics`.
+    #[serde(with = "optional")]
+    pub otlp_metrics_endpoint: Option<String>,
+    /// Where log lines go over OTLP, with its path, besides standard error; not set: nowhere.
+    #[serde(with = "optional")]
+    pub otlp_logs_endpoint: Option<String>,
+    /// Headers that every export carries, `name=value`; they hold the collector's credential.
+    #[serde(with = "secrets")]
+    pub otlp_headers: Vec<Secret>,
+    /// How often metrics are exported.
+    #[serde(with = "duration")]
+    pub otlp_interval: Duration,
+    /// Which part of all traces is recorded.
+    pub trace_ratio: Ratio,
+    /// How often what gauges tell is read from rows.
+    #[serde(with = "duration")]
+    pub survey_interval: Duration,
 }
 
 /// How log lines look.
@@ -30,9 +50,61 @@ pub enum LogFormat {
     Json,
 }
 
+/// A part of a whole, from none to all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Ratio(f64);
+
+impl Ratio {
+    /// From 0 to 1.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = text.trim().parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        share.map(Self).ok_or_else(|| format!("{text:?} is no number from 0 to 1"))
+    }
+}
+
+impl TryFrom<String> for Ratio {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Ratio> for String {
+    fn from(ratio: Ratio) -> Self {
+        ratio.to_string()
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.0)
+    }
+}
+
 impl Default for TelemetrySettings {
     fn default() -> Self {
-        Self { log_format: LogFormat::Human, log_filter: "info".to_owned(), otlp_endpoint: None }
+        Self {
+            log_format: LogFormat::Human,
+            log_filter: "info".to_owned(),
+            otlp_endpoint: None,
+            otlp_metrics_endpoint: None,
+            otlp_logs_endpoint: None,
+            otlp_headers: Vec::new(),
+            otlp_interval: Duration::from_secs(60),
+            trace_ratio: Ratio(1.0),
+            survey_interval: Duration::from_secs(15),
+        }
     }
 }
 
@@ -41,18 +113,38 @@ impl TelemetrySettings {
         let filter = EnvFilter::builder().parse(&self.log_filter).err().map(|error| {
             Fault::new("telemetry.log_filter", format!("{:?} is no filter: {error}", self.log_filter))
         });
-        let endpoint = self.otlp_endpoint.as_ref().and_then(|text| {
-            let usable = Url::parse(text).is_ok_and(|url| {
-                matches!(url.scheme(), "http" | "https")
-                    && url.host().is_some()
-                    && url.username().is_empty()
-                    && url.password().is_none()
-            });
-            (!usable).then(|| {
-                let message = "the address must be http:// or https://, without user and password";
-                Fault::new("telemetry.otlp_endpoint", message)
-            })
+        let endpoints = [
+            ("telemetry.otlp_endpoint", &self.otlp_endpoint),
+            ("telemetry.otlp_metrics_endpoint", &self.otlp_metrics_endpoint),
+            ("telemetry.otlp_logs_endpoint", &self.otlp_logs_endpoint),
+        ];
+        let endpoints = endpoints.into_iter().filter_map(|(key, endpoint)| {
+            let is_usable = endpoint.as_deref().is_none_or(is_usable);
+            let message = "the address must be http:// or https://, without user and password";
+            (!is_usable).then(|| Fault::new(key, message))
         });
-        filter.into_iter().chain(endpoint).collect()
+        let headers = self.otlp_headers.iter().any(|header| !is_header(header.expose())).then(|| {
+            Fault::new("telemetry.otlp_headers", "each must be name=value, as HTTP allows it in a header")
+        });
+        let intervals = [
+            Fault::of_zero("telemetry.otlp_interval", self.otlp_interval),
+            Fault::of_zero("telemetry.survey_interval", self.survey_interval),
+        ];
+        filter.into_iter().chain(endpoints).chain(headers).chain(intervals.into_iter().flatten()).collect()
     }
+}
+
+fn is_usable(endpoint: &str) -> bool {
+    Url::parse(endpoint).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.host().is_some()
+            && url.username().is_empty()
+            && url.password().is_none()
+    })
+}
+
+fn is_header(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(name, value)| {
+        name.trim().parse::<http::HeaderName>().is_ok() && http::HeaderValue::from_str(value.trim()).is_ok()
+    })
 }

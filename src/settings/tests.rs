@@ -257,3 +257,48 @@ fn the_database_lies_in_the_data_directory_unless_told_otherwise() {
     let settings = load(None, &[("TIDINGS__DATA_DIR", "/var/lib/my data?")]).expect("valid");
     assert_eq!(settings.database_url(), "sqlite:///var/lib/my%20data%3F/tidings.db?mode=rwc");
 }
+
+/// The guide's page, from the file of defaults: a section a table, each key with its default and its
+/// comment.
+fn guide() -> String {
+    let mut page = String::from(
+        "# Settings\n\nMade from `config/default.toml`; `UPDATE_EXPECT=1 cargo test --lib settings` makes it anew.\n\
+         A file (`--config`) goes before the defaults, the environment before both: `server.listen` is \
+         `TIDINGS__SERVER__LISTEN`. Lists stand between commas there. Secrets are given by environment or by a \
+         `*_file`. `tidings check-config` prints what is in effect, `tidings doctor` what is wrong with it.\n",
+    );
+    let (mut section, mut comment) = (String::new(), Vec::new());
+    page.push_str("\n| key | default | meaning |\n|---|---|---|\n");
+    let mut is_head = true;
+    for line in DEFAULTS.lines() {
+        if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.trim().to_owned());
+        } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            name.clone_into(&mut section);
+            page.push_str(&format!("\n## {name}\n\n| key | default | meaning |\n|---|---|---|\n"));
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            let name = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            let meaning = comment.join(" ").replace('|', "\\|");
+            page.push_str(&format!("| `{name}` | `{value}` | {meaning} |\n"));
+            comment.clear();
+        } else {
+            // The head of the file ends at its first empty line; it is about all keys.
+            if is_head {
+                comment.clear();
+            }
+            is_head = false;
+        }
+    }
+    page
+}
+
+#[test]
+fn the_guide_lists_every_setting() {
+    let page = guide();
+    let mut all = BTreeSet::new();
+    keys("", &Settings::default().redacted(), &mut all);
+    for key in all {
+        assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
+    }
+    expect_test::expect_file!["../../docs/settings.md"].assert_eq(&page);
+}

@@ -16,7 +16,7 @@ use tidings_entity::{
     id::{AppId, SourceId},
 };
 
-use super::{Context, access, error::undecodable, requests, rows, sources};
+use super::{Context, access, error::undecodable, requests, rows, sources, tokens};
 use crate::secrets::Place;
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
@@ -35,6 +35,7 @@ pub(super) async fn create(
     };
     let endpoint_access = access::seal(context, &new.id, &new.access)?;
     let (id, answer) = (new.id.clone(), new.answer);
+    let token = tokens::first(&new.id, &new.token_public_id, new.token_hash, new.created_at)?;
     let app = app::Model {
         id: new.id,
         name: new.name,
@@ -43,7 +44,6 @@ pub(super) async fn create(
         website: new.website,
         description: new.description,
         token_public_id: new.token_public_id,
-        token_hash: new.token_hash,
         delivery,
         endpoint_access,
         disabled: None,
@@ -52,6 +52,7 @@ pub(super) async fn create(
     };
     rows::insert(connection, "app", vec![app]).await?;
     rows::insert(connection, "app_key", vec![key]).await?;
+    rows::insert(connection, "access_token", vec![token]).await?;
     match &answer {
         Some(answer) => requests::end_making(connection, context, &id, answer).await,
         None => Ok(()),
@@ -273,7 +274,6 @@ fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Re
         name: row.name,
         email: row.email,
         base_url: row.base_url,
-        token_hash: row.token_hash,
         keys: keys.into_iter().map(open).collect::<Result<_, _>>()?,
         access: Arc::new(access),
         delivery,

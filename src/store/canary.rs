@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult};
 use tidings_actors::{ports::StoreError, secret::Secret};
 
 use super::{Context, OpenError, connect, rows};
-use crate::secrets::Place;
+use crate::secrets::{Keyring, Place};
 
 /// SQLite has one shard.
 const SHARD: &str = "all";
@@ -21,20 +21,10 @@ pub(super) async fn take_over(connection: &DatabaseConnection, context: &Context
     let refused = |error: StoreError| OpenError::Database(error.to_string());
     let transaction =
         connect::begin(connection).await.map_err(|error| OpenError::Database(error.to_string()))?;
-    let canary: Option<Canary> =
-        rows::one(&transaction, "canary", "select sealed from canary where id = 1", vec![])
-            .await
-            .map_err(refused)?;
-    match canary {
-        Some(canary) => {
-            let opened = context.keyring.open_sealed(&PLACE, &canary.sealed);
-            opened.map_err(OpenError::WrongKey)?;
-        }
-        None => {
-            let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
-            let text = "insert into canary (id, sealed) values (1, $1)";
-            rows::execute(&transaction, "canary", text, vec![sealed.into()]).await.map_err(refused)?;
-        }
+    if !prove(&transaction, &context.keyring).await? {
+        let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
+        let text = "insert into canary (id, sealed) values (1, $1)";
+        rows::execute(&transaction, "canary", text, vec![sealed.into()]).await.map_err(refused)?;
     }
     let text = "insert into lease (shard, epoch, taken_at) values ($1, 1, $2)
                 on conflict (shard) do update set epoch = lease.epoch + 1, taken_at = excluded.taken_at";
@@ -43,6 +33,17 @@ pub(super) async fn take_over(connection: &DatabaseConnection, context: &Context
     let epoch = epoch(&transaction).await.map_err(refused)?;
     transaction.commit().await.map_err(|error| OpenError::Database(error.to_string()))?;
     Ok(epoch)
+}
+
+/// Proves the keyring; false where the database has never seen one.
+pub(super) async fn prove(connection: &impl ConnectionTrait, keyring: &Keyring) -> Result<bool, OpenError> {
+    let canary: Option<Canary> =
+        rows::one(connection, "canary", "select sealed from canary where id = 1", vec![])
+            .await
+            .map_err(|error| OpenError::Database(error.to_string()))?;
+    let Some(canary) = canary else { return Ok(false) };
+    keyring.open_sealed(&PLACE, &canary.sealed).map_err(OpenError::WrongKey)?;
+    Ok(true)
 }
 
 /// The epoch of the lease as this transaction sees it.

@@ -44,6 +44,16 @@ impl Address {
         Ok(Self { file })
     }
 
+    /// This file.
+    pub(super) fn of_file(file: &Path) -> Self {
+        Self { file: file.to_owned() }
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Whether the file is there.
     pub(super) fn exists(&self) -> bool {
         self.file.exists()
@@ -60,6 +70,15 @@ pub(super) async fn writer(address: &Address) -> Result<DatabaseConnection, Open
 /// The connections that read.
 pub(super) async fn readers(address: &Address) -> Result<DatabaseConnection, OpenError> {
     connect(address, READERS, "ON").await
+}
+
+/// A connection to a file that nobody else has open, which leaves nothing beside it.
+pub(super) async fn still(address: &Address) -> Result<DatabaseConnection, OpenError> {
+    let file = address.file.clone();
+    let mut options = ConnectOptions::new("sqlite://placeholder");
+    options.max_connections(1).sqlx_logging(false);
+    options.map_sqlx_sqlite_opts(move |_| SqliteConnectOptions::new().filename(&file).read_only(true));
+    Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
 }
 
 /// A transaction that holds the write lock from its beginning, so that what it reads cannot change

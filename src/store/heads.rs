@@ -12,7 +12,7 @@ use tidings_entity::{
     kind::CursorState,
 };
 
-use super::{Context, known::known, rows};
+use super::{Context, known::known, restored, rows};
 
 /// Writes what a poll said.
 pub(super) async fn move_heads(
@@ -83,11 +83,14 @@ async fn write(
         let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
         rows::execute(connection, "cursor", text, values).await?;
     }
-    let born = following.births.iter().map(|(watch, name)| cursor::Model {
-        slot: name.clone(),
-        ..new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at)
-    });
-    rows::insert(connection, "cursor", born.collect()).await?;
+    let mut born = Vec::with_capacity(following.births.len());
+    for (watch, name) in &following.births {
+        let cursor = new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at);
+        // The app may have had this branch before the database was taken back to a backup.
+        let resync = restored::is_older(connection, watch).await?.then_some(true);
+        born.push(cursor::Model { slot: name.clone(), resync, ..cursor });
+    }
+    rows::insert(connection, "cursor", born).await?;
     if following.is_empty() { Ok(()) } else { note_lag(connection, source, at).await }
 }
 

@@ -8,10 +8,11 @@ use sea_orm::ConnectionTrait;
 use tidings_actors::{
     follow::{Scope, follow},
     ports::{
-        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Fates, Head, Hook,
-        KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
-        PastRound, PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
-        RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch, WatchPatch,
+        App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Fates,
+        Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp,
+        NewRound, NewWatch, PastRound, PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing,
+        RoundFacts, RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch,
+        WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
@@ -26,9 +27,11 @@ use tidings_entity::{
 };
 
 use super::{
-    SqlStore, apps, attempts, blobs, breakers, error::OfTable, heads, history, known, lanes, letters, pinned,
-    receipts, redrive, registration, replays, requests, resync, rounds, skip, sources, upkeep, watches,
+    SqlStore, apps, attempts, backlog, blobs, breakers, error::OfTable, heads, history, known, lanes,
+    letters, pinned, receipts, redrive, registration, replays, requests, resync, rounds, skip, sources,
+    upkeep, watches,
 };
+use crate::audit::Pending;
 
 /// Runs a block in the writer's transaction, with owned copies of what it needs.
 macro_rules! write {
@@ -42,10 +45,6 @@ impl Store for SqlStore {
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
         let app = app.clone();
         write!(self, |transaction, context| apps::create(transaction, context, app).await)
-    }
-
-    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
-        apps::find(&self.readers, &self.context, "token_public_id", public_id.into()).await
     }
 
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
@@ -82,9 +81,13 @@ impl Store for SqlStore {
     }
 
     async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError> {
-        let new = watch.clone();
+        // What is registered again keeps its id, and that is what was done to.
+        let (new, pending) = (watch.clone(), Pending::current());
         write!(self, |transaction, context| {
             let id = registration::register(transaction, context, &new).await?;
+            if let Some(pending) = &pending {
+                pending.about(id.as_str());
+            }
             watches::one(transaction, &new.app, &id).await
         })
     }
@@ -533,6 +536,14 @@ impl Store for SqlStore {
 
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
         upkeep::totals(&self.readers, now).await
+    }
+
+    async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
+        backlog::backlog(&self.readers, now).await
+    }
+
+    async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError> {
+        backlog::laggards(&self.readers, limit).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

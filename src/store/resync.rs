@@ -46,7 +46,7 @@ pub(super) async fn of_cursor(
     request(connection, cursor.ok_or(StoreError::NotFound)?, complete, Some(reason), at).await
 }
 
-async fn request(
+pub(super) async fn request(
     connection: &impl ConnectionTrait,
     cursor: cursor::Model,
     complete: bool,

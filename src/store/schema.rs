@@ -107,12 +107,54 @@ async fn locked(connection: &DatabaseConnection, down: Option<u32>) -> Result<Ve
     Ok(taken)
 }
 
+/// What SQLite itself finds wrong with a database: damaged pages and indexes, rows that refer to
+/// nothing.
+pub(super) async fn faults(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+    let asked = |error: tidings_actors::ports::StoreError| OpenError::Database(error.to_string());
+    let mut faults = Vec::new();
+    for row in
+        rows::mixed(connection, "sqlite_schema", "pragma integrity_check(20)", vec![]).await.map_err(asked)?
+    {
+        let said: String = row.try_get_by_index(0).map_err(refused)?;
+        if said != "ok" {
+            faults.push(said);
+        }
+    }
+    for row in
+        rows::mixed(connection, "sqlite_schema", "pragma foreign_key_check", vec![]).await.map_err(asked)?
+    {
+        let (table, parent): (String, String) =
+            (row.try_get_by_index(0).map_err(refused)?, row.try_get_by_index(2).map_err(refused)?);
+        faults.push(format!("a row of {table} refers to a row of {parent} that is not there"));
+    }
+    Ok(faults)
+}
+
 /// A step that this binary does not know was taken by a newer one.
 async fn refuse_newer(transaction: &sea_orm::DatabaseTransaction) -> Result<(), OpenError> {
-    let known = Migrator::get_migration_files();
     let taken = Migrator::get_migration_models(transaction).await.map_err(refused)?;
+    all_known(taken.into_iter().map(|model| model.version))
+}
+
+/// The steps that a database has taken, oldest first; all of them are known. Changes nothing.
+pub(super) async fn taken(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+    let text = "select count(*) from sqlite_schema where name = 'seaql_migrations'";
+    let asked = |error: tidings_actors::ports::StoreError| OpenError::Database(error.to_string());
+    if rows::number(connection, "sqlite_schema", text, vec![]).await.map_err(asked)? == 0 {
+        return Ok(Vec::new());
+    }
+    let text = "select version from seaql_migrations order by version";
+    let found = rows::mixed(connection, "seaql_migrations", text, vec![]).await.map_err(asked)?;
+    let versions = found.iter().map(|row| row.try_get_by_index(0).map_err(refused));
+    let versions: Vec<String> = versions.collect::<Result<_, _>>()?;
+    all_known(versions.iter().cloned())?;
+    Ok(versions)
+}
+
+fn all_known(mut taken: impl Iterator<Item = String>) -> Result<(), OpenError> {
+    let known = Migrator::get_migration_files();
     let unknown = |version: &String| !known.iter().any(|migration| migration.name() == version.as_str());
-    match taken.into_iter().map(|model| model.version).find(unknown) {
+    match taken.find(unknown) {
         Some(version) => Err(OpenError::NewerSchema(version)),
         None => Ok(()),
     }

@@ -234,12 +234,15 @@ async fn keep(
     secret: &Secret,
     at: Timestamp,
 ) -> Result<CredentialId, StoreError> {
-    let fingerprint = context.keyring.fingerprint(app, secret);
-    let text = "select * from credential where app_id = $1 and fingerprint = $2";
-    let values = vec![app.clone().into(), fingerprint.clone().into()];
-    if let Some(found) = rows::one::<credential::Model>(connection, "credential", text, values).await? {
-        return Ok(found.id);
+    let fingerprints = context.keyring.fingerprints(app, secret);
+    for fingerprint in &fingerprints {
+        let text = "select * from credential where app_id = $1 and fingerprint = $2";
+        let values = vec![app.clone().into(), fingerprint.clone().into()];
+        if let Some(found) = rows::one::<credential::Model>(connection, "credential", text, values).await? {
+            return Ok(found.id);
+        }
     }
+    let fingerprint = fingerprints.into_iter().next().expect("a keyring has a primary key");
     let id = CredentialId::new(context.random.ulid(at));
     let row = credential::Model {
         secret: context.keyring.seal(&place(id.as_str()), secret, &*context.random),

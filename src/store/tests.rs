@@ -25,6 +25,8 @@ use super::{OpenError, SqlStore, schema};
 use crate::secrets::Keyring;
 
 mod access;
+mod administration;
+mod keys;
 mod listing;
 
 const MAIN: &str = "refs/heads/main";
@@ -200,8 +202,8 @@ async fn another_keyring_is_refused_and_a_rotated_one_is_not() {
     store.close().await;
     let path = folder.path().join("keyring");
     let right = std::fs::read(&path).expect("the keyring");
-    let mut keyring = Keyring::open(&path).expect("opened");
-    keyring.rotate(&path, &SeededRandom::new(9)).expect("rotated");
+    let keyring = Keyring::open(&path).expect("opened");
+    keyring.rotate(&SeededRandom::new(9)).expect("rotated");
     let again = open(folder.path(), 2).await.expect("the rotated keyring knows the old key");
     let app = again.app(&new_app(1).id).await.expect("read").expect("there");
     assert_eq!(app.keys[0].expose(), "signing1");

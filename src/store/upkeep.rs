@@ -223,7 +223,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
     }
     let behind = "from cursor c join watch w on w.id = c.watch_id
                   join head h on h.source_id = w.source_id and h.ref_name = c.branch
-                  where (c.held is null or c.held <> h.commit_id)";
+                  where c.behind_since is not null and (c.held is null or c.held <> h.commit_id)";
     let text = format!(
         "select (select count(*) from app) as apps, (select count(*) from repository) as repositories,
          (select count(*) from watch) as watches, (select count(*) {behind}) as behind,

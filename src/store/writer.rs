@@ -4,29 +4,41 @@
 //! alone, or of one verb alone, needs no savepoint. Answers go out after the commit, that is, after
 //! the sync.
 //!
+//! Lanes that settle side by side are gathered: while turns bring several settlements each, the next
+//! turn of settlements alone begins [`GATHER`] after the one before, so that a sync is shared by more
+//! of them. A single lane, and every other verb, waits for nothing.
+//!
 //! When the transaction fails, every verb of the turn gets the same error, and after trouble with
 //! the database the connection is made anew at the next turn: a full disk or a lock heals without a
-//! restart. The first statement of every turn checks the epoch of the lease. A full channel makes
+//! restart. A verb that is part of a request takes the request's deed along into its transaction
+//! ([`crate::audit`]). The first statement of every turn checks the epoch of the lease. A full channel makes
 //! verbs wait. Dropping a verb's future does not take it back.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
-use tidings_actors::ports::{Settlement, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tidings_actors::ports::{Deed, Settlement, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 use tracing::{error, warn};
 
 use super::{
-    Context, canary,
+    Context, audit, canary,
     connect::{self, Address},
     error::OfTable,
     settle,
 };
+use crate::{audit::Pending, telemetry::Metrics};
 
 /// Most verbs in one transaction.
 const TURN: usize = 256;
+/// How long settlements wait for those of other lanes. Two such waits are well below what a lane that
+/// shares its endpoint with others needs to send what it may have unsettled.
+const GATHER: Duration = Duration::from_millis(8);
 /// Verbs that wait for their turn; further callers wait at the door.
 const WAITING: usize = 1024;
 
@@ -43,6 +55,9 @@ trait Job: Send {
 
 struct Verb<T, F> {
     work: Option<F>,
+    /// What the request did that this verb is a part of; written with it.
+    pending: Option<Arc<Pending>>,
+    written: Option<Deed>,
     /// `None` until it ran.
     outcome: Option<Result<T, StoreError>>,
     answer: Answer<T>,
@@ -57,7 +72,13 @@ where
     async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool {
         if let Some(work) = self.work.take() {
             let run = AssertUnwindSafe(async { work(transaction, context).await }).catch_unwind().await;
-            self.outcome = Some(run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked"))));
+            let mut outcome = run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked")));
+            if outcome.is_ok()
+                && let Err(error) = self.witness(transaction).await
+            {
+                outcome = Err(error);
+            }
+            self.outcome = Some(outcome);
         }
         matches!(self.outcome, Some(Ok(_)))
     }
@@ -65,12 +86,31 @@ where
     fn answer(self: Box<Self>, fault: Option<&StoreError>) {
         let outcome = match (self.outcome, fault) {
             (Some(Err(error)), _) => Err(error),
-            (_, Some(fault)) => Err(fault.clone()),
+            (_, Some(fault)) => {
+                if let (Some(pending), Some(deed)) = (self.pending, self.written) {
+                    pending.put_back(deed);
+                }
+                Err(fault.clone())
+            }
             (Some(Ok(done)), None) => Ok(done),
             (None, None) => Err(unavailable("the verb did not run")),
         };
         // A caller that went away does not want to know.
         drop(self.answer.send(outcome));
+    }
+}
+
+impl<T, F> Verb<T, F> {
+    /// Writes what was done into the log, in the transaction in which it is done.
+    async fn witness(&mut self, transaction: &DatabaseTransaction) -> Result<(), StoreError> {
+        let Some(pending) = &self.pending else { return Ok(()) };
+        let Some(deed) = pending.take() else { return Ok(()) };
+        let written = audit::append(transaction, deed.clone(), pending.kept).await;
+        match written {
+            Ok(()) => self.written = Some(deed),
+            Err(_) => pending.put_back(deed),
+        }
+        written
     }
 }
 
@@ -96,7 +136,8 @@ impl Writer {
         epoch: i64,
     ) -> Self {
         let (inbox, work) = mpsc::channel(WAITING);
-        let task = Task { address, connection: Some(connection), context, epoch, work };
+        let metrics = Metrics::of_process();
+        let task = Task { address, connection: Some(connection), context, epoch, work, metrics };
         tokio::spawn(task.run());
         Self { inbox }
     }
@@ -109,7 +150,9 @@ impl Writer {
             + Send
             + 'static,
     {
-        self.ask(|answer| Work::Verb(Box::new(Verb { work: Some(work), outcome: None, answer }))).await
+        let pending = Pending::current();
+        let verb = |answer| Verb { work: Some(work), pending, written: None, outcome: None, answer };
+        self.ask(|answer| Work::Verb(Box::new(verb(answer)))).await
     }
 
     /// Settles.
@@ -163,6 +206,11 @@ impl Turn {
         turn
     }
 
+    /// How many verbs it carries to the disk.
+    fn verbs(&self) -> usize {
+        self.settlements.len() + self.jobs.len()
+    }
+
     /// Answers everyone but those who wait for the end.
     fn answer(self, outcome: Result<Vec<Result<bool, StoreError>>, StoreError>) {
         let fault = outcome.as_ref().err().cloned();
@@ -187,19 +235,29 @@ struct Task {
     context: Context,
     epoch: i64,
     work: mpsc::Receiver<Work>,
+    metrics: Metrics,
 }
 
 impl Task {
     async fn run(mut self) {
         let mut batch = Vec::with_capacity(TURN);
         let mut closing = Vec::new();
+        let mut gather_until = None;
         while self.work.recv_many(&mut batch, TURN).await > 0 {
+            if let Some(until) = gather_until {
+                self.gather(&mut batch, until).await;
+            }
             let mut turn = Turn::sort(batch.drain(..));
             if !turn.closing.is_empty() {
                 self.work.close();
                 closing.append(&mut turn.closing);
             }
+            let (verbs, began) = (turn.verbs(), Instant::now());
             let outcome = self.transact(&mut turn).await;
+            if verbs > 0 {
+                self.metrics.committed(outcome.is_ok(), verbs, began.elapsed());
+            }
+            gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
                 error!(reason, "the database did not take a write; its connection is made anew");
                 self.disconnect().await;
@@ -209,6 +267,17 @@ impl Task {
         self.disconnect().await;
         for answer in closing {
             drop(answer.send(Ok(())));
+        }
+    }
+
+    /// Takes in more settlements until then, or until somebody wants something else.
+    async fn gather(&mut self, batch: &mut Vec<Work>, until: Instant) {
+        let settles = |work: &Work| matches!(work, Work::Settle(..));
+        let mut may_wait = batch.iter().all(settles);
+        while may_wait && batch.len() < TURN {
+            let Ok(Some(work)) = timeout_at(until, self.work.recv()).await else { break };
+            may_wait = settles(&work);
+            batch.push(work);
         }
     }
 

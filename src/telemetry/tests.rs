@@ -39,7 +39,9 @@ async fn spans_arrive_at_the_collector_and_name_their_trace() {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(collector(tcp, sender));
 
-    let provider = provider(&endpoint).expect("built");
+    let settings = TelemetrySettings { otlp_endpoint: Some(endpoint), ..TelemetrySettings::default() };
+    let provider = exporters::Out::of(&settings).and_then(|out| out.traces(&Resource::builder().build()));
+    let provider = provider.expect("built").expect("an endpoint is set");
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tidings"));
     let header = with_default(tracing_subscriber::registry().with(layer), || {
         let span = info_span!("planted-span");
@@ -50,7 +52,7 @@ async fn spans_arrive_at_the_collector_and_name_their_trace() {
     assert_eq!(header.len(), 55, "{header}");
     assert!(header.starts_with("00-") && header.ends_with("-01"), "{header}");
 
-    let guard = Guard { provider: Some(provider) };
+    let guard = Guard { traces: Some(provider), logs: None, metrics: None };
     tokio::task::spawn_blocking(|| guard.stop()).await.expect("stopped");
     let request = timeout(Duration::from_secs(10), requests.recv()).await.expect("in time").expect("sent");
     assert!(request.starts_with(b"POST /v1/traces HTTP/1.1"));

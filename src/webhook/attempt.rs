@@ -136,8 +136,14 @@ impl Sender<'_> {
         let started = Instant::now();
         let reply = timeout(limit, self.post(post)).await.unwrap_or_else(|_| late(limit));
         drop(held);
-        let words =
+        let mut words =
             if reply.is_success() { batch::words(&reply.answer.0, reply.answer.1, &ids) } else { Vec::new() };
+        let secrets = self.secrets(None);
+        for word in &mut words {
+            if let ItemOutcome::Refused(reason) | ItemOutcome::Retry(reason) = word {
+                *reason = kept::clean(reason, &secrets);
+            }
+        }
         (reply.into_outcome(started), words)
     }
 
@@ -285,23 +291,30 @@ impl Sender<'_> {
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.clock.now());
         let is_kept = self.keeps_all || !matches!(status, 200..=299);
-        let headers = is_kept.then(|| {
-            let own = access::secrets(&self.endpoint.access, token);
-            kept::headers(response.headers(), &[own.as_slice(), &self.endpoint.keys].concat())
-        });
+        let secrets = self.secrets(token);
+        let headers = is_kept.then(|| kept::headers(response.headers(), &secrets));
         let (read, is_whole) = answer::read(response, answer_max).await?;
         // What is shown is a copy: the receiver's words on a batch are read as they came.
         let shown = match read.len() {
             0 => Vec::new(),
             length => {
                 let beginning = read[..length.min(kept::BODY_BYTES_MAX)].to_vec();
-                access::scrubbed(beginning, &self.endpoint.access, token)
+                access::scrubbed(beginning, &secrets)
             }
         };
-        let body = kept::body(&shown, is_whole && read.len() <= kept::BODY_BYTES_MAX, &self.endpoint.keys);
+        let body = kept::body(&shown, is_whole && read.len() <= kept::BODY_BYTES_MAX, &secrets);
         let excerpt = answer::excerpt(body.as_bytes());
         let kept = headers.map(|headers| Arc::new(kept::answer(headers, &body)));
         Ok(Reply { result: Ok(status), retry_after, excerpt, kept, answer: (read, is_whole) })
+    }
+
+    /// What of this app must not stand in what is kept.
+    fn secrets(&self, token: Option<&Secret>) -> Vec<Secret> {
+        let own = access::secrets(&self.endpoint.access, token);
+        let mut all = [own.as_slice(), &self.endpoint.keys].concat();
+        // A shorter one would take a part of a longer one away, and leave the rest of it.
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+        all
     }
 
     async fn sign(&self, id: &str, body: &Bytes) -> Option<Signed> {

@@ -10,6 +10,7 @@ use tidings_actors::{ports::KeptAnswer, secret::Secret};
 use super::{
     answer::push_escaped,
     redaction::{MARK, redact},
+    spelling,
 };
 
 /// Bytes of names and values of all headers together.
@@ -42,7 +43,10 @@ pub(super) fn headers(headers: &HeaderMap, keys: &[Secret]) -> Vec<(String, Stri
         let value = if is_secret(name) {
             MARK.to_owned()
         } else {
-            escaped(&clean(&String::from_utf8_lossy(value.as_bytes()), keys), HEADER_BYTES_MAX)
+            let bytes = value.as_bytes();
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(room)]);
+            let text = if bytes.len() <= room { &text } else { without_last_word(&text) };
+            escaped(&clean(text, keys), HEADER_BYTES_MAX)
         };
         let Some(left) = room.checked_sub(name.as_str().len() + value.len()) else { break };
         room = left;
@@ -69,13 +73,11 @@ pub(super) fn answer(headers: Vec<(String, String)>, body: &str) -> KeptAnswer {
     KeptAnswer { headers, body: escaped(body, BODY_BYTES_MAX) }
 }
 
-/// A text without the keys and without what is known for a credential.
-fn clean(text: &str, keys: &[Secret]) -> String {
+/// A text without the keys, however they are spelt, and without what is known for a credential.
+pub(super) fn clean(text: &str, keys: &[Secret]) -> String {
     let mut text = text.to_owned();
     for key in keys.iter().map(Secret::expose).filter(|key| key.len() >= KEY_BYTES_MIN) {
-        if text.contains(key) {
-            text = text.replace(key, MARK);
-        }
+        text = spelling::without(&text, key);
     }
     redact(&text)
 }

@@ -1,7 +1,7 @@
 //! What people do by hand against the real binary: skip a change, take a redrive back, change and
 //! erase an app, look at the settings before an upgrade.
 
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 
@@ -115,13 +115,22 @@ fn an_app_that_erases_itself_leaves_no_byte_behind() {
     assert_eq!(app.ask(&server, "GET", "/api/app", None).status, 401);
     server.terminate();
 
-    for needle in [marker, app.id.as_str(), id.as_str(), public.as_str(), project.url().as_str()] {
+    for needle in [marker, public.as_str(), project.url().as_str()] {
         let found = holding(&server.data(), needle.as_bytes());
         assert!(found.is_empty(), "{needle} is still in {found:?}");
+    }
+    // That it was here, and what was done, stays in the audit log, by ids; they say nothing else.
+    for needle in [app.id.as_str(), id.as_str()] {
+        let found = holding(&server.data(), needle.as_bytes());
+        assert!(found.iter().all(|file| file.contains("tidings.db")), "{needle} is still in {found:?}");
     }
     assert!(!holding(&server.data(), kept.as_bytes()).is_empty(), "the search finds what is there");
     server.run();
     assert_eq!(other.repository(&server, &kept)["repository_id"], kept.as_str());
+    let erased = server.ask_as_admin("GET", &format!("/api/admin/apps/{}", app.id));
+    assert_eq!(erased.status, 404);
+    let deeds = server.ask_as_admin("GET", &format!("/api/admin/audit?app={}", app.id)).json();
+    assert_eq!(deeds["items"][0]["action"], "delete_api_app", "{deeds}");
 }
 
 fn holding(folder: &Path, needle: &[u8]) -> Vec<String> {
@@ -187,4 +196,19 @@ fn an_app_moves_to_another_endpoint_in_mid_round() {
     app.wait_until_held(&server, &id, &head);
     let applied: Vec<String> = new.applied().into_iter().map(|(_, path)| path).collect();
     assert_eq!(applied, ["d", "a"], "the round goes on where it was");
+}
+
+#[test]
+fn whoever_reads_no_further_is_told_nothing() {
+    let server = Server::prepare();
+    let mut command = server.command(&["openapi"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // As `head` does; the rest is more than a pipe holds.
+    let mut first = [0; 16];
+    let mut out = child.stdout.take().expect("piped");
+    out.read_exact(&mut first).expect("a beginning");
+    drop(out);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -55,6 +55,8 @@ fn engine_settings() -> GitSettings {
     GitSettings {
         host_rate: "100000/s".parse().expect("a rate"),
         allow_local: true,
+        // What is read is read from the mirror.
+        content_cache_bytes: 0,
         ..GitSettings::default()
     }
 }

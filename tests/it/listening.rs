@@ -22,13 +22,14 @@ use crate::support::{
 };
 
 /// A listener that keeps a folder.
-struct Listening {
+pub(crate) struct Listening {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Listening {
-    fn start(home: &Path, listen: &str) -> Self {
+    /// Listens, its folder is `copy` in `home`.
+    pub(crate) fn start(home: &Path, listen: &str) -> Self {
         let mut command: Command = bare_command(home);
         command.args(["listen", "--mirror", "copy", "--listen", listen]).env("TIDINGS_SECRET", KEY);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -81,12 +82,17 @@ fn the_folder_is_the_tree_over_kills_of_both_ends() {
     let head = project.commit("the last one");
     app.wait_until_held(&server, &id, &head);
 
+    wait_for_folder(home.path(), &project, &head);
+}
+
+/// Waits until the folder of a listener is the tree of a commit.
+pub(crate) fn wait_for_folder(home: &Path, project: &Project, commit: &str) {
     let expected: BTreeMap<PathBuf, String> = project
-        .tree(&head)
+        .tree(commit)
         .into_iter()
         .map(|(path, facts)| (PathBuf::from(String::from_utf8(path).expect("text")), facts.sha))
         .collect();
-    let copy = home.path().join("copy");
+    let copy = home.join("copy");
     eventually("folder that is the tree", SOON, || (files(&copy, &copy) == expected).then_some(()));
 }
 

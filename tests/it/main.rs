@@ -1,11 +1,15 @@
 //! Stories: the product against real peers. One binary, so that it links once.
 
+mod administration;
 mod asked_twice;
+mod backups;
 mod by_hand;
 mod cloud_events;
 mod damage;
+mod dashboards;
 mod deliveries;
 mod docora_clients;
+mod doctor;
 mod draining;
 mod durability;
 mod encrypted;
@@ -13,6 +17,8 @@ mod endpoints;
 mod evidence;
 mod git_engine;
 mod git_hosts;
+mod guides;
+mod hard_edge;
 mod histories;
 mod hooks;
 mod hostile_hosts;
@@ -20,6 +26,7 @@ mod hostile_receivers;
 mod hostile_repositories;
 mod isolation;
 mod keeping_on;
+mod keys;
 mod killing;
 mod killing_mirrors;
 mod limits;
@@ -46,4 +53,5 @@ mod same_tree;
 mod signatures;
 mod supervision;
 mod support;
+mod telemetry;
 mod watching;

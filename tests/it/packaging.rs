@@ -1,8 +1,15 @@
 //! What a machine must have for the binary to run there.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
-use crate::support::server::Server;
+use tempfile::TempDir;
+
+use crate::support::server::{Server, bare_command};
 
 /// Libraries that every program of the language's standard library is linked with.
 const EXPECTED: [&str; 7] = ["ld-linux", "libc.", "libdl.", "libgcc_s.", "libm.", "libpthread.", "librt."];
@@ -18,4 +25,70 @@ fn the_binary_needs_no_library_of_the_machine_but_that_of_c() {
     let others: Vec<_> =
         mapped.iter().filter(|name| !EXPECTED.iter().any(|known| name.starts_with(known))).collect();
     assert!(others.is_empty(), "{others:?}");
+}
+
+fn service(home: &Path, arguments: &[&str]) -> Output {
+    bare_command(home).arg("service").args(arguments).output().expect("it ran")
+}
+
+#[test]
+fn a_unit_is_written_once_shown_and_removed() {
+    let home = TempDir::new().expect("a folder");
+    let root = home.path().join("root");
+    let root = root.to_str().expect("a path");
+    for (manager, path) in [
+        ("systemd", "etc/systemd/system/tidings.service"),
+        ("launchd", "Library/LaunchDaemons/tidings.plist"),
+    ] {
+        let place = ["--manager", manager, "--root", root];
+        let with = |verb: &[&str]| service(home.path(), &[verb, &place].concat());
+        let installed = Path::new(root).join(path);
+        assert_eq!(with(&["status"]).status.code(), Some(1), "it is not there");
+        let settings = ["install", "--binary", "/usr/bin/tidings", "--settings", "/etc/tidings/config.toml"];
+        let printed = with(&[&settings[..], &["--print"]].concat());
+        assert!(printed.status.success() && !installed.exists(), "{printed:?}");
+        assert!(with(&settings).status.success());
+        let text = fs::read_to_string(&installed).expect("a unit");
+        assert_eq!(text.as_bytes(), printed.stdout);
+        assert!(text.contains("/usr/bin/tidings") && text.contains("/etc/tidings/config.toml"), "{text}");
+        assert!(!text.contains('{'), "a place was not filled: {text}");
+        assert!(with(&settings).status.success(), "the same again");
+        assert_eq!(with(&["status", "--print"]).stdout, text.as_bytes());
+        let other = ["install", "--binary", "/opt/tidings"];
+        assert_eq!(with(&other).status.code(), Some(73), "another one is not written over");
+        assert!(with(&[&other[..], &["--replace"]].concat()).status.success());
+        assert!(fs::read_to_string(&installed).expect("a unit").contains("/opt/tidings"));
+        assert!(with(&["uninstall"]).status.success());
+        assert!(!installed.exists());
+        assert_eq!(with(&["uninstall"]).status.code(), Some(65));
+    }
+    for bad in ["relative/tidings", "/a b/tidings", "/x%n", "/x\n[Service]"] {
+        let refused = service(home.path(), &["install", "--print", "--binary", bad]);
+        assert_eq!(refused.status.code(), Some(64), "{bad}");
+    }
+}
+
+/// Needs nothing but the checker of systemd, which most machines have; elsewhere it says so.
+#[test]
+fn systemd_accepts_the_unit_and_finds_it_closed() {
+    let home = TempDir::new().expect("a folder");
+    let unit = home.path().join("tidings.service");
+    let binary = env!("CARGO_BIN_EXE_tidings");
+    let printed = service(home.path(), &["install", "--manager", "systemd", "--print", "--binary", binary]);
+    fs::write(&unit, &printed.stdout).expect("written");
+    let Ok(verified) = Command::new("systemd-analyze").arg("verify").arg(&unit).output() else {
+        println!("skipped: there is no systemd-analyze on this machine");
+        return;
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && !said.contains("tidings.service:"), "{said}");
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--threshold=20"]).arg(&unit);
+    let security = security.output().expect("it ran");
+    let said = String::from_utf8_lossy(&security.stdout);
+    assert!(
+        security.status.success(),
+        "more exposed than 2.0: {said} {}",
+        String::from_utf8_lossy(&security.stderr)
+    );
 }

@@ -2,22 +2,16 @@
 //! logged and traced, none of them, and no beginning of one, may stand in a log, a trace, an answer,
 //! a file of the data directory, or what the system shows of the process.
 
-use std::{
-    io::{BufReader, Write},
-    net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
-    thread,
-};
-
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::endpoints::Owner;
 use crate::support::{
     api::App,
+    collector::Collector,
     git_host::Fault,
     github_api::{GithubApi, KEY},
-    http::{Message, read_body, read_head},
     leaks::{everything_below, search},
     patience::{SOON, eventually},
     peer::{Authority, Peer, Seen, Word},
@@ -39,9 +33,13 @@ const HOOK: &str = "PLANTEDhookSecretR4tYq0-and-long-enough";
 const NEXT_HOOK: &str = "PLANTEDnextHookW2eUi8-and-long-enough";
 const ADMIN: &str = "PLANTEDadminTokenC1xZq9-and-long-enough";
 const HEADER: &str = "PLANTEDheaderValueT5gBn2";
-const BASIC: &str = "PLANTEDbasicPasswordL7mKj3";
-const ENDPOINT_BEARER: &str = "PLANTEDendpointBearerF4dSa6";
-const CLIENT_SECRET: &str = "PLANTEDclientSecretX9cVb1";
+// Such as must be escaped in JSON, in addresses and in pages.
+const BASIC: &str = "PLANTED\"basic\\Pass/word&L7+mK j3";
+const ENDPOINT_BEARER: &str = "PLANTED/endpoint+BearerF4dSa6==";
+const CLIENT_SECRET: &str = "PLANTED<client>\"SecretX9cVb1";
+const COLLECTOR: &str = "PLANTEDcollectorTokenU6yTr5";
+const PROXY: &str = "PLANTEDproxyPasswordE3wQa2";
+const DATABASE: &str = "PLANTEDdatabasePasswordS8dFg1";
 const ISSUED: &str = "PLANTEDissuedTokenP0oIu8";
 /// How much of a secret is looked for: its beginning gives it away too.
 const PIECE: usize = 12;
@@ -51,7 +49,12 @@ fn no_planted_secret_is_found_anywhere() {
     let traces = Collector::start();
     let mut server = Server::prepare()
         .with("telemetry.log_filter", "trace")
-        .with("telemetry.otlp_endpoint", &format!("http://{}/v1/traces", traces.address))
+        .with("telemetry.otlp_endpoint", &traces.endpoint("traces"))
+        .with("telemetry.otlp_metrics_endpoint", &traces.endpoint("metrics"))
+        .with("telemetry.otlp_logs_endpoint", &traces.endpoint("logs"))
+        .with("telemetry.otlp_headers", &format!("authorization=Bearer {COLLECTOR}"))
+        .with("telemetry.otlp_interval", "500ms")
+        .with("telemetry.survey_interval", "500ms")
         .with("hooks.secret", &format!("{HOOK},{NEXT_HOOK}"))
         .with("server.admin_token", ADMIN);
     server.run();
@@ -88,21 +91,130 @@ fn no_planted_secret_is_found_anywhere() {
     let list = server.ask("GET", "/api/admin/overview", Some(ADMIN), None).expect("an answer");
     assert_eq!(list.status, 200);
     answers.push(list.json().to_string());
+    for path in ["/api/admin/tree", "/api/admin/lag", "/api/admin/mirrors", "/api/admin/apps", "/version"] {
+        let shown = server.ask("GET", path, Some(ADMIN), None).expect("an answer");
+        assert_eq!(shown.status, 200, "{path}");
+        answers.push(shown.json().to_string());
+    }
+    let numbers =
+        crate::support::http::ask(server.address(), "GET", "/metrics", None, None).expect("numbers");
+    search("the numbers", &[("/metrics".to_owned(), numbers.message.body)], &secrets(&app, &client_key));
 
-    let secrets = secrets(&app, &client_key);
+    let secrets = [secrets(&app, &client_key), keyring(&server)].concat();
     // While it runs the journal of the database is there too, and so is the process.
-    search("the running data directory", &everything_below(&server.data()), &secrets);
+    search("the running data directory", &kept(&server), &secrets);
     let (arguments, children) = server.shown_by_the_system();
     search("the process", &[("arguments".to_owned(), arguments)], &secrets);
     assert_eq!(children, "", "nobody else is started");
     server.terminate();
-    search("the data directory", &everything_below(&server.data()), &secrets);
+    search("the data directory", &kept(&server), &secrets);
     search("the log", &[("log".to_owned(), server.log().into_bytes())], &secrets);
     let answers: Vec<_> = answers.into_iter().map(|text| ("answer".to_owned(), text.into_bytes())).collect();
     search("answers", &answers, &secrets);
-    let traced = traces.bodies();
-    assert!(!traced.is_empty(), "nothing was traced");
-    search("traces", &traced, &secrets);
+    for what in ["traces", "metrics", "logs"] {
+        assert!(!traces.exports(what).is_empty(), "no {what} were exported");
+    }
+    search("exports", &traces.bodies(), &secrets);
+}
+
+#[test]
+fn passwords_of_the_proxy_and_of_the_database_are_told_to_nobody() {
+    let needles: Vec<_> = [("proxy's password", PROXY), ("database's password", DATABASE)]
+        .into_iter()
+        .flat_map(|(name, secret)| spellings(name, secret))
+        .collect();
+    let mut server = Server::prepare()
+        .with("telemetry.log_filter", "trace")
+        .with("egress.proxy", &format!("http://someone:{PROXY}@127.0.0.1:9"));
+    server.run();
+    // Nobody listens at the proxy, so nothing leaves this machine.
+    let outside = "https://93.184.216.34/o/r";
+    let owner = Owner::at(&server, Some(outside));
+    let refused = owner.ask(&server, "POST", "/api/repositories", Some(&json!({ "url": outside })));
+    assert_eq!(refused.status, 503, "{}", refused.json());
+    let project = Project::with(&[("a", "1")]);
+    let watched = owner.ask(&server, "POST", "/api/repositories", Some(&json!({ "url": project.url() })));
+    assert_eq!(watched.status, 201, "{}", watched.json());
+    let tested = owner.ask(&server, "POST", "/api/app/test", None);
+    eventually("failed attempt", SOON, || server.log().contains("attempt 1 of delivery").then_some(()));
+    let listed = owner.ask(&server, "GET", "/api/deliveries", None);
+    let mut answers: Vec<_> =
+        [refused, watched, tested, listed].map(|reply| ("answer".to_owned(), reply.message.body)).into();
+    let (arguments, _) = server.shown_by_the_system();
+    search("the process", &[("arguments".to_owned(), arguments)], &needles);
+    server.terminate();
+    let checked = server.command(&["check-config", "--json"]).output().expect("it ran");
+    answers.push(("check-config".to_owned(), [checked.stdout, checked.stderr].concat()));
+    search("answers", &answers, &needles);
+    search("the log", &[("log".to_owned(), server.log().into_bytes())], &needles);
+    search("the data directory", &everything_below(&server.data()), &needles);
+
+    for address in [
+        format!("postgres://someone:{DATABASE}@127.0.0.1:9/none"),
+        format!("postgres://someone:{DATABASE}@"),
+        format!("nonsense://someone:{DATABASE}@127.0.0.1/none"),
+    ] {
+        let refused = Server::prepare().with("telemetry.log_filter", "trace").with("database.url", &address);
+        for verb in ["serve", "check-config", "migrate"] {
+            let arguments: &[&str] = if verb == "migrate" { &["migrate", "status"] } else { &[verb] };
+            let output = refused.command(arguments).output().expect("it ran");
+            assert!(!output.status.success(), "{verb} with {address}");
+            let said = [output.stdout, output.stderr].concat();
+            search("what a refused start says", &[(verb.to_owned(), said)], &needles);
+        }
+    }
+}
+
+/// The files of the data directory that are not there to hold a secret.
+fn kept(server: &Server) -> Vec<(String, Vec<u8>)> {
+    let mut files = everything_below(&server.data());
+    files.retain(|(path, _)| !path.ends_with("/keyring"));
+    files
+}
+
+/// The keys of the keyring, as they are and as the file has them.
+fn keyring(server: &Server) -> Vec<(String, Vec<u8>)> {
+    let text = std::fs::read_to_string(server.data().join("keyring")).expect("a keyring");
+    let file: Value = serde_json::from_str(&text).expect("JSON");
+    let mut needles = Vec::new();
+    for key in file["keys"].as_array().expect("keys") {
+        let texts = key.as_object().expect("a key").values().filter_map(Value::as_str);
+        for text in texts.filter(|text| text.len() > 40) {
+            let bytes = BASE64.decode(text.as_bytes()).expect("base64");
+            needles.push(("key".to_owned(), bytes[..PIECE].to_vec()));
+            needles.push(("key in hexadecimal".to_owned(), HEXLOWER.encode(&bytes).into_bytes()));
+            needles.push(("key in base64".to_owned(), text.trim_end_matches('=').as_bytes().to_vec()));
+        }
+    }
+    assert!(!needles.is_empty(), "the keyring has a key");
+    needles
+}
+
+/// A secret as it is, its beginning alone, and as others would write it.
+fn spellings(name: &str, secret: &str) -> Vec<(String, Vec<u8>)> {
+    let json = serde_json::to_string(secret).expect("a text");
+    let json = &json[1..json.len() - 1];
+    let twice = serde_json::to_string(json).expect("a text");
+    let address = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let page = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let base64 = |text: String| {
+        let text = BASE64.encode(text.as_bytes());
+        text.trim_end_matches('=').as_bytes()[..16].to_vec()
+    };
+    [
+        ("", secret.as_bytes()[..PIECE].to_vec()),
+        (" in JSON", json.as_bytes()[..PIECE + 2].to_vec()),
+        (" in JSON in JSON", twice.as_bytes()[1..PIECE + 2].to_vec()),
+        (" in an address", address.as_bytes()[..PIECE + 2].to_vec()),
+        (" in a page", page.as_bytes()[..PIECE + 2].to_vec()),
+        (" in hexadecimal", HEXLOWER.encode(secret.as_bytes()).into_bytes()),
+        (" in large hexadecimal", HEXUPPER.encode(secret.as_bytes()).into_bytes()),
+        (" in base64", base64(secret.to_owned())),
+        (" in base64", base64(format!("x-access-token:{secret}"))),
+        (" in base64", base64(format!("someone:{secret}"))),
+    ]
+    .map(|(form, bytes)| (format!("{name}{form}"), bytes))
+    .into()
 }
 
 struct Watched {
@@ -199,7 +311,25 @@ fn endpoint_secrets(server: &Server, answers: &mut Vec<String>) -> String {
         let sent = seen.message.headers.iter().map(|(name, value)| format!("{name}: {value}"));
         sent.collect::<Vec<_>>().join(" | ")
     };
-    let peer = Peer::plain(move |seen| Word::Say(503, echo(seen)));
+    // What it was sent, first the secrets alone in every spelling, a password as it is meant too.
+    let peer = Peer::plain(move |seen| {
+        let authorization = seen.header("authorization");
+        let pair = authorization.strip_prefix("Basic ").and_then(|text| BASE64.decode(text.as_bytes()).ok());
+        let meant = pair.and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
+        let password = meant.split_once(':').map_or("", |(_, password)| password);
+        let bearer = authorization.strip_prefix("Bearer ").unwrap_or_default();
+        let said = format!("{password} {bearer} {}", seen.header("x-key"));
+        let spelt = [
+            said.clone(),
+            json!({ "sent": said }).to_string(),
+            json!({ "inner": json!({ "sent": said }).to_string() }).to_string(),
+            utf8_percent_encode(&said, NON_ALPHANUMERIC).to_string(),
+            said.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"),
+            BASE64.encode(password.as_bytes()),
+            HEXLOWER.encode(bearer.as_bytes()),
+        ];
+        Word::Say(503, format!("{} {}", spelt.join(" "), echo(seen)))
+    });
     let tokens = Peer::plain(move |seen| {
         if seen.path == "/good" {
             let token = json!({ "access_token": ISSUED, "token_type": "Bearer", "expires_in": 3600 });
@@ -289,58 +419,14 @@ fn secrets(app: &App, client_key: &str) -> Vec<(String, Vec<u8>)> {
         ("endpoint's bearer token", ENDPOINT_BEARER),
         ("client secret", CLIENT_SECRET),
         ("issued access token", ISSUED),
+        ("collector's token", COLLECTOR),
         // Its beginning is public; behind it stands the secret part.
         ("app token", app.token.rsplit('_').nth(1).expect("a token has parts")),
     ] {
-        secrets.push((name.to_owned(), secret.as_bytes()[..PIECE].to_vec()));
-        let whole = [secret.to_owned(), format!("x-access-token:{secret}"), format!("someone:{secret}")];
-        for text in whole {
-            let text = BASE64.encode(text.as_bytes());
-            secrets.push((format!("{name} in base64"), text.trim_end_matches('=').as_bytes()[..16].to_vec()));
-        }
-        secrets.push((format!("{name} in hexadecimal"), HEXLOWER.encode(secret.as_bytes()).into_bytes()));
+        secrets.extend(spellings(name, secret));
     }
     // What every basic header of ours begins with is no secret.
     let common = BASE64.encode(b"x-access-token:");
     secrets.retain(|(_, secret)| !common.as_bytes().starts_with(&secret[..16.min(secret.len())]));
     secrets
-}
-
-/// The path of a request, and its body.
-type Exported = (String, Vec<u8>);
-
-/// Takes traces in over HTTP and keeps them as they came.
-struct Collector {
-    address: SocketAddr,
-    bodies: Arc<Mutex<Vec<Exported>>>,
-}
-
-impl Collector {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let bodies = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&bodies);
-        thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let kept = Arc::clone(&kept);
-                thread::spawn(move || {
-                    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-                    while let Ok(Some((first_line, headers))) = read_head(&mut reader) {
-                        let head = Message { first_line, headers, body: Vec::new() };
-                        let Ok(body) = read_body(&mut reader, &head, false) else { return };
-                        kept.lock().expect("no panic").push(("trace".to_owned(), body));
-                        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        Self { address, bodies }
-    }
-
-    fn bodies(&self) -> Vec<(String, Vec<u8>)> {
-        self.bodies.lock().expect("no panic").clone()
-    }
 }

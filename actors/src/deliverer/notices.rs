@@ -6,7 +6,7 @@
 
 use tidings_entity::id::CursorId;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{Instrument, info_span, warn};
 
 use super::{
     DelivererMessage, DelivererState, Generation, Step,
@@ -70,6 +70,7 @@ impl DelivererState {
             return;
         }
         let (transport, outbound) = (self.context.transport.clone(), self.context.outbound.clone());
+        let (tracer, app) = (self.context.tracer.clone(), self.id.clone());
         let Some((running, _)) = self.running(cursor) else { return };
         let Stage::Noticing { flying, action, .. } = &mut running.stage else { return };
         *flying = true;
@@ -78,7 +79,8 @@ impl DelivererState {
             round: running.open.round.clone(),
             repository: running.open.snapshot.facts.clone(),
         };
-        let halt = running.halt.clone();
+        let (halt, trace) = (running.halt.clone(), running.trace(&tracer));
+        let (position, of) = (running.open.round.position, cursor.to_string());
         self.gate.enter();
         self.step(cursor, generation, async move {
             let _place = tokio::select! {
@@ -86,7 +88,9 @@ impl DelivererState {
                 () = halt.called(), if may_halt => return Step::Unnoticed,
                 place = take_turn(&endpoint, &outbound) => place,
             };
-            Step::Noticed(transport.notify(&endpoint, &notice).await)
+            let span = info_span!("delivery.notice", app.id = %app, cursor.id = of);
+            trace.put(&span, position);
+            Step::Noticed(transport.notify(&endpoint, &notice).instrument(span).await)
         });
     }
 

@@ -13,14 +13,14 @@ use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId},
     kind::{CursorState, HistoryMode, LetterStatus, PayloadFormat, RoundKind, WatchState},
 };
-use tracing::{info, instrument, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
     context::{Context, in_time},
     follow::goes,
     ports::{
-        CommitFacts, Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, NewRound, Remote,
-        Seek, StoreError, Walk,
+        Cause, CommitFacts, Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, NewRound,
+        Remote, Seek, StoreError, Walk,
     },
     round::{Letter, Plan, RULES, Round, RoundSpec, Summary, TreeEnd},
 };
@@ -64,6 +64,8 @@ pub struct OpenLane {
     pub commit: Option<Arc<CommitFacts>>,
     /// Of small rounds: the first deleted path of each blob, for the hint of a rename.
     pub renames: HashMap<ObjectId, Vec<u8>>,
+    /// Where the trace is that its attempts belong to.
+    pub place: Option<Cause>,
 }
 
 /// Why a lane could not be opened; it is tried again later.
@@ -126,8 +128,23 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
 }
 
 /// Opens the lane of a cursor.
-#[instrument(name = "lane.open", skip_all, fields(cursor.id = %cursor))]
 pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    let span = info_span!("lane.open", cursor.id = %cursor);
+    let cause = context.causes.lane_opens(cursor);
+    if let Some(cause) = cause {
+        context.tracer.follow(&span, cause);
+    }
+    let mut opening = open_traced(context, cursor).instrument(span.clone()).await;
+    match &mut opening {
+        Ok(Opening::Open(open)) => open.place = context.tracer.place(&span),
+        Ok(Opening::Idle | Opening::Gone) => {}
+        // It is opened for the same reason another time.
+        Ok(Opening::Again | Opening::Later(_)) | Err(_) => context.causes.of_lane(cursor, cause),
+    }
+    opening
+}
+
+async fn open_traced(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
     let mut conflicts = 0;
     for _ in 0..STEPS_MAX {
         if conflicts >= CONFLICTS_MAX {
@@ -260,7 +277,8 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
         None => None,
     };
     let renames = renames(context, &lane.remote, &round).await?;
-    Ok(Opening::Open(Box::new(OpenLane { snapshot: lane, round: Arc::new(round), commit, renames })))
+    let round = Arc::new(round);
+    Ok(Opening::Open(Box::new(OpenLane { snapshot: lane, round, commit, renames, place: None })))
 }
 
 /// Ends a redrive where it stands. A letter is reached when nothing of its path lies ahead; of a
@@ -337,9 +355,7 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
         }
         Next::Resync { target, complete } => {
             flags.complete = complete;
-            // A complete resync names no old tree, not even held: it may be obtainable nowhere.
-            let bases = if complete { Vec::new() } else { lane.resync_bases.clone() };
-            (RoundKind::Resync, held.filter(|_| !complete), end(target), bases)
+            (RoundKind::Resync, held, end(target), lane.resync_bases.clone())
         }
         // Up to what is held, not to the head: so it is right for an app that went back to that
         // tree as for one that did not.
@@ -347,8 +363,17 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
         Next::Redrive => (RoundKind::Redrive, held.clone(), held, Vec::new()),
     };
     let spec = RoundSpec { kind, held, target, bases, letters: Vec::new() };
-    let candidates = candidates(context, lane, &spec).await?;
-    let plan = plan(context, &lane.app, &lane.remote, &spec, &candidates).await?;
+    let (spec, plan) = match planned(context, lane, spec.clone()).await {
+        // A complete resync names what it still can: the deletes of old trees that are there. An old
+        // tree may be obtainable nowhere, or be over a limit; then it names none.
+        Err(OpeningError::Git(reason))
+            if flags.complete
+                && (matches!(reason, GitError::Unobtainable(_)) || reason.is_of_the_object()) =>
+        {
+            planned(context, lane, RoundSpec { held: None, bases: Vec::new(), ..spec }).await?
+        }
+        other => other?,
+    };
     if plan.summary.total() == 0 && plan.letters.is_empty() {
         match (kind, &spec.held) {
             (RoundKind::Sync, _) => {
@@ -368,6 +393,17 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
     }
     begin(context, lane, spec, plan, flags).await?;
     Ok(true)
+}
+
+/// A round's list, with the letters that it binds.
+async fn planned(
+    context: &Context,
+    lane: &LaneSnapshot,
+    spec: RoundSpec,
+) -> Result<(RoundSpec, Plan), OpeningError> {
+    let candidates = candidates(context, lane, &spec).await?;
+    let plan = plan(context, &lane.app, &lane.remote, &spec, &candidates).await?;
+    Ok((spec, plan))
 }
 
 /// The letters that a round may bind, sorted by path. A snapshot holds a thousand; where a cursor has

@@ -15,11 +15,11 @@ use super::{
     lending::{Loan, Owed},
     opening::OpenLane,
     rendering,
-    sending::{Halt, Stretch},
+    sending::{Halt, Stretch, TRACED, Trace},
 };
 use crate::{
     context::in_time,
-    ports::{Action, App, DeliveryOrder, LaneFacts, Seek},
+    ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
     round::Change,
 };
 
@@ -117,6 +117,12 @@ impl RunningLane {
     /// What all its deliveries share.
     pub(super) fn facts(&self) -> Arc<LaneFacts> {
         self.facts.clone()
+    }
+
+    /// Where its attempts stand in a trace.
+    pub(super) fn trace(&self, tracer: &Arc<dyn Tracer>) -> Trace {
+        let (place, from) = (self.open.place, self.open.round.position);
+        Trace { tracer: tracer.clone(), place, to: from + TRACED }
     }
 
     /// Its stretches end after the attempt that is on its way.
@@ -302,8 +308,16 @@ impl DelivererState {
         }
         let Some((running, _)) = self.running(cursor) else { return };
         if let Some(settlement) = running.lane.want_settle(now.wall) {
-            let store = self.context.store.clone();
-            let settle = async move { Step::Settled(in_time(store.settle(settlement)).await) };
+            let changes = settlement.position.saturating_sub(running.lane.settled());
+            let parked: Vec<_> = settlement.parked.iter().map(|park| park.reason).collect();
+            let (store, meter) = (self.context.store.clone(), self.context.meter.clone());
+            let settle = async move {
+                let settled = in_time(store.settle(settlement)).await;
+                if matches!(settled, Ok(true)) {
+                    meter.settled(changes.saturating_sub(parked.len() as u64), &parked);
+                }
+                Step::Settled(settled)
+            };
             self.step(cursor, generation, settle);
         }
     }
@@ -493,9 +507,10 @@ impl DelivererState {
         if launch.parcels.is_empty() {
             return;
         }
-        let outbound = self.context.outbound.clone();
+        let (outbound, tracer) = (self.context.outbound.clone(), self.context.tracer.clone());
         let Some((running, _)) = self.running(cursor) else { return };
-        let stretch = Stretch { transport, endpoint, outbound, launch, halt: running.halt.clone(), is_probe };
+        let (halt, trace) = (running.halt.clone(), running.trace(&tracer));
+        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, trace };
         self.gate.enter();
         let to = cursor.clone();
         let tell = move |tray| {

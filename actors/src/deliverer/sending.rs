@@ -5,8 +5,9 @@
 //!
 //! Outcomes are laid on a tray, and the deliverer is told of all of them at the end of the stretch, or
 //! [`TELL_AFTER`] the first of them at the latest, whatever the attempt after it does: a message for
-//! each, and a settlement for each message, cost a fifth of what a machine can deliver. The next
-//! attempt never waits for the deliverer.
+//! each, and a settlement for each message, cost a fifth of what a machine can deliver. Of the first of
+//! a stretch it is told sooner ([`TELL_FIRST_AFTER`]), so that a process which soon dies, again and
+//! again, gets further each time. The next attempt never waits for the deliverer.
 
 use std::{
     ops::RangeInclusive,
@@ -19,16 +20,45 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use super::{Step, lane::Launch};
 use crate::{
-    ports::{AttemptOutcome, Endpoint, ItemOutcome, Parcel, Transport},
+    ports::{AttemptOutcome, Cause, Endpoint, ItemOutcome, Parcel, Tracer, Transport},
     turns::{Place, Turns},
 };
 
 /// How long an outcome waits for others. What a crash repeats is bounded by the window all the same.
-const TELL_AFTER: Duration = Duration::from_millis(20);
+const TELL_AFTER: Duration = Duration::from_millis(40);
+
+/// Deliveries of a lane, from its opening on, whose attempts belong to the trace of what led to it:
+/// a round may have half a million changes, and nobody reads such a trace. Later ones are traces of
+/// their own that name it.
+pub(super) const TRACED: u64 = 1_000;
+
+/// Where attempts stand in a trace.
+#[derive(Clone)]
+pub(super) struct Trace {
+    pub(super) tracer: Arc<dyn Tracer>,
+    /// What led to them.
+    pub(super) place: Option<Cause>,
+    /// The first position beyond the trace.
+    pub(super) to: u64,
+}
+
+impl Trace {
+    /// Puts the span of an attempt in its place.
+    pub(super) fn put(&self, span: &Span, position: u64) {
+        match self.place {
+            Some(cause) if position < self.to => self.tracer.follow(span, cause),
+            Some(cause) => self.tracer.link(span, cause),
+            None => {}
+        }
+    }
+}
+
+/// How long the first outcome of a stretch waits.
+const TELL_FIRST_AFTER: Duration = Duration::from_millis(2);
 
 /// One attempt that ended.
 #[derive(Debug)]
@@ -128,6 +158,7 @@ pub(super) struct Stretch {
     pub(super) launch: Launch,
     pub(super) halt: Halt,
     pub(super) is_probe: bool,
+    pub(super) trace: Trace,
 }
 
 impl Stretch {
@@ -162,6 +193,7 @@ impl Stretch {
         let mut may_halt = !self.is_probe;
         let parcels = std::mem::take(&mut self.launch.parcels);
         let mut telling = Telling { tell: || tell(tray.clone()), by: None };
+        let mut tell_after = TELL_FIRST_AFTER;
         for (position, parcel) in parcels {
             let turn = self.turn(std::mem::replace(&mut may_halt, true));
             let Some(_place) = telling.during(turn).await else { break };
@@ -173,6 +205,7 @@ impl Stretch {
                 delivery.id = %parcel.id,
                 delivery.position = position
             );
+            self.trace.put(&span, position);
             let sent_at = Instant::now();
             let sending = self.transport.send(&self.endpoint, &parcel).instrument(span);
             let outcome = telling.during(sending).await;
@@ -181,7 +214,7 @@ impl Stretch {
             if !goes_on {
                 break;
             }
-            telling.by = telling.by.or(Some(ended_at + TELL_AFTER));
+            telling.by = telling.by.or(Some(ended_at + std::mem::replace(&mut tell_after, TELL_AFTER)));
         }
         // What is on the tray goes with the end of the stretch.
         Step::Stretched(tray, unsent)
@@ -202,6 +235,7 @@ impl Stretch {
             delivery.position = position,
             delivery.count = positions.len()
         );
+        self.trace.put(&span, position);
         let sent_at = Instant::now();
         let sending = self.transport.send_batch(&self.endpoint, parcels).instrument(span);
         let (outcome, items) = sending.await;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tidings_entity::kind::{LetterStatus, ParkReason};
 
 use crate::{
-    ports::{LANE_LETTERS, LetterFilter, Store, StoreError},
+    ports::{GitError, LANE_LETTERS, LetterFilter, Store, StoreError},
     testing::{
         Fault,
         house::{House, files, refs},
         transport::Answer,
     },
-    tree::{LETTER_KEEPER, MIRROR_KEEPER, RETENTION},
+    tree::{DELIVERER, LETTER_KEEPER, MIRROR_KEEPER, RETENTION, SURVEYOR},
 };
 
 #[tokio::test(start_paused = true)]
@@ -139,4 +139,57 @@ async fn old_history_goes_also_when_the_store_fails_hangs_and_the_actor_is_kille
     tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
     assert!(house.letters(&app).await.is_empty());
     assert!(house.store.watch(&app, &watch.id).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_polled_scanned_settled_and_given_up_is_measured() {
+    let house = House::running().await;
+    house.transport.answer_path("bad", Some(Answer::Status(422)));
+    let commit = house.commit(&[("bad", "1"), ("ok", "1"), ("other", "1")]);
+    let (_, watch, _) = house.watching().await;
+    house.until_held(&watch, commit).await;
+    let measured = house.meter.measured();
+    assert_eq!((measured.acknowledged, measured.parked.as_slice()), (2, &[ParkReason::Rejected][..]));
+    house.git.fail(vec![GitError::NotFound]);
+    house.poke(&watch).await;
+    house
+        .until("a failed poll", async || house.meter.measured().polls.contains(&"repository_not_found"))
+        .await;
+    let measured = house.meter.measured();
+    assert_eq!(measured.polls.len(), measured.scans.len());
+    assert!(measured.polls.contains(&"ok") && measured.waits.len() >= measured.polls.len());
+    house
+        .until("a failed scan", async || house.meter.measured().scans.contains(&"repository_not_found"))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_looked_at_at_once_and_again_after_a_failure_and_a_kill() {
+    let house = House::running().await;
+    house.until("the first look", async || house.meter.measured().surveys == 1).await;
+    house.transport.answer_path("a", Some(Answer::Status(503)));
+    let head = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    let survey = async || house.meter.measured().survey.expect("there was one");
+    house.until("lag", async || survey().await.backlog.behind.iter().sum::<u64>() == 1).await;
+    let found = survey().await;
+    assert_eq!((found.totals.watches, found.totals.apps, found.tree.lanes), (1, 1, 1));
+    assert_eq!(found.tree.roles[DELIVERER].running, 1);
+    house
+        .until("an open breaker", async || {
+            let breakers = survey().await.tree.breakers;
+            breakers.iter().any(|((_, word), count)| *word != "closed" && *count == 1)
+        })
+        .await;
+
+    house.kill(DELIVERER, app.as_str());
+    house.kill(SURVEYOR, "");
+    house.until("a counted restart", async || survey().await.tree.roles[DELIVERER].restarts == 1).await;
+    assert_eq!(survey().await.tree.roles[SURVEYOR].restarts, 1);
+    let before = house.meter.measured().surveys;
+    house.store.befall("backlog", Fault::Fails(StoreError::Unavailable("down".into())));
+    house.until("looks after a failure", async || house.meter.measured().surveys > before + 2).await;
+    house.transport.answer_path("a", None);
+    house.until_held(&watch, head).await;
+    house.until("no lag", async || survey().await.backlog.behind.iter().sum::<u64>() == 0).await;
 }

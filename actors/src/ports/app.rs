@@ -25,9 +25,9 @@ pub struct NewApp {
     pub website: Option<String>,
     /// What it is.
     pub description: Option<String>,
-    /// The public part of its token, unique.
+    /// The public part of its first token, unique.
     pub token_public_id: String,
-    /// SHA-256 of its token.
+    /// SHA-256 of its first token.
     pub token_hash: Sha256Hash,
     /// The signing key.
     pub signing_key: Secret,
@@ -194,8 +194,6 @@ pub struct App {
     pub email: String,
     /// Where it receives; `None` for pull.
     pub base_url: Option<String>,
-    /// SHA-256 of its token, compared in constant time.
-    pub token_hash: Sha256Hash,
     /// Signing keys, the current one first; older ones only while their overlap lasts.
     pub keys: Vec<Secret>,
     /// What goes with requests to its endpoint.

@@ -142,7 +142,7 @@ pub enum Walk {
 }
 
 /// A blob as it is stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The bytes.
     Whole(Bytes),

@@ -14,10 +14,10 @@ use tidings_entity::{
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Begun, Cancelled, DeadLetter, Fates, Head, Hook, KeyedRequest,
-    LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound,
-    PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source,
-    StoredAnswer, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Fates, Head, Hook, KeyedRequest,
+    Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
+    PastRound, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement,
+    Source, StoredAnswer, Watch, WatchPatch,
 };
 use crate::{
     round::{DeliveryId, Letter, TreeEnd},
@@ -110,10 +110,8 @@ pub struct Totals {
 pub trait Store: Send + Sync + 'static {
     // ---- apps -------------------------------------------------------------------------------
 
-    /// Registers an app, and ends the keyed request that asked for it.
+    /// Registers an app with its first token, and ends the keyed request that asked for it.
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError>;
-    /// The app with this public token id; the caller compares the hash.
-    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError>;
     /// One app.
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError>;
     /// All apps, oldest first, after `after`, at most `limit`.
@@ -423,6 +421,11 @@ pub trait Store: Send + Sync + 'static {
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError>;
     /// Numbers for the overview.
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError>;
+    /// How far watches are behind, and what was given up. Watches that are not served (paused, or of a
+    /// disabled app) are not behind. Costs what is behind, not what is watched.
+    async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError>;
+    /// The branches of served watches that are behind for longest, at most `limit`.
+    async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError>;
     /// A read that proves the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

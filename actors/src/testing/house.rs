@@ -17,9 +17,12 @@ use tidings_entity::{
 use tokio::{sync::watch, time::Instant};
 use url::Url;
 
-use super::{MemoryGit, MemoryStore, MemoryTransport, SeededRandom, transport::Arrival};
+use super::{
+    MemoryGit, MemoryMeter, MemoryStore, MemoryTransport, NoTracer, SeededRandom, transport::Arrival,
+};
 use crate::{
     budget::Budget,
+    causes::Causes,
     context::{Context, Policy},
     deliverer::DelivererMessage,
     directory::{Directory, Doing, Post},
@@ -84,6 +87,7 @@ pub(crate) struct House {
     pub(crate) git: Arc<MemoryGit>,
     pub(crate) transport: Arc<MemoryTransport>,
     pub(crate) random: Arc<FragileRandom>,
+    pub(crate) meter: Arc<MemoryMeter>,
     pub(crate) context: Context,
     tree: Option<Tree>,
 }
@@ -108,6 +112,7 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let (git, transport) = (Arc::new(MemoryGit::with_hosts(hosts)), Arc::new(MemoryTransport::default()));
+        let meter = Arc::new(MemoryMeter::default());
         let random = Arc::new(FragileRandom { sound: SeededRandom::new(7), panics: AtomicU32::new(0) });
         let mut policy = Policy::default();
         edit(&mut policy);
@@ -121,12 +126,15 @@ impl House {
             transport: transport.clone(),
             clock,
             random: random.clone(),
+            meter: meter.clone(),
+            tracer: Arc::new(NoTracer),
+            causes: Causes::default(),
             policy: Arc::new(policy),
             budget: Budget::new(128 << 20),
             directory: Directory::default(),
             fatal: watch::channel(None).0,
         };
-        Self { store, git, transport, random, context, tree: None }
+        Self { store, git, transport, random, meter, context, tree: None }
     }
 
     /// A running house.

@@ -1,6 +1,7 @@
 //! [`MemoryStore`]: the whole [`Store`] in maps behind one lock. It keeps its promises as the real
 //! one does, but for surviving the process.
 
+mod backlog;
 mod history;
 mod lanes;
 mod letters;
@@ -28,10 +29,11 @@ use tidings_entity::{
 use super::SeededRandom;
 use crate::{
     ports::{
-        App, AppPatch, AttemptRecord, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter, Fates,
-        Head, Hook, KeyedRequest, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp,
-        NewRound, NewWatch, PastRound, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
-        RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch, WatchPatch,
+        App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter,
+        Fates, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved,
+        NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing,
+        RoundFacts, RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch,
+        WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
@@ -100,6 +102,14 @@ impl MemoryStore {
         Ok(())
     }
 
+    /// What the app was registered with whose first token has this public part.
+    #[must_use]
+    pub fn registered_with(&self, public_id: &str) -> Option<NewApp> {
+        let state = self.state();
+        let found = state.apps.values().find(|app| app.new.token_public_id == public_id);
+        found.map(|app| app.new.clone())
+    }
+
     /// The attempts that are rows.
     #[must_use]
     pub fn attempts(&self) -> Vec<AttemptRecord> {
@@ -138,15 +148,6 @@ impl Store for MemoryStore {
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
         self.meet("create_app").await?;
         self.write(|state| state.create_app(app))
-    }
-
-    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
-        Ok(self
-            .state()
-            .apps
-            .values()
-            .find(|app| app.new.token_public_id == public_id)
-            .map(|app| rows::app(app, self.clock.now())))
     }
 
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
@@ -627,6 +628,17 @@ impl Store for MemoryStore {
 
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
         Ok(self.state().totals(now))
+    }
+
+    async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
+        self.meet("backlog").await?;
+        Ok(self.state().backlog(now))
+    }
+
+    async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError> {
+        let mut laggards = self.state().laggards();
+        laggards.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(laggards)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ pub use upkeep::*;
 macro_rules! store_contract_tests {
     ($make:path) => {
         $crate::store_contract_tests! { $make =>
-            an_app_is_found_by_its_token_until_it_is_erased
+            an_app_is_there_until_it_is_erased
             apps_are_listed_in_pages
             an_app_changes_itself_and_its_keys_overlap
             what_goes_with_requests_is_kept_and_changed_part_by_part
@@ -107,6 +107,7 @@ macro_rules! store_contract_tests {
             history_goes_but_nothing_that_is_needed
             too_much_history_of_an_app_is_shortened
             totals_count_what_there_is
+            lag_is_told_of_what_is_served_and_behind
         }
     };
     ($make:path => $($promise:ident)+) => {

@@ -15,6 +15,7 @@ use tidings_actors::{
 };
 use tidings_entity::id::AppId;
 use tokio::time::Instant;
+use url::Url;
 use utoipa::ToSchema;
 
 use super::{
@@ -65,7 +66,8 @@ impl Tests {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 pub(super) struct TestWish {
-    /// An address to try instead of the one that is set. Nothing is changed.
+    /// An address to try instead of the one that is set. Nothing is changed. Where scheme, host or port
+    /// are others, none of the app's header fields, credentials and certificates go along.
     base_url: Option<String>,
 }
 
@@ -101,8 +103,19 @@ pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional(&request.body)?;
     let base_url = read_base_url(&front, &mut fields);
     fields.finish()?;
-    app.base_url = base_url.or(app.base_url);
+    if let Some(base_url) = base_url {
+        if !app.base_url.as_deref().is_some_and(|own| is_same_origin(own, &base_url)) {
+            // Whoever may ask for a test need not know what the endpoint is shown.
+            app.access = Arc::default();
+        }
+        app.base_url = Some(base_url);
+    }
     Ok(json(StatusCode::OK, &attempt(&front, &app).await?))
+}
+
+fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).map(|url| url.origin());
+    matches!((origin(one), origin(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Tries an app as it is to be.

@@ -12,9 +12,9 @@ use super::super::problem::{Kind, Problem};
 
 /// So many rounds are remembered, over all apps.
 const CHECKED_MAX: usize = 1_024;
-/// Tails of one app at once.
-const TAILS_PER_APP: usize = 8;
-/// Tails of all apps are at most one of so many connections: each keeps one, and the others are for
+/// Tails of one caller at once: of an app, or of somebody of the staff.
+const TAILS_PER_CALLER: usize = 8;
+/// Tails of all callers are at most one of so many connections: each keeps one, and the others are for
 /// requests that end.
 const CONNECTIONS_PER_TAIL: usize = 4;
 /// How many seconds a client should wait beyond that.
@@ -26,7 +26,7 @@ pub(super) type Key = (CursorId, i64, usize);
 /// What reading histories remembers and may cost.
 pub struct Histories {
     checked: Mutex<Checked>,
-    tails: Arc<Mutex<HashMap<AppId, usize>>>,
+    tails: Arc<Mutex<HashMap<String, usize>>>,
     tails_max: usize,
 }
 
@@ -70,40 +70,40 @@ impl Histories {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner).note(app, key);
     }
 
-    /// One more tail of an app.
+    /// One more tail of an app or, by its id, of somebody of the staff.
     ///
     /// # Errors
     /// 429 when it has as many as it may have, or all apps together have.
-    pub(in super::super) fn tail(&self, app: &AppId) -> Result<TailShare, Problem> {
+    pub(in super::super) fn tail(&self, owner: &str) -> Result<TailShare, Problem> {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = |detail: String| {
             Err(Problem::new(Kind::TOO_MANY).with_detail(detail).retry_after(RETRY_AFTER_SECONDS))
         };
-        let own = tails.get(app).copied().unwrap_or(0);
-        if own >= TAILS_PER_APP {
-            return refused(format!("an app has at most {TAILS_PER_APP} tails at once"));
+        let own = tails.get(owner).copied().unwrap_or(0);
+        if own >= TAILS_PER_CALLER {
+            return refused(format!("a caller has at most {TAILS_PER_CALLER} tails at once"));
         }
         if tails.values().sum::<usize>() >= self.tails_max {
             return refused("this server has as many tails as it may have".to_owned());
         }
-        tails.insert(app.clone(), own + 1);
-        Ok(TailShare { app: app.clone(), tails: Arc::clone(&self.tails) })
+        tails.insert(owner.to_owned(), own + 1);
+        Ok(TailShare { owner: owner.to_owned(), tails: Arc::clone(&self.tails) })
     }
 }
 
-/// One tail of an app, until it ends.
+/// One tail of a caller, until it ends.
 pub(in super::super) struct TailShare {
-    app: AppId,
-    tails: Arc<Mutex<HashMap<AppId, usize>>>,
+    owner: String,
+    tails: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Drop for TailShare {
     fn drop(&mut self) {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = tails.get_mut(&self.app) {
+        if let Some(count) = tails.get_mut(&self.owner) {
             *count -= 1;
             if *count == 0 {
-                tails.remove(&self.app);
+                tails.remove(&self.owner);
             }
         }
     }
@@ -154,20 +154,21 @@ mod tests {
     fn tails_of_all_apps_take_a_quarter_of_the_connections() {
         for (connections, tails) in [(1, 1), (3, 1), (8, 2), (24, 6)] {
             let histories = Histories::new(connections);
-            let mut held: Vec<_> =
-                (0..tails).map(|number| histories.tail(&app(number)).expect("there is room")).collect();
-            let refused = histories.tail(&app(100)).err().expect("one too many");
+            let mut held: Vec<_> = (0..tails)
+                .map(|number: usize| histories.tail(&number.to_string()).expect("there is room"))
+                .collect();
+            let refused = histories.tail("100").err().expect("one too many");
             assert_eq!(refused.code(), "too-many-requests");
             held.pop();
-            held.push(histories.tail(&app(100)).expect("one has ended"));
+            held.push(histories.tail("100").expect("one has ended"));
             drop(held);
             assert!(histories.tails.lock().expect("no panic").is_empty(), "nothing is left of ended ones");
         }
         let histories = Histories::new(1_024);
         let held: Vec<_> =
-            (0..TAILS_PER_APP).map(|_| histories.tail(&app(1)).expect("there is room")).collect();
-        assert!(histories.tail(&app(1)).is_err(), "one app has so many");
-        assert!(histories.tail(&app(2)).is_ok());
+            (0..TAILS_PER_CALLER).map(|_| histories.tail("1").expect("there is room")).collect();
+        assert!(histories.tail("1").is_err(), "one caller has so many");
+        assert!(histories.tail("2").is_ok());
         drop(held);
     }
 }

@@ -27,6 +27,13 @@ async fn hasty() -> House {
     .await
 }
 
+/// The head of a request whose body is only sent when it is asked for.
+fn expecting(token: &str, length: usize) -> String {
+    format!(
+        "POST /api/repositories HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
 /// Waits until the other side closes; what it said before.
 async fn closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut said = Vec::new();
@@ -115,18 +122,122 @@ async fn an_address_has_so_many_connections_and_gets_them_back() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_connections_wait_for_their_turn() {
+async fn where_there_is_no_room_the_one_that_has_waited_longest_goes() {
     let house = House::with(|settings| {
-        settings.server.connections_max = 1;
-        settings.server.header_timeout = Duration::from_millis(200);
+        settings.server.connections_max = 2;
+        settings.server.header_timeout = Duration::from_hours(1);
     })
     .await;
-    let mut first = house.connect().await;
-    first.write_all(REQUEST).await.expect("sent");
-    assert!(answered(&mut first).await);
+    let mut used = house.connect().await;
+    used.write_all(REQUEST).await.expect("sent");
+    assert!(answered(&mut used).await);
+    let mut silent = house.connect().await;
+    silent.write_all(b"GET /livez").await.expect("sent");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut newest = house.connect().await;
+        newest.write_all(REQUEST).await.expect("sent");
+        assert!(answered(&mut newest).await, "there is always room for one that asks");
+        open.push(newest);
+    }
+    assert!(closed(&mut used).await.is_empty());
+    assert!(closed(&mut silent).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_being_answered_keeps_its_place() {
+    let house = House::with(|settings| {
+        settings.server.connections_max = 1;
+        settings.server.body_timeout = PATIENCE;
+    })
+    .await;
+    let token = house.app().await;
+    let mut begun = house.connect().await;
+    begun.write_all(expecting(&token, 2).as_bytes()).await.expect("sent");
+    let mut part = [0; 64];
+    timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
     let mut second = house.connect().await;
     second.write_all(REQUEST).await.expect("sent");
-    assert!(answered(&mut second).await, "it is served once the first has been idle for too long");
+    begun.write_all(b"{}").await.expect("sent");
+    let count = timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
+    assert!(part[..count].starts_with(b"HTTP/1.1 422"), "{:?}", String::from_utf8_lossy(&part[..count]));
+    assert!(answered(&mut second).await, "its turn comes after the answer");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_as_many_connections_as_it_needs() {
+    let house = House::with(|settings| {
+        settings.server.connections_per_address_max = 1;
+        settings.server.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut stream = house.connect().await;
+        stream.write_all(REQUEST).await.expect("sent");
+        assert!(answered(&mut stream).await);
+        open.push(stream);
+    }
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_ask_again_and_others_are_served() {
+    let house = House::with(|settings| {
+        settings.server.address_rate = "7200/h".parse().expect("a rate");
+        settings.server.token_rate = "1/h".parse().expect("a rate");
+        settings.server.trusted_proxies = vec!["127.0.0.1".to_owned()];
+    })
+    .await;
+    let of = |client: &str, token: Option<&str>| {
+        let mut head =
+            format!("GET /api/app HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-for: {client}\r\n");
+        if let Some(token) = token {
+            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        }
+        format!("{head}\r\n")
+    };
+    let token = house.app().await;
+    for (client, token, status) in [
+        ("192.0.2.1", Some(&*token), 200),
+        ("192.0.2.2", Some(&*token), 429),
+        ("192.0.2.1", None, 401),
+        ("192.0.2.1", None, 429),
+        ("192.0.2.2", None, 401),
+    ] {
+        let answer = house.send(of(client, token).as_bytes()).await;
+        assert_eq!(answer.status, status, "{client} {token:?}: {answer:?}");
+        assert_eq!(answer.header("retry-after").is_some(), status == 429, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_read_answers_and_no_others() {
+    let house = House::with(|settings| {
+        settings.server.cors_origins = vec!["https://docs.example".to_owned()];
+    })
+    .await;
+    let ask = |method: &str, origin: &str| {
+        format!(
+            "{method} /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\naccess-control-request-method: PATCH\r\n\r\n"
+        )
+    };
+    let preflight = house.send(ask("OPTIONS", "https://docs.example").as_bytes()).await;
+    assert_eq!(preflight.status, 204);
+    assert!(
+        preflight.header("access-control-allow-methods").is_some_and(|methods| methods.contains("PATCH"))
+    );
+    let answer = house.send(ask("GET", "https://docs.example").as_bytes()).await;
+    for answer in [&preflight, &answer] {
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://docs.example"));
+        assert_eq!(answer.header("vary"), Some("origin"));
+    }
+    for origin in ["https://other.example", "https://docs.example.evil", "null", "http://docs.example"] {
+        for (method, status) in [("OPTIONS", 405), ("GET", 200)] {
+            let answer = house.send(ask(method, origin).as_bytes()).await;
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -137,11 +248,8 @@ async fn a_stop_answers_what_was_begun_and_ends_at_the_deadline() {
     })
     .await;
     let token = house.app().await;
-    let head = format!(
-        "POST /api/repositories HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
-    );
     let mut begun = house.connect().await;
-    begun.write_all(head.as_bytes()).await.expect("sent");
+    begun.write_all(expecting(&token, 2).as_bytes()).await.expect("sent");
     let mut part = [0; 4096];
     let count = timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
     assert!(part[..count].starts_with(b"HTTP/1.1 100"), "the request is being read now");
@@ -161,11 +269,8 @@ async fn a_request_that_never_ends_does_not_hold_up_a_stop() {
     })
     .await;
     let token = house.app().await;
-    let head = format!(
-        "POST /api/repositories HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
-    );
     let mut begun = house.connect().await;
-    begun.write_all(head.as_bytes()).await.expect("sent");
+    begun.write_all(expecting(&token, 2).as_bytes()).await.expect("sent");
     let mut part = [0; 64];
     timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
     house.close();

@@ -4,7 +4,8 @@
 //! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. A tail looks
 //! for news once a second, whoever wrote them; it makes the next piece when its reader has taken the
 //! one before, so a slow reader costs one piece. Who reads nothing at all is the listener's. It ends when
-//! the server stops or the watch goes.
+//! the server stops or the watch goes, and soon after its caller would be refused: its token was revoked
+//! or is over.
 //!
 //! What cannot be told any more is told as a gap: a round whose history went before the tail was at its
 //! end, or whose trees cannot be read again.
@@ -30,7 +31,7 @@ use warp::reply::{Reply, Response};
 
 use super::{
     super::{
-        Front,
+        Front, auth,
         histories::{ChangeShown, Reading, TailShare, Unread, followed, round_failed},
         paging::Query,
         problem::{Kind, Problem},
@@ -44,6 +45,8 @@ use super::{
 const PIECE: u64 = 64;
 /// How often a tail looks for news.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often its caller is looked at anew.
+const CHECK_EVERY: Duration = Duration::from_secs(3);
 /// How long it waits after something failed.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A comment goes out when nothing else did for so long: proxies close what is silent.
@@ -92,7 +95,7 @@ impl FromStr for Seen {
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 429, description = "the app, or all apps together, have as many tails as they may have")
+        (status = 429, description = "the caller, or all callers together, have as many tails as they may have")
     ))]
 async fn events(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
@@ -100,7 +103,9 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
     let seen = seen(&request.headers, &query)?;
     let watch = named(&front, &request).await?;
     let cursor = followed(&watch, query.get("branch"))?;
-    let share = front.histories.tail(&app.id)?;
+    // The tails of the staff take no app's part.
+    let owner = if request.access == Access::App { app.id.as_str() } else { &request.actor };
+    let share = front.histories.tail(owner)?;
     let place = begin(&front, &app.id, cursor, seen).await?;
     let now = Instant::now();
     let tail = Tail {
@@ -113,6 +118,9 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
         reading: None,
         last: None,
         failures: Failures::default(),
+        headers: request.headers.clone(),
+        access: request.access,
+        checked_at: now,
         said_at: now,
         look_after: now,
         is_greeted: false,
@@ -197,6 +205,10 @@ struct Tail {
     reading: Option<Reading>,
     /// The change before `place`, where it is known: the next window is found by it.
     last: Option<Change>,
+    /// With these the caller came.
+    headers: HeaderMap,
+    access: Access,
+    checked_at: Instant,
     said_at: Instant,
     /// After a failure it looks no earlier.
     look_after: Instant,
@@ -231,7 +243,7 @@ impl Tail {
             return Some(Bytes::from_static(b": tail\n\n"));
         }
         loop {
-            if self.front.lifecycle.is_draining() {
+            if self.front.lifecycle.is_draining() || self.is_refused().await {
                 return None;
             }
             if Instant::now() >= self.look_after {
@@ -254,6 +266,17 @@ impl Tail {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether its caller may no longer read it. While nobody can say, it goes on: then nothing can be
+    /// read either.
+    async fn is_refused(&mut self) -> bool {
+        if self.checked_at.elapsed() < CHECK_EVERY {
+            return false;
+        }
+        self.checked_at = Instant::now();
+        let known = auth::caller(&self.front, self.access, &self.headers, "").await;
+        known.is_err_and(|problem| problem.status().is_client_error())
     }
 
     /// The next piece, if something was settled.

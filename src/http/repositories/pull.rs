@@ -45,7 +45,7 @@ const REASON_CHARACTERS_MAX: usize = 1_024;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route::<__path_pending, _, _>(Access::App, pending),
-        route::<__path_settle, _, _>(Access::App, settle),
+        route::<__path_settle, _, _>(Access::App, settle).unwitnessed(),
     ]
 }
 

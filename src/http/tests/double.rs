@@ -15,6 +15,7 @@ use tidings_actors::{
     ports::*,
     round::{Change, DeliveryId, Entry, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
+    testing::MemoryStore,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -32,6 +33,8 @@ pub(crate) struct StoreDouble {
     rows: Mutex<Rows>,
     /// Every verb fails like a database that is gone.
     pub(crate) is_down: AtomicBool,
+    /// The store whose tokens it finds as well.
+    behind: Option<Arc<MemoryStore>>,
     /// The next `ping` panics.
     pub(crate) panics: AtomicBool,
 }
@@ -39,6 +42,8 @@ pub(crate) struct StoreDouble {
 #[derive(Default)]
 pub(crate) struct Rows {
     pub(crate) apps: Vec<(NewApp, Option<String>)>,
+    pub(crate) tokens: Vec<AccessToken>,
+    pub(crate) audit: Vec<AuditRow>,
     pub(crate) watches: Vec<Watch>,
     pub(crate) registered: Vec<NewWatch>,
     pub(crate) credentials: Vec<String>,
@@ -48,14 +53,26 @@ pub(crate) struct Rows {
     /// Whose each of them is.
     pub(crate) owners: Vec<AppId>,
     pub(crate) past: super::histories::PastRows,
+    /// What is behind, for longest first.
+    pub(crate) laggards: Vec<Laggard>,
 }
 
 impl StoreDouble {
+    /// One that finds the tokens of the apps in another store.
+    pub(crate) fn before(store: Arc<MemoryStore>) -> Self {
+        Self { behind: Some(store), ..Self::default() }
+    }
+
+    /// The token that an app of the store behind was registered with.
+    pub(super) fn first_token(&self, public_id: &str) -> Option<AccessToken> {
+        first_token(&self.behind.as_ref()?.registered_with(public_id)?)
+    }
+
     pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().expect("not poisoned")
     }
 
-    fn open(&self) -> Result<MutexGuard<'_, Rows>, StoreError> {
+    pub(super) fn open(&self) -> Result<MutexGuard<'_, Rows>, StoreError> {
         if self.is_down.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("planted: disk I/O error in /var/lib".into()));
         }
@@ -108,13 +125,26 @@ fn app_of((app, disabled): &(NewApp, Option<String>)) -> App {
         name: app.name.clone(),
         email: app.email.clone(),
         base_url: app.base_url.clone(),
-        token_hash: app.token_hash,
         keys: vec![app.signing_key.clone()],
         access: Arc::new(app.access.clone()),
         delivery: app.delivery.clone(),
         disabled: disabled.clone(),
         created_at: app.created_at,
     }
+}
+
+fn first_token(app: &NewApp) -> Option<AccessToken> {
+    Some(AccessToken {
+        id: TokenId::new(app.id.as_str()[4..].parse().ok()?),
+        owner: TokenOwner::App(app.id.clone()),
+        name: "onboarding".into(),
+        public_id: app.token_public_id.clone(),
+        hash: app.token_hash,
+        expires_at: None,
+        last_used_at: None,
+        revoked_at: None,
+        created_at: app.created_at,
+    })
 }
 
 fn find<'a>(rows: &'a mut Rows, app: &AppId, id: &WatchId) -> Result<&'a mut Watch, StoreError> {
@@ -125,12 +155,10 @@ fn find<'a>(rows: &'a mut Rows, app: &AppId, id: &WatchId) -> Result<&'a mut Wat
 #[async_trait]
 impl Store for StoreDouble {
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
-        self.open()?.apps.push((app.clone(), None));
+        let mut rows = self.open()?;
+        rows.apps.push((app.clone(), None));
+        rows.tokens.extend(first_token(app));
         Ok(())
-    }
-
-    async fn app_by_token(&self, public_id: &str) -> Result<Option<App>, StoreError> {
-        Ok(self.open()?.apps.iter().find(|(app, _)| app.token_public_id == public_id).map(app_of))
     }
 
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
@@ -165,6 +193,7 @@ impl Store for StoreDouble {
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
         let mut rows = self.open()?;
         rows.apps.retain(|(app, _)| app.id != *id);
+        rows.tokens.retain(|token| token.owner != TokenOwner::App(id.clone()));
         rows.watches.retain(|watch| watch.app != *id);
         Ok(())
     }
@@ -537,6 +566,15 @@ impl Store for StoreDouble {
         let rows = self.open()?;
         let count = |number: usize| number as u64;
         Ok(Totals { apps: count(rows.apps.len()), watches: count(rows.watches.len()), ..Totals::default() })
+    }
+
+    async fn backlog(&self, _now: Timestamp) -> Result<Backlog, StoreError> {
+        self.open().map(|_| Backlog::default())
+    }
+
+    async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError> {
+        let laggards = self.open()?.laggards.clone();
+        Ok(laggards.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

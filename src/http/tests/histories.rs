@@ -23,8 +23,9 @@ use ulid::Ulid;
 use super::{
     House,
     double::HEAD,
-    house::{Answered, PATIENCE},
+    house::{ADMIN, Answered, PATIENCE},
 };
+use crate::identity::WRITTEN_EVERY;
 
 /// The rounds of one cursor.
 #[derive(Default)]
@@ -316,4 +317,61 @@ async fn tails_of_all_apps_leave_connections_for_others() {
     let path = format!("/api/repositories/{of_other}/events");
     let refused = house.call("GET", &path, Some(&other), None).await;
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("10")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_tail_ends_soon_after_its_token_and_the_staff_takes_no_apps_part() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let app = house.store.rows().apps[0].0.id.clone();
+    let wish = json!({ "name": "a viewer", "role": "viewer" });
+    let staff = house.call("POST", "/api/admin/tokens", Some(ADMIN), Some(&wish)).await.json();
+    let staff = staff["token"].as_str().expect("a token").to_owned();
+    let path = format!("/api/repositories/{id}/events");
+    let of_staff = format!("/api/admin/apps/{app}/repositories/{id}/events");
+    let mut tails = Vec::new();
+    for _ in 0..8 {
+        tails.push(Tail::open(&house, &staff, &of_staff).await);
+    }
+    let refused = house.call("GET", &of_staff, Some(&staff), None).await;
+    assert_eq!(refused.status, 429, "one of the staff has so many: {refused:?}");
+    tails.push(Tail::open(&house, &token, &path).await);
+    for token in &mut house.store.rows().tokens {
+        token.revoked_at = Some(Timestamp(1));
+    }
+    for mut tail in tails {
+        tail.until("0\r\n\r\n").await;
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_does_much_gets_few_rows_of_the_audit_log_and_one_that_counts_the_others() {
+    let house = House::with(|settings| {
+        settings.server.address_rate = "1000000/s".parse().expect("a rate");
+        settings.server.token_rate = "1000000/s".parse().expect("a rate");
+    })
+    .await;
+    let token = house.app().await;
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let scan = format!("/api/repositories/{id}/scan");
+    let targets = || -> Vec<String> {
+        let rows = house.store.rows();
+        let of_scans = rows.audit.iter().filter(|row| row.deed.action == "post_api_repositories_id_scan");
+        of_scans.map(|row| row.deed.target.clone()).collect()
+    };
+    for _ in 0..30 {
+        let answered = house.call("POST", &scan, Some(&token), None).await;
+        assert!(answered.status < 300, "{answered:?}");
+    }
+    assert_eq!(targets(), vec![id.clone(); 10]);
+    tokio::time::pause();
+    tokio::time::advance(WRITTEN_EVERY).await;
+    tokio::time::resume();
+    let until = Instant::now() + PATIENCE;
+    while targets().len() == 10 {
+        assert!(Instant::now() < until, "the others are written");
+        sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(targets()[10..], ["times:20"]);
 }

@@ -23,7 +23,7 @@ async fn house(bounds: Bounds) -> House {
     let known = |settings: &mut crate::settings::Settings| {
         settings.hooks.secret = vec![Secret::new(SECRET.to_owned())];
     };
-    House::bounded(store.clone(), store, bounds, known).await
+    House::bounded(store.clone(), store.clone(), store, bounds, known).await
 }
 
 /// A genuine push, as GitHub sends it.

@@ -6,12 +6,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 use tidings_actors::{
     budget::Budget,
+    causes::Causes,
     context::Context,
     directory::Directory,
     handle::Handle,
     pace::Paces,
-    ports::{Clock, Store},
-    testing::MemoryTransport,
+    ports::{Administration, Clock, Store},
+    testing::{MemoryMeter, MemoryTransport, NoTracer},
     turns::Turns,
 };
 use tokio::{
@@ -24,15 +25,23 @@ use tokio::{
 
 use super::{
     super::{
-        Front, Lifecycle, admin_token::AdminToken, downloads::Downloads, histories::Histories, hooks::Bounds,
-        listener, routes,
+        Front, Lifecycle, Served,
+        admin_token::AdminToken,
+        downloads::Downloads,
+        edge::Edge,
+        histories::Histories,
+        hooks::Bounds,
+        listener::{self, Door},
+        routes,
     },
     double::{GitDouble, StoreDouble},
 };
 use crate::{
     egress::Egress,
+    identity::Identity,
     machine::{MachineClock, MachineRandom},
     settings::{OnboardingMode, Settings},
+    telemetry::Metrics,
 };
 
 /// No test waits longer for anything.
@@ -94,6 +103,9 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         transport: Arc::new(MemoryTransport::default()),
         clock: Arc::new(MachineClock),
         random: Arc::new(MachineRandom),
+        meter: Arc::new(MemoryMeter::default()),
+        tracer: Arc::new(NoTracer),
+        causes: Causes::default(),
         policy: Arc::default(),
         budget: Budget::new(1 << 20),
         directory: Directory::default(),
@@ -112,17 +124,18 @@ impl House {
     }
 
     /// A front door over another store than its double.
-    pub(crate) async fn over(
-        store: Arc<dyn Store>,
+    pub(crate) async fn over<S: Store + Administration>(
+        store: Arc<S>,
         double: Arc<StoreDouble>,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        Self::bounded(store, double, Bounds::default(), change).await
+        Self::bounded(store.clone(), store, double, Bounds::default(), change).await
     }
 
     /// The same with other bounds for hooks.
     pub(crate) async fn bounded(
         store: Arc<dyn Store>,
+        administration: Arc<dyn Administration>,
         double: Arc<StoreDouble>,
         hooks: Bounds,
         change: impl FnOnce(&mut Settings),
@@ -135,6 +148,9 @@ impl House {
         let lifecycle = Lifecycle::default();
         let front = Arc::new(Front {
             store: store.clone(),
+            administration,
+            identity: Identity::of(&settings.identity, &Egress::new(&settings.egress).expect("valid")),
+            keys: Arc::new(super::keys::KeysDouble::default()),
             git: Arc::new(GitDouble),
             handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),
@@ -142,11 +158,14 @@ impl House {
             clock: Arc::new(MachineClock),
             random: Arc::new(MachineRandom),
             admin: AdminToken::of(ADMIN),
+            edge: Arc::new(Edge::new(&settings.server)),
             lifecycle: lifecycle.clone(),
             started_at: MachineClock.now(),
             hooks,
             tests: super::super::apps::test_delivery::Tests::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),
+            metrics: Metrics::of_process(),
+            told_metrics: super::super::metrics::Told::default(),
             histories: Histories::new(settings.server.connections_max),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -154,7 +173,9 @@ impl House {
         let (stop, stopped) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "the test's own server, joined at its end")]
         let serving = tokio::spawn(async move {
-            listener::serve(tcp, routes(front), &settings.server, async {
+            let edge = front.edge.clone();
+            let door = Door { tcp, routes: routes(front, Served::All), certificate: None, edge };
+            listener::serve(door, &settings.server, async {
                 let _asked_or_dropped = stopped.await;
             })
             .await;

@@ -20,13 +20,17 @@ use ulid::Ulid;
 
 use super::{
     House,
+    double::StoreDouble,
     house::{ADMIN, Answered, PATIENCE},
     sqlite,
 };
 use crate::{
-    http::idempotency::{hash, is_kept},
+    http::{
+        hooks::Bounds,
+        idempotency::{hash, is_kept},
+    },
     machine::MachineClock,
-    settings::OnboardingMode,
+    settings::{OnboardingMode, Settings},
 };
 
 const ONBOARD: &str = "/api/apps/onboard";
@@ -44,7 +48,9 @@ fn repository(name: &str) -> Value {
 
 async fn over_memory(mode: OnboardingMode) -> (House, Arc<MemoryStore>) {
     let store = Arc::new(MemoryStore::new(Arc::new(MachineClock)));
-    let house = House::over(store.clone(), Arc::default(), |settings| settings.onboarding.mode = mode).await;
+    let double = Arc::new(StoreDouble::before(store.clone()));
+    let change = |settings: &mut Settings| settings.onboarding.mode = mode;
+    let house = House::bounded(store.clone(), double.clone(), double, Bounds::default(), change).await;
     (house, store)
 }
 
@@ -237,6 +243,28 @@ async fn a_client_that_goes_away_neither_stops_its_request_nor_blocks_its_key() 
     drop(client);
     let answered = settled(&house, ONBOARD, None, UUID, &body).await;
     assert_eq!((answered.status, is_replayed(&answered)), (201, true), "{answered:?}");
+    assert_eq!(apps(&house).await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_without_a_key_leaves_no_deed_unwritten() {
+    let (house, store) = over_memory(OnboardingMode::Open).await;
+    store.befall("create_app", Fault::Waits(Duration::from_millis(700)));
+    let mut client = house.connect().await;
+    client.write_all(&bytes(ONBOARD, None, "", &registration("an app"))).await.expect("sent");
+    let arrived = async {
+        while store.awaits_fault("create_app") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, arrived).await.expect("it runs");
+    drop(client);
+    let written = async {
+        while house.store.rows().audit.is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, written).await.expect("it is done and written down");
     assert_eq!(apps(&house).await, 1);
 }
 

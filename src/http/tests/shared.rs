@@ -144,7 +144,7 @@ async fn the_public_part_of_a_token_alone_opens_nothing() {
     let token = house.app().await;
     assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 200);
     // The row with this public part now belongs to another token.
-    house.store.rows().apps[0].0.token_hash = Sha256Hash::of(b"another token");
+    house.store.rows().tokens[0].hash = Sha256Hash::of(b"another token");
     assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 401);
 }
 

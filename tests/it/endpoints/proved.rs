@@ -260,3 +260,22 @@ async fn what_an_app_keeps_secret_goes_over_https_only() {
         assert!(outcome.excerpt.contains("https only"), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_test_of_another_address_takes_nothing_along_that_the_endpoint_is_shown() {
+    let server = Server::start();
+    let (own, other) = (Peer::plain(|_| Word::status(200)), Peer::plain(|_| Word::status(200)));
+    let fields = json!({
+        "delivery": { "headers": { "x-api-key": HEADER } },
+        "endpoint_auth": { "bearer": { "token": BEARER } },
+    });
+    let owner = Owner::with(&server, Some(&own.url()), &fields);
+    for (peer, authorization, key) in
+        [(&other, String::new(), ""), (&own, format!("Bearer {BEARER}"), HEADER)]
+    {
+        let wish = json!({ "base_url": format!("{}/elsewhere", peer.url()) });
+        assert_eq!(owner.ask(&server, "POST", "/api/app/test", Some(&wish)).json()["accepted"], true);
+        let seen = peer.seen().pop().expect("a request");
+        assert_eq!((seen.header("authorization"), seen.header("x-api-key")), (&*authorization, key));
+    }
+}

@@ -110,7 +110,8 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let address_file = self.address_file();
         let mut command = self.command(&["serve", "--address-file"]);
-        command.arg(&address_file).stdin(Stdio::null());
+        command.arg(&address_file).arg("--ops-address-file").arg(self.ops_address_file());
+        command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("the log")).stderr(log);
         self.child = Some(command.spawn().expect("the binary starts"));
     }
@@ -119,6 +120,12 @@ impl Server {
     pub(crate) fn announced(&mut self) -> Option<SocketAddr> {
         self.assert_running();
         fs::read_to_string(self.address_file()).ok()?.trim().parse().ok()
+    }
+
+    /// The address of `server.ops_listen`, once it has told it.
+    pub(crate) fn ops_announced(&mut self) -> Option<SocketAddr> {
+        self.assert_running();
+        fs::read_to_string(self.ops_address_file()).ok()?.trim().parse().ok()
     }
 
     fn assert_running(&mut self) {
@@ -244,6 +251,10 @@ impl Server {
 
     fn address_file(&self) -> PathBuf {
         self.folder.path().join("address")
+    }
+
+    fn ops_address_file(&self) -> PathBuf {
+        self.folder.path().join("ops-address")
     }
 
     fn log_file(&self) -> PathBuf {

@@ -166,7 +166,6 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
         name: row.new.name.clone(),
         email: row.new.email.clone(),
         base_url: row.new.base_url.clone(),
-        token_hash: row.new.token_hash,
         keys: live.map(|(key, _)| key.clone()).collect(),
         access: Arc::new(row.new.access.clone()),
         delivery: row.new.delivery.clone(),

@@ -18,14 +18,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// An app is found by its token's public part; erasing it removes all of it.
-pub async fn an_app_is_found_by_its_token_until_it_is_erased(store: &dyn Store) {
+/// An app is there as it was registered; erasing it removes all of it.
+pub async fn an_app_is_there_until_it_is_erased(store: &dyn Store) {
     let world = World::new(store);
     let app = world.new_app();
     store.create_app(&app).await.expect("created");
     assert!(matches!(store.create_app(&app).await, Err(StoreError::Conflict(_))));
-    let found = store.app_by_token(&app.token_public_id).await.expect("read").expect("there");
-    assert_eq!((&found.id, found.token_hash), (&app.id, app.token_hash));
+    let found = store.app(&app.id).await.expect("read").expect("there");
+    assert_eq!(found.id, app.id);
     assert_eq!(found.keys.iter().map(Secret::expose).collect::<Vec<_>>(), ["signing"]);
     assert_eq!(found.delivery, app.delivery);
     store.set_app_disabled(&app.id, Some("gone")).await.expect("disabled");
@@ -35,7 +35,7 @@ pub async fn an_app_is_found_by_its_token_until_it_is_erased(store: &dyn Store) 
     let cursor = watch.cursors[0].id.clone();
     world.parked(&cursor, 1, &["a"]).await;
     store.erase_app(&app.id).await.expect("erased");
-    assert!(store.app_by_token(&app.token_public_id).await.expect("read").is_none());
+    assert!(store.app(&app.id).await.expect("read").is_none());
     assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
     assert!(matches!(store.erase_app(&app.id).await, Err(StoreError::NotFound)));
     let totals = store.totals(Timestamp(9000)).await.expect("totals");
@@ -313,8 +313,6 @@ pub async fn what_goes_with_requests_is_kept_and_changed_part_by_part(store: &dy
     let read = async |id: &AppId| store.app(id).await.expect("read").expect("there").access;
     assert!(read(id).await.is_like(&given), "as it was given");
     assert!(read(&other).await.is_empty(), "another app has its own");
-    let by_token = store.app_by_token(&new.token_public_id).await.expect("read").expect("there");
-    assert!(by_token.access.is_like(&given));
     let listed = store.apps(None, 10).await.expect("listed");
     assert!(listed.iter().any(|app| app.id == *id && app.access.is_like(&given)));
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use tidings_entity::{id::Sha256Hash, kind::BreakerKind};
+use tidings_entity::{
+    id::Sha256Hash,
+    kind::{BreakerKind, ParkReason, WatchState},
+};
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
-    ports::{BlobFacts, BreakerRow, RoundFilter, Store, Totals},
+    ports::{Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, RoundFilter, Store, Totals, WatchPatch},
     time::Timestamp,
 };
 
@@ -187,4 +190,54 @@ pub async fn totals_count_what_there_is(store: &dyn Store) {
         lag_ms: 1500,
     };
     assert_eq!(store.totals(Timestamp(7500)).await.expect("totals"), totals);
+}
+
+/// Lag is that of watches, and of those alone that somebody serves; letters are counted by reason.
+pub async fn lag_is_told_of_what_is_served_and_behind(store: &dyn Store) {
+    const LATE: Timestamp = Timestamp(6_000);
+    let world = World::new(store);
+    let now = Timestamp(LATE.0 + 16_000);
+    assert_eq!(store.backlog(now).await.expect("a backlog"), Backlog::default());
+    let (app, watch, cursor) = world.watched().await;
+    world.parked(&cursor, 1, &["a", "b"]).await;
+    let at_rest = store.backlog(now).await.expect("a backlog");
+    assert_eq!(at_rest.behind, [0; LAG_BOUNDS.len() + 1], "it is not behind");
+    assert_eq!(at_rest.letters.values().sum::<u64>(), 2);
+    assert!(at_rest.letters.keys().all(|reason| ParkReason::ALL.contains(reason)));
+    assert!(store.laggards(10).await.expect("laggards").is_empty());
+
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATE).await.expect("moved");
+    let behind = store.backlog(now).await.expect("a backlog");
+    let place = LAG_BOUNDS.iter().position(|bound| *bound == 60).expect("a bound");
+    let mut wanted = [0; LAG_BOUNDS.len() + 1];
+    wanted[place] = 1;
+    assert_eq!((behind.behind, behind.lag_sum_ms, behind.lag_max_ms), (wanted, 16_000, 16_000));
+    // Exactly at a bound it lies within, and beyond all bounds it is counted as well.
+    let day = Timestamp(LATE.0 + 60_000);
+    assert_eq!(store.backlog(day).await.expect("a backlog").behind[place], 1);
+    let ever = Timestamp(LATE.0 + 100 * 86_400_000);
+    assert_eq!(store.backlog(ever).await.expect("a backlog").behind.last(), Some(&1));
+    // A clock that went backwards makes no lag below zero.
+    let before = store.backlog(Timestamp(1)).await.expect("a backlog");
+    assert_eq!((before.behind[0], before.lag_sum_ms), (1, 0));
+
+    let (other, second, _) = world.watched().await;
+    // Its registration saw the head where it was.
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATE).await.expect("moved");
+    let shown = store.watch(&other, &second.id).await.expect("watch");
+    let since = shown.cursors[0].behind_since.expect("it has nothing yet");
+    let laggards = store.laggards(10).await.expect("laggards");
+    let found: Vec<_> = laggards.iter().map(|laggard| (&laggard.watch, laggard.since)).collect();
+    assert_eq!(found, [(&second.id, since), (&watch.id, LATE)], "the longest first");
+    assert_eq!(laggards[1].cursor, cursor);
+    assert_eq!(laggards[1].branch, MAIN);
+    assert_eq!(store.laggards(1).await.expect("laggards").len(), 1);
+
+    let paused = WatchPatch { state: Some((WatchState::Paused, None)), ..WatchPatch::default() };
+    store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
+    let left = store.laggards(10).await.expect("laggards");
+    assert_eq!(left.iter().map(|laggard| &laggard.watch).collect::<Vec<_>>(), [&second.id]);
+    store.set_app_disabled(&left[0].app, Some("by hand")).await.expect("disabled");
+    assert!(store.laggards(10).await.expect("laggards").is_empty());
+    assert_eq!(store.backlog(now).await.expect("a backlog").behind, [0; LAG_BOUNDS.len() + 1]);
 }

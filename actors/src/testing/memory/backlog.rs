@@ -1,0 +1,57 @@
+//! How far watches are behind, in memory.
+
+use std::collections::BTreeMap;
+
+use tidings_entity::{id::WatchId, kind::WatchState};
+
+use super::rows::State;
+use crate::{
+    ports::{Backlog, LAG_BOUNDS, Laggard},
+    time::Timestamp,
+};
+
+impl State {
+    pub(super) fn backlog(&self, now: Timestamp) -> Backlog {
+        let mut oldest: BTreeMap<WatchId, Timestamp> = BTreeMap::new();
+        for laggard in self.laggards() {
+            let since = oldest.entry(laggard.watch).or_insert(laggard.since);
+            *since = (*since).min(laggard.since);
+        }
+        let mut backlog = Backlog::default();
+        for since in oldest.into_values() {
+            let lag = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+            let bound = LAG_BOUNDS.iter().position(|bound| lag <= bound * 1_000).unwrap_or(LAG_BOUNDS.len());
+            backlog.behind[bound] += 1;
+            backlog.lag_sum_ms += lag;
+            backlog.lag_max_ms = backlog.lag_max_ms.max(lag);
+        }
+        for letter in self.letters.values().filter(|letter| letter.is_open()) {
+            *backlog.letters.entry(letter.shown.reason).or_default() += 1;
+        }
+        backlog
+    }
+
+    pub(super) fn laggards(&self) -> Vec<Laggard> {
+        let behind = self.cursors.iter().filter(|(_, row)| self.is_behind(row));
+        let served = behind.filter_map(|(id, row)| {
+            let watch = self.watches.get(&row.watch)?;
+            let app = &watch.new.app;
+            let is_served = watch.state == WatchState::Active && self.apps.get(app)?.disabled.is_none();
+            is_served.then_some(Laggard {
+                app: app.clone(),
+                watch: row.watch.clone(),
+                cursor: id.clone(),
+                owner: watch.new.facts.owner.clone(),
+                name: watch.new.facts.name.clone(),
+                branch: row.branch.clone(),
+                state: row.state,
+                reason: row.reason.clone(),
+                open_round: row.open.as_ref().map(|round| round.number),
+                since: row.behind_since?,
+            })
+        });
+        let mut laggards: Vec<Laggard> = served.collect();
+        laggards.sort_by(|one, other| (one.since, &one.cursor).cmp(&(other.since, &other.cursor)));
+        laggards
+    }
+}

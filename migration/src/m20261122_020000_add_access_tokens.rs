@@ -1,0 +1,52 @@
+//! Tokens are rows of their own: an app has several at once, and so has the staff. The token that
+//! an app was registered with becomes one of them. The public part in `app` stays: SQLite takes no
+//! unique column out of a table that others refer to.
+
+use sea_orm_migration::prelude::*;
+
+/// The step.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const UP: &[&str] = &[
+    "create table access_token (
+        id text primary key, app_id text references app(id) on delete cascade, role text,
+        name text not null, public_id text not null unique, hash text not null, expires_at bigint,
+        last_used_at bigint, revoked_at bigint, created_at bigint not null,
+        check ((app_id is null) = (role is not null)))",
+    "create index access_token_app on access_token(app_id, id)",
+    // The same moment and randomness, so that the step needs none of its own.
+    "insert into access_token (id, app_id, name, public_id, hash, created_at)
+     select 'tok_' || substr(id, 5), id, 'onboarding', token_public_id, token_hash, created_at from app",
+    "alter table app drop column token_hash",
+];
+
+const DOWN: &[&str] = &[
+    "alter table app add column token_hash text not null default
+     '0000000000000000000000000000000000000000000000000000000000000000'",
+    "update app set token_hash = (select t.hash from access_token t where t.public_id = app.token_public_id)
+     where exists (select 1 from access_token t where t.public_id = app.token_public_id
+                   and t.revoked_at is null)",
+    "drop table access_token",
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for text in UP {
+            manager.get_connection().execute_unprepared(text).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for text in DOWN {
+            manager.get_connection().execute_unprepared(text).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Backups: a folder with a copy of the database, the keyring, and a manifest that names both with
+//! their digests. Mirrors are caches and stay out; so does the admin token, which is made anew.
+//!
+//! [`take`] works beside a running server, on its data directory: SQLite copies the database as it
+//! is at one moment and holds nobody up. The folder appears under its name when all of it is on disk.
+//!
+//! [`restore`] fills a data directory that holds nothing yet. After it the next round of each branch is
+//! a complete resync: its app may be ahead of the backup.
+
+mod restore;
+mod take;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tidings_actors::{secret::Secret, time::Timestamp};
+use tidings_entity::id::Sha256Hash;
+
+use crate::{
+    app::StartError,
+    secrets::{SecretsError, export::ExportError},
+    store::OpenError,
+};
+
+pub use self::{
+    restore::{KeyringFrom, Restored, restore},
+    take::take,
+};
+
+/// The form of the folder.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+const DATABASE: &str = "database.sqlite";
+const KEYRING_SEALED: &str = "keyring.sealed";
+const KEYRING_PLAIN: &str = "keyring";
+/// No honest manifest or keyring is larger, in bytes.
+const SMALL_FILE_MAX: u64 = 1 << 20;
+
+/// How the keyring goes into a backup.
+#[derive(Debug)]
+pub enum KeyringForm {
+    /// Under a passphrase.
+    Sealed(Secret),
+    /// As it is: whoever has the backup has every secret in it.
+    Plain,
+    /// Not at all: it is kept elsewhere.
+    LeftOut,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of it.
+    pub sha256: Sha256Hash,
+}
+
+/// What is in a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The form of the folder.
+    pub format: u32,
+    /// The version that made it.
+    pub version: String,
+    /// When the copy was begun, in unix milliseconds.
+    pub taken_at: i64,
+    /// The last step of the database's schema.
+    pub schema: String,
+    /// The database.
+    pub database: File,
+    /// The keyring, where it is in it.
+    pub keyring: Option<File>,
+    /// The keys that sealed something in the database.
+    pub keys: BTreeSet<String>,
+    /// Registered apps.
+    pub apps: u64,
+    /// Watches.
+    pub watches: u64,
+    /// Branches that are followed.
+    pub cursors: u64,
+}
+
+/// Why a backup cannot be taken or restored.
+#[derive(Debug, Error)]
+pub enum BackupError {
+    /// A file cannot be read or written.
+    #[error("{path} cannot be used: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something is in the way.
+    #[error("{0} is there already: nothing is written over it")]
+    Exists(PathBuf),
+    /// The data directory is not empty.
+    #[error(
+        "the data directory {path} is in use: it holds {found}; restore into one that holds nothing (nothing was changed)"
+    )]
+    Used {
+        /// Which.
+        path: PathBuf,
+        /// What was found in it.
+        found: String,
+    },
+    /// The folder is no backup, or not whole.
+    #[error("{0}")]
+    Damaged(String),
+    /// The clock of this machine is behind the backup: numbers of rounds would go back.
+    #[error(
+        "the clock of this machine is {} s behind the moment at which the backup was taken: set it right first",
+        .0 / 1000
+    )]
+    Clock(i64),
+    /// The keyring changed each time while the database was copied.
+    #[error("the keyring changed while the database was copied; try again")]
+    KeyringMoved,
+    /// The keyring lacks a key that the database needs.
+    #[error("the keyring lacks the key {0}, which sealed something in the database")]
+    MissingKey(String),
+    /// The backup holds no keyring and none was given, or one was given although it holds one.
+    #[error("{0}")]
+    Keyring(&'static str),
+    /// The keyring cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The exported keyring cannot be used.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+fn of_path(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::File { path, source }
+}
+
+/// A file with its size and digest.
+fn measured(folder: &Path, name: &str) -> Result<File, BackupError> {
+    let path = folder.join(name);
+    let (bytes, sha256) = digest(&path).map_err(of_path(&path))?;
+    Ok(File { name: name.to_owned(), bytes, sha256 })
+}
+
+fn digest(path: &Path) -> io::Result<(u64, Sha256Hash)> {
+    let mut file = fs::File::open(path)?;
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block)? {
+            0 => break,
+            count => {
+                hash.update(&block[..count]);
+                bytes += count as u64;
+            }
+        }
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    Ok((bytes, data_encoding::HEXLOWER.encode(&hash).parse().map_err(io::Error::other)?))
+}
+
+/// A small file, whole.
+fn read_small(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, BackupError> {
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let file = fs::File::open(path).map_err(of_path(path))?;
+    file.take(SMALL_FILE_MAX).read_to_end(&mut bytes).map_err(of_path(path))?;
+    Ok(bytes)
+}
+
+fn sync_folder(path: &Path) -> Result<(), BackupError> {
+    fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(of_path(path))
+}
+
+/// The moment as people read it.
+#[must_use]
+pub fn shown(moment: i64) -> String {
+    let moment = std::time::SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_millis(Timestamp(moment).0.unsigned_abs());
+    humantime::format_rfc3339_millis(moment).to_string()
+}
+
+#[cfg(test)]
+mod tests;

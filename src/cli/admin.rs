@@ -1,0 +1,281 @@
+//! `tidings admin`: what the staff sees and does of a running server.
+
+use clap::{Subcommand, ValueEnum};
+use http::Method;
+use serde_json::{Value, json};
+use tidings_entity::id::{AppId, RepositoryId};
+
+use super::{
+    Context, Failure,
+    client::ServerArgs,
+    output::{fields, shown, table},
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum AdminVerb {
+    /// Numbers over everything
+    Overview {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// The live supervision tree
+    Tree {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Watches of all apps: who is behind, and why
+    Watches {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only those that are so
+        #[arg(long, value_enum)]
+        condition: Option<Condition>,
+        /// Only of this app
+        #[arg(long, value_name = "ID")]
+        of: Option<AppId>,
+    },
+    /// What came of the last scan of each source
+    Sources {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only those whose last scan failed
+        #[arg(long)]
+        failing: bool,
+    },
+    /// Poll a repository soon, with each of its sources
+    Scan {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Its id, rep_...
+        repository: RepositoryId,
+    },
+    /// Circuit breakers that have failures
+    #[command(subcommand)]
+    Breaker(BreakerVerb),
+    /// What mirrors take, the largest first
+    Mirrors {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// What the database and the mirrors take
+    Storage {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// The settings in force, secrets left out
+    Settings {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Which lines are logged; with a filter, log those from now on
+    LogFilter {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// In the syntax of telemetry.log_filter: info, warn,tidings=debug
+        filter: Option<String>,
+    },
+}
+
+/// How a watch is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Condition {
+    /// A branch is behind its head
+    Behind,
+    /// A branch is blocked
+    Blocked,
+    /// Paused
+    Paused,
+    /// Scan, source, endpoint or app are in trouble
+    Failing,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum BreakerVerb {
+    /// List them
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Close one by hand: the next try goes at once
+    Reset {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// source or endpoint
+        kind: Kind,
+        /// The source (src_...) or the app (app_...)
+        id: String,
+    },
+    /// Open one by hand: nothing goes until the time is over
+    Open {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// source or endpoint
+        kind: Kind,
+        /// The source (src_...) or the app (app_...)
+        id: String,
+        /// For so many seconds
+        #[arg(long, default_value_t = 3_600)]
+        seconds: u64,
+    },
+}
+
+/// What a breaker guards.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Kind {
+    /// A Git host, seen with one credential
+    Source,
+    /// An app's endpoint
+    Endpoint,
+}
+
+fn word<T: ValueEnum>(value: T) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failure> {
+    let get = async |server: &ServerArgs, name: &str| {
+        context.client(server)?.call(Method::GET, &["api", "admin", name], None).await
+    };
+    match verb {
+        AdminVerb::Overview { server } => print_fields(context, &get(&server, "overview").await?),
+        AdminVerb::Settings { server } => print_fields(context, &get(&server, "settings").await?),
+        AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
+        AdminVerb::Tree { server } => {
+            let tree = get(&server, "tree").await?;
+            let mut lines = Vec::new();
+            branch(&tree, 0, &mut lines);
+            context.output.print(&tree, &lines)
+        }
+        AdminVerb::Mirrors { server } => {
+            let mirrors = get(&server, "mirrors").await?;
+            print_table(context, mirrors, &["repository", "bytes", "packs", "shallow", "url"])
+        }
+        AdminVerb::Watches { server, condition, of } => watches(context, &server, condition, of).await,
+        AdminVerb::Sources { server, failing } => {
+            let query: &[_] = if failing { &[("failing", "true")] } else { &[] };
+            let sources = context.client(&server)?.list(&["api", "admin", "sources"], query).await?;
+            let columns = ["source", "repository", "url", "watches", "last_change", "last_error"];
+            print_table(context, Value::Array(sources), &columns)
+        }
+        AdminVerb::Scan { server, repository } => {
+            let path = ["api", "admin", "repositories", repository.as_str(), "scan"];
+            let done = context.client(&server)?.call(Method::POST, &path, None).await?;
+            let line = format!("{repository} is polled soon, with {} sources", shown(&done["sources"]));
+            context.output.print(&done, &[line])
+        }
+        AdminVerb::Breaker(verb) => breaker(verb, context).await,
+        AdminVerb::LogFilter { server, filter } => {
+            let path = ["api", "admin", "log-filter"];
+            let client = context.client(&server)?;
+            let now = match filter {
+                None => client.call(Method::GET, &path, None).await?,
+                Some(filter) => client.call(Method::PATCH, &path, Some(&json!({ "filter": filter }))).await?,
+            };
+            context.output.print(&now, &[shown(&now["filter"])])
+        }
+    }
+}
+
+async fn watches(
+    context: &Context,
+    server: &ServerArgs,
+    condition: Option<Condition>,
+    of: Option<AppId>,
+) -> Result<(), Failure> {
+    let condition = condition.map(word);
+    let mut query: Vec<_> = condition.iter().map(|word| ("condition", word.as_str())).collect();
+    query.extend(of.iter().map(|app| ("app_id", app.as_str())));
+    let watches = context.client(server)?.list(&["api", "admin", "watches"], &query).await?;
+    let rows: Vec<Value> = watches.iter().map(row).collect();
+    let columns = ["app_id", "repository_id", "repository", "state", "lag_ms", "waits_for", "why"];
+    let lines = table(&rows, &columns);
+    context.output.print(&Value::Array(watches), &lines)
+}
+
+/// What people want to know of a watch, in a line.
+fn row(watch: &Value) -> Value {
+    let branches = watch["branches"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lag = branches.iter().filter_map(|branch| branch["lag_ms"].as_u64()).max().unwrap_or(0);
+    let attempt = &watch["last_attempt"];
+    let tried = match attempt["http_status"].as_u64() {
+        Some(status) => Some(format!("the receiver answered {status}")),
+        None => attempt["excerpt"].as_str().map(str::to_owned),
+    };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let why = text(&watch["app_disabled"])
+        .or_else(|| text(&watch["reason"]))
+        .or_else(|| branches.iter().find_map(|branch| text(&branch["reason"])))
+        .or_else(|| text(&watch["last_error"]))
+        .or(tried)
+        .or_else(|| text(&watch["endpoint_breaker"]["last_error"]));
+    json!({
+        "app_id": watch["app_id"],
+        "repository_id": watch["repository_id"],
+        "repository": format!("{}/{}", shown(&watch["owner"]), shown(&watch["name"])),
+        "state": watch["state"],
+        "lag_ms": lag,
+        "waits_for": watch["waits_for"],
+        "why": why,
+    })
+}
+
+async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
+    let (server, kind, id, verb, body) = match verb {
+        BreakerVerb::List { server } => {
+            let path = ["api", "admin", "breakers"];
+            let breakers = context.client(&server)?.call(Method::GET, &path, None).await?;
+            return print_table(
+                context,
+                breakers,
+                &["kind", "id", "state", "failures", "probe_at", "last_error"],
+            );
+        }
+        BreakerVerb::Reset { server, kind, id } => (server, kind, id, "reset", json!({})),
+        BreakerVerb::Open { server, kind, id, seconds } => {
+            (server, kind, id, "open", json!({ "seconds": seconds }))
+        }
+    };
+    let kind = word(kind);
+    let path = ["api", "admin", "breakers", &kind, &id, verb];
+    let done = context.client(&server)?.call(Method::POST, &path, Some(&body)).await?;
+    let line = format!("the breaker of {kind} {id} becomes {}", shown(&done["state"]));
+    context.output.print(&done, &[line])
+}
+
+fn print_fields(context: &Context, value: &Value) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    describe("", value, &mut lines);
+    context.output.print(value, &lines)
+}
+
+/// Nested objects as `outer.inner`, one value a line.
+fn describe(name: &str, value: &Value, lines: &mut Vec<String>) {
+    let Some(object) = value.as_object() else { return };
+    let flat = object.iter().filter(|(_, value)| !value.is_object());
+    let flat: serde_json::Map<String, Value> = flat
+        .map(|(key, value)| {
+            (if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value.clone())
+        })
+        .collect();
+    if !flat.is_empty() {
+        lines.extend(fields(&Value::Object(flat)));
+    }
+    for (key, value) in object.iter().filter(|(_, value)| value.is_object()) {
+        describe(&if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value, lines);
+    }
+}
+
+fn print_table(context: &Context, items: Value, columns: &[&str]) -> Result<(), Failure> {
+    let lines = table(items.as_array().map(Vec::as_slice).unwrap_or_default(), columns);
+    context.output.print(&items, &lines)
+}
+
+fn branch(node: &Value, depth: usize, lines: &mut Vec<String>) {
+    let (actor, state) = (shown(&node["actor"]), shown(&node["state"]));
+    let (restarts, mailbox) = (shown(&node["restarts"]), shown(&node["mailbox"]));
+    let indent = "  ".repeat(depth);
+    lines.push(format!("{indent}{actor}  {state}, {restarts} restarts, {mailbox} waiting"));
+    for child in node["children"].as_array().into_iter().flatten() {
+        branch(child, depth + 1, lines);
+    }
+}

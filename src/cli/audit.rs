@@ -1,0 +1,197 @@
+//! `tidings audit`: who did what on a running server, and whether its log is whole.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::PathBuf,
+};
+
+use clap::{Args, Subcommand};
+use http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{
+    Code, Context, Failure,
+    client::{Client, ServerArgs},
+    output::table,
+};
+use crate::{
+    audit::{Chain, named},
+    http::audit::AuditShown,
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum AuditVerb {
+    /// List rows, newest first
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Check that no row was changed, put in or taken out: of a server, or of an exported file
+    Verify {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// An export, instead of asking the server
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A head that an earlier check told, which must still be there
+        #[arg(long, value_name = "ID:HASH")]
+        head: Option<String>,
+    },
+    /// Write the whole log, a row of JSON a line
+    Export {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The file, which must not exist; standard output where it is missing
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Filter {
+    /// Only what this one did (admin, tok_..., jwt:..., system)
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only what was done by or to this app
+    #[arg(long, value_name = "ID")]
+    of: Option<String>,
+    /// Only this verb
+    #[arg(long)]
+    action: Option<String>,
+    /// Only what was done to this
+    #[arg(long)]
+    target: Option<String>,
+    /// Not before this moment (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    since: Option<String>,
+    /// Before this moment (RFC 3339)
+    #[arg(long, value_name = "MOMENT")]
+    until: Option<String>,
+}
+
+const PATH: [&str; 3] = ["api", "admin", "audit"];
+
+pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        AuditVerb::List { server, filter, limit } => {
+            let Filter { actor, of, action, target, since, until } = &filter;
+            let asked = [
+                ("actor", actor),
+                ("app", of),
+                ("action", action),
+                ("target", target),
+                ("since", since),
+                ("until", until),
+            ];
+            let query: Vec<_> =
+                asked.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
+            let (rows, _) = context.client(&server)?.list_at_most(&PATH, &query, limit).await?;
+            let lines = table(&rows, &["id", "at", "actor", "action", "target", "result"]);
+            context.output.print(&Value::Array(rows), &lines)
+        }
+        AuditVerb::Verify { server, file, head } => verify(context, &server, file, head).await,
+        AuditVerb::Export { server, to } => {
+            let client = context.client(&server)?;
+            match to {
+                None => export(&client, &mut io::stdout().lock()).await.map(drop),
+                Some(path) => {
+                    let failed = |error: io::Error| {
+                        Failure::new(Code::CannotCreate, format!("{}: {error}", path.display()))
+                    };
+                    let mut file = File::create_new(&path).map_err(failed)?;
+                    let rows = export(&client, &mut file).await?;
+                    file.sync_all().map_err(failed)?;
+                    let done = json!({ "rows": rows, "file": path.display().to_string() });
+                    context.output.print(&done, &[format!("{rows} rows were written to {}", path.display())])
+                }
+            }
+        }
+    }
+}
+
+async fn verify(
+    context: &Context,
+    server: &ServerArgs,
+    file: Option<PathBuf>,
+    head: Option<String>,
+) -> Result<(), Failure> {
+    let verdict = match file {
+        Some(path) => of_file(&path, head.as_deref())?,
+        None => {
+            let query: Vec<_> = head.iter().map(|head| ("head", head.as_str())).collect();
+            let path = ["api", "admin", "audit", "verify"];
+            context.client(server)?.call_with_query(Method::GET, &path, &query, None).await?
+        }
+    };
+    let faults: Vec<String> = verdict["faults"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|fault| fault.as_str().map(str::to_owned))
+        .collect();
+    if verdict["intact"] != true {
+        if context.output.json {
+            context.output.print(&verdict, &[])?;
+        }
+        return Err(Failure::new(Code::Data, format!("the log is not whole\n{}", faults.join("\n"))));
+    }
+    let head = verdict["head"].as_str().unwrap_or("-");
+    let lines = [format!("{} rows, whole; keep its head elsewhere: {head}", verdict["rows"])];
+    context.output.print(&verdict, &lines)
+}
+
+fn of_file(path: &PathBuf, head: Option<&str>) -> Result<Value, Failure> {
+    let unreadable = |error: io::Error| Failure::new(Code::NoInput, format!("{}: {error}", path.display()));
+    let head = match head.map(named) {
+        Some(None) => return Err(Failure::new(Code::Usage, "--head is <id>:<hash>")),
+        other => other.flatten(),
+    };
+    let mut chain = Chain::with(head);
+    for (number, line) in BufReader::new(File::open(path).map_err(unreadable)?).lines().enumerate() {
+        let row =
+            serde_json::from_str::<AuditShown>(&line.map_err(unreadable)?).ok().and_then(AuditShown::row);
+        let row = row.ok_or_else(|| {
+            Failure::new(
+                Code::Data,
+                format!("{}: line {} is no row of an export", path.display(), number + 1),
+            )
+        })?;
+        chain.take(&row);
+    }
+    let verdict = chain.end();
+    let faults: Vec<String> = verdict.faults.iter().map(ToString::to_string).collect();
+    Ok(json!({
+        "intact": faults.is_empty(),
+        "rows": verdict.rows,
+        "head": verdict.last.map(|(id, hash)| format!("{id}:{hash}")),
+        "faults": faults,
+    }))
+}
+
+/// Writes every row; how many there were.
+async fn export(client: &Client, out: &mut impl Write) -> Result<u64, Failure> {
+    let progress = ProgressBar::new_spinner();
+    progress.set_style(ProgressStyle::with_template("{spinner} {pos} rows").expect("the template is valid"));
+    let (mut after, mut rows) = (None::<String>, 0);
+    loop {
+        let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
+        let (part, next) = client.lines(&["api", "admin", "audit", "export"], &query).await?;
+        out.write_all(&part).map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+        rows += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+        progress.set_position(rows);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    out.flush().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+    Ok(rows)
+}

@@ -1,0 +1,104 @@
+//! `tidings backup` and `tidings restore`: on the data directory of the settings, a backup also while
+//! a server works in it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Code, Context, Failure, passphrase::PassphraseArgs};
+use crate::{
+    backup::{self, BackupError, KeyringForm, KeyringFrom},
+    machine::{MachineClock, MachineRandom},
+};
+
+/// Takes a backup.
+#[derive(Args, Debug)]
+pub(super) struct BackupArgs {
+    /// The folder to make; nothing may be there
+    to: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Put the keyring in as it is: whoever has the backup has every secret
+    #[arg(long, conflicts_with_all = ["passphrase_file", "without_keyring"])]
+    plain_keyring: bool,
+    /// Leave the keyring out: it is kept elsewhere
+    #[arg(long, conflicts_with = "passphrase_file")]
+    without_keyring: bool,
+}
+
+/// Restores a backup.
+#[derive(Args, Debug)]
+pub(super) struct RestoreArgs {
+    /// The folder that `backup` made
+    from: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// The keyring (as it is, or exported), for a backup that was taken without
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+}
+
+pub(super) async fn take(arguments: BackupArgs, context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let form = match (arguments.plain_keyring, arguments.without_keyring) {
+        (true, _) => KeyringForm::Plain,
+        (_, true) => KeyringForm::LeftOut,
+        _ => KeyringForm::Sealed(arguments.passphrase.read(context)?.ok_or_else(|| {
+            let text = "the keyring goes into a backup under a passphrase: --passphrase-file FILE or the \
+                        variable TIDINGS_PASSPHRASE; or say --without-keyring, or --plain-keyring";
+            Failure::new(Code::Usage, text)
+        })?),
+    };
+    let manifest = backup::take(&settings, &arguments.to, &form, &MachineClock, &MachineRandom)
+        .await
+        .map_err(|error| failed(&error))?;
+    let keyring = match form {
+        KeyringForm::Sealed(_) => "under the passphrase: without it the backup is of no use",
+        KeyringForm::Plain => "as it is: whoever reads the backup has every secret in it",
+        KeyringForm::LeftOut => "left out: keep it elsewhere",
+    };
+    let lines = [
+        format!("backup    {}", arguments.to.display()),
+        format!("taken at  {}", backup::shown(manifest.taken_at)),
+        format!("database  {} bytes, sha256 {}", manifest.database.bytes, manifest.database.sha256),
+        format!("keyring   {keyring}"),
+        format!(
+            "holds     {} apps, {} watches, {} branches",
+            manifest.apps, manifest.watches, manifest.cursors
+        ),
+    ];
+    context.output.print(&json!({ "path": arguments.to, "manifest": manifest }), &lines)
+}
+
+pub(super) async fn restore(arguments: RestoreArgs, context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let keyring = KeyringFrom { passphrase: arguments.passphrase.read(context)?, file: arguments.keyring };
+    let restored = backup::restore(&settings, &arguments.from, &keyring, &MachineClock)
+        .await
+        .map_err(|error| failed(&error))?;
+    let lines = [
+        format!("database  {}", restored.database.display()),
+        format!("keyring   {}", restored.keyring.display()),
+        format!("taken at  {}", backup::shown(restored.manifest.taken_at)),
+        format!("resyncs   {}: the next round of each branch is a complete resync", restored.resyncs),
+        "What was changed since the backup is as it was before: registrations, tokens, keys of apps and \
+         erased apps. See docs/operating.md."
+            .to_owned(),
+    ];
+    let value = serde_json::to_value(&restored).map_err(|error| Failure::of_error(Code::Software, &error))?;
+    context.output.print(&value, &lines)
+}
+
+fn failed(error: &BackupError) -> Failure {
+    let code = match error {
+        BackupError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Code::NoInput,
+        BackupError::File { .. } | BackupError::Exists(_) | BackupError::Used { .. } => Code::CannotCreate,
+        BackupError::Keyring(_) => Code::Usage,
+        BackupError::Secrets(_) => Code::Permission,
+        BackupError::Clock(_) | BackupError::KeyringMoved | BackupError::Database(_) => Code::Unavailable,
+        BackupError::Damaged(_) | BackupError::MissingKey(_) | BackupError::Export(_) => Code::Data,
+        BackupError::Start(error) => return Failure::of_start(error),
+    };
+    Failure::of_error(code, error)
+}

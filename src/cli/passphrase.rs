@@ -1,0 +1,48 @@
+//! The passphrase of an exported keyring: from a file, or from the environment.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tidings_actors::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::{Code, Context, Failure, PASSPHRASE_VARIABLE};
+
+/// Where the passphrase is.
+#[derive(Args, Clone, Debug)]
+pub(super) struct PassphraseArgs {
+    /// File that holds the passphrase; else the variable TIDINGS_PASSPHRASE has it
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArgs {
+    /// The passphrase, without the end of its line.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is empty.
+    pub(super) fn read(&self, context: &Context) -> Result<Option<Secret>, Failure> {
+        let Some(path) = &self.passphrase_file else {
+            let set = context.environment.get(PASSPHRASE_VARIABLE);
+            return Ok(set.filter(|text| !text.is_empty()).map(Secret::new));
+        };
+        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+            Failure::new(Code::NoInput, format!("{} cannot be read: {error}", path.display()))
+        })?;
+        match text.trim_end_matches(['\n', '\r']) {
+            "" => Err(Failure::new(Code::Data, format!("{} holds no passphrase", path.display()))),
+            text => Ok(Some(Secret::new(text.to_owned()))),
+        }
+    }
+
+    /// The same, demanded.
+    ///
+    /// # Errors
+    /// No passphrase, too.
+    pub(super) fn demand(&self, context: &Context) -> Result<Secret, Failure> {
+        self.read(context)?.ok_or_else(|| {
+            let text = "a passphrase is needed: --passphrase-file FILE, or the variable TIDINGS_PASSPHRASE";
+            Failure::new(Code::Usage, text)
+        })
+    }
+}

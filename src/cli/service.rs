@@ -1,0 +1,255 @@
+//! `tidings service`: Tidings as a service of this machine, under systemd or launchd. The text of the
+//! unit lies in the folder of the same name; `install` writes it and lets the manager start it.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::{Code, Context, Failure};
+
+const SYSTEMD_UNIT: &str = include_str!("service/tidings.service");
+const LAUNCHD_PLIST: &str = include_str!("service/tidings.plist");
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ServiceVerb {
+    /// Write the unit, and have it started now and at each boot
+    Install {
+        #[command(flatten)]
+        manager: Choice,
+        #[command(flatten)]
+        unit: Unit,
+        /// Only print the unit
+        #[arg(long)]
+        print: bool,
+        /// Write over a unit that says something else
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Stop it and remove the unit; data and settings stay
+    Uninstall {
+        #[command(flatten)]
+        manager: Choice,
+        /// Only print what would be removed
+        #[arg(long)]
+        print: bool,
+    },
+    /// Say whether it is installed and runs; exit code 1 where it does not
+    Status {
+        #[command(flatten)]
+        manager: Choice,
+        /// Print the unit that is installed
+        #[arg(long)]
+        print: bool,
+    },
+}
+
+/// Who runs services here, and where.
+#[derive(Args, Debug)]
+pub(super) struct Choice {
+    /// Who runs services; missing: that of this operating system
+    #[arg(long, value_enum)]
+    manager: Option<Manager>,
+    /// The root of a system that does not run (an image): nothing is started or stopped
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Manager {
+    Systemd,
+    Launchd,
+}
+
+/// What goes into the unit.
+#[derive(Args, Debug)]
+pub(super) struct Unit {
+    /// The program; missing: this one
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// The settings file; missing: none, settings come from /etc/tidings/environment
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Let it read home directories, for local repositories there (systemd)
+    #[arg(long)]
+    read_homes: bool,
+    /// The user that it runs as (launchd; systemd makes one)
+    #[arg(long, default_value = "_tidings")]
+    user: String,
+}
+
+pub(super) fn run(verb: ServiceVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        ServiceVerb::Install { manager, unit, print, replace } => {
+            let text = unit.text(manager.kind())?;
+            if print {
+                return context.output.print(&json!({ "unit": text }), &[text.trim_end().to_owned()]);
+            }
+            install(&manager, &text, replace)?;
+            let path = manager.path();
+            let lines = [format!("installed  {}", path.display())];
+            context.output.print(&json!({ "installed": path }), &lines)
+        }
+        ServiceVerb::Uninstall { manager, print } => {
+            let path = manager.path();
+            if print {
+                let lines = [format!("would remove  {}", path.display())];
+                return context.output.print(&json!({ "would_remove": path }), &lines);
+            }
+            if !path.exists() {
+                return Err(Failure::new(Code::Data, format!("{} is not there", path.display())));
+            }
+            manager.tell(&manager.stopping())?;
+            fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
+            manager.tell(&manager.reloading())?;
+            context.output.print(&json!({ "removed": path }), &[format!("removed  {}", path.display())])
+        }
+        ServiceVerb::Status { manager, print } => status(&manager, print, context),
+    }
+}
+
+fn install(manager: &Choice, text: &str, replace: bool) -> Result<(), Failure> {
+    let path = manager.path();
+    match fs::read_to_string(&path) {
+        Ok(there) if there != text && !replace => {
+            let said = format!("{} says something else: look at it, then add --replace", path.display());
+            return Err(Failure::new(Code::CannotCreate, said));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(&path, &error)),
+    }
+    if let (Some(folder), Some(_)) = (path.parent(), &manager.root) {
+        fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    }
+    let aside = path.with_extension("new");
+    fs::write(&aside, text)
+        .and_then(|()| fs::rename(&aside, &path))
+        .map_err(|error| failed(&path, &error))?;
+    manager.tell(&manager.reloading())?;
+    manager.tell(&manager.starting())
+}
+
+fn status(manager: &Choice, print: bool, context: &Context) -> Result<(), Failure> {
+    let path = manager.path();
+    let unit = fs::read_to_string(&path).ok();
+    if print {
+        let unit =
+            unit.ok_or_else(|| Failure::new(Code::NoInput, format!("{} is not there", path.display())))?;
+        return context.output.print(&json!({ "unit": unit }), &[unit.trim_end().to_owned()]);
+    }
+    let runs = unit.is_some() && manager.root.is_none() && manager.tell(&manager.asking()).is_ok();
+    let word = |yes| if yes { "yes" } else { "no" };
+    let lines = [
+        format!("installed  {}  {}", word(unit.is_some()), path.display()),
+        format!("runs       {}", word(runs)),
+    ];
+    let value = json!({ "installed": unit.is_some(), "runs": runs, "path": path });
+    context.output.print(&value, &lines)?;
+    if runs { Ok(()) } else { Err(Failure::new(Code::Failed, "it does not run")) }
+}
+
+impl Unit {
+    fn text(&self, manager: Manager) -> Result<String, Failure> {
+        let binary = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => std::env::current_exe().map_err(|error| Failure::of_error(Code::Software, &error))?,
+        };
+        let word = |path: &Path| {
+            let text = path.to_str().filter(|text| text.starts_with('/'));
+            let plain =
+                |text: &&str| text.chars().all(|c| c.is_ascii_graphic() && !"%$\\\"'<>&;".contains(c));
+            text.filter(plain).map(str::to_owned).ok_or_else(|| {
+                let said = format!("{} is no absolute path of plain characters", path.display());
+                Failure::new(Code::Usage, said)
+            })
+        };
+        let settings = self.settings.as_deref().map(word).transpose()?;
+        let user = self.user.as_str();
+        if !user.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
+            return Err(Failure::new(Code::Usage, format!("{user:?} is no name of a user")));
+        }
+        let arguments = settings.map(|path| match manager {
+            Manager::Systemd => format!(" --config {path}"),
+            Manager::Launchd => {
+                format!("\n        <string>--config</string>\n        <string>{path}</string>")
+            }
+        });
+        let text = if manager == Manager::Systemd { SYSTEMD_UNIT } else { LAUNCHD_PLIST };
+        Ok(text
+            .replace("{binary}", &word(&binary)?)
+            .replace("{arguments}", &arguments.unwrap_or_default())
+            .replace("{home}", if self.read_homes { "read-only" } else { "yes" })
+            .replace("{user}", user))
+    }
+}
+
+impl Choice {
+    fn kind(&self) -> Manager {
+        let of_this_machine = if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd };
+        self.manager.unwrap_or(of_this_machine)
+    }
+
+    fn path(&self) -> PathBuf {
+        let path = match self.kind() {
+            Manager::Systemd => "etc/systemd/system/tidings.service",
+            Manager::Launchd => "Library/LaunchDaemons/tidings.plist",
+        };
+        self.root.as_deref().unwrap_or(Path::new("/")).join(path)
+    }
+
+    /// Runs the manager's own command. Of a system that does not run, nothing.
+    fn tell(&self, command: &[String]) -> Result<(), Failure> {
+        let (Some((program, arguments)), None) = (command.split_first(), &self.root) else { return Ok(()) };
+        let shown = command.join(" ");
+        let output = Command::new(program)
+            .args(arguments)
+            .output()
+            .map_err(|error| Failure::new(Code::Unavailable, format!("{shown}: {error}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+        Err(Failure::new(Code::Unavailable, format!("{shown}: {said} ({})", output.status)))
+    }
+
+    fn words(&self, systemd: &[&str], launchd: &[&str]) -> Vec<String> {
+        let words = if self.kind() == Manager::Systemd { systemd } else { launchd };
+        let path = self.path().display().to_string();
+        words.iter().map(|word| word.replace("{path}", &path)).collect()
+    }
+
+    fn reloading(&self) -> Vec<String> {
+        self.words(&["systemctl", "daemon-reload"], &[])
+    }
+
+    fn starting(&self) -> Vec<String> {
+        self.words(
+            &["systemctl", "enable", "--now", "tidings.service"],
+            &["launchctl", "bootstrap", "system", "{path}"],
+        )
+    }
+
+    fn stopping(&self) -> Vec<String> {
+        self.words(
+            &["systemctl", "disable", "--now", "tidings.service"],
+            &["launchctl", "bootout", "system", "{path}"],
+        )
+    }
+
+    fn asking(&self) -> Vec<String> {
+        self.words(
+            &["systemctl", "is-active", "--quiet", "tidings.service"],
+            &["launchctl", "print", "system/tidings"],
+        )
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::CannotCreate, format!("{} cannot be used: {error}", path.display()))
+}

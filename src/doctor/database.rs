@@ -1,0 +1,114 @@
+//! The database: whether it is whole, of this version, and opened by this keyring; and whether the
+//! clock goes on from what was written down.
+
+use std::{fs, os::unix::fs::MetadataExt};
+
+use tidings_actors::ports::Clock;
+
+use super::Finding;
+use crate::{
+    secrets::Keyring,
+    settings::Settings,
+    store::{
+        OpenError, copy,
+        examine::{self, Examination},
+    },
+};
+
+/// A clock that is so much behind what was written is set wrong, in milliseconds.
+const BEHIND_MAX: i64 = 5_000;
+const CHECK: &str = "database";
+const BACKUP: &str = "stop the server and restore the last backup into an empty data directory";
+
+/// Everything about it; what it holds, where it could be read.
+pub(super) async fn examine(
+    settings: &Settings,
+    keyring: Option<&Keyring>,
+    clock: &dyn Clock,
+    findings: &mut Vec<Finding>,
+) -> Option<Examination> {
+    let url = settings.database_url();
+    if let Ok(file) = copy::file_of(&url)
+        && let Ok(facts) = fs::metadata(&file)
+        && facts.mode() & 0o077 != 0
+    {
+        findings.push(Finding::fault(
+            CHECK,
+            format!("{} has mode {:o}: others can read it", file.display(), facts.mode() & 0o7777),
+            format!("chmod 600 {}", file.display()),
+        ));
+    }
+    let found = match examine::examine(&url, keyring).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            findings.push(Finding::ok(CHECK, "there is none yet: the first start makes it"));
+            return None;
+        }
+        Err(error) => {
+            let remedy = match &error {
+                OpenError::Address(_) => "set database.url to a SQLite file, or leave it out",
+                OpenError::NewerSchema(_) => "start the version that wrote it, or restore a backup of before",
+                _ => BACKUP,
+            };
+            findings.push(Finding::fault(CHECK, error.to_string(), remedy));
+            return None;
+        }
+    };
+    if !found.faults.is_empty() {
+        findings.push(Finding::fault(CHECK, format!("it is damaged: {}", found.faults.join("; ")), BACKUP));
+        return None;
+    }
+    findings.push(Finding::ok(CHECK, "it is whole"));
+    if found.journal_mode != "wal" {
+        let said = format!(
+            "its journal is {}, not wal: readers and the writer hold each other up",
+            found.journal_mode
+        );
+        findings.push(Finding::warning(CHECK, said, "start the server: it sets this by itself"));
+    }
+    if found.missing_steps > 0 {
+        let said = format!("it is of an older version: {} steps are missing", found.missing_steps);
+        findings.push(Finding::warning(CHECK, said, "take a backup; the next start takes the steps"));
+        return None;
+    }
+    keys(&found, keyring, findings);
+    findings.push(match found.latest.0 - clock.now().0 {
+        behind if behind > BEHIND_MAX => Finding::fault(
+            "clock",
+            format!("it is {} s behind what was written down already", behind / 1000),
+            "set the clock of this machine (is it kept by NTP?)",
+        ),
+        _ => Finding::ok("clock", "it is not behind what was written down"),
+    });
+    Some(found)
+}
+
+fn keys(found: &Examination, keyring: Option<&Keyring>, findings: &mut Vec<Finding>) {
+    const CHECK: &str = "key";
+    let Some(keyring) = keyring else { return };
+    if let Some(Err(error)) = &found.key {
+        let remedy = "put the keyring back that belongs to this database: from a backup of the two";
+        findings.push(Finding::fault(CHECK, error.to_string(), remedy));
+        return;
+    }
+    let status = keyring.status();
+    let lost: u64 =
+        found.sealed.iter().filter(|(key, _)| !status.keys.contains(key)).map(|(_, count)| count).sum();
+    let old: u64 =
+        found.sealed.iter().filter(|(key, _)| **key != status.primary).map(|(_, count)| count).sum();
+    findings.push(if lost > 0 {
+        Finding::fault(
+            CHECK,
+            format!("{lost} values are sealed with keys that the keyring lacks"),
+            "put a keyring back that has them, or let their apps give these secrets again",
+        )
+    } else if old > 0 {
+        Finding::warning(
+            CHECK,
+            format!("{old} values are sealed with older keys"),
+            "tidings key reencrypt, then tidings key retire",
+        )
+    } else {
+        Finding::ok(CHECK, "the primary key seals everything")
+    });
+}

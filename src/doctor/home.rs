@@ -1,0 +1,165 @@
+//! The data directory and what lies in it, and the disk below it.
+
+use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
+
+use super::Finding;
+use crate::{
+    app::{KEYRING, LOCK},
+    http::admin_token,
+    secrets::{Keyring, SecretsError},
+    settings::Settings,
+};
+
+/// Whether it may be used; whether a server has it open.
+pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> bool {
+    const CHECK: &str = "data_dir";
+    let path = &settings.data_dir;
+    let shown = path.display();
+    let facts = match fs::metadata(path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            findings.push(match writable_above(path) {
+                Ok(()) => Finding::ok(CHECK, format!("{shown} does not exist yet: the first start makes it")),
+                Err(why) => Finding::fault(
+                    CHECK,
+                    format!("{shown} does not exist and cannot be made: {why}"),
+                    "make it for the user that runs the server, or set data_dir to a place that it may write",
+                ),
+            });
+            return false;
+        }
+        Err(error) => {
+            let remedy = "let the user that runs the server enter the directories above it";
+            findings.push(Finding::fault(CHECK, format!("{shown} cannot be looked at: {error}"), remedy));
+            return false;
+        }
+    };
+    if !facts.is_dir() {
+        let remedy = "move the file away, or set data_dir to a directory";
+        findings.push(Finding::fault(CHECK, format!("{shown} is a file, not a directory"), remedy));
+        return false;
+    }
+    let before = findings.len();
+    if facts.mode() & 0o077 != 0 {
+        findings.push(Finding::fault(
+            CHECK,
+            format!("{shown} has mode {:o}: others can look into it", facts.mode() & 0o7777),
+            format!("chmod 700 {shown}"),
+        ));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if facts.uid() != own {
+        findings.push(Finding::fault(
+            CHECK,
+            format!("{shown} belongs to the user {}, and this runs as {own}", facts.uid()),
+            format!("run this as the user of the server; or give it the directory: chown -R {own} {shown}"),
+        ));
+    }
+    if let Err(error) = tempfile::tempfile_in(path) {
+        findings.push(Finding::fault(
+            CHECK,
+            format!("nothing can be written into {shown}: {error}"),
+            "mount it writable, and make room on its disk",
+        ));
+    }
+    if path.join(".restore").exists() {
+        findings.push(Finding::warning(
+            CHECK,
+            "a restore was begun in it and did not end",
+            "run `tidings restore` again before the first start",
+        ));
+    }
+    if findings.len() == before {
+        findings.push(Finding::ok(CHECK, format!("{shown} belongs to this user alone and can be written")));
+    }
+    owner(path, findings)
+}
+
+/// Says who has the directory open.
+fn owner(path: &Path, findings: &mut Vec<Finding>) -> bool {
+    let Ok(file) = fs::File::open(path.join(LOCK)) else { return false };
+    let is_running = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
+    let said = fs::read_to_string(path.join(LOCK)).unwrap_or_default();
+    findings.push(Finding::ok(
+        "server",
+        if is_running { format!("it runs: {}", said.trim()) } else { "it does not run".to_owned() },
+    ));
+    is_running
+}
+
+/// Whether the nearest directory that is there may be written into.
+fn writable_above(path: &Path) -> std::io::Result<()> {
+    let here = Path::new(".");
+    let above = path.ancestors().skip(1).find(|above| above.exists());
+    tempfile::tempfile_in(above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(here)).map(drop)
+}
+
+/// The keyring, where it can be used.
+pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Keyring> {
+    const CHECK: &str = "keyring";
+    let path = settings.data_dir.join(KEYRING);
+    let restore = "put the right file back: from a backup (`tidings restore`), or `tidings key import`";
+    match Keyring::open(&path) {
+        Ok(keyring) => {
+            let count = keyring.status().keys.len();
+            findings.push(Finding::ok(CHECK, format!("{} holds {count} keys", path.display())));
+            Some(keyring)
+        }
+        Err(SecretsError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let has_database =
+                crate::store::copy::file_of(&settings.database_url()).is_ok_and(|file| file.exists());
+            findings.push(if has_database {
+                let found = format!("{} is missing, and the database needs it", path.display());
+                Finding::fault(CHECK, found, restore)
+            } else {
+                Finding::ok(CHECK, "there is none yet: the first start makes it")
+            });
+            None
+        }
+        Err(error @ SecretsError::Permissions { .. }) => {
+            findings.push(Finding::fault(CHECK, error.to_string(), format!("chmod 600 {}", path.display())));
+            None
+        }
+        Err(error) => {
+            findings.push(Finding::fault(CHECK, error.to_string(), restore));
+            None
+        }
+    }
+}
+
+/// The admin token.
+pub(super) fn admin_token(settings: &Settings, findings: &mut Vec<Finding>) {
+    const CHECK: &str = "admin_token";
+    if settings.server.admin_token.is_some() {
+        findings.push(Finding::ok(CHECK, "the settings give it"));
+        return;
+    }
+    let path = settings.data_dir.join(admin_token::FILE_NAME);
+    findings.push(match admin_token::read(&path) {
+        Ok(Some(_)) => Finding::ok(CHECK, format!("it lies in {}", path.display())),
+        Ok(None) => Finding::ok(CHECK, "there is none yet: the first start makes it"),
+        Err(error) => Finding::fault(
+            CHECK,
+            error.to_string(),
+            format!("chmod 600 {0}; or delete it, and the next start makes another one", path.display()),
+        ),
+    });
+}
+
+/// Room on the disk.
+pub(super) fn disk(settings: &Settings, findings: &mut Vec<Finding>) {
+    const CHECK: &str = "disk";
+    let Some(place) = settings.data_dir.ancestors().find(|place| place.exists()) else { return };
+    let Ok(facts) = rustix::fs::statvfs(place) else { return };
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let least = settings.git.free_min_bytes;
+    let found = format!("{free} bytes are free, and git.free_min_bytes asks for {least}");
+    let remedy = "make room, or bound what mirrors take with git.mirrors_max_bytes";
+    findings.push(if free < least {
+        Finding::fault(CHECK, format!("{found}: nothing is fetched"), remedy)
+    } else if free / 2 < least {
+        Finding::warning(CHECK, found, remedy)
+    } else {
+        Finding::ok(CHECK, found)
+    });
+}

@@ -1,0 +1,193 @@
+//! What listens and what is reached: the address of the server, the rules of egress, the endpoints of
+//! apps by these rules, and on demand the Git hosts.
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use reqwest::Method;
+use tidings_actors::{ports::Clock, time::Timestamp};
+use url::Url;
+
+use super::Finding;
+use crate::{
+    egress::{Egress, EgressError},
+    settings::{OnboardingMode, Settings},
+};
+
+/// How long a host may take to answer.
+const HOST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most hosts that are asked.
+const HOSTS_MAX: usize = 50;
+/// Clocks that differ by more than this break signatures with a timestamp, in milliseconds.
+const SKEW_MAX: i64 = 60_000;
+/// A network with fewer bits than this is most of the internet.
+const WIDE_BITS: u8 = 8;
+
+/// Whether the server can listen where it is told to.
+pub(super) fn listen(settings: &Settings, is_running: bool, findings: &mut Vec<Finding>) {
+    const CHECK: &str = "listen";
+    let listen = settings.server.listen;
+    // A running server has the address itself; port 0 is always free.
+    if !is_running {
+        findings.push(match TcpListener::bind(listen) {
+            Ok(_) => Finding::ok(CHECK, format!("{listen} is free")),
+            Err(error) => Finding::fault(
+                CHECK,
+                format!("{listen} cannot be listened on: {error}"),
+                "stop what listens there, or set server.listen to another address of this machine",
+            ),
+        });
+    }
+    if settings.onboarding.mode == OnboardingMode::Open && !listen.ip().is_loopback() {
+        findings.push(Finding::warning(
+            CHECK,
+            format!("onboarding.mode is open on {listen}: anyone who reaches it may register an app"),
+            "set onboarding.mode to \"admin\", unless only your own apps reach it",
+        ));
+    }
+}
+
+/// The guarded client, where it can be built.
+pub(super) fn egress(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Egress> {
+    const CHECK: &str = "egress";
+    let before = findings.len();
+    for entry in &settings.egress.allow {
+        let network = entry.rsplit_once("]:").map_or(entry.as_str(), |(network, _)| network);
+        let network = network.trim_matches(['[', ']']).parse::<IpNet>();
+        if network.is_ok_and(|network| network.prefix_len() < WIDE_BITS) {
+            let found = format!("egress.allow names {entry}: apps can reach nearly everything inside");
+            findings.push(Finding::warning(CHECK, found, "name only the networks or hosts that are needed"));
+        }
+    }
+    if settings.egress.allow_http {
+        findings.push(Finding::warning(
+            CHECK,
+            "egress.allow_http is set: contents and tokens may travel unencrypted",
+            "give receivers and Git hosts certificates, then unset it",
+        ));
+    }
+    match Egress::new(&settings.egress) {
+        Ok(egress) => {
+            if findings.len() == before {
+                let proxy = if settings.egress.proxy.is_some() { "through the proxy" } else { "directly" };
+                findings.push(Finding::ok(CHECK, format!("the rules can be used; requests go {proxy}")));
+            }
+            Some(egress)
+        }
+        Err(error) => {
+            let remedy = match error {
+                EgressError::Tls(_) => "egress.ca_file must hold certificates as PEM that this user can read",
+                _ => "correct the section egress of the settings",
+            };
+            findings.push(Finding::fault(CHECK, error.to_string(), remedy));
+            None
+        }
+    }
+}
+
+/// Apps whose endpoint the rules refuse, without asking anybody.
+pub(super) fn endpoints(egress: &Egress, endpoints: &[(String, String)], findings: &mut Vec<Finding>) {
+    const CHECK: &str = "endpoints";
+    let refused = endpoints.iter().filter_map(|(app, url)| {
+        let url = Url::parse(url).ok()?;
+        let error = egress.request(Method::POST, &url).err()?;
+        Some(format!("{app} ({}): {error}", url.host_str().unwrap_or_default()))
+    });
+    let refused: Vec<String> = refused.collect();
+    findings.push(if refused.is_empty() {
+        Finding::ok(CHECK, format!("the rules of egress refuse none of {}", endpoints.len()))
+    } else {
+        Finding::fault(
+            CHECK,
+            format!("{} of {} are refused: {}", refused.len(), endpoints.len(), refused.join("; ")),
+            "name their networks or hosts in egress.allow, or let the apps change their address",
+        )
+    });
+}
+
+/// Local repositories that are watched: whether they are there and may be read.
+pub(super) fn local_repositories(settings: &Settings, repositories: &[String], findings: &mut Vec<Finding>) {
+    const CHECK: &str = "repositories";
+    for url in repositories {
+        let path = url.strip_prefix("file://").unwrap_or(url);
+        if !path.starts_with('/') {
+            continue;
+        }
+        if !settings.git.allow_local {
+            let remedy = "set git.allow_local, or unwatch it";
+            findings.push(Finding::fault(
+                CHECK,
+                format!("{path} is watched, and git.allow_local is not set"),
+                remedy,
+            ));
+        } else if std::fs::read_dir(Path::new(path)).is_err() {
+            let remedy = "mount it, or let the user that runs the server read it";
+            findings.push(Finding::fault(CHECK, format!("{path} cannot be read"), remedy));
+        }
+    }
+}
+
+/// Asks each Git host for one of its repositories: whether it answers, and what time it is there.
+pub(super) async fn hosts(
+    egress: &Egress,
+    repositories: &[String],
+    clock: &dyn Clock,
+    findings: &mut Vec<Finding>,
+) {
+    const CHECK: &str = "host";
+    let mut by_host: BTreeMap<String, Url> = BTreeMap::new();
+    for url in repositories.iter().filter_map(|url| Url::parse(url).ok()) {
+        if let (true, Some(host)) = (url.scheme().starts_with("http"), url.host_str()) {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            by_host.entry(format!("{host}{port}")).or_insert(url);
+        }
+    }
+    let all = by_host.len();
+    for (host, url) in by_host.into_iter().take(HOSTS_MAX) {
+        findings.push(host_answer(egress, &host, &url, clock).await.unwrap_or_else(|why| {
+            let remedy = "look at DNS, at the firewall, at egress.proxy, egress.allow and egress.ca_file";
+            Finding::fault(CHECK, format!("{host} does not answer: {why}"), remedy)
+        }));
+    }
+    if all > HOSTS_MAX {
+        findings.push(Finding::ok(CHECK, format!("{} more hosts were not asked", all - HOSTS_MAX)));
+    }
+}
+
+async fn host_answer(egress: &Egress, host: &str, url: &Url, clock: &dyn Clock) -> Result<Finding, String> {
+    let mut asked = url.clone();
+    asked.set_path(&format!("{}/info/refs", url.path().trim_end_matches('/')));
+    asked.set_query(Some("service=git-upload-pack"));
+    let began = Instant::now();
+    let request = egress.request(Method::GET, &asked).map_err(|error| error.to_string())?;
+    let answer = request.timeout(HOST_TIMEOUT).send().await.map_err(|error| said(&error))?;
+    let took = began.elapsed().as_millis();
+    let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    let theirs = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
+    let theirs = theirs.map(|since| Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
+    let skew = theirs.map_or(0, |theirs| clock.now().0 - theirs.0);
+    if skew.abs() > SKEW_MAX {
+        let found = format!("the clock of this machine differs by {} s from that of {host}", skew / 1000);
+        return Ok(Finding::fault("clock", found, "set the clock of this machine (is it kept by NTP?)"));
+    }
+    let status = answer.status().as_u16();
+    if status >= 500 {
+        return Err(format!("it says {status}"));
+    }
+    Ok(Finding::ok("host", format!("{host} answers with {status} within {took} ms")))
+}
+
+/// The last cause, which says most; it holds no part of the address.
+fn said(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    if error.is_timeout() { "it took too long".to_owned() } else { cause.to_string() }
+}

@@ -1,0 +1,142 @@
+//! Circuit breakers: those that have failures, closing one by hand, and keeping one open.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    circuit_breaker::{endpoint_key, source_key},
+    ports::BreakerRow,
+};
+use tidings_entity::{
+    id::{AppId, SourceId},
+    kind::BreakerKind,
+};
+use utoipa::ToSchema;
+
+use super::super::{
+    Front,
+    fields::Fields,
+    moment::iso,
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// For how long a breaker is kept open where nobody says.
+const SECONDS: u64 = 3_600;
+/// The longest time: a day.
+const SECONDS_MAX: u64 = 86_400;
+/// What a breaker that was opened by hand says.
+const BY_HAND: &str = "opened by hand";
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_list, _, _>(Access::Viewer, list),
+        route::<__path_reset, _, _>(Access::Operator, reset),
+        route::<__path_open, _, _>(Access::Operator, open),
+    ]
+}
+
+/// A circuit breaker that has failures.
+#[derive(Clone, Serialize, ToSchema)]
+pub(super) struct BreakerShown {
+    /// `source` or `endpoint`.
+    kind: &'static str,
+    /// The source, or the app.
+    id: String,
+    /// `closed` (flows) or `open` (waits for the next probe).
+    state: &'static str,
+    /// Failures in a row.
+    failures: u32,
+    opened_at: Option<String>,
+    /// When the next probe is due.
+    probe_at: Option<String>,
+    last_error: String,
+}
+
+impl BreakerShown {
+    pub(super) fn of(row: &BreakerRow) -> Self {
+        Self {
+            kind: row.kind.as_str(),
+            id: row.id.clone(),
+            state: if row.opened_at.is_some() { "open" } else { "closed" },
+            failures: row.failures,
+            opened_at: row.opened_at.map(iso),
+            probe_at: row.probe_at.map(iso),
+            last_error: row.last_error.clone(),
+        }
+    }
+}
+
+/// How long one is kept open.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct OpenWish {
+    /// How long it is before a probe may go, 1 to 86,400; 3,600 where it is missing.
+    seconds: Option<u64>,
+}
+
+/// Every breaker that has failures; all others are closed.
+#[utoipa::path(get, path = "/api/admin/breakers", tag = "admin", responses(
+    (status = 200, body = Vec<BreakerShown>)
+))]
+async fn list(front: Arc<Front>, _request: Request) -> Answer {
+    let rows = front.store.breakers().await;
+    let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
+    Ok(json(StatusCode::OK, &rows.iter().map(BreakerShown::of).collect::<Vec<_>>()))
+}
+
+/// Closes a breaker by hand: the next try goes at once.
+#[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/reset", tag = "admin",
+    params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
+    responses((status = 202, description = "it closes")))]
+async fn reset(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let (kind, key) = key(&front, &request).await?;
+    if !front.handle.reset_breaker(&key).await {
+        return Err(Problem::new(Kind::NO_BREAKER));
+    }
+    let told = serde_json::json!({ "kind": kind.as_str(), "state": "closed" });
+    Ok(json(StatusCode::ACCEPTED, &told))
+}
+
+/// Opens a breaker by hand: nothing goes until the time is over, then one probe. One that is open
+/// already stays as it is.
+#[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/open", tag = "admin", request_body = OpenWish,
+    params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
+    responses((status = 202, description = "it opens")))]
+async fn open(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional(&request.body)?;
+    let seconds = fields.number("seconds").unwrap_or(SECONDS);
+    if !(1..=SECONDS_MAX).contains(&seconds) {
+        fields.refuse("seconds", format!("must lie between 1 and {SECONDS_MAX}"));
+    }
+    fields.finish()?;
+    let (kind, key) = key(&front, &request).await?;
+    front.handle.open_breaker(kind, &key, BY_HAND, Duration::from_secs(seconds));
+    let told = serde_json::json!({ "kind": kind.as_str(), "state": "open", "seconds": seconds });
+    Ok(json(StatusCode::ACCEPTED, &told))
+}
+
+/// The key of the breaker that a path names, of something that is there.
+async fn key(front: &Front, request: &Request) -> Result<(BreakerKind, String), Problem> {
+    let missing = || Problem::new(Kind::NO_BREAKER);
+    let failed = |error| Problem::of_store(error, Kind::NO_BREAKER);
+    let kind: BreakerKind = request.id(Kind::NO_BREAKER)?;
+    let id = request.parameters.get(1).ok_or_else(missing)?;
+    match kind {
+        BreakerKind::Endpoint => {
+            let id: AppId = id.parse().map_err(|_| missing())?;
+            front.store.app(&id).await.map_err(failed)?.ok_or_else(missing)?;
+            Ok((kind, endpoint_key(id.as_str())))
+        }
+        BreakerKind::Source => {
+            let id: SourceId = id.parse().map_err(|_| missing())?;
+            let watches = front.store.watches_of_source(&id).await.map_err(failed)?;
+            let repository = &watches.first().ok_or_else(missing)?.repository;
+            Ok((kind, source_key(id.as_str(), repository.as_str())))
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Watches and sources over all apps: who is behind, why, and what came of the last scans.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::{AttemptRecord, BreakerRow, SourceLine, Watch, WatchCondition, WatchFilter};
+use tidings_entity::{
+    id::{AppId, RepositoryId},
+    kind::BreakerKind,
+};
+use utoipa::ToSchema;
+
+use super::super::{
+    Front,
+    attempt::AttemptShown,
+    fields::Fields,
+    moment::iso,
+    paging::{Page, Query, page},
+    problem::{Kind, Problem},
+    repositories::Repository,
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+use super::breakers::BreakerShown;
+
+/// What the cursors of the list of watches are made for.
+const WATCHES: &str = "admin watches";
+/// The same for sources.
+const SOURCES: &str = "admin sources";
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_list, _, _>(Access::Viewer, list),
+        route::<__path_sources, _, _>(Access::Viewer, sources),
+        route::<__path_scan, _, _>(Access::Operator, scan),
+    ]
+}
+
+/// A watch of some app, with what holds it up.
+#[derive(Serialize, ToSchema)]
+struct WatchShown {
+    app_id: String,
+    app_name: String,
+    /// Why nothing is sent to the app, where nothing is.
+    app_disabled: Option<String>,
+    /// The repository, which its watches share; `POST /api/admin/repositories/{id}/scan` takes it.
+    shared_repository: String,
+    /// The breaker of the app's endpoint, where it has failures.
+    endpoint_breaker: Option<BreakerShown>,
+    /// What a branch of it waits for: `GET /api/admin/apps/{app_id}/deliveries/{id}` shows every try.
+    waits_for: Option<String>,
+    /// The last failed try of that.
+    last_attempt: Option<AttemptShown>,
+    #[serde(flatten)]
+    watch: Repository,
+}
+
+/// Watches of all apps, in the order of their ids.
+#[utoipa::path(get, path = "/api/admin/watches", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("condition" = Option<String>, Query,
+            description = "`behind`, `blocked`, `paused` or `failing` (scan, source, endpoint or app)"),
+        ("app_id" = Option<String>, Query, description = "only of this app"),
+        ("repository" = Option<String>, Query, description = "only of this repository (`rep_...`)"),
+    ),
+    responses((status = 200, body = Page<WatchShown>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["limit", "cursor", "condition", "app_id", "repository"])?;
+    let limit = query.limit()?;
+    let condition = query.get("condition").map(|word| {
+        let known = WatchCondition::ALL.iter().find(|(name, _)| *name == word);
+        known
+            .map(|(_, condition)| *condition)
+            .ok_or_else(|| Problem::malformed("condition is one of: behind, blocked, paused, failing"))
+    });
+    let filter = WatchFilter {
+        condition: condition.transpose()?,
+        app: named::<AppId>(&query, "app_id")?,
+        repository: named::<RepositoryId>(&query, "repository")?,
+    };
+    let after = query.after(WATCHES)?;
+    let watches = front.administration.all_watches(&filter, after.as_ref(), limit + 1).await;
+    let watches = watches.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    let breakers = front.store.breakers().await;
+    let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    let mut apps = HashMap::new();
+    let mut shown = Vec::with_capacity(watches.len());
+    for watch in watches {
+        let line = line(&front, &watch, &breakers, &mut apps).await?;
+        shown.push((watch.id, line));
+    }
+    let page = page(shown, limit, WATCHES, |(id, _)| id.to_string(), |(_, line)| line.clone());
+    Ok(json(StatusCode::OK, &page))
+}
+
+async fn line(
+    front: &Front,
+    watch: &Watch,
+    breakers: &[BreakerRow],
+    apps: &mut HashMap<AppId, (String, Option<String>)>,
+) -> Result<serde_json::Value, Problem> {
+    let failed = |error| Problem::of_store(error, Kind::NO_APP);
+    if !apps.contains_key(&watch.app) {
+        // One that was erased meanwhile leaves its line without a name.
+        let app = front.store.app(&watch.app).await.map_err(failed)?;
+        let facts = app.map_or_else(Default::default, |app| (app.name, app.disabled));
+        apps.insert(watch.app.clone(), facts);
+    }
+    let (app_name, app_disabled) = apps.get(&watch.app).cloned().unwrap_or_default();
+    let mut last: Option<AttemptRecord> = None;
+    for cursor in &watch.cursors {
+        let Some((round, position, _)) = cursor.open else { continue };
+        let tries = front.store.attempts(&cursor.id, round, position, u64::from(u16::MAX)).await;
+        let newest = tries.map_err(failed)?.pop();
+        if newest.as_ref().map(|newest| newest.at) > last.as_ref().map(|last| last.at) {
+            last = newest;
+        }
+    }
+    let endpoint = breakers
+        .iter()
+        .find(|row| row.kind == BreakerKind::Endpoint && row.id == watch.app.as_str())
+        .map(BreakerShown::of);
+    let shown = WatchShown {
+        app_id: watch.app.to_string(),
+        app_name,
+        app_disabled,
+        shared_repository: watch.repository.to_string(),
+        endpoint_breaker: endpoint,
+        waits_for: last.as_ref().map(|attempt| attempt.delivery.to_string()),
+        last_attempt: last.as_ref().map(AttemptShown::of),
+        watch: Repository::of(watch, breakers, front.clock.now()),
+    };
+    Ok(serde_json::to_value(shown).expect("a line is plain data"))
+}
+
+/// A repository seen with one credential, or with none, and what came of its last scan.
+#[derive(Serialize, ToSchema)]
+struct SourceShown {
+    source: String,
+    /// `rep_...`
+    repository: String,
+    url: String,
+    /// Where its host says that it is now.
+    moved_to: Option<String>,
+    /// The app whose credential it is seen with.
+    app_id: Option<String>,
+    /// How many watches see through it.
+    watches: u64,
+    /// When one of its refs moved last.
+    last_change: String,
+    /// Why the last scan failed; null: it did not.
+    last_error: Option<String>,
+    /// Its breaker, where it has failures.
+    breaker: Option<BreakerShown>,
+}
+
+impl SourceShown {
+    fn of(line: &SourceLine, breakers: &[BreakerRow]) -> Self {
+        let breaker =
+            breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == line.id.as_str());
+        Self {
+            source: line.id.to_string(),
+            repository: line.repository.to_string(),
+            url: line.url.clone(),
+            moved_to: line.moved_to.clone(),
+            app_id: line.app.as_ref().map(ToString::to_string),
+            watches: line.watches,
+            last_change: iso(line.last_change),
+            last_error: line.last_error.clone(),
+            breaker: breaker.map(BreakerShown::of),
+        }
+    }
+}
+
+/// What came of the last scan of each source, in the order of their ids.
+#[utoipa::path(get, path = "/api/admin/sources", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("failing" = Option<bool>, Query, description = "true: only those whose last scan failed"),
+    ),
+    responses((status = 200, body = Page<SourceShown>)))]
+async fn sources(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["limit", "cursor", "failing"])?;
+    let limit = query.limit()?;
+    let failing = match query.get("failing") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Problem::malformed("failing is true or false")),
+    };
+    let after = query.after(SOURCES)?;
+    let sources = front.administration.all_sources(failing, after.as_ref(), limit + 1).await;
+    let sources = sources.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
+    let breakers = front.store.breakers().await;
+    let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
+    let show = |line: &SourceLine| SourceShown::of(line, &breakers);
+    Ok(json(StatusCode::OK, &page(sources, limit, SOURCES, |line| line.id.to_string(), show)))
+}
+
+/// Polls a repository soon, with each of its sources.
+#[utoipa::path(post, path = "/api/admin/repositories/{id}/scan", tag = "admin", params(("id" = String, Path)),
+    responses((status = 202, description = "it is polled soon")))]
+async fn scan(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let id: RepositoryId = request.id(Kind::NO_REPOSITORY)?;
+    let sources = front.store.sources(&id).await;
+    let sources = sources.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
+    if sources.is_empty() {
+        return Err(Problem::new(Kind::NO_REPOSITORY));
+    }
+    front.handle.poke(&id).await;
+    let asked = serde_json::json!({ "repository": id.as_str(), "sources": sources.len() });
+    Ok(json(StatusCode::ACCEPTED, &asked))
+}
+
+fn named<T: std::str::FromStr>(query: &Query, key: &str) -> Result<Option<T>, Problem> {
+    let id = query.get(key).map(str::parse::<T>).transpose();
+    id.map_err(|_| Problem::malformed(format!("{key} is an id of another kind")))
+}

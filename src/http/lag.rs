@@ -1,0 +1,88 @@
+//! `GET /api/admin/lag`: which watches are behind for longest, and why. The metrics tell how many
+//! are; they never name one.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{ports::Laggard, time::Timestamp};
+use utoipa::ToSchema;
+
+use super::{
+    Front,
+    moment::iso,
+    paging::Query,
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// Watches named where the request asks for no number.
+const SHOWN: u64 = 10;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_lag, _, _>(Access::Viewer, lag)]
+}
+
+/// A branch of a watch whose app lacks something.
+#[derive(Serialize, ToSchema)]
+struct Late {
+    /// `app_...`
+    app_id: String,
+    /// `repo_...`: the watch.
+    repository_id: String,
+    /// `cur_...`
+    cursor_id: String,
+    /// The owner of the repository.
+    owner: String,
+    /// Its name.
+    name: String,
+    /// The branch.
+    branch: String,
+    /// Age of the oldest change that is not settled, in milliseconds.
+    lag_ms: u64,
+    /// When that change was found.
+    behind_since: String,
+    /// `active`, `blocked`, ...
+    state: String,
+    /// Why it does not move, where it does not.
+    reason: Option<String>,
+    /// The number of its open round.
+    open_round: Option<i64>,
+}
+
+impl Late {
+    fn of(laggard: Laggard, now: Timestamp) -> Self {
+        let lag = now.since(laggard.since);
+        Self {
+            app_id: laggard.app.to_string(),
+            repository_id: laggard.watch.to_string(),
+            cursor_id: laggard.cursor.to_string(),
+            owner: laggard.owner,
+            name: laggard.name,
+            branch: laggard.branch,
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            behind_since: iso(laggard.since),
+            state: laggard.state.to_string(),
+            reason: laggard.reason,
+            open_round: laggard.open_round,
+        }
+    }
+}
+
+/// The branches of served watches that are behind for longest, the worst first.
+#[utoipa::path(get, path = "/api/admin/lag", tag = "admin",
+    params(("limit" = Option<u64>, Query, description = "1 to 100; 10 where it is missing")),
+    responses(
+        (status = 200, body = Vec<Late>)
+    ))]
+async fn lag(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["limit"])?;
+    let limit = if request.query.is_empty() { SHOWN } else { query.limit()? };
+    let laggards = front.store.laggards(limit).await;
+    let laggards = laggards.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+    let now = front.clock.now();
+    let late: Vec<Late> = laggards.into_iter().map(|laggard| Late::of(laggard, now)).collect();
+    Ok(json(StatusCode::OK, &late))
+}

@@ -1,0 +1,56 @@
+//! `GET /metrics`: the numbers of this process for Prometheus. Nothing in them names an app, a
+//! repository or an address. What is read from rows is as old as the last survey, so that asking
+//! costs no query.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use tokio::{sync::Mutex, time::Instant};
+use warp::reply::Response;
+
+use super::{
+    Front,
+    problem::{Kind, Problem},
+    request::Request,
+    route::{Access, Answer, Route, route},
+};
+
+/// The text format that every version of Prometheus reads.
+const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// For how long all who ask are told the same: anybody may ask, as often as they like.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What was told last. One who asks gathers it, the others wait for that.
+#[derive(Default)]
+pub struct Told(Mutex<Option<(Instant, Bytes)>>);
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_metrics, _, _>(Access::Public, metrics)]
+}
+
+/// The numbers of this process, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "status", responses(
+    (status = 200, content_type = "text/plain", body = String)
+))]
+async fn metrics(front: Arc<Front>, _request: Request) -> Answer {
+    let mut told = front.told_metrics.0.lock().await;
+    let text = match &*told {
+        Some((at, text)) if at.elapsed() < FRESH => text.clone(),
+        _ => {
+            let metrics = front.metrics.clone();
+            // Some milliseconds of one processor: not on a thread that others wait for.
+            let text = tokio::task::spawn_blocking(move || metrics.text()).await;
+            let text = text.map_err(|_panic| Problem::new(Kind::INTERNAL))?;
+            let text =
+                text.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
+            told.insert((Instant::now(), Bytes::from(text))).1.clone()
+        }
+    };
+    drop(told);
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, FORMAT);
+    Ok(response)
+}

@@ -1,0 +1,65 @@
+//! `/metrics` and `/api/admin/lag`.
+
+use tidings_actors::{ports::Laggard, time::Timestamp};
+use tidings_entity::{
+    id::{AppId, CursorId, WatchId},
+    kind::CursorState,
+};
+use ulid::Ulid;
+
+use super::{House, house::ADMIN};
+
+#[tokio::test]
+async fn requests_are_measured_by_the_template_of_their_route() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let secret_id = "repo_00000000000000000000000000";
+    let path = format!("/api/repositories/{secret_id}");
+    assert_eq!(house.call("GET", &path, Some(&token), None).await.status, 404);
+    assert_eq!(house.call("GET", "/no/such/route", Some(&token), None).await.status, 404);
+    let shown = house.call("GET", "/metrics", None, None).await;
+    assert_eq!(
+        (shown.status, shown.header("content-type")),
+        (200, Some("text/plain; version=0.0.4; charset=utf-8"))
+    );
+    let measured = |route: &str| {
+        let start = "tidings_http_request_duration_seconds_count{method=\"GET\",";
+        let line = format!("{start}route=\"{route}\",status=\"4xx\"}}");
+        shown.body.lines().any(|shown| shown.starts_with(&line))
+    };
+    assert!(measured("/api/repositories/{id}") && measured("none"), "{}", shown.body);
+    assert!(!shown.body.contains(secret_id) && !shown.body.contains("no/such"), "{}", shown.body);
+    assert!(shown.body.contains("tidings_http_connections "));
+}
+
+#[tokio::test]
+async fn the_worst_watches_are_named_to_the_administrator_alone() {
+    let house = House::open().await;
+    let ulid = |number: u64| Ulid::from_parts(number, 1);
+    let laggard = |number: u64| Laggard {
+        app: AppId::new(ulid(number)),
+        watch: WatchId::new(ulid(number)),
+        cursor: CursorId::new(ulid(number)),
+        owner: "o".into(),
+        name: format!("r{number}"),
+        branch: "refs/heads/main".into(),
+        state: CursorState::Blocked,
+        reason: Some("ten in a row".into()),
+        open_round: Some(7),
+        since: Timestamp(1_000),
+    };
+    house.store.rows().laggards = (0..20).map(laggard).collect();
+    let named = house.call("GET", "/api/admin/lag", Some(ADMIN), None).await;
+    let named = named.json();
+    assert_eq!(named.as_array().map(Vec::len), Some(10));
+    assert_eq!((&named[0]["name"], &named[0]["state"]), (&"r0".into(), &"blocked".into()));
+    assert_eq!(named[0]["behind_since"], "1970-01-01T00:00:01.000Z");
+    assert!(named[0]["lag_ms"].as_u64().is_some_and(|lag| lag > 1_000_000_000));
+    let two = house.call("GET", "/api/admin/lag?limit=2", Some(ADMIN), None).await.json();
+    assert_eq!(two.as_array().map(Vec::len), Some(2));
+    assert_eq!(house.call("GET", "/api/admin/lag?limit=0", Some(ADMIN), None).await.status, 400);
+    let token = house.app().await;
+    for token in [None, Some(token.as_str())] {
+        assert_eq!(house.call("GET", "/api/admin/lag", token, None).await.status, 401);
+    }
+}

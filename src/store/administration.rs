@@ -1,0 +1,207 @@
+//! What only the front door asks: tokens, the audit log, and looks over all apps.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{
+        AccessToken, Administration, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed, SourceLine,
+        StoreError, TokensOf, Watch, WatchCondition, WatchFilter,
+    },
+    time::Timestamp,
+};
+use tidings_entity::id::{AppId, RepositoryId, SourceId, TokenId, WatchId};
+
+use super::{SqlStore, audit, rows, tokens, watches};
+
+/// Runs a verb in the writer's transaction, with owned copies of what it needs.
+macro_rules! write {
+    ($store:expr, |$transaction:ident| $body:expr) => {
+        $store.writer.verb(move |$transaction, _context| Box::pin(async move { $body })).await
+    };
+}
+
+#[async_trait]
+impl Administration for SqlStore {
+    async fn create_token(&self, token: &AccessToken) -> Result<(), StoreError> {
+        let token = token.clone();
+        write!(self, |transaction| tokens::create(transaction, &token).await)
+    }
+
+    async fn find_token(&self, public_id: &str) -> Result<Option<AccessToken>, StoreError> {
+        tokens::find(&self.readers, public_id).await
+    }
+
+    async fn tokens(
+        &self,
+        of: &TokensOf,
+        after: Option<&TokenId>,
+        limit: u64,
+    ) -> Result<Vec<AccessToken>, StoreError> {
+        tokens::list(&self.readers, of, after, limit).await
+    }
+
+    async fn revoke_token(&self, of: &TokensOf, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
+        let (of, id) = (of.clone(), id.clone());
+        write!(self, |transaction| tokens::revoke(transaction, &of, &id, at).await)
+    }
+
+    async fn note_use(&self, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
+        let id = id.clone();
+        write!(self, |transaction| tokens::note_use(transaction, &id, at).await)
+    }
+
+    async fn record(&self, deed: &Deed, kept: AuditKept) -> Result<(), StoreError> {
+        let deed = deed.clone();
+        write!(self, |transaction| audit::append(transaction, deed, kept).await)
+    }
+
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        audit::list(&self.readers, filter, before, limit).await
+    }
+
+    async fn audit_chain(&self, after: i64, limit: u64) -> Result<Vec<AuditRow>, StoreError> {
+        audit::chain(&self.readers, after, limit).await
+    }
+
+    async fn all_watches(
+        &self,
+        filter: &WatchFilter,
+        after: Option<&WatchId>,
+        limit: u64,
+    ) -> Result<Vec<Watch>, StoreError> {
+        let mut condition = "w.id > $1".to_owned();
+        let mut values: Vec<Value> = vec![after.map_or("", WatchId::as_str).into()];
+        if let Some(asked) = filter.condition {
+            condition.push_str(" and ");
+            condition.push_str(meaning(asked));
+        }
+        if let Some(app) = &filter.app {
+            values.push(app.clone().into());
+            condition.push_str(&format!(" and w.app_id = ${}", values.len()));
+        }
+        if let Some(repository) = &filter.repository {
+            values.push(repository.clone().into());
+            condition.push_str(&format!(" and w.repository_id = ${}", values.len()));
+        }
+        watches::list(&self.snapshot().await?, &condition, values, limit).await
+    }
+
+    async fn all_sources(
+        &self,
+        failing: bool,
+        after: Option<&SourceId>,
+        limit: u64,
+    ) -> Result<Vec<SourceLine>, StoreError> {
+        let only = if failing { "and s.last_error is not null" } else { "" };
+        let text = format!(
+            "select s.id, s.repository_id, r.url, s.moved_to, c.app_id, s.last_change, s.last_error,
+               (select count(*) from watch w where w.source_id = s.id) as watches
+             from source s join repository r on r.id = s.repository_id
+             left join credential c on c.id = s.credential_id
+             where s.id > $1 {only} order by s.id limit $2"
+        );
+        let values = vec![after.map_or("", SourceId::as_str).into(), rows::signed(limit).into()];
+        let found: Vec<SourceRow> = rows::readable(&self.readers, "source", &text, values).await?;
+        found.into_iter().map(line).collect()
+    }
+
+    async fn database_use(&self) -> Result<DatabaseUse, StoreError> {
+        let snapshot = self.snapshot().await?;
+        let mut counted = BTreeMap::new();
+        for table in TABLES {
+            let text = format!("select count(*) from {table}");
+            let count = rows::number(&snapshot, table, &text, Vec::new()).await?;
+            counted.insert((*table).to_owned(), rows::unsigned(table, count)?);
+        }
+        let (bytes, free) = match snapshot.get_database_backend() {
+            DbBackend::Sqlite => (
+                "select page_count * page_size from pragma_page_count(), pragma_page_size()",
+                "select freelist_count * page_size from pragma_freelist_count(), pragma_page_size()",
+            ),
+            // What is free inside its files, PostgreSQL does not tell without an extension.
+            _ => ("select pg_database_size(current_database())", "select cast(0 as bigint)"),
+        };
+        let bytes = rows::number(&snapshot, "database", bytes, Vec::new()).await?;
+        let free = rows::number(&snapshot, "database", free, Vec::new()).await?;
+        Ok(DatabaseUse {
+            bytes: rows::unsigned("database", bytes)?,
+            free_bytes: rows::unsigned("database", free)?,
+            rows: counted,
+        })
+    }
+}
+
+/// Tables whose rows are counted: those that grow with use.
+const TABLES: &[&str] = &[
+    "access_token",
+    "app",
+    "attempt",
+    "audit",
+    "blob",
+    "breaker",
+    "credential",
+    "cursor",
+    "dead_letter",
+    "head",
+    "idempotency",
+    "receipt",
+    "redrive",
+    "repository",
+    "round",
+    "settled",
+    "source",
+    "view",
+    "watch",
+];
+
+/// A condition over `w`, without a value.
+fn meaning(condition: WatchCondition) -> &'static str {
+    match condition {
+        WatchCondition::Behind => {
+            "exists (select 1 from cursor c join head h on h.source_id = w.source_id and h.ref_name = c.branch
+               where c.watch_id = w.id and (c.held is null or c.held <> h.commit_id))"
+        }
+        WatchCondition::Blocked => {
+            "exists (select 1 from cursor c where c.watch_id = w.id and c.state = 'blocked')"
+        }
+        WatchCondition::Paused => "w.state = 'paused'",
+        WatchCondition::Failing => {
+            "(exists (select 1 from source f where f.id = w.source_id and f.last_error is not null)
+              or exists (select 1 from breaker b where b.opened_at is not null
+                and ((b.kind = 'source' and b.id = w.source_id) or (b.kind = 'endpoint' and b.id = w.app_id)))
+              or exists (select 1 from app a where a.id = w.app_id and a.disabled is not null))"
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct SourceRow {
+    id: SourceId,
+    repository_id: RepositoryId,
+    url: String,
+    moved_to: Option<String>,
+    app_id: Option<AppId>,
+    last_change: i64,
+    last_error: Option<String>,
+    watches: i64,
+}
+
+fn line(row: SourceRow) -> Result<SourceLine, StoreError> {
+    Ok(SourceLine {
+        id: row.id,
+        repository: row.repository_id,
+        url: row.url,
+        moved_to: row.moved_to,
+        app: row.app_id,
+        watches: rows::unsigned("source", row.watches)?,
+        last_change: Timestamp(row.last_change),
+        last_error: row.last_error,
+    })
+}

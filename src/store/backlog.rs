@@ -1,0 +1,109 @@
+//! How far watches are behind, and what was given up, as numbers. Reads what is behind by its own
+//! index, so that a hundred thousand cursors at rest cost nothing.
+
+use std::fmt::Write;
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use tidings_actors::{
+    ports::{Backlog, LAG_BOUNDS, Laggard, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, CursorId, WatchId},
+    kind::{CursorState, ParkReason},
+};
+
+use super::rows::{self, signed, unsigned};
+
+/// Cursors of served watches that are behind.
+const BEHIND: &str = "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
+     join head h on h.source_id = w.source_id and h.ref_name = c.branch
+     where c.behind_since is not null and (c.held is null or c.held <> h.commit_id)
+     and w.state = 'active' and a.disabled is null";
+
+#[derive(FromQueryResult)]
+struct Late {
+    bound: i64,
+    watches: i64,
+    lag_sum: i64,
+    lag_max: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Letters {
+    reason: ParkReason,
+    letters: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    app_id: AppId,
+    watch_id: WatchId,
+    cursor_id: CursorId,
+    owner: String,
+    name: String,
+    branch: String,
+    state: CursorState,
+    reason: Option<String>,
+    open_round: Option<i64>,
+    behind_since: i64,
+}
+
+/// The distribution of lag, and the open letters.
+pub(super) async fn backlog(
+    connection: &impl ConnectionTrait,
+    now: Timestamp,
+) -> Result<Backlog, StoreError> {
+    let mut backlog = Backlog::default();
+    let mut bounds = String::new();
+    for (index, seconds) in LAG_BOUNDS.iter().enumerate() {
+        write!(bounds, " when lag <= {} then {index}", seconds * 1_000).expect("a String takes all");
+    }
+    let text = format!(
+        "with oldest as (select w.id, min(c.behind_since) as since {BEHIND} group by w.id),
+         late as (select case when since < $1 then $1 - since else 0 end as lag from oldest),
+         placed as (select lag, cast(case{bounds} else {} end as bigint) as bound from late)
+         select bound, count(*) as watches, cast(sum(lag) as bigint) as lag_sum, max(lag) as lag_max
+         from placed group by bound",
+        LAG_BOUNDS.len()
+    );
+    let late: Vec<Late> = rows::all(connection, "cursor", &text, vec![now.0.into()]).await?;
+    for Late { bound, watches, lag_sum, lag_max } in late {
+        let slot = usize::try_from(bound).ok().and_then(|bound| backlog.behind.get_mut(bound));
+        *slot.ok_or(StoreError::NotFound)? = unsigned("cursor", watches)?;
+        backlog.lag_sum_ms += unsigned("cursor", lag_sum)?;
+        backlog.lag_max_ms = backlog.lag_max_ms.max(unsigned("cursor", lag_max)?);
+    }
+    let text = "select reason, count(*) as letters from dead_letter
+                where status in ('open', 'redrive_requested') group by reason";
+    let letters: Vec<Letters> = rows::all(connection, "dead_letter", text, vec![]).await?;
+    for Letters { reason, letters } in letters {
+        backlog.letters.insert(reason, unsigned("dead_letter", letters)?);
+    }
+    Ok(backlog)
+}
+
+/// The branches that are behind for longest.
+pub(super) async fn laggards(
+    connection: &impl ConnectionTrait,
+    limit: u64,
+) -> Result<Vec<Laggard>, StoreError> {
+    let text = format!(
+        "select w.app_id, w.id as watch_id, c.id as cursor_id, w.owner, w.name, c.branch, c.state, c.reason,
+         c.open_round, c.behind_since {BEHIND} order by c.behind_since, c.id limit $1"
+    );
+    let found: Vec<Row> = rows::readable(connection, "cursor", &text, vec![signed(limit).into()]).await?;
+    let laggard = |row: Row| Laggard {
+        app: row.app_id,
+        watch: row.watch_id,
+        cursor: row.cursor_id,
+        owner: row.owner,
+        name: row.name,
+        branch: row.branch,
+        state: row.state,
+        reason: row.reason,
+        open_round: row.open_round,
+        since: Timestamp(row.behind_since),
+    };
+    Ok(found.into_iter().map(laggard).collect())
+}

@@ -1,0 +1,130 @@
+//! Copies of a whole database: taken while others write, looked at, and made ready to be served
+//! again.
+
+use std::{collections::BTreeSet, path::Path};
+
+use sea_orm::DatabaseConnection;
+use tidings_actors::{ports::StoreError, time::Timestamp};
+
+use super::{
+    OpenError, canary,
+    connect::{self, Address},
+    restored, rows, schema, sealed,
+};
+use crate::secrets::Keyring;
+
+/// What a copy holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The last step of its schema.
+    pub step: String,
+    /// The ids of the keys that sealed something in it.
+    pub keys: BTreeSet<String>,
+    /// Registered apps.
+    pub apps: u64,
+    /// Watches.
+    pub watches: u64,
+    /// Branches that are followed.
+    pub cursors: u64,
+}
+
+/// Copies the database at `url` into `to`, a file that is empty or missing, as it is at one moment;
+/// who reads or writes meanwhile is not held up.
+///
+/// # Errors
+/// See [`OpenError`]: no SQLite file there, or one that cannot be read, or no room for the copy.
+pub async fn take(url: &str, to: &Path) -> Result<(), OpenError> {
+    let address = Address::parse(url)?;
+    if !address.exists() {
+        return Err(OpenError::Address(format!("{} does not exist", address.file().display())));
+    }
+    let to = to.to_str().ok_or_else(|| OpenError::Address("the path of the copy is no text".into()))?;
+    let connection = connect::writer(&address).await?;
+    let copied = rows::execute(&connection, "sqlite_schema", "vacuum into $1", vec![to.into()]).await;
+    close(connection).await?;
+    copied.map(drop).map_err(refused)
+}
+
+/// Looks at a copy that nobody has open: whether it is whole, whether `keyring` opens it, and what is
+/// in it. Changes nothing.
+///
+/// # Errors
+/// [`OpenError::Database`] for a damaged one, [`OpenError::NewerSchema`], [`OpenError::WrongKey`].
+pub async fn look(file: &Path, keyring: Option<&Keyring>) -> Result<Contents, OpenError> {
+    let connection = connect::still(&Address::of_file(file)).await?;
+    let contents = contents(&connection, keyring).await;
+    close(connection).await?;
+    contents
+}
+
+async fn contents(connection: &DatabaseConnection, keyring: Option<&Keyring>) -> Result<Contents, OpenError> {
+    let faults = schema::faults(connection).await?;
+    if !faults.is_empty() {
+        return Err(OpenError::Database(format!("it is damaged: {}", faults.join("; "))));
+    }
+    let steps = schema::taken(connection).await?;
+    let step = steps.last().ok_or_else(|| OpenError::Database("it holds no tables of Tidings".into()))?;
+    if let Some(keyring) = keyring {
+        canary::prove(connection, keyring).await?;
+    }
+    let count = async |table: &'static str| {
+        let text = format!("select count(*) from {table}");
+        rows::number(connection, table, &text, vec![]).await.map(i64::unsigned_abs).map_err(refused)
+    };
+    Ok(Contents {
+        step: step.clone(),
+        keys: sealed::by_key(connection).await.map_err(refused)?.into_keys().collect(),
+        apps: count("app").await?,
+        watches: count("watch").await?,
+        cursors: count("cursor").await?,
+    })
+}
+
+/// Makes a copy ready to be served: brings its schema up, proves the keyring, and marks what may be
+/// behind its apps. How many cursors there are.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn make_ready(
+    file: &Path,
+    keyring: &Keyring,
+    taken_at: Timestamp,
+    at: Timestamp,
+) -> Result<u64, OpenError> {
+    let connection = connect::writer(&Address::of_file(file)).await?;
+    let marked = ready(&connection, keyring, taken_at, at).await;
+    // The last connection takes the log of writes into the file.
+    close(connection).await?;
+    marked
+}
+
+async fn ready(
+    connection: &DatabaseConnection,
+    keyring: &Keyring,
+    taken_at: Timestamp,
+    at: Timestamp,
+) -> Result<u64, OpenError> {
+    schema::bring_up(connection).await?;
+    canary::prove(connection, keyring).await?;
+    let database = |error: sea_orm::DbErr| OpenError::Database(error.to_string());
+    let transaction = connect::begin(connection).await.map_err(database)?;
+    let marked = restored::mark(&transaction, taken_at, at).await.map_err(refused)?;
+    transaction.commit().await.map_err(database)?;
+    Ok(marked)
+}
+
+/// Where the database of `url` lies.
+///
+/// # Errors
+/// [`OpenError::Address`] for what is no SQLite file.
+pub fn file_of(url: &str) -> Result<std::path::PathBuf, OpenError> {
+    Ok(Address::parse(url)?.file().to_owned())
+}
+
+async fn close(connection: DatabaseConnection) -> Result<(), OpenError> {
+    connection.close().await.map_err(|error| OpenError::Database(error.to_string()))
+}
+
+fn refused(error: StoreError) -> OpenError {
+    OpenError::Database(error.to_string())
+}

@@ -1,0 +1,92 @@
+//! A look at a database from outside, for whoever looks for faults: beside a running server or
+//! without one. Takes nothing over and changes nothing.
+
+use std::collections::BTreeMap;
+
+use sea_orm::DatabaseConnection;
+use sea_orm_migration::MigratorTrait;
+use tidings_actors::{ports::StoreError, time::Timestamp};
+use tidings_migration::Migrator;
+
+use super::{
+    OpenError, canary,
+    connect::{self, Address},
+    rows, schema, sealed,
+};
+use crate::secrets::Keyring;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Examination {
+    /// What SQLite finds wrong with it.
+    pub faults: Vec<String>,
+    /// How it is written; `wal` while a server has it.
+    pub journal_mode: String,
+    /// Steps of its schema that are missing. Where there are any, nothing below was looked at.
+    pub missing_steps: usize,
+    /// Whether the keyring opens it; the error where it does not. `None`: none was given.
+    pub key: Option<Result<(), OpenError>>,
+    /// How many values each key sealed.
+    pub sealed: BTreeMap<String, u64>,
+    /// The latest moment that was written down.
+    pub latest: Timestamp,
+    /// Addresses of the repositories that are watched.
+    pub repositories: Vec<String>,
+    /// Where each app receives, by its id.
+    pub endpoints: Vec<(String, String)>,
+}
+
+/// Looks at the database at `url`; `None` where there is none yet.
+///
+/// # Errors
+/// See [`OpenError`]: it cannot be opened at all, or a newer version wrote it.
+pub async fn examine(url: &str, keyring: Option<&Keyring>) -> Result<Option<Examination>, OpenError> {
+    let address = Address::parse(url)?;
+    if !address.exists() {
+        return Ok(None);
+    }
+    let connection = connect::still(&address).await?;
+    let found = look(&connection, keyring).await;
+    connection.close().await.map_err(|error| OpenError::Database(error.to_string()))?;
+    found.map(Some)
+}
+
+async fn look(connection: &DatabaseConnection, keyring: Option<&Keyring>) -> Result<Examination, OpenError> {
+    let refused = |error: StoreError| OpenError::Database(error.to_string());
+    let faults = schema::faults(connection).await?;
+    let mode =
+        rows::mixed(connection, "sqlite_schema", "pragma journal_mode", vec![]).await.map_err(refused)?;
+    let mode = mode.first().and_then(|row| row.try_get_by_index(0).ok());
+    let missing_steps = Migrator::migrations().len() - schema::taken(connection).await?.len();
+    let mut found = Examination {
+        faults,
+        journal_mode: mode.unwrap_or_default(),
+        missing_steps,
+        key: None,
+        sealed: BTreeMap::new(),
+        latest: Timestamp(0),
+        repositories: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    if missing_steps > 0 || !found.faults.is_empty() {
+        return Ok(found);
+    }
+    if let Some(keyring) = keyring {
+        found.key = Some(canary::prove(connection, keyring).await.map(drop));
+    }
+    found.sealed = sealed::by_key(connection).await.map_err(refused)?;
+    let text = "select max(at) from (select max(taken_at) as at from lease
+                union all select max(began_at) from round union all select max(created_at) from app) moments";
+    found.latest = Timestamp(rows::number(connection, "lease", text, vec![]).await.map_err(refused)?);
+    let texts = async |table, text: &str| {
+        let found = rows::mixed(connection, table, text, vec![]).await.map_err(refused)?;
+        let pair =
+            |row: &sea_orm::QueryResult| Some((row.try_get_by_index(0).ok()?, row.try_get_by_index(1).ok()?));
+        Ok::<Vec<(String, String)>, OpenError>(found.iter().filter_map(pair).collect())
+    };
+    let repositories = texts("repository", "select id, url from repository order by url").await?;
+    found.repositories = repositories.into_iter().map(|(_, url)| url).collect();
+    let text = "select id, base_url from app where base_url is not null and disabled is null order by id";
+    found.endpoints = texts("app", text).await?;
+    Ok(found)
+}

@@ -1,0 +1,151 @@
+//! Tokens and the audit log on a real database.
+
+use std::time::Instant;
+
+use tidings_actors::ports::{Administration, AuditKept, Deed, TokenOwner, TokensOf};
+use tidings_entity::kind::Role;
+
+use super::*;
+use crate::{
+    audit::{Chain, OK, PRUNED, Pending},
+    store::{rows, tokens},
+};
+
+const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };
+
+fn deed(number: i64) -> Deed {
+    Deed {
+        at: Timestamp(number),
+        actor: "admin".into(),
+        app: String::new(),
+        action: "something".into(),
+        target: format!("target_{number}"),
+        result: OK.into(),
+        request: String::new(),
+    }
+}
+
+/// Whether a token is right or wrong costs one search, however many there are.
+#[tokio::test]
+async fn a_token_among_ten_thousand_apps_is_found_with_one_search_of_an_index() {
+    let (store, folder) = store().await;
+    let connection = raw(folder.path()).await;
+    let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
+        insert into app (id, name, email, token_public_id, delivery, created_at)
+        select 'app_' || i, 'an app', 'a@b.c', 'public' || i, '{}', 1 from n";
+    connection.execute_unprepared(many).await.expect("apps");
+    let many = "insert into access_token (id, app_id, name, public_id, hash, created_at)
+        select 'tok_' || substr(id, 5), id, 'onboarding', token_public_id, id, 1 from app";
+    connection.execute_unprepared(many).await.expect("tokens");
+    let values = vec!["public77".into()];
+    let plan =
+        rows::mixed(&connection, "test", &format!("explain query plan {}", tokens::FIND), values).await;
+    let steps: Vec<String> =
+        plan.expect("a plan").iter().map(|row| row.try_get("", "detail").expect("a text")).collect();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert!(steps[0].starts_with("SEARCH access_token USING INDEX"), "{steps:?}");
+    let began = Instant::now();
+    for number in 0..200 {
+        assert!(store.find_token(&format!("wrong{number}")).await.expect("read").is_none());
+    }
+    println!("a wrong token among 10,000 apps: {:?}", began.elapsed() / 200);
+}
+
+#[tokio::test]
+async fn tokens_of_before_they_were_rows_open_what_they_opened_and_back() {
+    let (store, folder) = store().await;
+    let app = new_app(1);
+    store.create_app(&app).await.expect("an app");
+    let before = store.find_token("public1").await.expect("read").expect("there");
+    assert_eq!((&before.owner, before.hash), (&TokenOwner::App(app.id.clone()), app.token_hash));
+    store.close().await;
+    let url = url(folder.path());
+    let steps = schema::status(&url).await.expect("status");
+    let added = steps.iter().rev().take_while(|step| !step.name.contains("find_deliveries")).count();
+    schema::down(&url, u32::try_from(added).expect("few")).await.expect("down");
+    let hash = raw(folder.path()).await;
+    let text = format!("select count(*) from app where token_hash = '{}'", app.token_hash);
+    assert_eq!(number(&hash, &text).await, 1, "an older version finds it where it was");
+    hash.close().await.expect("closed");
+    let store = open(folder.path(), 2).await.expect("opened");
+    assert_eq!(store.find_token("public1").await.expect("read"), Some(before));
+    store.erase_app(&app.id).await.expect("erased");
+    assert!(store.find_token("public1").await.expect("read").is_none(), "it goes with its app");
+}
+
+#[tokio::test]
+async fn what_is_done_and_its_row_are_one_and_what_fails_leaves_none() {
+    let (store, folder) = store().await;
+    let app = new_app(1);
+    let pending = Pending::of(deed(1), KEPT);
+    pending.during(store.create_app(&app)).await.expect("made");
+    assert!(pending.take().is_none(), "the first change took it along");
+    // The same app again fails; so does its row.
+    let pending = Pending::of(deed(2), KEPT);
+    pending.during(store.create_app(&app)).await.expect_err("it is there already");
+    assert_eq!(pending.take(), Some(deed(2)));
+    // A log that cannot be written lets nothing happen unseen.
+    let connection = raw(folder.path()).await;
+    connection.execute_unprepared("alter table audit rename to away").await.expect("renamed");
+    let pending = Pending::of(deed(3), KEPT);
+    pending.during(store.erase_app(&app.id)).await.expect_err("no log, no change");
+    assert_eq!(pending.take(), Some(deed(3)));
+    connection.execute_unprepared("alter table away rename to audit").await.expect("renamed");
+    assert!(store.app(&app.id).await.expect("read").is_some());
+    let rows = store.audit_chain(0, 10).await.expect("read");
+    assert_eq!(rows.iter().map(|row| row.deed.clone()).collect::<Vec<_>>(), [deed(1)]);
+}
+
+#[tokio::test]
+async fn many_writers_make_one_chain_and_old_rows_go_with_a_word() {
+    let (store, _folder) = store().await;
+    let store = &store;
+    join_all((1..=300).map(|number| async move {
+        store.record(&deed(number), KEPT).await.expect("written");
+    }))
+    .await;
+    let check = async |length: std::ops::RangeInclusive<usize>| {
+        let rows = store.audit_chain(0, 10_000).await.expect("read");
+        let mut chain = Chain::default();
+        rows.iter().for_each(|row| chain.take(row));
+        let faults = chain.end().faults;
+        assert!(faults.is_empty(), "{faults:?}");
+        assert!(length.contains(&rows.len()), "{} rows", rows.len());
+        rows
+    };
+    check(300..=300).await;
+    let few = AuditKept { since: Timestamp(0), rows: 100 };
+    for number in 301..=420 {
+        store.record(&deed(number), few).await.expect("written");
+    }
+    let rows = check(100..=180).await;
+    assert!(rows.iter().any(|row| row.deed.action == PRUNED));
+    let late = AuditKept { since: Timestamp(1_000_000), rows: 1_000_000 };
+    for number in 421..=500 {
+        store.record(&deed(number), late).await.expect("written");
+    }
+    check(1..=100).await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_an_owner_are_bounded_dead_ones_too() {
+    let (store, _folder) = store().await;
+    let of = TokensOf::Staff;
+    for number in 0..60_u128 {
+        let token = tidings_actors::ports::AccessToken {
+            id: tidings_entity::id::TokenId::new(Ulid::from_parts(1, number)),
+            owner: TokenOwner::Staff(Role::Viewer),
+            name: "short".into(),
+            public_id: format!("short{number}"),
+            hash: Sha256Hash::of(b"x"),
+            expires_at: Some(Timestamp(1)),
+            last_used_at: None,
+            revoked_at: None,
+            created_at: Timestamp(5),
+        };
+        store.create_token(&token).await.expect("made");
+    }
+    let kept = store.tokens(&of, None, 1_000).await.expect("read");
+    assert_eq!(kept.len(), 51, "fifty, and the one that was made last");
+    assert_eq!(kept[0].id, tidings_entity::id::TokenId::new(Ulid::from_parts(1, 9)), "the oldest went");
+}

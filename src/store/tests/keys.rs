@@ -1,0 +1,87 @@
+//! Sealing anew and retiring, over the real rows.
+
+use std::collections::BTreeMap;
+
+use tidings_actors::ports::{Store, StoreError};
+
+use super::{
+    super::{keys, keys::Keys, sealed},
+    new_app, number, open, raw, store,
+};
+
+#[tokio::test]
+async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {
+    let (_store, folder) = store().await;
+    let connection = raw(folder.path()).await;
+    let text = "select t.name as first, c.name as second from sqlite_schema t, pragma_table_info(t.name) c
+                where t.type = 'table' and lower(c.type) = 'blob' order by 1, 2";
+    let found = super::super::rows::mixed(&connection, "sqlite_schema", text, vec![]).await.expect("rows");
+    let mut found: Vec<(String, String)> = found
+        .iter()
+        .map(|row| (row.try_get_by_index(0).expect("a name"), row.try_get_by_index(1).expect("a name")))
+        .collect();
+    // Paths are bytes.
+    found.retain(|(table, column)| (table.as_str(), column.as_str()) != ("dead_letter", "path"));
+    let mut known: Vec<_> =
+        sealed::COLUMNS.iter().map(|(table, column)| (table.to_string(), column.to_string())).collect();
+    known.sort();
+    assert_eq!(found, known);
+    assert_eq!(keys::columns(), sealed::COLUMNS, "what is counted is what is sealed anew");
+}
+
+#[tokio::test]
+async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break() {
+    let (store, folder) = store().await;
+    for app in 1..=20 {
+        store.create_app(&new_app(app)).await.expect("created");
+    }
+    let first = store.keys().await.expect("keys").remove(0);
+    assert_eq!((first.is_primary, first.sealed), (true, 21), "twenty signing keys and the canary");
+    let refused = store.retire_key(&first.id).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+
+    let second = store.rotate_key().await.expect("rotated");
+    store.create_app(&new_app(21)).await.expect("created");
+    let step = store.reseal(8).await.expect("a step");
+    assert_eq!((step.resealed, step.left, step.unreadable), (8, 13, 0));
+    let refused = store.retire_key(&first.id).await;
+    assert!(matches!(&refused, Err(StoreError::Conflict(text)) if text.contains("13")), "{refused:?}");
+    // Another process goes on: nothing is kept in memory.
+    store.close().await;
+    let store = open(folder.path(), 2).await.expect("opened");
+    let step = store.reseal(500).await.expect("a step");
+    assert_eq!((step.resealed, step.left), (13, 0));
+    assert_eq!(store.reseal(500).await.expect("a step").resealed, 0);
+    let uses: BTreeMap<String, u64> =
+        store.keys().await.expect("keys").into_iter().map(|key| (key.id, key.sealed)).collect();
+    assert_eq!(uses, BTreeMap::from([(first.id.clone(), 0), (second.clone(), 22)]));
+
+    store.retire_key(&first.id).await.expect("retired");
+    assert!(matches!(store.retire_key(&first.id).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.retire_key(&second).await, Err(StoreError::Conflict(_))));
+    store.close().await;
+    let store = open(folder.path(), 3).await.expect("the new key alone opens it");
+    let app = store.app(&new_app(7).id).await.expect("read").expect("there");
+    assert_eq!(app.keys[0].expose(), "signing7");
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key() {
+    let (store, folder) = store().await;
+    for app in 1..=5 {
+        store.create_app(&new_app(app)).await.expect("created");
+    }
+    let first = store.keys().await.expect("keys").remove(0);
+    store.rotate_key().await.expect("rotated");
+    let connection = raw(folder.path()).await;
+    // In another place than its own it does not open.
+    let text = "update app_key set secret = (select secret from app_key order by app_id desc limit 1)
+                where app_id = (select min(app_id) from app_key)";
+    super::super::rows::execute(&connection, "app_key", text, vec![]).await.expect("damaged");
+    assert_eq!(number(&connection, "select count(*) from app_key").await, 5);
+    for _ in 0..2 {
+        let step = store.reseal(500).await.expect("a step");
+        assert_eq!((step.left, step.unreadable), (1, 1));
+    }
+    assert!(matches!(store.retire_key(&first.id).await, Err(StoreError::Conflict(_))));
+}

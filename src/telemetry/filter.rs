@@ -1,0 +1,46 @@
+//! Which lines are logged, and changing that while the process runs.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// Puts a filter in the place of those in force, of lines and of exported ones; whether it did.
+type Change = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The filter in force of this process, as text, and the way to change it.
+static FILTER: OnceLock<(Mutex<String>, Change)> = OnceLock::new();
+
+/// Remembers the filter that the log of this process was started with.
+pub(super) fn remember(filter: String, change: impl Fn(&str) -> bool + Send + Sync + 'static) {
+    // A log is started once in a process; a second start was refused before.
+    drop(FILTER.set((Mutex::new(filter), Box::new(change))));
+}
+
+/// The filter in force; `None` where this process writes no log of ours.
+#[must_use]
+pub fn filter() -> Option<String> {
+    FILTER.get().map(|(filter, _)| lock(filter).clone())
+}
+
+/// Whether a text is a filter.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(text: &str) -> Result<(), ParseError> {
+    EnvFilter::builder().parse(text).map(drop)
+}
+
+/// Logs by another filter from now on. `false`: nothing was changed.
+pub fn set_filter(text: &str) -> bool {
+    let Some((filter, change)) = FILTER.get().filter(|_| check_filter(text).is_ok()) else { return false };
+    let mut filter = lock(filter);
+    let is_changed = change(text);
+    if is_changed {
+        text.clone_into(&mut filter);
+    }
+    is_changed
+}
+
+fn lock(filter: &Mutex<String>) -> MutexGuard<'_, String> {
+    filter.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,154 @@
+//! What is read when somebody asks: the last survey, and what the system knows of this process.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use opentelemetry::{KeyValue, metrics::Meter};
+use tidings_actors::ports::{LAG_BOUNDS, Survey};
+
+use super::{
+    instruments::{self as list, Instrument},
+    metrics::{Latest, Take, observed},
+    process,
+};
+
+/// The labels of [`LAG_BOUNDS`], and of what is beyond.
+const LAG_LABELS: [&str; LAG_BOUNDS.len() + 1] =
+    ["0", "1", "5", "15", "60", "300", "900", "3600", "14400", "86400", "259200", "604800", "+Inf"];
+
+/// Reads values off a survey.
+type Read = fn(&Survey, Take<'_>);
+
+/// Asks the system; `None` where it does not tell.
+type Ask = fn() -> Option<f64>;
+
+/// Every gauge that a survey fills.
+const SURVEYED: &[(Instrument, Read)] = &[
+    (list::HOST_SCANS, |survey, take| {
+        take(survey.hosts.waiting as f64, &state("waiting"));
+        take(survey.hosts.scanning as f64, &state("running"));
+    }),
+    (list::HOSTS, |survey, take| {
+        take(survey.hosts.stretched as f64, &state("stretched"));
+        take(survey.hosts.patient as f64, &state("patient"));
+        take(survey.hosts.silent as f64, &state("silent"));
+    }),
+    (list::MIRRORS, |survey, take| take(survey.storage.mirrors as f64, &[])),
+    (list::MIRROR_SIZE, |survey, take| take(survey.storage.mirror_bytes as f64, &[])),
+    (list::DISK_FREE, |survey, take| take(survey.storage.free_bytes as f64, &[])),
+    (list::FETCHES_STOPPED, |survey, take| {
+        take(f64::from(u8::from(survey.storage.fetches_stopped.is_some())), &[]);
+    }),
+    (list::LETTERS, |survey, take| {
+        for reason in tidings_entity::kind::ParkReason::ALL {
+            let letters = survey.backlog.letters.get(reason).copied().unwrap_or(0);
+            take(letters as f64, &[KeyValue::new("reason", reason.as_str())]);
+        }
+    }),
+    (list::BREAKERS, |survey, take| {
+        for kind in tidings_entity::kind::BreakerKind::ALL {
+            for word in ["closed", "open", "half-open"] {
+                let breakers = survey.tree.breakers.get(&(*kind, word)).copied().unwrap_or(0);
+                let labels = [KeyValue::new("kind", kind.as_str()), KeyValue::new("state", word)];
+                take(breakers as f64, &labels);
+            }
+        }
+    }),
+    (list::LAG, |survey, take| {
+        // Whoever is not behind lies within every bound.
+        let behind: u64 = survey.backlog.behind.iter().sum();
+        let mut within = survey.totals.watches.saturating_sub(behind);
+        for (count, label) in survey.backlog.behind.iter().zip(LAG_LABELS) {
+            within += count;
+            take(within as f64, &[KeyValue::new("le", label)]);
+        }
+    }),
+    (list::LAG_SUM, |survey, take| take(seconds(survey.backlog.lag_sum_ms), &[])),
+    (list::LAG_MAX, |survey, take| take(seconds(survey.backlog.lag_max_ms), &[])),
+    (list::WATCHES, |survey, take| take(survey.totals.watches as f64, &[])),
+    (list::APPS, |survey, take| take(survey.totals.apps as f64, &[])),
+    (list::REPOSITORIES, |survey, take| take(survey.totals.repositories as f64, &[])),
+    (list::CURSORS, |survey, take| {
+        take(survey.totals.behind as f64, &state("behind"));
+        take(survey.totals.blocked as f64, &state("blocked"));
+        take(survey.totals.open_rounds as f64, &state("open_round"));
+    }),
+    (list::LANES, |survey, take| take(survey.tree.lanes as f64, &[])),
+    (list::IN_FLIGHT, |survey, take| take(survey.tree.in_flight as f64, &[])),
+    (list::ACTORS, |survey, take| {
+        for (name, found) in &survey.tree.roles {
+            let of = |word| [KeyValue::new("role", *name), KeyValue::new("state", word)];
+            take(found.running as f64, &of("running"));
+            take(found.waiting as f64, &of("waiting"));
+        }
+    }),
+    (list::MAILBOX, |survey, take| {
+        survey.tree.roles.iter().for_each(|(name, found)| take(found.mailbox as f64, &role(name)));
+    }),
+    (list::MAILBOX_MAX, |survey, take| {
+        survey.tree.roles.iter().for_each(|(name, found)| take(found.mailbox_max as f64, &role(name)));
+    }),
+    (list::RESTARTS, |survey, take| {
+        survey.tree.roles.iter().for_each(|(name, found)| take(found.restarts as f64, &role(name)));
+    }),
+    (list::SURVEY_TIME, |survey, take| take(survey.at.0 as f64 / 1_000.0, &[])),
+];
+
+/// What is read off the process itself.
+const OF_PROCESS: &[(Instrument, Ask)] = &[
+    (list::MEMORY, process::resident_bytes),
+    (list::CPU, process::cpu_seconds),
+    (list::FILES, process::open_files),
+    (list::START, process::started_at),
+];
+
+/// Makes them all.
+pub(super) fn register(meter: &Meter, latest: &Arc<Latest>) {
+    for (instrument, read) in SURVEYED {
+        let latest = latest.clone();
+        observed(meter, instrument, move |take| {
+            if let Some(survey) = &*latest.survey.lock().unwrap_or_else(PoisonError::into_inner) {
+                read(survey, take);
+            }
+        });
+    }
+    for (instrument, read) in OF_PROCESS {
+        observed(meter, instrument, move |take| {
+            if let Some(value) = read() {
+                take(value, &[]);
+            }
+        });
+    }
+    let (connections, keys) = (latest.clone(), latest.clone());
+    observed(meter, &list::CONNECTIONS, move |take| take(connections.connections.load(Relaxed) as f64, &[]));
+    observed(meter, &list::KEYS, move |take| take(keys.keys.load(Relaxed) as f64, &[]));
+    observed(meter, &list::BUILD, |take| {
+        let commit = option_env!("TIDINGS_GIT_SHA").unwrap_or("unknown");
+        take(1.0, &[KeyValue::new("version", env!("CARGO_PKG_VERSION")), KeyValue::new("commit", commit)]);
+    });
+}
+
+fn state(word: &'static str) -> [KeyValue; 1] {
+    [KeyValue::new("state", word)]
+}
+
+fn role(name: &'static str) -> [KeyValue; 1] {
+    [KeyValue::new("role", name)]
+}
+
+fn seconds(milliseconds: u64) -> f64 {
+    Duration::from_millis(milliseconds).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_labels_of_lag_are_its_bounds() {
+        let bounds: Vec<String> = LAG_BOUNDS.iter().map(u64::to_string).chain(["+Inf".to_owned()]).collect();
+        assert_eq!(bounds, LAG_LABELS);
+    }
+}

@@ -1,0 +1,268 @@
+//! The numbers of this process. One set of instruments, read by whoever scrapes `/metrics` and by the
+//! exporter of OTLP alike. A measurement is a look-up and an addition: no allocation, no waiting.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{AsyncInstrument, Counter, Histogram, Meter as OtelMeter, MeterProvider},
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
+use prometheus::{Registry, TextEncoder};
+use thiserror::Error;
+use tidings_actors::ports::{
+    AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, attempt_outcome,
+};
+use tidings_entity::kind::ParkReason;
+
+use super::{gauges, instruments as list, instruments::Instrument};
+
+/// Bounds of all durations, in seconds.
+const SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// The numbers of the process, once telemetry was started.
+static PROCESS: OnceLock<Metrics> = OnceLock::new();
+
+/// Why there are no numbers.
+#[derive(Debug, Error)]
+#[error("metrics cannot be shown: {0}")]
+pub struct MetricsError(String);
+
+/// What changes between two surveys and is shown as it is.
+#[derive(Debug, Default)]
+pub(super) struct Latest {
+    pub(super) survey: Mutex<Option<Survey>>,
+    pub(super) connections: AtomicU64,
+    pub(super) keys: AtomicU64,
+}
+
+/// The instruments. Clones share them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    provider: SdkMeterProvider,
+    registry: Registry,
+    latest: Arc<Latest>,
+    poll: Histogram<f64>,
+    fetch: Histogram<f64>,
+    fetch_bytes: Counter<u64>,
+    fetch_objects: Counter<u64>,
+    scan: Histogram<f64>,
+    host_wait: Histogram<f64>,
+    attempt: Histogram<f64>,
+    settled: Counter<u64>,
+    parked: Counter<u64>,
+    commit: Histogram<f64>,
+    verbs: Counter<u64>,
+    survey: Histogram<f64>,
+    http: Histogram<f64>,
+}
+
+impl Metrics {
+    /// Instruments that are shown at `/metrics` and, where `exported` adds a reader, elsewhere too.
+    ///
+    /// # Errors
+    /// [`MetricsError`] when the registry refuses the exporter.
+    pub fn new(
+        resource: Resource,
+        exported: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+    ) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let shown = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .map_err(|error| MetricsError(error.to_string()))?;
+        let builder = SdkMeterProvider::builder().with_resource(resource).with_reader(shown);
+        let provider = exported(builder).build();
+        let meter = provider.meter("tidings");
+        let latest = Arc::new(Latest::default());
+        gauges::register(&meter, &latest);
+        let metrics = Self(Arc::new(Inner {
+            registry,
+            latest,
+            poll: seconds(&meter, &list::POLL),
+            fetch: seconds(&meter, &list::FETCH),
+            fetch_bytes: counter(&meter, &list::FETCH_BYTES),
+            fetch_objects: counter(&meter, &list::FETCH_OBJECTS),
+            scan: seconds(&meter, &list::SCAN),
+            host_wait: seconds(&meter, &list::HOST_WAIT),
+            attempt: seconds(&meter, &list::ATTEMPT),
+            settled: counter(&meter, &list::SETTLED),
+            parked: counter(&meter, &list::PARKED),
+            commit: seconds(&meter, &list::COMMIT),
+            verbs: counter(&meter, &list::VERBS),
+            survey: seconds(&meter, &list::SURVEY),
+            http: seconds(&meter, &list::HTTP),
+            provider,
+        }));
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Counters of rare events begin at zero: whoever looks for a rise sees the first one, too.
+    fn begin(&self) {
+        self.settled(0, &[]);
+        for reason in ParkReason::ALL {
+            self.0.parked.add(0, &[KeyValue::new("reason", reason.as_str())]);
+        }
+    }
+
+    /// The numbers of this process; of one without telemetry, numbers that nobody reads.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let unread = || Self::new(Resource::builder_empty().build(), |builder| builder);
+        PROCESS.get_or_init(|| unread().expect("an empty registry takes one exporter")).clone()
+    }
+
+    /// From now on these are the numbers of this process; `false`: it has others.
+    pub(super) fn install(&self) -> bool {
+        PROCESS.set(self.clone()).is_ok()
+    }
+
+    /// All numbers in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// [`MetricsError`] when a number cannot be written.
+    pub fn text(&self) -> Result<String, MetricsError> {
+        let families = self.0.registry.gather();
+        TextEncoder::new().encode_to_string(&families).map_err(|error| MetricsError(error.to_string()))
+    }
+
+    /// A request to the API was answered; `route` is its template, or `none`.
+    pub fn requested(&self, route: &str, method: &'static str, status: u16, took: Duration) {
+        let labels = [
+            KeyValue::new("route", route.to_owned()),
+            KeyValue::new("method", method),
+            KeyValue::new("status", class(status)),
+        ];
+        self.0.http.record(took.as_secs_f64(), &labels);
+    }
+
+    /// A connection to the API is open while the answer lives.
+    #[must_use]
+    pub fn connected(&self) -> Connected {
+        self.0.latest.connections.fetch_add(1, Relaxed);
+        Connected(self.clone())
+    }
+
+    /// The keyring has so many keys.
+    pub fn keys(&self, count: usize) {
+        self.0.latest.keys.store(count as u64, Relaxed);
+    }
+
+    /// The writer ended a transaction of so many verbs.
+    pub fn committed(&self, is_written: bool, verbs: usize, took: Duration) {
+        let outcome = if is_written { "ok" } else { "failed" };
+        self.0.commit.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
+        self.0.verbs.add(verbs as u64, &[]);
+    }
+
+    /// Sends what is left over OTLP. Blocks: not for an async task.
+    pub(super) fn stop(&self, deadline: Duration) -> Result<(), opentelemetry_sdk::error::OTelSdkError> {
+        self.0.provider.shutdown_with_timeout(deadline)
+    }
+}
+
+/// An open connection.
+pub struct Connected(Metrics);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.0.latest.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Meter for Metrics {
+    fn polled(&self, outcome: &'static str, took: Duration) {
+        self.0.poll.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
+    }
+
+    fn fetched(&self, what: Fetched, fetched: Result<FetchReport, &'static str>, took: Duration) {
+        let what = KeyValue::new("what", what.as_str());
+        let outcome = KeyValue::new("outcome", fetched.err().unwrap_or("ok"));
+        self.0.fetch.record(took.as_secs_f64(), &[what.clone(), outcome]);
+        if let Ok(FetchReport { bytes, objects }) = fetched {
+            self.0.fetch_bytes.add(bytes, std::slice::from_ref(&what));
+            self.0.fetch_objects.add(objects, std::slice::from_ref(&what));
+        }
+    }
+
+    fn scanned(&self, outcome: &'static str, took: Duration) {
+        self.0.scan.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
+    }
+
+    fn waited(&self, took: Duration) {
+        self.0.host_wait.record(took.as_secs_f64(), &[]);
+    }
+
+    fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome) {
+        let labels =
+            [KeyValue::new("kind", kind.as_str()), KeyValue::new("outcome", attempt_outcome(outcome))];
+        self.0.attempt.record(outcome.took.as_secs_f64(), &labels);
+    }
+
+    fn settled(&self, acknowledged: u64, parked: &[ParkReason]) {
+        self.0.settled.add(acknowledged, &[KeyValue::new("outcome", "acknowledged")]);
+        self.0.settled.add(parked.len() as u64, &[KeyValue::new("outcome", "parked")]);
+        for reason in parked {
+            self.0.parked.add(1, &[KeyValue::new("reason", reason.as_str())]);
+        }
+    }
+
+    fn surveyed(&self, survey: Survey) {
+        self.0.survey.record(survey.took.as_secs_f64(), &[]);
+        *self.0.latest.survey.lock().unwrap_or_else(PoisonError::into_inner) = Some(survey);
+    }
+}
+
+fn seconds(meter: &OtelMeter, of: &Instrument) -> Histogram<f64> {
+    let builder = meter.f64_histogram(of.name).with_description(of.help).with_unit(of.unit);
+    builder.with_boundaries(SECONDS.to_vec()).build()
+}
+
+fn counter(meter: &OtelMeter, of: &Instrument) -> Counter<u64> {
+    meter.u64_counter(of.name).with_description(of.help).with_unit(of.unit).build()
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Takes one value with its labels.
+pub(super) type Take<'a> = &'a mut dyn FnMut(f64, &[KeyValue]);
+
+/// A gauge, or a counter that is kept elsewhere, whose values `read` gives when they are asked for.
+pub(super) fn observed(meter: &OtelMeter, of: &Instrument, read: impl Fn(Take<'_>) + Send + Sync + 'static) {
+    let observe = move |observer: &dyn AsyncInstrument<f64>| {
+        read(&mut |value, labels| observer.observe(value, labels));
+    };
+    if of.kind == list::Kind::Counter {
+        let builder = meter.f64_observable_counter(of.name).with_description(of.help).with_unit(of.unit);
+        let _lives_as_long_as_its_meter = builder.with_callback(observe).build();
+    } else {
+        let builder = meter.f64_observable_gauge(of.name).with_description(of.help).with_unit(of.unit);
+        let _lives_as_long_as_its_meter = builder.with_callback(observe).build();
+    }
+}
+
+#[cfg(test)]
+mod tests;

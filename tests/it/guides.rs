@@ -1,0 +1,265 @@
+//! The guides in `docs/`: each command is run as it stands, each receiver gets real deliveries.
+
+mod receiver;
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::{fs::symlink, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{
+    listening::wait_for_folder,
+    support::{
+        api::App,
+        http,
+        patience::eventually,
+        peer::{Peer, Word},
+        project::Project,
+        server::Server,
+        subscriber::{KEY, Subscriber},
+        text_setting,
+    },
+};
+
+/// How long the commands of one page may take.
+const PAGE: Duration = Duration::from_secs(180);
+/// The addresses that the pages name.
+const ADDRESSES: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9000"];
+
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).expect("a page")
+}
+
+/// The blocks of a page with the words after their fence.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(words) = line.strip_prefix("```") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            found.push((words.to_owned(), body.join("\n") + "\n"));
+        }
+    }
+    found
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn is_there(program: &str) -> bool {
+    let path = text_setting("PATH").unwrap_or_default();
+    path.split(':').any(|folder| Path::new(folder).join(program).is_file())
+}
+
+/// A process group that ends with the story.
+struct Group(Child);
+
+impl Group {
+    fn start(command: &mut Command, log: &Path) -> Self {
+        let log = File::create(log).expect("a log");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log")).stderr(log);
+        Self(command.process_group(0).spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing left to kill.
+        let _killed = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        drop(self.0.wait());
+    }
+}
+
+/// All commands of a page as one script, on ports of its own.
+fn script(page: &str, ports: [u16; 2]) -> String {
+    let mut script = String::from("set -euo pipefail\n");
+    for (words, body) in blocks(page) {
+        match words.as_str() {
+            "sh" | "sh setup" => script.push_str(&format!("{body}echo passed\n")),
+            "sh background" => script.push_str(&format!("{{ {} ; }} &\n", body.trim_end())),
+            _ => {}
+        }
+    }
+    for (address, port) in ADDRESSES.iter().zip(ports) {
+        script = script.replace(address, &format!("127.0.0.1:{port}"));
+    }
+    script
+}
+
+fn follow(name: &str) {
+    for program in ["bash", "git", "curl"] {
+        if !is_there(program) {
+            println!("skipped: there is no {program} on this machine");
+            return;
+        }
+    }
+    let home = TempDir::new().expect("a folder");
+    let ports = [free_port(), free_port()];
+    let bin = home.path().join("bin");
+    fs::create_dir(&bin).expect("made");
+    symlink(env!("CARGO_BIN_EXE_tidings"), bin.join("tidings")).expect("linked");
+    let script = script(&page(name), ports);
+    assert!(script.lines().count() > 5, "{name} has no commands");
+    let path = format!("{}:{}", bin.display(), text_setting("PATH").unwrap_or_default());
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).current_dir(home.path()).env_clear();
+    command.env("HOME", home.path()).env("PATH", path).env("TIDINGS__DATA_DIR", home.path().join("data"));
+    command.env("TIDINGS__SERVER__LISTEN", format!("127.0.0.1:{}", ports[0]));
+    command.env("TIDINGS__GIT__FREE_MIN_BYTES", "1");
+    let log = home.path().join("log");
+    let mut running = Group::start(&mut command, &log);
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    let until = std::time::Instant::now() + PAGE;
+    let status = loop {
+        if let Some(status) = running.0.try_wait().expect("a child") {
+            break status;
+        }
+        assert!(std::time::Instant::now() < until, "{name} hangs:\n{script}\n{}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(status.success(), "{name}: {status}\n{script}\n{}", said());
+}
+
+#[test]
+fn the_commands_for_getting_started_work_as_they_stand() {
+    follow("getting-started.md");
+}
+
+#[test]
+fn the_commands_for_operating_work_as_they_stand() {
+    follow("operating.md");
+}
+
+#[test]
+fn the_commands_for_keys_work_as_they_stand() {
+    follow("security.md");
+}
+
+#[test]
+fn the_commands_for_an_upgrade_work_as_they_stand() {
+    follow("upgrade.md");
+}
+
+#[test]
+fn every_command_of_every_guide_is_run_by_a_story() {
+    let followed = ["getting-started.md", "operating.md", "security.md", "upgrade.md"];
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("docs") {
+        let path: PathBuf = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        if followed.contains(&name) || !name.ends_with(".md") {
+            continue;
+        }
+        for (words, _) in blocks(&page(name)) {
+            let known = ["python", "javascript", "go", "rust"].contains(&words.as_str());
+            assert!(known, "nothing runs the block {words:?} of {name}");
+        }
+    }
+}
+
+/// Runs a receiver of the guide, delivers to it, and sends it what is not genuine.
+fn receive(language: &str, file: &str, command: &[&str]) {
+    if !is_there(command[0]) {
+        println!("skipped: there is no {} on this machine", command[0]);
+        return;
+    }
+    let home = TempDir::new().expect("a folder");
+    let block = blocks(&page("receiving.md")).into_iter().find(|(words, _)| words == language);
+    fs::write(home.path().join(file), block.expect("a receiver").1).expect("written");
+    let port = free_port();
+    let mut receiver = Command::new(command[0]);
+    receiver.args(&command[1..]).arg(file).current_dir(home.path());
+    receiver.env("HOME", home.path()).env("PORT", port.to_string()).env("SECRET", KEY);
+    let log = home.path().join("log");
+    let _running = Group::start(&mut receiver, &log);
+    let address = (Ipv4Addr::LOCALHOST, port).into();
+    eventually("receiver", PAGE, || TcpStream::connect(address).ok());
+
+    let server = Server::start();
+    let unused = Subscriber::start();
+    let app = App::onboard_with(&server, &unused, &json!({ "base_url": format!("http://{address}") }));
+    let project =
+        Project::with(&[("README.md", "naïve\n"), ("docs/deep/page", "1"), ("gone", "1"), ("empty", "")]);
+    project.write("binary", &[0, 159, 146, 150, 255, 0]);
+    let head = project.commit("every kind");
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &head);
+    wait_for_folder(home.path(), &project, &head);
+    project.remove("gone");
+    project.write("docs/deep/page", b"2");
+    let head = project.commit("an update and a delete");
+    app.wait_until_held(&server, &id, &head);
+    wait_for_folder(home.path(), &project, &head);
+
+    let body = json!({ "file": { "path": "forged", "content": "forged" } }).to_string();
+    for headers in [
+        "".to_owned(),
+        format!("webhook-id: x\r\nwebhook-timestamp: {}\r\nwebhook-signature: v1,AAAA\r\n", 1_700_000_000),
+    ] {
+        let request = format!(
+            "POST /create HTTP/1.1\r\nhost: x\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = http::raw(address, request.as_bytes()).expect("an answer");
+        assert_eq!(answer.status, 401, "{headers}: {}", fs::read_to_string(&log).unwrap_or_default());
+    }
+    wait_for_folder(home.path(), &project, &head);
+}
+
+#[test]
+fn the_receiver_in_python_receives() {
+    receive("python", "receiver.py", &["python3"]);
+}
+
+#[test]
+fn the_receiver_in_javascript_receives() {
+    receive("javascript", "receiver.js", &["node"]);
+}
+
+#[test]
+fn the_receiver_in_go_receives() {
+    receive("go", "receiver.go", &["go", "run"]);
+}
+
+#[test]
+fn the_receiver_in_rust_receives() {
+    let (_, block) =
+        blocks(&page("receiving.md")).into_iter().find(|(words, _)| words == "rust").expect("a block");
+    let source = include_str!("guides/receiver.rs").replace("pub(super) fn", "pub fn");
+    assert!(source.ends_with(&block), "docs/receiving.md shows another receiver than is tested:\n{block}");
+    let peer = Peer::plain(|_| Word::status(204));
+    let server = Server::start();
+    let unused = Subscriber::start();
+    let app = App::onboard_with(&server, &unused, &json!({ "base_url": peer.url() }));
+    let project = Project::with(&[("file", "1")]);
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &project.head());
+    let seen = peer.wait_for(1).remove(0);
+    let headers: ::http::HeaderMap = seen
+        .message
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.parse::<::http::HeaderName>().ok()?, value.parse().ok()?)))
+        .collect();
+    assert!(receiver::is_genuine(KEY, &headers, &seen.message.body));
+    assert!(!receiver::is_genuine("another key of the same length!!", &headers, &seen.message.body));
+    assert!(!receiver::is_genuine(KEY, &headers, b"{}"));
+}
+
+#[test]
+fn a_command_that_fails_fails_its_page() {
+    let home = TempDir::new().expect("a folder");
+    assert!(script("```sh\ntrue\n```\n\n```json\n{}\n```\n", [1, 2]).contains("true\necho passed"));
+    let bad = script("```sh\nfalse\ntrue\n```\n", [1, 2]);
+    let status = Command::new("bash").args(["-c", &bad]).current_dir(home.path()).status();
+    assert!(status.map_or(true, |status| !status.success()));
+}

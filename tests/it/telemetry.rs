@@ -1,0 +1,189 @@
+//! Telemetry at a real collector: one trace from the hook or the poll to the receiver's header, and
+//! numbers and log lines beside it.
+
+use serde_json::json;
+
+use crate::{
+    endpoints::Owner,
+    support::{
+        collector::{Collector, Span},
+        http,
+        patience::{SOON, eventually},
+        peer::{Peer, Seen, Word},
+        project::Project,
+        remote::Host,
+        server::Server,
+    },
+};
+
+const HOOK: &str = "the secret that hosts sign with";
+const ACCESS: &str = "what-opens-the-collector";
+
+/// A server that exports traces, a receiver, a repository at a host, and the first commit delivered.
+struct World {
+    collector: Collector,
+    server: Server,
+    peer: Peer,
+    owner: Owner,
+    host: Host,
+    project: Project,
+    id: String,
+}
+
+impl World {
+    fn new(prepare: impl FnOnce(Server) -> Server) -> Self {
+        let collector = Collector::start();
+        let mut server =
+            prepare(Server::prepare()).with("telemetry.otlp_endpoint", &collector.endpoint("traces"));
+        server.run();
+        let peer = Peer::plain(|_| Word::status(200));
+        let owner = Owner::at(&server, Some(&peer.url()));
+        let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+        host.publish(&project, "o/r");
+        let body = json!({ "url": host.url("o/r"), "branch": "main" });
+        let watched = owner.ask(&server, "POST", "/api/repositories", Some(&body)).json();
+        let id = watched["repository_id"].as_str().expect("an id").to_owned();
+        let world = Self { collector, server, peer, owner, host, project, id };
+        world.wait_until_held();
+        world
+    }
+
+    fn wait_until_held(&self) {
+        let head = self.project.head();
+        eventually("held head", SOON, || {
+            let path = format!("/api/repositories/{}", self.id);
+            let shown = self.owner.ask(&self.server, "GET", &path, None).json();
+            let branch = &shown["branches"][0];
+            (branch["held_commit"] == head.as_str() && branch["round"].is_null()).then_some(())
+        });
+    }
+
+    /// One more commit at the host.
+    fn push(&self, path: &str) {
+        self.project.write(path, b"content");
+        self.project.commit(path);
+        self.host.publish(&self.project, "o/r");
+    }
+
+    /// The request that told of this file.
+    fn told_of(&self, path: &str) -> Seen {
+        eventually("delivery", SOON, || {
+            let named =
+                |seen: &Seen| seen.path.ends_with("/create") && seen.text().contains(&format!("\"{path}\""));
+            self.peer.seen().into_iter().find(named)
+        })
+    }
+
+    /// Stops the server, which exports what is left; the names from the span of this request up.
+    fn way_to(&mut self, seen: &Seen) -> Vec<String> {
+        let header = seen.header("traceparent").to_owned();
+        let parts: Vec<&str> = header.split('-').collect();
+        let [version, trace, span, flags] = parts[..] else { panic!("{header:?} is no traceparent") };
+        assert_eq!((version, flags), ("00", "01"), "{header}");
+        self.server.terminate();
+        let spans = self.collector.spans();
+        let mut way = Vec::new();
+        let mut next = span.to_owned();
+        while !next.is_empty() {
+            let found = spans.iter().find(|span| span.id == next);
+            let Span { name, trace: of, parent, .. } =
+                found.unwrap_or_else(|| panic!("no span {next} of {way:?} among {spans:#?}"));
+            assert_eq!(of, trace, "{name} belongs to another trace");
+            way.push(name.clone());
+            next.clone_from(parent);
+        }
+        way
+    }
+}
+
+#[test]
+fn one_trace_goes_from_the_poll_to_the_receivers_header() {
+    let mut world = World::new(|server| server);
+    world.push("polled");
+    let seen = world.told_of("polled");
+    world.wait_until_held();
+    assert_eq!(world.way_to(&seen), ["delivery.attempt", "lane.open", "scan"]);
+}
+
+#[test]
+fn one_trace_goes_from_the_hook_to_the_receivers_header() {
+    let mut world = World::new(|server| {
+        server.with("git.poll_min", "1h").with("git.poll_max", "1h").with("hooks.secret", HOOK)
+    });
+    world.push("hooked");
+    let url = world.host.url("o/r");
+    let body = json!({
+        "object_kind": "push", "ref": "refs/heads/main", "after": world.project.head(),
+        "project": { "git_http_url": format!("{url}.git"), "web_url": url },
+    })
+    .to_string();
+    let head = format!(
+        "POST /hooks/gitlab HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-gitlab-event: Push Hook\r\n\
+         idempotency-key: 1\r\nx-gitlab-token: {HOOK}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let reply = http::raw(world.server.address(), head.as_bytes()).expect("an answer");
+    assert_eq!(reply.status, 202, "{}", reply.json());
+    let seen = world.told_of("hooked");
+    world.wait_until_held();
+    assert_eq!(world.way_to(&seen), ["delivery.attempt", "lane.open", "scan", "request"]);
+}
+
+#[test]
+fn what_is_not_sampled_is_sent_on_as_such_and_never_exported() {
+    let mut world = World::new(|server| server.with("telemetry.trace_ratio", "0"));
+    world.push("unseen");
+    let seen = world.told_of("unseen");
+    assert!(seen.header("traceparent").ends_with("-00"), "{:?}", seen.header("traceparent"));
+    world.server.terminate();
+    assert_eq!(world.collector.spans(), []);
+}
+
+#[test]
+fn a_long_round_does_not_make_a_trace_that_nobody_can_read() {
+    let mut world = World::new(|server| server);
+    for number in 0..1_010 {
+        world.project.write(format!("many/{number:04}"), b"content");
+    }
+    world.project.commit("many");
+    world.host.publish(&world.project, "o/r");
+    world.wait_until_held();
+    let (early, late) = (world.told_of("many/0001"), world.told_of("many/1009"));
+    let trace = |seen: &Seen| seen.header("traceparent").split('-').nth(1).expect("a trace").to_owned();
+    let (early, late) = (trace(&early), trace(&late));
+    assert_ne!(early, late);
+    world.server.terminate();
+    let spans = world.collector.spans();
+    let found = spans.iter().find(|span| span.trace == late).expect("a span of the late one");
+    assert_eq!((found.parent.as_str(), found.links.as_slice()), ("", &[early][..]));
+}
+
+#[test]
+fn numbers_and_lines_arrive_at_the_collector_with_what_opens_it() {
+    let collector = Collector::start();
+    let mut server = Server::prepare()
+        .with("telemetry.otlp_metrics_endpoint", &collector.endpoint("metrics"))
+        .with("telemetry.otlp_logs_endpoint", &collector.endpoint("logs"))
+        .with("telemetry.otlp_headers", &format!("authorization=Bearer {ACCESS},x-scope-orgid=7"))
+        .with("telemetry.otlp_interval", "200ms")
+        .with("telemetry.survey_interval", "200ms");
+    server.run();
+    eventually("numbers", SOON, || {
+        let names = collector.metrics();
+        let wanted = ["tidings.http.request.duration", "tidings.watch.lag.seconds.bucket", "tidings.apps"];
+        wanted.iter().all(|name| names.iter().any(|found| found == name)).then_some(())
+    });
+    server.terminate();
+    let lines = collector.lines();
+    assert!(lines.iter().any(|line| line.contains("listening on http://")), "{lines:?}");
+    for what in ["metrics", "logs"] {
+        for export in collector.exports(what) {
+            let header = |name| export.head.header(name).unwrap_or_default().to_owned();
+            assert_eq!(header("authorization"), format!("Bearer {ACCESS}"));
+            assert_eq!(header("x-scope-orgid"), "7");
+        }
+    }
+    assert!(!server.log().contains(ACCESS));
+    assert!(collector.exports("traces").is_empty(), "no address for them was set");
+}
