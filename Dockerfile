@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
-# Three stages: the dependencies (a layer that only a changed manifest rebuilds), the binary, and
-# an image that holds the binary and little else.
+# Four stages: the dependencies (a layer that only a changed manifest rebuilds), the binary, the list of
+# what it is made of, and an image that holds the binary and little else. `.ci/image` checks this file
+# without a container engine.
 
 ARG RUST_VERSION=1.95
 ARG DEBIAN=trixie
@@ -34,18 +35,31 @@ RUN find src actors entity migration -name '*.rs' -exec touch {} + \
     && mkdir -p /image/data \
     && cp target/release/tidings /image/tidings
 
+FROM dependencies AS sbom
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/*
+COPY deploy/sbom.py deploy/
+RUN cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" \
+    | python3 deploy/sbom.py Cargo.lock > /sbom.cdx.json
+
 FROM debian:${DEBIAN}-slim
+ARG VERSION=0.1.0
 ARG GIT_SHA=unknown
 ARG BUILD_DATE=unknown
 LABEL org.opencontainers.image.title="Tidings" \
       org.opencontainers.image.description="Change data capture for Git" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${GIT_SHA}" \
-      org.opencontainers.image.created="${BUILD_DATE}"
+      org.opencontainers.image.created="${BUILD_DATE}" \
+      org.opencontainers.image.base.name="debian:trixie-slim"
 # The roots that receivers and Git hosts are verified against.
 COPY --from=binary /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=binary --chown=65532:65532 --chmod=0700 /image/data /data
+COPY --from=sbom /sbom.cdx.json /usr/share/tidings/sbom.cdx.json
 COPY --from=binary /image/tidings /tidings
+# Everything that is written lies below /data: the root may be mounted read-only.
 ENV TIDINGS__DATA_DIR=/data \
     TIDINGS__SERVER__LISTEN=0.0.0.0:8080 \
     TIDINGS__TELEMETRY__LOG_FORMAT=json
