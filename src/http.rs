@@ -330,6 +330,8 @@ where
             body
         }
     } else {
+        // Whoever waits for the rest of it waits no longer.
+        drop(body);
         Bytes::new()
     };
     let keyed = key.map(|key| key.of(method, path, &query, &body));

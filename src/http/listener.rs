@@ -2,7 +2,7 @@
 //! only, in TLS where a certificate is set; deadlines for the handshake, for headers, for idleness and
 //! for unread answers; limits on connections, in all and per address, but for trusted proxies. A client
 //! beyond the limit of its address is closed at once, before it has cost a byte; where all together are
-//! too many, the connection that has waited longest without a request makes room.
+//! too many, the connection that has waited longest without a whole request makes room.
 
 mod crowd;
 mod patience;
@@ -34,7 +34,7 @@ use tracing::{debug, info, warn};
 use warp::{filters::BoxedFilter, reply::Response};
 
 use self::{
-    crowd::{Answering, Crowd, Member},
+    crowd::{Answering, Arriving, Crowd, Member},
     patience::Patience,
     tls::Certificate,
 };
@@ -143,7 +143,7 @@ impl Connection {
     }
 
     async fn talk(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let stream = Patience::new(stream, self.write_timeout);
+        let stream = Patience::new(stream, self.write_timeout, self.member.clone());
         let Some(tls) = tls else { return self.exchange(stream).await };
         // A handshake is what the first headers are in plain http, and has as long.
         match timeout(self.header_timeout, tls.accept(stream)).await {
@@ -158,8 +158,11 @@ impl Connection {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut service = warp::service(routes.clone());
             request.extensions_mut().insert(peer);
-            let busy = member.busy();
-            async move { service.call(request).await.map(|answer| answer.map(|body| Answering::new(body, busy))) }
+            let member = member.clone();
+            let request = request.map(|body| Arriving::new(body, member.clone()));
+            async move {
+                service.call(request).await.map(|answer| answer.map(|body| Answering::new(body, member)))
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

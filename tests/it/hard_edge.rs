@@ -15,7 +15,7 @@ use rcgen::{CertificateParams, KeyPair};
 use reqwest::{Certificate, Method};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
+use tokio::{io::AsyncWriteExt, net::TcpSocket};
 
 use crate::support::{
     http::{ask, raw},
@@ -23,8 +23,10 @@ use crate::support::{
     server::Server,
 };
 
-/// Sockets that say nothing.
+/// Sockets that say nothing, or not enough.
 const SILENT: u64 = 10_000;
+/// What the head of a request leads to: a body that does not come.
+const HALF_A_BODY: &[u8] = b"POST /api/apps/onboard HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
 /// Each address has so many of them: fewer than one may have.
 const SILENT_PER_ADDRESS: u64 = 200;
 /// What hostile clients may cost in memory.
@@ -162,8 +164,18 @@ fn what_cannot_be_read_without_doubt_is_refused_and_its_connection_closed() {
 
 #[test]
 fn ten_thousand_silent_sockets_of_many_addresses_keep_nobody_out() {
+    nobody_is_kept_out(&[]);
+}
+
+#[test]
+fn ten_thousand_slow_bodies_of_many_addresses_keep_nobody_out() {
+    nobody_is_kept_out(HALF_A_BODY);
+}
+
+/// Opens many connections, says so much on each, and asks for something beside them.
+fn nobody_is_kept_out(beginning: &[u8]) {
     let count = SILENT.min(descriptors().saturating_sub(1_000));
-    let mut server = Server::prepare().with("server.header_timeout", "1h");
+    let mut server = Server::prepare().with("server.header_timeout", "1h").with("server.body_timeout", "1h");
     server.run();
     let (address, before) = (server.address(), server.resident());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -174,7 +186,9 @@ fn ten_thousand_silent_sockets_of_many_addresses_keep_nobody_out() {
         let connected = runtime.block_on(async {
             let socket = TcpSocket::new_v4()?;
             socket.bind(from)?;
-            socket.connect(address).await
+            let mut stream = socket.connect(address).await?;
+            stream.write_all(beginning).await?;
+            Ok::<_, std::io::Error>(stream)
         });
         silent.push(connected.expect("taken in, or put in line"));
         if number % 100 == 0 {
@@ -185,7 +199,7 @@ fn ten_thousand_silent_sockets_of_many_addresses_keep_nobody_out() {
         assert_eq!(ask(address, "GET", "/readyz", None, None).expect("an answer").status, 200);
     }
     let grown = server.peak_resident().saturating_sub(before);
-    assert!(grown < GROWTH_MAX, "{count} silent sockets cost {grown} bytes");
+    assert!(grown < GROWTH_MAX, "{count} sockets cost {grown} bytes");
 }
 
 /// How many sockets this process may have; as many as the system gives.

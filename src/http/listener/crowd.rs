@@ -1,6 +1,7 @@
 //! Which connections only wait. When there is no room for one more, the one that has waited longest
 //! makes room: whoever opens connections and asks nothing keeps nobody out, from however many
-//! addresses. A connection waits until its request's headers are there, and again after its answer.
+//! addresses. A connection waits until its request is there, body and all, and again once its answer
+//! has left this process; in between it keeps its place.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +15,6 @@ use std::{
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
-
-/// The place of who does not wait.
-const ANSWERED: u64 = u64::MAX;
 
 /// Those that wait, the longest first.
 #[derive(Clone, Default)]
@@ -34,8 +32,9 @@ impl Crowd {
 
     /// A connection that waits from now on.
     pub(super) fn enter(&self) -> Arc<Member> {
-        let member = Member { crowd: self.clone(), leave: Arc::default(), place: AtomicU64::new(0) };
-        member.wait();
+        let stage = Mutex::new(Stage::Flushing);
+        let member = Member { crowd: self.clone(), leave: Arc::default(), stage };
+        member.flushed();
         Arc::new(member)
     }
 
@@ -52,36 +51,64 @@ impl Crowd {
     }
 }
 
+/// How far a connection is with its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is not there yet, or not whole; with the place in line.
+    Waiting(u64),
+    /// It is being answered.
+    Busy,
+    /// Its answer is complete, but not written yet.
+    Flushing,
+}
+
 /// One connection.
 pub(super) struct Member {
     crowd: Crowd,
     leave: Arc<Notify>,
-    /// Where it stands while it waits; [`ANSWERED`] while it does not.
-    place: AtomicU64,
+    /// Locked before the crowd, where both are.
+    stage: Mutex<Stage>,
 }
 
 impl Member {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Resolves when it has to make room. Where a request came in at the same moment, the next in line
     /// makes room instead: an answer that was begun is given.
     pub(super) async fn told_to_leave(&self) {
         loop {
             self.leave.notified().await;
-            if self.place.load(Ordering::Relaxed) != ANSWERED {
+            if matches!(*self.stage(), Stage::Waiting(_)) {
                 break;
             }
             self.crowd.make_room();
         }
     }
 
-    /// A request of it is being answered until this is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
-        self.crowd.waiting().remove(&self.place.swap(ANSWERED, Ordering::Relaxed));
-        Busy(self.clone())
+    /// Its request is there, or is answered before that: it keeps its place.
+    pub(super) fn asked(&self) {
+        let mut stage = self.stage();
+        if let Stage::Waiting(place) = *stage {
+            self.crowd.waiting().remove(&place);
+        }
+        *stage = Stage::Busy;
     }
 
-    fn wait(&self) {
+    /// The end of its answer was reached; what is left is to write it.
+    fn answered(&self) {
+        *self.stage() = Stage::Flushing;
+    }
+
+    /// Everything that was there to write is written. If that was an answer, it waits again.
+    pub(super) fn flushed(&self) {
+        let mut stage = self.stage();
+        if *stage != Stage::Flushing {
+            return;
+        }
         let place = self.crowd.next.fetch_add(1, Ordering::Relaxed);
-        self.place.store(place, Ordering::Relaxed);
+        *stage = Stage::Waiting(place);
         self.crowd.waiting().insert(place, self.leave.clone());
         self.crowd.arrived.notify_waiters();
     }
@@ -89,28 +116,73 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.crowd.waiting().remove(&self.place.load(Ordering::Relaxed));
+        if let Stage::Waiting(place) = *self.stage() {
+            self.crowd.waiting().remove(&place);
+        }
     }
 }
 
-/// A request that is being answered.
-pub(super) struct Busy(Arc<Member>);
+/// The body of a request: its connection waits until the end of it, or until nobody wants the rest.
+pub(super) struct Arriving<B> {
+    body: B,
+    member: Arc<Member>,
+}
 
-impl Drop for Busy {
+impl<B: Body> Arriving<B> {
+    pub(super) fn new(body: B, member: Arc<Member>) -> Self {
+        if body.is_end_stream() {
+            member.asked();
+        }
+        Self { body, member }
+    }
+}
+
+impl<B: Body + Unpin> Body for Arriving<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.member.asked();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Arriving<B> {
     fn drop(&mut self) {
-        self.0.wait();
+        self.member.asked();
     }
 }
 
 /// The body of an answer: it is being answered until its end.
 pub(super) struct Answering<B> {
     body: B,
-    _busy: Busy,
+    member: Arc<Member>,
 }
 
 impl<B> Answering<B> {
-    pub(super) fn new(body: B, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+    pub(super) fn new(body: B, member: Arc<Member>) -> Self {
+        member.asked();
+        Self { body, member }
+    }
+}
+
+impl<B> Drop for Answering<B> {
+    fn drop(&mut self) {
+        self.member.answered();
     }
 }
 
@@ -136,7 +208,11 @@ impl<B: Body + Unpin> Body for Answering<B> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::{FutureExt, StreamExt, stream};
+    use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
     use super::*;
 
@@ -148,11 +224,12 @@ mod tests {
     fn who_has_waited_longest_makes_room_and_who_is_answered_does_not() {
         let crowd = Crowd::default();
         let members: Vec<_> = (0..3).map(|_| crowd.enter()).collect();
-        let answered = members[0].busy();
+        let answer = Answering::new((), members[0].clone());
         assert!(crowd.make_room());
         assert_eq!([0, 1, 2].map(|one| is_told(&members[one])), [false, true, false]);
 
-        drop(answered);
+        drop(answer);
+        members[0].flushed();
         assert!(crowd.make_room(), "the other one came before its answer ended");
         assert_eq!([0, 1, 2].map(|one| is_told(&members[one])), [false, false, true]);
         assert!(crowd.make_room());
@@ -161,24 +238,70 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_half_a_body_waits_until_its_end() {
+        let crowd = Crowd::default();
+        let half = || stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"half")))]);
+        let member = crowd.enter();
+        let mut body = Arriving::new(StreamBody::new(half().chain(stream::pending())), member.clone());
+        assert!(body.frame().now_or_never().flatten().is_some());
+        assert!(body.frame().now_or_never().is_none());
+        assert!(crowd.make_room() && is_told(&member), "half of it is not there");
+
+        let member = crowd.enter();
+        let mut body = Arriving::new(StreamBody::new(half()), member);
+        assert!(body.frame().now_or_never().flatten().is_some());
+        assert!(body.frame().now_or_never().expect("ready").is_none());
+        assert!(!crowd.make_room(), "it is there");
+    }
+
+    #[test]
+    fn who_sends_no_body_or_one_that_nobody_reads_does_not_wait() {
+        let crowd = Crowd::default();
+        let member = crowd.enter();
+        let body = Arriving::new(Empty::<Bytes>::new(), member);
+        assert!(!crowd.make_room());
+        drop(body);
+
+        let member = crowd.enter();
+        let body = Arriving::new(Full::new(Bytes::from_static(b"{}")), member);
+        assert!(matches!(*body.member.stage(), Stage::Waiting(_)));
+        let member = body.member.clone();
+        drop(body);
+        assert_eq!(*member.stage(), Stage::Busy);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_written_yet_keeps_its_place() {
+        let crowd = Crowd::default();
+        let member = crowd.enter();
+        let answer = Answering::new((), member.clone());
+        member.flushed();
+        assert!(!crowd.make_room(), "a part of it was written");
+        drop(answer);
+        assert!(!crowd.make_room(), "its end was not");
+        member.flushed();
+        assert!(crowd.make_room());
+    }
+
+    #[test]
     fn who_is_told_while_a_request_comes_in_passes_it_on() {
         let crowd = Crowd::default();
         let [first, second] = [crowd.enter(), crowd.enter()];
         assert!(crowd.make_room());
-        let answered = first.busy();
+        first.asked();
         assert!(!is_told(&first));
         assert!(is_told(&second));
-        drop(answered);
     }
 
     #[test]
     fn who_begins_to_wait_is_told_of() {
         let crowd = Crowd::default();
         let member = crowd.enter();
-        let answered = member.busy();
+        let answer = Answering::new((), member.clone());
         let mut waits = std::pin::pin!(crowd.next_to_wait());
         assert!(!crowd.make_room() && waits.as_mut().now_or_never().is_none());
-        drop(answered);
+        drop(answer);
+        member.flushed();
         assert!(waits.as_mut().now_or_never().is_some());
         assert!(crowd.make_room());
     }
@@ -187,7 +310,8 @@ mod tests {
     fn a_connection_that_ended_leaves_nothing_behind() {
         let crowd = Crowd::default();
         let member = crowd.enter();
-        drop(member.busy());
+        drop(Answering::new((), member.clone()));
+        member.flushed();
         drop(member);
         assert!(!crowd.make_room());
     }

@@ -1,8 +1,10 @@
-//! A stream that gives up on a peer which does not read: hyper has no deadline for writing.
+//! A stream that gives up on a peer which does not read: hyper has no deadline for writing. It also
+//! knows when everything is written, which hyper tells nobody.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::crowd::Member;
+
 /// A stream whose writes may wait for so long only.
 pub(super) struct Patience<S> {
     stream: S,
@@ -19,11 +23,13 @@ pub(super) struct Patience<S> {
     /// Runs while a write waits.
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
+    /// Told when everything is written.
+    member: Arc<Member>,
 }
 
 impl<S> Patience<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, deadline: Box::pin(sleep(limit)), waiting: false }
+    pub(super) fn new(stream: S, limit: Duration, member: Arc<Member>) -> Self {
+        Self { stream, limit, deadline: Box::pin(sleep(limit)), waiting: false, member }
     }
 
     /// Passes a finished write on; lets one that waits begin or continue its wait.
@@ -76,7 +82,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Asked for this once its own buffer is empty, and that of TLS.
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.member.flushed();
+        }
         self.judge(context, flushed)
     }
 

@@ -1,14 +1,23 @@
 //! Clients that are slow, silent or many cost bounded time, and never others.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
     time::timeout,
 };
+use warp::{Filter, reply::Response};
 
-use super::super::tests::{House, raw};
+use super::{
+    super::{
+        edge::Edge,
+        tests::{House, raw},
+    },
+    Door, serve,
+};
+use crate::settings::ServerSettings;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -145,23 +154,77 @@ async fn where_there_is_no_room_the_one_that_has_waited_longest_goes() {
 }
 
 #[tokio::test]
-async fn what_is_being_answered_keeps_its_place() {
+async fn a_body_that_does_not_arrive_makes_room_like_silence() {
     let house = House::with(|settings| {
-        settings.server.connections_max = 1;
-        settings.server.body_timeout = PATIENCE;
+        settings.server.connections_max = 2;
+        settings.server.body_timeout = Duration::from_hours(1);
     })
     .await;
     let token = house.app().await;
-    let mut begun = house.connect().await;
-    begun.write_all(expecting(&token, 2).as_bytes()).await.expect("sent");
-    let mut part = [0; 64];
-    timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
-    let mut second = house.connect().await;
-    second.write_all(REQUEST).await.expect("sent");
-    begun.write_all(b"{}").await.expect("sent");
-    let count = timeout(PATIENCE, begun.read(&mut part)).await.expect("in time").expect("read");
-    assert!(part[..count].starts_with(b"HTTP/1.1 422"), "{:?}", String::from_utf8_lossy(&part[..count]));
-    assert!(answered(&mut second).await, "its turn comes after the answer");
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let mut stream = house.connect().await;
+        stream.write_all(expecting(&token, 2).as_bytes()).await.expect("sent");
+        let mut part = [0; 64];
+        let count = timeout(PATIENCE, stream.read(&mut part)).await.expect("in time").expect("read");
+        assert!(part[..count].starts_with(b"HTTP/1.1 100"), "its body is being read");
+        begun.push(stream);
+    }
+    let mut newest = house.connect().await;
+    newest.write_all(REQUEST).await.expect("sent");
+    assert!(answered(&mut newest).await, "there is room for one that asks");
+    assert!(closed(&mut begun[0]).await.is_empty(), "it has waited longest");
+}
+
+/// More than any buffer between the two ends holds.
+const LARGE: usize = 32 << 20;
+
+#[tokio::test]
+async fn what_is_being_answered_keeps_its_place_until_its_answer_is_written() {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = tcp.local_addr().expect("bound");
+    let settings = ServerSettings { connections_max: 1, ..ServerSettings::default() };
+    let (is_asked, may_answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (asked, waits) = (is_asked.clone(), may_answer.clone());
+    let large = warp::path!("large").and(warp::body::bytes()).then(move |_body| {
+        let (asked, waits) = (asked.clone(), waits.clone());
+        async move {
+            asked.notify_one();
+            waits.notified().await;
+            Response::new(vec![b'a'; LARGE].into())
+        }
+    });
+    let small = warp::path!("livez").map(Response::default);
+    let routes = large.or(small).unify().boxed();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let edge = Arc::new(Edge::new(&settings));
+    let door = Door { tcp, routes, certificate: None, edge };
+    let serving = serve(door, &settings, async move { drop(stopped.await) });
+    let asking = async move {
+        let mut slow = TcpStream::connect(address).await.expect("connected");
+        let request = b"POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+        slow.write_all(request).await.expect("sent");
+        is_asked.notified().await;
+        let mut second = TcpStream::connect(address).await.expect("put in line");
+        second.write_all(REQUEST).await.expect("sent");
+        may_answer.notify_one();
+        let mut head = [0; 12];
+        slow.read_exact(&mut head).await.expect("its request is there, so it keeps its place");
+        assert_eq!(&head, b"HTTP/1.1 200");
+        // It is read more slowly than it is written, while somebody presses.
+        let (mut part, mut bytes) = (vec![0; 1 << 20], 0);
+        while bytes < LARGE {
+            bytes += match slow.read(&mut part).await.expect("nothing is cut") {
+                0 => panic!("cut after {bytes} bytes"),
+                count => count,
+            };
+            tokio::task::yield_now().await;
+        }
+        assert!(answered(&mut second).await, "its turn comes after the answer");
+        drop((slow, second));
+        stop.send(()).expect("it listens");
+    };
+    timeout(PATIENCE, async { tokio::join!(serving, asking) }).await.expect("in time");
 }
 
 #[tokio::test]
