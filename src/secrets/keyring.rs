@@ -11,7 +11,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -37,6 +37,8 @@ pub struct Keyring {
     path: Option<PathBuf>,
     /// What is in force; readers take it as it is and never wait for a file.
     ring: RwLock<Arc<Ring>>,
+    /// Held while the file is changed.
+    changing: Mutex<()>,
 }
 
 /// Keys as they stand at one moment.
@@ -106,6 +108,27 @@ impl Keyring {
             linked.and_then(|()| sync_folder(path))
         });
         written.map_err(|source| SecretsError::File { path: path.into(), source })
+    }
+
+    /// Writes this keyring unless the file holds the same already, as after a crash in between.
+    ///
+    /// # Errors
+    /// [`SecretsError::File`], also when the file holds something else.
+    pub(crate) fn ensure(&self, path: &Path) -> Result<(), SecretsError> {
+        if !Self::open(path).is_ok_and(|there| there.is_like(self)) {
+            return self.save_new(path);
+        }
+        match fs::remove_file(aside(path)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(SecretsError::File { path: path.into(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it holds the same keys and seals with the same.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        matches!((self.text(), other.text()), (Ok(one), Ok(other)) if *one == *other)
     }
 
     /// Reads a keyring.
@@ -213,22 +236,23 @@ impl Keyring {
     }
 
     fn of(ring: Ring) -> Self {
-        Self { path: None, ring: RwLock::new(Arc::new(ring)) }
+        Self { path: None, ring: RwLock::new(Arc::new(ring)), changing: Mutex::default() }
     }
 
     fn ring(&self) -> Arc<Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes what `next` makes of the keyring, then puts it in force.
+    /// Writes what `next` makes of the keyring, then puts it in force. Who seals or opens meanwhile
+    /// does not wait for the disk.
     fn change(&self, next: impl FnOnce(&Ring) -> Result<Ring, SecretsError>) -> Result<(), SecretsError> {
         let path = self.path.as_deref().ok_or(SecretsError::NoFile)?;
         let failed = |source| SecretsError::File { path: path.into(), source };
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        let next = next(&ring)?;
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next(&self.ring())?;
         let aside = next.write_aside(path).map_err(failed)?;
         fs::rename(&aside, path).and_then(|()| sync_folder(path)).map_err(failed)?;
-        *ring = Arc::new(next);
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(())
     }
 }

@@ -1,8 +1,14 @@
 //! What must hold of keyring, envelope and tokens.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
-use tidings_actors::{secret::Secret, testing::SeededRandom};
+use tidings_actors::{ports::Random, secret::Secret, testing::SeededRandom};
 use tidings_entity::id::AppId;
 use ulid::Ulid;
 
@@ -153,4 +159,27 @@ fn a_key_that_seals_is_not_retired_and_one_that_was_opens_nothing() {
     fs::remove_dir_all(folder.path()).expect("removed");
     assert!(matches!(keyring.rotate(&random), Err(SecretsError::File { .. })));
     assert_eq!(keyring.status(), after);
+}
+
+/// Reads the keyring in another thread whenever it is asked for randomness.
+struct Reading(Arc<Keyring>, SeededRandom);
+
+impl Random for Reading {
+    fn fill(&self, bytes: &mut [u8]) {
+        let (sender, read) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || drop(sender.send(self.0.status())));
+            read.recv_timeout(Duration::from_secs(20)).expect("nobody who reads waits for a change");
+        });
+        self.1.fill(bytes);
+    }
+}
+
+#[test]
+fn who_seals_and_opens_does_not_wait_while_the_keyring_is_changed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let keyring = Keyring::create(&folder.path().join("keyring"), &SeededRandom::new(6)).expect("created");
+    let keyring = Arc::new(keyring);
+    keyring.rotate(&Reading(keyring.clone(), SeededRandom::new(7))).expect("rotated");
+    assert_eq!(keyring.status().keys.len(), 2);
 }
