@@ -22,6 +22,7 @@ mod openapi;
 pub mod output;
 mod passphrase;
 mod profile;
+mod progress;
 mod receipt;
 mod repository;
 pub mod serve;

@@ -8,13 +8,13 @@ use std::{
 
 use clap::{Args, Subcommand};
 use http::Method;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{
     Code, Context, Failure,
     client::{Client, ServerArgs},
     output::table,
+    progress::Progress,
 };
 use crate::{
     audit::{Chain, named},
@@ -177,21 +177,20 @@ fn of_file(path: &PathBuf, head: Option<&str>) -> Result<Value, Failure> {
 
 /// Writes every row; how many there were.
 async fn export(client: &Client, out: &mut impl Write) -> Result<u64, Failure> {
-    let progress = ProgressBar::new_spinner();
-    progress.set_style(ProgressStyle::with_template("{spinner} {pos} rows").expect("the template is valid"));
+    let progress = Progress::counting("rows");
     let (mut after, mut rows) = (None::<String>, 0);
     loop {
         let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
         let (part, next) = client.lines(&["api", "admin", "audit", "export"], &query).await?;
         out.write_all(&part).map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
         rows += part.iter().filter(|byte| **byte == b'\n').count() as u64;
-        progress.set_position(rows);
+        progress.done(rows);
         after = next;
         if after.is_none() {
             break;
         }
     }
-    progress.finish_and_clear();
+    drop(progress);
     out.flush().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     Ok(rows)
 }

@@ -2,6 +2,8 @@
 
 mod filter;
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
@@ -13,8 +15,9 @@ use tidings_entity::{
 use self::filter::FilterArgs;
 use super::{
     Code, Context, Failure,
-    client::ServerArgs,
+    client::{Client, ServerArgs},
     output::{fields, shown, table},
+    progress::Progress,
 };
 
 #[derive(Subcommand, Debug)]
@@ -51,6 +54,9 @@ pub(super) enum DeadLetterVerb {
         /// Send nothing; say how many and which
         #[arg(long)]
         dry_run: bool,
+        /// Wait until they are sent or refused again
+        #[arg(long, conflicts_with_all = ["dry_run", "ids"])]
+        wait: bool,
     },
     /// How far redrives are, newest first
     Redrives {
@@ -71,6 +77,8 @@ pub(super) enum DeadLetterVerb {
 
 /// The route of all dead letters.
 const PATH: [&str; 2] = ["api", "dead-letters"];
+/// How often who waits asks.
+const WAIT_STEP: Duration = Duration::from_millis(500);
 /// What a list shows of each letter.
 const COLUMNS: [&str; 7] =
     ["dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
@@ -90,8 +98,8 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
             let letter = context.client(&server)?.call(Method::GET, &path, None).await?;
             context.output.print(&letter, &fields(&letter))
         }
-        DeadLetterVerb::Redrive { server, ids, all, filter, dry_run } => {
-            redrive(context, &server, Wish { ids, all, filter, dry_run }).await
+        DeadLetterVerb::Redrive { server, ids, all, filter, dry_run, wait } => {
+            redrive(context, &server, Wish { ids, all, filter, dry_run, wait }).await
         }
         DeadLetterVerb::Redrives { server, id: Some(id) } => {
             let path = ["api", "dead-letters", "redrives", id.as_str()];
@@ -126,6 +134,7 @@ struct Wish {
     all: bool,
     filter: Box<FilterArgs>,
     dry_run: bool,
+    wait: bool,
 }
 
 async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(), Failure> {
@@ -154,6 +163,9 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
     if done["requested"] == 0 && done["is_marking"] != true {
         return Err(Failure::new(Code::Data, "no such dead letter is open, so nothing will be sent again"));
     }
+    if let (true, Some(id)) = (wish.wait, done["redrive_id"].as_str()) {
+        return wait(context, &client, id).await;
+    }
     let mut line = format!("{} will be sent again", shown(&done["requested"]));
     if done["is_marking"] == true {
         line.push_str(" so far; more are being found");
@@ -162,4 +174,25 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
         line = format!("{line}; see `tidings dead-letter redrives {id}`");
     }
     context.output.print(&done, &[line])
+}
+
+/// Waits until every letter of a redrive met its end.
+async fn wait(context: &Context, client: &Client, id: &str) -> Result<(), Failure> {
+    let path = ["api", "dead-letters", "redrives", id];
+    let progress = Progress::of("changes");
+    let done = loop {
+        let redrive = client.call(Method::GET, &path, None).await?;
+        let number = |name: &str| redrive[name].as_u64().unwrap_or(0);
+        progress.done_of(number("asked").saturating_sub(number("left")), number("asked"));
+        if redrive["state"] == "done" {
+            break redrive;
+        }
+        tokio::time::sleep(WAIT_STEP).await;
+    };
+    drop(progress);
+    context.output.print(&done, &fields(&done))?;
+    match done["refused"].as_u64() {
+        Some(0) | None => Ok(()),
+        Some(refused) => Err(Failure::new(Code::Data, format!("{refused} were given up again"))),
+    }
 }

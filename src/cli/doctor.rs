@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Code, Context, Failure};
+use super::{Code, Context, Failure, output::aligned};
 use crate::{
     doctor::{self, Finding, Status},
     machine::MachineClock,
@@ -26,16 +26,17 @@ pub(super) async fn run(arguments: &DoctorArgs, context: &Context) -> Result<(),
             faults.iter().map(|fault| Finding::fault("settings", fault.to_string(), remedy)).collect()
         }
     };
-    let mut lines = Vec::new();
-    for finding in &findings {
+    let rows = findings.iter().flat_map(|finding| {
         let word = match finding.status {
-            Status::Ok => "ok     ",
+            Status::Ok => "ok",
             Status::Warning => "warning",
-            Status::Fault => "FAULT  ",
+            Status::Fault => "FAULT",
         };
-        lines.push(format!("{word}  {:12}  {}", finding.check, finding.found));
-        lines.extend(finding.remedy.iter().map(|remedy| format!("{:23}-> {remedy}", "")));
-    }
+        let found = vec![word.to_owned(), finding.check.to_owned(), finding.found.clone()];
+        let remedy = finding.remedy.iter().map(|remedy| vec!["".into(), "".into(), format!("-> {remedy}")]);
+        std::iter::once(found).chain(remedy)
+    });
+    let lines = aligned(rows);
     let faults = findings.iter().filter(|finding| finding.status == Status::Fault).count();
     context.output.print(&json!({ "findings": findings, "faults": faults }), &lines)?;
     match faults {

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder},
-    io::{self, IsTerminal, Write},
+    io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,15 +11,15 @@ use std::{
 
 use clap::{Args, Subcommand};
 use http::Method;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tidings_actors::ports::StoreError;
 
 use super::{
     Code, Context, Failure,
     client::{Client, ServerArgs},
-    output::table,
+    output::{aligned, table},
     passphrase::PassphraseArgs,
+    progress::Progress,
 };
 use crate::{
     app::{Claim, KEYRING},
@@ -168,19 +168,16 @@ pub(super) async fn run(verb: KeyVerb, context: &Context) -> Result<(), Failure>
 
 async fn reencrypt(place: &Where, step: u64, context: &Context) -> Result<(), Failure> {
     let door = Door::open(place, context).await?;
-    let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} values");
-    bar.set_style(style.map_err(|error| Failure::of_error(Code::Software, &error))?);
+    let progress = Progress::of("values");
     let mut all = 0;
     loop {
         let (resealed, left, unreadable) = door.reseal(step).await?;
         all += resealed;
-        bar.set_length(all + left);
-        bar.set_position(all);
-        if left > 0 && resealed > 0 {
+        progress.done_of(all, all + left);
+        if left > unreadable {
             continue;
         }
-        bar.finish_and_clear();
+        drop(progress);
         if left > 0 {
             let text = format!(
                 "{all} values are sealed anew; {unreadable} do not open: the log names them, and their key stays"
@@ -288,11 +285,9 @@ fn in_data_dir(context: &Context) -> Result<PathBuf, Failure> {
 
 fn show(path: &Path, keyring: &Keyring, context: &Context) -> Result<(), Failure> {
     let status = keyring.status();
-    let mut lines = vec![format!("keyring  {}", path.display())];
-    lines.extend(status.keys.iter().map(|key| {
-        let role = if *key == status.primary { "primary" } else { "old    " };
-        format!("{role}  {key}")
-    }));
+    let role = |key: &String| if *key == status.primary { "primary" } else { "old" };
+    let keys = status.keys.iter().map(|key| vec![role(key).to_owned(), key.clone()]);
+    let lines = aligned(std::iter::once(vec!["keyring".to_owned(), path.display().to_string()]).chain(keys));
     context.output.print(&json!({ "path": path, "primary": status.primary, "keys": status.keys }), &lines)
 }
 

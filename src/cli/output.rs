@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::Value;
 
 use super::Failure;
@@ -61,26 +62,51 @@ pub fn shown(value: &Value) -> String {
 /// The fields of an object, one a line.
 #[must_use]
 pub fn fields(value: &Value) -> Vec<String> {
-    let Some(object) = value.as_object() else { return vec![shown(value)] };
-    let width = object.keys().map(String::len).max().unwrap_or(0);
-    object.iter().map(|(name, value)| format!("{name:width$}  {}", shown(value))).collect()
+    match value.as_object() {
+        Some(object) => aligned(object.iter().map(|(name, value)| vec![name.clone(), shown(value)])),
+        None => vec![shown(value)],
+    }
 }
 
 /// Some fields of each item of a list, one item a line, under their names.
 #[must_use]
 pub fn table(items: &[Value], columns: &[&str]) -> Vec<String> {
-    let mut rows = vec![columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>()];
-    rows.extend(items.iter().map(|item| columns.iter().map(|column| shown(&item[*column])).collect()));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:width$}", width = *width))
-                .collect();
-            cells.join("  ").trim_end().to_owned()
-        })
-        .collect()
+    let names = columns.iter().map(|column| column.to_uppercase()).collect();
+    let rows = items.iter().map(|item| columns.iter().map(|column| shown(&item[*column])).collect());
+    aligned(std::iter::once(names).chain(rows))
+}
+
+/// Rows whose cells stand below each other, however wide their characters are; one line each, which is
+/// neither cut nor wrapped, so that scripts may read it.
+#[must_use]
+pub fn aligned(rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn cells_stand_below_each_other_and_each_row_is_one_line() {
+        let long = "x".repeat(500);
+        let items = [
+            json!({ "id": "a", "name": "\u{7530}\u{4e2d}\nx", "state": true }),
+            json!({ "id": long, "name": "b" }),
+        ];
+        let lines = table(&items, &["id", "name", "state"]);
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["ID", "NAME", "STATE"]);
+        assert_eq!(lines[1], format!("a{:500} \u{7530}\u{4e2d}\\nx  true", ""));
+        assert_eq!(lines[2], format!("{long}  b        -"));
+        assert_eq!(fields(&json!({ "a": 1, "long": null })), ["a     1", "long  -"]);
+        assert!(table(&[], &["id"]) == ["ID"] && fields(&json!({})).is_empty());
+    }
 }
