@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::{
+    backup::Unfinished,
     egress::{Egress, EgressError},
     git::Git,
     machine::{MachineClock, MachineRandom},
@@ -55,6 +56,14 @@ pub enum StartError {
         path: String,
         /// The other process, as it named itself.
         owner: String,
+    },
+    /// A restore into it did not end.
+    #[error("the data directory {path} cannot be used: {what}; {}", .what.remedy())]
+    Unfinished {
+        /// The directory.
+        path: String,
+        /// How far it came.
+        what: Unfinished,
     },
     /// The keyring cannot be used.
     #[error(transparent)]
@@ -125,7 +134,7 @@ impl Adapters {
         make_private_directory(&data_dir)?;
         let claim = Claim::take(&data_dir)?;
         let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
-        Metrics::of_process().keys(keyring.status().keys.len());
+        Metrics::of_process().keyring(&keyring);
         let url = settings.database_url();
         let store = Arc::new(SqlStore::open(&url, keyring, clock.clone(), random.clone()).await?);
         let egress = Egress::new(&settings.egress)?;
@@ -242,8 +251,15 @@ fn policy(settings: &Settings) -> Policy {
 pub(crate) struct Claim(#[expect(dead_code, reason = "the lock is held by the open file")] fs::File);
 
 impl Claim {
-    /// Takes it, or says who has it.
+    /// Takes it, or says who has it, or that a restore into it did not end.
     pub(crate) fn take(data_dir: &Path) -> Result<Self, StartError> {
+        let claim = Self::hold(data_dir)?;
+        refuse_unfinished(data_dir)?;
+        Ok(claim)
+    }
+
+    /// Takes it, whatever lies in it, or says who has it.
+    pub(crate) fn hold(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join(LOCK);
         let failed = |source| StartError::DataDirectory { path: path.display().to_string(), source };
         let mut options = fs::OpenOptions::new();
@@ -266,6 +282,16 @@ impl Claim {
 
 /// The file in the data directory that says who has it.
 pub(crate) const LOCK: &str = "lock";
+
+/// The folder in the data directory where a restore makes things ready; there as long as it lasts.
+pub(crate) const STAGE: &str = ".restore";
+
+/// Refuses a data directory into which a restore did not end: what is missing would be made anew, and
+/// nobody would notice.
+pub(crate) fn refuse_unfinished(data_dir: &Path) -> Result<(), StartError> {
+    let Some(what) = Unfinished::in_directory(data_dir) else { return Ok(()) };
+    Err(StartError::Unfinished { path: data_dir.display().to_string(), what })
+}
 
 /// Longest name of another process that is read, in bytes.
 const OWNER_BYTES_MAX: u64 = 100;

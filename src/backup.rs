@@ -9,11 +9,13 @@
 
 mod restore;
 mod take;
+mod unfinished;
 
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, Read},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -32,7 +34,11 @@ use crate::{
 pub use self::{
     restore::{KeyringFrom, Restored, restore},
     take::take,
+    unfinished::{State, Unfinished},
 };
+
+/// Told what is being done.
+pub type Tell<'a> = &'a (dyn Fn(&'static str) + Sync);
 
 /// The form of the folder.
 const FORMAT: u32 = 1;
@@ -106,6 +112,15 @@ pub enum BackupError {
     /// Something is in the way.
     #[error("{0} is there already: nothing is written over it")]
     Exists(PathBuf),
+    /// Another backup to the same name is being taken.
+    #[error("{0} is being written by another backup: wait for it, or take this one to another name")]
+    Busy(PathBuf),
+    /// The restore of another backup is all but done.
+    #[error(
+        "another backup was restored into the data directory {0} and only cleaning up is left: restore that \
+         one again to finish it (nothing was changed)"
+    )]
+    OtherBackup(PathBuf),
     /// The data directory is not empty.
     #[error(
         "the data directory {path} is in use: it holds {found}; restore into one that holds nothing (nothing was changed)"
@@ -183,6 +198,13 @@ fn read_small(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, BackupError> {
     let file = fs::File::open(path).map_err(of_path(path))?;
     file.take(SMALL_FILE_MAX).read_to_end(&mut bytes).map_err(of_path(path))?;
     Ok(bytes)
+}
+
+/// A new file that only its owner reads, synced.
+fn new_file(path: &Path, content: &[u8]) -> Result<(), BackupError> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(of_path(path))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(of_path(path))
 }
 
 fn sync_folder(path: &Path) -> Result<(), BackupError> {

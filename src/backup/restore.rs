@@ -1,11 +1,14 @@
 //! Restoring a backup.
 //!
 //! Everything is checked before anything is written, then made ready in a folder inside the data
-//! directory, and put in place at the end, the database last. A crash leaves that folder, which is no
-//! data; the next try removes it.
+//! directory, and put in place at the end, the database last. That folder is there from the first to
+//! the last step, and as long as it is there nothing else opens the data directory
+//! ([`crate::app::Claim`]). A try that was cut off anywhere is finished, or done again, by the next one
+//! ([`super::unfinished`] tells how far it came).
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -13,20 +16,23 @@ use serde::Serialize;
 use tidings_actors::{ports::Clock, secret::Secret, time::Timestamp};
 
 use super::{
-    BackupError, DATABASE, FORMAT, KEYRING_SEALED, MANIFEST, Manifest, digest, of_path, read_small,
-    sync_folder,
+    BackupError, DATABASE, FORMAT, KEYRING_SEALED, MANIFEST, Manifest, Tell, digest, new_file, of_path,
+    read_small, sync_folder,
 };
 use crate::{
-    app::{Claim, KEYRING, LOCK, make_private_directory},
+    app::{Claim, KEYRING, LOCK, STAGE, make_private_directory},
     secrets::{Keyring, export},
     settings::Settings,
     store::copy,
 };
 
-/// The folder in the data directory where things are made ready.
-const STAGE: &str = ".restore";
 /// What an empty volume may hold.
 const NOTHING: [&str; 3] = [LOCK, STAGE, "lost+found"];
+
+/// What that folder is called while it is removed.
+const UNSTAGED: &str = ".restored";
+/// What a keyring is called while it is written.
+const KEYRING_ASIDE: &str = "keyring.new";
 
 /// Where the keyring comes from.
 #[derive(Debug, Default)]
@@ -53,90 +59,293 @@ pub struct Restored {
 /// Fills the data directory of `settings` from the backup `from`.
 ///
 /// # Errors
-/// [`BackupError`]; the data directory holds nothing that a start would use then.
+/// [`BackupError`]; nothing starts on the data directory then, or it is as empty as it was.
 pub async fn restore(
     settings: &Settings,
     from: &Path,
     keyring: &KeyringFrom,
     clock: &dyn Clock,
+    tell: Tell<'_>,
 ) -> Result<Restored, BackupError> {
-    let manifest = manifest(from)?;
-    let behind = manifest.taken_at - clock.now().0;
-    if behind > 0 {
-        return Err(BackupError::Clock(behind));
+    tell("checking the backup");
+    let restoration = Restoration::check(settings, from, keyring, clock)?;
+    for step in STEPS {
+        tell(step.name());
+        if let Err(error) = restoration.run(step, clock).await {
+            restoration.take_back(step);
+            return Err(error);
+        }
     }
-    let keys = keys(from, &manifest, keyring)?;
-    check_file(from, &manifest.database)?;
-    if let Some(missing) = manifest.keys.iter().find(|key| !keys.status().keys.contains(key)) {
-        return Err(BackupError::MissingKey(missing.clone()));
-    }
-    let database = copy::file_of(&settings.database_url())?;
-    refuse_used(&settings.data_dir, &database)?;
-    make_private_directory(&settings.data_dir)?;
-    let _claim = Claim::take(&settings.data_dir)?;
-    refuse_used(&settings.data_dir, &database)?;
+    let Restoration { manifest, database, .. } = restoration;
+    // Looked at when the copy was made ready: each of its branches is marked.
+    let resyncs = manifest.cursors;
+    Ok(Restored { resyncs, manifest, keyring: settings.data_dir.join(KEYRING), database })
+}
 
-    let stage = settings.data_dir.join(STAGE);
-    if stage.exists() {
-        fs::remove_dir_all(&stage).map_err(of_path(&stage))?;
+/// What is done one after another. A kill between two of them, or within one, leaves what the next try
+/// goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The folder in which things are made ready.
+    Stage,
+    /// The database, copied, checked and made ready there.
+    Copy,
+    /// The word that the copy is whole.
+    Mark,
+    /// The keyring, where a start looks for it.
+    Keyring,
+    /// The database, where a start looks for it.
+    Database,
+    /// The copy, which is not needed any more.
+    Sweep,
+    /// The folder.
+    Unstage,
+}
+
+pub(super) const STEPS: [Step; 7] =
+    [Step::Stage, Step::Copy, Step::Mark, Step::Keyring, Step::Database, Step::Sweep, Step::Unstage];
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stage | Self::Copy => "copying the database and making it ready",
+            Self::Mark | Self::Keyring | Self::Database => "putting everything in its place",
+            Self::Sweep | Self::Unstage => "cleaning up",
+        }
     }
-    make_private_directory(&stage)?;
-    let resyncs = fill(&stage, from, &manifest, &keys, clock).await;
-    let placed = resyncs.and_then(|resyncs| {
-        place(&stage, settings, &keys, &database)?;
-        Ok(resyncs)
-    });
-    fs::remove_dir_all(&stage).map_err(of_path(&stage))?;
-    Ok(Restored { resyncs: placed?, manifest, keyring: settings.data_dir.join(KEYRING), database })
+}
+
+/// A restore that may be done: the backup is whole, the keyring opens it, the data directory holds
+/// nothing but what an earlier try of the same left.
+pub(super) struct Restoration {
+    from: PathBuf,
+    manifest: Manifest,
+    keys: Keyring,
+    data_dir: PathBuf,
+    stage: PathBuf,
+    database: PathBuf,
+    /// An earlier try put the database in its place.
+    is_placed: bool,
+    _claim: Claim,
+}
+
+impl Restoration {
+    pub(super) fn check(
+        settings: &Settings,
+        from: &Path,
+        keyring: &KeyringFrom,
+        clock: &dyn Clock,
+    ) -> Result<Self, BackupError> {
+        let manifest = manifest(from)?;
+        let behind = manifest.taken_at - clock.now().0;
+        if behind > 0 {
+            return Err(BackupError::Clock(behind));
+        }
+        let keys = keys(from, &manifest, keyring)?;
+        check_file(from, &manifest.database)?;
+        if let Some(missing) = manifest.keys.iter().find(|key| !keys.status().keys.contains(key)) {
+            return Err(BackupError::MissingKey(missing.clone()));
+        }
+        let data_dir = settings.data_dir.clone();
+        let database = copy::file_of(&settings.database_url())?;
+        let stage = data_dir.join(STAGE);
+        // Nothing is made where nothing may be done.
+        judge(&data_dir, &stage, &database, &manifest, &keys)?;
+        make_private_directory(&data_dir)?;
+        let claim = Claim::hold(&data_dir)?;
+        let is_placed = judge(&data_dir, &stage, &database, &manifest, &keys)?;
+        let from = from.to_owned();
+        Ok(Self { from, manifest, keys, data_dir, stage, database, is_placed, _claim: claim })
+    }
+
+    pub(super) async fn run(&self, step: Step, clock: &dyn Clock) -> Result<(), BackupError> {
+        let staged = self.stage.join(DATABASE);
+        match step {
+            Step::Stage | Step::Copy | Step::Mark | Step::Keyring | Step::Database if self.is_placed => {
+                Ok(())
+            }
+            Step::Stage => {
+                make_private_directory(&self.stage)?;
+                sync_folder(&self.data_dir)?;
+                // First the word that the rest is whole.
+                remove(&self.stage.join(MANIFEST))?;
+                sync_folder(&self.stage)?;
+                for entry in fs::read_dir(&self.stage).map_err(of_path(&self.stage))? {
+                    remove(&entry.map_err(of_path(&self.stage))?.path())?;
+                }
+                remove(&near(&self.database))
+            }
+            Step::Copy => fill(&staged, &self.from, &self.manifest, &self.keys, clock).await,
+            Step::Mark => {
+                let text = serde_json::to_string(&self.manifest).expect("texts and numbers");
+                new_file(&self.stage.join(MANIFEST), text.as_bytes())?;
+                sync_folder(&self.stage)
+            }
+            Step::Keyring => {
+                self.keys.ensure(&self.data_dir.join(KEYRING))?;
+                sync_folder(&self.data_dir)
+            }
+            Step::Database => {
+                place(&staged, &self.database).map_err(of_path(&self.database))?;
+                sync_folder(folder_of(&self.database))
+            }
+            Step::Sweep => {
+                // The copy goes first: without it the database is known to be the right one.
+                remove(&staged)?;
+                sync_folder(&self.stage)?;
+                remove(&near(&self.database))
+            }
+            Step::Unstage => {
+                // Gone at once: of a folder that is emptied first nobody could say what it was.
+                let done = self.stage.with_file_name(UNSTAGED);
+                fs::rename(&self.stage, &done).map_err(of_path(&self.stage))?;
+                sync_folder(&self.data_dir)?;
+                fs::remove_dir_all(&done).map_err(of_path(&done))
+            }
+        }
+    }
+
+    /// Leaves no more of a failed try than there was before it, as far as the machine lets us; what
+    /// stays is what a kill would have left.
+    fn take_back(&self, failed: Step) {
+        if self.database.exists() || matches!(failed, Step::Sweep | Step::Unstage) {
+            return;
+        }
+        // Without the database this keyring would only be in the way, also one of an earlier try.
+        let keyring = self.data_dir.join(KEYRING);
+        let is_ours = Keyring::open(&keyring).is_ok_and(|there| there.is_like(&self.keys));
+        let taken_back = if is_ours { remove(&keyring) } else { Ok(()) }
+            .and_then(|()| remove(&self.data_dir.join(KEYRING_ASIDE)))
+            .and_then(|()| remove(&near(&self.database)))
+            .and_then(|()| fs::remove_dir_all(&self.stage).map_err(of_path(&self.stage)));
+        if let Err(error) = taken_back {
+            tracing::warn!(%error, "a restore that failed left something behind; the next one takes it up");
+        }
+    }
 }
 
 /// The copy, checked and made ready.
 async fn fill(
-    stage: &Path,
+    staged: &Path,
     from: &Path,
     manifest: &Manifest,
     keys: &Keyring,
     clock: &dyn Clock,
-) -> Result<u64, BackupError> {
-    let staged = stage.join(DATABASE);
-    fs::copy(from.join(&manifest.database.name), &staged).map_err(of_path(&staged))?;
+) -> Result<(), BackupError> {
+    fs::copy(from.join(&manifest.database.name), staged).map_err(of_path(staged))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&staged, private).map_err(of_path(&staged))?;
+    fs::set_permissions(staged, private).map_err(of_path(staged))?;
     // What was copied, not what was checked before: the other end may be a bad disk.
-    check_digest(&staged, &manifest.database)?;
-    copy::look(&staged, Some(keys)).await?;
-    let resyncs = copy::make_ready(&staged, keys, Timestamp(manifest.taken_at), clock.now()).await?;
-    let after = copy::look(&staged, Some(keys)).await?;
-    debug_assert_eq!(after.cursors, resyncs);
-    fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(of_path(&staged))?;
-    Ok(resyncs)
+    check_digest(staged, &manifest.database)?;
+    copy::look(staged, Some(keys)).await?;
+    let resyncs = copy::make_ready(staged, keys, Timestamp(manifest.taken_at), clock.now()).await?;
+    let after = copy::look(staged, Some(keys)).await?;
+    if (resyncs, after.cursors) != (manifest.cursors, manifest.cursors) {
+        return Err(BackupError::Damaged(format!(
+            "the backup has {} branches, and its manifest names {}",
+            after.cursors, manifest.cursors
+        )));
+    }
+    fs::File::open(staged).and_then(|file| file.sync_all()).map_err(of_path(staged))
 }
 
-/// Puts everything where a start looks for it. The database comes last: what lies there without it is
-/// nothing that anybody would miss.
-fn place(stage: &Path, settings: &Settings, keys: &Keyring, database: &Path) -> Result<(), BackupError> {
-    let keyring = settings.data_dir.join(KEYRING);
-    keys.save_new(&keyring)?;
-    let staged = stage.join(DATABASE);
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let placed = match fs::hard_link(&staged, database) {
+/// Gives the copy the name by which a start finds it: all of it at once, or nothing.
+fn place(staged: &Path, database: &Path) -> io::Result<()> {
+    match fs::hard_link(staged, database) {
         // Settings may keep the database on another disk.
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            let near = database.with_extension("restoring");
-            fs::copy(&staged, &near)
-                .and_then(|_| fs::File::open(&near)?.sync_all())
-                .and_then(|()| fs::hard_link(&near, database))
-                .and_then(|()| fs::remove_file(&near))
+            let near = near(database);
+            fs::copy(staged, &near)?;
+            fs::File::open(&near)?.sync_all()?;
+            fs::hard_link(&near, database)
         }
         linked => linked,
-    };
-    if let Err(source) = placed {
-        // Without the database this keyring would only be in the way of the next try.
-        fs::remove_file(&keyring).map_err(of_path(&keyring))?;
-        return Err(BackupError::File { path: database.to_owned(), source });
     }
-    sync_folder(folder)?;
-    sync_folder(&settings.data_dir)
+}
+
+/// Where a copy from another disk is made beside the database.
+fn near(database: &Path) -> PathBuf {
+    database.with_extension("restoring")
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn remove(file: &Path) -> Result<(), BackupError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(of_path(file)),
+    }
+}
+
+/// Refuses a data directory that holds anything but what an earlier try of this restore left; whether
+/// that one put the database in its place.
+fn judge(
+    data_dir: &Path,
+    stage: &Path,
+    database: &Path,
+    manifest: &Manifest,
+    keys: &Keyring,
+) -> Result<bool, BackupError> {
+    // A log beside it would be taken for that of the new one, by its name alone.
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut file = database.as_os_str().to_owned();
+        file.push(suffix);
+        if Path::new(&file).exists() {
+            return Err(BackupError::Exists(file.into()));
+        }
+    }
+    let was_begun = stage.exists();
+    let is_placed = database.exists();
+    if is_placed && !(was_begun && is_ours(stage, database)) {
+        return Err(BackupError::Exists(database.to_owned()));
+    }
+    if is_placed && !is_of(stage, manifest) {
+        return Err(BackupError::OtherBackup(data_dir.to_owned()));
+    }
+    let entries = match fs::read_dir(data_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(of_path(data_dir))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(of_path(data_dir))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let is_nothing = NOTHING.iter().any(|nothing| name == *nothing);
+        let is_left = was_begun
+            && (is_same(&path, database)
+                || is_same(&path, &near(database))
+                || name.to_str().is_some_and(|name| name == KEYRING_ASIDE)
+                || (name == KEYRING && Keyring::open(&path).is_ok_and(|there| there.is_like(keys))));
+        if !is_nothing && !is_left {
+            let (path, found) = (data_dir.to_owned(), name.to_string_lossy().into_owned());
+            return Err(BackupError::Used { path, found });
+        }
+    }
+    Ok(is_placed)
+}
+
+/// Whether an earlier try put this database in its place: it is the copy, or its copy, or the copy has
+/// gone, which happens only after that.
+fn is_ours(stage: &Path, database: &Path) -> bool {
+    let staged = stage.join(DATABASE);
+    if staged.exists() {
+        is_same(database, &staged) || is_same(database, &near(database))
+    } else {
+        stage.join(MANIFEST).exists()
+    }
+}
+
+/// Whether two names are there and mean the same file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()));
+    file(one).is_some_and(|one| file(other) == Some(one))
+}
+
+/// Whether the earlier try was one of this backup.
+fn is_of(stage: &Path, manifest: &Manifest) -> bool {
+    let text = read_small(&stage.join(MANIFEST));
+    text.is_ok_and(|text| serde_json::from_slice::<Manifest>(&text).is_ok_and(|found| found == *manifest))
 }
 
 fn manifest(from: &Path) -> Result<Manifest, BackupError> {
@@ -201,28 +410,4 @@ fn check_digest(path: &Path, file: &super::File) -> Result<(), BackupError> {
         "{} is not what the manifest says: it has {bytes} bytes with the digest {sha256}",
         path.display()
     )))
-}
-
-/// Refuses a data directory that holds anything, and a database that is there.
-fn refuse_used(data_dir: &Path, database: &Path) -> Result<(), BackupError> {
-    // A log beside it would be taken for that of the new one, by its name alone.
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut file = database.as_os_str().to_owned();
-        file.push(suffix);
-        if Path::new(&file).exists() {
-            return Err(BackupError::Exists(file.into()));
-        }
-    }
-    let entries = match fs::read_dir(data_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(of_path(data_dir))?,
-    };
-    for entry in entries {
-        let name = entry.map_err(of_path(data_dir))?.file_name();
-        if !NOTHING.iter().any(|nothing| name == *nothing) {
-            let (path, found) = (data_dir.to_owned(), name.to_string_lossy().into_owned());
-            return Err(BackupError::Used { path, found });
-        }
-    }
-    Ok(())
 }

@@ -1,17 +1,16 @@
 //! Taking a backup.
 
 use std::{
-    fs,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use tidings_actors::ports::{Clock, Random};
 
 use super::{
-    BackupError, DATABASE, FORMAT, KEYRING_PLAIN, KEYRING_SEALED, KeyringForm, MANIFEST, Manifest, measured,
-    of_path, sync_folder,
+    BackupError, DATABASE, FORMAT, KEYRING_PLAIN, KEYRING_SEALED, KeyringForm, MANIFEST, Manifest, Tell,
+    measured, new_file, of_path, sync_folder,
 };
 use crate::{
     app::KEYRING,
@@ -20,6 +19,8 @@ use crate::{
     store::copy,
 };
 
+/// What the files of a backup are called, and what SQLite and the keyring write beside theirs.
+const OURS: [&str; 3] = [DATABASE, KEYRING_PLAIN, MANIFEST];
 /// How often a copy is begun anew because the keyring changed meanwhile.
 const TRIES: u32 = 5;
 
@@ -33,6 +34,7 @@ pub async fn take(
     form: &KeyringForm,
     clock: &dyn Clock,
     random: &dyn Random,
+    tell: Tell<'_>,
 ) -> Result<Manifest, BackupError> {
     if let KeyringForm::Sealed(passphrase) = form {
         export::check(passphrase)?;
@@ -41,12 +43,13 @@ pub async fn take(
         return Err(BackupError::Exists(to.to_owned()));
     }
     let aside = Aside::make(to)?;
-    let folder = &aside.0;
+    let folder = &aside.path;
     let (database, keyring_file) = (folder.join(DATABASE), settings.data_dir.join(KEYRING));
     for _ in 0..TRIES {
         let taken_at = clock.now();
         let before = Keyring::open(&keyring_file)?.status();
         new_file(&database, &[])?;
+        tell("copying the database");
         copy::take(&settings.database_url(), &database).await?;
         let keyring = Keyring::open(&keyring_file)?;
         // A key that was added or retired meanwhile may be the one that the copy needs.
@@ -54,6 +57,7 @@ pub async fn take(
             fs::remove_file(&database).map_err(of_path(&database))?;
             continue;
         }
+        tell("reading the copy");
         let contents = copy::look(&database, Some(&keyring)).await?;
         if let Some(missing) = contents.keys.iter().find(|key| !before.keys.contains(key)) {
             return Err(BackupError::MissingKey(missing.clone()));
@@ -92,28 +96,47 @@ pub async fn take(
     Err(BackupError::KeyringMoved)
 }
 
-/// A folder under another name, which goes unless it is kept.
-struct Aside(PathBuf);
+/// A folder under another name, which goes unless it is kept. Whoever has it open holds a lock on it, so
+/// that one which a crash left is told from one that is being filled.
+struct Aside {
+    path: PathBuf,
+    _lock: fs::File,
+}
 
 impl Aside {
     fn make(to: &Path) -> Result<Self, BackupError> {
         let mut name = to.as_os_str().to_owned();
         name.push(".partial");
         let path = PathBuf::from(name);
-        // One that a crash left: it was never a backup.
-        if path.join(DATABASE).exists() {
-            fs::remove_dir_all(&path).map_err(of_path(&path))?;
-        }
         let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
             fs::create_dir_all(parent).map_err(of_path(parent))?;
         }
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(of_path(&path))?;
-        Ok(Self(path))
+        let is_new = match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            made => made.map(|()| true).map_err(of_path(&path))?,
+        };
+        let lock = fs::File::open(&path).map_err(of_path(&path))?;
+        if lock.try_lock().is_err() {
+            return Err(BackupError::Busy(to.to_owned()));
+        }
+        // Whoever had it a moment ago may have given it its name, and this is the lock of that.
+        if fs::metadata(&path).map(|facts| facts.ino()).ok() != lock.metadata().map(|facts| facts.ino()).ok()
+        {
+            return Err(BackupError::Busy(to.to_owned()));
+        }
+        if !is_new {
+            empty(&path)?;
+        }
+        let aside = Self { path, _lock: lock };
+        if to.exists() {
+            return Err(BackupError::Exists(to.to_owned()));
+        }
+        Ok(aside)
     }
 
     fn keep(&self, to: &Path) -> Result<(), BackupError> {
-        fs::rename(&self.0, to).map_err(of_path(to))?;
+        fs::rename(&self.path, to).map_err(of_path(to))?;
         let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_folder(parent.unwrap_or(Path::new(".")))
     }
@@ -121,17 +144,22 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if self.0.exists()
-            && let Err(error) = fs::remove_dir_all(&self.0)
+        if self.path.exists()
+            && let Err(error) = fs::remove_dir_all(&self.path)
         {
-            tracing::warn!(%error, "{} is left behind: it is no backup and can be removed", self.0.display());
+            let path = self.path.display();
+            tracing::warn!(%error, "{path} is left behind: it is no backup and can be removed");
         }
     }
 }
 
-/// A new file that only its owner reads, synced.
-fn new_file(path: &Path, content: &[u8]) -> Result<(), BackupError> {
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(of_path(path))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(of_path(path))
+/// Empties a folder that a crash left: it was never a backup. What no backup holds is somebody's else.
+fn empty(path: &Path) -> Result<(), BackupError> {
+    let entries = fs::read_dir(path).map_err(of_path(path))?;
+    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(of_path(path))?;
+    let is_known = |name: &str| OURS.iter().any(|ours| name.starts_with(ours));
+    if entries.iter().any(|entry| !entry.file_name().to_str().is_some_and(is_known)) {
+        return Err(BackupError::Exists(path.to_owned()));
+    }
+    entries.iter().try_for_each(|entry| fs::remove_file(entry.path()).map_err(of_path(&entry.path())))
 }

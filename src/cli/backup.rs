@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Code, Context, Failure, passphrase::PassphraseArgs};
+use super::{Code, Context, Failure, output::aligned, passphrase::PassphraseArgs, progress::Progress};
 use crate::{
     backup::{self, BackupError, KeyringForm, KeyringFrom},
     machine::{MachineClock, MachineRandom},
@@ -50,53 +50,70 @@ pub(super) async fn take(arguments: BackupArgs, context: &Context) -> Result<(),
             Failure::new(Code::Usage, text)
         })?),
     };
-    let manifest = backup::take(&settings, &arguments.to, &form, &MachineClock, &MachineRandom)
-        .await
-        .map_err(|error| failed(&error))?;
+    let progress = Progress::steps();
+    let tell = |step| progress.tell(step);
+    let taken = backup::take(&settings, &arguments.to, &form, &MachineClock, &MachineRandom, &tell).await;
+    drop(progress);
+    let manifest = taken.map_err(|error| failed(&error))?;
     let keyring = match form {
         KeyringForm::Sealed(_) => "under the passphrase: without it the backup is of no use",
         KeyringForm::Plain => "as it is: whoever reads the backup has every secret in it",
         KeyringForm::LeftOut => "left out: keep it elsewhere",
     };
-    let lines = [
-        format!("backup    {}", arguments.to.display()),
-        format!("taken at  {}", backup::shown(manifest.taken_at)),
-        format!("database  {} bytes, sha256 {}", manifest.database.bytes, manifest.database.sha256),
-        format!("keyring   {keyring}"),
-        format!(
-            "holds     {} apps, {} watches, {} branches",
-            manifest.apps, manifest.watches, manifest.cursors
-        ),
-    ];
+    let holds =
+        format!("{} apps, {} watches, {} branches", manifest.apps, manifest.watches, manifest.cursors);
+    let database = format!("{} bytes, sha256 {}", manifest.database.bytes, manifest.database.sha256);
+    let lines = said([
+        ("backup", arguments.to.display().to_string()),
+        ("taken at", backup::shown(manifest.taken_at)),
+        ("database", database),
+        ("keyring", keyring.to_owned()),
+        ("holds", holds),
+    ]);
     context.output.print(&json!({ "path": arguments.to, "manifest": manifest }), &lines)
 }
 
 pub(super) async fn restore(arguments: RestoreArgs, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
     let keyring = KeyringFrom { passphrase: arguments.passphrase.read(context)?, file: arguments.keyring };
-    let restored = backup::restore(&settings, &arguments.from, &keyring, &MachineClock)
-        .await
-        .map_err(|error| failed(&error))?;
-    let lines = [
-        format!("database  {}", restored.database.display()),
-        format!("keyring   {}", restored.keyring.display()),
-        format!("taken at  {}", backup::shown(restored.manifest.taken_at)),
-        format!("resyncs   {}: the next round of each branch is a complete resync", restored.resyncs),
+    let progress = Progress::steps();
+    let tell = |step| progress.tell(step);
+    let restored = backup::restore(&settings, &arguments.from, &keyring, &MachineClock, &tell).await;
+    drop(progress);
+    let restored = restored.map_err(|error| failed(&error))?;
+    let resyncs = format!("{}: the next round of each branch is a complete resync", restored.resyncs);
+    let mut lines = said([
+        ("database", restored.database.display().to_string()),
+        ("keyring", restored.keyring.display().to_string()),
+        ("taken at", backup::shown(restored.manifest.taken_at)),
+        ("resyncs", resyncs),
+    ]);
+    lines.push(
         "What was changed since the backup is as it was before: registrations, tokens, keys of apps and \
          erased apps. See docs/operating.md."
             .to_owned(),
-    ];
+    );
     let value = serde_json::to_value(&restored).map_err(|error| Failure::of_error(Code::Software, &error))?;
     context.output.print(&value, &lines)
+}
+
+fn said<const N: usize>(facts: [(&str, String); N]) -> Vec<String> {
+    aligned(facts.map(|(name, fact)| vec![name.to_owned(), fact]))
 }
 
 fn failed(error: &BackupError) -> Failure {
     let code = match error {
         BackupError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Code::NoInput,
-        BackupError::File { .. } | BackupError::Exists(_) | BackupError::Used { .. } => Code::CannotCreate,
+        BackupError::File { .. }
+        | BackupError::Exists(_)
+        | BackupError::OtherBackup(_)
+        | BackupError::Used { .. } => Code::CannotCreate,
         BackupError::Keyring(_) => Code::Usage,
         BackupError::Secrets(_) => Code::Permission,
-        BackupError::Clock(_) | BackupError::KeyringMoved | BackupError::Database(_) => Code::Unavailable,
+        BackupError::Busy(_)
+        | BackupError::Clock(_)
+        | BackupError::KeyringMoved
+        | BackupError::Database(_) => Code::Unavailable,
         BackupError::Damaged(_) | BackupError::MissingKey(_) | BackupError::Export(_) => Code::Data,
         BackupError::Start(error) => return Failure::of_start(error),
     };

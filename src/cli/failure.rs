@@ -56,7 +56,10 @@ impl Failure {
         let code = match error {
             StartError::DataDirectory { .. } => Code::CannotCreate,
             StartError::Secrets(_) | StartError::Egress(_) => Code::Config,
-            StartError::InUse { .. } | StartError::Database(_) | StartError::Git(_) => Code::Unavailable,
+            StartError::InUse { .. }
+            | StartError::Unfinished { .. }
+            | StartError::Database(_)
+            | StartError::Git(_) => Code::Unavailable,
             StartError::Tree(_) => Code::Software,
         };
         Self::of_error(code, error)

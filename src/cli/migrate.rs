@@ -3,8 +3,11 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Code, Context, Failure};
-use crate::store::{OpenError, schema};
+use super::{Code, Context, Failure, output::aligned, progress::Progress};
+use crate::{
+    app,
+    store::{OpenError, schema},
+};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum MigrateVerb {
@@ -26,11 +29,16 @@ pub(super) enum MigrateVerb {
 pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
     let url = settings.database_url();
+    app::refuse_unfinished(&settings.data_dir).map_err(|error| Failure::of_start(&error))?;
     let failed = |error: OpenError| Failure::of_error(Code::Unavailable, &error);
     match verb {
         MigrateVerb::Up => {
             super::key::make_data_dir(&settings.data_dir)?;
-            let taken = schema::up(&url).await.map_err(failed)?;
+            let progress = Progress::steps();
+            progress.tell("taking the steps that are missing");
+            let taken = schema::up(&url).await;
+            drop(progress);
+            let taken = taken.map_err(failed)?;
             let lines = if taken.is_empty() { vec!["nothing to do".to_owned()] } else { taken.clone() };
             context.output.print(&json!({ "taken": taken }), &lines)
         }
@@ -38,15 +46,18 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
             if !yes {
                 return Err(Failure::new(Code::Usage, "this deletes tables and all in them; add --yes"));
             }
-            schema::down(&url, steps).await.map_err(failed)?;
+            let progress = Progress::steps();
+            progress.tell("taking steps back");
+            let taken_back = schema::down(&url, steps).await;
+            drop(progress);
+            taken_back.map_err(failed)?;
             context.output.print(&json!({ "taken_back": steps }), &[format!("{steps} taken back")])
         }
         MigrateVerb::Status => {
             let steps = schema::status(&url).await.map_err(failed)?;
-            let lines: Vec<String> = steps
-                .iter()
-                .map(|step| format!("{}  {}", if step.applied { "taken  " } else { "missing" }, step.name))
-                .collect();
+            let word = |applied: bool| if applied { "taken" } else { "missing" };
+            let rows = steps.iter().map(|step| vec![word(step.applied).to_owned(), step.name.clone()]);
+            let lines = aligned(rows);
             context.output.print(&json!({ "steps": steps }), &lines)
         }
     }

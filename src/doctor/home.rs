@@ -5,6 +5,7 @@ use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
 use super::Finding;
 use crate::{
     app::{KEYRING, LOCK},
+    backup::Unfinished,
     http::admin_token,
     secrets::{Keyring, SecretsError},
     settings::Settings,
@@ -62,12 +63,8 @@ pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> boo
             "mount it writable, and make room on its disk",
         ));
     }
-    if path.join(".restore").exists() {
-        findings.push(Finding::warning(
-            CHECK,
-            "a restore was begun in it and did not end",
-            "run `tidings restore` again before the first start",
-        ));
+    if let Some(unfinished) = Unfinished::in_directory(path) {
+        findings.push(Finding::fault(CHECK, unfinished.to_string(), unfinished.remedy()));
     }
     if findings.len() == before {
         findings.push(Finding::ok(CHECK, format!("{shown} belongs to this user alone and can be written")));

@@ -123,7 +123,10 @@ pub(super) fn register(meter: &Meter, latest: &Arc<Latest>) {
     }
     let (connections, keys) = (latest.clone(), latest.clone());
     observed(meter, &list::CONNECTIONS, move |take| take(connections.connections.load(Relaxed) as f64, &[]));
-    observed(meter, &list::KEYS, move |take| take(keys.keys.load(Relaxed) as f64, &[]));
+    observed(meter, &list::KEYS, move |take| {
+        let keyring = keys.keyring.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        take(keyring.map_or(0, |keyring| keyring.status().keys.len()) as f64, &[]);
+    });
     observed(meter, &list::BUILD, |take| {
         let commit = option_env!("TIDINGS_GIT_SHA").unwrap_or("unknown");
         take(1.0, &[KeyValue::new("version", env!("CARGO_PKG_VERSION")), KeyValue::new("commit", commit)]);

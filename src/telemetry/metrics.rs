@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use tidings_actors::ports::{
 use tidings_entity::kind::ParkReason;
 
 use super::{gauges, instruments as list, instruments::Instrument};
+use crate::secrets::Keyring;
 
 /// Bounds of all durations, in seconds.
 const SECONDS: [f64; 16] =
@@ -43,7 +44,7 @@ pub struct MetricsError(String);
 pub(super) struct Latest {
     pub(super) survey: Mutex<Option<Survey>>,
     pub(super) connections: AtomicU64,
-    pub(super) keys: AtomicU64,
+    pub(super) keyring: Mutex<Weak<Keyring>>,
 }
 
 /// The instruments. Clones share them.
@@ -158,9 +159,9 @@ impl Metrics {
         Connected(self.clone())
     }
 
-    /// The keyring has so many keys.
-    pub fn keys(&self, count: usize) {
-        self.0.latest.keys.store(count as u64, Relaxed);
+    /// Whose keys are counted, as long as it is in force.
+    pub fn keyring(&self, keyring: &Arc<Keyring>) {
+        *self.0.latest.keyring.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(keyring);
     }
 
     /// The writer ended a transaction of so many verbs.

@@ -60,7 +60,6 @@ fn exercised() -> Metrics {
     metrics.settled(12, &[ParkReason::ALL[0], ParkReason::ALL[0]]);
     metrics.committed(true, 3, Duration::from_millis(1));
     metrics.requested("/api/app", "GET", 404, Duration::from_millis(1));
-    metrics.keys(2);
     metrics.surveyed(survey());
     metrics
 }
@@ -117,7 +116,6 @@ fn numbers_are_those_that_were_measured() {
         "tidings_actor_mailbox_max{role=\"deliverer\"} 4",
         "tidings_http_request_duration_seconds_count{method=\"GET\",route=\"/api/app\",status=\"4xx\"} 1",
         "tidings_database_verbs_total 3",
-        "tidings_keyring_keys 2",
         "tidings_survey_time_seconds 1.5",
         "tidings_mirror_fetches_stopped 0",
     ] {
@@ -155,4 +153,19 @@ fn the_document_lists_every_instrument() {
                 Ready rules and dashboards lie in `deploy/prometheus` and `deploy/grafana`.\n\n";
     let text = format!("{head}{}", tables());
     expect_file!["../../../docs/metrics.md"].assert_eq(&format!("{}\n", text.trim_end()));
+}
+
+#[test]
+fn keys_are_counted_when_they_are_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let random = tidings_actors::testing::SeededRandom::new(1);
+    let keyring = Arc::new(Keyring::create(&folder.path().join("keyring"), &random).expect("made"));
+    let metrics = metrics();
+    let shown =
+        |count: u32| metrics.text().expect("text").contains(&format!("\ntidings_keyring_keys {count}\n"));
+    assert!(shown(0));
+    metrics.keyring(&keyring);
+    assert!(shown(1));
+    keyring.rotate(&random).expect("rotated");
+    assert!(shown(2), "{}", metrics.text().expect("text"));
 }
