@@ -1,5 +1,5 @@
 //! `tidings doctor`: what is wrong with this installation, and what to do about it. Works with and
-//! without a running server, changes nothing, and leaves the machine only where it is asked to.
+//! without a running server, changes nothing, and leaves the machine only where it is asked to, but to knock at `egress.proxy`.
 
 mod database;
 mod home;
@@ -67,6 +67,7 @@ pub async fn examine(settings: &Settings, asks_hosts: bool, clock: &dyn Clock) -
             Some(database) => (&database.repositories[..], &database.endpoints[..]),
             None => (&[][..], &[][..]),
         };
+        network::proxy(settings, &mut findings).await;
         network::endpoints(&egress, endpoints, &mut findings);
         network::local_repositories(settings, repositories, &mut findings);
         if asks_hosts {

@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 use reqwest::Method;
 use tidings_actors::{ports::Clock, time::Timestamp};
+use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
 use super::Finding;
@@ -19,6 +20,8 @@ use crate::{
     settings::{OnboardingMode, Settings},
 };
 
+/// How long the proxy may take to take a connection.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a host may take to answer.
 const HOST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most hosts that are asked.
@@ -88,6 +91,28 @@ pub(super) fn egress(settings: &Settings, findings: &mut Vec<Finding>) -> Option
             None
         }
     }
+}
+
+/// Whether the proxy can be reached, where there is one: everything goes through it.
+pub(super) async fn proxy(settings: &Settings, findings: &mut Vec<Finding>) {
+    const CHECK: &str = "proxy";
+    let Some(proxy) = &settings.egress.proxy else { return };
+    // Nothing else of its address is shown: it may hold a password.
+    let (host, port) = (proxy.host_str().unwrap_or_default(), proxy.port_or_known_default().unwrap_or(0));
+    let bare = host.trim_matches(['[', ']']);
+    let connected = timeout(PROXY_TIMEOUT, TcpStream::connect((bare, port))).await;
+    let why = match connected {
+        Ok(Ok(_)) => {
+            return findings.push(Finding::ok(CHECK, format!("{host}:{port} takes connections")));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it did not answer within {} s", PROXY_TIMEOUT.as_secs()),
+    };
+    findings.push(Finding::fault(
+        CHECK,
+        format!("{host}:{port} cannot be reached, and everything that leaves goes through it: {why}"),
+        "start the proxy, open the firewall on the way to it, or correct egress.proxy (left out: directly)",
+    ));
 }
 
 /// Apps whose endpoint the rules refuse, without asking anybody.

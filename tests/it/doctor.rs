@@ -130,7 +130,10 @@ fn faults_of_the_data_directory_and_its_keys_are_found() {
     planted("admin-token", 0o644, "admin_token", "can be read by others");
     planted("tidings.db", 0o644, "database", "others can read it");
     fs::create_dir(data.join(".restore")).expect("made");
-    assert_found(&server, &[], "warning", "data_dir", "did not end");
+    assert_found(&server, &[], "fault", "data_dir", "a restore was cut off while it copied");
+    let refused = server.command(&["serve"]).output().expect("it ran");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("run the same `tidings restore` again"), "{said}");
     fs::remove_dir(data.join(".restore")).expect("removed");
 
     let keyring = fs::read(data.join("keyring")).expect("a keyring");
@@ -231,6 +234,18 @@ fn endpoints_and_hosts_that_are_out_of_reach_are_found() {
     assert_found(&server, &["--ask-hosts"], "fault", "host", "does not answer");
     drop(project);
     assert_found(&server, &[], "fault", "repositories", "cannot be read");
+}
+
+#[test]
+fn a_proxy_that_cannot_be_reached_is_found_without_being_asked_for() {
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://user:hush@{}", proxy.local_addr().expect("an address"));
+    let server = healthy().with("egress.proxy", &address);
+    assert_eq!(examined(&server, &[]), (Some(0), vec![]));
+    drop(proxy);
+    assert_found(&server, &[], "fault", "proxy", "cannot be reached");
+    let said = server.command(&["doctor"]).output().expect("it ran").stdout;
+    assert!(!String::from_utf8_lossy(&said).contains("hush"), "its password is not shown");
 }
 
 #[test]
