@@ -32,8 +32,8 @@ use crate::{
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
     hosts::{Postponed, Turn},
-    ports::{GitError, Source, StoreError},
-    scan_worker::{self, ScanError, ScanOutcome},
+    ports::{Cause, GitError, Source, StoreError},
+    scan_worker::{self, ScanError},
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER},
 };
@@ -63,7 +63,7 @@ pub enum RepositoryWatcherMessage {
     /// Sources were read.
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
     /// The scan of a source ended.
-    Scanned(SourceId, Result<ScanOutcome, String>),
+    Scanned(SourceId, Result<scan_worker::Ended, String>),
     /// The breaker of a source changed.
     Breaker(String, BreakerNews),
     /// Side work (a notice, a remembered error) ended.
@@ -114,6 +114,8 @@ struct Watched {
     failures: u32,
     missing: Option<Missing>,
     failing: Option<String>,
+    /// Where the last scan stands in its trace: notices follow from it.
+    last_scan: Option<Cause>,
 }
 
 impl Watched {
@@ -198,7 +200,7 @@ impl Actor for RepositoryWatcher {
             M::Tick => state.on_tick(),
             M::Admitted(source, admission) => state.on_admitted(&source, admission?),
             M::SourcesRead(result) => state.on_sources_read(&myself, result?),
-            M::Scanned(source, outcome) => state.on_scanned(&source, outcome?),
+            M::Scanned(source, ended) => state.on_scanned(&source, ended?),
             M::Breaker(source, news) => state.on_breaker(&source, &news),
             M::Done(result) => result?,
         }
@@ -281,8 +283,9 @@ impl RepositoryWatcherState {
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
-        let (in_line, source) = (None, Arc::new(source));
-        let watched = Watched { mode, urgent: fresh, in_line, failures: 0, missing: None, failing, source };
+        let (in_line, last_scan, source) = (None, None, Arc::new(source));
+        let (urgent, failures, missing) = (fresh, 0, None);
+        let watched = Watched { mode, urgent, in_line, failures, missing, failing, last_scan, source };
         self.sources.insert(watched.source.id.clone(), Box::new(watched));
     }
 
@@ -389,12 +392,12 @@ impl RepositoryWatcherState {
         let seen = long.map(|missing| missing.seen.clone());
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let reported = id.clone();
-        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, seen, turn), move |outcome| {
-            RepositoryWatcherMessage::Scanned(reported, outcome)
+        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, seen, turn), move |ended| {
+            RepositoryWatcherMessage::Scanned(reported, ended)
         });
     }
 
-    fn on_scanned(&mut self, id: &SourceId, outcome: ScanOutcome) {
+    fn on_scanned(&mut self, id: &SourceId, ended: scan_worker::Ended) {
         self.scanning = None;
         let key = source_key(id.as_str(), self.repository.as_str());
         let now = self.context.now();
@@ -403,8 +406,9 @@ impl RepositoryWatcherState {
             self.on_reload();
             return self.on_tick();
         };
+        watched.last_scan = ended.place;
         let mut retry_after = None;
-        match outcome {
+        match ended.outcome {
             Ok(report) => {
                 watched.failures = 0;
                 watched.take_missing(report.missing);

@@ -24,7 +24,7 @@ use crate::{
     context::{Context, in_time},
     directory::Directory,
     hosts::Turn,
-    ports::{FetchOrder, Fetched, GitError, Source, StoreError},
+    ports::{Cause, FetchOrder, Fetched, GitError, Source, StoreError},
     supervisor::Birth,
     tree::SCANS,
 };
@@ -76,6 +76,21 @@ const OK: &str = "ok";
 /// The outcome of a scan.
 pub type ScanOutcome = Result<ScanReport, ScanError>;
 
+/// A scan that ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What came of it.
+    pub outcome: ScanOutcome,
+    /// Its place in the trace, for what follows from it.
+    pub place: Option<Cause>,
+}
+
+impl From<ScanError> for Ended {
+    fn from(reason: ScanError) -> Self {
+        Self { outcome: Err(reason), place: None }
+    }
+}
+
 /// A scan to be done.
 #[derive(Debug)]
 pub struct Scan {
@@ -88,7 +103,7 @@ pub struct Scan {
     /// Its turn at the host, taken before it got a worker.
     pub turn: Turn,
     /// Where the outcome goes.
-    pub reply: oneshot::Sender<ScanOutcome>,
+    pub reply: oneshot::Sender<Ended>,
 }
 
 /// The worker.
@@ -120,14 +135,15 @@ impl Worker for ScanWorker {
         let Scan { source, seen, mut turn, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
         let began = Instant::now();
-        let outcome = tokio::select! {
-            outcome = scan(context, &source, seen.as_ref(), &mut turn) => outcome,
+        let ended = tokio::select! {
+            ended = scan(context, &source, seen.as_ref(), &mut turn) => ended,
             () = reply.closed() => return Ok(job.key),
         };
+        let outcome = &ended.outcome;
         context.meter.scanned(outcome.as_ref().map_or_else(ScanError::code, |_| OK), began.elapsed());
         turn.ended(!matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_)))));
         drop(turn);
-        if reply.send(outcome).is_err() {
+        if reply.send(ended).is_err() {
             debug!(source.id = %job.key, "nobody waits for the scan of {} any more", job.key);
         }
         Ok(job.key)
@@ -140,14 +156,15 @@ pub async fn scan(
     source: &Source,
     seen: Option<&BTreeSet<String>>,
     turn: &mut Turn,
-) -> ScanOutcome {
+) -> Ended {
     let repository = &source.remote.repository;
     // The worker is in a span of its own, which lasts as long as it lives.
     let span = info_span!(parent: None, "scan", source.id = %source.id, repository.id = %repository);
     if let Some(cause) = context.causes.scan_begins(repository) {
         context.tracer.follow(&span, cause);
     }
-    scan_traced(context, source, seen, turn).instrument(span).await
+    let outcome = scan_traced(context, source, seen, turn).instrument(span.clone()).await;
+    Ended { outcome, place: context.tracer.place(&span) }
 }
 
 async fn scan_traced(
@@ -230,22 +247,24 @@ pub async fn dispatch(
     source: Arc<Source>,
     seen: Option<BTreeSet<String>>,
     turn: Turn,
-) -> ScanOutcome {
+) -> Ended {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
-        return Err(ScanError::Crashed);
+        return ScanError::Crashed.into();
     };
     let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
     let scan = Scan { source, seen, turn, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
-        return Err(ScanError::Crashed);
+        return ScanError::Crashed.into();
     }
     // The factory is ractor's and does not count what it takes out of its mailbox.
     drop(factory.gauge().begin());
     match tokio::time::timeout(SCAN_DEADLINE, receiver).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(ScanError::Crashed),
-        Err(_) => Err(ScanError::Git(GitError::Timeout("the scan took longer than its deadline".to_owned()))),
+        Ok(Ok(ended)) => ended,
+        Ok(Err(_)) => ScanError::Crashed.into(),
+        Err(_) => {
+            ScanError::Git(GitError::Timeout("the scan took longer than its deadline".to_owned())).into()
+        }
     }
 }

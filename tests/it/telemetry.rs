@@ -7,6 +7,7 @@ use crate::{
     endpoints::Owner,
     support::{
         collector::{Collector, Span},
+        git_host::Fault,
         http,
         patience::{SOON, eventually},
         peer::{Peer, Seen, Word},
@@ -128,6 +129,27 @@ fn one_trace_goes_from_the_hook_to_the_receivers_header() {
     let seen = world.told_of("hooked");
     world.wait_until_held();
     assert_eq!(world.way_to(&seen), ["delivery.attempt", "lane.open", "scan", "request"]);
+}
+
+#[test]
+fn notices_of_a_source_stand_below_the_scan_that_led_to_them() {
+    for recovers in [false, true] {
+        let mut world = World::new(|server| server.with("git.poll_min", "50ms"));
+        let change = json!({ "delivery": { "sync_recovered": true } });
+        world.owner.ask(&world.server, "PATCH", "/api/app", Some(&change));
+        let told = |world: &World, kind: &str| {
+            eventually(kind, SOON, || world.peer.seen().into_iter().find(|seen| seen.path.ends_with(kind)))
+        };
+        world.host.misbehave(Some(Fault::Status(500, None)));
+        let mut seen = told(&world, "/sync_failed");
+        if recovers {
+            world.host.misbehave(None);
+            world.owner.ask(&world.server, "POST", &format!("/api/repositories/{}/scan", world.id), None);
+            seen = told(&world, "/sync_recovered");
+        }
+        let way = world.way_to(&seen);
+        assert_eq!(way[..2], ["delivery.notice", "scan"], "{way:?}");
+    }
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //! each to every app that watches through the source, outside of lanes, once per opening.
 
 use tidings_entity::id::SourceId;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::{RepositoryWatcherMessage, RepositoryWatcherState};
 use crate::{
     context::Context,
     deliverer::take_turn,
-    ports::{App, Endpoint, GitError, Notice, Watch},
+    ports::{App, Cause, Endpoint, GitError, Notice, Watch},
     round::DeliveryId,
     time::Timestamp,
 };
@@ -21,11 +21,11 @@ impl RepositoryWatcherState {
         cooldown_until: Timestamp,
     ) {
         let Some(error) = self.last_error.get(id).cloned() else { return };
-        let (context, source) = (self.context.clone(), id.clone());
+        let (context, source, cause) = (self.context.clone(), id.clone(), self.last_scan(id));
         let threshold = context.policy.source_breaker.threshold;
         let timestamp = context.now();
         let work = async move {
-            tell_all(&context, &source, |watch| {
+            tell_all(&context, &source, cause, |watch| {
                 Some(Notice::SyncFailed {
                     id: notice_id(watch, "sync_failed", timestamp)?,
                     repository: watch.facts.clone(),
@@ -41,11 +41,16 @@ impl RepositoryWatcherState {
         self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
     }
 
+    /// The scan that led to what is announced.
+    fn last_scan(&self, id: &SourceId) -> Option<Cause> {
+        self.sources.get(id).and_then(|watched| watched.last_scan)
+    }
+
     pub(super) fn announce_recovery(&mut self, id: &SourceId) {
-        let (context, source) = (self.context.clone(), id.clone());
+        let (context, source, cause) = (self.context.clone(), id.clone(), self.last_scan(id));
         let timestamp = context.now();
         let work = async move {
-            tell_all(&context, &source, |watch| {
+            tell_all(&context, &source, cause, |watch| {
                 Some(Notice::SyncRecovered {
                     id: notice_id(watch, "sync_recovered", timestamp)?,
                     repository: watch.facts.clone(),
@@ -63,7 +68,12 @@ fn notice_id(watch: &Watch, kind: &str, timestamp: Timestamp) -> Option<Delivery
     Some(DeliveryId::of_notice(&cursor.id, timestamp.0, kind))
 }
 
-async fn tell_all(context: &Context, source: &SourceId, notice: impl Fn(&Watch) -> Option<Notice>) {
+async fn tell_all(
+    context: &Context,
+    source: &SourceId,
+    cause: Option<Cause>,
+    notice: impl Fn(&Watch) -> Option<Notice>,
+) {
     let watches = match context.store.watches_of_source(source).await {
         Ok(watches) => watches,
         Err(reason) => {
@@ -74,14 +84,14 @@ async fn tell_all(context: &Context, source: &SourceId, notice: impl Fn(&Watch) 
     for watch in watches {
         let Some(notice) = notice(&watch) else { continue };
         match context.store.app(&watch.app).await {
-            Ok(Some(app)) => tell(context, &app, &watch, &notice).await,
+            Ok(Some(app)) => tell(context, &app, &watch, cause, &notice).await,
             Ok(None) => {}
             Err(reason) => warn!(app.id = %watch.app, "{} could not be told: {reason}", watch.app),
         }
     }
 }
 
-async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
+async fn tell(context: &Context, app: &App, watch: &Watch, cause: Option<Cause>, notice: &Notice) {
     let wanted = match notice {
         Notice::SyncRecovered { .. } => app.delivery.sync_recovered,
         Notice::SyncFailed { .. } | Notice::OfRound { .. } | Notice::Test { .. } => true,
@@ -92,6 +102,10 @@ async fn tell(context: &Context, app: &App, watch: &Watch, notice: &Notice) {
     let endpoint = Endpoint::of(app, context.policy.attempt_timeout, context.pace_of(app));
     let Some(endpoint) = endpoint else { return };
     let _place = take_turn(&endpoint, &context.outbound).await;
-    let outcome = context.transport.notify(&endpoint, notice).await;
+    let span = info_span!(parent: None, "delivery.notice", app.id = %app.id, watch.id = %watch.id);
+    if let Some(cause) = cause {
+        context.tracer.follow(&span, cause);
+    }
+    let outcome = context.transport.notify(&endpoint, notice).instrument(span).await;
     info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);
 }
