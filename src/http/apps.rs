@@ -142,8 +142,12 @@ pub struct AppShown {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct AppChange {
-    /// Where it receives; null: nowhere, it asks for what is pending.
+    /// Where it receives; null: nowhere, it asks for what is pending. Another scheme, host or port is
+    /// refused while header fields, credentials or a client certificate would go there that this change
+    /// does not give anew (or take away with null): see `keep_endpoint_access`.
     base_url: Option<String>,
+    /// What goes with requests goes to the new `base_url` as well, wherever that is.
+    keep_endpoint_access: Option<bool>,
     /// How it wants to be served; settings that are missing stay as they are. `headers` in it holds
     /// at most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
     /// null takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
@@ -248,6 +252,7 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let (delivery, headers) = read_delivery(&mut fields, &app.delivery);
     let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
     let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
+    refuse_to_carry_away(&mut fields, app, &access, base_url.as_ref().and_then(Option::as_deref));
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
@@ -264,6 +269,25 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let patched = patched.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     front.handle.refresh(&app.id).await;
     Ok(json(StatusCode::OK, &AppShown { signing_secret: secret, ..AppShown::of(&patched) }))
+}
+
+/// Whoever may change an app need not know what its endpoint is shown: it does not follow to another
+/// origin by itself.
+fn refuse_to_carry_away(fields: &mut Fields, app: &App, access: &AccessPatch, base_url: Option<&str>) {
+    let is_meant = fields.boolean("keep_endpoint_access").unwrap_or(false);
+    let Some(base_url) = base_url.filter(|_| !is_meant) else { return };
+    let kept = app.access.kept(access);
+    if kept.is_empty()
+        || app.base_url.as_deref().is_some_and(|own| test_delivery::is_same_origin(own, base_url))
+    {
+        return;
+    }
+    let detail = format!(
+        "is another origin, to which {} of this app would be sent: give it anew, take it away (null), or \
+         confirm with keep_endpoint_access",
+        kept.join(" and ")
+    );
+    fields.refuse("base_url", detail);
 }
 
 /// Erases the app that asks with everything that is known of it.

@@ -153,6 +153,22 @@ impl EndpointAccess {
         parts
     }
 
+    /// What of it would go on with a change although it is secret, by the fields of a body that hold it:
+    /// whoever sends the change may not know it.
+    #[must_use]
+    pub fn kept(&self, patch: &AccessPatch) -> Vec<&'static str> {
+        let keeps_header = |name: &String| !patch.clears_headers && !patch.headers.contains_key(name);
+        let has_client = self.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+        [
+            ("delivery.headers", self.headers.keys().any(keeps_header)),
+            ("endpoint_auth", self.auth.is_some() && patch.auth.is_none()),
+            ("endpoint_tls", has_client && patch.tls.is_none()),
+        ]
+        .into_iter()
+        .filter_map(|(field, is_kept)| is_kept.then_some(field))
+        .collect()
+    }
+
     /// It with a change.
     ///
     /// # Errors
@@ -226,6 +242,24 @@ mod tests {
         assert!(five.changed(&bare).expect("changed").is_empty());
         assert!(one.is_like(&one.clone()) && !one.is_like(&two) && !two.is_like(&three));
         assert!(!one.is_like(&EndpointAccess::default().changed(&set("x-a", "2")).expect("changed")));
+    }
+
+    #[test]
+    fn what_a_change_keeps_of_what_is_secret_is_named() {
+        let bearer = || Some(Some(EndpointAuth::Bearer { token: Secret::new("t".into()) }));
+        let client = ClientCertificate { chain: "c".into(), key: Secret::new("k".into()) };
+        let tls = |client| Some(Some(EndpointTls { client, ca: Some("a".into()) }));
+        let all = AccessPatch { auth: bearer(), tls: tls(Some(client)), ..set("x-a", "1") };
+        let full = EndpointAccess::default().changed(&all).expect("changed");
+        let nothing = AccessPatch::default();
+        assert_eq!(full.kept(&nothing), ["delivery.headers", "endpoint_auth", "endpoint_tls"]);
+        assert_eq!(full.kept(&set("x-b", "2")), ["delivery.headers", "endpoint_auth", "endpoint_tls"]);
+        assert_eq!(full.kept(&set("x-a", "2")), ["endpoint_auth", "endpoint_tls"]);
+        let bare = AccessPatch { clears_headers: true, auth: Some(None), tls: Some(None), ..nothing.clone() };
+        assert!(full.kept(&bare).is_empty() && full.kept(&all).is_empty());
+        let public = AccessPatch { tls: tls(None), ..nothing.clone() };
+        let public = EndpointAccess::default().changed(&public).expect("changed");
+        assert!(public.kept(&nothing).is_empty(), "an authority is no secret");
     }
 
     #[test]

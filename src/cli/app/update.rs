@@ -27,6 +27,10 @@ pub(in crate::cli) struct UpdateArgs {
     /// Receives nowhere; the app asks for what is pending
     #[arg(long, conflicts_with = "base_url")]
     pull: bool,
+    /// Send header fields, credentials and client certificate to the new URL as well, although it is
+    /// elsewhere
+    #[arg(long, requires = "base_url")]
+    keep_endpoint_access: bool,
     /// Change nothing unless the endpoint takes a test delivery
     #[arg(long)]
     test_first: bool,
@@ -189,6 +193,9 @@ impl UpdateArgs {
         let mut body = Map::new();
         if let Some(url) = &self.base_url {
             body.insert("base_url".to_owned(), json!(url));
+        }
+        if self.keep_endpoint_access {
+            body.insert("keep_endpoint_access".to_owned(), json!(true));
         }
         if self.pull {
             body.insert("base_url".to_owned(), Value::Null);

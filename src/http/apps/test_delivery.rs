@@ -113,7 +113,8 @@ pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &attempt(&front, &app).await?))
 }
 
-fn is_same_origin(one: &str, other: &str) -> bool {
+/// Whether both have the same scheme, host and port.
+pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
     let origin = |text: &str| Url::parse(text).map(|url| url.origin());
     matches!((origin(one), origin(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -153,3 +153,45 @@ async fn secrets_need_https() {
     let both = change(json!({ "base_url": "http://app.example", "endpoint_auth": null })).await;
     assert_eq!(both.status, 200, "{both:?}");
 }
+
+#[tokio::test]
+async fn what_goes_with_requests_does_not_follow_to_another_origin_by_itself() {
+    let house = House::with(|settings| settings.egress.allow_http = true).await;
+    let token = house.app().await;
+    let change = async |body: Value| house.call("PATCH", "/api/app", Some(&token), Some(&body)).await;
+    let refused = async |body: Value, words: &str| {
+        let answer = change(body.clone()).await;
+        let fault = answer.json()["errors"][0].clone();
+        assert_eq!((answer.status, &fault["pointer"]), (422, &json!("/base_url")), "{body} {answer:?}");
+        assert!(fault["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{body} {fault}");
+    };
+    assert_eq!(
+        change(json!({ "base_url": "https://other.example" })).await.status,
+        200,
+        "nothing would follow"
+    );
+    let both = json!({ "endpoint_auth": { "bearer": { "token": "SECRET" } }, "delivery": { "headers": { "x-a": "1" } } });
+    assert_eq!(change(both).await.status, 200);
+    for elsewhere in ["https://app.example", "https://other.example:8443", "https://sub.other.example"] {
+        refused(json!({ "base_url": elsewhere }), "delivery.headers and endpoint_auth").await;
+    }
+    let half = json!({ "base_url": "https://app.example", "endpoint_auth": { "bearer": { "token": "u" } } });
+    refused(half, "delivery.headers").await;
+    let half = json!({ "base_url": "https://app.example", "delivery": { "headers": null } });
+    refused(half, "endpoint_auth").await;
+    assert_eq!(
+        change(json!({ "base_url": "https://other.example:443/below" })).await.status,
+        200,
+        "the same one"
+    );
+    for meant in [
+        json!({ "base_url": "https://app.example", "keep_endpoint_access": true }),
+        json!({ "base_url": "https://third.example", "endpoint_auth": null, "delivery": { "headers": { "x-a": "2" } } }),
+    ] {
+        let answer = change(meant.clone()).await;
+        assert_eq!((answer.status, &answer.json()["base_url"]), (200, &meant["base_url"]), "{answer:?}");
+    }
+    // The way over nowhere is no way around.
+    assert_eq!(change(json!({ "base_url": null })).await.status, 200);
+    refused(json!({ "base_url": "https://evil.example" }), "delivery.headers").await;
+}
