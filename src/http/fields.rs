@@ -1,11 +1,11 @@
 //! Reading the fields of a JSON object one by one, so that every fault is found, each with the
 //! pointer to its field. What is left over at the end is an unknown field.
 
-use std::{fmt, ops::RangeInclusive};
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, MapAccess, Visitor},
+    de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -22,13 +22,14 @@ impl Fields {
     /// The fields of a body.
     ///
     /// # Errors
-    /// 400 for a body that is no JSON object, or that names a field twice.
+    /// 400 for a body that is no JSON object, or in which an object, at whatever depth, names a field
+    /// twice.
     pub(super) fn of(body: &[u8]) -> Result<Self, Problem> {
         if body.is_empty() {
             return Err(Problem::malformed("the body is empty; it must be a JSON object"));
         }
-        match serde_json::from_slice::<Object>(body) {
-            Ok(Object(unread)) => Ok(Self { unread, faults: Vec::new(), ignore_unknown: false }),
+        match serde_json::from_slice::<Unique>(body).and_then(|_unique| serde_json::from_slice(body)) {
+            Ok(unread) => Ok(Self { unread, faults: Vec::new(), ignore_unknown: false }),
             Err(error) if error.is_data() => {
                 Err(Problem::malformed("the body must be a JSON object that names no field twice"))
             }
@@ -178,31 +179,85 @@ impl Fields {
     }
 }
 
-/// A JSON object that names no field twice.
-struct Object(Map<String, Value>);
+/// JSON in which no object names a field twice: readers differ in which of the two they take, so the
+/// one that judged a body may have seen another value than the one that acts on it.
+struct Unique;
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
+        deserializer.deserialize_any(Judge)
+    }
+}
 
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Object;
+struct Judge;
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
+impl<'de> Visitor<'de> for Judge {
+    type Value = Unique;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
-                let mut fields = Map::new();
-                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
-                    if fields.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a field is named twice"));
-                    }
-                }
-                Ok(Object(fields))
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_unit<E>(self) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unique, A::Error> {
+        while items.next_element::<Unique>()?.is_some() {}
+        Ok(Unique)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Unique, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some((name, Unique)) = entries.next_entry::<String, Unique>()? {
+            if !names.insert(name) {
+                return Err(A::Error::custom("a field is named twice"));
             }
         }
+        Ok(Unique)
+    }
+}
 
-        deserializer.deserialize_map(Collect)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_named_twice_is_refused_at_every_depth() {
+        let once = r#"{"a":{"b":[{"c":1,"d":null},{"c":1.5,"d":true}]},"b":{"b":"b"},"e":-1,"":""}"#;
+        assert!(Fields::of(once.as_bytes()).is_ok());
+        for twice in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            r#"{"a":[1,[{"b":{"c":1,"c":2}}]]}"#,
+            r#"{"a":{"b":1,"\u0062":1}}"#,
+        ] {
+            assert!(Fields::of(twice.as_bytes()).is_err(), "{twice}");
+        }
+        for other in ["[]", "1", "null", "\"a\"", "{", "{}{}"] {
+            assert!(Fields::of(other.as_bytes()).is_err(), "{other}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(Fields::of(deep.as_bytes()).is_err(), "the stack has an end");
     }
 }

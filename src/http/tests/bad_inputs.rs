@@ -29,6 +29,11 @@ async fn bodies_that_are_no_honest_json_are_refused() {
         ("truncated", b"{\"github_url\":\"https", 400),
         ("two values", b"{} {}", 400),
         ("named twice", b"{\"github_url\":\"a\",\"github_url\":\"b\"}", 400),
+        (
+            "named twice within",
+            b"{\"github_url\":\"https://x.example/o/r\",\"github_app\":{\"app_id\":1,\"app_id\":2}}",
+            400,
+        ),
         ("too large a number", b"{\"max_size\":1e400}", 400),
         ("negative zero", b"{\"github_url\":\"https://x.example/o/r\",\"max_size\":-0}", 422),
         (
