@@ -52,9 +52,12 @@ use std::sync::Arc;
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use thiserror::Error;
 use tidings_actors::ports::{Clock, Random, StoreError};
+use tokio::sync::Mutex;
 
 use crate::secrets::{Keyring, SecretsError};
 use error::OfTable;
+use keys::Resealing;
+use requests::Kept;
 use writer::Writer;
 
 /// Why the store cannot be opened. Nothing was served.
@@ -80,6 +83,7 @@ struct Context {
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    kept: Arc<Kept>,
 }
 
 /// Everything that must survive, in SQLite.
@@ -87,6 +91,8 @@ pub struct SqlStore {
     context: Context,
     readers: DatabaseConnection,
     writer: Writer,
+    /// How far sealing anew is; one step at a time.
+    resealing: Mutex<Resealing>,
 }
 
 impl SqlStore {
@@ -101,14 +107,17 @@ impl SqlStore {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        let context = Context { keyring, clock, random };
+        Self::keeping(url, Context { keyring, clock, random, kept: Arc::default() }).await
+    }
+
+    async fn keeping(url: &str, context: Context) -> Result<Self, OpenError> {
         let address = connect::Address::parse(url)?;
         let connection = connect::writer(&address).await?;
         schema::bring_up(&connection).await?;
         let epoch = canary::take_over(&connection, &context).await?;
         let readers = connect::readers(&address).await?;
         let writer = Writer::start(address, connection, context.clone(), epoch);
-        Ok(Self { context, readers, writer })
+        Ok(Self { context, readers, writer, resealing: Mutex::default() })
     }
 
     /// Commits what is on its way, then closes all connections. Verbs after it are refused with

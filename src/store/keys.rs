@@ -1,14 +1,15 @@
 //! The keys of the keyring over the rows that they seal: rotating, sealing anew, retiring.
 //!
-//! Sealing anew needs no memory of its own: what is left is what the primary key did not seal. So it
-//! goes on after a kill where it was, and a value that is written meanwhile is sealed right already.
-//! Each step is one bounded transaction among all others.
+//! Sealing anew goes through the tables in the order of their keys. How far it is, is remembered in
+//! memory only: what is left is what the primary key did not seal, so it goes on after a kill, and a
+//! value that is written meanwhile is sealed right already. A step reads, opens and seals beside the
+//! writer; in its transaction stand only the updates, by key, each of them of the value that was read.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
-use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use serde::Serialize;
 use tidings_actors::ports::StoreError;
 use tidings_entity::id::AppId;
@@ -19,6 +20,8 @@ use crate::secrets::{Place, SecretsError};
 
 /// Most values that one step seals anew.
 pub const STEP_MAX: u64 = 500;
+/// Of these, those that go into one transaction: others wait for it.
+const TRANSACTION_MAX: u64 = 100;
 
 /// A key and what it seals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,10 +84,8 @@ impl Keys for SqlStore {
     }
 
     async fn reseal(&self, most: u64) -> Result<Resealed, StoreError> {
-        let most = most.clamp(1, STEP_MAX);
-        self.writer
-            .verb(move |transaction, context| Box::pin(async move { step(transaction, context, most).await }))
-            .await
+        let mut at = self.resealing.lock().await;
+        self.step(&mut at, most.clamp(1, STEP_MAX)).await
     }
 
     async fn retire_key(&self, id: &str) -> Result<(), StoreError> {
@@ -131,40 +132,71 @@ async fn retire(
     context.keyring.retire(id).map_err(refused)
 }
 
-/// One step: as many values as it may, column after column.
-async fn step(
-    transaction: &DatabaseTransaction,
-    context: &Context,
-    most: u64,
-) -> Result<Resealed, StoreError> {
-    let primary = context.keyring.status().primary;
-    let primary_id = HEXLOWER.decode(primary.as_bytes()).map_err(|error| undecodable("keyring", error))?;
-    let mut done = Resealed::default();
-    for column in &COLUMNS {
-        // Values that do not open are passed over, so that they hold up no other.
-        let mut passed = 0;
-        while done.resealed < most {
-            let values = vec![
-                primary_id.clone().into(),
-                rows::signed(most - done.resealed).into(),
-                rows::signed(passed).into(),
-            ];
-            let found: Vec<Row> = rows::all(transaction, column.table, &column.select(), values).await?;
-            if found.is_empty() {
-                break;
-            }
-            for row in found {
-                match column.reseal(transaction, context, row).await? {
-                    true => done.resealed += 1,
-                    false => passed += 1,
-                }
-            }
+/// How far sealing anew is.
+#[derive(Debug, Default)]
+pub(super) struct Resealing {
+    /// The key that seals; another one begins anew.
+    primary: String,
+    /// Index into [`COLUMNS`], and the last row of it that was looked at.
+    column: usize,
+    after: Option<(String, String)>,
+    /// Values that other keys sealed when this began, less those that were sealed anew.
+    left: u64,
+    /// Of these, values that do not open.
+    unreadable: u64,
+}
+
+impl SqlStore {
+    /// One step: as many values as it may.
+    async fn step(&self, at: &mut Resealing, most_of_all: u64) -> Result<Resealed, StoreError> {
+        let primary = self.context.keyring.status().primary;
+        if at.primary != primary {
+            let left = self.sealed_by_others(&primary).await?;
+            *at = Resealing { primary: primary.clone(), left, ..Resealing::default() };
         }
-        done.unreadable += passed;
+        let mut done = Resealed::default();
+        while done.resealed < most_of_all
+            && let Some(column) = COLUMNS.get(at.column)
+        {
+            let most = (most_of_all - done.resealed).min(TRANSACTION_MAX);
+            let found = column.others(&self.readers, at, most).await?;
+            let Some(last) = found.last() else {
+                (at.column, at.after) = (at.column + 1, None);
+                continue;
+            };
+            let after = Some((last.first.clone(), last.second.clone()));
+            let (count, mut fresh) = (found.len(), Vec::with_capacity(found.len()));
+            for row in found {
+                fresh.extend(column.sealed_anew(&self.context, row)?);
+            }
+            let unreadable = (count - fresh.len()) as u64;
+            let key = primary.clone();
+            let replace = self.writer.verb(move |transaction, context| {
+                Box::pin(async move { column.replace(transaction, context, &key, fresh).await })
+            });
+            let Some(written) = replace.await? else {
+                // Another key seals by now.
+                *at = Resealing::default();
+                return Box::pin(self.step(at, most_of_all)).await;
+            };
+            at.after = after;
+            at.unreadable += unreadable;
+            at.left = at.left.saturating_sub(written);
+            done.resealed += written;
+        }
+        (done.left, done.unreadable) = (at.left, at.unreadable);
+        if at.column == COLUMNS.len() {
+            // The end, by count: what was sealed meanwhile is not left.
+            done.left = self.sealed_by_others(&at.primary).await?;
+            *at = Resealing::default();
+        }
+        Ok(done)
     }
-    let uses = sealed::by_key(transaction).await?;
-    done.left = uses.iter().filter(|(key, _)| **key != primary).map(|(_, count)| count).sum();
-    Ok(done)
+
+    async fn sealed_by_others(&self, primary: &str) -> Result<u64, StoreError> {
+        let uses = sealed::by_key(&self.snapshot().await?).await?;
+        Ok(uses.iter().filter(|(key, _)| *key != primary).map(|(_, count)| count).sum())
+    }
 }
 
 /// A sealed value with the two parts of its row's key; the second may be empty.
@@ -175,99 +207,144 @@ struct Row {
     sealed: Vec<u8>,
 }
 
+/// A value that the primary key sealed, and the row that it goes into.
+struct Fresh {
+    row: Row,
+    sealed: Vec<u8>,
+    fingerprint: Option<String>,
+}
+
 /// A column of sealed values: how its rows are named, read and written.
 struct Column {
     table: &'static str,
     column: &'static str,
     /// Expressions for the two parts of the key.
     key: (&'static str, &'static str),
-    /// Finds the row; `$1` is the new value, `$2` and `$3` are the parts.
-    condition: &'static str,
+    /// How the table orders its rows.
+    order: &'static str,
+    /// What names a row, and the same of the parts `$2` and `$3`.
+    row: (&'static str, &'static str),
     place: fn(&Row) -> String,
 }
 
-const COLUMNS: [Column; 5] = [
+static COLUMNS: [Column; 5] = [
     Column {
         table: "canary",
         column: "sealed",
         key: ("'1'", "''"),
-        condition: "id = 1",
+        order: "id",
+        row: ("(id, '')", "(cast($2 as bigint), $3)"),
         place: |row| row.first.clone(),
     },
     Column {
         table: "app",
         column: "endpoint_access",
         key: ("id", "''"),
-        condition: "id = $2",
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
         place: |row| row.first.clone(),
     },
     Column {
         table: "app_key",
         column: "secret",
         key: ("app_id", "cast(ordinal as text)"),
-        condition: "app_id = $2 and ordinal = cast($3 as bigint)",
+        order: "app_id, ordinal",
+        row: ("(app_id, ordinal)", "($2, cast($3 as bigint))"),
         place: |row| format!("{}/{}", row.first, row.second),
     },
     Column {
         table: "credential",
         column: "secret",
         key: ("id", "app_id"),
-        condition: "id = $2 and app_id = $3",
+        order: "id",
+        row: ("(id, app_id)", "($2, $3)"),
         place: |row| row.first.clone(),
     },
     Column {
         table: "idempotency",
         column: "answer",
         key: ("owner", "key_hash"),
-        condition: "owner = $2 and key_hash = $3",
+        order: "owner, key_hash",
+        row: ("(owner, key_hash)", "($2, $3)"),
         place: |row| format!("{}/{}", row.first, row.second),
     },
 ];
 
 impl Column {
-    fn select(&self) -> String {
-        let Self { table, column, key: (first, second), .. } = self;
-        format!(
+    /// The next values that another key sealed, in the order of their keys.
+    async fn others(
+        &self,
+        connection: &impl ConnectionTrait,
+        at: &Resealing,
+        most: u64,
+    ) -> Result<Vec<Row>, StoreError> {
+        let Self { table, column, key: (first, second), order, row: (key, parts), .. } = self;
+        let primary =
+            HEXLOWER.decode(at.primary.as_bytes()).map_err(|error| undecodable("keyring", error))?;
+        let mut values: Vec<Value> = vec![primary.into()];
+        let beyond = at.after.as_ref().map_or_else(String::new, |(first, second)| {
+            values.extend([first.clone().into(), second.clone().into()]);
+            format!("and {key} > {parts}")
+        });
+        values.push(rows::signed(most).into());
+        let text = format!(
             "select {first} as first, {second} as second, {column} as sealed from {table}
-             where {column} is not null and substr({column}, 2, 4) <> $1
-             order by 1, 2 limit $2 offset $3"
-        )
+             where {column} is not null and substr({column}, 2, 4) <> $1 {beyond}
+             order by {order} limit ${}",
+            values.len()
+        );
+        rows::all(connection, table, &text, values).await
     }
 
-    /// Seals one value anew; false where it does not open.
-    async fn reseal(
-        &self,
-        transaction: &DatabaseTransaction,
-        context: &Context,
-        row: Row,
-    ) -> Result<bool, StoreError> {
-        let Self { table, column, condition, .. } = self;
+    /// A value as the primary key seals it; nothing where it does not open.
+    fn sealed_anew(&self, context: &Context, row: Row) -> Result<Option<Fresh>, StoreError> {
+        let Self { table, column, .. } = self;
         let name = (self.place)(&row);
         let place = Place { table, column, row: &name };
         let secret = match context.keyring.open_sealed(&place, &row.sealed) {
             Ok(secret) => secret,
             Err(error) => {
                 warn!("a value of {table} ({name}) cannot be sealed anew: {error}");
-                return Ok(false);
+                return Ok(None);
             }
         };
         let sealed = context.keyring.seal(&place, &secret, &*context.random);
-        let mut values: Vec<Value> = vec![sealed.into()];
-        for (part, value) in [("$2", &row.first), ("$3", &row.second)] {
-            if condition.contains(part) {
-                values.push(value.clone().into());
-            }
-        }
-        let text = format!("update {table} set {column} = $1 where {condition}");
-        rows::execute(transaction, table, &text, values).await?;
-        if *table == "credential" {
+        let fingerprint = if *table == "credential" {
             // What the old key made is found only as long as that key is there.
             let app: AppId = row.second.parse().map_err(|error| undecodable(table, error))?;
-            let fingerprint = context.keyring.fingerprints(&app, &secret).into_iter().next();
-            let text = "update credential set fingerprint = $1 where id = $2";
-            rows::execute(transaction, table, text, vec![fingerprint.into(), row.first.into()]).await?;
+            context.keyring.fingerprints(&app, &secret).into_iter().next()
+        } else {
+            None
+        };
+        Ok(Some(Fresh { row, sealed, fingerprint }))
+    }
+
+    /// Puts values in place of those that were read, where these still stand there; how many. Nothing
+    /// where another key seals by now: the one that sealed these may be retired at any moment.
+    async fn replace(
+        &self,
+        transaction: &DatabaseTransaction,
+        context: &Context,
+        primary: &str,
+        fresh: Vec<Fresh>,
+    ) -> Result<Option<u64>, StoreError> {
+        if context.keyring.status().primary != primary {
+            return Ok(None);
         }
-        Ok(true)
+        let Self { table, column, row: (key, parts), .. } = self;
+        let mut written = 0;
+        for Fresh { row, sealed, fingerprint } in fresh {
+            let mut values: Vec<Value> =
+                vec![sealed.into(), row.first.into(), row.second.into(), row.sealed.into()];
+            let mut set = format!("{column} = $1");
+            if let Some(fingerprint) = fingerprint {
+                set.push_str(", fingerprint = $5");
+                values.push(fingerprint.into());
+            }
+            let text = format!("update {table} set {set} where {key} = {parts} and {column} = $4");
+            written += rows::execute(transaction, table, &text, values).await?;
+        }
+        Ok(Some(written))
     }
 }
 

@@ -1,9 +1,14 @@
 //! Keyed requests: each runs once, and its answer can be had again. Of a key only the hash is a
 //! row, and an answer is sealed: it may hold the token of an app.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    ports::{Begun, KeyedRequest, StoreError, StoredAnswer},
+    ports::{ANSWERS_MAX, Begun, KeyedRequest, StoreError, StoredAnswer},
     secret::Secret,
     time::Timestamp,
 };
@@ -14,6 +19,60 @@ use tidings_entity::{
 
 use super::{Context, error::undecodable, rows};
 use crate::secrets::Place;
+
+/// How many requests each owner has in the table, counted once and then kept: a count for each request
+/// would cost more than the request. An owner that asks nothing is not in it.
+pub(super) struct Kept {
+    most: u64,
+    of_owners: Mutex<HashMap<AppId, u64>>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::at_most(ANSWERS_MAX)
+    }
+}
+
+impl Kept {
+    pub(super) fn at_most(most: u64) -> Self {
+        Self { most, of_owners: Mutex::default() }
+    }
+
+    /// One more of an owner; how many it has, if that is known.
+    fn one_more(&self, owner: &AppId) -> Option<u64> {
+        let mut owners = self.of_owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.get_mut(owner).map(|count| {
+            *count += 1;
+            *count
+        })
+    }
+
+    fn counted(&self, owner: &AppId, count: u64) {
+        self.of_owners.lock().unwrap_or_else(PoisonError::into_inner).insert(owner.clone(), count);
+    }
+}
+
+/// Lets the oldest answers of an owner go where it has too many: a tenth more than it must, so that the
+/// next requests need no look. What a transaction that failed added to the count is corrected then.
+async fn bound(connection: &impl ConnectionTrait, kept: &Kept, owner: &AppId) -> Result<(), StoreError> {
+    if kept.one_more(owner).is_some_and(|count| count <= kept.most) {
+        return Ok(());
+    }
+    let text = "select count(*) from idempotency where owner = $1";
+    let count = rows::number(connection, "idempotency", text, vec![owner.clone().into()]).await?;
+    let count = rows::unsigned("idempotency", count)?;
+    let too_many = count.saturating_sub(kept.most);
+    let mut gone = 0;
+    if too_many > 0 {
+        let text = "delete from idempotency where owner = $1 and key_hash in (
+            select key_hash from idempotency where owner = $1 and status is not null
+            order by created_at, key_hash limit $2)";
+        let values = vec![owner.clone().into(), rows::signed(too_many + kept.most / 10).into()];
+        gone = rows::execute(connection, "idempotency", text, values).await?;
+    }
+    kept.counted(owner, count.saturating_sub(gone));
+    Ok(())
+}
 
 /// Begins a request, or says what became of the one that had its key before.
 pub(super) async fn begin(
@@ -37,6 +96,7 @@ pub(super) async fn begin(
             created_at: at.0,
         };
         rows::insert(connection, "idempotency", vec![row]).await?;
+        bound(connection, &context.kept, &request.owner).await?;
         return Ok(Begun::New);
     };
     if row.request_hash != request.hash {

@@ -28,6 +28,7 @@ mod access;
 mod administration;
 mod keys;
 mod listing;
+mod requests;
 
 const MAIN: &str = "refs/heads/main";
 

@@ -9,6 +9,9 @@ use crate::secret::Secret;
 /// How long an answer can be had again, counted from the beginning of its request.
 pub const ANSWERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
+/// Answers of one owner that are kept at most; beyond, the oldest go before their time.
+pub const ANSWERS_MAX: u64 = 10_000;
+
 /// A request that names itself.
 #[derive(Clone, Debug)]
 pub struct KeyedRequest {

@@ -371,7 +371,9 @@ pub trait Store: Send + Sync + 'static {
     // ---- keyed requests ---------------------------------------------------------------------
 
     /// Begins a keyed request, or says what became of the one that had its key before. One that
-    /// began before `stale_before` and has no answer was cut off by a crash and may begin again.
+    /// began before `stale_before` and has no answer was cut off by a crash and may begin again. Of an
+    /// owner with more than [`ANSWERS_MAX`](super::ANSWERS_MAX) the oldest answers are forgotten, never
+    /// a request that runs.
     async fn begin_request(
         &self,
         request: &KeyedRequest,

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tidings_actors::ports::{Store, StoreError};
+use tidings_actors::{
+    ports::{AccessPatch, AppPatch, Store, StoreError},
+    secret::Secret,
+    time::Timestamp,
+};
 
 use super::{
     super::{keys, keys::Keys, sealed},
@@ -84,4 +88,37 @@ async fn a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key() {
         assert_eq!((step.left, step.unreadable), (1, 1));
     }
     assert!(matches!(store.retire_key(&first.id).await, Err(StoreError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn what_is_written_while_everything_is_sealed_anew_stays() {
+    let (store, _folder) = store().await;
+    let apps: Vec<_> = (1..=60).map(new_app).collect();
+    for app in &apps {
+        store.create_app(app).await.expect("created");
+    }
+    let header = |value: &str| AppPatch {
+        access: AccessPatch {
+            headers: BTreeMap::from([("x-key".to_owned(), Some(Secret::new(value.to_owned())))]),
+            ..AccessPatch::default()
+        },
+        ..AppPatch::default()
+    };
+    for app in &apps {
+        store.patch_app(&app.id, &header("old"), Timestamp(1)).await.expect("patched");
+    }
+    let first = store.keys().await.expect("keys").remove(0).id;
+    store.rotate_key().await.expect("rotated");
+    let writing = async {
+        for app in &apps {
+            store.patch_app(&app.id, &header("new"), Timestamp(2)).await.expect("patched");
+        }
+    };
+    let sealing = async { while store.reseal(3).await.expect("a step").left > 0 {} };
+    tokio::join!(writing, sealing);
+    for app in &apps {
+        let app = store.app(&app.id).await.expect("read").expect("there");
+        assert_eq!(app.access.headers["x-key"].expose(), "new");
+    }
+    store.retire_key(&first).await.expect("nothing needs it");
 }
