@@ -93,8 +93,9 @@ fn idempotency_key() -> Parameter {
         .schema(Some(schema))
         .description(Some(
             "Names this request, in visible ASCII characters. Sent again under the same key it has no second \
-             effect and is answered as the first time (`idempotent-replayed: true`), for 7 days; 409 while the \
-             first still runs, or if the key was used for another request. Without a token a key has at least \
+             effect and is answered as the first time (`idempotent-replayed: true`), for 7 days, \
+             and among the last 10,000 of its owner; 409 while the first still runs, or if the key was used \
+             for another request. Without a token a key has at least \
              32 random characters.",
         ))
         .build()

@@ -45,6 +45,14 @@ impl Key {
     }
 }
 
+/// How much one step of sealing anew does.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct ReencryptionStep {
+    /// Most values, 1 to 500; 500 where it is missing.
+    limit: Option<u64>,
+}
+
 /// What one step of sealing anew did.
 #[derive(Serialize, ToSchema)]
 struct Reencrypted {
@@ -78,7 +86,7 @@ async fn rotate(front: Arc<Front>, request: Request) -> Answer {
 /// Seals the next values anew with the primary key, at most `limit` of them. Asked again until nothing
 /// is left; a break loses nothing.
 #[utoipa::path(post, path = "/api/admin/keys/reencrypt", tag = "admin",
-    request_body(content = Object, description = "`limit`: 1 to 500; 500 where it is missing"),
+    request_body = Option<ReencryptionStep>,
     responses(
         (status = 200, body = Reencrypted)
     ))]
