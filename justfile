@@ -35,7 +35,7 @@ snapshots:
 
 # Advisories, licences, sources and forbidden arrows (needs cargo-deny)
 deny:
-    cargo deny --config .deny.toml check
+    cargo deny check
 
 # A server for trying things out
 dev:
