@@ -33,7 +33,7 @@ type Key = [u8; 32];
 /// What is known of a list.
 #[derive(Clone)]
 enum Known {
-    Small(Arc<Vec<Change>>),
+    Small(Arc<Vec<Change>>, Summary),
     Large,
 }
 
@@ -55,7 +55,7 @@ impl Lists {
 
     fn put(&self, key: Key, known: Known) {
         let length = |known: &Known| match known {
-            Known::Small(changes) => changes.iter().map(weight).sum(),
+            Known::Small(changes, _) => changes.iter().map(weight).sum(),
             Known::Large => 0,
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,18 +99,24 @@ impl Lister<'_> {
 
     /// What the list would be, and which of the candidates it binds.
     pub(super) fn plan(&self, spec: &RoundSpec, candidates: &[Letter]) -> Result<Made<Plan>, GitError> {
+        let bound_spec = |letters: &[Letter]| RoundSpec { letters: letters.to_vec(), ..spec.clone() };
+        if candidates.is_empty()
+            && let Some(Known::Small(_, summary)) = self.lists.get(&key(&bound_spec(&[])))
+        {
+            // Of many watches of one branch the first makes the list, the others find it.
+            return Ok(Made::Whole(Plan { letters: Vec::new(), summary }));
+        }
         let mut candidates = candidates.to_vec();
         candidates.sort_by(|one, other| one.path.cmp(&other.path));
         candidates.dedup_by(|one, other| one.path == other.path);
         let difference = Difference::new(self.objects, spec)?;
-        let bound_spec = |letters: &[Letter]| RoundSpec { letters: letters.to_vec(), ..spec.clone() };
         let collected = self.collect(&difference, Letters::Candidates(&candidates))?;
         if let Some(lacking) = lacking(&difference) {
             return Ok(Made::Lacks(lacking));
         }
         if let (Some(changes), letters) = collected {
             let summary = summarise(&changes);
-            self.lists.put(key(&bound_spec(&letters)), Known::Small(Arc::new(changes)));
+            self.lists.put(key(&bound_spec(&letters)), Known::Small(Arc::new(changes), summary));
             return Ok(Made::Whole(Plan { letters, summary }));
         }
         let (mut digest, mut counts, mut letters) = (ListDigest::default(), [0_u64; 3], Vec::new());
@@ -185,7 +191,7 @@ impl Lister<'_> {
     fn small(&self, spec: &RoundSpec) -> Result<Made<Option<Arc<Vec<Change>>>>, GitError> {
         let key = key(spec);
         match self.lists.get(&key) {
-            Some(Known::Small(changes)) => return Ok(Made::Whole(Some(changes))),
+            Some(Known::Small(changes, _)) => return Ok(Made::Whole(Some(changes))),
             Some(Known::Large) => return Ok(Made::Whole(None)),
             None => {}
         }
@@ -194,7 +200,11 @@ impl Lister<'_> {
         if let Some(lacking) = lacking(&difference) {
             return Ok(Made::Lacks(lacking));
         }
-        self.lists.put(key, changes.clone().map_or(Known::Large, Known::Small));
+        let known = changes.clone().map_or(Known::Large, |changes| {
+            let summary = summarise(&changes);
+            Known::Small(changes, summary)
+        });
+        self.lists.put(key, known);
         Ok(Made::Whole(changes))
     }
 

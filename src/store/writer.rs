@@ -38,7 +38,7 @@ use crate::{audit::Pending, telemetry::Metrics};
 const TURN: usize = 256;
 /// How long settlements wait for those of other lanes. Two such waits are well below what a lane that
 /// shares its endpoint with others needs to send what it may have unsettled.
-const GATHER: Duration = Duration::from_millis(8);
+const GATHER: Duration = Duration::from_millis(16);
 /// Verbs that wait for their turn; further callers wait at the door.
 const WAITING: usize = 1024;
 

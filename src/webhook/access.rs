@@ -2,8 +2,7 @@
 //! taking them out of answers that repeat them.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
-use reqwest::RequestBuilder;
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tidings_actors::{
     ports::{EndpointAccess, EndpointAuth},
     secret::Secret,
@@ -22,15 +21,15 @@ const PIECE_BYTES_MIN: usize = 6;
 #[derive(Debug)]
 pub(super) struct Unsendable;
 
-/// The request with everything that the app wants in it.
+/// Puts everything that the app wants into the header of a request.
 pub(super) fn put(
-    mut request: RequestBuilder,
+    headers: &mut HeaderMap,
     access: &EndpointAccess,
     token: Option<&Secret>,
-) -> Result<RequestBuilder, Unsendable> {
+) -> Result<(), Unsendable> {
     for (name, value) in &access.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unsendable)?;
-        request = request.header(name, sensitive(value.expose())?);
+        headers.append(name, sensitive(value.expose())?);
     }
     let authorization = match (&access.auth, token) {
         (Some(EndpointAuth::Basic { username, password }), _) => {
@@ -41,10 +40,10 @@ pub(super) fn put(
         }
         (Some(EndpointAuth::Oauth2(_)), None) | (None, _) => None,
     };
-    match authorization {
-        Some(value) => Ok(request.header(AUTHORIZATION, sensitive(&value)?)),
-        None => Ok(request),
+    if let Some(value) = authorization {
+        headers.append(AUTHORIZATION, sensitive(&value)?);
     }
+    Ok(())
 }
 
 /// A header value that is not shown by those who log what they send.

@@ -3,7 +3,11 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONTENT_TYPE, USER_AGENT},
+};
 use reqwest::Method;
 use tidings_actors::{
     ports::{
@@ -18,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
-    access,
+    access::{self, Unsendable},
     addresses::Addresses,
     answer, batch,
     body::{chunk_body, chunks},
@@ -35,6 +39,8 @@ use crate::egress::{Egress, EgressError, of_apps::AppEgress};
 const COVERED: u64 = 1 << 20;
 /// Bytes beyond that earn a second more.
 const EXTRA_PER_SECOND: u64 = 256 << 10;
+/// Fields of most requests.
+const HEADERS: usize = 16;
 /// What an endpoint answers to a token that it does not take.
 const UNAUTHORIZED: u16 = 401;
 
@@ -70,6 +76,8 @@ struct Post<'a> {
     body: Bytes,
     /// Bytes of the answer that are wanted; a short beginning where `None`.
     answer_max: Option<usize>,
+    /// What an acknowledgement says is shown to somebody.
+    shows: bool,
 }
 
 impl Reply {
@@ -96,7 +104,8 @@ impl Sender<'_> {
             ParcelBody::Whole(body) => {
                 let content_type = cloud_event::content_type(parcel.format, false);
                 let (id, body) = (parcel.id.as_str(), body.clone());
-                let post = Post { action: parcel.action, id, content_type, body, answer_max: None };
+                let post =
+                    Post { action: parcel.action, id, content_type, body, answer_max: None, shows: false };
                 self.within(limit, self.post(post)).await
             }
             ParcelBody::Chunked { before, content, after } => {
@@ -131,6 +140,7 @@ impl Sender<'_> {
             content_type: cloud_event::content_type(format, true),
             body,
             answer_max: Some(batch::answer_max(ids.len())),
+            shows: false,
         };
         let limit = allowance(self.endpoint.timeout, size);
         let started = Instant::now();
@@ -152,8 +162,8 @@ impl Sender<'_> {
         let limit = letter.timeout.unwrap_or(self.endpoint.timeout);
         let content_type = cloud_event::content_type(letter.format, false);
         let Letter { id, action, body, .. } = letter;
-        self.within(limit, self.post(Post { action, id: id.as_str(), content_type, body, answer_max: None }))
-            .await
+        let post = Post { action, id: id.as_str(), content_type, body, answer_max: None, shows: true };
+        self.within(limit, self.post(post)).await
     }
 
     async fn within(&self, limit: Duration, attempt: impl Future<Output = Reply>) -> AttemptOutcome {
@@ -190,7 +200,7 @@ impl Sender<'_> {
                 pace.turn().await;
             }
             let (began, patience) = (Instant::now(), self.endpoint.timeout.min(left));
-            let post = Post { action, id, content_type, body, answer_max: None };
+            let post = Post { action, id, content_type, body, answer_max: None, shows: false };
             last = timeout(patience, self.post(post)).await.unwrap_or_else(|_| late(patience));
             left = left.saturating_sub(began.elapsed());
             if !last.is_success() {
@@ -247,7 +257,7 @@ impl Sender<'_> {
     }
 
     async fn request(&self, egress: &Egress, url: &Url, post: &Post<'_>, token: Option<&Secret>) -> Reply {
-        let Post { id, content_type, ref body, answer_max, .. } = *post;
+        let Post { id, content_type, ref body, .. } = *post;
         let request = match egress.request(Method::POST, url) {
             Ok(request) => request,
             Err(error) => return Reply::failed(refusal(&error), &error.to_string()),
@@ -260,40 +270,71 @@ impl Sender<'_> {
         let Some(signed) = self.sign(id, body).await else {
             return Reply::failed(SendFailure::Refused, "the app has no signing key");
         };
-        let Ok(request) = access::put(request, own, token) else {
+        let Ok(headers) = self.headers(id, content_type, &signed, token) else {
             return Reply::failed(SendFailure::Refused, "a header of the app cannot be sent");
         };
-        let mut request = request
-            .header("Content-Type", content_type)
-            .header("User-Agent", concat!("Tidings/", env!("CARGO_PKG_VERSION")))
-            .header("webhook-id", id)
-            .header("webhook-timestamp", signed.timestamp)
-            .header("webhook-signature", signed.standard)
-            .header("X-Docora-App-Id", self.endpoint.app.as_str())
-            .header("X-Docora-Timestamp", signed.timestamp)
-            .header("X-Docora-Signature", signed.docora);
-        if let Some(traceparent) = &self.traceparent {
-            request = request.header("traceparent", traceparent);
-        }
-        match self.exchange(request.body(body.clone()), answer_max, token).await {
+        match self.exchange(request.body(body.clone()), headers, post, token).await {
             Ok(reply) => reply,
             Err(error) => Reply::failed(failure(&error), &chain(error.without_url())),
         }
     }
 
+    /// The header of a request: the app's own fields, then ours. What differs from request to request
+    /// lies in one piece of memory, which the client's copies share.
+    fn headers(
+        &self,
+        id: &str,
+        content_type: &'static str,
+        signed: &Signed,
+        token: Option<&Secret>,
+    ) -> Result<HeaderMap, Unsendable> {
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        access::put(&mut headers, &self.endpoint.access, token)?;
+        let timestamp = signed.timestamp.to_string();
+        let mut ours = vec![
+            (HeaderName::from_static("webhook-id"), id),
+            (HeaderName::from_static("webhook-timestamp"), &timestamp),
+            (HeaderName::from_static("webhook-signature"), &signed.standard),
+            (HeaderName::from_static("x-docora-app-id"), self.endpoint.app.as_str()),
+            (HeaderName::from_static("x-docora-timestamp"), &timestamp),
+            (HeaderName::from_static("x-docora-signature"), &signed.docora),
+        ];
+        ours.extend(
+            self.traceparent.as_deref().map(|parent| (HeaderName::from_static("traceparent"), parent)),
+        );
+        let mut values = BytesMut::with_capacity(ours.iter().map(|(_, value)| value.len()).sum());
+        headers.append(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.append(USER_AGENT, HeaderValue::from_static(concat!("Tidings/", env!("CARGO_PKG_VERSION"))));
+        for (name, value) in ours {
+            values.extend_from_slice(value.as_bytes());
+            let value = HeaderValue::from_maybe_shared(values.split().freeze()).map_err(|_| Unsendable)?;
+            headers.append(name, value);
+        }
+        Ok(headers)
+    }
+
     async fn exchange(
         &self,
         request: reqwest::RequestBuilder,
-        answer_max: Option<usize>,
+        headers: HeaderMap,
+        post: &Post<'_>,
         token: Option<&Secret>,
     ) -> Result<Reply, reqwest::Error> {
-        let response = request.send().await?;
+        let (client, request) = request.build_split();
+        let mut request = request?;
+        *request.headers_mut() = headers;
+        let response = client.execute(request).await?;
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.clock.now());
         let is_kept = self.keeps_all || !matches!(status, 200..=299);
+        if !is_kept && !post.shows {
+            // An acknowledgement among many: nobody looks at what it says.
+            let answer = answer::read(response, post.answer_max).await?;
+            return Ok(Reply { result: Ok(status), retry_after, excerpt: String::new(), kept: None, answer });
+        }
         let secrets = self.secrets(token);
         let headers = is_kept.then(|| kept::headers(response.headers(), &secrets));
-        let (read, is_whole) = answer::read(response, answer_max).await?;
+        let (read, is_whole) = answer::read(response, post.answer_max).await?;
         // What is shown is a copy: the receiver's words on a batch are read as they came.
         let shown = match read.len() {
             0 => Vec::new(),

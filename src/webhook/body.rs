@@ -59,6 +59,9 @@ pub struct Material {
     pub old_sha: Option<Sha256Hash>,
 }
 
+/// Bytes of most bodies beside their content.
+const BESIDE_CONTENT: usize = 1 << 10;
+
 #[derive(Serialize)]
 struct Body<'a> {
     repository: &'a RepositoryFacts,
@@ -196,7 +199,13 @@ pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
         event: event(order),
     };
     let body = match order.lane.round.format {
-        PayloadFormat::Docora => serde_json::to_vec(&body).expect("a body is plain data"),
+        PayloadFormat::Docora => {
+            // Room for all of it at once, but for what must be escaped.
+            let content = body.file.content.as_deref().map_or(0, str::len);
+            let mut json = Vec::with_capacity(content + content / 16 + BESIDE_CONTENT);
+            serde_json::to_writer(&mut json, &body).expect("a body is plain data");
+            json
+        }
         PayloadFormat::Cloudevents => cloud_event::of_change(order, body.event.r#type, &body),
     };
     match chunked {

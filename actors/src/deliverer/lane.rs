@@ -47,7 +47,7 @@ pub const AHEAD: usize = 32;
 /// largest files, however long its receiver takes.
 pub const AHEAD_BYTES: u64 = 1 << 20;
 /// Deliveries of a `strict` lane that go out one after another without asking the lane in between.
-const STRETCH: usize = 16;
+const STRETCH: usize = 32;
 
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
