@@ -66,6 +66,12 @@ fn a_stuck_change_is_skipped_and_a_redrive_is_taken_back() {
     });
     let letters = app.ask(&server, "GET", "/api/dead-letters?status=open", None).json();
     assert_eq!(letters["items"][0]["dead_letter_id"], letter, "reopened");
+
+    subscriber.script(|_| Answer::Accept);
+    let (code, done) = run(&server, &app.token, &["dead-letter", "redrive", "--all", "--wait"]);
+    assert_eq!((code, &done["state"], &done["sent"]), (Some(0), &json!("done"), &json!(1)), "{done}");
+    let came = subscriber.model().applied.iter().any(|change| change.path == b"stuck");
+    assert!(came, "it came before the end");
 }
 
 #[test]
