@@ -189,6 +189,28 @@ fn no_secret_is_shown_and_none_is_taken_from_the_file() {
 }
 
 #[test]
+fn no_secret_of_any_section_stands_in_what_is_shown_of_settings() {
+    let planted = "planted-secret-planted-secret-planted";
+    let headers = format!("authorization={planted},x-key={planted}");
+    let all = [
+        ("TIDINGS__SERVER__ADMIN_TOKEN", planted.to_owned()),
+        ("TIDINGS__DATABASE__URL", format!("postgres://user:{planted}@db/x?password={planted}")),
+        ("TIDINGS__HOOKS__SECRET", planted.to_owned()),
+        ("TIDINGS__EGRESS__PROXY", format!("http://user:{planted}@proxy.example:3128/")),
+        ("TIDINGS__TELEMETRY__OTLP_HEADERS", headers),
+    ];
+    let settings = load(None, &all.each_ref().map(|(key, value)| (*key, value.as_str()))).expect("valid");
+    let shown = settings.redacted();
+    assert!(!format!("{settings:?}{shown}").contains("planted"), "{shown}");
+    // What is no secret of them is shown, so it is seen that they are set.
+    assert_eq!(shown["server"]["admin_token"], "[redacted]");
+    assert_eq!(shown["hooks"]["secret"], serde_json::json!(["[redacted]"]));
+    assert_eq!(shown["telemetry"]["otlp_headers"], serde_json::json!(["[redacted]", "[redacted]"]));
+    assert!(shown["egress"]["proxy"].as_str().is_some_and(|proxy| proxy.contains("proxy.example:3128")));
+    assert!(shown["database"]["url"].as_str().is_some_and(|url| url.contains("@db/x")));
+}
+
+#[test]
 fn secrets_are_read_from_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("token");
