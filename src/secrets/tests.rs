@@ -167,10 +167,9 @@ struct Reading(Arc<Keyring>, SeededRandom);
 impl Random for Reading {
     fn fill(&self, bytes: &mut [u8]) {
         let (sender, read) = mpsc::channel();
-        thread::scope(|scope| {
-            scope.spawn(move || drop(sender.send(self.0.status())));
-            read.recv_timeout(Duration::from_secs(20)).expect("nobody who reads waits for a change");
-        });
+        let keyring = self.0.clone();
+        thread::spawn(move || drop(sender.send(keyring.status())));
+        read.recv_timeout(Duration::from_secs(20)).expect("nobody who reads waits for a change");
         self.1.fill(bytes);
     }
 }
