@@ -26,6 +26,7 @@ use crate::secrets::Keyring;
 
 mod access;
 mod administration;
+mod backlog;
 mod keys;
 mod listing;
 mod requests;
