@@ -136,7 +136,9 @@ impl Adapters {
         let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
         Metrics::of_process().keyring(&keyring);
         let url = settings.database_url();
-        let store = Arc::new(SqlStore::open(&url, keyring, clock.clone(), random.clone()).await?);
+        let wait = settings.database.start_wait;
+        let store = SqlStore::open_within(wait, &url, keyring, clock.clone(), random.clone()).await?;
+        let store = Arc::new(store);
         let egress = Egress::new(&settings.egress)?;
         // Polls and deliveries share no connections, and wait for one as long as each may.
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;

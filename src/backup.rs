@@ -140,6 +140,11 @@ pub enum BackupError {
         .0 / 1000
     )]
     Clock(i64),
+    /// The database is not ours to copy.
+    #[error(
+        "the database is on a PostgreSQL server: copy it with pg_dump (or the backups of that server), and the keyring with `tidings key export`; nothing was done"
+    )]
+    OnServer,
     /// The keyring changed each time while the database was copied.
     #[error("the keyring changed while the database was copied; try again")]
     KeyringMoved,

@@ -1,13 +1,17 @@
-//! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite.
+//! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Which of
+//! them it is concerns `connect`, `schema`, `rows` (lists), `partitions`, `examine` and `copy`; every
+//! other statement is read by both.
 //!
 //! One connection writes, four read. The writing one belongs to a single task (`writer`) that
-//! commits many verbs at once, so that each of them costs a fraction of a sync. At a start the
+//! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
+//! transactions hold a lock over all processes, so that every verb has the database to itself there too. At a start the
 //! schema is brought up, the keyring is proved to be the right one (`canary`), and the epoch of the
 //! lease rises: an older process that still lives writes nothing any more (`StoreError::Fenced`).
 //!
 //! `port` is the table of contents: one line a verb. Each noun has its own file.
 
 mod access;
+mod address;
 mod administration;
 mod apps;
 mod attempts;
@@ -26,6 +30,7 @@ pub mod keys;
 mod known;
 mod lanes;
 mod letters;
+mod partitions;
 mod pinned;
 mod port;
 mod receipts;
@@ -47,18 +52,27 @@ mod upkeep;
 mod watches;
 mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::DatabaseTransaction;
 use thiserror::Error;
 use tidings_actors::ports::{Clock, Random, StoreError};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+use tracing::warn;
 
 use crate::secrets::{Keyring, SecretsError};
+use address::Address;
+use connect::Connection;
 use error::OfTable;
 use keys::Resealing;
 use requests::Kept;
 use writer::Writer;
+
+/// How long a start waits between two tries to reach a server, each of which may take seconds itself.
+const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the store cannot be opened. Nothing was served.
 #[derive(Debug, Error)]
@@ -66,9 +80,12 @@ pub enum OpenError {
     /// The address names no database that this binary can use.
     #[error("the database address is not usable: {0}")]
     Address(String),
-    /// The database does not answer, or answers with an error.
+    /// The database answers with an error.
     #[error("the database cannot be opened: {0}")]
     Database(String),
+    /// The database does not answer, or says that it will later.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
     /// The database was written by a newer version.
     #[error("the database was written by a newer version (it has the step {0:?}); start that version")]
     NewerSchema(String),
@@ -86,18 +103,19 @@ struct Context {
     kept: Arc<Kept>,
 }
 
-/// Everything that must survive, in SQLite.
+/// Everything that must survive, in a database.
 pub struct SqlStore {
     context: Context,
-    readers: DatabaseConnection,
+    readers: Connection,
     writer: Writer,
     /// How far sealing anew is; one step at a time.
     resealing: Mutex<Resealing>,
 }
 
 impl SqlStore {
-    /// Opens (and where it is missing, makes) the database at `url` (`sqlite:///path/to/file`),
-    /// brings its schema up and takes the work over: whoever had it open before is fenced off.
+    /// Opens the database at `url` (`sqlite:///path/to/file`, made where it is missing, or
+    /// `postgres://...`), brings its schema up and takes the work over: whoever had it open before is
+    /// fenced off.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -107,12 +125,26 @@ impl SqlStore {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        Self::keeping(url, Context { keyring, clock, random, kept: Arc::default() }).await
+        Self::open_within(Duration::ZERO, url, keyring, clock, random).await
     }
 
-    async fn keeping(url: &str, context: Context) -> Result<Self, OpenError> {
-        let address = connect::Address::parse(url)?;
-        let connection = connect::writer(&address).await?;
+    /// The same; waits so long for a server that is not up yet.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_within(
+        wait: Duration,
+        url: &str,
+        keyring: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        Self::keeping(wait, url, Context { keyring, clock, random, kept: Arc::default() }).await
+    }
+
+    async fn keeping(wait: Duration, url: &str, context: Context) -> Result<Self, OpenError> {
+        let address = Address::parse(url)?;
+        let connection = awaited(&address, wait).await?;
         schema::bring_up(&connection).await?;
         let epoch = canary::take_over(&connection, &context).await?;
         let readers = connect::readers(&address).await?;
@@ -124,7 +156,7 @@ impl SqlStore {
     /// [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.writer.close().await;
-        if let Err(error) = self.readers.close_by_ref().await {
+        if let Err(error) = self.readers.close().await {
             tracing::warn!(%error, "the reading connections did not close cleanly");
         }
     }
@@ -141,7 +173,21 @@ impl SqlStore {
 
     /// One consistent look at the database.
     async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
-        self.readers.begin().await.of("sqlite_schema")
+        self.readers.look().await.of("sqlite_schema")
+    }
+}
+
+/// The writing connection to a server that may come up after us, as the parts of a stack do.
+async fn awaited(address: &Address, wait: Duration) -> Result<Connection, OpenError> {
+    let last = Instant::now() + wait;
+    loop {
+        match connect::writer(address).await {
+            Err(OpenError::Unreachable(reason)) if Instant::now() < last => {
+                warn!("the database cannot be reached, and is asked again: {reason}");
+                sleep(START_PAUSE).await;
+            }
+            other => return other,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod m20261122_001500_measure_backlogs;
 mod m20261122_010000_note_restorations;
 mod m20261122_020000_add_access_tokens;
 mod m20261122_021000_chain_audit;
+mod m20261122_050000_partition_attempts;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_010000_note_restorations::Migration),
             Box::new(m20261122_020000_add_access_tokens::Migration),
             Box::new(m20261122_021000_chain_audit::Migration),
+            Box::new(m20261122_050000_partition_attempts::Migration),
         ]
     }
 }

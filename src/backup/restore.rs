@@ -147,7 +147,7 @@ impl Restoration {
             return Err(BackupError::MissingKey(missing.clone()));
         }
         let data_dir = settings.data_dir.clone();
-        let database = copy::file_of(&settings.database_url())?;
+        let database = copy::file_of(&settings.database_url())?.ok_or(BackupError::OnServer)?;
         let stage = data_dir.join(STAGE);
         // Nothing is made where nothing may be done.
         judge(&data_dir, &stage, &database, &manifest, &keys)?;

@@ -39,6 +39,9 @@ pub async fn take(
     if let KeyringForm::Sealed(passphrase) = form {
         export::check(passphrase)?;
     }
+    if copy::file_of(&settings.database_url())?.is_none() {
+        return Err(BackupError::OnServer);
+    }
     if to.exists() {
         return Err(BackupError::Exists(to.to_owned()));
     }

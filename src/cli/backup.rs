@@ -108,7 +108,7 @@ fn failed(error: &BackupError) -> Failure {
         | BackupError::Exists(_)
         | BackupError::OtherBackup(_)
         | BackupError::Used { .. } => Code::CannotCreate,
-        BackupError::Keyring(_) => Code::Usage,
+        BackupError::Keyring(_) | BackupError::OnServer => Code::Usage,
         BackupError::Secrets(_) => Code::Permission,
         BackupError::Busy(_)
         | BackupError::Clock(_)

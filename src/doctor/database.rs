@@ -28,8 +28,9 @@ pub(super) async fn examine(
     findings: &mut Vec<Finding>,
 ) -> Option<Examination> {
     let url = settings.database_url();
-    if let Ok(file) = copy::file_of(&url)
-        && let Ok(facts) = fs::metadata(&file)
+    let file = copy::file_of(&url).ok().flatten();
+    if let Some(file) = &file
+        && let Ok(facts) = fs::metadata(file)
         && facts.mode() & 0o077 != 0
     {
         findings.push(Finding::fault(
@@ -46,8 +47,10 @@ pub(super) async fn examine(
         }
         Err(error) => {
             let remedy = match &error {
-                OpenError::Address(_) => "set database.url to a SQLite file, or leave it out",
+                OpenError::Address(_) => "set database.url to sqlite: or postgres://, or leave it out",
+                OpenError::Unreachable(_) => "start the database server, and see that database.url names it",
                 OpenError::NewerSchema(_) => "start the version that wrote it, or restore a backup of before",
+                OpenError::Database(_) if file.is_none() => "do what it says on the database server",
                 _ => BACKUP,
             };
             findings.push(Finding::fault(CHECK, error.to_string(), remedy));
@@ -59,12 +62,8 @@ pub(super) async fn examine(
         return None;
     }
     findings.push(Finding::ok(CHECK, "it is whole"));
-    if found.journal_mode != "wal" {
-        let said = format!(
-            "its journal is {}, not wal: readers and the writer hold each other up",
-            found.journal_mode
-        );
-        findings.push(Finding::warning(CHECK, said, "start the server: it sets this by itself"));
+    for (said, remedy) in &found.advice {
+        findings.push(Finding::warning(CHECK, said.as_str(), *remedy));
     }
     if found.missing_steps > 0 {
         let said = format!("it is of an older version: {} steps are missing", found.missing_steps);

@@ -103,8 +103,8 @@ pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Optio
             Some(keyring)
         }
         Err(SecretsError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            let has_database =
-                crate::store::copy::file_of(&settings.database_url()).is_ok_and(|file| file.exists());
+            let file = crate::store::copy::file_of(&settings.database_url()).ok().flatten();
+            let has_database = file.is_some_and(|file| file.exists());
             findings.push(if has_database {
                 let found = format!("{} is missing, and the database needs it", path.display());
                 Finding::fault(CHECK, found, restore)

@@ -1,13 +1,16 @@
 //! Where rows are kept.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize, Serializer};
 use tidings_actors::secret::Secret;
 use url::Url;
 
-use super::{Fault, optional, secret, text};
+use super::{Fault, duration, optional, secret, text};
 
 /// The file in the data directory.
 const FILE_NAME: &str = "tidings.db";
@@ -15,7 +18,7 @@ const FILE_NAME: &str = "tidings.db";
 const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#').add(b'%');
 
 /// Where rows are kept.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// `sqlite://path` or `postgres://...`; not set: a SQLite file in the data directory.
@@ -24,6 +27,15 @@ pub struct DatabaseSettings {
     /// A file that holds the address, for one with a password.
     #[serde(with = "optional")]
     pub url_file: Option<PathBuf>,
+    /// How long a start waits for a PostgreSQL server that is not up yet, in vain at most.
+    #[serde(with = "duration")]
+    pub start_wait: Duration,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self { url: None, url_file: None, start_wait: Duration::from_secs(60) }
+    }
 }
 
 impl DatabaseSettings {

@@ -1,12 +1,16 @@
 //! Taking over at a start: the keyring must open the canary, then the epoch of the lease rises.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{ports::StoreError, secret::Secret};
 
-use super::{Context, OpenError, connect, rows};
+use super::{
+    Context, OpenError,
+    connect::{Connection, Share},
+    partitions, rows,
+};
 use crate::secrets::{Keyring, Place};
 
-/// SQLite has one shard.
+/// There is one shard.
 const SHARD: &str = "all";
 const PLACE: Place<'static> = Place { table: "canary", column: "sealed", row: "1" };
 const TEXT: &str = "this text opens with the right keyring only";
@@ -17,10 +21,10 @@ struct Canary {
 }
 
 /// Proves the keyring and raises the epoch; the new epoch.
-pub(super) async fn take_over(connection: &DatabaseConnection, context: &Context) -> Result<i64, OpenError> {
+pub(super) async fn take_over(connection: &Connection, context: &Context) -> Result<i64, OpenError> {
     let refused = |error: StoreError| OpenError::Database(error.to_string());
     let transaction =
-        connect::begin(connection).await.map_err(|error| OpenError::Database(error.to_string()))?;
+        connection.begin(Share::Alone).await.map_err(|error| OpenError::Database(error.to_string()))?;
     if !prove(&transaction, &context.keyring).await? {
         let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
         let text = "insert into canary (id, sealed) values (1, $1)";
@@ -31,6 +35,7 @@ pub(super) async fn take_over(connection: &DatabaseConnection, context: &Context
     let values = vec![SHARD.into(), context.clock.now().0.into()];
     rows::execute(&transaction, "lease", text, values).await.map_err(refused)?;
     let epoch = epoch(&transaction).await.map_err(refused)?;
+    partitions::make_ahead(&transaction, context.clock.now()).await.map_err(refused)?;
     transaction.commit().await.map_err(|error| OpenError::Database(error.to_string()))?;
     Ok(epoch)
 }

@@ -1,128 +1,132 @@
-//! Connections to SQLite: write-ahead log, a sync at every commit, foreign keys. The writer has one
-//! connection; readers cannot write.
+//! Connections: one that writes, some that only read, and how a transaction begins. What differs
+//! between the two databases is below this file.
 
-use std::{
-    fs, io,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+mod postgres;
+mod sqlite;
 
+use async_trait::async_trait;
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
+    Statement, TransactionTrait,
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
-use super::OpenError;
+pub(super) use self::postgres::{advice, refuse_unfit};
+use super::{OpenError, address::Address};
 
-/// How long a statement waits for another process that writes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a verb waits for a free reading connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-const READERS: u32 = 4;
-
-/// Where the database lies.
-#[derive(Clone, Debug)]
-pub(super) struct Address {
-    file: PathBuf,
+/// With whom a transaction that writes shares the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// With nobody else who writes, in any process: what it reads cannot change before it writes.
+    Alone,
+    /// With others that settle: each touches only rows of lanes that its own process owns.
+    Settling,
+    /// With nobody, and it may take long: the schema changes.
+    Rebuilding,
 }
 
-impl Address {
-    /// Reads `sqlite:path`, `sqlite://path` or `sqlite:///path`; options after `?` are ours to set.
-    pub(super) fn parse(url: &str) -> Result<Self, OpenError> {
-        if !url.starts_with("sqlite:") {
-            return Err(OpenError::Address("only sqlite: is supported by this version".into()));
+/// Connections of one kind to the database.
+pub(super) struct Connection {
+    pool: DatabaseConnection,
+    /// Whether each transaction may meet another connection of the server: then every statement is
+    /// in one, because it takes more than one message.
+    is_pooled: bool,
+}
+
+/// The one connection that writes. A SQLite file that is missing is made, readable by its owner only.
+pub(super) async fn writer(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::writer(server).await,
+    }
+}
+
+/// The connections that read, and cannot write.
+pub(super) async fn readers(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::readers(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::readers(server).await,
+    }
+}
+
+/// A connection that reads and leaves nothing behind: not even beside a file that nobody has open.
+pub(super) async fn still(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::still(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::readers(server).await,
+    }
+}
+
+impl Connection {
+    fn to_file(pool: DatabaseConnection) -> Self {
+        Self { pool, is_pooled: false }
+    }
+
+    /// Begins a transaction that writes. SQLite has one writer, whatever it wants; on PostgreSQL a lock
+    /// that ends with the transaction stands for it, over all processes.
+    pub(super) async fn begin(&self, share: Share) -> Result<DatabaseTransaction, DbErr> {
+        if self.get_database_backend() == DbBackend::Sqlite {
+            return sqlite::begin(&self.pool).await;
         }
-        let options =
-            SqliteConnectOptions::from_str(url).map_err(|error| OpenError::Address(error.to_string()))?;
-        let file = options.get_filename().to_owned();
-        if url.contains(":memory:") || url.contains("mode=memory") || file.as_os_str().is_empty() {
-            return Err(OpenError::Address("a database in memory forgets everything; name a file".into()));
+        let transaction = self.pool.begin().await?;
+        transaction.execute_unprepared(&postgres::entry(share, self.is_pooled)).await?;
+        Ok(transaction)
+    }
+
+    /// Begins one consistent look, which changes nothing.
+    pub(super) async fn look(&self) -> Result<DatabaseTransaction, DbErr> {
+        let transaction = self.pool.begin().await?;
+        if self.get_database_backend() == DbBackend::Postgres {
+            transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
         }
-        Ok(Self { file })
+        Ok(transaction)
     }
 
-    /// This file.
-    pub(super) fn of_file(file: &Path) -> Self {
-        Self { file: file.to_owned() }
-    }
-
-    /// The file.
-    pub(super) fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// Whether the file is there.
-    pub(super) fn exists(&self) -> bool {
-        self.file.exists()
+    /// Closes all of them, after what they do now.
+    pub(super) async fn close(&self) -> Result<(), DbErr> {
+        self.pool.close_by_ref().await
     }
 }
 
-/// The one connection that writes. Makes the file, readable by its owner only, where it is missing.
-pub(super) async fn writer(address: &Address) -> Result<DatabaseConnection, OpenError> {
-    make_private(&address.file)
-        .map_err(|error| OpenError::Database(format!("{}: {error}", address.file.display())))?;
-    connect(address, 1, "OFF").await
-}
+/// Single statements; behind a pooler each is a look of its own.
+#[async_trait]
+impl ConnectionTrait for Connection {
+    fn get_database_backend(&self) -> DbBackend {
+        self.pool.get_database_backend()
+    }
 
-/// The connections that read.
-pub(super) async fn readers(address: &Address) -> Result<DatabaseConnection, OpenError> {
-    connect(address, READERS, "ON").await
-}
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        if !self.is_pooled {
+            return self.pool.execute_raw(statement).await;
+        }
+        let look = self.look().await?;
+        let done = look.execute_raw(statement).await?;
+        look.commit().await.map(|()| done)
+    }
 
-/// A connection to a file that nobody else has open, which leaves nothing beside it.
-pub(super) async fn still(address: &Address) -> Result<DatabaseConnection, OpenError> {
-    let file = address.file.clone();
-    let mut options = ConnectOptions::new("sqlite://placeholder");
-    options.max_connections(1).sqlx_logging(false);
-    options.map_sqlx_sqlite_opts(move |_| SqliteConnectOptions::new().filename(&file).read_only(true));
-    Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
-}
+    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        if !self.is_pooled {
+            return self.pool.execute_unprepared(text).await;
+        }
+        let look = self.look().await?;
+        let done = look.execute_unprepared(text).await?;
+        look.commit().await.map(|()| done)
+    }
 
-/// A transaction that holds the write lock from its beginning, so that what it reads cannot change
-/// before it writes.
-pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    connection.begin_with_options(options).await
-}
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        if !self.is_pooled {
+            return self.pool.query_one_raw(statement).await;
+        }
+        let look = self.look().await?;
+        let found = look.query_one_raw(statement).await?;
+        look.commit().await.map(|()| found)
+    }
 
-async fn connect(
-    address: &Address,
-    size: u32,
-    query_only: &'static str,
-) -> Result<DatabaseConnection, OpenError> {
-    let file = address.file.clone();
-    let mut options = ConnectOptions::new("sqlite://placeholder");
-    options
-        .max_connections(size)
-        .min_connections(size)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .sqlx_logging(false)
-        .test_before_acquire(false)
-        .max_lifetime(None)
-        .idle_timeout(None);
-    options.map_sqlx_sqlite_opts(move |_| {
-        SqliteConnectOptions::new()
-            .filename(&file)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .pragma("query_only", query_only)
-            // What is deleted is gone from the file as well: erasing an app promises that.
-            .pragma("secure_delete", "ON")
-    });
-    Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
-}
-
-fn make_private(file: &Path) -> io::Result<()> {
-    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.map(drop),
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        if !self.is_pooled {
+            return self.pool.query_all_raw(statement).await;
+        }
+        let look = self.look().await?;
+        let found = look.query_all_raw(statement).await?;
+        look.commit().await.map(|()| found)
     }
 }

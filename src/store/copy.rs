@@ -1,14 +1,18 @@
 //! Copies of a whole database: taken while others write, looked at, and made ready to be served
 //! again.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use sea_orm::DatabaseConnection;
 use tidings_actors::{ports::StoreError, time::Timestamp};
 
 use super::{
-    OpenError, canary,
-    connect::{self, Address},
+    OpenError,
+    address::Address,
+    canary,
+    connect::{self, Connection, Share},
     restored, rows, schema, sealed,
 };
 use crate::secrets::Keyring;
@@ -35,8 +39,8 @@ pub struct Contents {
 /// See [`OpenError`]: no SQLite file there, or one that cannot be read, or no room for the copy.
 pub async fn take(url: &str, to: &Path) -> Result<(), OpenError> {
     let address = Address::parse(url)?;
-    if !address.exists() {
-        return Err(OpenError::Address(format!("{} does not exist", address.file().display())));
+    if !address.may_exist() {
+        return Err(OpenError::Address(format!("{address} does not exist")));
     }
     let to = to.to_str().ok_or_else(|| OpenError::Address("the path of the copy is no text".into()))?;
     let connection = connect::writer(&address).await?;
@@ -51,13 +55,13 @@ pub async fn take(url: &str, to: &Path) -> Result<(), OpenError> {
 /// # Errors
 /// [`OpenError::Database`] for a damaged one, [`OpenError::NewerSchema`], [`OpenError::WrongKey`].
 pub async fn look(file: &Path, keyring: Option<&Keyring>) -> Result<Contents, OpenError> {
-    let connection = connect::still(&Address::of_file(file)).await?;
+    let connection = connect::still(&Address::File(file.to_owned())).await?;
     let contents = contents(&connection, keyring).await;
     close(connection).await?;
     contents
 }
 
-async fn contents(connection: &DatabaseConnection, keyring: Option<&Keyring>) -> Result<Contents, OpenError> {
+async fn contents(connection: &Connection, keyring: Option<&Keyring>) -> Result<Contents, OpenError> {
     let faults = schema::faults(connection).await?;
     if !faults.is_empty() {
         return Err(OpenError::Database(format!("it is damaged: {}", faults.join("; "))));
@@ -91,7 +95,7 @@ pub async fn make_ready(
     taken_at: Timestamp,
     at: Timestamp,
 ) -> Result<u64, OpenError> {
-    let connection = connect::writer(&Address::of_file(file)).await?;
+    let connection = connect::writer(&Address::File(file.to_owned())).await?;
     let marked = ready(&connection, keyring, taken_at, at).await;
     // The last connection takes the log of writes into the file.
     close(connection).await?;
@@ -99,7 +103,7 @@ pub async fn make_ready(
 }
 
 async fn ready(
-    connection: &DatabaseConnection,
+    connection: &Connection,
     keyring: &Keyring,
     taken_at: Timestamp,
     at: Timestamp,
@@ -107,21 +111,21 @@ async fn ready(
     schema::bring_up(connection).await?;
     canary::prove(connection, keyring).await?;
     let database = |error: sea_orm::DbErr| OpenError::Database(error.to_string());
-    let transaction = connect::begin(connection).await.map_err(database)?;
+    let transaction = connection.begin(Share::Alone).await.map_err(database)?;
     let marked = restored::mark(&transaction, taken_at, at).await.map_err(refused)?;
     transaction.commit().await.map_err(database)?;
     Ok(marked)
 }
 
-/// Where the database of `url` lies.
+/// The file in which the database of `url` lies; `None` for one on a server.
 ///
 /// # Errors
-/// [`OpenError::Address`] for what is no SQLite file.
-pub fn file_of(url: &str) -> Result<std::path::PathBuf, OpenError> {
-    Ok(Address::parse(url)?.file().to_owned())
+/// [`OpenError::Address`].
+pub fn file_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
+    Ok(Address::parse(url)?.file().map(Path::to_owned))
 }
 
-async fn close(connection: DatabaseConnection) -> Result<(), OpenError> {
+async fn close(connection: Connection) -> Result<(), OpenError> {
     connection.close().await.map_err(|error| OpenError::Database(error.to_string()))
 }
 

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::MigratorTrait;
 use tidings_actors::{ports::StoreError, time::Timestamp};
 use tidings_migration::Migrator;
 
 use super::{
-    OpenError, canary,
-    connect::{self, Address},
+    OpenError,
+    address::Address,
+    canary,
+    connect::{self, Connection},
     rows, schema, sealed,
 };
 use crate::secrets::Keyring;
@@ -18,10 +20,10 @@ use crate::secrets::Keyring;
 /// What was found.
 #[derive(Debug)]
 pub struct Examination {
-    /// What SQLite finds wrong with it.
+    /// What it finds wrong with itself.
     pub faults: Vec<String>,
-    /// How it is written; `wal` while a server has it.
-    pub journal_mode: String,
+    /// What is unwise about it, and what to do about that.
+    pub advice: Vec<(String, &'static str)>,
     /// Steps of its schema that are missing. Where there are any, nothing below was looked at.
     pub missing_steps: usize,
     /// Whether the keyring opens it; the error where it does not. `None`: none was given.
@@ -42,7 +44,7 @@ pub struct Examination {
 /// See [`OpenError`]: it cannot be opened at all, or a newer version wrote it.
 pub async fn examine(url: &str, keyring: Option<&Keyring>) -> Result<Option<Examination>, OpenError> {
     let address = Address::parse(url)?;
-    if !address.exists() {
+    if !address.may_exist() {
         return Ok(None);
     }
     let connection = connect::still(&address).await?;
@@ -51,16 +53,17 @@ pub async fn examine(url: &str, keyring: Option<&Keyring>) -> Result<Option<Exam
     found.map(Some)
 }
 
-async fn look(connection: &DatabaseConnection, keyring: Option<&Keyring>) -> Result<Examination, OpenError> {
+async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Examination, OpenError> {
     let refused = |error: StoreError| OpenError::Database(error.to_string());
     let faults = schema::faults(connection).await?;
-    let mode =
-        rows::mixed(connection, "sqlite_schema", "pragma journal_mode", vec![]).await.map_err(refused)?;
-    let mode = mode.first().and_then(|row| row.try_get_by_index(0).ok());
+    let advice = match connection.get_database_backend() {
+        DbBackend::Postgres => connect::advice(connection).await?,
+        _ => of_journal(connection).await.map_err(refused)?,
+    };
     let missing_steps = Migrator::migrations().len() - schema::taken(connection).await?.len();
     let mut found = Examination {
         faults,
-        journal_mode: mode.unwrap_or_default(),
+        advice,
         missing_steps,
         key: None,
         sealed: BTreeMap::new(),
@@ -89,4 +92,15 @@ async fn look(connection: &DatabaseConnection, keyring: Option<&Keyring>) -> Res
     let text = "select id, base_url from app where base_url is not null and disabled is null order by id";
     found.endpoints = texts("app", text).await?;
     Ok(found)
+}
+
+/// How a SQLite file is written: `wal`, once a server had it.
+async fn of_journal(connection: &Connection) -> Result<Vec<(String, &'static str)>, StoreError> {
+    let mode = rows::mixed(connection, "sqlite_schema", "pragma journal_mode", vec![]).await?;
+    let mode: String = mode.first().and_then(|row| row.try_get_by_index(0).ok()).unwrap_or_default();
+    if mode == "wal" {
+        return Ok(Vec::new());
+    }
+    let said = format!("its journal is {mode}, not wal: readers and the writer hold each other up");
+    Ok(vec![(said, "start the server: it sets this by itself")])
 }

@@ -3,7 +3,7 @@
 
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IntoActiveModel, QueryResult,
-    Statement, Value,
+    QueryTrait, Statement, Value, sea_query::ArrayType,
 };
 use tidings_actors::ports::StoreError;
 use tracing::error;
@@ -13,8 +13,19 @@ use super::error::{OfTable, undecodable};
 /// Sizes to which lists of values are padded, so that few statement texts stay prepared.
 const LIST_SIZES: [usize; 5] = [1, 4, 16, 64, 256];
 
-fn statement(connection: &impl ConnectionTrait, text: &str, values: Vec<Value>) -> Statement {
+fn statement(connection: &impl ConnectionTrait, text: &str, mut values: Vec<Value>) -> Statement {
+    values.iter_mut().for_each(without_nul);
     Statement::from_sql_and_values(connection.get_database_backend(), text, values)
+}
+
+/// PostgreSQL takes no text with a NUL. What people and hosts send is checked where it comes in; this is
+/// the last line, so that one text more never makes a row that cannot be written.
+fn without_nul(value: &mut Value) {
+    match value {
+        Value::String(Some(text)) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(_, Some(values)) => values.iter_mut().for_each(without_nul),
+        _ => {}
+    }
 }
 
 /// Every row as it is, for statements whose rows hold several things.
@@ -101,34 +112,53 @@ where
     let mut rows = rows.into_iter().map(IntoActiveModel::into_active_model).peekable();
     while rows.peek().is_some() {
         let some: Vec<A> = rows.by_ref().take(200).collect();
-        <A::Entity as EntityTrait>::insert_many(some).exec_without_returning(connection).await.of(table)?;
+        let insert = <A::Entity as EntityTrait>::insert_many(some);
+        let mut statement = insert.build(connection.get_database_backend());
+        statement.values.iter_mut().flat_map(|values| &mut values.0).for_each(without_nul);
+        connection.execute_raw(statement).await.of(table)?;
     }
     Ok(())
 }
 
-/// A list of rows for `with v(...) as`, at most 256, with the types of its columns. Repeats the
-/// last row up to a fixed size: what uses it must not mind.
-///
-/// SQLite gets nameless places: it searches a name from the first one on, for each of them.
+/// A list of rows for `with v(...) as`, at most 256, with the types of its columns (`text` and `bigint`),
+/// none of them null. On PostgreSQL it is an array a column, so that one text serves all lengths. On
+/// SQLite it repeats the last row up to a fixed size: what uses it must not mind.
 pub(super) fn list(
     connection: &impl ConnectionTrait,
     types: &[&str],
     rows: &[Vec<Value>],
 ) -> (String, Vec<Value>) {
-    let is_nameless = connection.get_database_backend() == DbBackend::Sqlite;
     debug_assert!(!rows.is_empty() && rows.len() <= 256, "a batch has 1 to 256 rows");
+    match connection.get_database_backend() {
+        DbBackend::Postgres => arrays(types, rows),
+        _ => places(types, rows),
+    }
+}
+
+fn arrays(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
+    let places: Vec<String> =
+        types.iter().enumerate().map(|(column, kind)| format!("cast(${} as {kind}[])", column + 1)).collect();
+    let array = |(column, kind): (usize, &&str)| {
+        let kind = if *kind == "bigint" { ArrayType::BigInt } else { ArrayType::String };
+        let values = rows.iter().map(|row| row[column].clone()).collect();
+        Value::Array(kind, Some(Box::new(values)))
+    };
+    let values = types.iter().enumerate().map(array).collect();
+    (format!("select * from unnest({})", places.join(", ")), values)
+}
+
+/// SQLite gets nameless places: it searches a name from the first one on, for each of them.
+fn places(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
     let size = LIST_SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
     let mut text = String::from("values ");
     let mut values = Vec::with_capacity(size * types.len());
     for index in 0..size {
         text.push_str(if index == 0 { "(" } else { ", (" });
         for (column, kind) in types.iter().enumerate() {
-            let place = index * types.len() + column + 1;
-            let place = if is_nameless { "?".to_owned() } else { format!("${place}") };
             let comma = if column == 0 { "" } else { ", " };
             text.push_str(&match index {
-                0 => format!("{comma}cast({place} as {kind})"),
-                _ => format!("{comma}{place}"),
+                0 => format!("{comma}cast(? as {kind})"),
+                _ => format!("{comma}?"),
             });
         }
         text.push(')');

@@ -1,7 +1,7 @@
 //! The schema: bringing it up at a start, and up, down and status for the command line; and what of
 //! an older version the next start will end.
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use serde::Serialize;
 use tidings_actors::round::RULES;
@@ -9,7 +9,8 @@ use tidings_migration::Migrator;
 
 use super::{
     OpenError,
-    connect::{self, Address},
+    address::Address,
+    connect::{self, Connection, Share},
     rows,
 };
 
@@ -67,7 +68,7 @@ pub async fn status(url: &str) -> Result<Vec<Step>, OpenError> {
 /// See [`OpenError`].
 pub async fn old_rounds(url: &str) -> Result<u64, OpenError> {
     let address = Address::parse(url)?;
-    if !address.exists() {
+    if !address.may_exist() {
         return Ok(0);
     }
     let connection = connect::readers(&address).await?;
@@ -85,14 +86,31 @@ pub async fn old_rounds(url: &str) -> Result<u64, OpenError> {
     Ok(count?.unsigned_abs())
 }
 
-/// Takes all missing steps, all or none, while no other process can write.
-pub(super) async fn bring_up(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+/// Takes all missing steps, all or none, while no other process can write: of several that start
+/// together, the first one takes them.
+pub(super) async fn bring_up(connection: &Connection) -> Result<Vec<String>, OpenError> {
+    if connection.get_database_backend() == DbBackend::Postgres {
+        connect::refuse_unfit(connection).await?;
+    }
     locked(connection, None).await
 }
 
+/// Texts are compared by their bytes, as SQLite does and as pages of lists count on, whatever the
+/// language of the database is.
+const BY_BYTES: &str = "do $$ declare found record; begin
+    for found in select c.table_name, c.column_name from information_schema.columns c
+        join pg_class k on k.relname = c.table_name and k.relnamespace = current_schema()::regnamespace
+        where c.table_schema = current_schema() and c.data_type = 'text' and not k.relispartition
+        and k.relkind in ('r', 'p') and c.collation_name is distinct from 'C'
+        and c.table_name <> 'seaql_migrations'
+    loop
+        execute format('alter table %I alter column %I type text collate \"C\"', found.table_name, found.column_name);
+    end loop;
+end $$";
+
 /// Up, or so many steps down, in one transaction that holds the only write lock.
-async fn locked(connection: &DatabaseConnection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
-    let transaction = connect::begin(connection).await.map_err(refused)?;
+async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
+    let transaction = connection.begin(Share::Rebuilding).await.map_err(refused)?;
     Migrator::install(&transaction).await.map_err(refused)?;
     refuse_newer(&transaction).await?;
     let mut taken = Vec::new();
@@ -102,16 +120,28 @@ async fn locked(connection: &DatabaseConnection, down: Option<u32>) -> Result<Ve
         let pending = Migrator::get_pending_migrations(&transaction).await.map_err(refused)?;
         taken.extend(pending.iter().map(|migration| migration.name().to_owned()));
         Migrator::up(&transaction, None).await.map_err(refused)?;
+        if transaction.get_database_backend() == DbBackend::Postgres {
+            transaction.execute_unprepared(BY_BYTES).await.map_err(refused)?;
+        }
     }
     transaction.commit().await.map_err(refused)?;
     Ok(taken)
 }
 
-/// What SQLite itself finds wrong with a database: damaged pages and indexes, rows that refer to
-/// nothing.
-pub(super) async fn faults(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+/// What a database itself finds wrong with it: on SQLite damaged pages and indexes, and rows that refer
+/// to nothing; on PostgreSQL indexes that are not used because they are not whole.
+pub(super) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenError> {
     let asked = |error: tidings_actors::ports::StoreError| OpenError::Database(error.to_string());
     let mut faults = Vec::new();
+    if connection.get_database_backend() == DbBackend::Postgres {
+        let text = "select cast(i.indexrelid as regclass)::text from pg_index i join pg_class c on c.oid = i.indexrelid
+                    where not i.indisvalid and c.relnamespace = current_schema()::regnamespace";
+        for row in rows::mixed(connection, "pg_index", text, vec![]).await.map_err(asked)? {
+            let name: String = row.try_get_by_index(0).map_err(refused)?;
+            faults.push(format!("the index {name} is not whole"));
+        }
+        return Ok(faults);
+    }
     for row in
         rows::mixed(connection, "sqlite_schema", "pragma integrity_check(20)", vec![]).await.map_err(asked)?
     {
@@ -137,8 +167,11 @@ async fn refuse_newer(transaction: &sea_orm::DatabaseTransaction) -> Result<(), 
 }
 
 /// The steps that a database has taken, oldest first; all of them are known. Changes nothing.
-pub(super) async fn taken(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
-    let text = "select count(*) from sqlite_schema where name = 'seaql_migrations'";
+pub(super) async fn taken(connection: &Connection) -> Result<Vec<String>, OpenError> {
+    let text = match connection.get_database_backend() {
+        DbBackend::Postgres => "select count(*) from pg_class where oid = to_regclass('seaql_migrations')",
+        _ => "select count(*) from sqlite_schema where name = 'seaql_migrations'",
+    };
     let asked = |error: tidings_actors::ports::StoreError| OpenError::Database(error.to_string());
     if rows::number(connection, "sqlite_schema", text, vec![]).await.map_err(asked)? == 0 {
         return Ok(Vec::new());
@@ -162,10 +195,14 @@ fn all_known(mut taken: impl Iterator<Item = String>) -> Result<(), OpenError> {
 
 fn existing(url: &str) -> Result<Address, OpenError> {
     let address = Address::parse(url)?;
-    if address.exists() { Ok(address) } else { Err(OpenError::Address(format!("{url} does not exist"))) }
+    if address.may_exist() {
+        Ok(address)
+    } else {
+        Err(OpenError::Address(format!("{address} does not exist")))
+    }
 }
 
-async fn close(connection: DatabaseConnection) -> Result<(), OpenError> {
+async fn close(connection: Connection) -> Result<(), OpenError> {
     connection.close().await.map_err(refused)
 }
 

@@ -95,7 +95,7 @@ async fn open_rounds(
     let (list, values) = list(connection, &["text"], &asked);
     let text = format!(
         "with v(cursor_id) as ({list})
-         select r.cursor_id, r.number, r.position, r.total, c.streak, c.acknowledged
+         select r.cursor_id, r.number, r.position, r.total, cast(c.streak as bigint) as streak, c.acknowledged
          from (select distinct cursor_id from v) v
          join cursor c on c.id = v.cursor_id
          join round r on r.cursor_id = c.id and r.number = c.open_round"

@@ -1,10 +1,10 @@
-//! The contract suite over SQLite, and what only a real database can show.
+//! The contract suite over SQLite, and what only a real database can show: on SQLite and PostgreSQL, or
+//! on the one that it is about.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
-use tempfile::TempDir;
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
         Begun, DeliverySettings, EndpointAccess, KeyedRequest, NewApp, NewWatch, Ref, RefListing,
@@ -27,36 +27,22 @@ use crate::secrets::Keyring;
 mod access;
 mod administration;
 mod backlog;
+mod home;
 mod keys;
 mod listing;
+mod postgres;
 mod requests;
+
+use home::{Home, on_both};
 
 const MAIN: &str = "refs/heads/main";
 
-fn url(folder: &Path) -> String {
-    format!("sqlite://{}", folder.join("tidings.db").display())
-}
-
-/// Opens the database in `folder` with the keyring there, making both where they are missing.
-async fn open(folder: &Path, seed: u64) -> Result<SqlStore, OpenError> {
-    let random = Arc::new(SeededRandom::new(seed));
-    let path = folder.join("keyring");
-    let keyring = Keyring::open(&path).or_else(|_| Keyring::create(&path, &*random)).expect("a keyring");
-    let clock = Arc::new(ManualClock::new(Timestamp(3000)));
-    SqlStore::open(&url(folder), Arc::new(keyring), clock, random).await
-}
-
-async fn store() -> (SqlStore, TempDir) {
-    let folder = tempfile::tempdir().expect("a folder");
-    (open(folder.path(), 1).await.expect("opened"), folder)
+async fn store() -> (SqlStore, Home) {
+    let home = Home::file();
+    (home.open(1).await.expect("opened"), home)
 }
 
 tidings_actors::store_contract_tests!(store);
-
-/// A connection of its own, to look behind the store's back.
-async fn raw(folder: &Path) -> DatabaseConnection {
-    Database::connect(url(folder)).await.expect("connected")
-}
 
 async fn number(connection: &DatabaseConnection, text: &str) -> i64 {
     super::rows::number(connection, "test", text, vec![]).await.expect("a number")
@@ -118,11 +104,10 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
     store.register_watch(&new).await.expect("registered")
 }
 
-#[tokio::test]
-async fn an_older_process_is_fenced_off() {
-    let (older, folder) = store().await;
+async fn an_older_process_is_fenced_off(home: Home) {
+    let older = home.open(1).await.expect("opened");
     older.create_app(&new_app(1)).await.expect("created");
-    let newer = open(folder.path(), 2).await.expect("opened");
+    let newer = home.open(2).await.expect("opened");
     assert!(matches!(older.create_app(&new_app(2)).await, Err(StoreError::Fenced)));
     let cursor = tidings_entity::id::CursorId::new(Ulid::from_parts(1, 1));
     let finished = older.finish_round(&cursor, 1, Timestamp(1)).await;
@@ -146,26 +131,25 @@ async fn an_older_process_is_fenced_off() {
 
 #[tokio::test]
 async fn every_acknowledged_write_is_on_disk_without_a_clean_close() {
-    let (store, folder) = store().await;
+    let (store, home) = store().await;
     let apps: Vec<NewApp> = (0..100).map(new_app).collect();
     for answer in join_all(apps.iter().map(|app| store.create_app(app))).await {
         answer.expect("created");
     }
-    let copy = tempfile::tempdir().expect("a folder");
+    let copy = Home::file();
     // What a killed process leaves: the files as they are, nothing flushed, nothing closed.
     for name in ["tidings.db", "tidings.db-wal", "keyring"] {
-        std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
+        std::fs::copy(home.path().join(name), copy.path().join(name)).expect("copied");
     }
-    let again = open(copy.path(), 2).await.expect("opened");
+    let again = copy.open(2).await.expect("opened");
     assert_eq!(again.apps(None, 1000).await.expect("apps").len(), 100);
     store.close().await;
     assert!(matches!(store.create_app(&new_app(200)).await, Err(StoreError::Unavailable(_))));
-    assert!(!folder.path().join("tidings.db-wal").exists(), "a clean close leaves one file");
+    assert!(!home.path().join("tidings.db-wal").exists(), "a clean close leaves one file");
 }
 
-#[tokio::test]
-async fn a_verb_that_fails_changes_nothing_of_the_others_in_its_turn() {
-    let (store, _folder) = store().await;
+async fn a_verb_that_fails_changes_nothing_of_the_others_in_its_turn(home: Home) {
+    let store = home.open(1).await.expect("opened");
     store.create_app(&new_app(0)).await.expect("created");
     let mut apps: Vec<NewApp> = (1..64).map(new_app).collect();
     for app in apps.iter_mut().step_by(3) {
@@ -181,53 +165,50 @@ async fn a_verb_that_fails_changes_nothing_of_the_others_in_its_turn() {
     assert_eq!(store.apps(None, 1000).await.expect("apps").len(), 1 + 42);
 }
 
-#[tokio::test]
-async fn a_schema_of_a_newer_version_is_refused() {
-    let (store, folder) = store().await;
+async fn a_schema_of_a_newer_version_is_refused(home: Home) {
+    let store = home.open(1).await.expect("opened");
     store.close().await;
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     let text = "insert into seaql_migrations (version, applied_at) values ('m29990101_000000_future', 1)";
     connection.execute_unprepared(text).await.expect("written");
     connection.close().await.expect("closed");
-    let refused = open(folder.path(), 2).await.err().expect("refused");
+    let refused = home.open(2).await.err().expect("refused");
     assert!(
         matches!(&refused, OpenError::NewerSchema(step) if step == "m29990101_000000_future"),
         "{refused}"
     );
-    assert!(matches!(schema::up(&url(folder.path())).await, Err(OpenError::NewerSchema(_))));
+    assert!(matches!(schema::up(home.url()).await, Err(OpenError::NewerSchema(_))));
 }
 
-#[tokio::test]
-async fn another_keyring_is_refused_and_a_rotated_one_is_not() {
-    let (store, folder) = store().await;
+async fn another_keyring_is_refused_and_a_rotated_one_is_not(home: Home) {
+    let store = home.open(1).await.expect("opened");
     store.create_app(&new_app(1)).await.expect("created");
     store.close().await;
-    let path = folder.path().join("keyring");
+    let path = home.path().join("keyring");
     let right = std::fs::read(&path).expect("the keyring");
     let keyring = Keyring::open(&path).expect("opened");
     keyring.rotate(&SeededRandom::new(9)).expect("rotated");
-    let again = open(folder.path(), 2).await.expect("the rotated keyring knows the old key");
+    let again = home.open(2).await.expect("the rotated keyring knows the old key");
     let app = again.app(&new_app(1).id).await.expect("read").expect("there");
     assert_eq!(app.keys[0].expose(), "signing1");
     again.close().await;
     std::fs::remove_file(&path).expect("removed");
-    let refused = open(folder.path(), 77).await.err().expect("refused");
+    let refused = home.open(77).await.err().expect("refused");
     assert!(matches!(refused, OpenError::WrongKey(_)), "{refused}");
     std::fs::write(&path, right).expect("written");
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode");
-    open(folder.path(), 3).await.expect("the right one still opens");
+    home.open(3).await.expect("the right one still opens");
 }
 
-#[tokio::test]
-async fn a_secret_moved_to_another_row_does_not_open() {
-    let (store, folder) = store().await;
+async fn a_secret_moved_to_another_row_does_not_open(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let app = new_app(1);
     store.create_app(&app).await.expect("created");
     let first = watch(&store, &app.id, 1, Some("first secret")).await;
     let second = watch(&store, &app.id, 2, Some("second secret")).await;
     let third = watch(&store, &app.id, 3, None).await;
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     for column in ["secret", "fingerprint"] {
         let found = format!("select count(*) from credential where instr({column}, 'secret') > 0");
         assert_eq!(number(&connection, &found).await, 0, "nothing in clear in {column}");
@@ -246,14 +227,13 @@ async fn a_secret_moved_to_another_row_does_not_open() {
     assert_eq!(readable[0].0, third.repository);
 }
 
-#[tokio::test]
-async fn a_row_that_cannot_be_read_hides_no_other() {
-    let (store, folder) = store().await;
+async fn a_row_that_cannot_be_read_hides_no_other(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let app = new_app(1);
     store.create_app(&app).await.expect("created");
     let bad = watch(&store, &app.id, 1, None).await;
     let good = watch(&store, &app.id, 2, None).await;
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     let damage = format!("update watch set mode = 'sideways' where id = '{}'", bad.id);
     connection.execute_unprepared(&damage).await.expect("damaged");
     let watches = store.watches(&app.id, None, 10).await.expect("read");
@@ -270,11 +250,11 @@ async fn a_row_that_cannot_be_read_hides_no_other() {
 
 #[tokio::test]
 async fn an_unchanged_poll_writes_no_row() {
-    let (store, folder) = store().await;
+    let (store, home) = store().await;
     let app = new_app(1);
     store.create_app(&app).await.expect("created");
     let watch = watch(&store, &app.id, 1, None).await;
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     let version = async || number(&connection, "pragma data_version").await;
     let before = version().await;
     for _ in 0..10 {
@@ -325,9 +305,8 @@ async fn limit_pages(store: &SqlStore) {
     limit.await.expect("limited");
 }
 
-#[tokio::test]
-async fn a_verb_that_panics_fails_alone() {
-    let (store, _folder) = store().await;
+async fn a_verb_that_panics_fails_alone(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let panics = store.writer.verb(|transaction, context| {
         Box::pin(async move {
             super::apps::create(transaction, context, new_app(1)).await?;
@@ -347,8 +326,8 @@ async fn a_verb_that_panics_fails_alone() {
 
 #[tokio::test]
 async fn a_locked_database_is_waited_for() {
-    let (store, folder) = store().await;
-    let connection = raw(folder.path()).await;
+    let (store, home) = store().await;
+    let connection = home.raw().await;
     let lock = connection.begin().await.expect("begun");
     lock.execute_unprepared("update lease set taken_at = 1").await.expect("locked");
     let first = new_app(1);
@@ -363,38 +342,36 @@ async fn a_locked_database_is_waited_for() {
 
 #[tokio::test]
 async fn the_schema_goes_down_and_up_again() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = url(folder.path());
-    assert!(matches!(schema::status(&url).await, Err(OpenError::Address(_))), "there is none");
-    let taken = schema::up(&url).await.expect("up");
-    assert_eq!(schema::up(&url).await.expect("up again"), Vec::<String>::new());
+    let home = Home::file();
+    let url = home.url();
+    assert!(matches!(schema::status(url).await, Err(OpenError::Address(_))), "there is none");
+    let taken = schema::up(url).await.expect("up");
+    assert_eq!(schema::up(url).await.expect("up again"), Vec::<String>::new());
     let applied = |steps: Vec<schema::Step>| steps.iter().filter(|step| step.applied).count();
-    assert_eq!(applied(schema::status(&url).await.expect("status")), taken.len());
-    schema::down(&url, u32::try_from(taken.len()).expect("few")).await.expect("down");
-    let connection = raw(folder.path()).await;
+    assert_eq!(applied(schema::status(url).await.expect("status")), taken.len());
+    schema::down(url, u32::try_from(taken.len()).expect("few")).await.expect("down");
+    let connection = home.raw().await;
     let tables = "select count(*) from sqlite_schema where type = 'table'
                   and name not in ('seaql_migrations', 'sqlite_sequence')";
     assert_eq!(number(&connection, tables).await, 0);
-    assert_eq!(applied(schema::status(&url).await.expect("status")), 0);
-    open(folder.path(), 1).await.expect("a start brings it up").close().await;
+    assert_eq!(applied(schema::status(url).await.expect("status")), 0);
+    home.open(1).await.expect("a start brings it up").close().await;
 }
 
 /// What was recorded before answers were kept is still there, without one.
-#[tokio::test]
-async fn attempts_of_before_answers_were_kept_have_none() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = url(folder.path());
-    schema::up(&url).await.expect("up");
-    let older = schema::status(&url).await.expect("status");
+async fn attempts_of_before_answers_were_kept_have_none(home: Home) {
+    let url = home.url();
+    schema::up(url).await.expect("up");
+    let older = schema::status(url).await.expect("status");
     let step = older.iter().position(|step| step.name.ends_with("keep_answers")).expect("the step");
-    schema::down(&url, u32::try_from(older.len() - step).expect("few")).await.expect("down");
-    let connection = raw(folder.path()).await;
+    schema::down(url, u32::try_from(older.len() - step).expect("few")).await.expect("down");
+    let connection = home.raw().await;
     let text = "insert into attempt (owner_kind, owner_id, round, position, number, delivery_id, status,
                 item_failure, excerpt, took_ms, ended_at)
                 values ('cursor', 'cur_00000000000000000000000001', 1, 0, 1, 'dlv_a', 500, true, 'why', 3, 4)";
     connection.execute_unprepared(text).await.expect("a row");
     connection.close().await.expect("closed");
-    let store = open(folder.path(), 1).await.expect("a start brings it up");
+    let store = home.open(1).await.expect("a start brings it up");
     let cursor = "cur_00000000000000000000000001".parse().expect("an id");
     let found = store.attempts(&cursor, 1, 0, 10).await.expect("read");
     assert_eq!((found.len(), found[0].status, found[0].excerpt.as_str()), (1, Some(500), "why"));
@@ -405,9 +382,9 @@ async fn attempts_of_before_answers_were_kept_have_none() {
 #[tokio::test]
 async fn the_database_is_private_durable_and_recent() {
     use std::os::unix::fs::PermissionsExt;
-    let (store, folder) = store().await;
+    let (store, home) = store().await;
     for name in ["tidings.db", "tidings.db-wal", "tidings.db-shm", "keyring"] {
-        let mode = std::fs::metadata(folder.path().join(name)).expect(name).permissions().mode();
+        let mode = std::fs::metadata(home.path().join(name)).expect(name).permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name}");
     }
     let read = async |text: &str| super::rows::number(&store.readers, "test", text, vec![]).await;
@@ -423,8 +400,8 @@ async fn the_database_is_private_durable_and_recent() {
 
 #[tokio::test]
 async fn an_address_that_forgets_or_is_unknown_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let keyring = Arc::new(Keyring::create(&folder.path().join("k"), &SeededRandom::new(1)).expect("made"));
+    let home = Home::file();
+    let keyring = Arc::new(Keyring::create(&home.path().join("k"), &SeededRandom::new(1)).expect("made"));
     for url in ["sqlite::memory:", "sqlite:?mode=memory", "mysql://x", "", "/tmp/x.db"] {
         let clock = Arc::new(ManualClock::new(Timestamp(1)));
         let opened = SqlStore::open(url, keyring.clone(), clock, Arc::new(SeededRandom::new(1))).await;
@@ -432,9 +409,8 @@ async fn an_address_that_forgets_or_is_unknown_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row() {
-    let (store, folder) = store().await;
+async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let request = |key: &str| KeyedRequest {
         owner: AppId::new(Ulid::nil()),
         key: key.into(),
@@ -451,7 +427,7 @@ async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row() {
         };
         store.end_request(request, Some(&answer)).await.expect("ended");
     }
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     for column in ["owner", "key_hash", "request_hash", "answer"] {
         let found = format!("select count(*) from idempotency where instr({column}, 'planted') > 0");
         assert_eq!(number(&connection, &found).await, 0, "nothing in clear in {column}");
@@ -465,4 +441,16 @@ async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row() {
     }
     let moved = store.begin_request(&first, Timestamp(2), Timestamp(0)).await;
     assert!(matches!(moved, Err(StoreError::Undecodable { table: "idempotency", .. })), "{moved:?}");
+}
+
+on_both! {
+    an_older_process_is_fenced_off
+    a_verb_that_fails_changes_nothing_of_the_others_in_its_turn
+    a_schema_of_a_newer_version_is_refused
+    another_keyring_is_refused_and_a_rotated_one_is_not
+    a_secret_moved_to_another_row_does_not_open
+    a_row_that_cannot_be_read_hides_no_other
+    a_verb_that_panics_fails_alone
+    attempts_of_before_answers_were_kept_have_none
+    an_answer_is_sealed_in_its_place_and_its_key_is_no_row
 }

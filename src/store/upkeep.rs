@@ -9,7 +9,10 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
-use super::rows::{self, signed};
+use super::{
+    partitions,
+    rows::{self, signed},
+};
 
 #[derive(FromQueryResult)]
 struct Pin {
@@ -107,6 +110,7 @@ pub(super) async fn prune(
     let before = |age: Duration| -> Value {
         now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).into()
     };
+    partitions::make_ahead(connection, now).await?;
     let mut left = limit;
     let blob = ("blob", "id", "used_at < $1");
     let answer = ("idempotency", "owner, key_hash", "created_at < $1");
@@ -122,6 +126,7 @@ pub(super) async fn prune(
         );
         left -= rows::execute(connection, table, &text, vec![before(age), signed(left).into()]).await?;
     }
+    partitions::drop_empty(connection, now).await?;
     Ok(limit - left)
 }
 

@@ -18,7 +18,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
-use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tidings_actors::ports::{Deed, Settlement, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -27,8 +27,10 @@ use tokio::{
 use tracing::{error, warn};
 
 use super::{
-    Context, audit, canary,
-    connect::{self, Address},
+    Context,
+    address::Address,
+    audit, canary,
+    connect::{self, Connection, Share},
     error::OfTable,
     settle,
 };
@@ -129,12 +131,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the task.
     #[expect(clippy::disallowed_methods, reason = "the one task of the store; `close` ends it")]
-    pub(super) fn start(
-        address: Address,
-        connection: DatabaseConnection,
-        context: Context,
-        epoch: i64,
-    ) -> Self {
+    pub(super) fn start(address: Address, connection: Connection, context: Context, epoch: i64) -> Self {
         let (inbox, work) = mpsc::channel(WAITING);
         let metrics = Metrics::of_process();
         let task = Task { address, connection: Some(connection), context, epoch, work, metrics };
@@ -231,7 +228,7 @@ impl Turn {
 struct Task {
     address: Address,
     /// `None` after trouble: made anew at the next turn.
-    connection: Option<DatabaseConnection>,
+    connection: Option<Connection>,
     context: Context,
     epoch: i64,
     work: mpsc::Receiver<Work>,
@@ -289,7 +286,7 @@ impl Task {
         }
     }
 
-    async fn connection(&mut self) -> Result<&DatabaseConnection, StoreError> {
+    async fn connection(&mut self) -> Result<&Connection, StoreError> {
         if self.connection.is_none() {
             let made = connect::writer(&self.address).await;
             self.connection = Some(made.map_err(|error| StoreError::Unavailable(error.to_string()))?);
@@ -298,9 +295,9 @@ impl Task {
     }
 
     /// A transaction of the owner of the lease.
-    async fn begin(&mut self) -> Result<DatabaseTransaction, StoreError> {
+    async fn begin(&mut self, share: Share) -> Result<DatabaseTransaction, StoreError> {
         let epoch = self.epoch;
-        let transaction = connect::begin(self.connection().await?).await.of("lease")?;
+        let transaction = self.connection().await?.begin(share).await.of("lease")?;
         if canary::epoch(&transaction).await? != epoch {
             transaction.rollback().await.of("lease")?;
             return Err(StoreError::Fenced);
@@ -314,7 +311,8 @@ impl Task {
             return Ok(Vec::new());
         }
         let context = self.context.clone();
-        let mut transaction = self.begin().await?;
+        let share = if turn.jobs.is_empty() { Share::Settling } else { Share::Alone };
+        let mut transaction = self.begin(share).await?;
         if turn.jobs.is_empty() {
             // The turn of a quiet hour and of the busiest one: lanes that settle.
             if let Ok(settled) = settle::settle(&transaction, &turn.settlements).await {
@@ -322,7 +320,7 @@ impl Task {
                 return Ok(settled.into_iter().map(Ok).collect());
             }
             transaction.rollback().await.of("rollback")?;
-            transaction = self.begin().await?;
+            transaction = self.begin(share).await?;
         }
         if let ([job], []) = (&mut turn.jobs[..], &turn.settlements[..]) {
             if job.run(&transaction, &context).await {

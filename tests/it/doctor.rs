@@ -86,11 +86,11 @@ fn faults_of_settings_and_of_what_is_not_there_yet_are_found() {
     assert!(output.contains("cannot be listened on"), "{output}");
 
     assert_found(
-        &healthy().with("database.url", "postgres://u@h/d"),
+        &healthy().with("database.url", "postgres://u@127.0.0.1:9/d"),
         &[],
         "fault",
         "database",
-        "only sqlite",
+        "cannot be reached",
     );
     assert_found(
         &healthy().with("git.free_min_bytes", "9000000000000000000"),

@@ -155,6 +155,7 @@ fn passwords_of_the_proxy_and_of_the_database_are_told_to_nobody() {
         format!("nonsense://someone:{DATABASE}@127.0.0.1/none"),
     ] {
         let refused = Server::prepare().with("telemetry.log_filter", "trace").with("database.url", &address);
+        let refused = refused.with("database.start_wait", "1s");
         for verb in ["serve", "check-config", "migrate"] {
             let arguments: &[&str] = if verb == "migrate" { &["migrate", "status"] } else { &[verb] };
             let output = refused.command(arguments).output().expect("it ran");

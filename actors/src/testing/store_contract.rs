@@ -25,7 +25,8 @@ pub use rounds::*;
 pub use upkeep::*;
 
 /// One `#[tokio::test]` for each promise. `$make` is an async function without arguments that
-/// gives an empty store, and something to be kept alive as long as it.
+/// gives an empty store, and something to be kept alive as long as it; or an `Option` of both, where this
+/// machine may lack what the store needs.
 #[macro_export]
 macro_rules! store_contract_tests {
     ($make:path) => {
@@ -114,7 +115,8 @@ macro_rules! store_contract_tests {
         $(
             #[tokio::test]
             async fn $promise() {
-                let (store, _kept) = $make().await;
+                let made: Option<_> = $make().await.into();
+                let Some((store, _kept)) = made else { return };
                 $crate::testing::store_contract::$promise(&store).await;
             }
         )+

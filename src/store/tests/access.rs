@@ -16,14 +16,13 @@ fn planted(number: u128) -> NewApp {
     NewApp { access, ..new_app(number) }
 }
 
-#[tokio::test]
-async fn what_goes_with_requests_is_sealed_in_the_row_of_its_app() {
-    let (store, folder) = store().await;
+async fn what_goes_with_requests_is_sealed_in_the_row_of_its_app(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let (one, other) = (planted(1), planted(2));
     for app in [&one, &other] {
         store.create_app(app).await.expect("created");
     }
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     let clear = "select count(*) from app where instr(endpoint_access, 'planted') > 0
                  or instr(delivery, 'planted') > 0 or instr(delivery, 'x-key') > 0";
     assert_eq!(number(&connection, clear).await, 0);
@@ -45,16 +44,16 @@ async fn what_goes_with_requests_is_sealed_in_the_row_of_its_app() {
 
 #[tokio::test]
 async fn the_step_that_adds_it_keeps_all_apps_on_its_way_up_and_down() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(folder.path(), 1).await.expect("opened");
+    let home = Home::file();
+    let store = home.open(1).await.expect("opened");
     let app = planted(1);
     store.create_app(&app).await.expect("created");
     store.close().await;
-    let steps = schema::status(&url(folder.path())).await.expect("status");
+    let steps = schema::status(home.url()).await.expect("status");
     let at = steps.iter().position(|step| step.name.ends_with("_add_endpoint_access")).expect("a step");
     let back = u32::try_from(steps.len() - at).expect("few");
-    schema::down(&url(folder.path()), back).await.expect("down");
-    let connection = raw(folder.path()).await;
+    schema::down(home.url(), back).await.expect("down");
+    let connection = home.raw().await;
     let column = "select count(*) from pragma_table_info('app') where name = 'endpoint_access'";
     assert_eq!(number(&connection, column).await, 0);
     assert_eq!(
@@ -63,9 +62,13 @@ async fn the_step_that_adds_it_keeps_all_apps_on_its_way_up_and_down() {
         "nothing that hangs on apps went"
     );
     connection.close().await.expect("closed");
-    let store = open(folder.path(), 2).await.expect("a start brings it up");
+    let store = home.open(2).await.expect("a start brings it up");
     let kept = store.app(&app.id).await.expect("read").expect("there");
     assert_eq!((kept.name, kept.keys.len()), (app.name, 1));
     assert!(kept.access.is_empty(), "what the older version does not know is gone");
     store.close().await;
+}
+
+on_both! {
+    what_goes_with_requests_is_sealed_in_the_row_of_its_app
 }

@@ -28,8 +28,8 @@ fn deed(number: i64) -> Deed {
 /// Whether a token is right or wrong costs one search, however many there are.
 #[tokio::test]
 async fn a_token_among_ten_thousand_apps_is_found_with_one_search_of_an_index() {
-    let (store, folder) = store().await;
-    let connection = raw(folder.path()).await;
+    let (store, home) = store().await;
+    let connection = home.raw().await;
     let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
         insert into app (id, name, email, token_public_id, delivery, created_at)
         select 'app_' || i, 'an app', 'a@b.c', 'public' || i, '{}', 1 from n";
@@ -51,31 +51,29 @@ async fn a_token_among_ten_thousand_apps_is_found_with_one_search_of_an_index() 
     println!("a wrong token among 10,000 apps: {:?}", began.elapsed() / 200);
 }
 
-#[tokio::test]
-async fn tokens_of_before_they_were_rows_open_what_they_opened_and_back() {
-    let (store, folder) = store().await;
+async fn tokens_of_before_they_were_rows_open_what_they_opened_and_back(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let app = new_app(1);
     store.create_app(&app).await.expect("an app");
     let before = store.find_token("public1").await.expect("read").expect("there");
     assert_eq!((&before.owner, before.hash), (&TokenOwner::App(app.id.clone()), app.token_hash));
     store.close().await;
-    let url = url(folder.path());
-    let steps = schema::status(&url).await.expect("status");
+    let url = home.url();
+    let steps = schema::status(url).await.expect("status");
     let added = steps.iter().rev().take_while(|step| !step.name.contains("find_deliveries")).count();
-    schema::down(&url, u32::try_from(added).expect("few")).await.expect("down");
-    let hash = raw(folder.path()).await;
+    schema::down(url, u32::try_from(added).expect("few")).await.expect("down");
+    let hash = home.raw().await;
     let text = format!("select count(*) from app where token_hash = '{}'", app.token_hash);
     assert_eq!(number(&hash, &text).await, 1, "an older version finds it where it was");
     hash.close().await.expect("closed");
-    let store = open(folder.path(), 2).await.expect("opened");
+    let store = home.open(2).await.expect("opened");
     assert_eq!(store.find_token("public1").await.expect("read"), Some(before));
     store.erase_app(&app.id).await.expect("erased");
     assert!(store.find_token("public1").await.expect("read").is_none(), "it goes with its app");
 }
 
-#[tokio::test]
-async fn what_is_done_and_its_row_are_one_and_what_fails_leaves_none() {
-    let (store, folder) = store().await;
+async fn what_is_done_and_its_row_are_one_and_what_fails_leaves_none(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let app = new_app(1);
     let pending = Pending::of(deed(1), KEPT);
     pending.during(store.create_app(&app)).await.expect("made");
@@ -85,7 +83,7 @@ async fn what_is_done_and_its_row_are_one_and_what_fails_leaves_none() {
     pending.during(store.create_app(&app)).await.expect_err("it is there already");
     assert_eq!(pending.take(), Some(deed(2)));
     // A log that cannot be written lets nothing happen unseen.
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     connection.execute_unprepared("alter table audit rename to away").await.expect("renamed");
     let pending = Pending::of(deed(3), KEPT);
     pending.during(store.erase_app(&app.id)).await.expect_err("no log, no change");
@@ -96,9 +94,8 @@ async fn what_is_done_and_its_row_are_one_and_what_fails_leaves_none() {
     assert_eq!(rows.iter().map(|row| row.deed.clone()).collect::<Vec<_>>(), [deed(1)]);
 }
 
-#[tokio::test]
-async fn many_writers_make_one_chain_and_old_rows_go_with_a_word() {
-    let (store, _folder) = store().await;
+async fn many_writers_make_one_chain_and_old_rows_go_with_a_word(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let store = &store;
     join_all((1..=300).map(|number| async move {
         store.record(&deed(number), KEPT).await.expect("written");
@@ -127,9 +124,8 @@ async fn many_writers_make_one_chain_and_old_rows_go_with_a_word() {
     check(1..=100).await;
 }
 
-#[tokio::test]
-async fn the_tokens_of_an_owner_are_bounded_dead_ones_too() {
-    let (store, _folder) = store().await;
+async fn the_tokens_of_an_owner_are_bounded_dead_ones_too(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let of = TokensOf::Staff;
     for number in 0..60_u128 {
         let token = tidings_actors::ports::AccessToken {
@@ -148,4 +144,11 @@ async fn the_tokens_of_an_owner_are_bounded_dead_ones_too() {
     let kept = store.tokens(&of, None, 1_000).await.expect("read");
     assert_eq!(kept.len(), 51, "fifty, and the one that was made last");
     assert_eq!(kept[0].id, tidings_entity::id::TokenId::new(Ulid::from_parts(1, 9)), "the oldest went");
+}
+
+on_both! {
+    tokens_of_before_they_were_rows_open_what_they_opened_and_back
+    what_is_done_and_its_row_are_one_and_what_fails_leaves_none
+    many_writers_make_one_chain_and_old_rows_go_with_a_word
+    the_tokens_of_an_owner_are_bounded_dead_ones_too
 }

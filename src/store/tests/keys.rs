@@ -10,13 +10,14 @@ use tidings_actors::{
 
 use super::{
     super::{keys, keys::Keys, sealed},
-    new_app, number, open, raw, store,
+    home::{Home, on_both},
+    new_app, number, store,
 };
 
 #[tokio::test]
 async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {
-    let (_store, folder) = store().await;
-    let connection = raw(folder.path()).await;
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
     let text = "select t.name as first, c.name as second from sqlite_schema t, pragma_table_info(t.name) c
                 where t.type = 'table' and lower(c.type) = 'blob' order by 1, 2";
     let found = super::super::rows::mixed(&connection, "sqlite_schema", text, vec![]).await.expect("rows");
@@ -33,9 +34,8 @@ async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {
     assert_eq!(keys::columns(), sealed::COLUMNS, "what is counted is what is sealed anew");
 }
 
-#[tokio::test]
-async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break() {
-    let (store, folder) = store().await;
+async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break(home: Home) {
+    let store = home.open(1).await.expect("opened");
     for app in 1..=20 {
         store.create_app(&new_app(app)).await.expect("created");
     }
@@ -52,7 +52,7 @@ async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break() {
     assert!(matches!(&refused, Err(StoreError::Conflict(text)) if text.contains("13")), "{refused:?}");
     // Another process goes on: nothing is kept in memory.
     store.close().await;
-    let store = open(folder.path(), 2).await.expect("opened");
+    let store = home.open(2).await.expect("opened");
     let step = store.reseal(500).await.expect("a step");
     assert_eq!((step.resealed, step.left), (13, 0));
     assert_eq!(store.reseal(500).await.expect("a step").resealed, 0);
@@ -64,20 +64,19 @@ async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break() {
     assert!(matches!(store.retire_key(&first.id).await, Err(StoreError::NotFound)));
     assert!(matches!(store.retire_key(&second).await, Err(StoreError::Conflict(_))));
     store.close().await;
-    let store = open(folder.path(), 3).await.expect("the new key alone opens it");
+    let store = home.open(3).await.expect("the new key alone opens it");
     let app = store.app(&new_app(7).id).await.expect("read").expect("there");
     assert_eq!(app.keys[0].expose(), "signing7");
 }
 
-#[tokio::test]
-async fn a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key() {
-    let (store, folder) = store().await;
+async fn a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key(home: Home) {
+    let store = home.open(1).await.expect("opened");
     for app in 1..=5 {
         store.create_app(&new_app(app)).await.expect("created");
     }
     let first = store.keys().await.expect("keys").remove(0);
     store.rotate_key().await.expect("rotated");
-    let connection = raw(folder.path()).await;
+    let connection = home.raw().await;
     // In another place than its own it does not open.
     let text = "update app_key set secret = (select secret from app_key order by app_id desc limit 1)
                 where app_id = (select min(app_id) from app_key)";
@@ -90,9 +89,8 @@ async fn a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key() {
     assert!(matches!(store.retire_key(&first.id).await, Err(StoreError::Conflict(_))));
 }
 
-#[tokio::test]
-async fn what_is_written_while_everything_is_sealed_anew_stays() {
-    let (store, _folder) = store().await;
+async fn what_is_written_while_everything_is_sealed_anew_stays(home: Home) {
+    let store = home.open(1).await.expect("opened");
     let apps: Vec<_> = (1..=60).map(new_app).collect();
     for app in &apps {
         store.create_app(app).await.expect("created");
@@ -121,4 +119,10 @@ async fn what_is_written_while_everything_is_sealed_anew_stays() {
         assert_eq!(app.access.headers["x-key"].expose(), "new");
     }
     store.retire_key(&first).await.expect("nothing needs it");
+}
+
+on_both! {
+    everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break
+    a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key
+    what_is_written_while_everything_is_sealed_anew_stays
 }

@@ -9,8 +9,8 @@ use crate::store::{history, rows};
 /// However many rounds there are, none is read but by its key, and they are not sorted.
 #[tokio::test]
 async fn rounds_are_listed_by_their_key() {
-    let (_store, folder) = store().await;
-    let connection = raw(folder.path()).await;
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
     let app = new_app(1).id;
     let cursor = CursorId::new(Ulid::from_parts(3, 1));
     for place in [

@@ -1,6 +1,6 @@
 //! How many answers are kept of one owner.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tidings_actors::{
     ports::{Begun, KeyedRequest, Store, StoredAnswer},
@@ -12,7 +12,9 @@ use tidings_entity::id::{AppId, Sha256Hash};
 
 use super::{
     super::{Context, requests::Kept},
-    SqlStore, number, raw, url,
+    SqlStore,
+    home::{Home, on_both},
+    number,
 };
 use crate::secrets::Keyring;
 
@@ -32,23 +34,21 @@ async fn end(store: &SqlStore, owner: &str, key: u64) {
     store.end_request(&request, Some(&answer)).await.expect("ended");
 }
 
-#[tokio::test]
-async fn beyond_their_limit_the_oldest_answers_of_an_owner_go_and_no_request_that_runs() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn beyond_their_limit_the_oldest_answers_of_an_owner_go_and_no_request_that_runs(home: Home) {
     let random = Arc::new(SeededRandom::new(1));
-    let keyring = Keyring::create(&folder.path().join("keyring"), &*random).expect("a keyring");
+    let keyring = Keyring::create(&home.path().join("keyring"), &*random).expect("a keyring");
     let clock = Arc::new(ManualClock::new(Timestamp(3000)));
     let kept = Arc::new(Kept::at_most(MOST));
     let context = Context { keyring: Arc::new(keyring), clock, random, kept };
-    let store = SqlStore::keeping(&url(folder.path()), context).await.expect("opened");
+    let store = SqlStore::keeping(Duration::ZERO, home.url(), context).await.expect("opened");
     let [busy, calm] = [1, 2].map(|number| AppId::new(ulid::Ulid::from_parts(1, number)).to_string());
     assert!(matches!(begin(&store, &busy, 0).await, Begun::New), "it runs until the end");
     assert!(matches!(begin(&store, &calm, 1).await, Begun::New));
     end(&store, &calm, 1).await;
+    let connection = home.raw().await;
     for key in 1..=10 * MOST {
         assert!(matches!(begin(&store, &busy, key).await, Begun::New));
         end(&store, &busy, key).await;
-        let connection = raw(folder.path()).await;
         let text = format!("select count(*) from idempotency where owner = '{busy}'");
         let count = number(&connection, &text).await.unsigned_abs();
         assert!(count <= MOST && count >= (key + 1).min(MOST * 8 / 10), "{count} after {key}");
@@ -58,4 +58,8 @@ async fn beyond_their_limit_the_oldest_answers_of_an_owner_go_and_no_request_tha
     assert!(matches!(begin(&store, &busy, 0).await, Begun::Running), "what runs is there");
     assert!(matches!(begin(&store, &calm, 1).await, Begun::Answered(_)), "others keep theirs");
     assert!(matches!(begin(&store, &busy, 1).await, Begun::New), "the oldest are gone");
+}
+
+on_both! {
+    beyond_their_limit_the_oldest_answers_of_an_owner_go_and_no_request_that_runs
 }
