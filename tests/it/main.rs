@@ -40,6 +40,7 @@ mod past_by_hand;
 mod past_rounds;
 mod planted_secrets;
 mod polling;
+mod postgres;
 mod preparing;
 mod private_addresses;
 mod pulling;

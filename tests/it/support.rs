@@ -3,6 +3,7 @@
 
 pub(crate) mod api;
 pub(crate) mod churn;
+pub(crate) mod cluster;
 pub(crate) mod collector;
 pub(crate) mod content;
 pub(crate) mod database;

@@ -16,11 +16,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
+    cluster::{self, Database},
     http::{self, Reply},
     leaks::Secrets,
     patience::{SOON, eventually},
+    text_setting,
 };
 
+/// `postgres`: every server of the stories keeps its rows there, in a database of its own.
+const DATABASE: &str = "TIDINGS_STORY_DATABASE";
 /// How much of the log a failed story shows, in bytes.
 const LOG_SHOWN: usize = 20_000;
 
@@ -32,11 +36,18 @@ pub(crate) struct Server {
     address: SocketAddr,
     starts: u32,
     secrets: Mutex<Secrets>,
+    /// Goes after the process that uses it.
+    _database: Option<Database>,
 }
 
 impl Server {
     /// Settings for stories: everything on this machine may be reached, nothing waits long.
     pub(crate) fn prepare() -> Self {
+        let database = text_setting(DATABASE).map(|kind| {
+            assert_eq!(kind, "postgres", "{DATABASE}");
+            cluster::database(None).expect("a PostgreSQL")
+        });
+        let url = database.as_ref().map(|database| database.url.clone());
         let server = Self {
             folder: tempfile::tempdir().expect("a folder"),
             settings: Vec::new(),
@@ -44,6 +55,11 @@ impl Server {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             starts: 0,
             secrets: Mutex::default(),
+            _database: database,
+        };
+        let server = match url {
+            Some(url) => server.with("database.url", &url),
+            None => server,
         };
         server
             .with("onboarding.mode", "open")
