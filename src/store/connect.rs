@@ -4,14 +4,23 @@
 mod postgres;
 mod sqlite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
     Statement, TransactionTrait,
 };
 
+use tokio::time::timeout;
+
 pub(super) use self::postgres::{advice, refuse_unfit};
 use super::{OpenError, address::Address};
+
+/// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
+const SILENCE_MAX: Duration = Duration::from_secs(35);
+/// The same for closing, of which nothing depends.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// With whom a transaction that writes shares the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +83,29 @@ impl Connection {
 
     /// Begins one consistent look, which changes nothing.
     pub(super) async fn look(&self) -> Result<DatabaseTransaction, DbErr> {
-        let transaction = self.pool.begin().await?;
-        if self.get_database_backend() == DbBackend::Postgres {
-            transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
-        }
-        Ok(transaction)
+        answered(async {
+            let transaction = self.pool.begin().await?;
+            if self.get_database_backend() == DbBackend::Postgres {
+                transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
+            }
+            Ok(transaction)
+        })
+        .await
     }
 
-    /// Closes all of them, after what they do now.
+    /// Closes all of them, after what they do now; one that is cut off is left to itself.
     pub(super) async fn close(&self) -> Result<(), DbErr> {
-        self.pool.close_by_ref().await
+        if self.get_database_backend() == DbBackend::Sqlite {
+            return self.pool.close_by_ref().await;
+        }
+        timeout(FAREWELL_MAX, self.pool.close_by_ref()).await.unwrap_or(Ok(()))
     }
+}
+
+/// The answer, unless the server is silent.
+async fn answered<T>(asked: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    let silent = || DbErr::Custom("the database server does not answer any more".into());
+    timeout(SILENCE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Single statements; behind a pooler each is a look of its own.
@@ -96,7 +117,7 @@ impl ConnectionTrait for Connection {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         if !self.is_pooled {
-            return self.pool.execute_raw(statement).await;
+            return answered(self.pool.execute_raw(statement)).await;
         }
         let look = self.look().await?;
         let done = look.execute_raw(statement).await?;
@@ -105,7 +126,7 @@ impl ConnectionTrait for Connection {
 
     async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
         if !self.is_pooled {
-            return self.pool.execute_unprepared(text).await;
+            return answered(self.pool.execute_unprepared(text)).await;
         }
         let look = self.look().await?;
         let done = look.execute_unprepared(text).await?;
@@ -114,7 +135,7 @@ impl ConnectionTrait for Connection {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         if !self.is_pooled {
-            return self.pool.query_one_raw(statement).await;
+            return answered(self.pool.query_one_raw(statement)).await;
         }
         let look = self.look().await?;
         let found = look.query_one_raw(statement).await?;
@@ -123,7 +144,7 @@ impl ConnectionTrait for Connection {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         if !self.is_pooled {
-            return self.pool.query_all_raw(statement).await;
+            return answered(self.pool.query_all_raw(statement)).await;
         }
         let look = self.look().await?;
         let found = look.query_all_raw(statement).await?;

@@ -10,7 +10,7 @@
 //!
 //! When the transaction fails, every verb of the turn gets the same error, and after trouble with
 //! the database the connection is made anew at the next turn: a full disk or a lock heals without a
-//! restart. A verb that is part of a request takes the request's deed along into its transaction
+//! restart. A server that falls silent is given up after a while. A verb that is part of a request takes the request's deed along into its transaction
 //! ([`crate::audit`]). The first statement of every turn checks the epoch of the lease. A full channel makes
 //! verbs wait. Dropping a verb's future does not take it back.
 
@@ -22,7 +22,7 @@ use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tidings_actors::ports::{Deed, Settlement, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{error, warn};
 
@@ -41,6 +41,8 @@ const TURN: usize = 256;
 /// How long settlements wait for those of other lanes. Two such waits are well below what a lane that
 /// shares its endpoint with others needs to send what it may have unsettled.
 const GATHER: Duration = Duration::from_millis(16);
+/// A server ends each statement of a turn sooner: one whose turn takes so long is cut off from us.
+const TURN_MAX: Duration = Duration::from_secs(20);
 /// Verbs that wait for their turn; further callers wait at the door.
 const WAITING: usize = 1024;
 
@@ -250,7 +252,7 @@ impl Task {
                 closing.append(&mut turn.closing);
             }
             let (verbs, began) = (turn.verbs(), Instant::now());
-            let outcome = self.transact(&mut turn).await;
+            let outcome = self.transact_in_time(&mut turn).await;
             if verbs > 0 {
                 self.metrics.committed(outcome.is_ok(), verbs, began.elapsed());
             }
@@ -303,6 +305,18 @@ impl Task {
             return Err(StoreError::Fenced);
         }
         Ok(transaction)
+    }
+
+    /// The same, unless the server falls silent; on a file a turn ends by itself.
+    async fn transact_in_time(
+        &mut self,
+        turn: &mut Turn,
+    ) -> Result<Vec<Result<bool, StoreError>>, StoreError> {
+        if self.address.file().is_some() {
+            return self.transact(turn).await;
+        }
+        let silent = || Err(unavailable("the database server does not answer any more"));
+        timeout(TURN_MAX, self.transact(turn)).await.unwrap_or_else(|_| silent())
     }
 
     /// Does all work of a turn in one transaction; what became of each settlement.

@@ -88,8 +88,8 @@ fn refused(server: &Server, error: &sqlx::Error) -> OpenError {
 pub(super) fn entry(share: Share, is_pooled: bool) -> String {
     let forget = if is_pooled { "deallocate all; " } else { "" };
     let (statement, lock, silence, kind) = match share {
-        Share::Alone => ("30s", "5s", "2s", ""),
-        Share::Settling => ("30s", "5s", "2s", "_shared"),
+        Share::Alone => ("10s", "5s", "2s", ""),
+        Share::Settling => ("10s", "5s", "2s", "_shared"),
         Share::Rebuilding => ("0", "60s", "60s", ""),
     };
     format!(

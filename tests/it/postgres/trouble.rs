@@ -78,6 +78,11 @@ impl House {
                 while !over.load(Ordering::SeqCst) {
                     // What was acknowledged and not written down comes again, with the same id.
                     asking.subscriber.model().note_kill();
+                    thread::sleep(Duration::from_millis(10));
+                }
+            });
+            scope.spawn(move || {
+                while !over.load(Ordering::SeqCst) {
                     asking.read();
                     asking.write();
                     thread::sleep(Duration::from_millis(20));
@@ -221,6 +226,20 @@ fn a_server_that_takes_no_writes_for_a_while_is_read_meanwhile() {
             thread::sleep(Duration::from_millis(50));
         }
         only_read("off");
+        asking.assert_healed();
+    });
+}
+
+/// What a cut network looks like: the connections stay, and nothing comes.
+#[test]
+fn a_server_that_falls_silent_is_given_up_and_met_again() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    House::on(cluster).bear(|cluster, asking| {
+        cluster.freeze(true);
+        let began = Instant::now();
+        eventually("503", SOON, || (!asking.write()).then_some(()));
+        assert!(began.elapsed() < Duration::from_secs(60), "it took {:?}", began.elapsed());
+        cluster.freeze(false);
         asking.assert_healed();
     });
 }

@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
@@ -152,9 +153,20 @@ impl Cluster {
     /// Stops it: at once for its clients, in order for itself.
     pub(crate) fn stop(&mut self) {
         let mut server = self.server.take().expect("it runs");
-        let id = rustix::process::Pid::from_child(&server);
-        rustix::process::kill_process(id, rustix::process::Signal::INT).expect("asked to stop");
+        kill_process(Pid::from_child(&server), Signal::INT).expect("asked to stop");
         server.wait().expect("ended");
+    }
+
+    /// Stops all its processes where they are, or lets them go on.
+    pub(crate) fn freeze(&self, still: bool) {
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        let main = self.server.as_ref().expect("it runs").id();
+        let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).expect("children");
+        let all = children.split_whitespace().map(|id| id.parse::<i32>().expect("an id"));
+        for id in all.chain([main.cast_signed()]) {
+            // One that just ended is no loss.
+            let _ended: Result<(), _> = kill_process(Pid::from_raw(id).expect("an id"), signal);
+        }
     }
 
     /// Starts it again if it ended by itself.
@@ -182,6 +194,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if self.server.is_some() {
+            self.freeze(false);
             self.stop();
         }
     }
