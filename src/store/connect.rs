@@ -18,7 +18,7 @@ pub(super) use self::postgres::{advice, refuse_unfit};
 use super::{OpenError, address::Address};
 
 /// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
-const SILENCE_MAX: Duration = Duration::from_secs(35);
+const SILENCE_MAX: Duration = Duration::from_secs(12);
 /// The same for closing, of which nothing depends.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 

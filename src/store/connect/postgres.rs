@@ -41,7 +41,7 @@ pub(super) async fn readers(server: &Server) -> Result<Connection, OpenError> {
     let mut options = server.options.clone();
     if !server.is_pooled {
         // Behind a pooler these come with each transaction instead.
-        options = options.options([("default_transaction_read_only", "on"), ("statement_timeout", "30s")]);
+        options = options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
     }
     connect(server, options, 0, READERS).await
 }
