@@ -28,8 +28,8 @@ use support::{figure, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
     ports::{
-        Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, NewWatch, Random, Ref, RefListing,
-        Remote, RepositoryFacts, Selector, Start, Store,
+        Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, NewWatch, Random, Reach, Ref,
+        RefListing, Remote, RepositoryFacts, Selector, Start, Store,
     },
     secret::Secret,
     view::View,
@@ -149,7 +149,7 @@ async fn register(data: &Path, host: &Host, commit: ObjectId) -> SourceId {
     .await;
     // Every repository has the same content: one mirror, copied.
     let model = data.parent().expect("a folder").join("model.git/objects");
-    for (repository, _) in store.repositories().await.expect("repositories") {
+    for (repository, _) in store.repositories(&Reach::All).await.expect("repositories") {
         let mirror = data.join("mirrors").join(repository.as_str());
         fs::create_dir_all(mirror.join("objects/pack")).expect("a mirror");
         for file in fs::read_dir(model.join("pack")).expect("packs") {
@@ -223,7 +223,7 @@ async fn one_poll(data: &Path, host: &Host, source: &SourceId) {
     settings.git.host_rate = "100000/s".parse().expect("a rate");
     let egress = Egress::new(&settings.egress).expect("egress");
     let adapters = Adapters::open(settings).await.expect("the house opens");
-    let repositories = adapters.store.repositories().await.expect("repositories");
+    let repositories = adapters.store.repositories(&Reach::All).await.expect("repositories");
     let mut sources = repositories.into_iter().flat_map(|(_, sources)| sources);
     let remote: Remote = sources.find(|found| found.id == *source).expect("a source").remote;
     let Location::Http(base) = &remote.location else { panic!("a host") };

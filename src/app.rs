@@ -18,6 +18,7 @@ use tidings_actors::{
     handle::{Handle, Tree},
     pace::Paces,
     ports::{Clock, GitError, GitSource, Meter, Random, Transport},
+    shards::Shards,
     turns::Turns,
 };
 use tokio::sync::watch;
@@ -179,6 +180,8 @@ impl Adapters {
             causes: Causes::default(),
             policy: Arc::new(policy),
             budget: Budget::new(settings.delivery.memory_bytes),
+            shards: Shards::sole(),
+            leases: None,
             directory: Directory::default(),
             fatal: sender,
         };

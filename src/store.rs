@@ -103,13 +103,14 @@ struct Context {
     kept: Arc<Kept>,
 }
 
-/// Everything that must survive, in a database.
+/// Everything that must survive, in a database. Clones are the same store.
+#[derive(Clone)]
 pub struct SqlStore {
     context: Context,
     readers: Connection,
     writer: Writer,
     /// How far sealing anew is; one step at a time.
-    resealing: Mutex<Resealing>,
+    resealing: Arc<Mutex<Resealing>>,
 }
 
 impl SqlStore {
@@ -149,7 +150,7 @@ impl SqlStore {
         let epoch = canary::take_over(&connection, &context).await?;
         let readers = connect::readers(&address).await?;
         let writer = Writer::start(address, connection, context.clone(), epoch);
-        Ok(Self { context, readers, writer, resealing: Mutex::default() })
+        Ok(Self { context, readers, writer, resealing: Arc::default() })
     }
 
     /// Commits what is on its way, then closes all connections. Verbs after it are refused with

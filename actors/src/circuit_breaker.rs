@@ -11,7 +11,7 @@ mod notes;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::{sync::Arc, time::Duration};
-use tidings_entity::kind::BreakerKind;
+use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 use tracing::{info, warn};
 
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, Transition};
@@ -21,7 +21,7 @@ use crate::{
     context::{Context, in_time},
     deliverer::DelivererMessage,
     directory::{BREAKER_WORDS, Gauge, Post},
-    ports::BreakerRow,
+    ports::{BreakerRow, Signal},
     repository_watcher::RepositoryWatcherMessage,
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
@@ -43,6 +43,8 @@ pub enum CircuitBreakerMessage {
     ProbeDue,
     /// By hand: close.
     Reset,
+    /// Another replica changed the row.
+    Changed,
 }
 
 /// What a breaker tells.
@@ -84,6 +86,12 @@ pub fn endpoint_key(app: &str) -> String {
 #[must_use]
 pub fn source_key(source: &str, repository: &str) -> String {
     format!("source:{source}@{repository}")
+}
+
+/// The repository in the key of a source's breaker.
+#[must_use]
+pub(crate) fn repository_of(key: &str) -> Option<RepositoryId> {
+    key.split_once('@').and_then(|(_, repository)| repository.parse().ok())
 }
 
 /// The state.
@@ -143,16 +151,7 @@ impl Actor for CircuitBreaker {
         myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let rows = in_time(state.context.store.breakers()).await?;
-        if let Some(row) = rows.into_iter().find(|row| row.kind == state.kind && row.id == state.id) {
-            let policy = match state.kind {
-                BreakerKind::Source => state.context.policy.source_breaker,
-                BreakerKind::Endpoint => state.context.policy.endpoint_breaker,
-            };
-            state.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at);
-            state.last_error = row.last_error;
-            state.on_subscribed();
-        }
+        state.read().await?;
         state.on_failed().await?;
         state.say();
         if state.breaker.failures() == 0 {
@@ -176,8 +175,9 @@ impl Actor for CircuitBreaker {
             CircuitBreakerMessage::Failed => {}
             CircuitBreakerMessage::Succeeded => state.on_succeeded(&myself).await?,
             CircuitBreakerMessage::Subscribed => state.on_subscribed(),
-            CircuitBreakerMessage::ProbeDue => state.on_probe_due(),
+            CircuitBreakerMessage::ProbeDue => state.on_probe_due(&myself).await?,
             CircuitBreakerMessage::Reset => state.on_succeeded(&myself).await?,
+            CircuitBreakerMessage::Changed => state.on_changed(&myself).await?,
         }
         state.say();
         Ok(())
@@ -202,6 +202,39 @@ impl CircuitBreakerState {
             BreakerState::Open { .. } => open,
             BreakerState::HalfOpen { .. } => half_open,
         });
+    }
+
+    /// Takes what its row says, if there is one, and tells of it.
+    async fn read(&mut self) -> Result<bool, ActorProcessingErr> {
+        let rows = in_time(self.context.store.breakers()).await?;
+        let Some(row) = rows.into_iter().find(|row| row.kind == self.kind && row.id == self.id) else {
+            return Ok(false);
+        };
+        let policy = match self.kind {
+            BreakerKind::Source => self.context.policy.source_breaker,
+            BreakerKind::Endpoint => self.context.policy.endpoint_breaker,
+        };
+        self.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at);
+        self.last_error = row.last_error;
+        self.armed = None;
+        self.on_subscribed();
+        Ok(true)
+    }
+
+    /// Another replica's word counts as much as one of this.
+    async fn on_changed(
+        &mut self,
+        myself: &ActorRef<CircuitBreakerMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        let was_open = self.breaker.state() != BreakerState::Closed;
+        let is_known = self.read().await?;
+        if was_open && (!is_known || self.breaker.state() == BreakerState::Closed) {
+            self.tell(BreakerNews::Closed);
+        }
+        if !is_known {
+            myself.stop(None);
+        }
+        Ok(())
     }
 
     /// Counts what was noted.
@@ -231,6 +264,7 @@ impl CircuitBreakerState {
         self.context.directory.notes().counted(&self.key, failures.count);
         if let Some(fresh) = changed {
             self.tell_open(fresh);
+            self.context.tell_others(Signal::Breaker(self.key.clone())).await;
         }
         Ok(())
     }
@@ -245,6 +279,7 @@ impl CircuitBreakerState {
             info!(breaker.kind = %self.kind, breaker.id = self.id, "the breaker of {} {} closed", self.kind, self.id);
         }
         self.tell(BreakerNews::Closed);
+        self.context.tell_others(Signal::Breaker(self.key.clone())).await;
         myself.stop(None);
         Ok(())
     }
@@ -255,12 +290,24 @@ impl CircuitBreakerState {
         }
     }
 
-    fn on_probe_due(&mut self) {
+    async fn on_probe_due(
+        &mut self,
+        myself: &ActorRef<CircuitBreakerMessage>,
+    ) -> Result<(), ActorProcessingErr> {
         self.armed = None;
-        if self.breaker.try_probe(self.context.now(), PROBE_DEADLINE) {
+        let now = self.context.now();
+        if self.breaker.due().is_some_and(|due| due <= now) && !self.context.shards.is_sole() {
+            // One probe of all replicas: whose clock is ahead takes it, the others hear how it went.
+            let lost_at = now.after(PROBE_DEADLINE);
+            if !in_time(self.context.store.try_probe(self.kind, &self.id, now, lost_at)).await? {
+                return self.on_changed(myself).await;
+            }
+        }
+        if self.breaker.try_probe(now, PROBE_DEADLINE) {
             self.tell(BreakerNews::ProbePermitted);
         }
         self.arm();
+        Ok(())
     }
 
     async fn record(&self) -> Result<(), ActorProcessingErr> {

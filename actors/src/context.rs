@@ -5,10 +5,11 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use ractor::Message;
 use tidings_entity::{
-    id::{AppId, RepositoryId},
+    id::{AppId, ReplicaId, RepositoryId},
     kind::RetryPolicy,
 };
 use tokio::{sync::watch, task::JoinSet};
+use tracing::debug;
 
 use crate::{
     budget::Budget,
@@ -17,7 +18,10 @@ use crate::{
     directory::{Directory, Post},
     housekeeping::MirrorKeeperMessage,
     pace::{Pace, Paces},
-    ports::{App, Clock, GitSource, Meter, Random, Store, StoreError, Tracer, Transport},
+    ports::{
+        App, Clock, GitSource, Leases, Meter, Random, Replica, Signal, Store, StoreError, Tracer, Transport,
+    },
+    shards::{Hold, Shards},
     supervisor::SupervisorMessage,
     time::Timestamp,
     tree::{APPS, BREAKERS, MIRROR_KEEPER, REPOSITORIES},
@@ -87,6 +91,12 @@ pub struct Policy {
     pub scrub_every: Duration,
     /// The wait between two looks at how everything is.
     pub survey_interval: Duration,
+    /// What this process is to other replicas.
+    pub replica: Replica,
+    /// How long a lease lives that is not prolonged.
+    pub lease_life: Duration,
+    /// How long what goes on under a lease may take to end before the lease is given away.
+    pub leaving_max: Duration,
 }
 
 impl Default for Policy {
@@ -130,6 +140,15 @@ impl Default for Policy {
             mirrors_max_bytes: 0,
             scrub_every: Duration::from_secs(30 * 86_400),
             survey_interval: Duration::from_secs(15),
+            replica: Replica {
+                id: ReplicaId::new(ulid::Ulid::nil()),
+                name: String::new(),
+                version: String::new(),
+                works: true,
+                started_at: Timestamp(0),
+            },
+            lease_life: Duration::from_secs(15),
+            leaving_max: Duration::from_secs(20),
         }
     }
 }
@@ -165,6 +184,10 @@ pub struct Context {
     pub heavy: Turns,
     /// Who sends next, when the whole server has as many attempts in flight as it may.
     pub outbound: Turns,
+    /// Which repositories are worked on here.
+    pub shards: Shards,
+    /// Who else works on this database; `None`: nobody.
+    pub leases: Option<Arc<dyn Leases>>,
     /// Who is running.
     pub directory: Directory,
     /// Why this process must end, once it must: another one took over its database.
@@ -186,6 +209,17 @@ impl Context {
     /// Asks that the watcher of a repository runs.
     pub fn ensure_watcher(&self, repository: &str) {
         self.ensure(REPOSITORIES, repository);
+    }
+
+    /// The same ports for work on a repository: what it writes changes nothing once another replica
+    /// has taken over. `None`: another has that repository, or nobody knows.
+    pub(crate) fn of(&self, repository: &RepositoryId) -> Option<(Self, Hold)> {
+        let hold = self.shards.hold(repository)?;
+        let mut context = self.clone();
+        if let Some(fence) = hold.fence() {
+            context.store = self.store.under(fence);
+        }
+        Some((context, hold))
     }
 
     /// How many attempts an app takes at the same time.
@@ -219,6 +253,15 @@ impl Context {
         // it has work, and the start of the tree ensures everyone who has work.
         if let Some(post) = self.directory.find::<SupervisorMessage>(supervisor, "") {
             post.send(SupervisorMessage::Ensure(key.to_owned()));
+        }
+    }
+
+    /// Tells other replicas, if there are any, that rows changed. Lost with trouble of the database:
+    /// whoever owns the work looks now and then by itself.
+    pub(crate) async fn tell_others(&self, signal: Signal) {
+        let Some(leases) = &self.leases else { return };
+        if let Err(reason) = in_time(leases.tell(&signal)).await {
+            debug!("other replicas were not told {signal:?}: {reason}");
         }
     }
 

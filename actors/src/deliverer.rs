@@ -83,6 +83,8 @@ pub enum DelivererMessage {
     Wake(Vec<CursorId>),
     /// Look for pending cursors.
     CheckPending,
+    /// Look for pending cursors, as is done now and then.
+    CheckDue,
     /// End if nothing was pending for a while.
     EndIfIdle,
     /// What is pending was read.
@@ -212,7 +214,7 @@ impl Actor for Deliverer {
         let DelivererArguments { context, app, gauge } = arguments;
         let post = Post::new(myself, gauge);
         post.send(DelivererMessage::Refresh);
-        post.send_after(PENDING_CHECK, || DelivererMessage::CheckPending);
+        post.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
         let policy = &context.policy;
         Ok(DelivererState {
             rules: RetryRules {
@@ -258,7 +260,8 @@ impl Actor for Deliverer {
         match message {
             M::Refresh => state.on_refresh(),
             M::Wake(cursors) => state.on_wake(cursors),
-            M::CheckPending => state.on_check_pending(),
+            M::CheckPending => state.read_pending(),
+            M::CheckDue => state.on_check_due(),
             M::EndIfIdle => state.on_end_if_idle(&myself),
             M::PendingRead(result) => state.on_pending_read(&myself, result?),
             M::Opened(cursor, generation, result) => state.on_opened(&cursor, generation, result?),
@@ -333,9 +336,9 @@ impl DelivererState {
         myself.stop(None);
     }
 
-    fn on_check_pending(&mut self) {
+    fn on_check_due(&mut self) {
         self.read_pending();
-        self.post.send_after(PENDING_CHECK, || DelivererMessage::CheckPending);
+        self.post.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
     }
 
     fn read_pending(&mut self) {
@@ -346,10 +349,10 @@ impl DelivererState {
             self.read_again = true;
             return;
         }
-        let (store, id) = (self.context.store.clone(), self.id.clone());
+        let (store, id, reach) = (self.context.store.clone(), self.id.clone(), self.context.shards.reach());
         let work = async move {
             let app = in_time(store.app(&id)).await?;
-            let pending = in_time(store.pending(Some(&id))).await?;
+            let pending = in_time(store.pending(Some(&id), &reach)).await?;
             Ok((app.map(Box::new), pending.into_iter().map(|(_, cursor)| cursor).collect()))
         };
         self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);

@@ -272,6 +272,12 @@ impl Directory {
         lock(&self.0).get(&(role, key.to_owned()))?.actor.clone()
     }
 
+    /// Everyone who runs.
+    #[cfg(test)]
+    pub(crate) fn cells(&self) -> Vec<ActorCell> {
+        lock(&self.0).values().filter_map(|listing| listing.actor.clone()).collect()
+    }
+
     /// The gauge of an actor, running or not.
     #[cfg(test)]
     pub(crate) fn gauge(&self, role: &'static str, key: &str) -> Option<Arc<Gauge>> {

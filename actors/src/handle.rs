@@ -11,17 +11,18 @@ use tidings_entity::{
     kind::BreakerKind,
 };
 use tokio::time::Instant;
-use tracing::Span;
+use tracing::{Span, warn};
 
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
-    context::Context,
+    context::{Context, in_time},
     deliverer::{
         DelivererMessage,
         lending::{Lease, Refusal, Return, Settled, Wish},
     },
     directory::Post,
     housekeeping::LetterKeeperMessage,
+    ports::Signal,
     repository_watcher::RepositoryWatcherMessage,
     start,
     supervisor::SupervisorMessage,
@@ -70,20 +71,53 @@ impl Handle {
     /// Watches of this repository were added, changed or removed: its watcher reloads its sources
     /// and polls what was never polled.
     pub async fn repository_changed(&self, repository: &RepositoryId) {
-        self.tell_watcher(repository, || RepositoryWatcherMessage::Reload);
+        if self.context.shards.owns(repository) {
+            self.tell_watcher(repository, || RepositoryWatcherMessage::Reload);
+        } else {
+            self.context.tell_others(Signal::Repository(repository.clone())).await;
+        }
     }
 
     /// Polls this repository soon, whatever its schedule says.
     pub async fn poke(&self, repository: &RepositoryId) {
-        self.caused(repository);
-        self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
+        if self.context.shards.owns(repository) {
+            self.caused(repository);
+            self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
+        } else {
+            self.context.tell_others(Signal::Poke(repository.clone())).await;
+        }
     }
 
     /// A genuine hook named this repository: it is polled soon. `at`, where it told of a ref: that is
     /// polled more rarely while such hooks come.
     pub async fn hooked(&self, repository: &RepositoryId, at: Option<Timestamp>) {
-        self.caused(repository);
-        self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at));
+        if self.context.shards.owns(repository) {
+            self.caused(repository);
+            self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at));
+        } else {
+            self.context.tell_others(Signal::Hooked(repository.clone(), at.map(|at| at.0))).await;
+        }
+    }
+
+    /// Another replica told something, or this one did: what is worked on here looks at its rows.
+    pub(crate) fn heard(&self, signal: &Signal) {
+        let owned = |repository: &RepositoryId| self.context.shards.owns(repository);
+        match signal {
+            Signal::Repository(repository) if owned(repository) => {
+                self.tell_watcher(repository, || RepositoryWatcherMessage::Reload);
+            }
+            Signal::Poke(repository) if owned(repository) => {
+                self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
+            }
+            Signal::Hooked(repository, at) if owned(repository) => {
+                self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at.map(Timestamp)));
+            }
+            Signal::App(app) => self.refresh_here(app),
+            Signal::Breaker(key) => self.breaker_changed(key),
+            Signal::ResetBreaker(key) => drop(self.reset_here(key)),
+            Signal::Redrive => self.carry_on_here(),
+            Signal::Shards | Signal::Repository(_) | Signal::Poke(_) | Signal::Hooked(..) => {}
+        }
     }
 
     /// Rows of this app changed (a watch was added, resynced, resumed, unwatched; a redrive was
@@ -91,6 +125,11 @@ impl Handle {
     /// now have something to do start. A first delivery that must wait is held back by the store: a
     /// hint that waited here would die with an idle deliverer.
     pub async fn refresh(&self, app: &AppId) {
+        self.refresh_here(app);
+        self.context.tell_others(Signal::App(app.clone())).await;
+    }
+
+    fn refresh_here(&self, app: &AppId) {
         let found = self.context.directory.find(DELIVERER, app.as_str());
         if !found.is_some_and(|post| post.send(DelivererMessage::Refresh)) {
             self.context.ensure_deliverer(app.as_str());
@@ -99,7 +138,12 @@ impl Handle {
 
     /// A redrive was asked for that is not marked to its end: that is carried on. Lost while the
     /// letter keeper restarts, which looks by itself.
-    pub fn carry_on_redrives(&self) {
+    pub async fn carry_on_redrives(&self) {
+        self.carry_on_here();
+        self.context.tell_others(Signal::Redrive).await;
+    }
+
+    fn carry_on_here(&self) {
         if let Some(keeper) = self.context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
             keeper.send(LetterKeeperMessage::Mark);
         }
@@ -148,10 +192,29 @@ impl Handle {
         }
     }
 
-    /// Closes a breaker by hand. `false`: there is none with this key.
+    /// Closes a breaker by hand. `false`: there is none with this key here; other replicas are told.
     pub async fn reset_breaker(&self, key: &str) -> bool {
+        if self.reset_here(key) {
+            return true;
+        }
+        self.context.tell_others(Signal::ResetBreaker(key.to_owned())).await;
+        !self.context.shards.is_sole()
+    }
+
+    fn reset_here(&self, key: &str) -> bool {
         let found = self.context.directory.find(CIRCUIT_BREAKER, key);
         found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Reset))
+    }
+
+    /// The row of a breaker was changed by another replica.
+    fn breaker_changed(&self, key: &str) {
+        let found = self.context.directory.find(CIRCUIT_BREAKER, key);
+        if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Changed))
+            && circuit_breaker::repository_of(key)
+                .is_none_or(|repository| self.context.shards.owns(&repository))
+        {
+            self.context.ensure_breaker(key);
+        }
     }
 
     /// Opens a breaker by hand for at least so long; one that is open stays as it is.
@@ -217,6 +280,16 @@ impl Tree {
         drop((&mut self.join).await);
     }
 
+    /// Ends everyone at once, as the end of the process does.
+    #[cfg(test)]
+    pub(crate) async fn die(self) {
+        self.root.kill();
+        drop(self.join.await);
+        for cell in self.context.directory.cells() {
+            cell.kill();
+        }
+    }
+
     /// Lets attempts end (at most until `deadline` has passed), settles what was answered, stops
     /// everyone.
     pub async fn stop(self, deadline: Duration) {
@@ -236,6 +309,18 @@ impl Tree {
         }
         if self.root.stop_and_wait(None, Some(STOP_DEADLINE)).await.is_err() {
             self.root.kill();
+        }
+        self.leave().await;
+    }
+
+    /// Nothing goes on here any more: what this replica held is free, and the others hear of it.
+    async fn leave(&self) {
+        let context = &self.context;
+        let Some(leases) = &context.leases else { return };
+        context.shards.leave_all();
+        match in_time(leases.leave(&context.policy.replica.id)).await {
+            Ok(()) => context.tell_others(Signal::Shards).await,
+            Err(reason) => warn!("this replica could not give its leases back, they will expire: {reason}"),
         }
     }
 }

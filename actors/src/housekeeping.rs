@@ -1,12 +1,15 @@
 //! Upkeep on timers: removing old rows, keeping mirrors small and whole, sending again what lacked
-//! its content, measuring how everything is. Four actors under the `housekeeping` supervisor, restarted after a failure; each
-//! has one timer and one task at a time. A crash loses one round of upkeep.
+//! its content, measuring how everything is, keeping the leases of a replica. Five actors under the
+//! `housekeeping` supervisor, restarted after a failure; each has one timer and few tasks at a time. A
+//! crash loses one round of upkeep.
 
+mod lease_keeper;
 mod letter_keeper;
 mod mirror_keeper;
 mod retention;
 mod surveyor;
 
+pub use lease_keeper::{LeaseKeeper, LeaseKeeperMessage};
 pub use letter_keeper::{LetterKeeper, LetterKeeperMessage};
 pub use mirror_keeper::{KeepError, MirrorKeeper, MirrorKeeperMessage, Room, is_due};
 pub use retention::{Retention, RetentionMessage};

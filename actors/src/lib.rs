@@ -13,6 +13,7 @@ pub mod growth;
 pub mod handle;
 pub mod hosts;
 pub mod housekeeping;
+pub mod leases;
 pub mod pace;
 pub mod ports;
 pub mod receipt;
@@ -20,6 +21,7 @@ pub mod repository_watcher;
 pub mod round;
 pub mod scan_worker;
 pub mod secret;
+pub mod shards;
 mod start;
 pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]

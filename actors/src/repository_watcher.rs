@@ -229,8 +229,14 @@ impl RepositoryWatcherState {
             self.read_again = true;
             return;
         }
-        let (store, repository) = (self.context.store.clone(), self.repository.clone());
-        let read = async move { in_time(store.sources(&repository)).await };
+        let (context, repository) = (self.context.clone(), self.repository.clone());
+        let read = async move {
+            // What another replica works on has no sources here.
+            if !context.shards.owns(&repository) {
+                return Ok(Vec::new());
+            }
+            in_time(context.store.sources(&repository)).await
+        };
         self.tasks.spawn(&self.post, read, RepositoryWatcherMessage::SourcesRead);
     }
 
@@ -258,8 +264,10 @@ impl RepositoryWatcherState {
             self.take_source(source);
         }
         if self.sources.is_empty() && self.scanning.is_none() && !self.reading {
-            info!(repository.id = %self.repository, "nobody watches {} any more", self.repository);
-            self.context.look_at_mirror(&self.repository);
+            if self.context.shards.owns(&self.repository) {
+                info!(repository.id = %self.repository, "nobody watches {} any more", self.repository);
+                self.context.look_at_mirror(&self.repository);
+            }
             myself.stop(None);
             return;
         }
@@ -548,8 +556,10 @@ impl RepositoryWatcherState {
     }
 
     fn remember_error(&mut self, id: &SourceId, error: Option<String>) {
-        let (store, id) = (self.context.store.clone(), id.clone());
+        let Some((context, hold)) = self.context.of(&self.repository) else { return };
+        let (store, id) = (context.store, id.clone());
         let work = async move {
+            let _hold = hold;
             if let Err(reason) = in_time(store.record_scan_error(&id, error.as_deref())).await {
                 warn!(source.id = %id, "the state of {id} was not written: {reason}");
             }

@@ -158,6 +158,10 @@ pub async fn scan(
     turn: &mut Turn,
 ) -> Ended {
     let repository = &source.remote.repository;
+    let Some((context, _hold)) = context.of(repository) else {
+        return ScanError::from(StoreError::Lost).into();
+    };
+    let context = &context;
     // The worker is in a span of its own, which lasts as long as it lives.
     let span = info_span!(parent: None, "scan", source.id = %source.id, repository.id = %repository);
     if let Some(cause) = context.causes.scan_begins(repository) {

@@ -10,14 +10,14 @@ use crate::{
     context::{Context, in_time},
     deliverer::{Deliverer, DelivererArguments},
     directory::{Gauge, Post},
-    housekeeping::{LetterKeeper, MirrorKeeper, Retention, Surveyor, UpkeepArguments},
+    housekeeping::{LeaseKeeper, LetterKeeper, MirrorKeeper, Retention, Surveyor, UpkeepArguments},
     ports::{BreakerRow, StoreError},
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments},
     scan_worker,
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
-        APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LETTER_KEEPER, MIRROR_KEEPER,
-        REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SURVEYOR, TREE,
+        APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LEASE_KEEPER, LETTER_KEEPER,
+        MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SURVEYOR, TREE,
     },
 };
 
@@ -57,7 +57,7 @@ async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>
             let breakers = in_time(context.store.breakers()).await?;
             let is_of_source = |breaker: &BreakerRow| breaker.kind == BreakerKind::Source;
             let repositories = match breakers.iter().any(is_of_source) {
-                true => in_time(context.store.repositories()).await?,
+                true => in_time(context.store.repositories(&context.shards.reach())).await?,
                 false => Vec::new(),
             };
             let sources = repositories.iter().flat_map(|(repository, sources)| {
@@ -74,13 +74,13 @@ async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>
             breakers.into_iter().filter_map(key).collect()
         }
         REPOSITORIES => {
-            let repositories = in_time(context.store.repositories()).await?;
+            let repositories = in_time(context.store.repositories(&context.shards.reach())).await?;
             let keys = repositories.iter().map(|(repository, _)| repository.to_string()).collect();
             context.directory.leave_sources(repositories);
             keys
         }
         APPS => {
-            let pending = in_time(context.store.pending(None)).await?;
+            let pending = in_time(context.store.pending(None, &context.shards.reach())).await?;
             pending.into_iter().map(|(app, _)| app.to_string()).collect()
         }
         _ => Vec::new(),
@@ -142,6 +142,7 @@ async fn start(
         RETENTION => spawn(Retention, UpkeepArguments { context, gauge }, supervisor).await,
         MIRROR_KEEPER => spawn(MirrorKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LETTER_KEEPER => spawn(LetterKeeper, UpkeepArguments { context, gauge }, supervisor).await,
+        LEASE_KEEPER => spawn(LeaseKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         SURVEYOR => spawn(Surveyor, UpkeepArguments { context, gauge }, supervisor).await,
         role => Err(format!("no starter for the role {role}").into()),
     }

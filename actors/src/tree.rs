@@ -103,6 +103,8 @@ pub const MIRROR_KEEPER: &str = "mirror-keeper";
 /// Role of the actor that looks after letters whose content could be had nowhere.
 pub const LETTER_KEEPER: &str = "letter-keeper";
 
+/// Role of the actor that keeps the leases of a replica.
+pub const LEASE_KEEPER: &str = "lease-keeper";
 /// Role of the actor that measures how everything is.
 pub const SURVEYOR: &str = "surveyor";
 
@@ -162,6 +164,12 @@ pub static TREE: ChildSpec = ChildSpec {
                     id: LETTER_KEEPER,
                     many: false,
                     bound: "its own timer; a redrive sets a flag",
+                    ..LEAF
+                },
+                ChildSpec {
+                    id: LEASE_KEEPER,
+                    many: false,
+                    bound: "its own timers and tasks; one signal at a time",
                     ..LEAF
                 },
                 ChildSpec { id: SURVEYOR, many: false, bound: "its own timer", ..LEAF },

@@ -110,6 +110,8 @@ prefixed_ids! {
     TokenId = "tok_";
     /// A hook of a Git host that was received.
     ReceiptId = "rct_";
+    /// One process of several that share a database; a restart makes another.
+    ReplicaId = "rpl_";
     /// A remote repository (normalised URL), shared by all who watch it. Never on the wire.
     RepositoryId = "rep_";
     /// A repository seen with one credential, or with none.

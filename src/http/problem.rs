@@ -235,7 +235,7 @@ impl Problem {
         match error {
             StoreError::NotFound => Self::new(missing),
             StoreError::Conflict(text) => Self::new(Kind::CONFLICT).with_detail(text),
-            StoreError::Unavailable(_) | StoreError::Fenced => {
+            StoreError::Unavailable(_) | StoreError::Fenced | StoreError::Lost => {
                 warn!(error = %error, "a request failed because the store did not answer");
                 Self::new(Kind::UNAVAILABLE).retry_after(STORE_RETRY_AFTER_SECONDS)
             }

@@ -33,7 +33,8 @@ pub(super) enum Share {
     Rebuilding,
 }
 
-/// Connections of one kind to the database.
+/// Connections of one kind to the database. Clones share them.
+#[derive(Clone)]
 pub(super) struct Connection {
     pool: DatabaseConnection,
     /// Whether each transaction may meet another connection of the server: then every statement is

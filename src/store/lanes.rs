@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{HeadAttempts, LaneSnapshot, StoreError},
+    ports::{HeadAttempts, LaneSnapshot, Reach, StoreError},
     round::{Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
 };
 use tidings_entity::{
     head,
-    id::{AppId, CursorId, ObjectId, ViewId},
+    id::{AppId, CursorId, ObjectId, RepositoryId, ViewId},
     kind::RoundKind,
     round, view, watch,
 };
@@ -26,6 +26,7 @@ use super::{
 
 #[derive(FromQueryResult)]
 struct Waiting {
+    repository_id: RepositoryId,
     app_id: AppId,
     id: CursorId,
 }
@@ -34,13 +35,14 @@ struct Waiting {
 pub(super) async fn pending(
     connection: &impl ConnectionTrait,
     app: Option<AppId>,
+    reach: &Reach,
 ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
     let (condition, values): (&str, Vec<Value>) = match app {
         Some(app) => ("w.app_id = $1", vec![app.into()]),
         None => ("1 = 1", vec![]),
     };
     let text = format!(
-        "select w.app_id, c.id from cursor c
+        "select w.app_id, w.repository_id, c.id from cursor c
          join watch w on w.id = c.watch_id join app a on a.id = w.app_id
          left join head h on h.source_id = w.source_id and h.ref_name = c.branch
          where {condition} and w.state = 'active' and a.disabled is null
@@ -59,7 +61,8 @@ pub(super) async fn pending(
          order by c.id"
     );
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
-    Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
+    let mine = waiting.into_iter().filter(|row| reach.covers(&row.repository_id));
+    Ok(mine.map(|row| (row.app_id, row.id)).collect())
 }
 
 /// Everything a lane needs.

@@ -1,7 +1,7 @@
 //! The port: one verb after the other, in the order of the trait. Verbs that write take their turn
 //! in the writer; verbs that read see one snapshot.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::ConnectionTrait;
@@ -9,10 +9,10 @@ use tidings_actors::{
     follow::{Scope, follow},
     ports::{
         App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Fates,
-        Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp,
-        NewRound, NewWatch, PastRound, PinnedTrees, REDRIVE_STEP, Receipt, Redrive, RedriveStep, RefListing,
-        RoundFacts, RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch,
-        WatchPatch,
+        Fence, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved,
+        NewApp, NewRound, NewWatch, PastRound, PinnedTrees, REDRIVE_STEP, Reach, Receipt, Redrive,
+        RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError,
+        StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
@@ -42,6 +42,11 @@ macro_rules! write {
 
 #[async_trait]
 impl Store for SqlStore {
+    fn under(&self, _fence: Fence) -> Arc<dyn Store> {
+        // One process at a time writes to this database, and every turn of its writer tests that.
+        Arc::new(self.clone())
+    }
+
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
         let app = app.clone();
         write!(self, |transaction, context| apps::create(transaction, context, app).await)
@@ -162,8 +167,10 @@ impl Store for SqlStore {
         write!(self, |transaction, _context| registration::unwatch(transaction, &app, &id).await)
     }
 
-    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
-        sources::list(&self.snapshot().await?, &self.context, None).await
+    async fn repositories(&self, reach: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+        let mut found = sources::list(&self.snapshot().await?, &self.context, None).await?;
+        found.retain(|(repository, _)| reach.covers(repository));
+        Ok(found)
     }
 
     async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError> {
@@ -202,9 +209,13 @@ impl Store for SqlStore {
         watches::list(&self.snapshot().await?, "w.source_id = $1", values, u64::MAX).await
     }
 
-    async fn pending(&self, app: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    async fn pending(
+        &self,
+        app: Option<&AppId>,
+        reach: &Reach,
+    ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
         self.writer.flush().await?;
-        lanes::pending(&self.readers, app.cloned()).await
+        lanes::pending(&self.readers, app.cloned(), reach).await
     }
 
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
-        Begun, DeliverySettings, EndpointAccess, KeyedRequest, NewApp, NewWatch, Ref, RefListing,
+        Begun, DeliverySettings, EndpointAccess, KeyedRequest, NewApp, NewWatch, Reach, Ref, RefListing,
         RepositoryFacts, Selector, Start, Store, StoreError, StoredAnswer, Watch,
     },
     secret::Secret,
@@ -222,7 +222,7 @@ async fn a_secret_moved_to_another_row_does_not_open(home: Home) {
     let lane = store.lane(&first.cursors[0].id).await;
     assert!(matches!(lane, Err(StoreError::Undecodable { table: "credential", .. })), "{lane:?}");
     assert!(store.sources(&second.repository).await.expect("read").is_empty());
-    let readable = store.repositories().await.expect("read");
+    let readable = store.repositories(&Reach::All).await.expect("read");
     assert_eq!(readable.len(), 1, "bad rows hide no others");
     assert_eq!(readable[0].0, third.repository);
 }
@@ -244,7 +244,7 @@ async fn a_row_that_cannot_be_read_hides_no_other(home: Home) {
     assert!(matches!(lane, Err(StoreError::Undecodable { .. })), "{lane:?}");
     let damage = format!("update cursor set id = 'nonsense' where watch_id = '{}'", bad.id);
     connection.execute_unprepared(&damage).await.expect("damaged");
-    let pending = store.pending(None).await.expect("read");
+    let pending = store.pending(None, &Reach::All).await.expect("read");
     assert_eq!(pending, [(app.id, good.cursors[0].id.clone())]);
 }
 

@@ -126,6 +126,7 @@ enum Work {
 }
 
 /// The door to the writing task.
+#[derive(Clone)]
 pub(super) struct Writer {
     inbox: mpsc::Sender<Work>,
 }

@@ -242,7 +242,8 @@ impl DelivererState {
     }
 
     pub(super) fn record(&mut self, cursor: &CursorId, generation: Generation, attempt: AttemptRecord) {
-        let store = self.context.store.clone();
+        let Some((running, _)) = self.running(cursor) else { return };
+        let store = running.open.store.clone();
         let work = async move { Step::Recorded(in_time(store.record_attempt(attempt)).await) };
         self.step(cursor, generation, work);
     }
@@ -291,7 +292,8 @@ impl DelivererState {
 
     /// Writes one consequence for the cursor; [`Step::Written`] follows.
     pub(super) fn write_effect(&mut self, cursor: &CursorId, generation: Generation, effect: CursorEffect) {
-        let (store, id) = (self.context.store.clone(), cursor.clone());
+        let Some((running, _)) = self.running(cursor) else { return };
+        let (store, id) = (running.open.store.clone(), cursor.clone());
         self.step(cursor, generation, async move {
             Step::Written(match effect {
                 CursorEffect::Block(reason) => {

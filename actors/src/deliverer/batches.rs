@@ -159,7 +159,7 @@ impl DelivererState {
         let mut records: Vec<AttemptRecord> = rows.into_iter().filter_map(record).collect();
         let Some(first) = records.first_mut() else { return };
         first.answer.clone_from(&outcome.answer);
-        let store = self.context.store.clone();
+        let store = running.open.store.clone();
         self.step(cursor, generation, async move {
             let writes = records.into_iter().map(|record| in_time(store.record_attempt(record)));
             Step::Recorded(try_join_all(writes).await.map(drop))

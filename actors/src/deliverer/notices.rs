@@ -28,6 +28,7 @@ impl DelivererState {
         let context = self.context.clone();
         let Some((running, _)) = self.running(cursor) else { return };
         let (round, attempts) = (running.open.round.clone(), running.open.snapshot.head_attempts);
+        let store = running.open.store.clone();
         if running.owes_synced {
             // Tries before a restart count, if it was this notice that waited.
             let waited = round.position == round.summary.total();
@@ -38,7 +39,7 @@ impl DelivererState {
         running.stage = Stage::Finishing;
         let cursor_of = cursor.clone();
         self.step(cursor, generation, async move {
-            Step::Finished(in_time(context.store.finish_round(&cursor_of, round.number, context.now())).await)
+            Step::Finished(in_time(store.finish_round(&cursor_of, round.number, context.now())).await)
         });
     }
 
@@ -80,6 +81,7 @@ impl DelivererState {
             repository: running.open.snapshot.facts.clone(),
         };
         let (halt, trace) = (running.halt.clone(), running.trace(&tracer));
+        let open = running.open.clone();
         let (position, of) = (running.open.round.position, cursor.to_string());
         self.gate.enter();
         self.step(cursor, generation, async move {
@@ -88,6 +90,9 @@ impl DelivererState {
                 () = halt.called(), if may_halt => return Step::Unnoticed,
                 place = take_turn(&endpoint, &outbound) => place,
             };
+            if !open.hold.stands() {
+                return Step::Unnoticed;
+            }
             let span = info_span!("delivery.notice", app.id = %app, cursor.id = of);
             trace.put(&span, position);
             Step::Noticed(transport.notify(&endpoint, &notice).instrument(span).await)

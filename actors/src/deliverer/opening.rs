@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -20,9 +21,10 @@ use crate::{
     follow::goes,
     ports::{
         Cause, CommitFacts, Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, NewRound,
-        Remote, Seek, StoreError, Walk,
+        Remote, Seek, Store, StoreError, Walk,
     },
     round::{Letter, Plan, RULES, Round, RoundSpec, Summary, TreeEnd},
+    shards::Hold,
 };
 
 /// Changes of a sync round up to which its letters are looked up by path; beyond, all are read.
@@ -54,7 +56,6 @@ pub enum Opening {
 }
 
 /// A lane ready to run.
-#[derive(Debug)]
 pub struct OpenLane {
     /// The rows it was read from; `open` is moved out.
     pub snapshot: LaneSnapshot,
@@ -66,6 +67,22 @@ pub struct OpenLane {
     pub renames: HashMap<ObjectId, Vec<u8>>,
     /// Where the trace is that its attempts belong to.
     pub place: Option<Cause>,
+    /// The store for what it writes.
+    pub store: Arc<dyn Store>,
+    /// The right to work on its repository.
+    pub hold: Hold,
+}
+
+impl fmt::Debug for OpenLane {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { snapshot, round, hold, .. } = self;
+        formatter
+            .debug_struct("OpenLane")
+            .field("cursor", &snapshot.cursor)
+            .field("round", &round.number)
+            .field("hold", hold)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a lane could not be opened; it is tried again later.
@@ -134,7 +151,7 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
     if let Some(cause) = cause {
         context.tracer.follow(&span, cause);
     }
-    let mut opening = open_traced(context, cursor).instrument(span.clone()).await;
+    let mut opening = open_owned(context, cursor).instrument(span.clone()).await;
     match &mut opening {
         Ok(Opening::Open(open)) => open.place = context.tracer.place(&span),
         Ok(Opening::Idle | Opening::Gone) => {}
@@ -144,7 +161,23 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
     opening
 }
 
-async fn open_traced(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+/// Opens it where its repository is worked on here: everything that matters is read after the right
+/// to do so was had.
+async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    if context.shards.is_sole() {
+        return open_held(context, cursor, Hold::sole()).await;
+    }
+    let repository = match in_time(context.store.lane(cursor)).await {
+        Err(StoreError::NotFound) => return Ok(Opening::Gone),
+        lane => lane?.remote.repository,
+    };
+    match context.of(&repository) {
+        Some((context, hold)) => open_held(&context, cursor, hold).await,
+        None => Ok(Opening::Idle),
+    }
+}
+
+async fn open_held(context: &Context, cursor: &CursorId, hold: Hold) -> Result<Opening, OpeningError> {
     let mut conflicts = 0;
     for _ in 0..STEPS_MAX {
         if conflicts >= CONFLICTS_MAX {
@@ -162,7 +195,7 @@ async fn open_traced(context: &Context, cursor: &CursorId) -> Result<Opening, Op
             return Ok(Opening::Later(wait));
         }
         if lane.open.is_some() {
-            return resume_or_block(context, lane).await;
+            return resume_or_block(context, lane, hold).await;
         }
         let replay = match next_round(&lane) {
             Next::Replay(from) => Some(from.commit),
@@ -231,9 +264,9 @@ async fn block(context: &Context, shown: &Shown, said: &str) -> Result<(), Openi
 /// Takes up an open round, or says where the app sees it why that cannot be: a tree of it crosses a
 /// cap that is lower than it was, or cannot be read. The round stays as it is; it goes on when
 /// another look finds it well, and a resync ends it.
-async fn resume_or_block(context: &Context, lane: LaneSnapshot) -> Result<Opening, OpeningError> {
+async fn resume_or_block(context: &Context, lane: LaneSnapshot, hold: Hold) -> Result<Opening, OpeningError> {
     let (shown, number) = (Shown::of(&lane), lane.open.as_ref().map_or(0, |round| round.number));
-    match resume(context, lane).await {
+    match resume(context, lane, hold).await {
         Err(OpeningError::Git(reason)) if reason.is_of_the_object() => {
             let said = format!("round {number} cannot go on: {reason}; a resync is the way out");
             block(context, &shown, &said).await?;
@@ -244,7 +277,7 @@ async fn resume_or_block(context: &Context, lane: LaneSnapshot) -> Result<Openin
 }
 
 /// Takes up an open round: makes its trees present and proves that its list is still the same.
-async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, OpeningError> {
+async fn resume(context: &Context, mut lane: LaneSnapshot, hold: Hold) -> Result<Opening, OpeningError> {
     let Some(round) = lane.open.take() else { return Ok(Opening::Idle) };
     if !(RULES - 1..=RULES).contains(&round.rules) {
         let reason = format!("round {} was begun under rules {}", round.number, round.rules);
@@ -278,7 +311,8 @@ async fn resume(context: &Context, mut lane: LaneSnapshot) -> Result<Opening, Op
     };
     let renames = renames(context, &lane.remote, &round).await?;
     let round = Arc::new(round);
-    Ok(Opening::Open(Box::new(OpenLane { snapshot: lane, round, commit, renames, place: None })))
+    let store = context.store.clone();
+    Ok(Opening::Open(Box::new(OpenLane { snapshot: lane, round, commit, renames, place: None, store, hold })))
 }
 
 /// Ends a redrive where it stands. A letter is reached when nothing of its path lies ahead; of a

@@ -234,6 +234,10 @@ impl DelivererState {
         self.confirm(cursor);
         let Some((running, _)) = self.running(cursor) else { return };
         let owes = running.lane.owes_effects();
+        if running.reload.is_none() && !running.open.hold.stands() {
+            // Another replica works on this repository now, or is about to.
+            running.reload();
+        }
         if let Some(wait) = running.reload {
             if running.is_still() && !owes && !draining {
                 self.replace(cursor, wait);
@@ -310,7 +314,7 @@ impl DelivererState {
         if let Some(settlement) = running.lane.want_settle(now.wall) {
             let changes = settlement.position.saturating_sub(running.lane.settled());
             let parked: Vec<_> = settlement.parked.iter().map(|park| park.reason).collect();
-            let (store, meter) = (self.context.store.clone(), self.context.meter.clone());
+            let (store, meter) = (running.open.store.clone(), self.context.meter.clone());
             let settle = async move {
                 let settled = in_time(store.settle(settlement)).await;
                 if matches!(settled, Ok(true)) {
@@ -402,7 +406,7 @@ impl DelivererState {
             let Some(cursor) = self.turns.pop_front() else { break };
             let Some((running, generation)) = self.running(&cursor) else { continue };
             running.queued = false;
-            if running.reload.is_some() {
+            if running.reload.is_some() || !running.open.hold.stands() {
                 continue;
             }
             let position = running.lane.next_sendable(now).filter(|_| running.stage == Stage::Flowing);
@@ -509,8 +513,8 @@ impl DelivererState {
         }
         let (outbound, tracer) = (self.context.outbound.clone(), self.context.tracer.clone());
         let Some((running, _)) = self.running(cursor) else { return };
-        let (halt, trace) = (running.halt.clone(), running.trace(&tracer));
-        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, trace };
+        let (halt, trace, open) = (running.halt.clone(), running.trace(&tracer), running.open.clone());
+        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, trace, open };
         self.gate.enter();
         let to = cursor.clone();
         let tell = move |tray| {

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{Instrument, Span, info_span};
 
-use super::{Step, lane::Launch};
+use super::{Step, lane::Launch, opening::OpenLane};
 use crate::{
     ports::{AttemptOutcome, Cause, Endpoint, ItemOutcome, Parcel, Tracer, Transport},
     turns::{Place, Turns},
@@ -159,6 +159,8 @@ pub(super) struct Stretch {
     pub(super) halt: Halt,
     pub(super) is_probe: bool,
     pub(super) trace: Trace,
+    /// The lane, with the right to work on its repository.
+    pub(super) open: Arc<OpenLane>,
 }
 
 impl Stretch {
@@ -173,8 +175,10 @@ impl Stretch {
     async fn turn(&self, may_halt: bool) -> Option<Place> {
         let turn = async {
             let place = take_turn(&self.endpoint, &self.outbound).await;
-            // Others may have been told meanwhile that the endpoint is not well.
-            (!may_halt || !self.halt.is_called()).then_some(place)
+            // Others may have been told meanwhile that the endpoint is not well. And whoever lost its
+            // right, or does not know, begins nothing, not even a probe.
+            let goes = !may_halt || !self.halt.is_called();
+            (goes && self.open.hold.stands()).then_some(place)
         };
         tokio::select! {
             biased;

@@ -1,7 +1,7 @@
 //! [`Store`]: everything that must survive. Each verb is one transaction; a verb that returned
 //! `Ok` is synced to disk.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -14,10 +14,10 @@ use tidings_entity::{
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Fates, Head, Hook, KeyedRequest,
-    Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch,
-    PastRound, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement,
-    Source, StoredAnswer, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Fates, Fence, Head, Hook,
+    KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound,
+    NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
+    RoundFilter, Settlement, Source, StoredAnswer, Watch, WatchPatch,
 };
 use crate::{
     round::{DeliveryId, Letter, TreeEnd},
@@ -43,6 +43,9 @@ pub enum StoreError {
     /// Another process took over the work of this one: reload nothing, stop.
     #[error("another process owns this work now")]
     Fenced,
+    /// Another replica took over the shard under whose lease this was begun: drop that work.
+    #[error("another replica works on this repository now")]
+    Lost,
     /// The thing does not exist (any more).
     #[error("not found")]
     NotFound,
@@ -108,6 +111,10 @@ pub struct Totals {
 /// Everything that must survive.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// This store for work that was begun under a lease: once that does not stand any more, a verb
+    /// that writes changes nothing and is a [`StoreError::Lost`].
+    fn under(&self, fence: Fence) -> Arc<dyn Store>;
+
     // ---- apps -------------------------------------------------------------------------------
 
     /// Registers an app with its first token, and ends the keyed request that asked for it.
@@ -178,8 +185,8 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- sources ----------------------------------------------------------------------------
 
-    /// Every repository with its sources (bulk, at start).
-    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError>;
+    /// Every repository of these shards with its sources (bulk, at start).
+    async fn repositories(&self, reach: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError>;
     /// The sources of one repository; empty when nothing watches it any more.
     async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError>;
     /// Writes what `ls-refs` said where it differs, follows a renamed default branch, marks and
@@ -197,8 +204,9 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- lanes ------------------------------------------------------------------------------
 
-    /// The cursors that have something to do, of one app or of all.
-    async fn pending(&self, app: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError>;
+    /// The cursors in these shards that have something to do, of one app or of all.
+    async fn pending(&self, app: Option<&AppId>, reach: &Reach)
+    -> Result<Vec<(AppId, CursorId)>, StoreError>;
     /// Everything a lane needs. Flushes the writer first.
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError>;
     /// Begins a round: writes round, bases and bound letters.

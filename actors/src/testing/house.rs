@@ -11,10 +11,11 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
+    id::{AppId, CursorId, ObjectId, ReplicaId, RepositoryId, Sha256Hash, WatchId},
     kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use tokio::{sync::watch, time::Instant};
+use ulid::Ulid;
 use url::Url;
 
 use super::{
@@ -31,10 +32,11 @@ use crate::{
     pace::Paces,
     ports::{
         Action, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource, LetterFilter,
-        Location, NewApp, NewWatch, Random, RefListing, Remote, RepositoryFacts, Selector, Start, Store,
-        Watch,
+        Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica, RepositoryFacts, SHARDS,
+        Selector, Start, Store, Watch,
     },
     secret::Secret,
+    shards::Shards,
     time::Timestamp,
     tree::DELIVERER,
     turns::Turns,
@@ -131,10 +133,59 @@ impl House {
             causes: Causes::default(),
             policy: Arc::new(policy),
             budget: Budget::new(128 << 20),
+            shards: Shards::sole(),
+            leases: None,
             directory: Directory::default(),
             fatal: watch::channel(None).0,
         };
         Self { store, git, transport, random, meter, context, tree: None }
+    }
+
+    /// So many replicas over the same rows, hosts and receivers. None of them runs.
+    pub(crate) fn replicas(count: u128, life: Duration) -> Vec<Self> {
+        let house = Self::new();
+        let replica = |number: u128| {
+            let id = ReplicaId::new(Ulid::from_parts(1, number));
+            let mut policy = Policy { lease_life: life, ..Policy::default() };
+            policy.replica = Replica { id: id.clone(), name: format!("replica {number}"), ..policy.replica };
+            let random = Arc::new(FragileRandom {
+                sound: SeededRandom::new(number as u64 + 100),
+                panics: AtomicU32::new(0),
+            });
+            let context = Context {
+                policy: Arc::new(policy),
+                shards: Shards::leased(),
+                leases: Some(Arc::new(house.store.leases().seen_by(&id))),
+                directory: Directory::default(),
+                causes: Causes::default(),
+                random: random.clone(),
+                fatal: watch::channel(None).0,
+                ..house.context.clone()
+            };
+            Self {
+                store: house.store.clone(),
+                git: house.git.clone(),
+                transport: house.transport.clone(),
+                random,
+                meter: house.meter.clone(),
+                context,
+                tree: None,
+            }
+        };
+        (1..=count).map(replica).collect()
+    }
+
+    /// How many shards it believes to hold now.
+    pub(crate) fn shards(&self) -> usize {
+        match self.context.shards.reach() {
+            Reach::All => SHARDS,
+            Reach::These(shards) => shards.len(),
+        }
+    }
+
+    /// Ends as a process that is killed does: nothing is given back, nobody is told.
+    pub(crate) async fn die(&mut self) {
+        self.tree.take().expect("it runs").die().await;
     }
 
     /// A running house.

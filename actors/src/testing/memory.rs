@@ -4,6 +4,7 @@
 mod backlog;
 mod history;
 mod lanes;
+mod leases;
 mod letters;
 mod receipts;
 mod requests;
@@ -30,15 +31,16 @@ use super::SeededRandom;
 use crate::{
     ports::{
         App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter,
-        Fates, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved,
-        NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Receipt, Redrive, RedriveStep, RefListing,
-        RoundFacts, RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals, Watch,
-        WatchPatch,
+        Fates, Fence, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick,
+        Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive, RedriveStep,
+        RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals,
+        Watch, WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
     time::Timestamp,
 };
+pub use leases::{LeaseTable, MemoryLeases};
 use rows::State;
 
 /// What befalls one call of a verb.
@@ -54,12 +56,17 @@ pub enum Fault {
     Panics,
 }
 
-/// A store that forgets everything when it is dropped.
+/// A store that forgets everything when its last clone is dropped. Several processes that share a
+/// database are clones.
+#[derive(Clone)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    random: SeededRandom,
-    state: Mutex<State>,
-    faults: Mutex<HashMap<&'static str, VecDeque<Fault>>>,
+    random: Arc<SeededRandom>,
+    state: Arc<Mutex<State>>,
+    faults: Arc<Mutex<HashMap<&'static str, VecDeque<Fault>>>>,
+    leases: Arc<LeaseTable>,
+    /// Of the work that this handle is for.
+    fence: Option<Fence>,
 }
 
 impl MemoryStore {
@@ -68,9 +75,11 @@ impl MemoryStore {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            random: SeededRandom::new(0x7469_6469_6e67_7300),
-            state: Mutex::default(),
-            faults: Mutex::default(),
+            random: Arc::new(SeededRandom::new(0x7469_6469_6e67_7300)),
+            state: Arc::default(),
+            faults: Arc::default(),
+            leases: Arc::default(),
+            fence: None,
         }
     }
 
@@ -90,7 +99,19 @@ impl MemoryStore {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who owns which part of it.
+    #[must_use]
+    pub fn leases(&self) -> Arc<LeaseTable> {
+        self.leases.clone()
+    }
+
     async fn meet(&self, verb: &'static str) -> Result<(), StoreError> {
+        self.befallen(verb).await?;
+        // Looked at when the verb does its work, not when it was asked.
+        self.fence.map_or(Ok(()), |fence| self.leases.check(fence))
+    }
+
+    async fn befallen(&self, verb: &'static str) -> Result<(), StoreError> {
         let fault = self.faults().get_mut(verb).and_then(VecDeque::pop_front);
         match fault {
             None => {}
@@ -145,6 +166,10 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn under(&self, fence: Fence) -> Arc<dyn Store> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
         self.meet("create_app").await?;
         self.write(|state| state.create_app(app))
@@ -191,7 +216,7 @@ impl Store for MemoryStore {
     }
 
     async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError> {
-        self.write_checked(|state| state.register(&self.random, watch, self.clock.now()))
+        self.write_checked(|state| state.register(&*self.random, watch, self.clock.now()))
     }
 
     async fn watches(
@@ -230,7 +255,7 @@ impl Store for MemoryStore {
         listing: &RefListing,
         at: Timestamp,
     ) -> Result<Watch, StoreError> {
-        self.write(|state| state.replace_credential(&self.random, (app, id), credential, listing, at))
+        self.write(|state| state.replace_credential(&*self.random, (app, id), credential, listing, at))
     }
 
     async fn request_resync(&self, app: &AppId, id: &WatchId, complete: bool) -> Result<(), StoreError> {
@@ -247,6 +272,7 @@ impl Store for MemoryStore {
         complete: bool,
         reason: &str,
     ) -> Result<(), StoreError> {
+        self.meet("request_cursor_resync").await?;
         self.write(|state| {
             if !state.cursors.contains_key(cursor) {
                 return Err(StoreError::NotFound);
@@ -264,9 +290,10 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+    async fn repositories(&self, reach: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
         let state = self.state();
-        Ok(state.repositories.keys().map(|id| (id.clone(), state.sources_of(id))).collect())
+        let mine = state.repositories.keys().filter(|id| reach.covers(id));
+        Ok(mine.map(|id| (id.clone(), state.sources_of(id))).collect())
     }
 
     async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError> {
@@ -281,7 +308,7 @@ impl Store for MemoryStore {
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
         self.meet("move_heads").await?;
-        self.write_checked(|state| state.move_heads(&self.random, source, listing, at))
+        self.write_checked(|state| state.move_heads(&*self.random, source, listing, at))
     }
 
     async fn record_scan_error(&self, source: &SourceId, error: Option<&str>) -> Result<(), StoreError> {
@@ -299,9 +326,13 @@ impl Store for MemoryStore {
         Ok(through.map(|watch| state.shown_watch(watch)).collect())
     }
 
-    async fn pending(&self, app: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    async fn pending(
+        &self,
+        app: Option<&AppId>,
+        reach: &Reach,
+    ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
         self.meet("pending").await?;
-        Ok(self.state().pending(app))
+        Ok(self.state().pending(app, reach))
     }
 
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
@@ -320,6 +351,7 @@ impl Store for MemoryStore {
         planned_after: i64,
         held: Option<(ObjectId, ViewId)>,
     ) -> Result<(), StoreError> {
+        self.meet("advance").await?;
         self.write_checked(|state| state.advance(cursor, planned_after, held))
     }
 
@@ -345,6 +377,7 @@ impl Store for MemoryStore {
     }
 
     async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError> {
+        self.meet("pause_by_guard").await?;
         self.write(|state| state.pause_by_guard(cursor, reason))
     }
 
@@ -513,7 +546,7 @@ impl Store for MemoryStore {
 
     async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {
         self.meet("receive").await?;
-        self.write(|state| Ok(state.receive(&self.random, hook)))
+        self.write(|state| Ok(state.receive(&*self.random, hook)))
     }
 
     async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {

@@ -293,7 +293,7 @@ async fn begin(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
         front.handle.refresh(app).await;
     }
     if redrive.is_marking {
-        front.handle.carry_on_redrives();
+        front.handle.carry_on_redrives().await;
     }
     let answer = RedriveRequested {
         requested: redrive.asked,

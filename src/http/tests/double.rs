@@ -154,6 +154,10 @@ fn find<'a>(rows: &'a mut Rows, app: &AppId, id: &WatchId) -> Result<&'a mut Wat
 
 #[async_trait]
 impl Store for StoreDouble {
+    fn under(&self, _: Fence) -> Arc<dyn Store> {
+        unreachable!("only lanes and scans work under a lease")
+    }
+
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
         let mut rows = self.open()?;
         rows.apps.push((app.clone(), None));
@@ -614,7 +618,7 @@ impl Store for StoreDouble {
         unreachable!("tests of keyed requests run over stores that keep them")
     }
 
-    async fn repositories(&self) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+    async fn repositories(&self, _: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
         unreachable!("the front door does not call repositories")
     }
 
@@ -642,7 +646,7 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call watches_of_source")
     }
 
-    async fn pending(&self, _: Option<&AppId>) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    async fn pending(&self, _: Option<&AppId>, _: &Reach) -> Result<Vec<(AppId, CursorId)>, StoreError> {
         unreachable!("the front door does not call pending")
     }
 

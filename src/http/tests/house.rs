@@ -12,6 +12,7 @@ use tidings_actors::{
     handle::Handle,
     pace::Paces,
     ports::{Administration, Clock, Store},
+    shards::Shards,
     testing::{MemoryMeter, MemoryTransport, NoTracer},
     turns::Turns,
 };
@@ -108,6 +109,8 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         causes: Causes::default(),
         policy: Arc::default(),
         budget: Budget::new(1 << 20),
+        shards: Shards::sole(),
+        leases: None,
         directory: Directory::default(),
         fatal: tokio::sync::watch::channel(None).0,
     })

@@ -9,7 +9,7 @@ use crate::{
     context::Policy,
     directory::Doing,
     follow::CURSORS_PER_WATCH_MAX,
-    ports::{Selector, Store},
+    ports::{Reach, Selector, Store},
     testing::{
         house::{House, URL, location},
         transport::Answer,
@@ -36,7 +36,7 @@ async fn a_hundred_thousand_cursors_are_served_by_few_lanes_at_a_time() {
         let branches = Selector { kind: SelectorKind::BranchPattern, value: "b/*".into() };
         house.register(&app, &url, |watch| watch.selector = branches).await;
     }
-    assert_eq!(house.store.pending(Some(&app)).await.expect("cursors").len(), CURSORS);
+    assert_eq!(house.store.pending(Some(&app), &Reach::All).await.expect("cursors").len(), CURSORS);
 
     house.start().await;
     let (began, mut most) = (Instant::now(), 0);
@@ -51,7 +51,8 @@ async fn a_hundred_thousand_cursors_are_served_by_few_lanes_at_a_time() {
     let bound = Policy::default().app_lanes;
     assert!((bound / 2..=bound).contains(&most), "{most} lanes were in memory, at most {bound} may be");
 
-    let nothing_waits = async || house.store.pending(Some(&app)).await.expect("cursors").is_empty();
+    let nothing_waits =
+        async || house.store.pending(Some(&app), &Reach::All).await.expect("cursors").is_empty();
     house.until("nothing waits any more", nothing_waits).await;
     let arrivals = house.transport.arrivals();
     assert!(arrivals.iter().all(|arrival| arrival.answer == Ok(200)));

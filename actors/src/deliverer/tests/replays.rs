@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_entity::kind::LetterStatus;
 
 use crate::{
-    ports::{Action, Notice, Store},
+    ports::{Action, Notice, Reach, Store},
     testing::{
         house::{House, URL, files, refs},
         transport::Answer,
@@ -159,7 +159,7 @@ async fn a_replay_from_what_is_gone_becomes_a_complete_resync() {
     );
     house.assert_mirrors(&app, third);
     assert!(house.store.lane(&cursor).await.expect("a lane").replay.is_none());
-    assert!(house.store.pending(None).await.expect("pending").is_empty());
+    assert!(house.store.pending(None, &Reach::All).await.expect("pending").is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     deliverer::DelivererMessage,
-    ports::Store,
+    ports::{Reach, Store},
     testing::{
         house::{House, URL, files, refs},
         transport::Answer,
@@ -178,5 +178,5 @@ async fn a_new_process_takes_up_the_round_where_the_old_one_was_killed() {
     let tried = house.tried(&app);
     assert!(tried.len() <= 264, "{} attempts", tried.len());
     house.assert_mirrors(&app, commit);
-    assert!(house.store.pending(None).await.expect("rows").is_empty());
+    assert!(house.store.pending(None, &Reach::All).await.expect("rows").is_empty());
 }

@@ -11,8 +11,8 @@ use super::rows::{CursorRow, LetterRow, State};
 use crate::{
     follow::{goes, unblocked},
     ports::{
-        AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, SettledRange, Settlement,
-        Standing, StoreError,
+        AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, Reach, SettledRange,
+        Settlement, Standing, StoreError,
     },
     round::{Letter, Round, TreeEnd},
     time::Timestamp,
@@ -25,7 +25,7 @@ impl State {
         self.letters.values().filter(own)
     }
 
-    pub(super) fn pending(&self, app: Option<&AppId>) -> Vec<(AppId, CursorId)> {
+    pub(super) fn pending(&self, app: Option<&AppId>, reach: &Reach) -> Vec<(AppId, CursorId)> {
         let waiting = self.cursors.iter().filter_map(|(id, cursor)| {
             let watch = self.watches.get(&cursor.watch)?;
             let requested =
@@ -40,7 +40,10 @@ impl State {
             let leaves = goes(cursor.state, watch.on_branch_gone)
                 && (cursor.held.is_some() || cursor.resync.is_some());
             let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
-            let mine = app.is_none_or(|app| watch.new.app == *app) && self.is_served(watch);
+            let source = self.sources.get(&watch.source)?;
+            let mine = app.is_none_or(|app| watch.new.app == *app)
+                && self.is_served(watch)
+                && reach.covers(&source.repository);
             let has_work = cursor.open.is_some() || leaves || moves && waits || redriven || goes_back;
             (mine && has_work).then(|| (watch.new.app.clone(), id.clone()))
         });

@@ -11,8 +11,8 @@ use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
     ports::{
         AccessPatch, App, AppPatch, BreakerRow, ClientCertificate, DeliverySettings, EndpointAccess,
-        EndpointAuth, EndpointTls, LetterFilter, NewApp, OauthClient, PERMITS_AHEAD_MAX, Rotation, Store,
-        StoreError, WatchPatch,
+        EndpointAuth, EndpointTls, LetterFilter, NewApp, OauthClient, PERMITS_AHEAD_MAX, Reach, Rotation,
+        Store, StoreError, WatchPatch,
     },
     secret::Secret,
     time::Timestamp,
@@ -163,7 +163,7 @@ pub async fn two_apps_with_one_secret_share_no_source(store: &dyn Store) {
     assert_eq!(sources[0].source, sources[1].source);
     assert_ne!(sources[0].source, sources[2].source);
     assert_eq!(sources[0].repository, sources[2].repository);
-    let all = store.repositories().await.expect("repositories");
+    let all = store.repositories(&Reach::All).await.expect("repositories");
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].1.len(), 2);
     for source in &all[0].1 {
@@ -231,7 +231,7 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
     assert!(world.is_pending(&kept.cursors[0].id).await);
     store.unwatch(&other, &kept.id).await.expect("unwatched");
     assert_eq!(store.breakers().await.expect("breakers"), [], "a breaker of a source that is gone");
-    assert!(store.repositories().await.expect("repositories").is_empty());
+    assert!(store.repositories(&Reach::All).await.expect("repositories").is_empty());
     let again = world.watch(&app).await;
     assert_eq!(again.facts.github_url, "https://Git.Example/one/two.git");
     assert_ne!(again.cursors[0].id, cursor, "a new cursor for a new watch of {URL}");

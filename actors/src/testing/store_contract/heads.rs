@@ -10,7 +10,8 @@ use tidings_entity::{
 use super::world::{MAIN, World, commit, listing};
 use crate::{
     ports::{
-        Extent, Hook, Location, Moved, RefListing, Selector, Start, Store, StoreError, Watch, WatchPatch,
+        Extent, Hook, Location, Moved, Reach, RefListing, Selector, Start, Store, StoreError, Watch,
+        WatchPatch,
     },
     secret::Secret,
     time::Timestamp,
@@ -391,7 +392,7 @@ pub async fn a_repository_is_fetched_whole_for_a_single_watch_that_is_not_narrow
     other.credential = Some(Secret::new("private".into()));
     let other = store.register_watch(&other).await.expect("registered");
     assert_eq!(extents().await, [Extent::Whole, Extent::Whole]);
-    let all = store.repositories().await.expect("sources");
+    let all = store.repositories(&Reach::All).await.expect("sources");
     let of_all: Vec<_> = all.iter().flat_map(|(_, sources)| sources).map(|source| source.extent).collect();
     assert_eq!(of_all, [Extent::Whole, Extent::Whole]);
     store.unwatch(&stranger, &other.id).await.expect("removed");

@@ -9,7 +9,7 @@ use tidings_entity::{
 
 use super::world::{URL, World};
 use crate::{
-    ports::{Hook, NOTED_RECEIPTS_MAX, Receipt, Store, StoreError},
+    ports::{Hook, NOTED_RECEIPTS_MAX, Reach, Receipt, Store, StoreError},
     time::Timestamp,
 };
 
@@ -94,7 +94,7 @@ pub async fn a_hook_is_judged_by_what_is_watched(store: &dyn Store) {
     let unnamed = Hook { addresses: vec![], ..push("7", "x", 7000) };
     assert_eq!(receive(unnamed).await, ReceiptReason::UnknownRepository);
     assert_eq!(hooked_at().await, Some(Timestamp(6000)));
-    assert_eq!(store.repositories().await.expect("bulk")[0].1[0].hooked_at, Some(Timestamp(6000)));
+    assert_eq!(store.repositories(&Reach::All).await.expect("bulk")[0].1[0].hooked_at, Some(Timestamp(6000)));
 }
 
 /// A replay judges anew; what was never proved is not replayed.

@@ -8,7 +8,8 @@ use tidings_entity::kind::{CursorState, LetterStatus, Operation, ParkReason, Rou
 use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
     ports::{
-        AttemptRecord, HeadAttempts, KeptAnswer, Park, Settlement, Standing, Store, StoreError, WatchPatch,
+        AttemptRecord, HeadAttempts, KeptAnswer, Park, Reach, Settlement, Standing, Store, StoreError,
+        WatchPatch,
     },
     round::{DeliveryId, Round},
     time::Timestamp,
@@ -317,17 +318,20 @@ pub async fn what_has_nothing_to_do_is_not_pending(store: &dyn Store) {
     let other_cursor = other_watch.cursors[0].id.clone();
     let since = |watch: &crate::ports::Watch| watch.cursors[0].behind_since;
     assert_eq!((since(&watch), since(&other_watch)), (Some(Timestamp(1000)), Some(Timestamp(1000))));
-    assert_eq!(store.pending(Some(&app)).await.expect("pending"), [(app.clone(), cursor.clone())]);
+    assert_eq!(
+        store.pending(Some(&app), &Reach::All).await.expect("pending"),
+        [(app.clone(), cursor.clone())]
+    );
     let paused =
         WatchPatch { state: Some((WatchState::Paused, Some("why".into()))), ..WatchPatch::default() };
     store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
-    assert_eq!(store.pending(None).await.expect("pending"), [(other.clone(), other_cursor)]);
+    assert_eq!(store.pending(None, &Reach::All).await.expect("pending"), [(other.clone(), other_cursor)]);
     store.set_app_disabled(&other, Some("410")).await.expect("disabled");
-    assert!(store.pending(None).await.expect("pending").is_empty());
+    assert!(store.pending(None, &Reach::All).await.expect("pending").is_empty());
     let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
     assert_eq!(store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed").reason, None);
     store.set_app_disabled(&other, None).await.expect("enabled");
-    assert_eq!(store.pending(None).await.expect("pending").len(), 2);
+    assert_eq!(store.pending(None, &Reach::All).await.expect("pending").len(), 2);
     world.sync(&cursor, 1).await;
     assert!(!world.is_pending(&cursor).await);
 }

@@ -10,8 +10,8 @@ use ulid::Ulid;
 
 use crate::{
     ports::{
-        DeliverySettings, EndpointAccess, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Ref, RefListing,
-        RepositoryFacts, Selector, Settlement, Standing, Start, Store, Watch,
+        DeliverySettings, EndpointAccess, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Reach, Ref,
+        RefListing, RepositoryFacts, Selector, Settlement, Standing, Start, Store, Watch,
     },
     round::{Change, DeliveryId, Entry, Letter, LetterState, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
@@ -259,7 +259,7 @@ impl<'s> World<'s> {
     }
 
     pub(super) async fn is_pending(&self, cursor: &CursorId) -> bool {
-        let pending = self.store.pending(None).await.expect("pending");
+        let pending = self.store.pending(None, &Reach::All).await.expect("pending");
         pending.iter().any(|(_, waiting)| waiting == cursor)
     }
 }

@@ -1,0 +1,187 @@
+use std::time::Duration;
+
+use tidings_entity::id::RepositoryId;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    circuit_breaker::endpoint_key,
+    ports::{Leases, SHARDS, Shard, Store, StoreError},
+    testing::{
+        house::{House, URL, files, location, refs},
+        transport::Answer,
+    },
+    tree::{CIRCUIT_BREAKER, REPOSITORY_WATCHER},
+};
+
+const LIFE: Duration = Duration::from_secs(9);
+
+/// Waits until these replicas hold everything between them, no two of them more than rounding apart.
+async fn until_balanced(houses: &[&House]) {
+    let share = SHARDS.div_ceil(houses.len());
+    let balanced = async || {
+        let held: Vec<usize> = houses.iter().map(|house| house.shards()).collect();
+        held.iter().sum::<usize>() == SHARDS && held.iter().all(|shards| *shards <= share)
+    };
+    houses[0].until("shards are shared evenly", balanced).await;
+}
+
+/// Which of them works on the repository of a watch.
+fn owner<'h>(houses: &[&'h House], repository: &RepositoryId) -> Option<&'h House> {
+    houses.iter().copied().find(|house| house.context.shards.owns(repository))
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_share_evenly_as_they_come_and_go() {
+    let mut houses = House::replicas(3, LIFE).into_iter();
+    let (mut first, mut second, mut third) =
+        (houses.next().expect("one"), houses.next().expect("two"), houses.next().expect("three"));
+    first.start().await;
+    until_balanced(&[&first]).await;
+    second.start().await;
+    third.start().await;
+    until_balanced(&[&first, &second, &third]).await;
+    let began = Instant::now();
+    second.stop(Duration::from_secs(1)).await;
+    until_balanced(&[&first, &third]).await;
+    assert!(began.elapsed() < LIFE / 3, "who ends cleanly is not waited for: {:?}", began.elapsed());
+    let began = Instant::now();
+    first.die().await;
+    until_balanced(&[&third]).await;
+    assert!(began.elapsed() > LIFE / 2, "a lease was taken before its end");
+    assert!(began.elapsed() < LIFE + Duration::from_secs(4), "{:?}", began.elapsed());
+    third.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_is_delivered_by_whoever_owns_it_and_goes_on_in_mid_round_elsewhere() {
+    let mut houses = House::replicas(2, LIFE);
+    for house in &mut houses {
+        house.start().await;
+    }
+    let (one, two) = (&houses[0], &houses[1]);
+    until_balanced(&[one, two]).await;
+    let files: Vec<(String, String)> = files(40, "x");
+    let commit = one.commit(&refs(&files));
+    let app = one.app().await;
+    // Asked of either, it is done by the one that owns it.
+    one.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_secs(1))));
+    let watch = one.watch(&app).await;
+    one.until("some of it was taken", async || one.taken(&app).len() > 5).await;
+    let is_first = one.context.shards.owns(&watch.repository);
+    assert_ne!(is_first, two.context.shards.owns(&watch.repository), "exactly one owns it");
+    let (dying, living) = if is_first { (0, 1) } else { (1, 0) };
+    let before = houses[dying].taken(&app).len();
+    assert!(before < 40, "it is not done yet");
+    houses[dying].die().await;
+    let living = &houses[living];
+    living.until_held(&watch, commit).await;
+    living.assert_mirrors(&app, commit);
+    let taken = living.taken(&app);
+    assert!(taken.len() >= 40 && taken.len() <= 40 + 64, "{}", taken.len());
+    let mut ids: Vec<_> = living.tried(&app).into_iter().map(|arrival| arrival.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 40, "what came again came under the same id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_moves_is_left_before_another_begins() {
+    const FILES: usize = 30;
+    /// So many that most shards have something going on: those that move must be left first.
+    const WATCHES: usize = 300;
+    let mut houses = House::replicas(2, LIFE);
+    houses[0].start().await;
+    until_balanced(&[&houses[0]]).await;
+    let one = &houses[0];
+    let app = one.app().await;
+    one.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_millis(200))));
+    let files = files(FILES, "x");
+    let mut watches = Vec::new();
+    for number in 0..WATCHES {
+        let url = format!("{URL}{number}");
+        one.git.commit(&location(&url), "main", &refs(&files));
+        watches.push(one.watch_with(&app, &url, |_| {}).await);
+    }
+    one.until("much is going on", async || one.tried(&app).len() > WATCHES).await;
+    houses[1].start().await;
+    let (one, two) = (&houses[0], &houses[1]);
+    until_balanced(&[one, two]).await;
+    let moved = watches.iter().filter(|watch| two.context.shards.owns(&watch.repository)).count();
+    assert!(moved > WATCHES / 10, "{moved} of {WATCHES} repositories moved");
+    two.until("all of it is held", async || two.store_holds(&watches).await == WATCHES).await;
+    assert_eq!(two.tried(&app).len(), FILES * WATCHES, "a clean move repeats nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_off_stops_in_time_and_begins_again() {
+    let mut houses = House::replicas(1, LIFE);
+    houses[0].start().await;
+    let one = &houses[0];
+    until_balanced(&[one]).await;
+    let (_, watch, cursor) = {
+        let app = one.app().await;
+        one.commit(&[("a", "1")]);
+        let watch = one.watch(&app).await;
+        one.until("it is held", async || one.cursor(&watch).await.held.is_some()).await;
+        let cursor = watch.cursors[0].id.clone();
+        (app, watch, cursor)
+    };
+    let fence = one.context.shards.hold(&watch.repository).expect("owned").fence().expect("leased");
+    let leases = one.store.leases();
+    leases.cut_off(true);
+    sleep(LIFE).await;
+    assert_eq!(one.shards(), 0, "nobody prolonged anything");
+    one.until("its watcher is gone", async || {
+        one.context.directory.cell(REPOSITORY_WATCHER, watch.repository.as_str()).is_none()
+    })
+    .await;
+    // Another took the shard in between: what was begun before is worth nothing.
+    leases.cut_off(false);
+    leases.expire(&one.context.policy.replica.id);
+    let other = House::replicas(9, LIFE).pop().expect("a replica").context.policy.replica.id.clone();
+    let stolen = Leases::claim(&leases.seen_by(&other), &other, SHARDS, LIFE).await.expect("taken");
+    assert_eq!(stolen.len(), SHARDS);
+    let refused = one.store.under(fence).set_blocked(&cursor, Some("late")).await;
+    assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
+    until_balanced(&[one]).await;
+    let commit = one.commit(&[("a", "2")]);
+    one.poke(&watch).await;
+    one.until_held(&watch, commit).await;
+    assert_ne!(Shard::of(&watch.repository), Shard::FIRST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_opens_on_one_replica_opens_on_the_others_and_one_of_them_probes() {
+    let mut houses = House::replicas(2, LIFE);
+    for house in &mut houses {
+        house.start().await;
+    }
+    let (one, two) = (&houses[0], &houses[1]);
+    until_balanced(&[one, two]).await;
+    let app = one.app().await;
+    one.transport.answer_app(&app, Some(Answer::Status(503)));
+    let mut watches = Vec::new();
+    for number in 0..8 {
+        let url = format!("{URL}{number}");
+        one.git.commit(&location(&url), "main", &[("a", "1")]);
+        watches.push(one.watch_with(&app, &url, |_| {}).await);
+    }
+    let owners = watches.iter().filter(|watch| owner(&[one, two], &watch.repository).is_some()).count();
+    assert_eq!(owners, 8);
+    let key = endpoint_key(app.as_str());
+    two.until("both breakers are open", async || {
+        let open = |house: &&House| {
+            house.doing(CIRCUIT_BREAKER, &key).is_some_and(|doing| doing.to_string() == "open")
+        };
+        [one, two].iter().all(open)
+    })
+    .await;
+    let before = one.tried(&app).len();
+    sleep(Duration::from_secs(600)).await;
+    let probes = one.tried(&app).len() - before;
+    assert!((5..=25).contains(&probes), "one probe a minute of both together, not {probes}");
+    one.transport.answer_app(&app, None);
+    for watch in &watches {
+        one.until("it is held", async || one.cursor(watch).await.held.is_some()).await;
+    }
+}

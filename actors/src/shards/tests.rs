@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use tidings_entity::id::RepositoryId;
+use ulid::Ulid;
+
+use super::*;
+
+const LIFE: Duration = Duration::from_secs(10);
+
+fn fence(shard: u8, epoch: i64) -> Fence {
+    Fence { shard: Shard::new(shard), epoch }
+}
+
+fn repository(number: u128) -> RepositoryId {
+    RepositoryId::new(Ulid::from_parts(1, number))
+}
+
+#[test]
+fn the_shard_of_a_repository_is_the_end_of_its_id() {
+    for number in [0, 1, 31, 32, 255, 256, 511, 123_456_789] {
+        let expected = u8::try_from(number % 256).expect("a byte");
+        assert_eq!(Shard::of(&repository(number)).number(), expected, "{number}");
+    }
+    assert_eq!(Shard::all().count(), crate::ports::SHARDS);
+}
+
+#[test]
+fn who_has_a_database_alone_owns_everything() {
+    let shards = Shards::sole();
+    assert!(shards.is_sole() && shards.owns(&repository(7)) && shards.leads());
+    let hold = shards.hold(&repository(7)).expect("a hold");
+    assert!(hold.stands() && hold.fence().is_none());
+    assert_eq!(shards.reach(), Reach::All);
+}
+
+#[tokio::test(start_paused = true)]
+async fn belief_ends_by_itself() {
+    let shards = Shards::leased();
+    assert!(!shards.owns(&repository(3)), "nothing is owned before the first renewal");
+    let changes = shards.renewed(&[fence(3, 1)], Instant::now() + LIFE);
+    assert_eq!(changes, Changes { gained: vec![Shard::new(3)], lost: vec![] });
+    let hold = shards.hold(&repository(3)).expect("it is owned");
+    assert!(shards.hold(&repository(4)).is_none() && !shards.leads());
+    assert_eq!((hold.fence(), hold.stands()), (Some(fence(3, 1)), true));
+    tokio::time::advance(LIFE).await;
+    assert!(!hold.stands() && !shards.owns(&repository(3)), "nobody prolonged it");
+    assert_eq!(shards.reach(), Reach::These(vec![]));
+    assert_eq!(shards.trusted_until(), None);
+    // Prolonged after all: the epoch is the same, so nobody was there in between.
+    let changes = shards.renewed(&[fence(3, 1)], Instant::now() + LIFE);
+    assert_eq!(changes.gained, [Shard::new(3)], "what stood still begins again");
+    assert!(hold.stands());
+    assert!(shards.renewed(&[fence(3, 1)], Instant::now() + LIFE).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_epoch_is_worth_nothing() {
+    let shards = Shards::leased();
+    shards.renewed(&[fence(3, 1)], Instant::now() + LIFE);
+    let old = shards.hold(&repository(3)).expect("it is owned");
+    let changes = shards.renewed(&[fence(3, 2)], Instant::now() + LIFE);
+    assert_eq!((changes.lost, changes.gained), (vec![Shard::new(3)], vec![Shard::new(3)]));
+    assert!(!old.stands(), "another worked in between");
+    let new = shards.hold(&repository(3)).expect("it is owned again");
+    drop(old);
+    assert!(!shards.is_left(fence(3, 2)), "an old hold does not count for the new lease");
+    drop(new);
+    assert!(shards.is_left(fence(3, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_away_begins_nothing_and_is_left_when_nothing_goes_on() {
+    let shards = Shards::leased();
+    shards.renewed(&[fence(0, 1), fence(1, 1), fence(2, 1)], Instant::now() + LIFE);
+    let busy = shards.hold(&repository(1)).expect("it is owned");
+    assert_eq!(shards.leave(1), [fence(2, 1)], "not the busy one, and not the first");
+    assert!(shards.hold(&repository(2)).is_none() && shards.is_left(fence(2, 1)));
+    assert_eq!(shards.leave(5), [fence(1, 1)]);
+    assert!(!busy.stands() && !shards.is_left(fence(1, 1)), "an attempt is on its way");
+    drop(busy);
+    assert!(shards.is_left(fence(1, 1)));
+    shards.gave_back(&[fence(1, 1), fence(2, 1)]);
+    assert_eq!(shards.reach(), Reach::These(vec![Shard::FIRST]));
+    assert!(shards.leads());
+    shards.leave_all();
+    assert!(!shards.leads());
+}

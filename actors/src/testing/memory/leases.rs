@@ -1,0 +1,180 @@
+//! Leases in memory: who of several replicas owns which shard, on one clock.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tidings_entity::id::ReplicaId;
+use tokio::{sync::broadcast, time::Instant};
+
+use crate::ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError};
+
+/// Signals that a slow listener may miss.
+const SIGNALS: usize = 64;
+
+struct Lease {
+    owner: ReplicaId,
+    epoch: i64,
+    until: Instant,
+    is_free: bool,
+}
+
+#[derive(Default)]
+struct Table {
+    leases: BTreeMap<Shard, Lease>,
+    replicas: BTreeMap<ReplicaId, (Replica, Instant, Duration)>,
+}
+
+/// The table that replicas share.
+pub struct LeaseTable {
+    table: Mutex<Table>,
+    is_cut_off: AtomicBool,
+    signals: broadcast::Sender<(ReplicaId, Signal)>,
+}
+
+/// The same as one replica sees it.
+pub struct MemoryLeases {
+    shared: Arc<LeaseTable>,
+    id: ReplicaId,
+    heard: tokio::sync::Mutex<broadcast::Receiver<(ReplicaId, Signal)>>,
+}
+
+impl Default for LeaseTable {
+    fn default() -> Self {
+        let is_cut_off = AtomicBool::new(false);
+        Self { table: Mutex::default(), is_cut_off, signals: broadcast::channel(SIGNALS).0 }
+    }
+}
+
+impl LeaseTable {
+    /// As this replica sees it.
+    #[must_use]
+    pub fn seen_by(self: &Arc<Self>, id: &ReplicaId) -> MemoryLeases {
+        let heard = tokio::sync::Mutex::new(self.signals.subscribe());
+        MemoryLeases { shared: self.clone(), id: id.clone(), heard }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a write under a lease that does not stand any more.
+    pub(super) fn check(&self, fence: Fence) -> Result<(), StoreError> {
+        let table = self.table();
+        let stands =
+            table.leases.get(&fence.shard).is_some_and(|lease| lease.epoch == fence.epoch && !lease.is_free);
+        if stands { Ok(()) } else { Err(StoreError::Lost) }
+    }
+
+    /// From now on nobody reaches it, or everybody again.
+    pub fn cut_off(&self, is_cut_off: bool) {
+        self.is_cut_off.store(is_cut_off, Ordering::SeqCst);
+    }
+
+    fn reach(&self) -> Result<MutexGuard<'_, Table>, StoreError> {
+        match self.is_cut_off.load(Ordering::SeqCst) {
+            true => Err(StoreError::Unavailable("cut off".into())),
+            false => Ok(self.table()),
+        }
+    }
+
+    /// As if nobody had prolonged these leases for long.
+    pub fn expire(&self, owner: &ReplicaId) {
+        let mut table = self.table();
+        let now = Instant::now();
+        table.leases.values_mut().filter(|lease| lease.owner == *owner).for_each(|lease| lease.until = now);
+    }
+}
+
+#[async_trait]
+impl Leases for MemoryLeases {
+    async fn renew(&self, replica: &Replica, life: Duration) -> Result<LeaseStanding, StoreError> {
+        let (mut table, now) = (self.shared.reach()?, Instant::now());
+        table.replicas.insert(replica.id.clone(), (replica.clone(), now, life));
+        let mut held = Vec::new();
+        for (shard, lease) in &mut table.leases {
+            if lease.owner == replica.id && !lease.is_free {
+                lease.until = now + life;
+                held.push(Fence { shard: *shard, epoch: lease.epoch });
+            }
+        }
+        let lives =
+            |(replica, seen, life): &&(Replica, Instant, Duration)| replica.works && *seen + *life > now;
+        let taken = table.leases.values().filter(|lease| !lease.is_free && lease.until > now).count();
+        let workers = table.replicas.values().filter(lives).count();
+        Ok(LeaseStanding { held, workers, free: SHARDS - taken })
+    }
+
+    async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError> {
+        let (mut table, now) = (self.shared.reach()?, Instant::now());
+        let mut claimed = Vec::new();
+        for shard in Shard::all() {
+            if claimed.len() >= most {
+                break;
+            }
+            let old = table.leases.get(&shard);
+            if old.is_some_and(|lease| !lease.is_free && lease.until > now) {
+                continue;
+            }
+            let epoch = old.map_or(0, |lease| lease.epoch) + 1;
+            table.leases.insert(shard, Lease { owner: id.clone(), epoch, until: now + life, is_free: false });
+            claimed.push(Fence { shard, epoch });
+        }
+        Ok(claimed)
+    }
+
+    async fn release(&self, id: &ReplicaId, fences: &[Fence]) -> Result<(), StoreError> {
+        let mut table = self.shared.reach()?;
+        for fence in fences {
+            let lease = table.leases.get_mut(&fence.shard);
+            if let Some(lease) = lease.filter(|lease| lease.owner == *id && lease.epoch == fence.epoch) {
+                lease.is_free = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
+        let mut table = self.shared.reach()?;
+        table.leases.values_mut().filter(|lease| lease.owner == *id).for_each(|lease| lease.is_free = true);
+        table.replicas.remove(id);
+        Ok(())
+    }
+
+    async fn replicas(&self) -> Result<Vec<ReplicaSeen>, StoreError> {
+        let table = self.shared.reach()?;
+        let shards = |id: &ReplicaId| {
+            table.leases.values().filter(|lease| lease.owner == *id && !lease.is_free).count()
+        };
+        let seen = table.replicas.values().map(|(replica, seen, _)| ReplicaSeen {
+            shards: shards(&replica.id),
+            replica: replica.clone(),
+            seen: seen.elapsed(),
+        });
+        Ok(seen.collect())
+    }
+
+    async fn tell(&self, signal: &Signal) -> Result<(), StoreError> {
+        // Nobody may be listening.
+        drop(self.shared.signals.send((self.id.clone(), signal.clone())));
+        Ok(())
+    }
+
+    async fn hear(&self) -> Signal {
+        let mut heard = self.heard.lock().await;
+        loop {
+            match heard.recv().await {
+                Ok((by, _)) if by == self.id => {}
+                Ok((_, signal)) => return signal,
+                Err(broadcast::error::RecvError::Lagged(_)) => return Signal::Shards,
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+}
