@@ -1,4 +1,4 @@
-//! Which repositories this process works on. Repositories belong to [`SHARDS`] shards; replicas
+//! Which repositories this process works on. Repositories belong to 256 shards; replicas
 //! hold shards by lease, and whoever holds the shard of a repository scans it and runs its lanes.
 //! [`Shards`] is what this process believes of its leases: the lease keeper writes it, everyone who
 //! is about to begin work reads it. A belief ends by itself ([`Shards::renewed`] says when), so a
