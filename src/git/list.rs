@@ -100,16 +100,18 @@ impl Lister<'_> {
     /// What the list would be, and which of the candidates it binds.
     pub(super) fn plan(&self, spec: &RoundSpec, candidates: &[Letter]) -> Result<Made<Plan>, GitError> {
         let bound_spec = |letters: &[Letter]| RoundSpec { letters: letters.to_vec(), ..spec.clone() };
+        let mut candidates = candidates.to_vec();
+        candidates.sort_by(|one, other| one.path.cmp(&other.path));
+        candidates.dedup_by(|one, other| one.path == other.path);
+        // Also where the list is known: that its commits are here is a part of the answer, because a
+        // mirror may have vanished since.
+        let difference = Difference::new(self.objects, spec)?;
         if candidates.is_empty()
             && let Some(Known::Small(_, summary)) = self.lists.get(&key(&bound_spec(&[])))
         {
             // Of many watches of one branch the first makes the list, the others find it.
             return Ok(Made::Whole(Plan { letters: Vec::new(), summary }));
         }
-        let mut candidates = candidates.to_vec();
-        candidates.sort_by(|one, other| one.path.cmp(&other.path));
-        candidates.dedup_by(|one, other| one.path == other.path);
-        let difference = Difference::new(self.objects, spec)?;
         let collected = self.collect(&difference, Letters::Candidates(&candidates))?;
         if let Some(lacking) = lacking(&difference) {
             return Ok(Made::Lacks(lacking));

@@ -109,10 +109,13 @@ impl<T, F> Verb<T, F> {
     async fn witness(&mut self, transaction: &DatabaseTransaction) -> Result<(), StoreError> {
         let Some(pending) = &self.pending else { return Ok(()) };
         let Some(deed) = pending.take() else { return Ok(()) };
-        let written = audit::append(transaction, deed.clone(), pending.kept).await;
-        match written {
-            Ok(()) => self.written = Some(deed),
-            Err(_) => pending.put_back(deed),
+        // Noted first: whoever ends this while it waits finds what to put back.
+        self.written = Some(deed.clone());
+        let written = audit::append(transaction, deed, pending.kept).await;
+        if written.is_err()
+            && let Some(deed) = self.written.take()
+        {
+            pending.put_back(deed);
         }
         written
     }

@@ -197,3 +197,22 @@ fn where_trees_are_equal_every_round_but_a_sync_binds_a_letter_all_the_same() {
         assert_eq!(bound, expected, "{kind}");
     }
 }
+
+#[test]
+fn a_list_is_made_once_and_is_no_proof_that_its_commits_are_still_here() {
+    let memory = Memory::new();
+    let files: Files = [("a".to_owned(), (0o100_644, 1)), ("b".to_owned(), (0o100_644, 2))].into();
+    let target = Some(TreeEnd { commit: memory.commit(&files), view: View::default() });
+    let spec = RoundSpec { kind: RoundKind::Sync, held: None, target, bases: vec![], letters: vec![] };
+    let (here, gone) = (Objects::of(memory.0), Objects::of(Memory::new().0));
+    let (settings, cancel, lists) = (GitSettings::default(), Cancel::default(), Lists::default());
+    let lister = Lister { objects: &here, settings: &settings, lists: &lists, cancel: &cancel, small: SMALL };
+    let plan = whole(lister.plan(&spec, &[]));
+    // Nothing is walked: no walk is possible that may look at nothing.
+    let nothing = GitSettings { tree_max_entries: 0, ..GitSettings::default() };
+    let idle = Lister { settings: &nothing, ..lister };
+    assert_eq!(whole(idle.plan(&spec, &[])), plan);
+    assert!(Lister { lists: &Lists::default(), ..idle }.plan(&spec, &[]).is_err());
+    let lost = Lister { objects: &gone, settings: &settings, lists: &lists, cancel: &cancel, small: SMALL };
+    assert!(matches!(lost.plan(&spec, &[]), Err(GitError::Missing(_))), "the mirror has vanished");
+}

@@ -92,8 +92,10 @@ pub(super) fn entry(share: Share, is_pooled: bool) -> String {
         Share::Settling => ("10s", "5s", "2s", "_shared"),
         Share::Rebuilding => ("0", "60s", "60s", ""),
     };
+    // Whatever the database's default is: a snapshot from before the lock would show old rows.
     format!(
-        "{forget}set local statement_timeout = '{statement}'; set local lock_timeout = '{lock}';
+        "set transaction isolation level read committed, read write; {forget}
+         set local statement_timeout = '{statement}'; set local lock_timeout = '{lock}';
          set local idle_in_transaction_session_timeout = '{silence}';
          select pg_advisory_xact_lock{kind}({LOCK})"
     )
