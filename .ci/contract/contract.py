@@ -17,6 +17,9 @@ ENDS = ["delete_api_app", "delete_api_repositories_id"]
 ENDLESS = ["get_api_repositories_id_events"]
 # `positive_data_acceptance`: a schema cannot say which repositories exist. `ignored_auth`: routes for
 # anybody take a token as well; which role may call which route is a test of its own.
+# More than one, and CPython 3.11 now and then loses count of its parser's depth (python/cpython#106905), in a
+# library that parses its own sources: an error that is not ours.
+WORKERS = "1"
 EXCLUDED = ["positive_data_acceptance", "ignored_auth"]
 
 
@@ -50,7 +53,7 @@ def run(role, token, ids, *arguments):
         os.path.join(os.path.dirname(sys.executable), "schemathesis"), "--no-color", "--config-file", config,
         "run", f"{SERVER}/openapi.json",
         "--max-examples", EXAMPLES, "--phases", "examples,coverage,fuzzing", "--checks", "all",
-        "--exclude-checks", ",".join(EXCLUDED), "--generation-deterministic", "--workers", "2",
+        "--exclude-checks", ",".join(EXCLUDED), "--generation-deterministic", "--workers", WORKERS,
         "--suppress-health-check", "all", "--request-timeout", "30", "--warnings", "off", "--continue-on-failure",
         *arguments,
     ]

@@ -8,8 +8,9 @@
 //!
 //! What it must show: never do two replicas believe that they own the shard; nothing is written under
 //! an epoch that is over; the settled position never passes a change that did not arrive; changes
-//! arrive for the first time in order. And that the model can tell: with each rule taken away, one of
-//! these breaks.
+//! arrive for the first time in order. And that the model can tell: without the fence, or with a belief
+//! that counts from the answer, one of these breaks. Not in it: releases, several questions at once, and
+//! attempts that take time.
 
 use std::time::Duration;
 
