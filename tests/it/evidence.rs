@@ -37,7 +37,12 @@ fn functions(folders: &[PathBuf]) -> BTreeSet<String> {
 #[test]
 fn every_promise_names_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let functions = functions(&[root.join("src"), root.join("actors/src"), root.join("actors/tests"), root.join("tests/it")]);
+    let functions = functions(&[
+        root.join("src"),
+        root.join("actors/src"),
+        root.join("actors/tests"),
+        root.join("tests/it"),
+    ]);
     let page = fs::read_to_string(root.join("tests/README.md")).expect("the page");
     let mut named = 0;
     for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")) {

@@ -94,7 +94,7 @@ pub(super) fn entry(share: Share, is_pooled: bool) -> String {
     };
     // Whatever the database's default is: a snapshot from before the lock would show old rows.
     format!(
-        "set transaction isolation level read committed, read write; {forget}
+        "set transaction isolation level read committed; {forget}
          set local statement_timeout = '{statement}'; set local lock_timeout = '{lock}';
          set local idle_in_transaction_session_timeout = '{silence}';
          select pg_advisory_xact_lock{kind}({LOCK})"
