@@ -1,3 +1,5 @@
+//! What this process believes of its leases, on paused time.
+
 use std::time::Duration;
 
 use tidings_entity::id::RepositoryId;

@@ -1,3 +1,5 @@
+//! Replicas over one set of rows, on paused time: they share, die, are cut off and come back.
+
 use std::time::Duration;
 
 use tidings_entity::id::RepositoryId;
