@@ -11,7 +11,7 @@
 //! When the transaction fails, every verb of the turn gets the same error, and after trouble with
 //! the database the connection is made anew at the next turn: a full disk or a lock heals without a
 //! restart. A server that falls silent is given up after a while. A verb that is part of a request takes the request's deed along into its transaction
-//! ([`crate::audit`]). The first statement of every turn checks the epoch of the lease. A full channel makes
+//! ([`crate::audit`]). Every turn begins with the epoch of the lease. A full channel makes
 //! verbs wait. Dropping a verb's future does not take it back.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
