@@ -1,6 +1,6 @@
 //! The accept loop: our own, because a silent client must not keep a connection for ever. HTTP/1.1
 //! only, in TLS where a certificate is set; deadlines for the handshake, for headers, for idleness and
-//! for unread answers; limits on connections, in all and per address, but for trusted proxies. A client
+//! for unread answers, and a least rate of reading them; limits on connections, in all and per address, but for trusted proxies. A client
 //! beyond the limit of its address is closed at once, before it has cost a byte; where all together are
 //! too many, the connection that has waited longest without a whole request makes room.
 
@@ -35,7 +35,7 @@ use warp::{filters::BoxedFilter, reply::Response};
 
 use self::{
     crowd::{Answering, Arriving, Crowd, Member},
-    patience::Patience,
+    patience::{Bounds, Patience},
     tls::Certificate,
 };
 use super::edge::{Edge, Peer, counted};
@@ -101,7 +101,7 @@ pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<
             peer: Peer { address, is_tls: tls.is_some() },
             routes: routes.clone(),
             header_timeout: settings.header_timeout,
-            write_timeout: settings.write_timeout,
+            patience: Bounds { limit: settings.write_timeout, rate: settings.write_bytes_per_second_min },
             headers_max: settings.headers_max,
             watcher: graceful.watcher(),
         };
@@ -125,7 +125,7 @@ struct Connection {
     peer: Peer,
     routes: BoxedFilter<(Response,)>,
     header_timeout: Duration,
-    write_timeout: Duration,
+    patience: Bounds,
     headers_max: usize,
     watcher: Watcher,
 }
@@ -143,7 +143,7 @@ impl Connection {
     }
 
     async fn talk(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let stream = Patience::new(stream, self.write_timeout, self.member.clone());
+        let stream = Patience::new(stream, self.patience, self.member.clone());
         let Some(tls) = tls else { return self.exchange(stream).await };
         // A handshake is what the first headers are in plain http, and has as long.
         match timeout(self.header_timeout, tls.accept(stream)).await {

@@ -55,6 +55,8 @@ pub struct ServerSettings {
     /// How long a client may leave an answer unread before its connection is closed.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
+    /// Bytes a second that a client takes of an answer at least, over more than `write_timeout`.
+    pub write_bytes_per_second_min: u64,
     /// How long a stop waits for requests that are being answered.
     #[serde(with = "duration")]
     pub drain_deadline: Duration,
@@ -86,6 +88,7 @@ impl Default for ServerSettings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            write_bytes_per_second_min: 16 << 10,
             drain_deadline: Duration::from_secs(20),
             body_bytes_max: 1 << 20,
             download_memory_bytes: 128 << 20,
@@ -159,6 +162,11 @@ impl ServerSettings {
             Fault::of_zero("server.header_timeout", self.header_timeout),
             Fault::of_zero("server.body_timeout", self.body_timeout),
             Fault::of_zero("server.write_timeout", self.write_timeout),
+            Fault::of_range(
+                "server.write_bytes_per_second_min",
+                self.write_bytes_per_second_min,
+                1..=16 << 20,
+            ),
             Fault::of_range("server.body_bytes_max", self.body_bytes_max, 1024..=64 << 20),
             Fault::of_range("server.download_memory_bytes", self.download_memory_bytes, 1 << 20..=1 << 40),
             Fault::of_range("server.headers_max", count(self.headers_max), 8..=1024),

@@ -1,5 +1,10 @@
-//! A stream that gives up on a peer which does not read: hyper has no deadline for writing. It also
-//! knows when everything is written, which hyper tells nobody.
+//! A stream that gives up on a peer which does not read, or too slowly: hyper has no deadline for
+//! writing. It also knows when everything is written, which hyper tells nobody.
+//!
+//! There is so much patience for a connection. A write that waits uses it up; bytes that were taken give
+//! some back, at the least rate that is borne, and so does time in which there was nothing to write, as
+//! between the events of a tail. There is never more than at the beginning: a peer that takes a little
+//! now and then keeps its place for as long as its answer takes at that rate, and no longer.
 
 use std::{
     io,
@@ -16,10 +21,23 @@ use tokio::{
 
 use super::crowd::Member;
 
+/// How long writes may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// One write, and all of them where nothing is taken.
+    pub(super) limit: Duration,
+    /// Bytes a second that a peer takes at least.
+    pub(super) rate: u64,
+}
+
 /// A stream whose writes may wait for so long only.
 pub(super) struct Patience<S> {
     stream: S,
-    limit: Duration,
+    bounds: Bounds,
+    /// What is left as of `since`.
+    left: Duration,
+    /// When `left` was counted last: a write began to wait or ended.
+    since: Instant,
     /// Runs while a write waits.
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
@@ -28,23 +46,41 @@ pub(super) struct Patience<S> {
 }
 
 impl<S> Patience<S> {
-    pub(super) fn new(stream: S, limit: Duration, member: Arc<Member>) -> Self {
-        Self { stream, limit, deadline: Box::pin(sleep(limit)), waiting: false, member }
+    pub(super) fn new(stream: S, bounds: Bounds, member: Arc<Member>) -> Self {
+        let (left, since) = (bounds.limit, Instant::now());
+        Self { stream, bounds, left, since, deadline: Box::pin(sleep(left)), waiting: false, member }
     }
 
-    /// Passes a finished write on; lets one that waits begin or continue its wait.
-    fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+    /// Passes a finished write of so many bytes on; lets one that waits begin or continue its wait.
+    fn judge<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(written) = written {
+            self.count(written.as_ref().map_or(0, bytes));
             self.waiting = false;
-            return written;
+            return Poll::Ready(written);
         }
         if !self.waiting {
+            self.count(0);
             self.waiting = true;
-            let end = Instant::now() + self.limit;
+            let end = self.since + self.left;
             self.deadline.as_mut().reset(end);
         }
         ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read, or too slowly")))
+    }
+
+    /// Counts what happened since the last time.
+    fn count(&mut self, bytes: usize) {
+        let now = Instant::now();
+        let passed = now - self.since;
+        let left = if self.waiting { self.left.saturating_sub(passed) } else { self.left + passed };
+        let nanoseconds = (bytes as u64).saturating_mul(1_000_000_000) / self.bounds.rate.max(1);
+        self.left = left.saturating_add(Duration::from_nanos(nanoseconds)).min(self.bounds.limit);
+        self.since = now;
     }
 }
 
@@ -65,7 +101,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, written)
+        self.judge(context, written, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -74,7 +110,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.judge(context, written)
+        self.judge(context, written, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,11 +123,77 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.member.flushed();
         }
-        self.judge(context, flushed)
+        self.judge(context, flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.judge(context, ended)
+        self.judge(context, ended, |()| 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::{super::crowd::Crowd, *};
+
+    const BOUNDS: Bounds = Bounds { limit: Duration::from_secs(30), rate: 100 };
+
+    /// A stream of so little room, and its other end.
+    fn stream() -> (Patience<DuplexStream>, DuplexStream) {
+        let (near, far) = duplex(10);
+        (Patience::new(near, BOUNDS, Crowd::default().enter()), far)
+    }
+
+    /// Reads so many bytes at a time, with so long a pause before each, until the end.
+    async fn read(far: &mut DuplexStream, part: usize, pause: Duration) -> usize {
+        let (mut bytes, mut all) = (vec![0; part], 0);
+        loop {
+            sleep(pause).await;
+            match far.read(&mut bytes).await.expect("read") {
+                0 => return all,
+                count => all += count,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_byte_now_and_then_is_given_up_in_time() {
+        let (mut stream, mut far) = stream();
+        let began = Instant::now();
+        let writing = async move {
+            let failed = stream.write_all(&[b'a'; 100_000]).await.expect_err("given up");
+            assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
+            began.elapsed()
+        };
+        let (took, all) = tokio::join!(writing, read(&mut far, 1, Duration::from_secs(1)));
+        assert!(took < Duration::from_secs(32), "{took:?} for {all} bytes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_at_the_least_rate_gets_everything_however_long_it_takes() {
+        let (mut stream, mut far) = stream();
+        let writing = async move {
+            stream.write_all(&[b'a'; 100_000]).await.expect("written");
+        };
+        let began = Instant::now();
+        let ((), all) = tokio::join!(writing, read(&mut far, 10, Duration::from_millis(100)));
+        assert_eq!(all, 100_000);
+        assert!(began.elapsed() > BOUNDS.limit * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tail_with_long_pauses_may_be_read_with_short_ones_for_ever() {
+        let (mut stream, mut far) = stream();
+        let writing = async move {
+            for _event in 0..1_000 {
+                sleep(Duration::from_secs(60)).await;
+                // More than there is room for: it waits for its reader.
+                stream.write_all(&[b'e'; 15]).await.expect("written");
+            }
+        };
+        let ((), all) = tokio::join!(writing, read(&mut far, 10, Duration::from_secs(20)));
+        assert_eq!(all, 15_000);
     }
 }

@@ -227,6 +227,51 @@ async fn what_is_being_answered_keeps_its_place_until_its_answer_is_written() {
     timeout(PATIENCE, async { tokio::join!(serving, asking) }).await.expect("in time");
 }
 
+/// It takes something long before each deadline, and would keep the only place to its end.
+#[tokio::test]
+async fn who_reads_a_large_answer_by_the_byte_loses_its_place() {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = tcp.local_addr().expect("bound");
+    let settings = ServerSettings {
+        connections_max: 1,
+        write_timeout: Duration::from_secs(2),
+        write_bytes_per_second_min: 1 << 30,
+        ..ServerSettings::default()
+    };
+    let large = warp::path!("large").map(|| Response::new(vec![b'a'; LARGE].into()));
+    let small = warp::path!("livez").map(Response::default);
+    let routes = large.or(small).unify().boxed();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let edge = Arc::new(Edge::new(&settings));
+    let door = Door { tcp, routes, certificate: None, edge };
+    let serving = serve(door, &settings, async move { drop(stopped.await) });
+    let asking = async move {
+        let mut slow = TcpStream::connect(address).await.expect("connected");
+        slow.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let mut part = vec![0; 64 << 10];
+        slow.read_exact(&mut part[..12]).await.expect("it is being answered");
+        let mut second = TcpStream::connect(address).await.expect("put in line");
+        second.write_all(REQUEST).await.expect("sent");
+        let mut bytes = 0;
+        let reading = async {
+            // At most 3 MB a second, to the end: what lies in buffers comes after it was cut off.
+            while let Ok(count @ 1..) = slow.read(&mut part).await {
+                bytes += count;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            is_answered = answered(&mut second) => assert!(is_answered),
+            () = reading => {}
+        }
+        assert!(bytes < LARGE / 2, "it kept its place for {bytes} bytes");
+        drop((slow, second));
+        stop.send(()).expect("it listens");
+    };
+    timeout(PATIENCE, async { tokio::join!(serving, asking) }).await.expect("in time");
+}
+
 #[tokio::test]
 async fn a_trusted_proxy_has_as_many_connections_as_it_needs() {
     let house = House::with(|settings| {
