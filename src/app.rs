@@ -22,10 +22,10 @@ use tidings_actors::{
     turns::Turns,
 };
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
-    backup::Unfinished,
+    backup::{Unfinished, unfinished},
     egress::{Egress, EgressError},
     git::Git,
     machine::{MachineClock, MachineRandom},
@@ -133,7 +133,7 @@ impl Adapters {
         let random: Arc<dyn Random> = Arc::new(MachineRandom);
         let data_dir = settings.data_dir.clone();
         make_private_directory(&data_dir)?;
-        let claim = Claim::take(&data_dir)?;
+        let claim = Claim::take(&settings)?;
         let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
         Metrics::of_process().keyring(&keyring);
         let url = settings.database_url();
@@ -257,9 +257,9 @@ pub(crate) struct Claim(#[expect(dead_code, reason = "the lock is held by the op
 
 impl Claim {
     /// Takes it, or says who has it, or that a restore into it did not end.
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, StartError> {
-        let claim = Self::hold(data_dir)?;
-        refuse_unfinished(data_dir)?;
+    pub(crate) fn take(settings: &Settings) -> Result<Self, StartError> {
+        let claim = Self::hold(&settings.data_dir)?;
+        refuse_unfinished(settings)?;
         Ok(claim)
     }
 
@@ -281,6 +281,10 @@ impl Claim {
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
+        // Nothing that matters lies there: a start does not fail over it.
+        if let Err(error) = unfinished::sweep(data_dir) {
+            warn!(%error, "what a restore left at its end could not be removed");
+        }
         Ok(Self(file))
     }
 }
@@ -293,9 +297,9 @@ pub(crate) const STAGE: &str = ".restore";
 
 /// Refuses a data directory into which a restore did not end: what is missing would be made anew, and
 /// nobody would notice.
-pub(crate) fn refuse_unfinished(data_dir: &Path) -> Result<(), StartError> {
-    let Some(what) = Unfinished::in_directory(data_dir) else { return Ok(()) };
-    Err(StartError::Unfinished { path: data_dir.display().to_string(), what })
+pub(crate) fn refuse_unfinished(settings: &Settings) -> Result<(), StartError> {
+    let Some(what) = Unfinished::of(settings) else { return Ok(()) };
+    Err(StartError::Unfinished { path: settings.data_dir.display().to_string(), what })
 }
 
 /// Longest name of another process that is read, in bytes.

@@ -9,7 +9,7 @@
 
 mod restore;
 mod take;
-mod unfinished;
+pub(crate) mod unfinished;
 
 use std::{
     collections::BTreeSet,

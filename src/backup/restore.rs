@@ -8,7 +8,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +17,7 @@ use tidings_actors::{ports::Clock, secret::Secret, time::Timestamp};
 use super::{
     BackupError, DATABASE, FORMAT, KEYRING_SEALED, MANIFEST, Manifest, Tell, digest, new_file, of_path,
     read_small, sync_folder,
+    unfinished::{UNSTAGED, is_left_over, is_placed, is_same, near, sweep},
 };
 use crate::{
     app::{Claim, KEYRING, LOCK, STAGE, make_private_directory},
@@ -29,8 +29,6 @@ use crate::{
 /// What an empty volume may hold.
 const NOTHING: [&str; 3] = [LOCK, STAGE, "lost+found"];
 
-/// What that folder is called while it is removed.
-const UNSTAGED: &str = ".restored";
 /// What a keyring is called while it is written.
 const KEYRING_ASIDE: &str = "keyring.new";
 
@@ -200,7 +198,7 @@ impl Restoration {
                 let done = self.stage.with_file_name(UNSTAGED);
                 fs::rename(&self.stage, &done).map_err(of_path(&self.stage))?;
                 sync_folder(&self.data_dir)?;
-                fs::remove_dir_all(&done).map_err(of_path(&done))
+                sweep(&self.data_dir).map_err(of_path(&done))
             }
         }
     }
@@ -263,11 +261,6 @@ fn place(staged: &Path, database: &Path) -> io::Result<()> {
     }
 }
 
-/// Where a copy from another disk is made beside the database.
-fn near(database: &Path) -> PathBuf {
-    database.with_extension("restoring")
-}
-
 fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -297,11 +290,11 @@ fn judge(
         }
     }
     let was_begun = stage.exists();
-    let is_placed = database.exists();
-    if is_placed && !(was_begun && is_ours(stage, database)) {
+    let is_there = database.exists();
+    if is_there && !(was_begun && is_placed(stage, database)) {
         return Err(BackupError::Exists(database.to_owned()));
     }
-    if is_placed && !is_of(stage, manifest) {
+    if is_there && !is_of(stage, manifest) {
         return Err(BackupError::OtherBackup(data_dir.to_owned()));
     }
     let entries = match fs::read_dir(data_dir) {
@@ -311,7 +304,8 @@ fn judge(
     for entry in entries {
         let entry = entry.map_err(of_path(data_dir))?;
         let (name, path) = (entry.file_name(), entry.path());
-        let is_nothing = NOTHING.iter().any(|nothing| name == *nothing);
+        let is_nothing =
+            NOTHING.iter().any(|nothing| name == *nothing) || (name == UNSTAGED && is_left_over(&path));
         let is_left = was_begun
             && (is_same(&path, database)
                 || is_same(&path, &near(database))
@@ -322,24 +316,7 @@ fn judge(
             return Err(BackupError::Used { path, found });
         }
     }
-    Ok(is_placed)
-}
-
-/// Whether an earlier try put this database in its place: it is the copy, or its copy, or the copy has
-/// gone, which happens only after that.
-fn is_ours(stage: &Path, database: &Path) -> bool {
-    let staged = stage.join(DATABASE);
-    if staged.exists() {
-        is_same(database, &staged) || is_same(database, &near(database))
-    } else {
-        stage.join(MANIFEST).exists()
-    }
-}
-
-/// Whether two names are there and mean the same file.
-fn is_same(one: &Path, other: &Path) -> bool {
-    let file = |path: &Path| fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()));
-    file(one).is_some_and(|one| file(other) == Some(one))
+    Ok(is_there)
 }
 
 /// Whether the earlier try was one of this backup.

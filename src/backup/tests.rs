@@ -215,7 +215,7 @@ async fn a_restore_that_is_cut_off_anywhere_is_refused_by_a_start_and_finished_b
             if is_half {
                 half(STEPS.get(cut), &new.data_dir);
             }
-            let state = Unfinished::in_directory(&new.data_dir).map(|unfinished| unfinished.state);
+            let state = Unfinished::of(&new).map(|unfinished| unfinished.state);
             let expected = match STEPS[cut - 1] {
                 Step::Stage => Some(State::Copying),
                 Step::Copy if is_half => Some(State::Placing),
@@ -225,7 +225,7 @@ async fn a_restore_that_is_cut_off_anywhere_is_refused_by_a_start_and_finished_b
                 Step::Unstage => None,
             };
             assert_eq!(state, expected, "after {:?}", STEPS[cut - 1]);
-            let claimed = Claim::take(&new.data_dir).map(drop);
+            let claimed = Claim::take(&new).map(drop);
             assert_eq!(claimed.is_err(), state.is_some(), "after {:?}: {claimed:?}", STEPS[cut - 1]);
 
             let again = restored(&new, &to, &right).await;
@@ -242,6 +242,77 @@ async fn a_restore_that_is_cut_off_anywhere_is_refused_by_a_start_and_finished_b
             store.expect("it starts").close().await;
         }
     }
+}
+
+/// A folder on another disk than the temporary ones; none where this machine has no such place.
+fn elsewhere(here: &Path) -> Option<tempfile::TempDir> {
+    use std::os::unix::fs::MetadataExt;
+    let disk = |path: &Path| fs::metadata(path).map(|facts| facts.dev()).ok();
+    let there = tempfile::tempdir_in("/dev/shm").ok().filter(|there| disk(there.path()) != disk(here));
+    if there.is_none() {
+        println!("skipped: /dev/shm is no other disk");
+    }
+    there
+}
+
+#[tokio::test]
+async fn a_restore_onto_another_disk_that_is_cut_off_says_how_far_it_came() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(other) = elsewhere(folder.path()) else { return };
+    let old = house(folder.path()).await;
+    let to = folder.path().join("backup");
+    taken(&old, &to, &sealed()).await.expect("taken");
+    let right = with_passphrase(PASSPHRASE);
+    for cut in 1..=STEPS.len() {
+        let mut new = settings(&folder.path().join(format!("cut-{cut}")));
+        let database = other.path().join(format!("cut-{cut}.db"));
+        new.database.url = Some(Secret::new(format!("sqlite://{}", database.display())));
+        let restoration = Restoration::check(&new, &to, &right, &MachineClock).expect("may be done");
+        for step in &STEPS[..cut] {
+            restoration.run(*step, &MachineClock).await.expect("done");
+        }
+        drop(restoration);
+        let state = Unfinished::of(&new).map(|unfinished| unfinished.state);
+        let expected = match STEPS[cut - 1] {
+            Step::Stage | Step::Copy => Some(State::Copying),
+            Step::Mark | Step::Keyring => Some(State::Placing),
+            Step::Database | Step::Sweep => Some(State::Placed),
+            Step::Unstage => None,
+        };
+        assert_eq!(state, expected, "after {:?}", STEPS[cut - 1]);
+        let again = restored(&new, &to, &right).await;
+        assert_eq!(again.is_ok(), state.is_some(), "after {:?}: {again:?}", STEPS[cut - 1]);
+        assert!(database.exists() && !database.with_extension("restoring").exists());
+        assert_eq!(names(&new.data_dir), ["keyring", "lock"], "after {:?}", STEPS[cut - 1]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_restore_leaves_that_is_cut_off_at_its_very_end_is_swept_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = house(folder.path()).await;
+    let to = folder.path().join("backup");
+    taken(&old, &to, &sealed()).await.expect("taken");
+    let new = settings(&folder.path().join("new"));
+    let left = new.data_dir.join(".restored");
+    fs::create_dir_all(&left).expect("a folder");
+    fs::write(left.join("manifest.json"), "{}").expect("written");
+    restored(&new, &to, &with_passphrase(PASSPHRASE)).await.expect("it is not in the way");
+    assert!(!left.exists());
+
+    fs::create_dir(&left).expect("a folder");
+    fs::write(left.join("manifest.json"), "{}").expect("written");
+    drop(Claim::take(&new).expect("a start"));
+    assert!(!left.exists(), "a start sweeps it");
+    fs::create_dir(&left).expect("a folder");
+    fs::write(left.join("mine"), "mine").expect("written");
+    drop(Claim::take(&new).expect("a start"));
+    assert_eq!(names(&left), ["mine"], "what no restore made stays");
+    let other = settings(&folder.path().join("other"));
+    fs::create_dir_all(&other.data_dir).expect("a folder");
+    fs::rename(&left, other.data_dir.join(".restored")).expect("moved");
+    let refused = restored(&other, &to, &with_passphrase(PASSPHRASE)).await;
+    assert!(matches!(&refused, Err(BackupError::Used { found, .. }) if found == ".restored"), "{refused:?}");
 }
 
 #[tokio::test]

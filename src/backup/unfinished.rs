@@ -1,13 +1,20 @@
 //! How far a restore came that was cut off. Nothing starts on such a data directory.
 
 use std::{
-    fmt,
+    fmt, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::{DATABASE, MANIFEST};
-use crate::app::{KEYRING, STAGE};
+use crate::{
+    app::{KEYRING, STAGE},
+    settings::Settings,
+    store::copy,
+};
+
+/// What the folder of a restore is called while it is removed: then everything is in its place.
+pub(super) const UNSTAGED: &str = ".restored";
 
 /// A restore that did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +36,23 @@ pub enum State {
 }
 
 impl Unfinished {
-    /// What lies in a data directory.
+    /// What lies in the data directory of these settings, and where they keep the database.
     #[must_use]
-    pub fn in_directory(data_dir: &Path) -> Option<Self> {
+    pub fn of(settings: &Settings) -> Option<Self> {
+        let data_dir = settings.data_dir.clone();
         let stage = data_dir.join(STAGE);
         if !stage.exists() {
             return None;
         }
-        let copy = std::fs::metadata(stage.join(DATABASE)).map(|facts| facts.nlink());
-        let state = match copy {
-            _ if !stage.join(MANIFEST).exists() => State::Copying,
-            Ok(1) => State::Placing,
-            _ => State::Placed,
+        let database = copy::file_of(&settings.database_url()).ok().flatten();
+        let state = if !stage.join(MANIFEST).exists() {
+            State::Copying
+        } else if database.is_some_and(|database| database.exists() && is_placed(&stage, &database)) {
+            State::Placed
+        } else {
+            State::Placing
         };
-        Some(Self { data_dir: data_dir.to_owned(), state })
+        Some(Self { data_dir, state })
     }
 
     /// What to do.
@@ -70,4 +80,45 @@ impl fmt::Display for Unfinished {
             State::Placed => "a restore was cut off when everything was in place, before it had cleaned up",
         })
     }
+}
+
+/// Whether a database that is there was put in its place by the restore of this folder: it is the copy,
+/// or its copy on another disk, or the copy has gone, which happens only after that.
+pub(super) fn is_placed(stage: &Path, database: &Path) -> bool {
+    let staged = stage.join(DATABASE);
+    if staged.exists() {
+        is_same(database, &staged) || is_same(database, &near(database))
+    } else {
+        stage.join(MANIFEST).exists()
+    }
+}
+
+/// Where a copy from another disk is made beside the database.
+pub(super) fn near(database: &Path) -> PathBuf {
+    database.with_extension("restoring")
+}
+
+/// Whether two names are there and mean the same file.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()));
+    file(one).is_some_and(|one| file(other) == Some(one))
+}
+
+/// Whether a folder is what a restore leaves that was cut off at its very end: it holds at most the word that
+/// everything was whole, and what SQLite left beside the copy.
+pub(super) fn is_left_over(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.all(|entry| {
+            let name = entry.map(|entry| entry.file_name());
+            name.is_ok_and(|name| {
+                name.to_str().is_some_and(|name| name == MANIFEST || name.starts_with(DATABASE))
+            })
+        })
+    })
+}
+
+/// Removes that; a folder of that name that holds anything else is somebody's own, and stays.
+pub(crate) fn sweep(data_dir: &Path) -> io::Result<()> {
+    let done = data_dir.join(UNSTAGED);
+    if is_left_over(&done) { fs::remove_dir_all(&done) } else { Ok(()) }
 }

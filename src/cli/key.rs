@@ -209,7 +209,7 @@ impl Door {
         // Read before the claim it could be that of before a rotation, and be written back.
         let path = settings.data_dir.join(KEYRING);
         Keyring::open(&path).map_err(|error| failed(&error))?;
-        let claim = Claim::take(&settings.data_dir).map_err(|error| Failure::of_start(&error))?;
+        let claim = Claim::take(&settings).map_err(|error| Failure::of_start(&error))?;
         let keyring = Keyring::open(&path).map_err(|error| failed(&error))?;
         let (clock, random) = (Arc::new(MachineClock), Arc::new(MachineRandom));
         let store = SqlStore::open(&settings.database_url(), Arc::new(keyring), clock, random).await;

@@ -29,7 +29,7 @@ pub(super) enum MigrateVerb {
 pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
     let url = settings.database_url();
-    app::refuse_unfinished(&settings.data_dir).map_err(|error| Failure::of_start(&error))?;
+    app::refuse_unfinished(&settings).map_err(|error| Failure::of_start(&error))?;
     let failed = |error: OpenError| Failure::of_error(Code::Unavailable, &error);
     match verb {
         MigrateVerb::Up => {

@@ -63,7 +63,7 @@ pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> boo
             "mount it writable, and make room on its disk",
         ));
     }
-    if let Some(unfinished) = Unfinished::in_directory(path) {
+    if let Some(unfinished) = Unfinished::of(settings) {
         findings.push(Finding::fault(CHECK, unfinished.to_string(), unfinished.remedy()));
     }
     if findings.len() == before {
