@@ -4,8 +4,8 @@
 //! memory only: what is left is what the primary key did not seal, so it goes on after a kill, and a
 //! value that is written meanwhile is sealed right already. A step reads, opens and seals beside the
 //! writer; in its transaction stand only the updates, by key, each of them of the value that was read.
-
-use std::collections::BTreeMap;
+//!
+//! Retiring looks beside the writer as well, in bounded steps.
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
@@ -22,6 +22,9 @@ use crate::secrets::{Place, SecretsError};
 pub const STEP_MAX: u64 = 500;
 /// Of these, those that go into one transaction: others wait for it.
 const TRANSACTION_MAX: u64 = 100;
+
+/// Rows that are looked at in one statement where a key is to go: no other reader waits for more.
+const LOOK_MAX: u64 = 2_000;
 
 /// A key and what it seals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -89,47 +92,36 @@ impl Keys for SqlStore {
     }
 
     async fn retire_key(&self, id: &str) -> Result<(), StoreError> {
+        // A key that seals no more never seals again. So once everything that was asked before is on disk,
+        // nothing that it sealed can come there any more, and looking needs no writer.
         let key = id.to_owned();
-        // What others did in the same transaction may yet be taken back, but the file is not: so nothing
-        // may be sealed with it on disk either, at a moment when it seals no more.
-        let seals = self.context.keyring.status().primary == key;
-        let on_disk = sealed::by_key(&self.snapshot().await?).await?.get(id).copied().unwrap_or(0);
-        self.writer
-            .verb(move |transaction, context| {
-                Box::pin(async move { retire(transaction, context, &key, seals, on_disk).await })
-            })
-            .await?;
+        let may_go = self
+            .writer
+            .question(move |_transaction, context| Box::pin(async move { may_retire(context, &key) }));
+        may_go.await?;
+        let count = self.sealed_with(id, LOOK_MAX).await?;
+        if count > 0 {
+            return Err(StoreError::Conflict(format!(
+                "the key {id} still seals {count} values: seal them anew first (tidings key reencrypt)"
+            )));
+        }
+        let key = id.to_owned();
+        let retire = self.writer.verb(move |_transaction, context| {
+            Box::pin(async move { context.keyring.retire(&key).map_err(refused) })
+        });
+        retire.await?;
         info!("the key {id} was retired: backups from before need the keyring that they were taken with");
         Ok(())
     }
 }
 
-/// Nothing that was sealed meanwhile can be missed: this runs in the transaction that nobody else
-/// writes beside, and what is sealed later is sealed with another key.
-async fn retire(
-    transaction: &DatabaseTransaction,
-    context: &Context,
-    id: &str,
-    sealed_until_now: bool,
-    on_disk: u64,
-) -> Result<(), StoreError> {
-    let uses: BTreeMap<String, u64> = sealed::by_key(transaction).await?;
-    if !context.keyring.status().keys.iter().any(|known| known == id) {
+/// Whether a key is there and seals no more.
+fn may_retire(context: &Context, id: &str) -> Result<(), StoreError> {
+    let status = context.keyring.status();
+    if !status.keys.iter().any(|known| known == id) {
         return Err(StoreError::NotFound);
     }
-    let count = uses.get(id).copied().unwrap_or(0).max(on_disk);
-    if context.keyring.status().primary == id {
-        return context.keyring.retire(id).map_err(refused);
-    }
-    if count > 0 {
-        return Err(StoreError::Conflict(format!(
-            "the key {id} still seals {count} values: seal them anew first (tidings key reencrypt)"
-        )));
-    }
-    if sealed_until_now {
-        return Err(StoreError::Conflict(format!("the key {id} sealed until a moment ago: ask again")));
-    }
-    context.keyring.retire(id).map_err(refused)
+    if status.primary == id { Err(refused(SecretsError::PrimaryKey)) } else { Ok(()) }
 }
 
 /// How far sealing anew is.
@@ -193,6 +185,25 @@ impl SqlStore {
         Ok(done)
     }
 
+    /// How many values on disk a key sealed: read in steps of so many rows, in the order of their keys.
+    pub(super) async fn sealed_with(&self, id: &str, most: u64) -> Result<u64, StoreError> {
+        let id = HEXLOWER.decode(id.as_bytes()).map_err(|error| undecodable("keyring", error))?;
+        let mut count = 0;
+        for column in &COLUMNS {
+            let mut after = None;
+            loop {
+                let found = column.keys(&self.readers, after.as_ref(), most).await?;
+                let Some(last) = found.last() else { break };
+                after = Some((last.first.clone(), last.second.clone()));
+                count += found.iter().filter(|row| row.key.as_ref() == Some(&id)).count() as u64;
+                if (found.len() as u64) < most {
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+
     async fn sealed_by_others(&self, primary: &str) -> Result<u64, StoreError> {
         let uses = sealed::by_key(&self.snapshot().await?).await?;
         Ok(uses.iter().filter(|(key, _)| *key != primary).map(|(_, count)| count).sum())
@@ -205,6 +216,14 @@ struct Row {
     first: String,
     second: String,
     sealed: Vec<u8>,
+}
+
+/// The key that sealed a row's value, if there is one.
+#[derive(FromQueryResult)]
+struct KeyOf {
+    first: String,
+    second: String,
+    key: Option<Vec<u8>>,
 }
 
 /// A value that the primary key sealed, and the row that it goes into.
@@ -292,6 +311,27 @@ impl Column {
              where {column} is not null and substr({column}, 2, 4) <> $1 {beyond}
              order by {order} limit ${}",
             values.len()
+        );
+        rows::all(connection, table, &text, values).await
+    }
+
+    /// The keys of the next rows, in their order.
+    async fn keys(
+        &self,
+        connection: &impl ConnectionTrait,
+        after: Option<&(String, String)>,
+        most: u64,
+    ) -> Result<Vec<KeyOf>, StoreError> {
+        let Self { table, column, key: (first, second), order, row: (key, parts), .. } = self;
+        let mut values: Vec<Value> = vec![rows::signed(most).into()];
+        let beyond = after.map_or_else(String::new, |(first, second)| {
+            values.extend([first.clone().into(), second.clone().into()]);
+            format!("where {key} > {parts}")
+        });
+        // An envelope begins with its version, a byte, and the key's id, four bytes.
+        let text = format!(
+            "select {first} as first, {second} as second, substr({column}, 2, 4) as key from {table}
+             {beyond} order by {order} limit $1"
         );
         rows::all(connection, table, &text, values).await
     }

@@ -153,7 +153,28 @@ impl Writer {
             + Send
             + 'static,
     {
-        let pending = Pending::current();
+        self.run(work, Pending::current()).await
+    }
+
+    /// Runs a verb that changes nothing by itself: the request's deed waits for one that does. What was
+    /// asked before is on disk when it answers, or is known never to come there.
+    pub(super) async fn question<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c DatabaseTransaction, &'c Context) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.run(work, None).await
+    }
+
+    async fn run<T, F>(&self, work: F, pending: Option<Arc<Pending>>) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c DatabaseTransaction, &'c Context) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
         let verb = |answer| Verb { work: Some(work), pending, written: None, outcome: None, answer };
         self.ask(|answer| Work::Verb(Box::new(verb(answer)))).await
     }

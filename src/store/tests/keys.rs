@@ -48,6 +48,10 @@ async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break(hom
     store.create_app(&new_app(21)).await.expect("created");
     let step = store.reseal(8).await.expect("a step");
     assert_eq!((step.resealed, step.left, step.unreadable), (8, 13, 0));
+    for most in [1, 7, 500] {
+        assert_eq!(store.sealed_with(&first.id, most).await.expect("counted"), 13, "steps of {most}");
+        assert_eq!(store.sealed_with(&second, most).await.expect("counted"), 9, "steps of {most}");
+    }
     let refused = store.retire_key(&first.id).await;
     assert!(matches!(&refused, Err(StoreError::Conflict(text)) if text.contains("13")), "{refused:?}");
     // Another process goes on: nothing is kept in memory.
