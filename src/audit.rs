@@ -1,17 +1,22 @@
 //! The audit log: what is hashed, how a chain is checked, and how the deed of a request comes into
 //! the transaction of its change.
 //!
-//! **Canonical form, version 1.** The hash of a row is SHA-256 over the text `tidings audit v1` and
-//! these fields, each as UTF-8 behind its length in bytes (8 bytes, big-endian): id, moment (unix
-//! milliseconds), actor, app, action, target, result, request, hash of the row before (64 hexadecimal
-//! digits). Numbers are decimal. The row before the first has the hash of 64 zeros.
+//! **Canonical form, version 2.** The hash of a row is HMAC-SHA-256, with the key that the row names
+//! ([`AuditKeys`]), over the text `tidings audit v2` and these fields, each as UTF-8 behind its length in
+//! bytes (8 bytes, big-endian): id, moment (unix milliseconds), actor, app, action, target, result,
+//! request, hash of the row before (64 hexadecimal digits), id of the key. Numbers are decimal. The row
+//! before the first has the hash of 64 zeros.
+//!
+//! **Version 1**, of rows that name no key: SHA-256 over `tidings audit v1` and the same fields but the
+//! last. Such a row is never behind one that names a key.
 //!
 //! **Old rows go** together with a row that says so: its action is [`PRUNED`] and its target names
 //! the last row that went, as `<id>:<hash>`. A log that begins later than that was cut.
 //!
-//! A chain shows each row that was changed, put in or taken out. Who can write to the database can
-//! also write the whole log anew, or drop its end: against that, keep the id and hash of the last row
-//! elsewhere (each export ends with it) and let [`Chain`] look for it.
+//! A chain shows each row that was changed, put in or taken out, also by whoever can write to the database
+//! but has no keyring. What that one can do is to drop the end of the log, or to write all of it anew
+//! without keys, which shows in the first row that has one: against that, keep the id and hash of the last
+//! row elsewhere (each export ends with it) and let [`Chain`] look for it.
 //!
 //! The deed of a request waits in [`Pending`], which goes with the task of the request. The first
 //! change that the store makes in that task takes it along, into the same transaction. What changes
@@ -28,12 +33,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
 use tidings_actors::ports::{AuditKept, AuditRow, Deed};
 use tidings_entity::id::Sha256Hash;
 
-/// What the canonical form begins with.
-const VERSION: &str = "tidings audit v1";
+use crate::secrets::AuditKeys;
+
+/// What the canonical forms begin with: without a key, and with one.
+const VERSIONS: [&str; 2] = ["tidings audit v1", "tidings audit v2"];
 /// The action of rows that say how many older ones went.
 pub const PRUNED: &str = "audit.prune";
 /// The result of what was done.
@@ -49,26 +55,30 @@ pub fn beginning() -> Sha256Hash {
     Sha256Hash::new([0; 32])
 }
 
-/// The hash of a row.
-#[must_use]
-pub fn hash(id: i64, deed: &Deed, previous: &Sha256Hash) -> Sha256Hash {
-    let Deed { at, actor, app, action, target, result, request } = deed;
-    let mut hash = Sha256::new();
-    hash.update(VERSION.as_bytes());
-    let (id, at, previous) = (id.to_string(), at.0.to_string(), previous.to_string());
-    for field in [&id, &at, actor, app, action, target, result, request, &previous] {
-        hash.update((field.len() as u64).to_be_bytes());
-        hash.update(field.as_bytes());
+/// The hash that a row should have; `None` where its key is not among these.
+fn hash(row: &AuditRow, keys: &AuditKeys) -> Option<Sha256Hash> {
+    let Deed { at, actor, app, action, target, result, request } = &row.deed;
+    let mut text = VERSIONS[usize::from(row.key.is_some())].as_bytes().to_vec();
+    let (id, at, previous) = (row.id.to_string(), at.0.to_string(), row.previous.to_string());
+    let fields = [&id, &at, actor, app, action, target, result, request, &previous];
+    for field in fields.into_iter().chain(&row.key) {
+        text.extend((field.len() as u64).to_be_bytes());
+        text.extend(field.as_bytes());
     }
-    Sha256Hash::new(hash.finalize().into())
+    match &row.key {
+        None => Some(Sha256Hash::of(&text)),
+        Some(key) => keys.authenticate(key, &text),
+    }
 }
 
 /// The row that a deed becomes behind `last`.
 #[must_use]
-pub fn next(last: Option<(i64, Sha256Hash)>, deed: Deed) -> AuditRow {
+pub fn next(last: Option<(i64, Sha256Hash)>, deed: Deed, keys: &AuditKeys) -> AuditRow {
     let (id, previous) = last.map_or((1, beginning()), |(id, hash)| (id + 1, hash));
-    let hash = hash(id, &deed, &previous);
-    AuditRow { id, deed, previous, hash }
+    let key = Some(keys.primary().to_owned());
+    let row = AuditRow { id, deed, previous, key, hash: beginning() };
+    let hash = hash(&row, keys).expect("the primary key is among the keys");
+    AuditRow { hash, ..row }
 }
 
 /// What is wrong with a log.
@@ -80,6 +90,10 @@ pub enum Fault {
     Missing(i64, i64),
     /// The row is behind another one than it was written behind: the one before it was replaced.
     Replaced(i64),
+    /// The row names no key, and one before it does.
+    Unkeyed(i64),
+    /// The row names a key that the keyring lacks.
+    UnknownKey(i64, String),
     /// The log begins with this row, and no row says that those before it went.
     Cut(i64),
     /// The row that was kept elsewhere is not there, or is another one.
@@ -93,6 +107,10 @@ impl fmt::Display for Fault {
             Self::Missing(from, to) if from == to => write!(formatter, "row {from} was removed"),
             Self::Missing(from, to) => write!(formatter, "rows {from} to {to} were removed"),
             Self::Replaced(id) => write!(formatter, "row {id} was replaced or put in"),
+            Self::Unkeyed(id) => write!(formatter, "row {id} was written without a key"),
+            Self::UnknownKey(id, key) => {
+                write!(formatter, "row {id} names the key {key}, which the keyring lacks")
+            }
             Self::Cut(id) => write!(formatter, "rows before {id} were removed"),
             Self::Forgotten(id) => write!(formatter, "row {id} is not the one that was kept elsewhere"),
         }
@@ -102,6 +120,10 @@ impl fmt::Display for Fault {
 /// Checks a log, row after row.
 #[derive(Debug, Default)]
 pub struct Chain {
+    /// `None`: rows with a key are counted, and not checked.
+    keys: Option<AuditKeys>,
+    keyed_from: Option<i64>,
+    unchecked: u64,
     first: Option<(i64, Sha256Hash)>,
     last: Option<(i64, Sha256Hash)>,
     pruned: BTreeSet<(i64, Sha256Hash)>,
@@ -117,15 +139,19 @@ pub struct Verdict {
     pub rows: u64,
     /// Id and hash of the last one.
     pub last: Option<(i64, Sha256Hash)>,
+    /// The first row whose hash was made with a key.
+    pub keyed_from: Option<i64>,
+    /// Rows of which only the place was checked: no key is here.
+    pub unchecked: u64,
     /// What is wrong, at most a hundred things; empty: nothing.
     pub faults: Vec<Fault>,
 }
 
 impl Chain {
-    /// A chain in which this row must be, as it was kept elsewhere.
+    /// A chain in which this row must be, as it was kept elsewhere, checked with these keys.
     #[must_use]
-    pub fn with(kept: Option<(i64, Sha256Hash)>) -> Self {
-        Self { kept, ..Self::default() }
+    pub fn with(kept: Option<(i64, Sha256Hash)>, keys: Option<AuditKeys>) -> Self {
+        Self { kept, keys, ..Self::default() }
     }
 
     /// Looks at the next row.
@@ -138,9 +164,7 @@ impl Chain {
             Some((last, hash)) if hash != row.previous => self.fault(Fault::Replaced(last)),
             Some(_) => {}
         }
-        if hash(row.id, &row.deed, &row.previous) != row.hash {
-            self.fault(Fault::Changed(row.id));
-        }
+        self.check(row);
         if row.deed.action == PRUNED && row.deed.actor == SYSTEM {
             self.pruned.extend(named(&row.deed.target));
         }
@@ -148,6 +172,22 @@ impl Chain {
             self.kept = None;
         }
         self.last = Some((row.id, row.hash));
+    }
+
+    /// Looks at what a row says, whatever its place.
+    fn check(&mut self, row: &AuditRow) {
+        match (&row.key, &self.keys) {
+            (None, _) if self.keyed_from.is_some() => self.fault(Fault::Unkeyed(row.id)),
+            (Some(_), None) => self.unchecked += 1,
+            (key, keys) => match (hash(row, keys.as_ref().unwrap_or(&AuditKeys::default())), key) {
+                (Some(hash), _) if hash == row.hash => {}
+                (None, Some(key)) => self.fault(Fault::UnknownKey(row.id, key.clone())),
+                _ => self.fault(Fault::Changed(row.id)),
+            },
+        }
+        if row.key.is_some() {
+            self.keyed_from.get_or_insert(row.id);
+        }
     }
 
     /// Ends.
@@ -165,7 +205,8 @@ impl Chain {
         {
             self.fault(Fault::Forgotten(id));
         }
-        Verdict { rows: self.rows, last: self.last, faults: self.faults }
+        let Self { rows, last, keyed_from, unchecked, faults, .. } = self;
+        Verdict { rows, last, keyed_from, unchecked, faults }
     }
 
     fn fault(&mut self, fault: Fault) {
@@ -247,9 +288,12 @@ pub fn about(target: &str, app: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use tidings_actors::time::Timestamp;
+    use hmac::{Hmac, KeyInit, Mac};
+    use sha2::Sha256;
+    use tidings_actors::{testing::SeededRandom, time::Timestamp};
 
     use super::*;
+    use crate::secrets::Keyring;
 
     fn deed(number: i64) -> Deed {
         Deed {
@@ -263,23 +307,60 @@ mod tests {
         }
     }
 
+    /// A keyring in a folder of its own.
+    fn keyring() -> (Keyring, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        (Keyring::create(&folder.path().join("keyring"), &SeededRandom::new(6)).expect("made"), folder)
+    }
+
+    fn keys() -> AuditKeys {
+        keyring().0.audit_keys()
+    }
+
+    fn place(rows: &[AuditRow]) -> Option<(i64, Sha256Hash)> {
+        rows.last().map(|row| (row.id, row.hash))
+    }
+
     fn log(length: i64) -> Vec<AuditRow> {
-        let mut rows: Vec<AuditRow> = Vec::new();
+        let (mut rows, keys): (Vec<AuditRow>, _) = (Vec::new(), keys());
         for number in 1..=length {
-            rows.push(next(rows.last().map(|row| (row.id, row.hash)), deed(number)));
+            rows.push(next(place(&rows), deed(number), &keys));
         }
         rows
     }
 
-    fn faults(rows: &[AuditRow]) -> Vec<Fault> {
-        let mut chain = Chain::default();
+    /// A row as it was written before there were keys.
+    fn unkeyed(last: Option<(i64, Sha256Hash)>, deed: Deed) -> AuditRow {
+        let row = AuditRow { key: None, ..next(last, deed, &keys()) };
+        AuditRow { hash: hash(&row, &AuditKeys::default()).expect("no key is needed"), ..row }
+    }
+
+    fn verdict(rows: &[AuditRow], keys: Option<AuditKeys>) -> Verdict {
+        let mut chain = Chain::with(None, keys);
         rows.iter().for_each(|row| chain.take(row));
-        chain.end().faults
+        chain.end()
+    }
+
+    fn faults(rows: &[AuditRow]) -> Vec<Fault> {
+        verdict(rows, Some(keys())).faults
     }
 
     #[test]
-    fn the_canonical_form_is_the_one_that_is_described() {
-        let row = &log(1)[0];
+    fn the_canonical_forms_are_those_that_are_described() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("keyring");
+        let keyring = Keyring::create(&file, &SeededRandom::new(6)).expect("made");
+        let stored: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).expect("there")).expect("JSON");
+        let id = stored["primary"].as_str().expect("a text");
+        let key = data_encoding::BASE64.decode(stored["keys"][0]["key"].as_str().expect("a text").as_bytes());
+        let mac = |key: &[u8], text: &[u8]| -> [u8; 32] {
+            let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key");
+            mac.update(text);
+            mac.finalize().into_bytes().into()
+        };
+        let key = mac(&key.expect("base64"), b"tidings v1 audit");
+        let rows = [next(None, deed(1), &keyring.audit_keys()), unkeyed(None, deed(1))];
         let fields = [
             "1",
             "1767225600001",
@@ -291,12 +372,70 @@ mod tests {
             "req_1",
             "0000000000000000000000000000000000000000000000000000000000000000",
         ];
-        let mut bytes = b"tidings audit v1".to_vec();
-        for field in fields {
-            bytes.extend((field.len() as u64).to_be_bytes());
-            bytes.extend(field.as_bytes());
+        let canonical = |version: &str, fields: &[&str]| {
+            let mut bytes = version.as_bytes().to_vec();
+            for field in fields {
+                bytes.extend((field.len() as u64).to_be_bytes());
+                bytes.extend(field.as_bytes());
+            }
+            bytes
+        };
+        let keyed = canonical("tidings audit v2", &[fields.as_slice(), &[id]].concat());
+        assert_eq!(rows[0].key.as_deref(), Some(id));
+        assert_eq!(rows[0].hash, Sha256Hash::new(mac(&key, &keyed)));
+        assert_eq!(rows[1].hash, Sha256Hash::of(&canonical("tidings audit v1", &fields)));
+    }
+
+    #[test]
+    fn who_has_no_keyring_can_write_no_row_that_is_believed() {
+        let rows = log(6);
+        assert_eq!(verdict(&rows, Some(keys())).keyed_from, Some(1));
+        // Written anew from the third row on, without a key, or with one that is not ours.
+        let mut anew = rows[..2].to_vec();
+        for number in 3..=6 {
+            anew.push(unkeyed(place(&anew), deed(number + 10)));
         }
-        assert_eq!(row.hash, Sha256Hash::of(&bytes));
+        assert_eq!(faults(&anew), (3..=6).map(Fault::Unkeyed).collect::<Vec<_>>());
+        let folder = tempfile::tempdir().expect("a folder");
+        let other = Keyring::create(&folder.path().join("keyring"), &SeededRandom::new(7)).expect("made");
+        let (mut foreign, mut disguised) = (rows[..2].to_vec(), rows[..2].to_vec());
+        foreign.push(next(place(&foreign), deed(3), &other.audit_keys()));
+        let key = foreign[2].key.clone().expect("a key");
+        assert_eq!(faults(&foreign), [Fault::UnknownKey(3, key)]);
+        disguised.push(AuditRow { key: rows[2].key.clone(), ..foreign[2].clone() });
+        assert_eq!(faults(&disguised), [Fault::Changed(3)]);
+    }
+
+    #[test]
+    fn rows_from_before_there_were_keys_are_checked_and_told_apart() {
+        let mut rows = vec![unkeyed(None, deed(1))];
+        rows.push(unkeyed(place(&rows), deed(2)));
+        rows.push(next(place(&rows), deed(3), &keys()));
+        let found = verdict(&rows, Some(keys()));
+        assert_eq!((found.keyed_from, found.unchecked, found.faults), (Some(3), 0, vec![]));
+        let mut changed = rows.clone();
+        changed[0].deed.target.push('x');
+        assert_eq!(faults(&changed), [Fault::Changed(1)]);
+        // Without a keyring the places of rows can be checked, and it is said that no more was.
+        let found = verdict(&rows, None);
+        assert_eq!((found.unchecked, found.faults), (1, vec![]));
+    }
+
+    #[test]
+    fn a_rotation_and_a_retired_key_leave_every_row_checkable() {
+        let (keyring, folder) = keyring();
+        let first = keyring.status().primary;
+        let mut rows = vec![next(None, deed(1), &keyring.audit_keys())];
+        keyring.rotate(&SeededRandom::new(8)).expect("rotated");
+        rows.push(next(place(&rows), deed(2), &keyring.audit_keys()));
+        assert_ne!(rows[0].key, rows[1].key);
+        keyring.retire(&first).expect("retired");
+        keyring.rotate(&SeededRandom::new(9)).expect("rotated");
+        rows.push(next(place(&rows), deed(3), &keyring.audit_keys()));
+        let read = Keyring::open(&folder.path().join("keyring")).expect("read");
+        for keyring in [keyring, read] {
+            assert_eq!(verdict(&rows, Some(keyring.audit_keys())).faults, []);
+        }
     }
 
     #[test]
@@ -319,7 +458,7 @@ mod tests {
             change(&mut rows[2].deed);
             assert_eq!(faults(&rows), [Fault::Changed(3)]);
             // Hashed anew, it is no longer the row that the next one was written behind.
-            rows[2] = next(Some((2, rows[1].hash)), rows[2].deed.clone());
+            rows[2] = next(Some((2, rows[1].hash)), rows[2].deed.clone(), &keys());
             assert_eq!(faults(&rows), [Fault::Replaced(3)]);
         }
         let mut rows = whole.clone();
@@ -329,7 +468,7 @@ mod tests {
         assert_eq!(faults(&rows), [Fault::Missing(3, 4)]);
         assert_eq!(faults(&whole[2..]), [Fault::Cut(3)]);
         let mut rows = whole.clone();
-        rows.insert(3, next(Some((3, rows[2].hash)), deed(99)));
+        rows.insert(3, next(Some((3, rows[2].hash)), deed(99), &keys()));
         assert_eq!(faults(&rows), [Fault::Replaced(4)], "two rows cannot have one id");
         let mut rows = whole;
         let (one, other) = (rows[1].deed.clone(), rows[2].deed.clone());
@@ -342,7 +481,7 @@ mod tests {
         let mut rows = log(5);
         let gone = format!("2:{}", rows[1].hash);
         let prune = Deed { actor: SYSTEM.into(), action: PRUNED.into(), target: gone, ..deed(6) };
-        rows.push(next(Some((5, rows[4].hash)), prune));
+        rows.push(next(Some((5, rows[4].hash)), prune, &keys()));
         assert!(faults(&rows[2..]).is_empty());
         assert_eq!(faults(&rows[3..]), [Fault::Cut(4)], "one more than was said");
     }
@@ -351,7 +490,7 @@ mod tests {
     fn a_log_that_was_written_anew_or_cut_at_its_end_lacks_what_was_kept_elsewhere() {
         let rows = log(4);
         let check = |rows: &[AuditRow], kept: (i64, Sha256Hash)| {
-            let mut chain = Chain::with(Some(kept));
+            let mut chain = Chain::with(Some(kept), Some(keys()));
             rows.iter().for_each(|row| chain.take(row));
             chain.end().faults
         };

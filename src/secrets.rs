@@ -2,6 +2,7 @@
 //!
 //! - [`Keyring`]: the keys in `data_dir/keyring`, one of them primary, and what they do: sealing
 //!   with AES-256-GCM and fingerprints with HMAC-SHA256. Each purpose has its own subkey.
+//! - [`AuditKeys`]: what follows from these keys for the audit log, also once they were taken out.
 //! - [`export`]: a keyring under a passphrase, the only form in which it leaves the data directory
 //!   unless somebody asks for the keys as they are.
 //! - [`Token`]: what an app authenticates with. Stored as SHA-256 only.
@@ -10,12 +11,14 @@
 //! An envelope is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Table, column and
 //! row id are authenticated with it, so that a ciphertext opens in its own place only.
 
+mod audit_keys;
 mod envelope;
 pub mod export;
 mod keyring;
 mod signing;
 mod token;
 
+pub use audit_keys::AuditKeys;
 pub use envelope::Place;
 pub use keyring::{Keyring, KeyringStatus};
 pub use signing::{generate_signing_key, shown_signing_secret};

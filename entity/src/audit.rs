@@ -1,5 +1,6 @@
 //! Who did what. Holds ids only, so that erasing an app leaves nothing of it. Each row holds the
-//! hash of the row before it, so that none can be changed, put in or taken out unseen.
+//! hash of the row before it, made with a key that is not in the database, so that none can be changed,
+//! put in or taken out unseen.
 
 use sea_orm::entity::prelude::*;
 
@@ -30,6 +31,8 @@ pub struct Model {
     pub previous: Sha256Hash,
     /// The hash of this row.
     pub hash: Sha256Hash,
+    /// The key of the keyring that the hash was made with; none in rows from before there was one.
+    pub key_id: Option<String>,
 }
 
 /// None: joins are written out where they are used.

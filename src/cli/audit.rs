@@ -1,24 +1,27 @@
 //! `tidings audit`: who did what on a running server, and whether its log is whole.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{
     Code, Context, Failure,
     client::{Client, ServerArgs},
     output::table,
+    passphrase::PassphraseArgs,
     progress::Progress,
 };
 use crate::{
     audit::{Chain, named},
     http::audit::AuditShown,
+    secrets::{AuditKeys, Keyring, export},
 };
 
 #[derive(Subcommand, Debug)]
@@ -43,6 +46,11 @@ pub(super) enum AuditVerb {
         /// A head that an earlier check told, which must still be there
         #[arg(long, value_name = "ID:HASH")]
         head: Option<String>,
+        /// The keyring (as it is, or exported) that the rows of a file are checked with
+        #[arg(long, value_name = "FILE", requires = "file")]
+        keyring: Option<PathBuf>,
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
     },
     /// Write the whole log, a row of JSON a line
     Export {
@@ -96,7 +104,16 @@ pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failur
             let lines = table(&rows, &["id", "at", "actor", "action", "target", "result"]);
             context.output.print(&Value::Array(rows), &lines)
         }
-        AuditVerb::Verify { server, file, head } => verify(context, &server, file, head).await,
+        AuditVerb::Verify { server, file: None, head, .. } => {
+            let query: Vec<_> = head.iter().map(|head| ("head", head.as_str())).collect();
+            let path = ["api", "admin", "audit", "verify"];
+            let client = context.client(&server)?;
+            tell(context, &client.call_with_query(Method::GET, &path, &query, None).await?)
+        }
+        AuditVerb::Verify { file: Some(file), head, keyring, passphrase, .. } => {
+            let keys = keyring.map(|keyring| keys_of(&keyring, &passphrase, context)).transpose()?;
+            tell(context, &of_file(&file, head.as_deref(), keys)?)
+        }
         AuditVerb::Export { server, to } => {
             let client = context.client(&server)?;
             match to {
@@ -116,20 +133,21 @@ pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failur
     }
 }
 
-async fn verify(
-    context: &Context,
-    server: &ServerArgs,
-    file: Option<PathBuf>,
-    head: Option<String>,
-) -> Result<(), Failure> {
-    let verdict = match file {
-        Some(path) => of_file(&path, head.as_deref())?,
-        None => {
-            let query: Vec<_> = head.iter().map(|head| ("head", head.as_str())).collect();
-            let path = ["api", "admin", "audit", "verify"];
-            context.client(server)?.call_with_query(Method::GET, &path, &query, None).await?
-        }
+/// The keys of a keyring's file.
+fn keys_of(path: &Path, passphrase: &PassphraseArgs, context: &Context) -> Result<AuditKeys, Failure> {
+    let failed =
+        |error: &dyn std::error::Error| Failure::new(Code::NoInput, format!("{}: {error}", path.display()));
+    let text = fs::read(path).map(Zeroizing::new).map_err(|error| failed(&error))?;
+    let keyring = if export::is_exported(&text) {
+        export::import(&text, &passphrase.demand(context)?).map_err(|error| failed(&error))?
+    } else {
+        Keyring::open(path).map_err(|error| failed(&error))?
     };
+    Ok(keyring.audit_keys())
+}
+
+/// Says what came of a check.
+fn tell(context: &Context, verdict: &Value) -> Result<(), Failure> {
     let faults: Vec<String> = verdict["faults"]
         .as_array()
         .into_iter()
@@ -138,22 +156,30 @@ async fn verify(
         .collect();
     if verdict["intact"] != true {
         if context.output.json {
-            context.output.print(&verdict, &[])?;
+            context.output.print(verdict, &[])?;
         }
         return Err(Failure::new(Code::Data, format!("the log is not whole\n{}", faults.join("\n"))));
     }
     let head = verdict["head"].as_str().unwrap_or("-");
-    let lines = [format!("{} rows, whole; keep its head elsewhere: {head}", verdict["rows"])];
-    context.output.print(&verdict, &lines)
+    let mut lines = vec![format!("{} rows, whole; keep its head elsewhere: {head}", verdict["rows"])];
+    lines.push(match verdict["keyed_from"].as_i64() {
+        Some(first) => format!("from row {first} on, none can be written without the keyring"),
+        None => "none was written with a key: who writes to the database may have written all of it".into(),
+    });
+    if let Some(unchecked @ 1..) = verdict["unchecked"].as_u64() {
+        let said = format!("of {unchecked} rows only the place was checked: name the keyring with --keyring");
+        lines.push(said);
+    }
+    context.output.print(verdict, &lines)
 }
 
-fn of_file(path: &PathBuf, head: Option<&str>) -> Result<Value, Failure> {
+fn of_file(path: &Path, head: Option<&str>, keys: Option<AuditKeys>) -> Result<Value, Failure> {
     let unreadable = |error: io::Error| Failure::new(Code::NoInput, format!("{}: {error}", path.display()));
     let head = match head.map(named) {
         Some(None) => return Err(Failure::new(Code::Usage, "--head is <id>:<hash>")),
         other => other.flatten(),
     };
-    let mut chain = Chain::with(head);
+    let mut chain = Chain::with(head, keys);
     for (number, line) in BufReader::new(File::open(path).map_err(unreadable)?).lines().enumerate() {
         let row =
             serde_json::from_str::<AuditShown>(&line.map_err(unreadable)?).ok().and_then(AuditShown::row);
@@ -171,6 +197,8 @@ fn of_file(path: &PathBuf, head: Option<&str>) -> Result<Value, Failure> {
         "intact": faults.is_empty(),
         "rows": verdict.rows,
         "head": verdict.last.map(|(id, hash)| format!("{id}:{hash}")),
+        "keyed_from": verdict.keyed_from,
+        "unchecked": verdict.unchecked,
         "faults": faults,
     }))
 }

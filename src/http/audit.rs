@@ -61,6 +61,9 @@ pub struct AuditShown {
     request: String,
     /// The hash of the row before.
     previous: String,
+    /// The key of the keyring that the hash was made with; null in rows from before there was one.
+    #[serde(default)]
+    key: Option<String>,
     /// The hash of this row.
     hash: String,
 }
@@ -79,6 +82,7 @@ impl AuditShown {
             result,
             request,
             previous: row.previous.to_string(),
+            key: row.key.clone(),
             hash: row.hash.to_string(),
         }
     }
@@ -86,10 +90,11 @@ impl AuditShown {
     /// The row as it is hashed; `None` if it holds no hashes.
     #[must_use]
     pub fn row(self) -> Option<AuditRow> {
-        let Self { id, at_ms, at: _, actor, app, action, target, result, request, previous, hash } = self;
+        let Self { id, at_ms, at: _, actor, app, action, target, result, request, previous, key, hash } =
+            self;
         let deed = Deed { at: Timestamp(at_ms), actor, app, action, target, result, request };
         let (previous, hash): (Sha256Hash, Sha256Hash) = (previous.parse().ok()?, hash.parse().ok()?);
-        Some(AuditRow { id, deed, previous, hash })
+        Some(AuditRow { id, deed, previous, key, hash })
     }
 }
 
@@ -102,6 +107,9 @@ struct Verified {
     rows: u64,
     /// The last row, as `<id>:<hash>`: kept elsewhere, it shows later that the log was not written anew.
     head: Option<String>,
+    /// The first row whose hash was made with a key of the keyring, and cannot be made without it; null:
+    /// none was.
+    keyed_from: Option<i64>,
     /// What is wrong, at most a hundred things.
     faults: Vec<String>,
 }
@@ -190,7 +198,7 @@ async fn verify(front: Arc<Front>, request: Request) -> Answer {
         Some(None) => return Err(Problem::malformed("head is <id>:<hash>")),
         other => other.flatten(),
     };
-    let mut chain = Chain::with(head);
+    let mut chain = Chain::with(head, Some(front.keys.audit_keys()));
     let mut after = 0;
     loop {
         let rows = front.administration.audit_chain(after, STEP).await;
@@ -204,6 +212,7 @@ async fn verify(front: Arc<Front>, request: Request) -> Answer {
         intact: verdict.faults.is_empty(),
         rows: verdict.rows,
         head: verdict.last.map(|(id, hash)| format!("{id}:{hash}")),
+        keyed_from: verdict.keyed_from,
         faults: verdict.faults.iter().map(ToString::to_string).collect(),
     };
     Ok(json(StatusCode::OK, &verified))

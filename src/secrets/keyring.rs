@@ -23,11 +23,13 @@ use tidings_actors::{ports::Random, secret::Secret};
 use tidings_entity::id::AppId;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Place, SecretsError, envelope};
+use super::{Place, SecretsError, audit_keys::AuditKeys, envelope};
 
 const FORMAT: u32 = 1;
 /// Beyond any honest keyring; protects the start from a wrong path.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The purpose of the keys that the audit log is written with.
+const AUDIT: &str = "audit";
 /// 32 random bytes with fewer distinct values than this do not occur (chance below 2^-60).
 const DISTINCT_BYTES_MIN: usize = 16;
 
@@ -47,6 +49,9 @@ struct Ring {
     keys: Vec<Key>,
     /// Index into `keys`.
     primary: usize,
+    /// What is left of keys that were taken out: it only checks old rows of the audit log, and the key
+    /// does not follow from it.
+    retired: Vec<Key>,
 }
 
 #[derive(Clone)]
@@ -70,6 +75,8 @@ struct File {
     version: u32,
     primary: String,
     keys: Vec<FileKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<FileKey>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,7 +98,7 @@ impl Keyring {
     /// # Errors
     /// [`SecretsError::File`], also when there is a file already.
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, SecretsError> {
-        let keyring = Self::of(Ring { keys: vec![Key::generate(random)], primary: 0 });
+        let keyring = Self::of(Ring { keys: vec![Key::generate(random)], primary: 0, retired: Vec::new() });
         keyring.save_new(path)?;
         Ok(Self { path: Some(path.into()), ..keyring })
     }
@@ -171,11 +178,12 @@ impl Keyring {
         self.change(|ring| {
             let mut keys = ring.keys.clone();
             keys.push(Key::generate(random));
-            Ok(Ring { primary: keys.len() - 1, keys })
+            Ok(Ring { primary: keys.len() - 1, keys, retired: ring.retired.clone() })
         })
     }
 
-    /// Takes a key out and replaces the file at once. Nothing that it sealed opens any more.
+    /// Takes a key out and replaces the file at once. Nothing that it sealed opens any more; the rows of
+    /// the audit log that were written with it can still be checked.
     ///
     /// # Errors
     /// [`SecretsError::UnknownKey`], [`SecretsError::PrimaryKey`], [`SecretsError::File`]; the old
@@ -186,9 +194,10 @@ impl Keyring {
             if place == ring.primary {
                 return Err(SecretsError::PrimaryKey);
             }
-            let mut keys = ring.keys.clone();
-            keys.remove(place);
-            Ok(Ring { keys, primary: ring.primary - usize::from(place < ring.primary) })
+            let (mut keys, mut retired) = (ring.keys.clone(), ring.retired.clone());
+            let gone = keys.remove(place);
+            retired.push(Key { id: gone.id, bytes: gone.subkey(AUDIT) });
+            Ok(Ring { keys, primary: ring.primary - usize::from(place < ring.primary), retired })
         })
     }
 
@@ -229,6 +238,15 @@ impl Keyring {
         std::iter::once(&ring.keys[ring.primary]).chain(others).map(fingerprint).collect()
     }
 
+    /// What the audit log is written with, and what its rows are checked with.
+    #[must_use]
+    pub fn audit_keys(&self) -> AuditKeys {
+        let ring = self.ring();
+        let of_retired = ring.retired.iter().map(|key| (key.id, key.bytes.clone()));
+        let in_force = ring.keys.iter().map(|key| (key.id, key.subkey(AUDIT)));
+        AuditKeys::new(ring.keys[ring.primary].id, of_retired.chain(in_force))
+    }
+
     /// What may be shown.
     #[must_use]
     pub fn status(&self) -> KeyringStatus {
@@ -264,11 +282,12 @@ impl Ring {
             return Err("it has a format that this version does not know");
         }
         let keys = file.keys.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
+        let retired = file.retired.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
         if keys.iter().map(|key| key.id).collect::<BTreeSet<_>>().len() != keys.len() {
             return Err("two keys have the same id");
         }
         let primary = file.keys.iter().position(|key| key.id == file.primary);
-        Ok(Self { keys, primary: primary.ok_or("its primary key is missing")? })
+        Ok(Self { keys, primary: primary.ok_or("its primary key is missing")?, retired })
     }
 
     fn place(&self, id: &str) -> Option<usize> {
@@ -281,13 +300,16 @@ impl Ring {
     }
 
     fn text(&self) -> io::Result<Zeroizing<Vec<u8>>> {
-        let keys = self
-            .keys
-            .iter()
-            .map(|key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(key.bytes.as_slice()) });
-        let file = File { version: FORMAT, primary: self.status().primary, keys: keys.collect() };
+        let stored =
+            |key: &Key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(key.bytes.as_slice()) };
+        let file = File {
+            version: FORMAT,
+            primary: self.status().primary,
+            keys: self.keys.iter().map(stored).collect(),
+            retired: self.retired.iter().map(stored).collect(),
+        };
         // Room for all of it at once: a buffer that grows leaves copies behind that nobody wipes.
-        let mut text = Zeroizing::new(Vec::with_capacity(256 + 160 * self.keys.len()));
+        let mut text = Zeroizing::new(Vec::with_capacity(256 + 160 * (self.keys.len() + self.retired.len())));
         serde_json::to_writer_pretty(&mut *text, &file).map_err(io::Error::other)?;
         Ok(text)
     }

@@ -18,7 +18,10 @@ use super::{SqlStore, audit, rows, tokens, watches};
 /// Runs a verb in the writer's transaction, with owned copies of what it needs.
 macro_rules! write {
     ($store:expr, |$transaction:ident| $body:expr) => {
-        $store.writer.verb(move |$transaction, _context| Box::pin(async move { $body })).await
+        write!($store, |$transaction, _context| $body)
+    };
+    ($store:expr, |$transaction:ident, $context:ident| $body:expr) => {
+        $store.writer.verb(move |$transaction, $context| Box::pin(async move { $body })).await
     };
 }
 
@@ -54,7 +57,7 @@ impl Administration for SqlStore {
 
     async fn record(&self, deed: &Deed, kept: AuditKept) -> Result<(), StoreError> {
         let deed = deed.clone();
-        write!(self, |transaction| audit::append(transaction, deed, kept).await)
+        write!(self, |transaction, context| audit::append(transaction, context, deed, kept).await)
     }
 
     async fn audit(

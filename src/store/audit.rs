@@ -8,8 +8,11 @@ use tidings_actors::{
 };
 use tidings_entity::{audit, id::Sha256Hash};
 
-use super::rows;
-use crate::audit::{OK, PRUNED, SYSTEM, next};
+use super::{Context, rows};
+use crate::{
+    audit::{OK, PRUNED, SYSTEM, next},
+    secrets::AuditKeys,
+};
 
 /// How many rows are written between two looks for old ones.
 const LOOK_EVERY: i64 = 64;
@@ -19,11 +22,12 @@ const STEP: i64 = 512;
 /// Writes a deed at the end of the log, in the transaction of what was done.
 pub(super) async fn append(
     transaction: &impl ConnectionTrait,
+    context: &Context,
     deed: Deed,
     kept: AuditKept,
 ) -> Result<(), StoreError> {
-    let at = deed.at;
-    let row = write(transaction, deed).await?;
+    let (at, keys) = (deed.at, context.keyring.audit_keys());
+    let row = write(transaction, deed, &keys).await?;
     if row.id % LOOK_EVERY != 0 {
         return Ok(());
     }
@@ -39,13 +43,17 @@ pub(super) async fn append(
         result: OK.to_owned(),
         request: String::new(),
     };
-    write(transaction, deed).await.map(drop)
+    write(transaction, deed, &keys).await.map(drop)
 }
 
-async fn write(transaction: &impl ConnectionTrait, deed: Deed) -> Result<AuditRow, StoreError> {
+async fn write(
+    transaction: &impl ConnectionTrait,
+    deed: Deed,
+    keys: &AuditKeys,
+) -> Result<AuditRow, StoreError> {
     let text = "select * from audit order by id desc limit 1";
     let last: Option<audit::Model> = rows::one(transaction, "audit", text, Vec::new()).await?;
-    let row = next(last.map(|row| (row.id, row.hash)), deed);
+    let row = next(last.map(|row| (row.id, row.hash)), deed, keys);
     let model = audit::Model {
         id: row.id,
         at: row.deed.at.0,
@@ -57,6 +65,7 @@ async fn write(transaction: &impl ConnectionTrait, deed: Deed) -> Result<AuditRo
         request: row.deed.request.clone(),
         previous: row.previous,
         hash: row.hash,
+        key_id: row.key.clone(),
     };
     rows::insert(transaction, "audit", vec![model]).await?;
     Ok(row)
@@ -129,6 +138,7 @@ fn shown(row: audit::Model) -> AuditRow {
             request: row.request,
         },
         previous: row.previous,
+        key: row.key_id,
         hash: row.hash,
     }
 }

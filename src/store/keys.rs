@@ -16,7 +16,7 @@ use tidings_entity::id::AppId;
 use tracing::{info, warn};
 
 use super::{Context, SqlStore, error::undecodable, rows, sealed};
-use crate::secrets::{Place, SecretsError};
+use crate::secrets::{AuditKeys, Place, SecretsError};
 
 /// Most values that one step seals anew.
 pub const STEP_MAX: u64 = 500;
@@ -59,6 +59,8 @@ pub trait Keys: Send + Sync + 'static {
     async fn reseal(&self, most: u64) -> Result<Resealed, StoreError>;
     /// Takes a key out of the keyring; [`StoreError::Conflict`] while anything needs it.
     async fn retire_key(&self, id: &str) -> Result<(), StoreError>;
+    /// What rows of the audit log are checked with.
+    fn audit_keys(&self) -> AuditKeys;
 }
 
 #[async_trait]
@@ -112,6 +114,10 @@ impl Keys for SqlStore {
         retire.await?;
         info!("the key {id} was retired: backups from before need the keyring that they were taken with");
         Ok(())
+    }
+
+    fn audit_keys(&self) -> AuditKeys {
+        self.context.keyring.audit_keys()
     }
 }
 

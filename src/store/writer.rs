@@ -78,7 +78,7 @@ where
             let run = AssertUnwindSafe(async { work(transaction, context).await }).catch_unwind().await;
             let mut outcome = run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked")));
             if outcome.is_ok()
-                && let Err(error) = self.witness(transaction).await
+                && let Err(error) = self.witness(transaction, context).await
             {
                 outcome = Err(error);
             }
@@ -106,12 +106,16 @@ where
 
 impl<T, F> Verb<T, F> {
     /// Writes what was done into the log, in the transaction in which it is done.
-    async fn witness(&mut self, transaction: &DatabaseTransaction) -> Result<(), StoreError> {
+    async fn witness(
+        &mut self,
+        transaction: &DatabaseTransaction,
+        context: &Context,
+    ) -> Result<(), StoreError> {
         let Some(pending) = &self.pending else { return Ok(()) };
         let Some(deed) = pending.take() else { return Ok(()) };
         // Noted first: whoever ends this while it waits finds what to put back.
         self.written = Some(deed.clone());
-        let written = audit::append(transaction, deed, pending.kept).await;
+        let written = audit::append(transaction, context, deed, pending.kept).await;
         if written.is_err()
             && let Some(deed) = self.written.take()
         {

@@ -164,11 +164,16 @@ fn the_staff_has_tokens_with_roles_and_its_deeds_are_written_down() {
     let file = staff.home.path().join("audit.ndjson");
     let path = file.display().to_string();
     staff.json(&["audit", "export", "--to", &path]);
-    assert_eq!(staff.json(&["audit", "verify", "--file", &path, "--head", head])["intact"], true);
+    let keyring = server.data().join("keyring").display().to_string();
+    let of_file = ["audit", "verify", "--file", &path, "--head", head];
+    let whole = staff.json(&[&of_file[..], &["--keyring", &keyring]].concat());
+    assert_eq!((&whole["intact"], &whole["keyed_from"]), (&json!(true), &json!(1)), "{whole}");
+    assert_eq!(whole["unchecked"], 0, "{whole}");
+    assert_eq!(staff.json(&of_file)["unchecked"], whole["rows"], "without the keys it says so");
     assert_eq!(staff.code(&["audit", "export", "--to", &path]), Some(73), "a file is never replaced");
     let text = fs::read_to_string(&file).expect("read");
     fs::write(&file, text.replace(id, "tok_00000000000000000000000000")).expect("written");
-    let refused = staff.run(&["audit", "verify", "--file", &path]);
+    let refused = staff.run(&["audit", "verify", "--file", &path, "--keyring", &keyring]);
     assert_eq!(refused.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("was changed"), "it is named");
     let whole = text.lines().skip(1).collect::<Vec<_>>().join("\n");

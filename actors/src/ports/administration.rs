@@ -105,6 +105,8 @@ pub struct AuditRow {
     pub deed: Deed,
     /// The hash of the row before.
     pub previous: Sha256Hash,
+    /// The key that the hash was made with; `None`: it was made without one, as before there were any.
+    pub key: Option<String>,
     /// The hash of this row.
     pub hash: Sha256Hash,
 }

@@ -42,6 +42,7 @@ use crate::{
     identity::Identity,
     machine::{MachineClock, MachineRandom},
     settings::{OnboardingMode, Settings},
+    store::{SqlStore, keys::Keys},
     telemetry::Metrics,
 };
 
@@ -135,10 +136,28 @@ impl House {
         Self::bounded(store.clone(), store, double, Bounds::default(), change).await
     }
 
-    /// The same with other bounds for hooks.
+    /// A front door over the real store, its keys included.
+    pub(crate) async fn real(store: Arc<SqlStore>, change: impl FnOnce(&mut Settings)) -> Self {
+        let (double, keys) = (Arc::default(), store.clone());
+        Self::assembled(store.clone(), store, keys, double, Bounds::default(), change).await
+    }
+
+    /// One over doubles, with other bounds for hooks.
     pub(crate) async fn bounded(
         store: Arc<dyn Store>,
         administration: Arc<dyn Administration>,
+        double: Arc<StoreDouble>,
+        hooks: Bounds,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let keys = Arc::new(super::keys::KeysDouble::default());
+        Self::assembled(store, administration, keys, double, hooks, change).await
+    }
+
+    async fn assembled(
+        store: Arc<dyn Store>,
+        administration: Arc<dyn Administration>,
+        keys: Arc<dyn Keys>,
         double: Arc<StoreDouble>,
         hooks: Bounds,
         change: impl FnOnce(&mut Settings),
@@ -153,7 +172,7 @@ impl House {
             store: store.clone(),
             administration,
             identity: Identity::of(&settings.identity, &Egress::new(&settings.egress).expect("valid")),
-            keys: Arc::new(super::keys::KeysDouble::default()),
+            keys,
             git: Arc::new(GitDouble),
             handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),

@@ -101,7 +101,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let store = store(folder.path()).await;
         let issuer = crate::identity::issuer::tests::serve().await;
-        let house = House::over(store.clone(), Arc::default(), |settings| {
+        let house = House::real(store.clone(), |settings| {
             settings.onboarding.mode = OnboardingMode::Admin;
             settings.identity = issuer.settings.clone();
             settings.egress = issuer.egress.clone();
@@ -432,6 +432,7 @@ async fn what_was_done_is_written_down_with_it_and_tampering_is_found() {
     assert_eq!(failed.json()["items"][0]["result"], "receipt-not-found");
     let verified = call("GET", "/api/admin/audit/verify", viewer, None).await.json();
     assert_eq!(verified["intact"], true, "{verified}");
+    assert_eq!(verified["keyed_from"], 1, "{verified}");
     let head = verified["head"].as_str().expect("a head");
     let exported = call("GET", "/api/admin/audit/export", viewer, None).await;
     assert_eq!(exported.header("content-type"), Some("application/x-ndjson"));

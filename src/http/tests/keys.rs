@@ -7,7 +7,10 @@ use serde_json::json;
 use tidings_actors::ports::StoreError;
 
 use super::{ADMIN, House};
-use crate::store::keys::{KeyFacts, Keys, Resealed};
+use crate::{
+    secrets::AuditKeys,
+    store::keys::{KeyFacts, Keys, Resealed},
+};
 
 /// Two keys; the first one seals ten values.
 #[derive(Default)]
@@ -37,6 +40,10 @@ impl Keys for KeysDouble {
             "00000002" => Ok(()),
             _ => Err(StoreError::NotFound),
         }
+    }
+
+    fn audit_keys(&self) -> AuditKeys {
+        AuditKeys::of_a_test()
     }
 }
 

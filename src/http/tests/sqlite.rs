@@ -20,7 +20,7 @@ pub(super) async fn house(folder: &Path) -> House {
     let (clock, random) = (Arc::new(MachineClock), Arc::new(MachineRandom));
     let store =
         SqlStore::open(&settings.database_url(), Arc::new(keyring), clock, random).await.expect("opened");
-    House::over(Arc::new(store), Arc::default(), |_| {}).await
+    House::real(Arc::new(store), |_| {}).await
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ async fn many_writers_make_one_chain_and_old_rows_go_with_a_word(home: Home) {
     .await;
     let check = async |length: std::ops::RangeInclusive<usize>| {
         let rows = store.audit_chain(0, 10_000).await.expect("read");
-        let mut chain = Chain::default();
+        let mut chain = Chain::with(None, Some(store.context.keyring.audit_keys()));
         rows.iter().for_each(|row| chain.take(row));
         let faults = chain.end().faults;
         assert!(faults.is_empty(), "{faults:?}");
