@@ -14,6 +14,7 @@ mod m20261122_020000_add_access_tokens;
 mod m20261122_021000_chain_audit;
 mod m20261122_050000_partition_attempts;
 mod m20261122_060000_key_audit;
+mod m20261122_061000_find_old_attempts;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_021000_chain_audit::Migration),
             Box::new(m20261122_050000_partition_attempts::Migration),
             Box::new(m20261122_060000_key_audit::Migration),
+            Box::new(m20261122_061000_find_old_attempts::Migration),
         ]
     }
 }

@@ -28,8 +28,8 @@ use tidings_entity::{
 
 use super::{
     SqlStore, apps, attempts, backlog, blobs, breakers, error::OfTable, heads, history, known, lanes,
-    letters, pinned, receipts, redrive, registration, replays, requests, resync, rounds, skip, sources,
-    upkeep, watches,
+    letters, partitions, pinned, receipts, redrive, registration, replays, requests, resync, rounds, skip,
+    sources, upkeep, watches,
 };
 use crate::audit::Pending;
 
@@ -81,6 +81,19 @@ impl Store for SqlStore {
     }
 
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
+        // A million rows fit in no transaction that others wait for: what only tells of the past goes first,
+        // in steps. Cut off in between, the app is still there, with less of a past.
+        for kind in 0..upkeep::KINDS_OF_APP {
+            loop {
+                let app = id.clone();
+                let step = self.writer.question(move |transaction, _context| {
+                    Box::pin(async move { upkeep::clear(transaction, &app, kind, upkeep::STEP).await })
+                });
+                if step.await? < upkeep::STEP {
+                    break;
+                }
+            }
+        }
         let id = id.clone();
         write!(self, |transaction, _context| apps::erase(transaction, id).await)
     }
@@ -533,16 +546,41 @@ impl Store for SqlStore {
         blobs: Duration,
         limit: u64,
     ) -> Result<u64, StoreError> {
-        write!(self, |transaction, _context| upkeep::prune(transaction, now, history, blobs, limit).await)
+        write!(self, |transaction, _context| {
+            partitions::make_ahead(transaction, now).await?;
+            Ok(())
+        })?;
+        let mut left = limit;
+        for kind in 0..upkeep::KINDS {
+            while left > 0 {
+                let step = left.min(upkeep::STEP);
+                let gone = write!(self, |transaction, _context| {
+                    upkeep::prune(transaction, kind, now, history, blobs, step).await
+                })?;
+                left -= gone;
+                if gone < step {
+                    break;
+                }
+            }
+        }
+        write!(self, |transaction, _context| partitions::drop_empty(transaction, now).await)?;
+        Ok(limit - left)
     }
 
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {
         // Counted beside the writer, which deliveries wait for.
-        let crowded = upkeep::crowded(&self.snapshot().await?, most).await?;
-        if crowded.is_empty() {
-            return Ok(0);
+        let crowded: Arc<[_]> = upkeep::crowded(&self.snapshot().await?, most).await?.into();
+        let mut gone = 0;
+        while gone < limit && !crowded.is_empty() {
+            let (crowded, step) = (crowded.clone(), (limit - gone).min(upkeep::STEP));
+            let went =
+                write!(self, |transaction, _context| upkeep::shorten(transaction, &crowded, step).await)?;
+            gone += went;
+            if went < step {
+                break;
+            }
         }
-        write!(self, |transaction, _context| upkeep::shorten(transaction, &crowded, limit).await)
+        Ok(gone)
     }
 
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {

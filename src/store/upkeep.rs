@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
     ports::{ANSWERS_KEPT, StoreError, Totals},
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
-use super::{
-    partitions,
-    rows::{self, signed},
-};
+use super::rows::{self, signed};
 
 #[derive(FromQueryResult)]
 struct Pin {
@@ -99,35 +96,87 @@ const STALE: &str = "with stale as (select r.cursor_id, r.number from round r wh
       and not exists (select 1 from dead_letter d where d.cursor_id = r.cursor_id and d.round = r.number
         and d.status in ('open', 'redrive_requested')))";
 
-/// Forgets history, unused blobs and old answers, at most `limit` rows. How many went.
+/// Most rows that go in one transaction, which others wait for.
+pub(super) const STEP: u64 = 500;
+
+/// How many kinds of rows are forgotten.
+pub(super) const KINDS: usize = HISTORY.len() + 2;
+
+/// Forgets old rows of one kind, history before the blobs and answers that nobody asks for; at most `limit`
+/// of them. How many went.
 pub(super) async fn prune(
     connection: &impl ConnectionTrait,
+    kind: usize,
     now: Timestamp,
     history: Duration,
     blobs: Duration,
     limit: u64,
 ) -> Result<u64, StoreError> {
-    let before = |age: Duration| -> Value {
-        now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).into()
+    const BLOB: (&str, &str, &str) = ("blob", "id", "used_at < $1");
+    const ANSWER: (&str, &str, &str) = ("idempotency", "owner, key_hash", "created_at < $1");
+    let ((table, key, condition), age) = match HISTORY.get(kind) {
+        Some(kind) => (*kind, history),
+        None if kind == HISTORY.len() => (BLOB, blobs),
+        None => (ANSWER, ANSWERS_KEPT),
     };
-    partitions::make_ahead(connection, now).await?;
-    let mut left = limit;
-    let blob = ("blob", "id", "used_at < $1");
-    let answer = ("idempotency", "owner, key_hash", "created_at < $1");
-    let others = [(&blob, blobs), (&answer, ANSWERS_KEPT)];
-    let kinds = HISTORY.iter().map(|kind| (kind, history)).chain(others);
-    for ((table, key, condition), age) in kinds {
-        if left == 0 {
-            break;
-        }
-        let text = format!(
-            "delete from {table} where ({key}) in
-             ({STALE} select {key} from {table} where {condition} limit $2)"
-        );
-        left -= rows::execute(connection, table, &text, vec![before(age), signed(left).into()]).await?;
-    }
-    partitions::drop_empty(connection, now).await?;
-    Ok(limit - left)
+    let before = now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    let text = format!(
+        "delete from {table} where ({key}) in
+         ({STALE} select {key} from {table} where {condition} limit $2)"
+    );
+    rows::execute(connection, table, &text, vec![before.into(), signed(limit).into()]).await
+}
+
+/// What of an app goes before the app does, so that the rest is little: history, and letters that are closed
+/// and that no open round counts on. Open letters are no past: without them an app whose erasing was cut
+/// off would never get what was given up. `$1` is the app.
+const OF_APP: &[(&str, &str, &str)] = &[
+    (
+        "attempt",
+        "owner_kind, owner_id, round, position, number",
+        "owner_kind = 'cursor' and owner_id in (select id from mine)",
+    ),
+    ("settled", "cursor_id, round, from_position", "cursor_id in (select id from mine)"),
+    (
+        "dead_letter",
+        "id",
+        "app_id = $1 and status not in ('open', 'redrive_requested') and not exists (select 1 from mine m
+           where m.id = dead_letter.cursor_id and m.open_round = dead_letter.bound_round)",
+    ),
+    (
+        "round_base",
+        "cursor_id, round, ordinal",
+        "exists (select 1 from mine m where m.id = round_base.cursor_id and round_base.round <> 0
+           and (m.open_round is null or m.open_round <> round_base.round))",
+    ),
+    (
+        "round",
+        "cursor_id, number",
+        "exists (select 1 from mine m where m.id = round.cursor_id
+           and (m.open_round is null or m.open_round <> round.number))
+         and not exists (select 1 from round_base b
+           where b.cursor_id = round.cursor_id and b.round = round.number)",
+    ),
+];
+
+/// How many kinds of rows of an app go before it.
+pub(super) const KINDS_OF_APP: usize = OF_APP.len();
+
+/// Removes rows of one kind of an app that is being erased, at most `limit` of them. How many went.
+pub(super) async fn clear(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    kind: usize,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let (table, key, condition) = OF_APP[kind];
+    let text = format!(
+        "delete from {table} where ({key}) in
+         (with mine as (select c.id, c.open_round from cursor c join watch w on w.id = c.watch_id
+            where w.app_id = $1)
+          select {key} from {table} where {condition} limit $2)"
+    );
+    rows::execute(connection, table, &text, vec![app.clone().into(), signed(limit).into()]).await
 }
 
 /// An app with too much history, and the moment up to which its rounds go.
