@@ -54,7 +54,6 @@ mod writer;
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::DatabaseTransaction;
 use thiserror::Error;
 use tidings_actors::ports::{Clock, Random, StoreError};
 use tokio::{
@@ -65,7 +64,7 @@ use tracing::warn;
 
 use crate::secrets::{Keyring, SecretsError};
 use address::Address;
-use connect::Connection;
+use connect::{Connection, Look};
 use error::OfTable;
 use keys::Resealing;
 use requests::Kept;
@@ -83,7 +82,7 @@ pub enum OpenError {
     /// The database answers with an error.
     #[error("the database cannot be opened: {0}")]
     Database(String),
-    /// The database does not answer, or says that it will later.
+    /// The database does not answer, or says that it will later: this passes by itself.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
     /// The database was written by a newer version.
@@ -145,10 +144,16 @@ impl SqlStore {
 
     async fn keeping(wait: Duration, url: &str, context: Context) -> Result<Self, OpenError> {
         let address = Address::parse(url)?;
-        let connection = awaited(&address, wait).await?;
-        schema::bring_up(&connection).await?;
-        let epoch = canary::take_over(&connection, &context).await?;
-        let readers = connect::readers(&address).await?;
+        let last = Instant::now() + wait;
+        let (connection, readers, epoch) = loop {
+            match first_steps(&address, &context).await {
+                Err(OpenError::Unreachable(reason)) if Instant::now() < last => {
+                    warn!("the database cannot be reached, and is asked again: {reason}");
+                    sleep(START_PAUSE).await;
+                }
+                other => break other?,
+            }
+        };
         let writer = Writer::start(address, connection, context.clone(), epoch);
         Ok(Self { context, readers, writer, resealing: Arc::default() })
     }
@@ -173,23 +178,23 @@ impl SqlStore {
     }
 
     /// One consistent look at the database.
-    async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
+    async fn snapshot(&self) -> Result<Look, StoreError> {
         self.readers.look().await.of("sqlite_schema")
     }
 }
 
-/// The writing connection to a server that may come up after us, as the parts of a stack do.
-async fn awaited(address: &Address, wait: Duration) -> Result<Connection, OpenError> {
-    let last = Instant::now() + wait;
-    loop {
-        match connect::writer(address).await {
-            Err(OpenError::Unreachable(reason)) if Instant::now() < last => {
-                warn!("the database cannot be reached, and is asked again: {reason}");
-                sleep(START_PAUSE).await;
-            }
-            other => return other,
-        }
-    }
+/// What a start does with a database. Any of it may find that a server is not up yet, as the parts of a
+/// stack come up in any order, or go down again, or that another process is at it; all of it may be done
+/// again.
+async fn first_steps(
+    address: &Address,
+    context: &Context,
+) -> Result<(Connection, Connection, i64), OpenError> {
+    let connection = connect::writer(address).await?;
+    schema::bring_up(&connection).await?;
+    let epoch = canary::take_over(&connection, context).await?;
+    let readers = connect::readers(address).await?;
+    Ok((connection, readers, epoch))
 }
 
 #[cfg(test)]

@@ -89,6 +89,13 @@ impl Server {
         // What the libraries say of a text that is no address never repeats it: it may hold a password.
         let wrong = |why: &dyn fmt::Display| OpenError::Address(why.to_string());
         let mut url = Url::parse(text).map_err(|error| wrong(&error))?;
+        // A ?, # or / ends what is before it: then a part of a password is taken for something that is shown.
+        let rest = [Some(url.path()), url.query(), url.fragment()];
+        if rest.iter().flatten().any(|part| part.contains('@')) {
+            return Err(wrong(
+                &"an @ stands behind the host; in a name or a password ? is written %3F, # %23, / %2F and @ %40",
+            ));
+        }
         let mut is_pooled = false;
         let mut kept: Vec<(String, String)> = Vec::new();
         for (name, value) in url.query_pairs() {
@@ -97,7 +104,8 @@ impl Server {
                 (POOLER, "false") => {}
                 (POOLER, _) => return Err(wrong(&format!("{POOLER} is true or false"))),
                 (name, _) if !PARAMETERS.contains(&name) => {
-                    return Err(wrong(&format!("the parameter {name:?} is not known")));
+                    let known = PARAMETERS.join(", ");
+                    return Err(wrong(&format!("a parameter behind the ? is none of {known}")));
                 }
                 (name, value) => kept.push((name.to_owned(), value.to_owned())),
             }
@@ -166,6 +174,13 @@ mod tests {
             "postgres://u:planted@host/db?sslmode=maybe",
             "postgres://u:planted@host/db?pgbouncer=1",
             "postgres://u:planted@host:port/db",
+            "postgres://u:12?planted@host/db",
+            "postgres://u:12?planted",
+            "postgres://u:12/planted@host/db",
+            "postgres://u:12#planted@host/db",
+            "postgres://u:pla?nted@host/db",
+            "postgres://host/db?planted=@",
+            "postgres://host/db?password=planted@",
         ] {
             let Err(refused) = Address::parse(url) else { panic!("{url} is refused") };
             assert!(!refused.to_string().contains("planted"), "{refused}");

@@ -6,6 +6,7 @@ use tidings_actors::{ports::StoreError, secret::Secret};
 use super::{
     Context, OpenError,
     connect::{Connection, Share},
+    error::{of_first_use, of_start},
     partitions, rows,
 };
 use crate::secrets::{Keyring, Place};
@@ -22,21 +23,19 @@ struct Canary {
 
 /// Proves the keyring and raises the epoch; the new epoch.
 pub(super) async fn take_over(connection: &Connection, context: &Context) -> Result<i64, OpenError> {
-    let refused = |error: StoreError| OpenError::Database(error.to_string());
-    let transaction =
-        connection.begin(Share::Alone).await.map_err(|error| OpenError::Database(error.to_string()))?;
+    let transaction = connection.begin(Share::Alone).await.map_err(|error| of_start(&error))?;
     if !prove(&transaction, &context.keyring).await? {
         let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
         let text = "insert into canary (id, sealed) values (1, $1)";
-        rows::execute(&transaction, "canary", text, vec![sealed.into()]).await.map_err(refused)?;
+        rows::execute(&transaction, "canary", text, vec![sealed.into()]).await.map_err(of_first_use)?;
     }
     let text = "insert into lease (shard, epoch, taken_at) values ($1, 1, $2)
                 on conflict (shard) do update set epoch = lease.epoch + 1, taken_at = excluded.taken_at";
     let values = vec![SHARD.into(), context.clock.now().0.into()];
-    rows::execute(&transaction, "lease", text, values).await.map_err(refused)?;
-    let epoch = epoch(&transaction).await.map_err(refused)?;
-    partitions::make_ahead(&transaction, context.clock.now()).await.map_err(refused)?;
-    transaction.commit().await.map_err(|error| OpenError::Database(error.to_string()))?;
+    rows::execute(&transaction, "lease", text, values).await.map_err(of_first_use)?;
+    let epoch = epoch(&transaction).await.map_err(of_first_use)?;
+    partitions::make_ahead(&transaction, context.clock.now()).await;
+    transaction.commit().await.map_err(|error| of_start(&error))?;
     Ok(epoch)
 }
 
@@ -45,7 +44,7 @@ pub(super) async fn prove(connection: &impl ConnectionTrait, keyring: &Keyring) 
     let canary: Option<Canary> =
         rows::one(connection, "canary", "select sealed from canary where id = 1", vec![])
             .await
-            .map_err(|error| OpenError::Database(error.to_string()))?;
+            .map_err(of_first_use)?;
     let Some(canary) = canary else { return Ok(false) };
     keyring.open_sealed(&PLACE, &canary.sealed).map_err(OpenError::WrongKey)?;
     Ok(true)

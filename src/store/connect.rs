@@ -4,7 +4,10 @@
 mod postgres;
 mod sqlite;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sea_orm::{
@@ -13,12 +16,19 @@ use sea_orm::{
 };
 
 use tokio::time::timeout;
+use tracing::warn;
 
 pub(super) use self::postgres::{advice, refuse_unfit};
-use super::{OpenError, address::Address};
+use super::{
+    OpenError,
+    address::{Address, Server},
+    error::code,
+};
 
 /// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
 const SILENCE_MAX: Duration = Duration::from_secs(12);
+/// The same for a statement of a look, which may take longer.
+const LOOK_SILENCE_MAX: Duration = Duration::from_secs(32);
 /// The same for closing, of which nothing depends.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
@@ -36,10 +46,20 @@ pub(super) enum Share {
 /// Connections of one kind to the database. Clones share them.
 #[derive(Clone)]
 pub(super) struct Connection {
-    pool: DatabaseConnection,
+    pool: Arc<RwLock<Pool>>,
+    backend: DbBackend,
+    /// Where new ones are made in place of those that are of no use; `None`: they stay.
+    server: Option<Arc<Server>>,
     /// Whether each transaction may meet another connection of the server: then every statement is
     /// in one, because it takes more than one message.
     is_pooled: bool,
+}
+
+/// Connections, and how often they were made anew.
+#[derive(Clone)]
+struct Pool {
+    connections: DatabaseConnection,
+    number: u64,
 }
 
 /// The one connection that writes. A SQLite file that is missing is made, readable by its owner only.
@@ -67,88 +87,169 @@ pub(super) async fn still(address: &Address) -> Result<Connection, OpenError> {
 }
 
 impl Connection {
-    fn to_file(pool: DatabaseConnection) -> Self {
-        Self { pool, is_pooled: false }
+    fn to_file(connections: DatabaseConnection) -> Self {
+        Self::new(connections, None, false)
+    }
+
+    fn new(connections: DatabaseConnection, server: Option<Arc<Server>>, is_pooled: bool) -> Self {
+        let backend = connections.get_database_backend();
+        Self { pool: Arc::new(RwLock::new(Pool { connections, number: 0 })), backend, server, is_pooled }
+    }
+
+    fn pool(&self) -> Pool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins a transaction that writes. SQLite has one writer, whatever it wants; on PostgreSQL a lock
     /// that ends with the transaction stands for it, over all processes.
     pub(super) async fn begin(&self, share: Share) -> Result<DatabaseTransaction, DbErr> {
-        if self.get_database_backend() == DbBackend::Sqlite {
-            return sqlite::begin(&self.pool).await;
+        let pool = self.pool().connections;
+        if self.backend == DbBackend::Sqlite {
+            return sqlite::begin(&pool).await;
         }
-        let transaction = self.pool.begin().await?;
+        let transaction = pool.begin().await?;
         transaction.execute_unprepared(&postgres::entry(share, self.is_pooled)).await?;
         Ok(transaction)
     }
 
     /// Begins one consistent look, which changes nothing.
-    pub(super) async fn look(&self) -> Result<DatabaseTransaction, DbErr> {
-        answered(async {
-            let transaction = self.pool.begin().await?;
-            if self.get_database_backend() == DbBackend::Postgres {
+    pub(super) async fn look(&self) -> Result<Look, DbErr> {
+        let pool = self.pool();
+        let number = pool.number;
+        let begun = async {
+            let transaction = pool.connections.begin().await?;
+            if self.backend == DbBackend::Postgres {
                 transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
             }
             Ok(transaction)
-        })
-        .await
+        };
+        let transaction = self.answered(SILENCE_MAX, number, begun).await?;
+        Ok(Look { transaction, of: self.clone(), number })
+    }
+
+    /// The answer, unless the server is silent. Whoever is asked in vain keeps its place among the
+    /// connections until the server speaks, which may be never, and one whose plans or rights are of
+    /// before keeps them: so all of them are left behind, and new ones are made when they are needed.
+    async fn answered<T>(
+        &self,
+        patience: Duration,
+        number: u64,
+        asked: impl Future<Output = Result<T, DbErr>> + Send,
+    ) -> Result<T, DbErr> {
+        let silent = || DbErr::Custom("the database server does not answer any more".into());
+        let answer = if self.backend == DbBackend::Sqlite {
+            Some(asked.await)
+        } else {
+            timeout(patience, asked).await.ok()
+        };
+        let is_useless = answer.as_ref().is_none_or(|answer| answer.as_ref().is_err_and(of_connection));
+        if is_useless && let Some(server) = &self.server {
+            let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+            if pool.number == number {
+                warn!("the connections that read the database are made anew");
+                *pool = Pool { connections: postgres::fresh(server), number: number + 1 };
+            }
+        }
+        answer.unwrap_or_else(|| Err(silent()))
     }
 
     /// Closes all of them, after what they do now; one that is cut off is left to itself.
     pub(super) async fn close(&self) -> Result<(), DbErr> {
-        if self.get_database_backend() == DbBackend::Sqlite {
-            return self.pool.close_by_ref().await;
+        let pool = self.pool().connections;
+        if self.backend == DbBackend::Sqlite {
+            return pool.close_by_ref().await;
         }
-        timeout(FAREWELL_MAX, self.pool.close_by_ref()).await.unwrap_or(Ok(()))
+        timeout(FAREWELL_MAX, pool.close_by_ref()).await.unwrap_or(Ok(()))
     }
 }
 
-/// The answer, unless the server is silent.
-async fn answered<T>(asked: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-    let silent = || DbErr::Custom("the database server does not answer any more".into());
-    timeout(SILENCE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))
+/// Whether an error is one of the connection that it came over, and would come again over it: a plan from
+/// before the schema changed (`0A000`), or a server that takes no writes (`25006`).
+fn of_connection(error: &DbErr) -> bool {
+    code(error).is_some_and(|code| ["0A000", "25006"].contains(&&*code))
 }
 
 /// Single statements; behind a pooler each is a look of its own.
 #[async_trait]
 impl ConnectionTrait for Connection {
     fn get_database_backend(&self) -> DbBackend {
-        self.pool.get_database_backend()
+        self.backend
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         if !self.is_pooled {
-            return answered(self.pool.execute_raw(statement)).await;
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.execute_raw(statement)).await;
         }
         let look = self.look().await?;
         let done = look.execute_raw(statement).await?;
-        look.commit().await.map(|()| done)
+        look.end().await.map(|()| done)
     }
 
     async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
         if !self.is_pooled {
-            return answered(self.pool.execute_unprepared(text)).await;
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.execute_unprepared(text)).await;
         }
         let look = self.look().await?;
         let done = look.execute_unprepared(text).await?;
-        look.commit().await.map(|()| done)
+        look.end().await.map(|()| done)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         if !self.is_pooled {
-            return answered(self.pool.query_one_raw(statement)).await;
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.query_one_raw(statement)).await;
         }
         let look = self.look().await?;
         let found = look.query_one_raw(statement).await?;
-        look.commit().await.map(|()| found)
+        look.end().await.map(|()| found)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         if !self.is_pooled {
-            return answered(self.pool.query_all_raw(statement)).await;
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.query_all_raw(statement)).await;
         }
         let look = self.look().await?;
         let found = look.query_all_raw(statement).await?;
-        look.commit().await.map(|()| found)
+        look.end().await.map(|()| found)
+    }
+}
+
+/// One consistent look. Each of its statements is answered in time or not at all.
+pub(super) struct Look {
+    transaction: DatabaseTransaction,
+    of: Connection,
+    number: u64,
+}
+
+impl Look {
+    /// Ends it.
+    async fn end(self) -> Result<(), DbErr> {
+        self.of.answered(SILENCE_MAX, self.number, self.transaction.commit()).await
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Look {
+    fn get_database_backend(&self) -> DbBackend {
+        self.of.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.execute_raw(statement)).await
+    }
+
+    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.execute_unprepared(text)).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.query_one_raw(statement)).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.query_all_raw(statement)).await
     }
 }

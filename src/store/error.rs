@@ -4,6 +4,8 @@
 use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
 use tidings_actors::ports::StoreError;
 
+use super::OpenError;
+
 /// Names the table that a result is about.
 pub(super) trait OfTable<T> {
     /// The value, or why the store did not do it.
@@ -40,6 +42,52 @@ fn is_undecodable(error: &DbErr) -> bool {
             SqlxError::ColumnDecode { .. } | SqlxError::Decode(_) | SqlxError::ColumnNotFound(_)
         ),
         _ => false,
+    }
+}
+
+/// What the server calls an error (SQLSTATE), where it is one of its own.
+pub(super) fn code(error: &DbErr) -> Option<String> {
+    let (DbErr::Conn(told) | DbErr::Exec(told) | DbErr::Query(told)) = error else { return None };
+    let RuntimeErr::SqlxError(told) = told else { return None };
+    told.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+/// Whether an error of the server passes by itself: it is starting, full, failing over, or somebody else
+/// holds what is needed.
+pub(super) fn passes(code: &str) -> bool {
+    const PASSING: [&str; 10] =
+        ["25006", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "57P02"];
+    PASSING.contains(&code) || code == "57P03" || code.starts_with("08")
+}
+
+/// Why a start cannot use the database; what passes by itself is told apart, and waited for.
+pub(super) fn of_start(error: &DbErr) -> OpenError {
+    let is_passing = match code(error) {
+        Some(code) => passes(&code),
+        None => is_of_connection(error),
+    };
+    let said = error.to_string();
+    if is_passing { OpenError::Unreachable(said) } else { OpenError::Database(said) }
+}
+
+/// Whether the connection broke, or there was none.
+fn is_of_connection(error: &DbErr) -> bool {
+    match error {
+        DbErr::ConnectionAcquire(_) => true,
+        DbErr::Conn(RuntimeErr::SqlxError(told))
+        | DbErr::Exec(RuntimeErr::SqlxError(told))
+        | DbErr::Query(RuntimeErr::SqlxError(told)) => {
+            matches!(**told, SqlxError::Io(_) | SqlxError::PoolTimedOut | SqlxError::PoolClosed)
+        }
+        _ => false,
+    }
+}
+
+/// The same of what the store makes of such errors.
+pub(super) fn of_first_use(error: StoreError) -> OpenError {
+    match error {
+        StoreError::Unavailable(why) => OpenError::Unreachable(why),
+        other => OpenError::Database(other.to_string()),
     }
 }
 

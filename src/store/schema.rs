@@ -11,6 +11,7 @@ use super::{
     OpenError,
     address::Address,
     connect::{self, Connection, Share},
+    error::of_start,
     rows,
 };
 
@@ -207,5 +208,5 @@ async fn close(connection: Connection) -> Result<(), OpenError> {
 }
 
 fn refused(error: sea_orm::DbErr) -> OpenError {
-    OpenError::Database(error.to_string())
+    of_start(&error)
 }

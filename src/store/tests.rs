@@ -32,6 +32,7 @@ mod keys;
 mod listing;
 mod postgres;
 mod requests;
+mod trouble;
 mod upkeep;
 
 use home::{Home, on_both};

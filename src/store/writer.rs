@@ -10,9 +10,10 @@
 //!
 //! When the transaction fails, every verb of the turn gets the same error, and after trouble with
 //! the database the connection is made anew at the next turn: a full disk or a lock heals without a
-//! restart. A server that falls silent is given up after a while. A verb that is part of a request takes the request's deed along into its transaction
-//! ([`crate::audit`]). Every turn begins with the epoch of the lease. A full channel makes
-//! verbs wait. Dropping a verb's future does not take it back.
+//! restart. A server that falls silent is given up after a while. What became of a turn that was cut off
+//! nobody knows: the next one has the database to itself, and so waits for its end. A verb that is part of
+//! a request takes the request's deed along into its transaction ([`crate::audit`]). Every turn begins with
+//! the epoch of the lease. A full channel makes verbs wait. Dropping a verb's future does not take it back.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -51,6 +52,8 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// A verb on its way: it runs in a transaction and answers when that is on disk.
 #[async_trait]
 trait Job: Send {
+    /// Whether the database failed it, and not what was asked.
+    fn was_failed(&self) -> bool;
     /// Runs; whether it succeeded.
     async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool;
     /// Answers its caller; `fault` overrides a success that was not committed.
@@ -85,6 +88,10 @@ where
             self.outcome = Some(outcome);
         }
         matches!(self.outcome, Some(Ok(_)))
+    }
+
+    fn was_failed(&self) -> bool {
+        matches!(self.outcome, Some(Err(StoreError::Unavailable(_))))
     }
 
     fn answer(self: Box<Self>, fault: Option<&StoreError>) {
@@ -144,7 +151,8 @@ impl Writer {
     pub(super) fn start(address: Address, connection: Connection, context: Context, epoch: i64) -> Self {
         let (inbox, work) = mpsc::channel(WAITING);
         let metrics = Metrics::of_process();
-        let task = Task { address, connection: Some(connection), context, epoch, work, metrics };
+        let task =
+            Task { address, connection: Some(connection), is_in_doubt: false, context, epoch, work, metrics };
         tokio::spawn(task.run());
         Self { inbox }
     }
@@ -260,6 +268,8 @@ struct Task {
     address: Address,
     /// `None` after trouble: made anew at the next turn.
     connection: Option<Connection>,
+    /// Nobody knows whether the turn before came to the disk, or will yet: the next one waits for it.
+    is_in_doubt: bool,
     context: Context,
     epoch: i64,
     work: mpsc::Receiver<Work>,
@@ -288,6 +298,11 @@ impl Task {
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
                 error!(reason, "the database did not take a write; its connection is made anew");
+                self.disconnect().await;
+                self.is_in_doubt = true;
+            } else if self.address.file().is_none() && was_failed(&turn, &outcome) {
+                // What fails over one connection alone (a plan from before a change of the schema, a server
+                // that takes no writes any more) would fail over it again.
                 self.disconnect().await;
             }
             turn.answer(outcome);
@@ -354,8 +369,10 @@ impl Task {
             return Ok(Vec::new());
         }
         let context = self.context.clone();
-        let share = if turn.jobs.is_empty() { Share::Settling } else { Share::Alone };
+        let is_alone = self.is_in_doubt || !turn.jobs.is_empty();
+        let share = if is_alone { Share::Alone } else { Share::Settling };
         let mut transaction = self.begin(share).await?;
+        self.is_in_doubt = false;
         if turn.jobs.is_empty() {
             // The turn of a quiet hour and of the busiest one: lanes that settle.
             if let Ok(settled) = settle::settle(&transaction, &turn.settlements).await {
@@ -385,6 +402,13 @@ impl Task {
         transaction.commit().await.of("commit")?;
         Ok(settled)
     }
+}
+
+/// Whether the database failed anything of a turn that came to the disk.
+fn was_failed(turn: &Turn, outcome: &Result<Vec<Result<bool, StoreError>>, StoreError>) -> bool {
+    let is_failure = |settled: &Result<bool, StoreError>| matches!(settled, Err(StoreError::Unavailable(_)));
+    turn.jobs.iter().any(|job| job.was_failed())
+        || outcome.as_ref().is_ok_and(|settled| settled.iter().any(is_failure))
 }
 
 /// Settles all at once; if that fails, one by one, so that only the faulty ones fail.

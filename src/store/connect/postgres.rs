@@ -7,16 +7,16 @@
 //! such a pooler names mean nothing beyond a transaction: there none is remembered, each transaction
 //! forgets what others left, and single statements are transactions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 use sqlx::{
     Connection as _,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
 use super::{Connection, Share};
-use crate::store::{OpenError, address::Server, rows};
+use crate::store::{OpenError, address::Server, error::passes, rows};
 
 /// How long a verb waits for a connection, one that must be made included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,25 +34,33 @@ const LOCK: i64 = 0x0074_6964_696e_6773;
 const OLDEST: i64 = 130_000;
 
 pub(super) async fn writer(server: &Server) -> Result<Connection, OpenError> {
-    connect(server, server.options.clone(), 1, 1).await
+    let made: Result<PgPool, sqlx::Error> = pool(1, 1).connect_with(server.options.clone()).await;
+    let pool = made.map_err(|error| refused(server, &error))?;
+    Ok(Connection::new(pool.into(), None, server.is_pooled))
 }
 
 pub(super) async fn readers(server: &Server) -> Result<Connection, OpenError> {
-    let mut options = server.options.clone();
-    if !server.is_pooled {
-        // Behind a pooler these come with each transaction instead.
-        options = options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
-    }
-    connect(server, options, 0, READERS).await
+    let made: Result<PgPool, sqlx::Error> = pool(0, READERS).connect_with(reading(server)).await;
+    let pool = made.map_err(|error| refused(server, &error))?;
+    Ok(Connection::new(pool.into(), Some(Arc::new(server.clone())), server.is_pooled))
 }
 
-async fn connect(
-    server: &Server,
-    options: PgConnectOptions,
-    least: u32,
-    most: u32,
-) -> Result<Connection, OpenError> {
-    let pool = PgPoolOptions::new()
+/// Connections that read, in place of others; each is made when it is needed.
+pub(super) fn fresh(server: &Server) -> DatabaseConnection {
+    pool(0, READERS).connect_lazy_with(reading(server)).into()
+}
+
+fn reading(server: &Server) -> PgConnectOptions {
+    let options = server.options.clone();
+    if server.is_pooled {
+        // Behind a pooler these come with each transaction instead.
+        return options;
+    }
+    options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")])
+}
+
+fn pool(least: u32, most: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
         .min_connections(least)
         .max_connections(most)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -61,22 +69,18 @@ async fn connect(
         .test_before_acquire(false)
         .before_acquire(|connection, known| {
             Box::pin(async move { Ok(known.idle_for < TRUSTED || connection.ping().await.is_ok()) })
-        });
-    let made: Result<PgPool, sqlx::Error> = pool.connect_with(options).await;
-    let pool = made.map_err(|error| refused(server, &error))?;
-    Ok(Connection { pool: pool.into(), is_pooled: server.is_pooled })
+        })
 }
 
 /// What may pass by itself is told apart: a server that is about to start, or that is full.
 fn refused(server: &Server, error: &sqlx::Error) -> OpenError {
-    const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
     let said = format!("{server:?}: {error}");
     match error {
         sqlx::Error::PoolTimedOut => {
             OpenError::Unreachable(format!("{server:?} gives no connection: it is down, or full"))
         }
         sqlx::Error::Io(_) => OpenError::Unreachable(said),
-        sqlx::Error::Database(told) if told.code().is_some_and(|code| PASSING.contains(&&*code)) => {
+        sqlx::Error::Database(told) if told.code().is_some_and(|code| passes(&code)) => {
             OpenError::Unreachable(said)
         }
         _ => OpenError::Database(said),
@@ -87,17 +91,18 @@ fn refused(server: &Server, error: &sqlx::Error) -> OpenError {
 /// must not keep the lock, and one that waits for it must not wait for ever.
 pub(super) fn entry(share: Share, is_pooled: bool) -> String {
     let forget = if is_pooled { "deallocate all; " } else { "" };
-    let (statement, lock, silence, kind) = match share {
-        Share::Alone => ("10s", "5s", "2s", ""),
-        Share::Settling => ("10s", "5s", "2s", "_shared"),
-        Share::Rebuilding => ("0", "60s", "60s", ""),
+    let alone = format!("; select pg_advisory_xact_lock({LOCK})");
+    let shared = format!("; select pg_advisory_xact_lock_shared({LOCK})");
+    let (statement, lock, silence, entry) = match share {
+        Share::Alone => ("10s", "5s", "2s", &*alone),
+        Share::Settling => ("10s", "5s", "2s", &*shared),
+        Share::Rebuilding => ("0", "60s", "60s", &*alone),
     };
     // Whatever the database's default is: a snapshot from before the lock would show old rows.
     format!(
         "set transaction isolation level read committed; {forget}
          set local statement_timeout = '{statement}'; set local lock_timeout = '{lock}';
-         set local idle_in_transaction_session_timeout = '{silence}';
-         select pg_advisory_xact_lock{kind}({LOCK})"
+         set local idle_in_transaction_session_timeout = '{silence}'{entry}"
     )
 }
 

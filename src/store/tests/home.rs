@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use sea_orm::{Database, DatabaseConnection};
@@ -32,6 +33,7 @@ pub(super) struct Home {
     folder: TempDir,
     url: String,
     _database: Option<cluster::Database>,
+    _cluster: Option<cluster::Cluster>,
 }
 
 impl Home {
@@ -39,7 +41,7 @@ impl Home {
     pub(super) fn file() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}", folder.path().join("tidings.db").display());
-        Self { folder, url, _database: None }
+        Self { folder, url, _database: None, _cluster: None }
     }
 
     /// A database with our tables; `None` where this machine has no PostgreSQL.
@@ -57,7 +59,16 @@ impl Home {
         });
         let database = cluster::database(Some(template.await.expect("made").as_ref()?))?;
         let folder = tempfile::tempdir().expect("a folder");
-        Some(Self { folder, url: database.url.clone(), _database: Some(database) })
+        Some(Self { folder, url: database.url.clone(), _database: Some(database), _cluster: None })
+    }
+
+    /// The same on a server of its own: what is done to its processes must not hold up other tests, nor
+    /// they it.
+    pub(super) async fn own_server() -> Option<Self> {
+        let made = tokio::task::spawn_blocking(|| cluster::Cluster::start(&[]));
+        let cluster = made.await.expect("started")?;
+        let (folder, url) = (tempfile::tempdir().expect("a folder"), cluster.url("postgres"));
+        Some(Self { folder, url, _database: None, _cluster: Some(cluster) })
     }
 
     /// The folder.
@@ -77,11 +88,21 @@ impl Home {
 
     /// The same at another address.
     pub(super) async fn open_at(&self, url: &str, seed: u64) -> Result<SqlStore, OpenError> {
+        self.open_within(Duration::ZERO, url, seed).await
+    }
+
+    /// The same, with patience.
+    pub(super) async fn open_within(
+        &self,
+        wait: Duration,
+        url: &str,
+        seed: u64,
+    ) -> Result<SqlStore, OpenError> {
         let random = Arc::new(SeededRandom::new(seed));
         let path = self.path().join("keyring");
         let keyring = Keyring::open(&path).or_else(|_| Keyring::create(&path, &*random)).expect("a keyring");
         let clock = Arc::new(ManualClock::new(Timestamp(3000)));
-        SqlStore::open(url, Arc::new(keyring), clock, random).await
+        SqlStore::open_within(wait, url, Arc::new(keyring), clock, random).await
     }
 
     /// A connection of its own, to look behind the store's back.

@@ -31,8 +31,13 @@ use crate::support::{
 const RESTARTS: u64 = 10;
 /// All is well again so long after the server is.
 const HEALED: Duration = Duration::from_secs(5);
-/// How long trouble lasts that has no end of its own.
-const WHILE: Duration = Duration::from_secs(4);
+/// How long trouble lasts that has no end of its own, in seconds, unless `TIDINGS_STORY_TROUBLE_SECONDS` says
+/// otherwise.
+const WHILE: u64 = 4;
+
+fn trouble() -> Duration {
+    Duration::from_secs(setting("TIDINGS_STORY_TROUBLE_SECONDS").unwrap_or(WHILE))
+}
 
 /// A house on a server of its own, at work.
 struct House {
@@ -163,7 +168,7 @@ fn a_server_that_is_restarted_again_and_again_is_met_again_within_seconds() {
 fn connections_that_are_cut_all_the_time_are_made_anew() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     House::on(cluster).bear(|cluster, asking| {
-        let until = Instant::now() + WHILE;
+        let until = Instant::now() + trouble();
         while Instant::now() < until {
             cut(&cluster.url("postgres"));
             thread::sleep(Duration::from_millis(200));
@@ -190,7 +195,7 @@ fn a_server_without_a_free_connection_is_waited_for() {
             let url = cluster.url("postgres");
             let mut held = vec![PgConnection::connect(&url).await.expect("connected")];
             // Whoever is cut off finds its place taken.
-            let until = Instant::now() + WHILE;
+            let until = Instant::now() + trouble();
             while Instant::now() < until {
                 let others = format!("{CUT} and application_name = 'tidings'");
                 held[0].execute(AssertSqlSafe(others)).await.expect("cut");
@@ -220,7 +225,7 @@ fn a_server_that_takes_no_writes_for_a_while_is_read_meanwhile() {
         };
         only_read("on");
         eventually("a refused write", SOON, || (!asking.write()).then_some(()));
-        let until = Instant::now() + WHILE;
+        let until = Instant::now() + trouble();
         while Instant::now() < until {
             assert!(asking.read(), "reads go on");
             thread::sleep(Duration::from_millis(50));
@@ -261,7 +266,7 @@ fn a_server_whose_disk_is_full_is_met_again_when_it_has_room() {
                     insert into filler select repeat('x', 1000) from generate_series(1, 50)";
         while run_sql(&url, fill).is_ok() {}
         eventually("full disk", SOON, || asking.server.log().contains("No space left").then_some(()));
-        let until = Instant::now() + WHILE;
+        let until = Instant::now() + trouble();
         while Instant::now() < until {
             asking.write();
             drop(run_sql(&url, fill));
