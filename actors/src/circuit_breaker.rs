@@ -155,7 +155,9 @@ impl Actor for CircuitBreaker {
         state.on_failed().await?;
         state.say();
         if state.breaker.failures() == 0 {
-            // Nothing failed after all: a success came first, or a late one called for it.
+            // Nothing failed after all: a success came first, or a late one called for it. Or it ended while
+            // this one was away, and whoever still waits for the word of it hears it now.
+            state.tell(BreakerNews::Closed);
             myself.stop(None);
         }
         Ok(())
@@ -284,9 +286,14 @@ impl CircuitBreakerState {
         Ok(())
     }
 
+    /// Whoever subscribes has just begun: a probe that was permitted before went with the one before it,
+    /// or was told to nobody. It has the permit now, instead of waiting until that probe counts as lost.
     fn on_subscribed(&mut self) {
         if self.breaker.state() != BreakerState::Closed {
             self.tell_open(false);
+        }
+        if matches!(self.breaker.state(), BreakerState::HalfOpen { .. }) {
+            self.tell(BreakerNews::ProbePermitted);
         }
     }
 

@@ -24,7 +24,8 @@ pub(super) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Breake
     Ok(found.into_iter().map(breaker).collect())
 }
 
-/// Writes one; without failures it goes.
+/// Writes one; without failures it goes. Who does not know that it opened meanwhile, on another replica,
+/// changes nothing.
 pub(super) async fn record(connection: &impl ConnectionTrait, breaker: BreakerRow) -> Result<(), StoreError> {
     if breaker.failures == 0 {
         let text = "delete from breaker where kind = $1 and id = $2";
@@ -34,7 +35,8 @@ pub(super) async fn record(connection: &impl ConnectionTrait, breaker: BreakerRo
     let text = "insert into breaker (kind, id, failures, opened_at, probe_at, last_error)
                 values ($1, $2, $3, $4, $5, $6)
                 on conflict (kind, id) do update set failures = excluded.failures,
-                opened_at = excluded.opened_at, probe_at = excluded.probe_at, last_error = excluded.last_error";
+                opened_at = excluded.opened_at, probe_at = excluded.probe_at, last_error = excluded.last_error
+                where breaker.opened_at is null or excluded.opened_at is not null";
     let moment = |at: Option<Timestamp>| -> Value { at.map(|at| at.0).into() };
     let values = vec![
         breaker.kind.into(),

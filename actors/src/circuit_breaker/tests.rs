@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use tidings_entity::id::AppId;
+use tokio::time::Instant;
 
 use crate::{
-    circuit_breaker::{endpoint_key, report},
+    circuit_breaker::{PROBE_DEADLINE, endpoint_key, report},
     ports::{SendFailure, Store, StoreError},
     testing::{
         Fault,
         house::{House, files, refs},
         transport::Answer,
     },
-    tree::CIRCUIT_BREAKER,
+    tree::{CIRCUIT_BREAKER, DELIVERER},
 };
 
 const DOWN: Answer = Answer::Failure(SendFailure::Connection);
@@ -90,6 +91,25 @@ async fn a_killed_breaker_starts_from_its_row_and_the_outage_ends_as_it_should()
     house.until_held(&watch, commit).await;
     assert_eq!(house.taken(&app).len(), 5);
     house.until("it is gone", async || !runs(&house, &app)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_went_with_its_deliverer_is_permitted_to_the_next_one() {
+    let house = House::running().await;
+    let commit = house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    house.transport.answer_app(&app, Some(DOWN));
+    let watch = house.watch(&app).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // The longest wait between probes is a minute: within it one goes, and never comes back.
+    house.transport.answer_app(&app, Some(Answer::Hang));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    house.transport.answer_app(&app, None);
+    house.kill(DELIVERER, app.as_str());
+    let began = Instant::now();
+    house.until_held(&watch, commit).await;
+    let lost_at_the_earliest = PROBE_DEADLINE.saturating_sub(Duration::from_secs(61));
+    assert!(began.elapsed() < lost_at_the_earliest, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -404,7 +404,8 @@ pub trait Store: Send + Sync + 'static {
     async fn remember_blobs(&self, blobs: &[(ObjectId, BlobFacts)], at: Timestamp) -> Result<(), StoreError>;
     /// All breakers that have failures.
     async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError>;
-    /// Writes a breaker; one with no failures is removed.
+    /// Writes a breaker; one with no failures is removed. One that does not say that it is open changes
+    /// nothing of one that is: its replica has not heard of that yet.
     async fn record_breaker(&self, breaker: &BreakerRow) -> Result<(), StoreError>;
     /// Takes the probe of an open breaker if it is due, moving `probe_at` to `next`.
     async fn try_probe(

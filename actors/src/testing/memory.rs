@@ -613,9 +613,10 @@ impl Store for MemoryStore {
         self.meet("record_breaker").await?;
         self.write_checked(|state| {
             let key = (breaker.kind, breaker.id.clone());
+            let is_open = |row: &BreakerRow| row.opened_at.is_some();
             if breaker.failures == 0 {
                 state.breakers.remove(&key);
-            } else {
+            } else if is_open(breaker) || !state.breakers.get(&key).is_some_and(is_open) {
                 state.breakers.insert(key, breaker.clone());
             }
             Ok(())
