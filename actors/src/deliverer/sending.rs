@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long an outcome waits for others. What a crash repeats is bounded by the window all the same.
-const TELL_AFTER: Duration = Duration::from_millis(60);
+const TELL_AFTER: Duration = Duration::from_millis(100);
 
 /// Deliveries of a lane, from its opening on, whose attempts belong to the trace of what led to it:
 /// a round may have half a million changes, and nobody reads such a trace. Later ones are traces of
