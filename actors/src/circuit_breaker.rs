@@ -45,6 +45,8 @@ pub enum CircuitBreakerMessage {
     Reset,
     /// Another replica changed the row.
     Changed,
+    /// Another replica works on its source now.
+    LetGo,
 }
 
 /// What a breaker tells.
@@ -86,6 +88,13 @@ pub fn endpoint_key(app: &str) -> String {
 #[must_use]
 pub fn source_key(source: &str, repository: &str) -> String {
     format!("source:{source}@{repository}")
+}
+
+/// Whether a row is that of the breaker with this key.
+#[must_use]
+pub(crate) fn is_of(key: &str, kind: BreakerKind, id: &str) -> bool {
+    let Some((of, rest)) = key.split_once(':') else { return false };
+    of == kind.as_str() && rest.split_once('@').map_or(rest, |(id, _)| id) == id
 }
 
 /// The repository in the key of a source's breaker.
@@ -180,6 +189,7 @@ impl Actor for CircuitBreaker {
             CircuitBreakerMessage::ProbeDue => state.on_probe_due(&myself).await?,
             CircuitBreakerMessage::Reset => state.on_succeeded(&myself).await?,
             CircuitBreakerMessage::Changed => state.on_changed(&myself).await?,
+            CircuitBreakerMessage::LetGo => myself.stop(None),
         }
         state.say();
         Ok(())

@@ -81,8 +81,8 @@ pub enum DelivererMessage {
     Refresh,
     /// These cursors may have something to do; lanes that run anyway need not reload.
     Wake(Vec<CursorId>),
-    /// Look for pending cursors.
-    CheckPending,
+    /// Work on some repositories is another replica's now: lanes of those end.
+    LetGo,
     /// Look for pending cursors, as is done now and then.
     CheckDue,
     /// End if nothing was pending for a while.
@@ -260,7 +260,7 @@ impl Actor for Deliverer {
         match message {
             M::Refresh => state.on_refresh(),
             M::Wake(cursors) => state.on_wake(cursors),
-            M::CheckPending => state.read_pending(),
+            M::LetGo => state.drive_all(),
             M::CheckDue => state.on_check_due(),
             M::EndIfIdle => state.on_end_if_idle(&myself),
             M::PendingRead(result) => state.on_pending_read(&myself, result?),

@@ -284,14 +284,15 @@ impl Directory {
         Some(lock(&self.0).get(&(role, key.to_owned()))?.gauge.clone())
     }
 
-    /// The mailboxes of all running actors of a role.
+    /// The mailboxes of all running actors of a role, with their keys.
     #[must_use]
-    pub fn all<M: Message>(&self, role: &'static str) -> Vec<Post<M>> {
+    pub fn all<M: Message>(&self, role: &'static str) -> Vec<(String, Post<M>)> {
         let book = lock(&self.0);
         book.iter()
             .filter(|((entered, _), _)| *entered == role)
-            .filter_map(|(_, listing)| {
-                Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
+            .filter_map(|((_, key), listing)| {
+                let post = Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone());
+                Some((key.clone(), post))
             })
             .collect()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
 use tidings_entity::{
-    id::{AppId, RepositoryId},
+    id::{AppId, ReplicaId, RepositoryId},
     kind::BreakerKind,
 };
 use tokio::time::Instant;
@@ -21,13 +21,13 @@ use crate::{
         lending::{Lease, Refusal, Return, Settled, Wish},
     },
     directory::Post,
-    housekeeping::LetterKeeperMessage,
-    ports::Signal,
+    housekeeping::{LeaseKeeperMessage, LetterKeeperMessage},
+    ports::{ReplicaSeen, SHARDS, Signal, StoreError},
     repository_watcher::RepositoryWatcherMessage,
-    start,
+    start::{self, Look},
     supervisor::SupervisorMessage,
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, DELIVERER, LETTER_KEEPER, REPOSITORY_WATCHER, TREE},
+    tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, TREE},
 };
 
 pub use test_delivery::{TestRefused, Tested};
@@ -78,6 +78,26 @@ impl Handle {
         }
     }
 
+    /// Whether work on this repository is done by this process now.
+    #[must_use]
+    pub fn works_on(&self, repository: &RepositoryId) -> bool {
+        self.context.shards.owns(repository)
+    }
+
+    /// The processes that share the database, this one among them, and which of them this one is.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn replicas(&self) -> Result<(ReplicaId, Vec<ReplicaSeen>), StoreError> {
+        let replica = self.context.policy.replica.clone();
+        let id = replica.id.clone();
+        let seen = match &self.context.leases {
+            Some(leases) => in_time(leases.replicas()).await?,
+            None => vec![ReplicaSeen { replica, shards: SHARDS, seen: Duration::ZERO }],
+        };
+        Ok((id, seen))
+    }
+
     /// Polls this repository soon, whatever its schedule says.
     pub async fn poke(&self, repository: &RepositoryId) {
         if self.context.shards.owns(repository) {
@@ -116,7 +136,11 @@ impl Handle {
             Signal::Breaker(key) => self.breaker_changed(key),
             Signal::ResetBreaker(key) => drop(self.reset_here(key)),
             Signal::Redrive => self.carry_on_here(),
-            Signal::Shards | Signal::Repository(_) | Signal::Poke(_) | Signal::Hooked(..) => {}
+            Signal::Shards
+            | Signal::Missed
+            | Signal::Repository(_)
+            | Signal::Poke(_)
+            | Signal::Hooked(..) => {}
         }
     }
 
@@ -197,8 +221,17 @@ impl Handle {
         if self.reset_here(key) {
             return true;
         }
-        self.context.tell_others(Signal::ResetBreaker(key.to_owned())).await;
-        !self.context.shards.is_sole()
+        if self.context.shards.is_sole() {
+            return false;
+        }
+        // Whether another replica has one its row tells; who cannot read it tells them all the same.
+        let is_there = in_time(self.context.store.breakers())
+            .await
+            .map_or(true, |rows| rows.iter().any(|row| circuit_breaker::is_of(key, row.kind, &row.id)));
+        if is_there {
+            self.context.tell_others(Signal::ResetBreaker(key.to_owned())).await;
+        }
+        is_there
     }
 
     fn reset_here(&self, key: &str) -> bool {
@@ -263,7 +296,7 @@ impl Tree {
     /// When the root cannot start or the store cannot be read.
     pub async fn start(context: Context) -> Result<Self, ActorProcessingErr> {
         let (root, join) = start::root(&context).await?;
-        start::ensure_all(&context).await?;
+        start::ensure_all(&context, Look::Missing).await?;
         Ok(Self { context, root, join })
     }
 
@@ -291,13 +324,16 @@ impl Tree {
     }
 
     /// Lets attempts end (at most until `deadline` has passed), settles what was answered, stops
-    /// everyone.
+    /// everyone. Other replicas take over shard by shard meanwhile, each as soon as nothing goes on in it.
     pub async fn stop(self, deadline: Duration) {
         // A deliverer that starts during the drain, by a watcher's wake or after a crash, sends nothing.
         self.context.directory.close();
+        if let Some(keeper) = self.context.directory.find::<LeaseKeeperMessage>(LEASE_KEEPER, "") {
+            keeper.send(LeaseKeeperMessage::End);
+        }
         let until = Instant::now() + deadline;
         let mut drains = Vec::new();
-        for deliverer in self.context.directory.all::<DelivererMessage>(DELIVERER) {
+        for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
             let (sender, receiver) = ractor::concurrency::oneshot();
             if deliverer.send(DelivererMessage::Drain(RpcReplyPort::from(sender))) {
                 drains.push(receiver);

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     fn standing(workers: usize, free: usize) -> LeaseStanding {
-        LeaseStanding { held: Vec::new(), workers, free }
+        LeaseStanding { workers, free, ..LeaseStanding::default() }
     }
 
     #[test]

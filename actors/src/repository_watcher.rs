@@ -62,6 +62,8 @@ pub enum RepositoryWatcherMessage {
     Admitted(SourceId, Result<Option<Result<Turn, Postponed>>, String>),
     /// Sources were read.
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
+    /// Sources were read with those of all others, in case a hint was lost.
+    Swept(Vec<Source>),
     /// The scan of a source ended.
     Scanned(SourceId, Result<scan_worker::Ended, String>),
     /// The breaker of a source changed.
@@ -200,6 +202,7 @@ impl Actor for RepositoryWatcher {
             M::Tick => state.on_tick(),
             M::Admitted(source, admission) => state.on_admitted(&source, admission?),
             M::SourcesRead(result) => state.on_sources_read(&myself, result?),
+            M::Swept(sources) => state.on_swept(&myself, sources),
             M::Scanned(source, ended) => state.on_scanned(&source, ended?),
             M::Breaker(source, news) => state.on_breaker(&source, &news),
             M::Done(result) => result?,
@@ -272,6 +275,13 @@ impl RepositoryWatcherState {
             return;
         }
         self.schedule_tick();
+    }
+
+    /// What is being read now is newer.
+    fn on_swept(&mut self, myself: &ActorRef<RepositoryWatcherMessage>, sources: Vec<Source>) {
+        if !self.reading {
+            self.on_sources_read(myself, Ok(sources));
+        }
     }
 
     fn take_source(&mut self, source: Source) {
@@ -435,6 +445,10 @@ impl RepositoryWatcherState {
                     // What a fetch may name as present has changed.
                     self.on_reload();
                 }
+            }
+            Err(ScanError::Store(StoreError::Lost)) => {
+                // Nothing failed: another replica works on this repository now.
+                self.on_reload();
             }
             Err(reason) => {
                 let text = reason.to_string();

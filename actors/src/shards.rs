@@ -1,8 +1,8 @@
 //! Which repositories this process works on. Repositories belong to 256 shards; replicas
 //! hold shards by lease, and whoever holds the shard of a repository scans it and runs its lanes.
 //! [`Shards`] is what this process believes of its leases: the lease keeper writes it, everyone who
-//! is about to begin work reads it. A belief ends by itself ([`Shards::renewed`] says when), so a
-//! process that was cut off or frozen stops beginning work before another may start.
+//! is about to begin work reads it. Belief in each lease ends by itself ([`Shards::renewed`] says when), so
+//! a process that was cut off or frozen stops beginning work before another may start.
 //!
 //! What keeps rows right is not belief but the [`Fence`]: every write of a lane or a scan carries the
 //! epoch of the lease under which it was begun, and changes nothing once another epoch stands.
@@ -12,12 +12,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tidings_entity::id::RepositoryId;
 use tokio::time::Instant;
 
-use crate::ports::{Fence, Reach, Shard};
+use crate::ports::{Fence, Reach, SHARDS, Shard};
 
 /// What this process believes of its leases. Cheap to clone.
 #[derive(Clone)]
@@ -33,16 +34,27 @@ enum Belief {
 #[derive(Default)]
 struct Leased {
     shards: BTreeMap<Shard, Held>,
-    /// No work begins after this moment unless the leases are renewed before.
-    trusted_until: Option<Instant>,
 }
 
 struct Held {
     epoch: i64,
-    /// It is about to be given to another: nothing new begins.
-    leaving: bool,
+    /// No work begins after this moment unless the lease is renewed before.
+    until: Instant,
+    /// Since when it is about to be given to another: nothing new begins.
+    leaving: Option<Instant>,
     /// Whoever works under it now.
     holds: usize,
+}
+
+impl Held {
+    fn is_trusted(&self) -> bool {
+        Instant::now() < self.until
+    }
+
+    /// Whether work under it may begin.
+    fn stands(&self) -> bool {
+        self.leaving.is_none() && self.is_trusted()
+    }
 }
 
 /// What a renewal changed.
@@ -99,8 +111,7 @@ impl Shards {
     pub fn hold(&self, repository: &RepositoryId) -> Option<Hold> {
         let Some(mut leased) = self.lock() else { return Some(Hold { of: None }) };
         let shard = Shard::of(repository);
-        let is_trusted = leased.is_trusted();
-        let held = leased.shards.get_mut(&shard).filter(|held| is_trusted && !held.leaving)?;
+        let held = leased.shards.get_mut(&shard).filter(|held| held.stands())?;
         held.holds += 1;
         let fence = Fence { shard, epoch: held.epoch };
         drop(leased);
@@ -111,80 +122,99 @@ impl Shards {
     #[must_use]
     pub fn reach(&self) -> Reach {
         let Some(leased) = self.lock() else { return Reach::All };
-        let mine = leased.shards.iter().filter(|(_, held)| leased.is_trusted() && !held.leaving);
+        let mine = leased.shards.iter().filter(|(_, held)| held.stands());
         Reach::These(mine.map(|(shard, _)| *shard).collect())
     }
 
-    /// The leases were renewed, or taken: these stand, and may be believed until then. Whoever holds
-    /// a shard at an epoch that does not stand any more holds nothing.
-    pub fn renewed(&self, standing: &[Fence], trusted_until: Instant) -> Changes {
+    /// The leases were renewed: these stand, and may be believed in until then; no others do. Whoever
+    /// holds a shard at an epoch that does not stand any more holds nothing.
+    pub fn renewed(&self, standing: &[Fence], until: Instant) -> Changes {
         let Some(mut leased) = self.lock() else { return Changes::default() };
-        let was_trusted = leased.is_trusted();
-        let standing: BTreeMap<Shard, i64> =
-            standing.iter().map(|fence| (fence.shard, fence.epoch)).collect();
+        let epochs: BTreeMap<Shard, i64> = standing.iter().map(|fence| (fence.shard, fence.epoch)).collect();
         let mut changes = Changes::default();
         leased.shards.retain(|shard, held| {
-            let stands = standing.get(shard) == Some(&held.epoch);
+            let stands = epochs.get(shard) == Some(&held.epoch);
             if !stands {
                 changes.lost.push(*shard);
             }
             stands
         });
-        for (shard, epoch) in standing {
-            let known = leased.shards.contains_key(&shard);
-            leased.shards.entry(shard).or_insert(Held { epoch, leaving: false, holds: 0 });
-            // What nobody believed for a while was stopped, and begins again.
-            if !known || !was_trusted {
-                changes.gained.push(shard);
-            }
-        }
-        leased.trusted_until = Some(trusted_until);
+        leased.believe(standing, until, &mut changes);
         changes
     }
 
-    /// When belief ends unless the leases are renewed; `None`: never, or it did.
+    /// These leases were taken, and may be believed in until then. Of others that says nothing.
+    pub fn claimed(&self, fences: &[Fence], until: Instant) -> Changes {
+        let Some(mut leased) = self.lock() else { return Changes::default() };
+        let mut changes = Changes::default();
+        leased.believe(fences, until, &mut changes);
+        changes
+    }
+
+    /// When belief in the first of the leases ends unless it is renewed; `None`: never, or it did in all.
     #[must_use]
     pub fn trusted_until(&self) -> Option<Instant> {
-        self.lock()?.trusted_until.filter(|until| *until > Instant::now())
+        let leased = self.lock()?;
+        leased.shards.values().filter(|held| held.is_trusted()).map(|held| held.until).min()
+    }
+
+    /// Whether belief in a lease ended that was not renewed.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.lock().is_some_and(|leased| leased.shards.values().any(|held| !held.is_trusted()))
+    }
+
+    /// How many shards are held: all, and those of them that are not about to be given away.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        let Some(leased) = self.lock() else { return (SHARDS, SHARDS) };
+        let staying = leased.shards.values().filter(|held| held.leaving.is_none()).count();
+        (leased.shards.len(), staying)
     }
 
     /// Chooses so many shards to give away: nothing new begins under them. Those of which the least
-    /// is going on come first.
-    pub fn leave(&self, count: usize) -> Vec<Fence> {
-        let Some(mut leased) = self.lock() else { return Vec::new() };
+    /// is going on come first. How many were chosen.
+    pub fn leave(&self, count: usize) -> usize {
+        let Some(mut leased) = self.lock() else { return 0 };
         let mut staying: Vec<(usize, Shard)> = leased
             .shards
             .iter()
-            .filter(|(shard, held)| !held.leaving && **shard != Shard::FIRST)
+            .filter(|(shard, held)| held.leaving.is_none() && **shard != Shard::FIRST)
             .map(|(shard, held)| (held.holds, *shard))
             .collect();
         staying.sort_unstable();
         staying.truncate(count);
-        let mut leaving = Vec::new();
-        for (_, shard) in staying {
-            if let Some(held) = leased.shards.get_mut(&shard) {
-                held.leaving = true;
-                leaving.push(Fence { shard, epoch: held.epoch });
+        for (_, shard) in &staying {
+            if let Some(held) = leased.shards.get_mut(shard) {
+                held.leaving = Some(Instant::now());
             }
         }
-        leaving
+        staying.len()
     }
 
     /// All shards are given away.
-    pub fn leave_all(&self) -> Vec<Fence> {
-        let Some(mut leased) = self.lock() else { return Vec::new() };
-        let fences = leased.shards.iter_mut().map(|(shard, held)| {
-            held.leaving = true;
-            Fence { shard: *shard, epoch: held.epoch }
-        });
-        fences.collect()
+    pub fn leave_all(&self) {
+        let Some(mut leased) = self.lock() else { return };
+        for held in leased.shards.values_mut() {
+            held.leaving.get_or_insert_with(Instant::now);
+        }
     }
 
-    /// Whether nothing goes on any more under a lease that is to be given away.
+    /// Whether shards are about to be given away.
     #[must_use]
-    pub fn is_left(&self, fence: Fence) -> bool {
-        let Some(leased) = self.lock() else { return false };
-        leased.shards.get(&fence.shard).is_none_or(|held| held.epoch != fence.epoch || held.holds == 0)
+    pub fn is_leaving(&self) -> bool {
+        self.lock().is_some_and(|leased| leased.shards.values().any(|held| held.leaving.is_some()))
+    }
+
+    /// The leases to give back now: those about to be given away under which nothing goes on any more,
+    /// or which were so for longer than `most`.
+    #[must_use]
+    pub fn left(&self, most: Duration) -> Vec<Fence> {
+        let Some(leased) = self.lock() else { return Vec::new() };
+        let is_left =
+            |held: &Held| held.leaving.is_some_and(|since| held.holds == 0 || since.elapsed() >= most);
+        let left = leased.shards.iter().filter(|(_, held)| is_left(held));
+        left.map(|(shard, held)| Fence { shard: *shard, epoch: held.epoch }).collect()
     }
 
     /// These leases were given back.
@@ -195,7 +225,7 @@ impl Shards {
 
     fn may_begin(&self, shard: Shard) -> bool {
         let Some(leased) = self.lock() else { return true };
-        leased.is_trusted() && leased.shards.get(&shard).is_some_and(|held| !held.leaving)
+        leased.shards.get(&shard).is_some_and(Held::stands)
     }
 
     fn lock(&self) -> Option<MutexGuard<'_, Leased>> {
@@ -207,8 +237,21 @@ impl Shards {
 }
 
 impl Leased {
-    fn is_trusted(&self) -> bool {
-        self.trusted_until.is_some_and(|until| Instant::now() < until)
+    fn believe(&mut self, standing: &[Fence], until: Instant, changes: &mut Changes) {
+        for Fence { shard, epoch } in standing {
+            let was_trusted =
+                self.shards.get(shard).is_some_and(|held| held.epoch == *epoch && held.is_trusted());
+            let fresh = Held { epoch: *epoch, until, leaving: None, holds: 0 };
+            let held = self.shards.entry(*shard).or_insert(fresh);
+            if held.epoch != *epoch {
+                *held = Held { epoch: *epoch, until, leaving: None, holds: 0 };
+            }
+            held.until = until;
+            // What nobody believed in for a while was stopped, and begins again.
+            if !was_trusted && held.stands() {
+                changes.gained.push(*shard);
+            }
+        }
     }
 }
 
@@ -237,8 +280,7 @@ impl Hold {
     pub fn stands(&self) -> bool {
         let Some((shards, fence)) = &self.of else { return true };
         let Some(leased) = shards.lock() else { return true };
-        let held = leased.shards.get(&fence.shard).filter(|held| held.epoch == fence.epoch);
-        leased.is_trusted() && held.is_some_and(|held| !held.leaving)
+        leased.shards.get(&fence.shard).is_some_and(|held| held.epoch == fence.epoch && held.stands())
     }
 }
 

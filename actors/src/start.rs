@@ -1,18 +1,24 @@
 //! How each role of the tree comes to life: the one place that knows all actors.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, concurrency::JoinHandle};
-use tidings_entity::kind::BreakerKind;
+use tidings_entity::{
+    id::{AppId, CursorId, RepositoryId},
+    kind::BreakerKind,
+};
 
 use crate::{
     circuit_breaker::{CircuitBreaker, CircuitBreakerArguments, endpoint_key, source_key},
     context::{Context, in_time},
-    deliverer::{Deliverer, DelivererArguments},
+    deliverer::{Deliverer, DelivererArguments, DelivererMessage},
     directory::{Gauge, Post},
     housekeeping::{LeaseKeeper, LetterKeeper, MirrorKeeper, Retention, Surveyor, UpkeepArguments},
-    ports::{BreakerRow, StoreError},
-    repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments},
+    ports::{BreakerRow, Source, StoreError},
+    repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments, RepositoryWatcherMessage},
     scan_worker,
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
@@ -35,14 +41,25 @@ pub(crate) async fn root(
     Ok((root, join))
 }
 
+/// What whoever runs already hears when everyone is ensured who has work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    /// Nothing: those that do not run begin.
+    Missing,
+    /// Work of theirs was another replica's until now.
+    Gained,
+    /// The same, and what rows say now: a hint may have been lost.
+    All,
+}
+
 /// Ensures everyone who has work: breakers with failures, watchers of watched repositories,
 /// deliverers of apps with pending cursors.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) async fn ensure_all(context: &Context) -> Result<(), ActorProcessingErr> {
+pub(crate) async fn ensure_all(context: &Context, look: Look) -> Result<(), ActorProcessingErr> {
     for supervisor in [BREAKERS, REPOSITORIES, APPS] {
-        for key in roll(context, supervisor).await? {
+        for key in roll(context, supervisor, look).await? {
             context.ensure(supervisor, &key);
         }
     }
@@ -51,7 +68,7 @@ pub(crate) async fn ensure_all(context: &Context) -> Result<(), ActorProcessingE
 
 /// The keys of a supervisor's children that have work, read from rows. Whoever starts it again
 /// after a crash calls the roll: nobody else would, not before the next poke or poll.
-async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>, StoreError> {
+async fn roll(context: &Context, supervisor: &'static str, look: Look) -> Result<Vec<String>, StoreError> {
     let mut keys: Vec<String> = match supervisor {
         BREAKERS => {
             let breakers = in_time(context.store.breakers()).await?;
@@ -74,20 +91,45 @@ async fn roll(context: &Context, supervisor: &'static str) -> Result<Vec<String>
             breakers.into_iter().filter_map(key).collect()
         }
         REPOSITORIES => {
-            let repositories = in_time(context.store.repositories(&context.shards.reach())).await?;
+            let mut repositories = in_time(context.store.repositories(&context.shards.reach())).await?;
             let keys = repositories.iter().map(|(repository, _)| repository.to_string()).collect();
+            // What is left for a watcher that runs would be old when it is taken.
+            repositories.retain(|(repository, sources)| !runs(context, repository, sources, look));
             context.directory.leave_sources(repositories);
             keys
         }
         APPS => {
             let pending = in_time(context.store.pending(None, &context.shards.reach())).await?;
-            pending.into_iter().map(|(app, _)| app.to_string()).collect()
+            let mut of_app: BTreeMap<AppId, Vec<CursorId>> = BTreeMap::new();
+            for (app, cursor) in pending {
+                of_app.entry(app).or_default().push(cursor);
+            }
+            of_app.into_iter().map(|(app, cursors)| wake(context, &app, cursors, look)).collect()
         }
         _ => Vec::new(),
     };
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
+}
+
+/// Whether the watcher of a repository runs; it hears what is its own.
+fn runs(context: &Context, repository: &RepositoryId, sources: &[Source], look: Look) -> bool {
+    let found = context.directory.find(REPOSITORY_WATCHER, repository.as_str());
+    found.is_some_and(|watcher| {
+        look < Look::All || watcher.send(RepositoryWatcherMessage::Swept(sources.to_vec()))
+    })
+}
+
+/// The key of an app's deliverer, which hears of its cursors if it runs.
+fn wake(context: &Context, app: &AppId, cursors: Vec<CursorId>, look: Look) -> String {
+    if look > Look::Missing
+        && let Some(deliverer) = context.directory.find(DELIVERER, app.as_str())
+    {
+        // One that ends now is ensured.
+        deliverer.send(DelivererMessage::Wake(cursors));
+    }
+    app.to_string()
 }
 
 fn supervisor_arguments(
@@ -117,7 +159,7 @@ async fn start(
     match spec.id {
         BREAKERS | REPOSITORIES | APPS | HOUSEKEEPING => {
             let again = gauge.restarts() > 0;
-            let keys = if again { roll(&context, spec.id).await? } else { Vec::new() };
+            let keys = if again { roll(&context, spec.id, Look::Missing).await? } else { Vec::new() };
             let started =
                 spawn(Supervisor, supervisor_arguments(spec, &context, gauge.clone()), supervisor).await?;
             let post = Post::<SupervisorMessage>::new(ActorRef::from(started.clone()), gauge);

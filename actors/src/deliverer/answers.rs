@@ -318,6 +318,12 @@ impl DelivererState {
                 info!(cursor.id = %cursor, "{cursor} changed meanwhile: {reason}");
                 running.lane.on_effect_written();
             }
+            // Whoever works on it now finds out by itself.
+            Err(reason @ StoreError::Lost) => {
+                info!(cursor.id = %cursor, "{cursor} is not worked on here any more: {reason}");
+                running.lane.on_effect_written();
+                running.reload();
+            }
             Err(reason) => {
                 warn!(cursor.id = %cursor, "the state of {cursor} was not written: {reason}");
                 running.write_after = Some(Instant::now() + WRITE_AGAIN);

@@ -234,13 +234,18 @@ impl DelivererState {
         self.confirm(cursor);
         let Some((running, _)) = self.running(cursor) else { return };
         let owes = running.lane.owes_effects();
-        if running.reload.is_none() && !running.open.hold.stands() {
+        let stands = running.open.hold.stands();
+        if running.reload.is_none() && !stands {
             // Another replica works on this repository now, or is about to.
+            running.revoke_lease();
             running.reload();
         }
         if let Some(wait) = running.reload {
-            if running.is_still() && !owes && !draining {
-                self.replace(cursor, wait);
+            match running.is_still() && !owes {
+                true if !draining => self.replace(cursor, wait),
+                // Its shard is given away as soon as nothing holds it.
+                true if !stands => drop(self.lanes.remove(cursor)),
+                _ => {}
             }
             return;
         }

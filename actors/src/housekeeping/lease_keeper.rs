@@ -4,43 +4,50 @@
 //! at a time. What it believes stands in [`Shards`](crate::shards::Shards) and outlives it; while it is
 //! away nothing is prolonged, belief ends by itself, and other replicas take over.
 //!
-//! How long a lease is believed in is [`trusted_for`]'s word.
+//! It asks the database for one thing at a time, so that no answer is older than the one before it, and
+//! waits for none longer than a third of a lease's life. How long a lease is believed in is
+//! [`trusted_for`]'s word.
 //!
 //! A shard is given away when nothing goes on under it any more, or after the drain deadline at the
-//! latest: what then still comes back is refused by the fence.
+//! latest: what then still comes back is refused by the fence. Until then its lease is prolonged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::UpkeepArguments;
 use crate::{
-    context::{Context, Tasks, in_time},
+    circuit_breaker::{self, CircuitBreakerMessage},
+    context::{Context, Tasks},
     deliverer::DelivererMessage,
     directory::Post,
     handle::Handle,
     leases::{Step, step, trusted_for},
-    ports::{Fence, LeaseStanding, Signal, StoreError},
+    ports::{Fence, LeaseStanding, Leases, Signal, StoreError},
     repository_watcher::RepositoryWatcherMessage,
     shards::Changes,
-    start,
-    tree::{DELIVERER, REPOSITORY_WATCHER},
+    start::{self, Look},
+    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
 };
 
 /// After trouble with the database.
 const AGAIN: Duration = Duration::from_millis(500);
+/// So long after a lease ended it is looked for.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
 /// How often shards that are to be given away are looked at.
 const LEAVING_STEP: Duration = Duration::from_millis(50);
-/// The net below lost signals: whoever has work here is ensured this often.
-const SWEEP: Duration = Duration::from_secs(15);
+/// The net below lost signals: whoever has work here is ensured this often, with what rows say now.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What it is told.
 #[derive(Debug)]
 pub enum LeaseKeeperMessage {
     /// Prolong.
     Due,
+    /// What another held may be free, or this one's own is in doubt.
+    Look,
     /// How everything stands; asked for at this moment.
     Renewed(Instant, Result<Result<LeaseStanding, StoreError>, String>),
     /// What was taken; asked for at this moment.
@@ -49,7 +56,9 @@ pub enum LeaseKeeperMessage {
     Leaving,
     /// It was given back, or not.
     Released(Result<Result<Vec<Fence>, StoreError>, String>),
-    /// Belief may have ended.
+    /// The others were told that this one is there.
+    Told(Result<(), String>),
+    /// Belief in a lease may have ended.
     Lapsed,
     /// Somebody told something.
     Heard(Result<Signal, String>),
@@ -57,6 +66,8 @@ pub enum LeaseKeeperMessage {
     Sweep,
     /// That was done, or not.
     Ensured(Result<Result<(), String>, String>),
+    /// This process ends: everything is given away, shard by shard.
+    End,
 }
 
 /// The state.
@@ -64,13 +75,19 @@ pub struct LeaseKeeperState {
     context: Context,
     post: Post<LeaseKeeperMessage>,
     tasks: Tasks,
-    /// What stands, as far as is known.
-    held: Vec<Fence>,
-    /// What is to be given away, and when that happens at the latest.
-    leaving: Option<(Vec<Fence>, Instant)>,
-    renewing: bool,
+    /// The database was asked for something and has not answered.
+    asking: bool,
+    renewal_wanted: bool,
+    /// So many shards are to be taken.
+    wanted: usize,
+    /// It looks whether what is to be given away is still.
+    leaving: bool,
+    /// Nothing is given back before, after trouble.
+    release_after: Instant,
+    /// The others know that it is there.
+    is_known: bool,
     ensuring: bool,
-    ensure_again: bool,
+    ensure_again: Option<Look>,
 }
 
 /// The actor.
@@ -93,16 +110,21 @@ impl Actor for LeaseKeeper {
             context,
             post,
             tasks: Tasks::default(),
-            held: Vec::new(),
-            leaving: None,
-            renewing: false,
+            asking: false,
+            renewal_wanted: false,
+            wanted: 0,
+            leaving: false,
+            release_after: Instant::now(),
+            is_known: false,
             ensuring: false,
-            ensure_again: false,
+            ensure_again: None,
         };
         if state.context.leases.is_some() {
             state.post.send(LeaseKeeperMessage::Due);
             state.post.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
             state.listen();
+            // The one before this may have ended while it gave shards away.
+            state.look_at_leaving();
         } else {
             state.post.gauge().say("nobody else works here");
         }
@@ -119,25 +141,28 @@ impl Actor for LeaseKeeper {
         let gauge = state.post.gauge().clone();
         let _busy = gauge.begin();
         match message {
-            M::Due => {
-                state.renew();
-                let third = state.context.policy.lease_life / 3;
-                state.post.send_after(third, || M::Due);
-            }
+            M::Due => state.on_due(),
+            M::Look => state.renew_soon(),
             M::Renewed(asked, result) => state.on_renewed(asked, result?),
             M::Claimed(asked, result) => state.on_claimed(asked, result?),
             M::Leaving => state.on_leaving(),
             M::Released(result) => state.on_released(result?),
+            M::Told(told) => told?,
             M::Lapsed => state.on_lapsed(),
-            M::Heard(signal) => state.on_heard(signal?).await,
+            M::Heard(signal) => state.on_heard(signal?),
             M::Sweep => {
-                state.ensure();
+                state.ensure(Look::All);
                 state.post.send_after(SWEEP, || M::Sweep);
             }
             M::Ensured(result) => state.on_ensured(result?),
+            M::End => state.on_end(),
         }
         if state.context.leases.is_some() {
-            gauge.say(format!("{} shards", state.held.len()));
+            let (held, staying) = state.context.shards.held();
+            gauge.say(match held - staying {
+                0 => format!("{held} shards"),
+                leaving => format!("{held} shards, gives {leaving} away"),
+            });
         }
         Ok(())
     }
@@ -153,166 +178,209 @@ impl Actor for LeaseKeeper {
 }
 
 impl LeaseKeeperState {
-    fn renew(&mut self) {
-        let Some(leases) = self.context.leases.clone() else { return };
-        if std::mem::replace(&mut self.renewing, true) || self.context.directory.is_closed() {
-            return;
+    fn on_due(&mut self) {
+        self.renew_soon();
+        let third = self.context.policy.lease_life / 3;
+        self.post.send_after(third, || LeaseKeeperMessage::Due);
+    }
+
+    fn renew_soon(&mut self) {
+        self.renewal_wanted = true;
+        self.ask();
+    }
+
+    /// Asks the database for what is wanted most, if it is not busy with something.
+    fn ask(&mut self) {
+        let Some(leases) = self.context.leases.clone().filter(|_| !self.asking) else { return };
+        if std::mem::take(&mut self.renewal_wanted) {
+            return self.renew(leases);
         }
-        let (policy, asked) = (self.context.policy.clone(), Instant::now());
-        let work = async move { in_time(leases.renew(&policy.replica, policy.lease_life)).await };
+        if self.release_after <= Instant::now() {
+            let left = self.context.shards.left(self.context.policy.leaving_max);
+            if !left.is_empty() {
+                return self.release(leases, left);
+            }
+        }
+        let wanted = std::mem::take(&mut self.wanted);
+        if wanted > 0 && !self.context.directory.is_closed() {
+            self.claim(leases, wanted);
+        }
+    }
+
+    fn renew(&mut self, leases: Arc<dyn Leases>) {
+        self.asking = true;
+        let (life, asked) = (self.context.policy.lease_life, Instant::now());
+        let mut replica = self.context.policy.replica.clone();
+        // What one that ends gives away is shared by the others alone.
+        replica.works &= !self.context.directory.is_closed();
+        let work = async move { within(life / 3, leases.renew(&replica, life)).await };
         self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Renewed(asked, result));
     }
 
     fn on_renewed(&mut self, asked: Instant, result: Result<LeaseStanding, StoreError>) {
-        self.renewing = false;
-        let standing = match result {
-            Ok(standing) => standing,
+        self.asking = false;
+        match result {
+            Ok(standing) => self.take_standing(asked, &standing),
             Err(reason) => {
                 warn!("the leases of this replica were not prolonged: {reason}");
-                self.again();
-                return;
+                self.post.send_after(AGAIN, || LeaseKeeperMessage::Look);
             }
-        };
-        self.held.clone_from(&standing.held);
-        self.believe(asked);
-        let leaving = self.leaving.as_ref().map_or(0, |(fences, _)| fences.len());
-        match step(&standing, self.held.len().saturating_sub(leaving), self.context.policy.replica.works) {
+        }
+        self.ask();
+    }
+
+    fn take_standing(&mut self, asked: Instant, standing: &LeaseStanding) {
+        if !std::mem::replace(&mut self.is_known, true) {
+            self.tell_of_shards();
+        }
+        let until = self.end_of(asked);
+        let changes = self.context.shards.renewed(&standing.held, until);
+        self.believe(until, &changes);
+        if self.context.directory.is_closed() {
+            return;
+        }
+        // A replica that lives prolongs long before: this one may be dead, and is not waited for longer.
+        let third = self.context.policy.lease_life / 3;
+        if let Some(wait) = standing.free_in.filter(|wait| *wait < third) {
+            self.post.send_after(wait + LOOK_AFTER, || LeaseKeeperMessage::Look);
+        }
+        let (_, staying) = self.context.shards.held();
+        match step(standing, staying, self.context.policy.replica.works) {
             Step::Stay => {}
-            Step::Claim(count) => self.claim(count),
-            Step::Release(count) if self.leaving.is_none() => self.begin_leaving(count),
-            Step::Release(_) => {}
+            Step::Claim(count) => self.wanted = count,
+            Step::Release(count) => self.give_away(count),
         }
     }
 
-    /// The database did not answer: asked again sooner than a renewal is due.
-    fn again(&mut self) {
-        let (post, wait) = (self.post.clone(), AGAIN);
-        if let Some(until) = self.context.shards.trusted_until() {
-            post.send_after(until.saturating_duration_since(Instant::now()), || LeaseKeeperMessage::Lapsed);
-        }
-        let retry = async move { tokio::time::sleep(wait).await };
-        // A renewal that nobody waits for: its answer begins the next one.
-        let leases = self.context.leases.clone();
-        let policy = self.context.policy.clone();
-        let Some(leases) = leases else { return };
-        self.renewing = true;
-        let work = async move {
-            retry.await;
-            let asked = Instant::now();
-            (asked, in_time(leases.renew(&policy.replica, policy.lease_life)).await)
-        };
-        self.tasks.spawn(&self.post, work, |result| match result {
-            Ok((asked, result)) => LeaseKeeperMessage::Renewed(asked, Ok(result)),
-            Err(panic) => LeaseKeeperMessage::Renewed(Instant::now(), Err(panic)),
-        });
-    }
-
-    fn claim(&mut self, count: usize) {
-        let Some(leases) = self.context.leases.clone() else { return };
+    fn claim(&mut self, leases: Arc<dyn Leases>, count: usize) {
+        self.asking = true;
         let (policy, asked) = (self.context.policy.clone(), Instant::now());
-        let work = async move { in_time(leases.claim(&policy.replica.id, count, policy.lease_life)).await };
+        let most = policy.lease_life / 3;
+        let work =
+            async move { within(most, leases.claim(&policy.replica.id, count, policy.lease_life)).await };
         self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Claimed(asked, result));
     }
 
     fn on_claimed(&mut self, asked: Instant, result: Result<Vec<Fence>, StoreError>) {
+        self.asking = false;
         match result {
             Ok(fences) if !fences.is_empty() => {
                 info!(count = fences.len(), "this replica took {} shards", fences.len());
-                self.held.retain(|held| fences.iter().all(|fence| fence.shard != held.shard));
-                self.held.extend(fences);
-                // What was held before was prolonged before this was asked for.
-                let until = self.context.shards.trusted_until();
-                self.believe_until(until.unwrap_or(self.end_of(asked)).min(self.end_of(asked)));
+                let until = self.end_of(asked);
+                let changes = self.context.shards.claimed(&fences, until);
+                self.believe(until, &changes);
+                if self.context.directory.is_closed() {
+                    self.on_end();
+                }
             }
             Ok(_) => {}
             Err(reason) => warn!("free shards were not taken: {reason}"),
         }
+        self.ask();
+    }
+
+    /// The others look at their next renewal if this is lost.
+    fn tell_of_shards(&mut self) {
+        let context = self.context.clone();
+        let work = async move { context.tell_others(Signal::Shards).await };
+        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Told);
     }
 
     fn end_of(&self, asked: Instant) -> Instant {
         asked + trusted_for(self.context.policy.lease_life)
     }
 
-    fn believe(&mut self, asked: Instant) {
-        self.believe_until(self.end_of(asked));
-    }
-
-    fn believe_until(&mut self, until: Instant) {
-        let changes = self.context.shards.renewed(&self.held, until);
+    fn believe(&mut self, until: Instant, changes: &Changes) {
         self.post.send_after(until.saturating_duration_since(Instant::now()), || LeaseKeeperMessage::Lapsed);
-        self.apply(&changes);
-    }
-
-    fn apply(&mut self, changes: &Changes) {
         if !changes.lost.is_empty() {
             warn!(count = changes.lost.len(), "{} shards went to other replicas", changes.lost.len());
             self.let_go();
         }
         if !changes.gained.is_empty() {
-            self.ensure();
+            self.ensure(Look::Gained);
         }
     }
 
-    /// Whoever works here looks whether it still may.
+    fn on_lapsed(&mut self) {
+        if self.context.shards.is_in_doubt() {
+            warn!(
+                "leases of this replica were not prolonged in time: nothing begins under them until they are"
+            );
+            self.let_go();
+        }
+    }
+
+    /// Whoever works under a lease that does not stand any more lets go.
     fn let_go(&self) {
-        for deliverer in self.context.directory.all::<DelivererMessage>(DELIVERER) {
-            deliverer.send(DelivererMessage::Refresh);
+        let (directory, shards) = (&self.context.directory, &self.context.shards);
+        for (_, deliverer) in directory.all::<DelivererMessage>(DELIVERER) {
+            deliverer.send(DelivererMessage::LetGo);
         }
-        for watcher in self.context.directory.all::<RepositoryWatcherMessage>(REPOSITORY_WATCHER) {
-            watcher.send(RepositoryWatcherMessage::Reload);
+        for (key, watcher) in directory.all::<RepositoryWatcherMessage>(REPOSITORY_WATCHER) {
+            if key.parse().is_ok_and(|repository| !shards.owns(&repository)) {
+                watcher.send(RepositoryWatcherMessage::Reload);
+            }
+        }
+        for (key, breaker) in directory.all::<CircuitBreakerMessage>(CIRCUIT_BREAKER) {
+            if circuit_breaker::repository_of(&key).is_some_and(|repository| !shards.owns(&repository)) {
+                breaker.send(CircuitBreakerMessage::LetGo);
+            }
         }
     }
 
-    fn begin_leaving(&mut self, count: usize) {
-        let fences = self.context.shards.leave(count);
-        if fences.is_empty() {
-            return;
+    fn give_away(&mut self, count: usize) {
+        let count = self.context.shards.leave(count);
+        if count > 0 {
+            info!(count, "this replica gives {count} shards away");
+            self.let_go();
+            self.look_at_leaving();
         }
-        info!(count = fences.len(), "this replica gives {} shards away", fences.len());
+    }
+
+    fn on_end(&mut self) {
+        self.context.shards.leave_all();
         self.let_go();
-        self.leaving = Some((fences, Instant::now() + self.context.policy.leaving_max));
-        self.post.send(LeaseKeeperMessage::Leaving);
+        self.renew_soon();
+        self.look_at_leaving();
+    }
+
+    fn look_at_leaving(&mut self) {
+        if self.context.shards.is_leaving() && !std::mem::replace(&mut self.leaving, true) {
+            self.post.send(LeaseKeeperMessage::Leaving);
+        }
     }
 
     fn on_leaving(&mut self) {
-        let Some((fences, by)) = &self.leaving else { return };
-        let is_late = Instant::now() >= *by;
-        if !is_late && !fences.iter().all(|fence| self.context.shards.is_left(*fence)) {
+        self.ask();
+        self.leaving = self.context.shards.is_leaving();
+        if self.leaving {
             self.post.send_after(LEAVING_STEP, || LeaseKeeperMessage::Leaving);
-            return;
         }
-        let Some(leases) = self.context.leases.clone() else { return };
-        let (id, fences) = (self.context.policy.replica.id.clone(), fences.clone());
+    }
+
+    fn release(&mut self, leases: Arc<dyn Leases>, fences: Vec<Fence>) {
+        self.asking = true;
+        let (id, most) = (self.context.policy.replica.id.clone(), self.context.policy.lease_life / 3);
         let work = async move {
-            in_time(leases.release(&id, &fences)).await?;
+            within(most, leases.release(&id, &fences)).await?;
             // Whoever misses it looks at its next renewal.
-            drop(in_time(leases.tell(&Signal::Shards)).await);
+            drop(within(most, leases.tell(&Signal::Shards)).await);
             Ok(fences)
         };
         self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Released);
     }
 
     fn on_released(&mut self, result: Result<Vec<Fence>, StoreError>) {
+        self.asking = false;
         match result {
-            Ok(fences) => {
-                self.context.shards.gave_back(&fences);
-                self.held.retain(|held| !fences.contains(held));
-                self.leaving = None;
-            }
+            Ok(fences) => self.context.shards.gave_back(&fences),
+            // What is still its own the next renewal tells, and then it is given back again.
             Err(reason) => {
                 warn!("shards were not given back: {reason}");
-                self.post.send_after(AGAIN, || LeaseKeeperMessage::Leaving);
+                self.release_after = Instant::now() + AGAIN;
             }
         }
-    }
-
-    fn on_lapsed(&mut self) {
-        if self.context.shards.trusted_until().is_none() && !self.held.is_empty() {
-            warn!(
-                "the leases of this replica were not prolonged in time: nothing begins here until they are"
-            );
-            self.let_go();
-        }
+        self.ask();
     }
 
     /// Hears one signal, then the next.
@@ -321,11 +389,12 @@ impl LeaseKeeperState {
         self.tasks.spawn(&self.post, async move { leases.hear().await }, LeaseKeeperMessage::Heard);
     }
 
-    async fn on_heard(&mut self, signal: Signal) {
+    fn on_heard(&mut self, signal: Signal) {
         match signal {
-            Signal::Shards => {
-                self.renew();
-                self.ensure();
+            Signal::Shards => self.renew_soon(),
+            Signal::Missed => {
+                self.renew_soon();
+                self.ensure(Look::All);
             }
             signal => Handle::new(self.context.clone()).heard(&signal),
         }
@@ -333,22 +402,17 @@ impl LeaseKeeperState {
     }
 
     /// Makes everyone exist who has work here, one look at a time.
-    fn ensure(&mut self) {
+    fn ensure(&mut self, look: Look) {
         if self.context.directory.is_closed() {
             return;
         }
         if std::mem::replace(&mut self.ensuring, true) {
-            self.ensure_again = true;
+            self.ensure_again = self.ensure_again.max(Some(look));
             return;
         }
         let context = self.context.clone();
-        let work = async move {
-            let done = start::ensure_all(&context).await.map_err(|reason| reason.to_string());
-            for deliverer in context.directory.all::<DelivererMessage>(DELIVERER) {
-                deliverer.send(DelivererMessage::CheckPending);
-            }
-            done
-        };
+        let work =
+            async move { start::ensure_all(&context, look).await.map_err(|reason| reason.to_string()) };
         self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Ensured);
     }
 
@@ -357,10 +421,19 @@ impl LeaseKeeperState {
         if let Err(reason) = result {
             warn!("what is to be done here could not be read: {reason}");
         }
-        if std::mem::take(&mut self.ensure_again) {
-            self.ensure();
+        if let Some(look) = self.ensure_again.take() {
+            self.ensure(look);
         }
     }
+}
+
+/// A verb of leases that took longer counts as failed: what it did the next renewal tells.
+async fn within<T>(
+    most: Duration,
+    verb: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |_| StoreError::Unavailable(format!("no answer within {most:?}"));
+    timeout(most, verb).await.map_err(late)?
 }
 
 #[cfg(test)]

@@ -120,6 +120,8 @@ pub struct LeaseStanding {
     pub workers: usize,
     /// Shards that nobody holds.
     pub free: usize,
+    /// When the first lease of another replica ends, unless it is prolonged.
+    pub free_in: Option<Duration>,
 }
 
 /// A hint to other replicas that rows changed. Losing one costs latency only.
@@ -142,6 +144,8 @@ pub enum Signal {
     ResetBreaker(String),
     /// A redrive was asked for.
     Redrive,
+    /// Nobody tells this: some of what was told may have been missed.
+    Missed,
 }
 
 /// Who works on what, and wake-ups.
@@ -161,6 +165,6 @@ pub trait Leases: Send + Sync + 'static {
     /// Tells the other replicas. May be lost.
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError>;
     /// Waits for the next signal of another replica. After trouble with the database some may be missing: then
-    /// it says [`Signal::Shards`], and whoever hears that looks at everything.
+    /// it says [`Signal::Missed`], and whoever hears that looks at everything.
     async fn hear(&self) -> Signal;
 }

@@ -65,9 +65,11 @@ async fn an_older_epoch_is_worth_nothing() {
     assert!(!old.stands(), "another worked in between");
     let new = shards.hold(&repository(3)).expect("it is owned again");
     drop(old);
-    assert!(!shards.is_left(fence(3, 2)), "an old hold does not count for the new lease");
+    assert!(new.stands(), "an old hold does not count for the new lease");
+    shards.leave(1);
+    assert_eq!(shards.left(LIFE), []);
     drop(new);
-    assert!(shards.is_left(fence(3, 2)));
+    assert_eq!(shards.left(LIFE), [fence(3, 2)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,15 +77,39 @@ async fn what_is_given_away_begins_nothing_and_is_left_when_nothing_goes_on() {
     let shards = Shards::leased();
     shards.renewed(&[fence(0, 1), fence(1, 1), fence(2, 1)], Instant::now() + LIFE);
     let busy = shards.hold(&repository(1)).expect("it is owned");
-    assert_eq!(shards.leave(1), [fence(2, 1)], "not the busy one, and not the first");
-    assert!(shards.hold(&repository(2)).is_none() && shards.is_left(fence(2, 1)));
-    assert_eq!(shards.leave(5), [fence(1, 1)]);
-    assert!(!busy.stands() && !shards.is_left(fence(1, 1)), "an attempt is on its way");
+    assert_eq!(shards.leave(1), 1);
+    assert!(shards.hold(&repository(2)).is_none() && busy.stands(), "not the busy one, and not the first");
+    assert_eq!((shards.left(LIFE), shards.held()), (vec![fence(2, 1)], (3, 2)));
+    assert_eq!(shards.leave(5), 1, "not the first");
+    assert!(!busy.stands());
+    assert_eq!(shards.left(LIFE), [fence(2, 1)], "an attempt is on its way in the other");
+    // Its lease is prolonged meanwhile, and still begins nothing.
+    let standing = [fence(0, 1), fence(1, 1), fence(2, 1)];
+    assert!(shards.renewed(&standing, Instant::now() + LIFE * 3).is_empty());
+    assert!(!busy.stands() && shards.is_leaving());
+    tokio::time::advance(LIFE).await;
+    assert_eq!(shards.left(LIFE), [fence(1, 1), fence(2, 1)], "nobody waits for ever");
     drop(busy);
-    assert!(shards.is_left(fence(1, 1)));
     shards.gave_back(&[fence(1, 1), fence(2, 1)]);
     assert_eq!(shards.reach(), Reach::These(vec![Shard::FIRST]));
-    assert!(shards.leads());
+    assert!(shards.leads() && !shards.is_leaving());
     shards.leave_all();
     assert!(!shards.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_says_nothing_of_what_is_held() {
+    let shards = Shards::leased();
+    shards.renewed(&[fence(1, 1)], Instant::now() + LIFE);
+    let first_end = Instant::now() + LIFE;
+    tokio::time::advance(LIFE / 2).await;
+    let changes = shards.claimed(&[fence(2, 7)], Instant::now() + LIFE);
+    assert_eq!(changes, Changes { gained: vec![Shard::new(2)], lost: vec![] });
+    assert_eq!(shards.trusted_until(), Some(first_end));
+    tokio::time::advance(LIFE / 2).await;
+    assert!(shards.is_in_doubt() && !shards.owns(&repository(1)), "taking another did not prolong it");
+    assert!(shards.owns(&repository(2)));
+    // An answer that comes after its own belief ended begins nothing.
+    let late = shards.claimed(&[fence(3, 1)], Instant::now());
+    assert!(late.is_empty() && !shards.owns(&repository(3)));
 }

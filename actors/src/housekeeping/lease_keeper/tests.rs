@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use tidings_entity::id::RepositoryId;
 use tokio::time::{Instant, sleep};
+use ulid::Ulid;
 
 use crate::{
     circuit_breaker::endpoint_key,
+    directory::Doing,
     ports::{Leases, SHARDS, Shard, Store, StoreError},
+    secret::Secret,
     testing::{
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
-    tree::{CIRCUIT_BREAKER, REPOSITORY_WATCHER},
+    tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER},
 };
 
 const LIFE: Duration = Duration::from_secs(9);
@@ -50,7 +53,7 @@ async fn replicas_share_evenly_as_they_come_and_go() {
     first.die().await;
     until_balanced(&[&third]).await;
     assert!(began.elapsed() > LIFE / 2, "a lease was taken before its end");
-    assert!(began.elapsed() < LIFE + Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < LIFE + Duration::from_secs(2), "{:?}", began.elapsed());
     third.stop(Duration::from_secs(1)).await;
 }
 
@@ -186,4 +189,112 @@ async fn a_breaker_that_opens_on_one_replica_opens_on_the_others_and_one_of_them
     for watch in &watches {
         one.until("it is held", async || one.cursor(watch).await.held.is_some()).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_is_restarted_goes_on_giving_away() {
+    let mut houses = House::replicas(2, LIFE);
+    houses[0].start().await;
+    until_balanced(&[&houses[0]]).await;
+    let of = |number: usize| RepositoryId::new(Ulid::from_parts(1, number as u128));
+    // Something goes on in every shard.
+    let holds: Vec<_> = (0..SHARDS).filter_map(|number| houses[0].context.shards.hold(&of(number))).collect();
+    assert_eq!(holds.len(), SHARDS);
+    houses[1].start().await;
+    let (one, two) = (&houses[0], &houses[1]);
+    one.until("it gives shards away", async || one.context.shards.is_leaving()).await;
+    one.context.directory.cell(LEASE_KEEPER, "").expect("it runs").kill();
+    assert_eq!(two.shards(), 0, "nothing is given away before its end");
+    drop(holds);
+    until_balanced(&[one, two]).await;
+    assert!(!one.context.shards.is_leaving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_nothing_to_send_takes_no_probe() {
+    let mut houses = House::replicas(2, LIFE);
+    for house in &mut houses {
+        house.start().await;
+    }
+    let (one, two) = (&houses[0], &houses[1]);
+    until_balanced(&[one, two]).await;
+    let app = one.app().await;
+    one.transport.answer_app(&app, Some(Answer::Status(503)));
+    one.commit(&[("a", "1")]);
+    let watch = one.watch(&app).await;
+    let key = endpoint_key(app.as_str());
+    two.until("both breakers are open", async || {
+        [one, two].iter().all(|house| house.context.directory.cell(CIRCUIT_BREAKER, &key).is_some())
+    })
+    .await;
+    sleep(Duration::from_secs(300)).await;
+    let before = one.tried(&app).len();
+    sleep(Duration::from_secs(1_200)).await;
+    let probes = one.tried(&app).len() - before;
+    assert!((18..=21).contains(&probes), "one a minute, by the replica that has the change, not {probes}");
+    // One that begins anew is the last to see that a probe is due.
+    let busy = owner(&[one, two], &watch.repository).expect("an owner");
+    for _ in 0..3 {
+        let before = one.tried(&app).len();
+        busy.kill(CIRCUIT_BREAKER, &key);
+        sleep(Duration::from_secs(75)).await;
+        assert!(one.tried(&app).len() > before, "the other took the probe and had nothing to send");
+    }
+    one.transport.answer_app(&app, None);
+    one.until("it is held", async || one.cursor(&watch).await.held.is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_gives_its_shards_away_while_it_drains() {
+    let mut houses = House::replicas(2, LIFE);
+    for house in &mut houses {
+        house.start().await;
+    }
+    until_balanced(&[&houses[0], &houses[1]]).await;
+    let app = houses[0].app().await;
+    let slow = Answer::Slow(200, Duration::from_secs(12));
+    houses[0].transport.answer_app(&app, Some(slow));
+    let commit = houses[0].commit(&[("a", "1")]);
+    let watch = houses[0].watch(&app).await;
+    let flies = |house: &House| {
+        matches!(house.doing(DELIVERER, app.as_str()), Some(Doing::Delivering { in_flight: 1, .. }))
+    };
+    houses[0].until("an attempt is on its way", async || houses.iter().any(flies)).await;
+    let owner = usize::from(houses[1].context.shards.owns(&watch.repository));
+    let mut stopping = houses.remove(owner);
+    let heir = &houses[0];
+    let took = async {
+        let began = Instant::now();
+        heir.until("all shards but the busy one are here", async || heir.shards() == SHARDS - 1).await;
+        began.elapsed()
+    };
+    let (took, ()) = tokio::join!(took, stopping.stop(Duration::from_secs(20)));
+    assert!(took < Duration::from_secs(2), "it waits for no other: {took:?}");
+    heir.until_held(&watch, commit).await;
+    assert_eq!(heir.tried(&app).len(), 1, "what was on its way ended there, longer than a lease lives");
+    assert_eq!(heir.shards(), SHARDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_told_of_is_found_by_a_sweep() {
+    let mut houses = House::replicas(1, LIFE);
+    houses[0].start().await;
+    let one = &houses[0];
+    until_balanced(&[one]).await;
+    let app = one.app().await;
+    let commit = one.commit(&[("a", "1")]);
+    let first = one.watch(&app).await;
+    one.until_held(&first, commit).await;
+    // Another app watches the same repository with a credential of its own; the word of it is lost.
+    let other = one.app().await;
+    let watch = one.register(&other, URL, |new| new.credential = Some(Secret::new("own".into()))).await;
+    assert_ne!(watch.source, first.source);
+    one.until_held(&watch, commit).await;
+    one.until("both sources are watched, though nothing moved", async || {
+        let doing = one.doing(REPOSITORY_WATCHER, watch.repository.as_str());
+        doing.is_some_and(|doing| doing.to_string() == "watching 2 sources")
+    })
+    .await;
+    let commit = one.commit(&[("a", "2")]);
+    one.until_held(&watch, commit).await;
 }

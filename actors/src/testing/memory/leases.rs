@@ -108,7 +108,9 @@ impl Leases for MemoryLeases {
             |(replica, seen, life): &&(Replica, Instant, Duration)| replica.works && *seen + *life > now;
         let taken = table.leases.values().filter(|lease| !lease.is_free && lease.until > now).count();
         let workers = table.replicas.values().filter(lives).count();
-        Ok(LeaseStanding { held, workers, free: SHARDS - taken })
+        let others = table.leases.values().filter(|lease| !lease.is_free && lease.owner != replica.id);
+        let free_in = others.filter(|lease| lease.until > now).map(|lease| lease.until - now).min();
+        Ok(LeaseStanding { held, workers, free: SHARDS - taken, free_in })
     }
 
     async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError> {
@@ -172,7 +174,7 @@ impl Leases for MemoryLeases {
             match heard.recv().await {
                 Ok((by, _)) if by == self.id => {}
                 Ok((_, signal)) => return signal,
-                Err(broadcast::error::RecvError::Lagged(_)) => return Signal::Shards,
+                Err(broadcast::error::RecvError::Lagged(_)) => return Signal::Missed,
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }
