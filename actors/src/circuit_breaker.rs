@@ -29,6 +29,8 @@ use crate::{
 
 /// A probe that brought no answer after this long counts as lost.
 const PROBE_DEADLINE: Duration = Duration::from_secs(120);
+/// How often a deliverer is asked whether it has something to send as a probe.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a breaker is told.
 #[derive(Debug)]
@@ -41,6 +43,10 @@ pub enum CircuitBreakerMessage {
     Subscribed,
     /// A probe may be due.
     ProbeDue,
+    /// The same, where its thing had nothing to send before.
+    AskAgain,
+    /// Its thing has something that could go as a probe.
+    ProbeWanted,
     /// By hand: close.
     Reset,
     /// Another replica changed the row.
@@ -61,6 +67,8 @@ pub enum BreakerNews {
         /// When the next probe is due.
         probe_at: Timestamp,
     },
+    /// A probe is due: is there something that could go?
+    ProbeDue,
     /// One probe may go.
     ProbePermitted,
     /// It closed.
@@ -115,6 +123,8 @@ pub struct CircuitBreakerState {
     guarded: String,
     breaker: Breaker,
     armed: Option<Timestamp>,
+    /// It asks in a while whether there is something to send.
+    asks_again: bool,
     last_error: String,
 }
 
@@ -145,6 +155,7 @@ impl Actor for CircuitBreaker {
         Ok(CircuitBreakerState {
             breaker: Breaker::new(policy),
             armed: None,
+            asks_again: false,
             kind,
             id,
             guarded,
@@ -187,6 +198,11 @@ impl Actor for CircuitBreaker {
             CircuitBreakerMessage::Succeeded => state.on_succeeded(&myself).await?,
             CircuitBreakerMessage::Subscribed => state.on_subscribed(),
             CircuitBreakerMessage::ProbeDue => state.on_probe_due(&myself).await?,
+            CircuitBreakerMessage::AskAgain => {
+                state.asks_again = false;
+                state.on_probe_due(&myself).await?;
+            }
+            CircuitBreakerMessage::ProbeWanted => state.on_probe_wanted(&myself).await?,
             CircuitBreakerMessage::Reset => state.on_succeeded(&myself).await?,
             CircuitBreakerMessage::Changed => state.on_changed(&myself).await?,
             CircuitBreakerMessage::LetGo => myself.stop(None),
@@ -312,6 +328,28 @@ impl CircuitBreakerState {
         myself: &ActorRef<CircuitBreakerMessage>,
     ) -> Result<(), ActorProcessingErr> {
         self.armed = None;
+        if repository_of(&self.key).is_some_and(|repository| !self.context.shards.owns(&repository)) {
+            // Whoever works on the source probes it.
+            myself.stop(None);
+            return Ok(());
+        }
+        let now = self.context.now();
+        let is_due = self.breaker.due().is_some_and(|due| due <= now);
+        if is_due && self.kind == BreakerKind::Endpoint && !self.context.shards.is_sole() {
+            // Of all replicas one that has something to send takes the probe.
+            self.tell(BreakerNews::ProbeDue);
+            if !std::mem::replace(&mut self.asks_again, true) {
+                self.post.send_after(ASK_AGAIN, || CircuitBreakerMessage::AskAgain);
+            }
+            return Ok(());
+        }
+        self.on_probe_wanted(myself).await
+    }
+
+    async fn on_probe_wanted(
+        &mut self,
+        myself: &ActorRef<CircuitBreakerMessage>,
+    ) -> Result<(), ActorProcessingErr> {
         let now = self.context.now();
         if self.breaker.due().is_some_and(|due| due <= now) && !self.context.shards.is_sole() {
             // One probe of all replicas: whose clock is ahead takes it, the others hear how it went.

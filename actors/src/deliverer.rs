@@ -445,11 +445,22 @@ impl DelivererState {
                 self.gate.open();
                 self.hold_back();
             }
+            BreakerNews::ProbeDue => self.on_probe_due(),
             BreakerNews::ProbePermitted => {
                 self.gate.permit_probe();
                 self.send_probe();
             }
             BreakerNews::Closed => self.recovered(),
+        }
+    }
+
+    /// Of several replicas one that has something to send asks for the probe.
+    fn on_probe_due(&self) {
+        let key = circuit_breaker::endpoint_key(self.id.as_str());
+        if self.has_probe()
+            && let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key)
+        {
+            breaker.send(CircuitBreakerMessage::ProbeWanted);
         }
     }
 

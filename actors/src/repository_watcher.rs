@@ -536,6 +536,8 @@ impl RepositoryWatcherState {
                     self.announce_failure(&id, *failures, *probe_at);
                 }
             }
+            // Asked of endpoints only: a source has one owner, which always has something to ask.
+            BreakerNews::ProbeDue => {}
             BreakerNews::ProbePermitted => {
                 if let Mode::Rejecting { probe } = &mut watched.mode {
                     *probe = true;

@@ -476,6 +476,16 @@ impl DelivererState {
         if self.turns.len() > 2 * self.gate.most() { 1 } else { AHEAD }
     }
 
+    /// Whether a lane could go as a probe now.
+    pub(super) fn has_probe(&self) -> bool {
+        let now = Instant::now();
+        let is_probeable = |lane: &super::Lane| match &lane.slot {
+            Slot::Running(running) => running.is_probeable(now) && running.open.hold.stands(),
+            _ => false,
+        };
+        !self.draining && self.lanes.values().any(is_probeable)
+    }
+
     /// Sends the one permitted probe from the next lane whose head can go; one that must be rendered
     /// first is, and then it goes.
     pub(super) fn send_probe(&mut self) {

@@ -32,6 +32,10 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(3_600);
 /// The wait after a redrive could not be carried on.
 const MARK_WAIT: Duration = Duration::from_secs(5);
+/// How often a replica looks whether it leads by now.
+const LEAD_WAIT: Duration = Duration::from_secs(5);
+/// How often the one that leads looks for redrives that it was not told of.
+const LOOK_WAIT: Duration = Duration::from_secs(60);
 /// Letters read at once.
 const PAGE: u64 = 1_000;
 /// Refusals of a host after which it is asked for no further blob of this cursor in this pass.
@@ -44,6 +48,8 @@ pub enum LetterKeeperMessage {
     Due,
     /// A redrive is to be carried on.
     Mark,
+    /// The same may be so, among replicas.
+    LookAgain,
     /// Some letters of one were marked, if there was one.
     Marked(Result<Result<Option<RedriveStep>, StoreError>, String>),
     /// All letters were looked at; so many will be sent again.
@@ -56,6 +62,7 @@ pub struct LetterKeeperState {
     post: Post<LetterKeeperMessage>,
     tasks: Tasks,
     marking: Marking,
+    looks_again: bool,
 }
 
 /// How the marking of redrives stands: one step at a time.
@@ -91,6 +98,7 @@ impl Actor for LetterKeeper {
             post,
             tasks: Tasks::default(),
             marking: Marking::Idle,
+            looks_again: false,
         })
     }
 
@@ -105,6 +113,10 @@ impl Actor for LetterKeeper {
         match message {
             LetterKeeperMessage::Due => state.on_due(),
             LetterKeeperMessage::Mark => state.on_mark(),
+            LetterKeeperMessage::LookAgain => {
+                state.looks_again = false;
+                state.on_mark();
+            }
             LetterKeeperMessage::Marked(result) => state.on_marked(result).await,
             LetterKeeperMessage::Looked(result) => state.on_looked(result?),
         }
@@ -127,6 +139,10 @@ impl LetterKeeperState {
     }
 
     fn on_mark(&mut self) {
+        if !self.context.shards.leads() {
+            // One of all replicas does it. Whoever leads next looks by itself.
+            return self.look_again(LEAD_WAIT);
+        }
         if self.marking != Marking::Idle {
             self.marking = Marking::Again;
             return;
@@ -148,9 +164,17 @@ impl LetterKeeperState {
                 self.on_mark();
             }
             Ok(Ok(None)) if again => self.on_mark(),
-            Ok(Ok(None)) => {}
+            Ok(Ok(None)) if self.context.shards.is_sole() => {}
+            // What another replica was asked may have been told in vain.
+            Ok(Ok(None)) => self.look_again(LOOK_WAIT),
             Ok(Err(reason)) => self.mark_later(&reason.to_string()),
             Err(reason) => self.mark_later(&reason),
+        }
+    }
+
+    fn look_again(&mut self, wait: Duration) {
+        if !std::mem::replace(&mut self.looks_again, true) {
+            self.post.send_after(wait, || LetterKeeperMessage::LookAgain);
         }
     }
 
@@ -203,6 +227,10 @@ async fn look_at(
     letters: &BTreeSet<DeadLetterId>,
 ) -> Result<u64, opening::OpeningError> {
     let lane = in_time(context.store.lane(cursor)).await?;
+    if !context.shards.owns(&lane.remote.repository) {
+        // Its mirror is another replica's.
+        return Ok(0);
+    }
     let obtainable = obtainable(context, &lane, letters).await?;
     if obtainable.is_empty() {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! Removes history, settled ranges and unused blob rows past their age, and the oldest history of an
+//! On one of all replicas, removes history, settled ranges and unused blob rows past their age, and the oldest history of an
 //! app that has more rows of it than it may, a bounded number of rows at a time so that deliveries never wait for it. Never what an open round or letter names: the store
 //! sees to that.
 
@@ -81,6 +81,10 @@ impl Actor for Retention {
 
 impl RetentionState {
     fn on_due(&mut self) {
+        if !self.context.shards.leads() {
+            self.post.send_after(self.context.policy.upkeep_interval.min(FIRST), || RetentionMessage::Due);
+            return;
+        }
         let (store, now, policy) =
             (self.context.store.clone(), self.context.now(), self.context.policy.clone());
         let work = async move {

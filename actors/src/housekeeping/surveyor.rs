@@ -93,8 +93,13 @@ impl SurveyorState {
 
 async fn survey(context: &Context) -> Result<Box<Survey>, String> {
     let (at, began) = (context.now(), Instant::now());
-    let totals = in_time(context.store.totals(at)).await.map_err(|error| error.to_string())?;
-    let backlog = in_time(context.store.backlog(at)).await.map_err(|error| error.to_string())?;
+    // What rows say one of all replicas tells, so that their numbers may be summed.
+    let (totals, backlog) = if context.shards.leads() {
+        let totals = in_time(context.store.totals(at)).await.map_err(|error| error.to_string())?;
+        (totals, in_time(context.store.backlog(at)).await.map_err(|error| error.to_string())?)
+    } else {
+        Default::default()
+    };
     let storage = context.git.storage().await.map_err(|error| error.to_string())?;
     let (hosts, tree) = (context.git.hosts().survey(), context.directory.survey());
     Ok(Box::new(Survey { at, took: began.elapsed(), totals, backlog, storage, hosts, tree }))
