@@ -18,6 +18,11 @@ pub(super) enum AdminVerb {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// The servers that share the database: who they are, and what each works on
+    Replicas {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// The live supervision tree
     Tree {
         #[command(flatten)]
@@ -140,6 +145,11 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Overview { server } => print_fields(context, &get(&server, "overview").await?),
         AdminVerb::Settings { server } => print_fields(context, &get(&server, "settings").await?),
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
+        AdminVerb::Replicas { server } => {
+            let replicas = get(&server, "replicas").await?;
+            let columns = ["replica", "name", "version", "shards", "seen_ms", "started_at", "is_this"];
+            print_table(context, replicas, &columns)
+        }
         AdminVerb::Tree { server } => {
             let tree = get(&server, "tree").await?;
             let mut lines = Vec::new();

@@ -3,6 +3,7 @@
 
 mod apps;
 mod breakers;
+mod replicas;
 mod system;
 mod watches;
 
@@ -34,7 +35,8 @@ pub fn routes() -> Vec<Route> {
         route::<__path_overview, _, _>(Access::Viewer, overview),
         route::<__path_mirrors, _, _>(Access::Viewer, mirrors),
     ];
-    [own, apps::routes(), watches::routes(), breakers::routes(), system::routes()].concat()
+    [own, apps::routes(), watches::routes(), breakers::routes(), replicas::routes(), system::routes()]
+        .concat()
 }
 
 /// The live supervision tree.

@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::{
     deliverer::lending::{Lease, Refusal, Return, Wish},
-    ports::{Action, App, Notice, Parcel, ParcelBody},
+    ports::{Action, App, Notice, Parcel, ParcelBody, Watch},
 };
 use tidings_entity::{id::CursorId, kind::RoundKind};
 use utoipa::ToSchema;
@@ -32,6 +32,8 @@ use super::{
 };
 use crate::webhook::{body::unchunked, notice_body};
 
+/// A request that reached another replica than the one that works on the watch comes again so soon.
+const ELSEWHERE_RETRY_AFTER_SECONDS: u64 = 1;
 /// Most changes of one answer; the server's own bound on what may be unsettled.
 const CHANGES_MAX: usize = 64;
 /// Seconds that a lease lasts when nobody says how many, and at most.
@@ -135,7 +137,8 @@ struct SettledShown {
     responses(
         (status = 200, body = Pending),
         (status = 204, description = "nothing is pending, or all of it is handed out"),
-        (status = 409, description = "the app has an endpoint, or is disabled")
+        (status = 409, description = "the app has an endpoint, or is disabled"),
+        (status = 503, description = "another replica works on the watch: ask again")
     ))]
 async fn pending(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
@@ -156,6 +159,7 @@ async fn pending(front: Arc<Front>, request: Request) -> Answer {
         return Err(Problem::malformed("no such branch is followed; its full name is needed"));
     }
     let most = usize::try_from(most).unwrap_or(CHANGES_MAX);
+    worked_on_here(&front, &watch)?;
     let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
     match front.handle.lend(&app.id, wish).await {
         Some(lease) => Ok(handed_out(app, &lease)),
@@ -172,7 +176,8 @@ async fn pending(front: Arc<Front>, request: Request) -> Answer {
     request_body = Settlement,
     responses(
         (status = 200, body = SettledShown),
-        (status = 409, description = "the lease is over: ask again for what is pending")
+        (status = 409, description = "the lease is over: ask again for what is pending"),
+        (status = 503, description = "another replica works on the watch, or the database does not answer: say it again")
     ))]
 async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
@@ -183,6 +188,7 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let refused = read_refused(&mut fields);
     fields.finish()?;
     pulls(app)?;
+    worked_on_here(&front, &watch)?;
     let settled = front
         .handle
         .give_back(&app.id, |reply| Return { id, watch: watch.id.clone(), accepted_through, refused, reply })
@@ -203,6 +209,16 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
         // It may or may not be on disk: what is not comes again.
         None => Err(Problem::new(Kind::UNAVAILABLE)),
     }
+}
+
+/// Leases of changes live where the watch is worked on. A request that reached another replica is to be
+/// made again: nothing was handed out or taken back.
+fn worked_on_here(front: &Front, watch: &Watch) -> Result<(), Problem> {
+    if front.handle.works_on(&watch.repository) {
+        return Ok(());
+    }
+    let detail = "another replica works on this watch: ask again";
+    Err(Problem::new(Kind::UNAVAILABLE).with_detail(detail).retry_after(ELSEWHERE_RETRY_AFTER_SECONDS))
 }
 
 /// Whether this app asks for its changes.

@@ -1,0 +1,66 @@
+//! The servers that share the database.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::ReplicaSeen;
+use tidings_entity::id::ReplicaId;
+use utoipa::ToSchema;
+
+use super::super::{
+    Front,
+    moment::iso,
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_list, _, _>(Access::Viewer, list)]
+}
+
+/// A server that shares the database.
+#[derive(Serialize, ToSchema)]
+struct ReplicaShown {
+    /// Of one process; a restart makes another.
+    replica: String,
+    /// Its host and process.
+    name: String,
+    version: String,
+    /// Of the 256 shards, so many are its own.
+    shards: usize,
+    /// How long ago it said that it lives, in milliseconds by the clock of the database. Beyond
+    /// `database.lease` others take its shards.
+    seen_ms: u64,
+    started_at: String,
+    /// Whether it gives this answer.
+    is_this: bool,
+}
+
+impl ReplicaShown {
+    fn of(seen: ReplicaSeen, this: &ReplicaId) -> Self {
+        let ReplicaSeen { replica, shards, seen } = seen;
+        Self {
+            is_this: replica.id == *this,
+            replica: replica.id.to_string(),
+            name: replica.name,
+            version: replica.version,
+            shards,
+            seen_ms: u64::try_from(seen.as_millis()).unwrap_or(u64::MAX),
+            started_at: iso(replica.started_at),
+        }
+    }
+}
+
+/// The servers that share the database and lived within the last day; with a SQLite file, this one.
+#[utoipa::path(get, path = "/api/admin/replicas", tag = "admin", responses(
+    (status = 200, body = Vec<ReplicaShown>)
+))]
+async fn list(front: Arc<Front>, _request: Request) -> Answer {
+    let (this, seen) =
+        front.handle.replicas().await.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+    let shown: Vec<ReplicaShown> = seen.into_iter().map(|seen| ReplicaShown::of(seen, &this)).collect();
+    Ok(json(StatusCode::OK, &shown))
+}
