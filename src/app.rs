@@ -1,6 +1,8 @@
 //! The composition root: builds the adapters, starts the tree, and in the end drains it. `serve`
 //! adds the front door, `watch` a single app; both run the same house.
 
+mod replica;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -17,7 +19,7 @@ use tidings_actors::{
     directory::Directory,
     handle::{Handle, Tree},
     pace::Paces,
-    ports::{Clock, GitError, GitSource, Meter, Random, Transport},
+    ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica, Transport},
     shards::Shards,
     turns::Turns,
 };
@@ -161,7 +163,15 @@ impl Adapters {
                 .keeping_all(settings.delivery.history == History::All);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);
-        let policy = policy(&settings);
+        let replica = replica::describe(clock.as_ref(), random.as_ref());
+        let leases: Option<Arc<dyn Leases>> = match store.leases(&replica.id) {
+            Some(leases) => {
+                replica::succeed(&settings.data_dir, &leases, &replica.id).await;
+                Some(Arc::new(leases))
+            }
+            None => None,
+        };
+        let policy = policy(&settings, replica);
         let context = Context {
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
@@ -180,8 +190,8 @@ impl Adapters {
             causes: Causes::default(),
             policy: Arc::new(policy),
             budget: Budget::new(settings.delivery.memory_bytes),
-            shards: Shards::sole(),
-            leases: None,
+            shards: if leases.is_some() { Shards::leased() } else { Shards::sole() },
+            leases,
             directory: Directory::default(),
             fatal: sender,
         };
@@ -220,8 +230,11 @@ impl App {
     }
 }
 
-fn policy(settings: &Settings) -> Policy {
+fn policy(settings: &Settings, replica: Replica) -> Policy {
     Policy {
+        replica,
+        lease_life: settings.database.lease,
+        leaving_max: settings.delivery.drain_deadline,
         poll_min: settings.git.poll_min,
         poll_max: settings.git.poll_max,
         poll_max_hooked: settings.git.poll_max_hooked,

@@ -5,8 +5,10 @@
 //! One connection writes, four read. The writing one belongs to a single task (`writer`) that
 //! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
 //! transactions hold a lock over all processes, so that every verb has the database to itself there too. At a start the
-//! schema is brought up, the keyring is proved to be the right one (`canary`), and the epoch of the
-//! lease rises: an older process that still lives writes nothing any more (`StoreError::Fenced`).
+//! schema is brought up and the keyring is proved to be the right one (`canary`). On SQLite the epoch of
+//! the lease rises: an older process that still lives writes nothing any more (`StoreError::Fenced`). On
+//! PostgreSQL replicas share the work by `leases`, and what one of them begins under a lease changes nothing
+//! once that does not stand any more (`fences`, `StoreError::Lost`).
 //!
 //! `port` is the table of contents: one line a verb. Each noun has its own file.
 
@@ -24,15 +26,18 @@ mod connect;
 pub mod copy;
 mod error;
 pub mod examine;
+mod fences;
 mod heads;
 mod history;
 pub mod keys;
 mod known;
 mod lanes;
+pub mod leases;
 mod letters;
 mod partitions;
 mod pinned;
 mod port;
+mod reach;
 mod receipts;
 mod redrive;
 mod registration;
@@ -105,6 +110,7 @@ struct Context {
 /// Everything that must survive, in a database. Clones are the same store.
 #[derive(Clone)]
 pub struct SqlStore {
+    address: Address,
     context: Context,
     readers: Connection,
     writer: Writer,
@@ -114,8 +120,8 @@ pub struct SqlStore {
 
 impl SqlStore {
     /// Opens the database at `url` (`sqlite:///path/to/file`, made where it is missing, or
-    /// `postgres://...`), brings its schema up and takes the work over: whoever had it open before is
-    /// fenced off.
+    /// `postgres://...`) and brings its schema up. Whoever had a file open before is fenced off; a server
+    /// is shared.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -154,8 +160,8 @@ impl SqlStore {
                 other => break other?,
             }
         };
-        let writer = Writer::start(address, connection, context.clone(), epoch);
-        Ok(Self { context, readers, writer, resealing: Arc::default() })
+        let writer = Writer::start(address.clone(), connection, context.clone(), epoch);
+        Ok(Self { address, context, readers, writer, resealing: Arc::default() })
     }
 
     /// Commits what is on its way, then closes all connections. Verbs after it are refused with

@@ -1,18 +1,25 @@
-//! The right of one process to work on a shard. SQLite has one shard.
+//! The right of one process to work on a shard. On SQLite there is one row, `all`, for the whole
+//! database; on PostgreSQL its epoch fences off every replica at once, and each shard has a row.
 
 use sea_orm::entity::prelude::*;
+
+use crate::id::ReplicaId;
 
 /// One row of `lease`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "lease")]
 pub struct Model {
-    /// The shard.
+    /// The shard's number, or `all`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub shard: String,
     /// Rises with each owner; the fence of all writes.
     pub epoch: i64,
     /// Unix milliseconds.
     pub taken_at: i64,
+    /// Whose it is; null where nobody has it.
+    pub owner: Option<ReplicaId>,
+    /// When it ends unless it is prolonged, in unix milliseconds by the clock of the database.
+    pub expires_at: i64,
 }
 
 /// None: joins are written out where they are used.

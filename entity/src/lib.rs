@@ -21,6 +21,7 @@ pub mod kind;
 pub mod lease;
 pub mod receipt;
 pub mod redrive;
+pub mod replica;
 pub mod repository;
 pub mod round;
 pub mod round_base;

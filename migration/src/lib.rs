@@ -15,6 +15,7 @@ mod m20261122_021000_chain_audit;
 mod m20261122_050000_partition_attempts;
 mod m20261122_060000_key_audit;
 mod m20261122_061000_find_old_attempts;
+mod m20261122_063000_share_by_leases;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_050000_partition_attempts::Migration),
             Box::new(m20261122_060000_key_audit::Migration),
             Box::new(m20261122_061000_find_old_attempts::Migration),
+            Box::new(m20261122_063000_share_by_leases::Migration),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! Where rows are kept.
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,6 +15,9 @@ use super::{Fault, duration, optional, secret, text};
 
 /// The file in the data directory.
 const FILE_NAME: &str = "tidings.db";
+/// A lease is prolonged at a third of its life: below, a busy database costs leases; above, a dead replica
+/// is waited for too long.
+const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 /// What may not stand in the path of an address as it is.
 const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#').add(b'%');
 
@@ -30,11 +34,16 @@ pub struct DatabaseSettings {
     /// How long a start waits for a PostgreSQL server that is not up yet, in vain at most.
     #[serde(with = "duration")]
     pub start_wait: Duration,
+    /// How long a replica that falls silent keeps its share of the work before others take it
+    /// (PostgreSQL).
+    #[serde(with = "duration")]
+    pub lease: Duration,
 }
 
 impl Default for DatabaseSettings {
     fn default() -> Self {
-        Self { url: None, url_file: None, start_wait: Duration::from_secs(60) }
+        let (start_wait, lease) = (Duration::from_secs(60), Duration::from_secs(15));
+        Self { url: None, url_file: None, start_wait, lease }
     }
 }
 
@@ -47,10 +56,18 @@ impl DatabaseSettings {
         format!("sqlite://{}?mode=rwc", utf8_percent_encode(&path.to_string_lossy(), PATH))
     }
 
-    pub(super) fn validate(&self) -> Option<Fault> {
-        let url = self.url.as_ref()?.expose();
-        let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
-        (!known).then(|| Fault::new("database.url", "this is neither sqlite: nor postgres://"))
+    pub(super) fn validate(&self) -> impl Iterator<Item = Fault> {
+        let is_known = |url: &Secret| {
+            let url = url.expose();
+            ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+        };
+        let url = self.url.as_ref().filter(|url| !is_known(url));
+        let url = url.map(|_| Fault::new("database.url", "this is neither sqlite: nor postgres://"));
+        let lease = (!LEASE.contains(&self.lease)).then(|| {
+            let (least, most) = (LEASE.start(), LEASE.end());
+            Fault::new("database.lease", format!("{:?} is not within {least:?} and {most:?}", self.lease))
+        });
+        url.into_iter().chain(lease)
     }
 }
 

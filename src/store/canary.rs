@@ -1,18 +1,18 @@
-//! Taking over at a start: the keyring must open the canary, then the epoch of the lease rises.
+//! Taking over at a start: the keyring must open the canary, then, on SQLite, the epoch of the lease rises.
+//! Replicas share a PostgreSQL database: there it stays, and whoever raises it fences all of them off.
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use tidings_actors::{ports::StoreError, secret::Secret};
 
 use super::{
     Context, OpenError,
     connect::{Connection, Share},
     error::{of_first_use, of_start},
+    fences::ALL,
     partitions, rows,
 };
 use crate::secrets::{Keyring, Place};
 
-/// There is one shard.
-const SHARD: &str = "all";
 const PLACE: Place<'static> = Place { table: "canary", column: "sealed", row: "1" };
 const TEXT: &str = "this text opens with the right keyring only";
 
@@ -21,7 +21,7 @@ struct Canary {
     sealed: Vec<u8>,
 }
 
-/// Proves the keyring and raises the epoch; the new epoch.
+/// Proves the keyring and, on SQLite, raises the epoch; the epoch.
 pub(super) async fn take_over(connection: &Connection, context: &Context) -> Result<i64, OpenError> {
     let transaction = connection.begin(Share::Alone).await.map_err(|error| of_start(&error))?;
     if !prove(&transaction, &context.keyring).await? {
@@ -29,9 +29,10 @@ pub(super) async fn take_over(connection: &Connection, context: &Context) -> Res
         let text = "insert into canary (id, sealed) values (1, $1)";
         rows::execute(&transaction, "canary", text, vec![sealed.into()]).await.map_err(of_first_use)?;
     }
+    let rise = if connection.get_database_backend() == DbBackend::Postgres { 0 } else { 1 };
     let text = "insert into lease (shard, epoch, taken_at) values ($1, 1, $2)
-                on conflict (shard) do update set epoch = lease.epoch + 1, taken_at = excluded.taken_at";
-    let values = vec![SHARD.into(), context.clock.now().0.into()];
+                on conflict (shard) do update set epoch = lease.epoch + $3, taken_at = excluded.taken_at";
+    let values = vec![ALL.into(), context.clock.now().0.into(), rise.into()];
     rows::execute(&transaction, "lease", text, values).await.map_err(of_first_use)?;
     let epoch = epoch(&transaction).await.map_err(of_first_use)?;
     partitions::make_ahead(&transaction, context.clock.now()).await;
@@ -52,5 +53,5 @@ pub(super) async fn prove(connection: &impl ConnectionTrait, keyring: &Keyring) 
 
 /// The epoch of the lease as this transaction sees it.
 pub(super) async fn epoch(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    rows::number(connection, "lease", "select epoch from lease where shard = $1", vec![SHARD.into()]).await
+    rows::number(connection, "lease", "select epoch from lease where shard = $1", vec![ALL.into()]).await
 }

@@ -1,6 +1,7 @@
 //! Connections: one that writes, some that only read, and how a transaction begins. What differs
 //! between the two databases is below this file.
 
+mod ear;
 mod postgres;
 mod sqlite;
 
@@ -18,7 +19,10 @@ use sea_orm::{
 use tokio::time::timeout;
 use tracing::warn;
 
-pub(super) use self::postgres::{advice, refuse_unfit};
+pub(super) use self::{
+    ear::Ear,
+    postgres::{advice, refuse_unfit},
+};
 use super::{
     OpenError,
     address::{Address, Server},
@@ -39,6 +43,8 @@ pub(super) enum Share {
     Alone,
     /// With others that settle: each touches only rows of lanes that its own process owns.
     Settling,
+    /// With everybody: it touches rows that no verb decides by.
+    Aside,
     /// With nobody, and it may take long: the schema changes.
     Rebuilding,
 }
@@ -67,6 +73,14 @@ pub(super) async fn writer(address: &Address) -> Result<Connection, OpenError> {
     match address {
         Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
         Address::Server(server) => postgres::writer(server).await,
+    }
+}
+
+/// Connections to a server that write beside the one that does.
+pub(super) async fn beside(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::beside(server).await,
     }
 }
 

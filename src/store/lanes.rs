@@ -12,7 +12,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     head,
-    id::{AppId, CursorId, ObjectId, RepositoryId, ViewId},
+    id::{AppId, CursorId, ObjectId, ViewId},
     kind::RoundKind,
     round, view, watch,
 };
@@ -21,12 +21,11 @@ use super::{
     Context, attempts,
     error::undecodable,
     letters::{self, Bound},
-    resync, rounds, rows, sources, watches,
+    reach, resync, rounds, rows, sources, watches,
 };
 
 #[derive(FromQueryResult)]
 struct Waiting {
-    repository_id: RepositoryId,
     app_id: AppId,
     id: CursorId,
 }
@@ -37,12 +36,16 @@ pub(super) async fn pending(
     app: Option<AppId>,
     reach: &Reach,
 ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
-    let (condition, values): (&str, Vec<Value>) = match app {
-        Some(app) => ("w.app_id = $1", vec![app.into()]),
-        None => ("1 = 1", vec![]),
+    let (mut condition, mut values): (String, Vec<Value>) = match app {
+        Some(app) => ("w.app_id = $1".to_owned(), vec![app.into()]),
+        None => ("1 = 1".to_owned(), vec![]),
     };
+    if let Some((within, map)) = reach::within(connection, "w.repository_id", values.len() + 1, reach) {
+        condition = format!("{condition} and {within}");
+        values.push(map);
+    }
     let text = format!(
-        "select w.app_id, w.repository_id, c.id from cursor c
+        "select w.app_id, c.id from cursor c
          join watch w on w.id = c.watch_id join app a on a.id = w.app_id
          left join head h on h.source_id = w.source_id and h.ref_name = c.branch
          where {condition} and w.state = 'active' and a.disabled is null
@@ -61,8 +64,7 @@ pub(super) async fn pending(
          order by c.id"
     );
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
-    let mine = waiting.into_iter().filter(|row| reach.covers(&row.repository_id));
-    Ok(mine.map(|row| (row.app_id, row.id)).collect())
+    Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
 }
 
 /// Everything a lane needs.

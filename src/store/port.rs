@@ -42,9 +42,8 @@ macro_rules! write {
 
 #[async_trait]
 impl Store for SqlStore {
-    fn under(&self, _fence: Fence) -> Arc<dyn Store> {
-        // One process at a time writes to this database, and every turn of its writer tests that.
-        Arc::new(self.clone())
+    fn under(&self, fence: Fence) -> Arc<dyn Store> {
+        Arc::new(Self { writer: self.writer.under(fence), ..self.clone() })
     }
 
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
@@ -181,14 +180,11 @@ impl Store for SqlStore {
     }
 
     async fn repositories(&self, reach: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
-        let mut found = sources::list(&self.snapshot().await?, &self.context, None).await?;
-        found.retain(|(repository, _)| reach.covers(repository));
-        Ok(found)
+        sources::list(&self.snapshot().await?, &self.context, reach).await
     }
 
     async fn sources(&self, repository: &RepositoryId) -> Result<Vec<Source>, StoreError> {
-        let found = sources::list(&self.snapshot().await?, &self.context, Some(repository)).await?;
-        Ok(found.into_iter().flat_map(|(_, sources)| sources).collect())
+        sources::of(&self.snapshot().await?, &self.context, repository).await
     }
 
     async fn move_heads(

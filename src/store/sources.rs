@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     follow::Followed,
-    ports::{Extent, Location, Remote, Selector, Source, StoreError},
+    ports::{Extent, Location, Reach, Remote, Selector, Source, StoreError},
     secret::Secret,
     time::Timestamp,
 };
@@ -18,7 +18,7 @@ use tidings_entity::{
 };
 use url::Url;
 
-use super::{Context, error::undecodable, rows, watches};
+use super::{Context, error::undecodable, reach, rows, watches};
 use crate::secrets::Place;
 
 /// A source with what is needed to reach it.
@@ -70,16 +70,36 @@ pub(super) async fn remote(
     row.ok_or(StoreError::NotFound)?.remote(context)
 }
 
-/// The sources of one repository, or of all. Those that cannot be read are left out and logged.
+/// The sources of one repository.
+pub(super) async fn of(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    repository: &RepositoryId,
+) -> Result<Vec<Source>, StoreError> {
+    let (condition, values) = ("s.repository_id = $1", vec![repository.clone().into()]);
+    let found = list_where(connection, context, condition, values).await?;
+    Ok(found.into_iter().flat_map(|(_, sources)| sources).collect())
+}
+
+/// The sources of all repositories in these shards.
 pub(super) async fn list(
     connection: &impl ConnectionTrait,
     context: &Context,
-    repository: Option<&RepositoryId>,
+    reach: &Reach,
 ) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
-    let (condition, values): (&str, Vec<Value>) = match repository {
-        Some(id) => ("s.repository_id = $1", vec![id.clone().into()]),
-        None => ("1 = 1", vec![]),
-    };
+    match reach::within(connection, "s.repository_id", 1, reach) {
+        Some((condition, map)) => list_where(connection, context, &condition, vec![map]).await,
+        None => list_where(connection, context, "1 = 1", vec![]).await,
+    }
+}
+
+/// Those that cannot be read are left out and logged.
+async fn list_where(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    condition: &str,
+    values: Vec<Value>,
+) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
     let text = format!("{SOURCE} where {condition} order by s.repository_id, s.id");
     let found: Vec<SourceRow> = rows::readable(connection, "source", &text, values.clone()).await?;
     let text = format!(

@@ -29,6 +29,7 @@ mod administration;
 mod backlog;
 mod home;
 mod keys;
+mod leases;
 mod listing;
 mod postgres;
 mod requests;
@@ -36,6 +37,7 @@ mod trouble;
 mod upkeep;
 
 use home::{Home, on_both};
+use leases::the_rows_of_a_shard_are_found_by_the_ids_of_their_repositories;
 
 const MAIN: &str = "refs/heads/main";
 
@@ -106,7 +108,9 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
     store.register_watch(&new).await.expect("registered")
 }
 
-async fn an_older_process_is_fenced_off(home: Home) {
+#[tokio::test]
+async fn an_older_process_is_fenced_off_a_file() {
+    let home = Home::file();
     let older = home.open(1).await.expect("opened");
     older.create_app(&new_app(1)).await.expect("created");
     let newer = home.open(2).await.expect("opened");
@@ -446,7 +450,7 @@ async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row(home: Home) {
 }
 
 on_both! {
-    an_older_process_is_fenced_off
+    the_rows_of_a_shard_are_found_by_the_ids_of_their_repositories
     a_verb_that_fails_changes_nothing_of_the_others_in_its_turn
     a_schema_of_a_newer_version_is_refused
     another_keyring_is_refused_and_a_rotated_one_is_not

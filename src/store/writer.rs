@@ -13,14 +13,15 @@
 //! restart. A server that falls silent is given up after a while. What became of a turn that was cut off
 //! nobody knows: the next one has the database to itself, and so waits for its end. A verb that is part of
 //! a request takes the request's deed along into its transaction ([`crate::audit`]). Every turn begins with
-//! the epoch of the lease. A full channel makes verbs wait. Dropping a verb's future does not take it back.
+//! the leases: a turn of a process from which the database was taken changes nothing, and so does each verb
+//! whose own lease is over. A full channel makes verbs wait. Dropping a verb's future does not take it back.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
-use tidings_actors::ports::{Deed, Settlement, StoreError};
+use tidings_actors::ports::{Deed, Fence, Settlement, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
@@ -30,10 +31,10 @@ use tracing::{error, warn};
 use super::{
     Context,
     address::Address,
-    audit, canary,
+    audit,
     connect::{self, Connection, Share},
     error::OfTable,
-    settle,
+    fences, settle,
 };
 use crate::{audit::Pending, telemetry::Metrics};
 
@@ -58,10 +59,13 @@ trait Job: Send {
     async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool;
     /// Answers its caller; `fault` overrides a success that was not committed.
     fn answer(self: Box<Self>, fault: Option<&StoreError>);
+    /// Under which lease it was begun.
+    fn fence(&self) -> Option<Fence>;
 }
 
 struct Verb<T, F> {
     work: Option<F>,
+    fence: Option<Fence>,
     /// What the request did that this verb is a part of; written with it.
     pending: Option<Arc<Pending>>,
     written: Option<Deed>,
@@ -109,6 +113,10 @@ where
         // A caller that went away does not want to know.
         drop(self.answer.send(outcome));
     }
+
+    fn fence(&self) -> Option<Fence> {
+        self.fence
+    }
 }
 
 impl<T, F> Verb<T, F> {
@@ -133,7 +141,7 @@ impl<T, F> Verb<T, F> {
 }
 
 enum Work {
-    Settle(Box<Settlement>, Answer<bool>),
+    Settle(Box<Settlement>, Option<Fence>, Answer<bool>),
     Verb(Box<dyn Job>),
     Flush(Answer<()>),
     Close(Answer<()>),
@@ -143,6 +151,8 @@ enum Work {
 #[derive(Clone)]
 pub(super) struct Writer {
     inbox: mpsc::Sender<Work>,
+    /// Of the work that this handle is for.
+    fence: Option<Fence>,
 }
 
 impl Writer {
@@ -154,7 +164,12 @@ impl Writer {
         let task =
             Task { address, connection: Some(connection), is_in_doubt: false, context, epoch, work, metrics };
         tokio::spawn(task.run());
-        Self { inbox }
+        Self { inbox, fence: None }
+    }
+
+    /// The same door for work that was begun under a lease.
+    pub(super) fn under(&self, fence: Fence) -> Self {
+        Self { inbox: self.inbox.clone(), fence: Some(fence) }
     }
 
     /// Runs a verb.
@@ -187,13 +202,14 @@ impl Writer {
             + Send
             + 'static,
     {
-        let verb = |answer| Verb { work: Some(work), pending, written: None, outcome: None, answer };
+        let fence = self.fence;
+        let verb = |answer| Verb { work: Some(work), fence, pending, written: None, outcome: None, answer };
         self.ask(|answer| Work::Verb(Box::new(verb(answer)))).await
     }
 
     /// Settles.
     pub(super) async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
-        self.ask(|answer| Work::Settle(Box::new(settlement), answer)).await
+        self.ask(|answer| Work::Settle(Box::new(settlement), self.fence, answer)).await
     }
 
     /// Returns when everything that was asked before is on disk (or failed).
@@ -219,7 +235,7 @@ impl Writer {
 #[derive(Default)]
 struct Turn {
     settlements: Vec<Settlement>,
-    settled: Vec<Answer<bool>>,
+    settled: Vec<(Option<Fence>, Answer<bool>)>,
     jobs: Vec<Box<dyn Job>>,
     flushed: Vec<Answer<()>>,
     closing: Vec<Answer<()>>,
@@ -230,9 +246,9 @@ impl Turn {
         let mut turn = Self::default();
         for work in work {
             match work {
-                Work::Settle(settlement, answer) => {
+                Work::Settle(settlement, fence, answer) => {
                     turn.settlements.push(*settlement);
-                    turn.settled.push(answer);
+                    turn.settled.push((fence, answer));
                 }
                 Work::Verb(job) => turn.jobs.push(job),
                 Work::Flush(answer) => turn.flushed.push(answer),
@@ -240,6 +256,26 @@ impl Turn {
             }
         }
         turn
+    }
+
+    /// The leases under which its verbs were begun.
+    fn fences(&self) -> BTreeSet<Fence> {
+        let settled = self.settled.iter().filter_map(|(fence, _)| *fence);
+        settled.chain(self.jobs.iter().filter_map(|job| job.fence())).collect()
+    }
+
+    /// Answers those whose lease is not among these: they change nothing.
+    fn refuse_lost(&mut self, standing: &BTreeSet<Fence>) {
+        let is_lost = |fence: Option<Fence>| fence.is_some_and(|fence| !standing.contains(&fence));
+        let mut stays =
+            self.settled.iter().map(|(fence, _)| !is_lost(*fence)).collect::<Vec<_>>().into_iter();
+        self.settlements.retain(|_| stays.next().unwrap_or(true));
+        for (_, answer) in self.settled.extract_if(.., |(fence, _)| is_lost(*fence)) {
+            drop(answer.send(Err(StoreError::Lost)));
+        }
+        for job in self.jobs.extract_if(.., |job| is_lost(job.fence())) {
+            job.answer(Some(&StoreError::Lost));
+        }
     }
 
     /// How many verbs it carries to the disk.
@@ -255,7 +291,7 @@ impl Turn {
         }
         let count = self.settled.len();
         let settled = outcome.unwrap_or_else(|fault| vec![Err(fault); count]);
-        for (answer, outcome) in self.settled.into_iter().zip(settled) {
+        for ((_, answer), outcome) in self.settled.into_iter().zip(settled) {
             drop(answer.send(outcome));
         }
         for answer in self.flushed {
@@ -340,15 +376,23 @@ impl Task {
         self.connection.as_ref().ok_or_else(|| unavailable("there is no connection"))
     }
 
-    /// A transaction of the owner of the lease.
-    async fn begin(&mut self, share: Share) -> Result<DatabaseTransaction, StoreError> {
-        let epoch = self.epoch;
+    /// A transaction in which everything that is left of the turn may be done: what was begun under a
+    /// lease that does not stand any more is refused.
+    async fn begin(&mut self, share: Share, turn: &mut Turn) -> Result<DatabaseTransaction, StoreError> {
+        let (epoch, fences) = (self.epoch, turn.fences());
         let transaction = self.connection().await?.begin(share).await.of("lease")?;
-        if canary::epoch(&transaction).await? != epoch {
-            transaction.rollback().await.of("lease")?;
-            return Err(StoreError::Fenced);
+        match fences::standing(&transaction, epoch, &fences).await {
+            Ok(standing) => {
+                if standing.len() < fences.len() {
+                    turn.refuse_lost(&standing);
+                }
+                Ok(transaction)
+            }
+            Err(error) => {
+                transaction.rollback().await.of("lease")?;
+                Err(error)
+            }
         }
-        Ok(transaction)
     }
 
     /// The same, unless the server falls silent; on a file a turn ends by itself.
@@ -371,8 +415,12 @@ impl Task {
         let context = self.context.clone();
         let is_alone = self.is_in_doubt || !turn.jobs.is_empty();
         let share = if is_alone { Share::Alone } else { Share::Settling };
-        let mut transaction = self.begin(share).await?;
+        let mut transaction = self.begin(share, turn).await?;
         self.is_in_doubt = false;
+        if turn.jobs.is_empty() && turn.settlements.is_empty() {
+            transaction.rollback().await.of("rollback")?;
+            return Ok(Vec::new());
+        }
         if turn.jobs.is_empty() {
             // The turn of a quiet hour and of the busiest one: lanes that settle.
             if let Ok(settled) = settle::settle(&transaction, &turn.settlements).await {
@@ -380,7 +428,7 @@ impl Task {
                 return Ok(settled.into_iter().map(Ok).collect());
             }
             transaction.rollback().await.of("rollback")?;
-            transaction = self.begin(share).await?;
+            transaction = self.begin(share, turn).await?;
         }
         if let ([job], []) = (&mut turn.jobs[..], &turn.settlements[..]) {
             if job.run(&transaction, &context).await {

@@ -50,6 +50,7 @@ mod redrives;
 mod refusals;
 mod refused_starts;
 mod replays;
+mod replicas;
 mod same_tree;
 mod signatures;
 mod supervision;

@@ -2,12 +2,14 @@
 //! that can be told to misbehave or that check everything they are told, and small stand-ins.
 
 pub(crate) mod api;
+pub(crate) mod cable;
 pub(crate) mod churn;
 pub(crate) mod cluster;
 pub(crate) mod collector;
 pub(crate) mod content;
 pub(crate) mod database;
 pub(crate) mod dice;
+pub(crate) mod fleet;
 pub(crate) mod git_host;
 pub(crate) mod github_api;
 pub(crate) mod http;

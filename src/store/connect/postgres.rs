@@ -20,6 +20,8 @@ use crate::store::{OpenError, address::Server, error::passes, rows};
 
 /// How long a verb waits for a connection, one that must be made included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections for what must not wait for the one that writes.
+const BESIDE: u32 = 2;
 /// Connections that read. They are made when they are needed.
 const READERS: u32 = 4;
 /// A reading connection that nobody needed for so long is closed.
@@ -35,6 +37,12 @@ const OLDEST: i64 = 130_000;
 
 pub(super) async fn writer(server: &Server) -> Result<Connection, OpenError> {
     let made: Result<PgPool, sqlx::Error> = pool(1, 1).connect_with(server.options.clone()).await;
+    let pool = made.map_err(|error| refused(server, &error))?;
+    Ok(Connection::new(pool.into(), None, server.is_pooled))
+}
+
+pub(super) async fn beside(server: &Server) -> Result<Connection, OpenError> {
+    let made: Result<PgPool, sqlx::Error> = pool(0, BESIDE).connect_with(server.options.clone()).await;
     let pool = made.map_err(|error| refused(server, &error))?;
     Ok(Connection::new(pool.into(), None, server.is_pooled))
 }
@@ -96,6 +104,7 @@ pub(super) fn entry(share: Share, is_pooled: bool) -> String {
     let (statement, lock, silence, entry) = match share {
         Share::Alone => ("10s", "5s", "2s", &*alone),
         Share::Settling => ("10s", "5s", "2s", &*shared),
+        Share::Aside => ("5s", "2s", "2s", ""),
         Share::Rebuilding => ("0", "60s", "60s", &*alone),
     };
     // Whatever the database's default is: a snapshot from before the lock would show old rows.

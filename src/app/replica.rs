@@ -1,0 +1,79 @@
+//! What this process is to others that share its database, and what the one before it left behind.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use tidings_actors::ports::{Clock, Leases, Random, Replica};
+use tidings_entity::id::ReplicaId;
+use tracing::{info, warn};
+
+/// The file in the data directory that names the replica which has, or had, the directory.
+const FILE: &str = "replica";
+/// No name of a replica is longer, in bytes.
+const NAME_BYTES_MAX: usize = 100;
+
+/// This process.
+pub(super) fn describe(clock: &dyn Clock, random: &dyn Random) -> Replica {
+    let now = clock.now();
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    Replica {
+        id: ReplicaId::new(random.ulid(now)),
+        name: format!("{host} {}", std::process::id()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        works: true,
+        started_at: now,
+    }
+}
+
+/// What the process before this one held is free: the data directory was its own and is ours, so it is
+/// dead. Whoever knows nothing of it waits until its leases expire.
+pub(super) async fn succeed(data_dir: &Path, leases: &dyn Leases, id: &ReplicaId) {
+    let path = data_dir.join(FILE);
+    if let Some(before) = predecessor(&path) {
+        match leases.leave(&before).await {
+            Ok(()) => info!("what the replica {before} held is free: it had this data directory before"),
+            Err(reason) => {
+                warn!("the leases of {before}, which had this data directory before, will expire: {reason}");
+                // It is named until somebody succeeds it.
+                return;
+            }
+        }
+    }
+    if let Err(error) = write(&path, id) {
+        warn!("{} was not written, so the next start here waits for leases: {error}", path.display());
+    }
+}
+
+fn predecessor(path: &PathBuf) -> Option<ReplicaId> {
+    let text = fs::read(path).ok().filter(|text| text.len() <= NAME_BYTES_MAX)?;
+    String::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+fn write(path: &Path, id: &ReplicaId) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    writeln!(options.write(true).create(true).truncate(true).mode(0o600).open(path)?, "{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_names_no_replica_names_no_predecessor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        assert_eq!(predecessor(&path), None);
+        for text in ["", "rpl_", "rpl_01ARZ3NDEKTSV4RRFFQ69G5FA", &"x".repeat(1_000)] {
+            fs::write(&path, text).expect("written");
+            assert_eq!(predecessor(&path), None, "{text}");
+        }
+        let id: ReplicaId = "rpl_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("an id");
+        write(&path, &id).expect("written");
+        assert_eq!(predecessor(&path), Some(id));
+    }
+}

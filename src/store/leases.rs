@@ -1,0 +1,348 @@
+//! Leases of replicas on PostgreSQL: a row for each shard, one for each replica, and notifications that
+//! wake the others. SQLite has one process and none of this.
+//!
+//! Verbs here do not stand in line with those of the store: a turn that takes long must not cost a lease.
+//! They have connections of their own, made anew after trouble, and every verb has a deadline. A claim
+//! alone takes the lock of those who write (so that no fenced write stands beside it); a renewal moves only
+//! the end of what is held. All moments of leases are those of the database's clock.
+//!
+//! Behind a pooler nobody can listen: there a replica looks at everything now and then instead.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sea_orm::{DatabaseTransaction, FromQueryResult};
+use serde::{Deserialize, Serialize};
+use tidings_actors::{
+    ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Signal, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{id::ReplicaId, replica};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::{
+    SqlStore,
+    address::{Address, Server},
+    connect::{self, Connection, Ear, Share},
+    error::OfTable,
+    fences, rows,
+};
+
+/// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
+const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";
+/// What notifications are sent under.
+const CHANNEL: &str = "tidings";
+/// A verb that knows no life of a lease takes no longer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// The wait before another try to listen.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// How often everything is looked at where nobody can listen.
+const LOOK: Duration = Duration::from_secs(10);
+/// A replica that was not seen for so long is forgotten, in milliseconds.
+const FORGOTTEN: i64 = 24 * 3600 * 1000;
+
+/// Leases as one replica sees them.
+pub struct SqlLeases {
+    server: Box<Server>,
+    address: Address,
+    id: ReplicaId,
+    /// `None` after trouble: made anew at the next verb.
+    connection: Mutex<Option<Connection>>,
+    ear: tokio::sync::Mutex<Hearing>,
+}
+
+/// Whether somebody listens.
+enum Hearing {
+    /// Not yet.
+    Never,
+    /// Since then what was told may be lost.
+    Deaf,
+    /// With this.
+    With(Ear),
+}
+
+/// What is sent.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    by: ReplicaId,
+    signal: Signal,
+}
+
+#[derive(FromQueryResult)]
+struct Held {
+    shard: String,
+    epoch: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Others {
+    workers: i64,
+    free: i64,
+    free_in: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct Seen {
+    #[sea_orm(nested)]
+    replica: replica::Model,
+    shards: i64,
+    ago: i64,
+}
+
+impl SqlStore {
+    /// Leases for a replica with this id; `None` where one process has the database to itself.
+    #[must_use]
+    pub fn leases(&self, id: &ReplicaId) -> Option<SqlLeases> {
+        let Address::Server(server) = &self.address else { return None };
+        Some(SqlLeases {
+            server: server.clone(),
+            address: self.address.clone(),
+            id: id.clone(),
+            connection: Mutex::new(None),
+            ear: tokio::sync::Mutex::new(Hearing::Never),
+        })
+    }
+}
+
+impl SqlLeases {
+    async fn connection(&self) -> Result<Connection, StoreError> {
+        if let Some(connection) = self.known().clone() {
+            return Ok(connection);
+        }
+        let made = connect::beside(&self.address).await;
+        let made = made.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        *self.known() = Some(made.clone());
+        Ok(made)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn begin(&self, share: Share) -> Result<DatabaseTransaction, StoreError> {
+        self.connection().await?.begin(share).await.of("lease")
+    }
+
+    /// Does it in time. After trouble the next verb meets a new connection.
+    async fn in_time<T>(
+        &self,
+        most: Duration,
+        verb: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let late = |_| Err(StoreError::Unavailable(format!("the database did not answer within {most:?}")));
+        let outcome = timeout(most, verb).await.unwrap_or_else(late);
+        if matches!(outcome, Err(StoreError::Unavailable(_))) {
+            *self.known() = None;
+        }
+        outcome
+    }
+
+    async fn listen(&self) -> Option<Ear> {
+        let listening = timeout(ANSWER_MAX, Ear::open(&self.server, CHANNEL)).await;
+        match listening {
+            Ok(Ok(ear)) => Some(ear),
+            Ok(Err(reason)) => {
+                debug!("notifications cannot be listened to: {reason}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// What somebody else told, if it was that.
+    fn understood(&self, text: &str) -> Option<Signal> {
+        // One of a newer version says what this one does not know: it looks at everything.
+        let Ok(told) = serde_json::from_str::<Told>(text) else { return Some(Signal::Missed) };
+        (told.by != self.id).then_some(told.signal)
+    }
+}
+
+fn milliseconds(life: Duration) -> i64 {
+    i64::try_from(life.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn fence(held: Held) -> Option<Fence> {
+    Some(Fence { shard: fences::shard(&held.shard)?, epoch: held.epoch })
+}
+
+#[async_trait]
+impl Leases for SqlLeases {
+    async fn renew(&self, replica: &Replica, life: Duration) -> Result<LeaseStanding, StoreError> {
+        let verb = async {
+            let transaction = self.begin(Share::Aside).await?;
+            let text = format!(
+                "insert into replica (id, name, version, works, started_at, seen_at, life_ms)
+                 values ($1, $2, $3, $4, $5, {NOW}, $6)
+                 on conflict (id) do update set seen_at = excluded.seen_at, life_ms = excluded.life_ms,
+                 works = excluded.works"
+            );
+            let values = vec![
+                replica.id.clone().into(),
+                replica.name.clone().into(),
+                replica.version.clone().into(),
+                replica.works.into(),
+                replica.started_at.0.into(),
+                milliseconds(life).into(),
+            ];
+            rows::execute(&transaction, "replica", &text, values).await?;
+            // Rows are locked in one order by everybody.
+            let text = format!(
+                "update lease set expires_at = {NOW} + $2 where shard in
+                   (select shard from lease where owner = $1 order by shard for update)
+                 and owner = $1 returning shard, epoch"
+            );
+            let values = vec![replica.id.clone().into(), milliseconds(life).into()];
+            let held: Vec<Held> = rows::all(&transaction, "lease", &text, values).await?;
+            let text = format!(
+                "select (select count(*) from replica where works and seen_at + life_ms > {NOW}) as workers,
+                   count(*) filter (where owner is null or expires_at <= {NOW}) as free,
+                   min(expires_at) filter (where owner <> $1 and expires_at > {NOW}) - {NOW} as free_in
+                 from lease where shard <> '{}'",
+                fences::ALL
+            );
+            let others: Option<Others> =
+                rows::one(&transaction, "lease", &text, vec![replica.id.clone().into()]).await?;
+            transaction.commit().await.of("lease")?;
+            let others = others.ok_or(StoreError::NotFound)?;
+            let count = |number: i64| usize::try_from(number).unwrap_or(0);
+            Ok(LeaseStanding {
+                held: held.into_iter().filter_map(fence).collect(),
+                workers: count(others.workers),
+                free: count(others.free),
+                free_in: others.free_in.map(|wait| Duration::from_millis(wait.max(0).unsigned_abs())),
+            })
+        };
+        self.in_time(life / 3, verb).await
+    }
+
+    async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError> {
+        let verb = async {
+            let transaction = self.begin(Share::Alone).await?;
+            let text = format!(
+                "update lease set owner = $1, epoch = epoch + 1, taken_at = {NOW}, expires_at = {NOW} + $2
+                 where shard in (select shard from lease
+                   where shard <> '{}' and (owner is null or expires_at <= {NOW})
+                   order by shard limit $3 for update skip locked)
+                 returning shard, epoch",
+                fences::ALL
+            );
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let values = vec![id.clone().into(), milliseconds(life).into(), most.into()];
+            let claimed: Vec<Held> = rows::all(&transaction, "lease", &text, values).await?;
+            transaction.commit().await.of("lease")?;
+            Ok(claimed.into_iter().filter_map(fence).collect())
+        };
+        self.in_time(life / 3, verb).await
+    }
+
+    async fn release(&self, id: &ReplicaId, fences: &[Fence]) -> Result<(), StoreError> {
+        if fences.is_empty() {
+            return Ok(());
+        }
+        let verb = async {
+            let transaction = self.begin(Share::Aside).await?;
+            let row = |fence: &Fence| vec![fences::name(fence.shard).into(), fence.epoch.into()];
+            let given: Vec<_> = fences.iter().map(row).collect();
+            let (list, values) = rows::list(&transaction, &["text", "bigint"], &given);
+            let mine = values.len() + 1;
+            let text = format!(
+                "with v(shard, epoch) as ({list}) update lease set owner = null where shard in
+                   (select l.shard from lease l join v on v.shard = l.shard and v.epoch = l.epoch
+                    where l.owner = ${mine} order by l.shard for update of l)"
+            );
+            let values = values.into_iter().chain([id.clone().into()]).collect();
+            rows::execute(&transaction, "lease", &text, values).await?;
+            transaction.commit().await.of("lease")
+        };
+        self.in_time(ANSWER_MAX, verb).await
+    }
+
+    async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError> {
+        let verb = async {
+            let transaction = self.begin(Share::Aside).await?;
+            let text = "update lease set owner = null where shard in
+                          (select shard from lease where owner = $1 order by shard for update)";
+            rows::execute(&transaction, "lease", text, vec![id.clone().into()]).await?;
+            let text = format!("delete from replica where id = $1 or seen_at < {NOW} - $2");
+            rows::execute(&transaction, "replica", &text, vec![id.clone().into(), FORGOTTEN.into()]).await?;
+            transaction.commit().await.of("lease")
+        };
+        self.in_time(ANSWER_MAX, verb).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<ReplicaSeen>, StoreError> {
+        let verb = async {
+            let connection = self.connection().await?;
+            let text = format!(
+                "select r.*, {NOW} - r.seen_at as ago,
+                   (select count(*) from lease l where l.owner = r.id and l.expires_at > {NOW}) as shards
+                 from replica r where r.seen_at >= {NOW} - $1 order by r.id"
+            );
+            let seen: Vec<Seen> =
+                rows::readable(&connection, "replica", &text, vec![FORGOTTEN.into()]).await?;
+            Ok(seen.into_iter().map(shown).collect())
+        };
+        self.in_time(ANSWER_MAX, verb).await
+    }
+
+    async fn tell(&self, signal: &Signal) -> Result<(), StoreError> {
+        let told = Told { by: self.id.clone(), signal: signal.clone() };
+        let text = serde_json::to_string(&told).map_err(|error| StoreError::Conflict(error.to_string()))?;
+        let verb = async {
+            let connection = self.connection().await?;
+            let values = vec![CHANNEL.into(), text.into()];
+            rows::execute(&connection, "lease", "select pg_notify($1, $2)", values).await.map(drop)
+        };
+        self.in_time(ANSWER_MAX, verb).await
+    }
+
+    async fn hear(&self) -> Signal {
+        if self.server.is_pooled {
+            sleep(LOOK).await;
+            return Signal::Missed;
+        }
+        let mut ear = self.ear.lock().await;
+        loop {
+            if let Hearing::With(open) = &mut *ear {
+                match open.hear().await {
+                    Some(text) => match self.understood(&text) {
+                        Some(signal) => return signal,
+                        None => continue,
+                    },
+                    None => *ear = Hearing::Deaf,
+                }
+            }
+            let was_deaf = matches!(*ear, Hearing::Deaf);
+            match self.listen().await {
+                Some(open) => *ear = Hearing::With(open),
+                None => {
+                    sleep(LISTEN_AGAIN).await;
+                    *ear = Hearing::Deaf;
+                    continue;
+                }
+            }
+            if was_deaf {
+                return Signal::Missed;
+            }
+        }
+    }
+}
+
+fn shown(seen: Seen) -> ReplicaSeen {
+    let Seen { replica: row, shards, ago } = seen;
+    ReplicaSeen {
+        replica: Replica {
+            id: row.id,
+            name: row.name,
+            version: row.version,
+            works: row.works,
+            started_at: Timestamp(row.started_at),
+        },
+        shards: usize::try_from(shards).unwrap_or(0),
+        seen: Duration::from_millis(ago.max(0).unsigned_abs()),
+    }
+}

@@ -1,0 +1,215 @@
+//! Leases, fences and signals on a real PostgreSQL, and which rows belong to which shards on both.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::future::join_all;
+use tidings_actors::{
+    ports::{
+        Fence, LeaseStanding, Leases, Reach, Replica, SHARDS, Settlement, Shard, Signal, Standing, Store,
+        StoreError,
+    },
+    time::Timestamp,
+};
+use tidings_entity::id::{CursorId, ReplicaId};
+use ulid::Ulid;
+
+use super::{SqlStore, home::Home, new_app, watch};
+
+const LIFE: Duration = Duration::from_secs(60);
+
+fn replica(number: u128) -> Replica {
+    Replica {
+        id: ReplicaId::new(Ulid::from_parts(1, number)),
+        name: format!("host {number}"),
+        version: "1.2.3".into(),
+        works: true,
+        started_at: Timestamp(7),
+    }
+}
+
+/// As if nobody had prolonged anything.
+async fn expire(store: &SqlStore) {
+    store.tamper("update lease set expires_at = 0 where shard <> 'all'").await;
+}
+
+async fn standing(store: &SqlStore, number: u128) -> LeaseStanding {
+    let replica = replica(number);
+    let leases = store.leases(&replica.id).expect("replicas");
+    leases.renew(&replica, LIFE).await.expect("renewed")
+}
+
+async fn claim(store: &SqlStore, number: u128, most: usize) -> Vec<Fence> {
+    let id = replica(number).id;
+    store.leases(&id).expect("replicas").claim(&id, most, LIFE).await.expect("claimed")
+}
+
+fn settlement(cursor: &CursorId) -> Settlement {
+    Settlement {
+        cursor: cursor.clone(),
+        round: 1,
+        position: 1,
+        parked: vec![],
+        streak: 0,
+        acknowledged: true,
+        standing: Standing::Unchanged,
+        redrive: Vec::new(),
+        at: Timestamp(1),
+    }
+}
+
+#[tokio::test]
+async fn who_has_a_file_to_itself_has_no_leases() {
+    let store = Home::file().open(1).await.expect("opened");
+    assert!(store.leases(&replica(1).id).is_none());
+}
+
+#[tokio::test]
+async fn a_shard_has_one_owner_and_every_owner_an_epoch_of_its_own() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let first = standing(&store, 1).await;
+    assert_eq!((first.held.len(), first.workers, first.free), (0, 1, SHARDS));
+    assert_eq!(claim(&store, 1, 100).await.len(), 100);
+    let other = standing(&store, 2).await;
+    assert_eq!((other.held.len(), other.workers, other.free), (0, 2, SHARDS - 100));
+    assert!(other.free_in.is_some_and(|wait| wait <= LIFE && wait > LIFE / 2), "{:?}", other.free_in);
+    let theirs = claim(&store, 2, SHARDS).await;
+    assert_eq!(theirs.len(), SHARDS - 100, "what another holds is not taken");
+    let mine = standing(&store, 1).await.held;
+    assert_eq!(mine.len(), 100);
+    expire(&store).await;
+    assert_eq!(standing(&store, 1).await.held.len(), 100, "nobody took it: it is prolonged");
+    expire(&store).await;
+    let taken = claim(&store, 2, SHARDS).await;
+    assert_eq!(taken.len(), SHARDS);
+    assert_eq!(standing(&store, 1).await.held, [], "a renewal takes nothing back");
+    let before: BTreeSet<Fence> = mine.iter().chain(&theirs).copied().collect();
+    assert!(taken.iter().all(|fence| !before.contains(fence)), "every epoch is new");
+
+    let ending = Replica { works: false, ..replica(1) };
+    let leases = store.leases(&ending.id).expect("replicas");
+    assert_eq!(leases.renew(&ending, LIFE).await.expect("renewed").workers, 1, "it takes no share any more");
+
+    let id = replica(2).id;
+    let leases = store.leases(&id).expect("replicas");
+    leases.release(&id, &[mine[0], taken[0], taken[1]]).await.expect("released");
+    assert_eq!(standing(&store, 2).await.held.len(), SHARDS - 2, "an epoch that is over is nobody's");
+    leases.leave(&id).await.expect("left");
+    let alone = standing(&store, 1).await;
+    assert_eq!((alone.workers, alone.free), (1, SHARDS));
+    let seen = leases.replicas().await.expect("seen");
+    assert_eq!(seen.len(), 1);
+    assert_eq!((&seen[0].replica, seen[0].shards), (&replica(1), 0));
+    assert!(seen[0].seen < LIFE, "{:?}", seen[0].seen);
+}
+
+#[tokio::test]
+async fn what_was_begun_under_a_lease_that_is_over_changes_nothing() {
+    let Some(home) = Home::server().await else { return };
+    let (zombie, heir) = (home.open(1).await.expect("opened"), home.open(2).await.expect("opened"));
+    let app = new_app(1);
+    zombie.create_app(&app).await.expect("created");
+    let watch = watch(&zombie, &app.id, 1, None).await;
+    let (cursor, shard) = (&watch.cursors[0].id, Shard::of(&watch.repository));
+    let of = |fences: &[Fence]| *fences.iter().find(|fence| fence.shard == shard).expect("all of them");
+    let old = of(&claim(&zombie, 1, SHARDS).await);
+    zombie.under(old).set_blocked(cursor, Some("first")).await.expect("its own");
+    expire(&zombie).await;
+    let new = of(&claim(&heir, 2, SHARDS).await);
+    assert!(new.epoch > old.epoch);
+
+    let rows = async || format!("{:?}", heir.watches(&app.id, None, 10).await.expect("read"));
+    let before = rows().await;
+    let (late, living) = (zombie.under(old), zombie.under(new));
+    for refused in [
+        late.set_blocked(cursor, Some("late")).await,
+        late.advance(cursor, 0, None).await,
+        late.request_cursor_resync(cursor, true, "late").await,
+        late.settle(settlement(cursor)).await.map(drop),
+        late.finish_round(cursor, 1, Timestamp(1)).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
+    }
+    assert_eq!(rows().await, before);
+    // In one turn with what stands, it costs that nothing.
+    let answers = join_all((0..40).map(|index| if index % 2 == 0 { &late } else { &living }).map(|store| {
+        let settlement = settlement(cursor);
+        async move { store.settle(settlement).await }
+    }))
+    .await;
+    for (index, answer) in answers.iter().enumerate() {
+        let is_right = if index % 2 == 0 {
+            matches!(answer, Err(StoreError::Lost))
+        } else {
+            matches!(answer, Ok(false))
+        };
+        assert!(is_right, "{index}: {answer:?}");
+    }
+    living.set_blocked(cursor, Some("second")).await.expect("it stands");
+    let id = replica(2).id;
+    heir.leases(&id).expect("replicas").leave(&id).await.expect("left");
+    let refused = living.set_blocked(cursor, None).await;
+    assert!(matches!(refused, Err(StoreError::Lost)), "it was given back: {refused:?}");
+}
+
+#[tokio::test]
+async fn replicas_write_side_by_side_until_all_are_fenced_off() {
+    let Some(home) = Home::server().await else { return };
+    let (one, two) = (home.open(1).await.expect("opened"), home.open(2).await.expect("opened"));
+    one.create_app(&new_app(1)).await.expect("created");
+    two.create_app(&new_app(2)).await.expect("created");
+    one.create_app(&new_app(3)).await.expect("created");
+    let fence = claim(&one, 1, 1).await[0];
+    two.tamper("update lease set epoch = epoch + 1 where shard = 'all'").await;
+    assert!(matches!(one.create_app(&new_app(4)).await, Err(StoreError::Fenced)));
+    let cursor = CursorId::new(Ulid::from_parts(1, 1));
+    assert!(matches!(two.under(fence).set_blocked(&cursor, None).await, Err(StoreError::Fenced)));
+}
+
+#[tokio::test]
+async fn what_one_tells_the_others_hear() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let one = store.leases(&replica(1).id).expect("replicas");
+    let two = store.leases(&replica(2).id).expect("replicas");
+    let app = Signal::App(new_app(1).id);
+    let tell = async {
+        // The first may come before anybody listens.
+        loop {
+            two.tell(&Signal::Redrive).await.expect("told");
+            one.tell(&app).await.expect("told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = tell => {}
+        heard = two.hear() => assert_eq!(heard, app, "its own words are not heard"),
+    }
+    store.tamper("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%' and datname = current_database()").await;
+    let heard = tokio::time::timeout(Duration::from_secs(60), two.hear()).await.expect("in time");
+    assert_eq!(heard, Signal::Missed, "some may have been missed");
+}
+
+pub(super) async fn the_rows_of_a_shard_are_found_by_the_ids_of_their_repositories(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let mut watches = Vec::new();
+    for number in 0..40 {
+        watches.push(watch(&store, &app.id, number, None).await);
+    }
+    let shards: BTreeSet<Shard> = watches.iter().map(|watch| Shard::of(&watch.repository)).collect();
+    assert!(shards.len() > 20, "{} shards prove little", shards.len());
+    for shard in Shard::all() {
+        let of_this = |watch: &&super::Watch| Shard::of(&watch.repository) == shard;
+        let (reach, expected) = (Reach::These(vec![shard]), watches.iter().filter(of_this).count());
+        let repositories = store.repositories(&reach).await.expect("read");
+        assert!(repositories.iter().all(|(repository, _)| Shard::of(repository) == shard));
+        assert_eq!(repositories.len(), expected, "{shard:?}");
+        assert_eq!(store.pending(None, &reach).await.expect("read").len(), expected, "{shard:?}");
+        assert_eq!(store.pending(Some(&app.id), &reach).await.expect("read").len(), expected, "{shard:?}");
+    }
+    let all = store.pending(None, &Reach::These(Shard::all().collect())).await.expect("read");
+    assert_eq!(all, store.pending(None, &Reach::All).await.expect("read"));
+    assert!(store.pending(None, &Reach::These(Vec::new())).await.expect("read").is_empty());
+}
