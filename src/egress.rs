@@ -12,6 +12,7 @@
 //! the proxy that must judge them. Literal addresses are still judged here.
 
 pub mod address;
+pub mod dial;
 pub mod of_apps;
 pub mod resolver;
 pub mod rules;
@@ -52,6 +53,9 @@ pub enum EgressError {
     /// The address cannot be used; the text says why and holds no part of it.
     #[error("the address is not usable: {0}")]
     InvalidUrl(String),
+    /// The name has no address, or nobody could be asked.
+    #[error("the name of the host was not resolved")]
+    Unresolved,
     /// TLS cannot be set up: the certificates of `egress.ca_file` cannot be read.
     #[error("tls: {0}")]
     Tls(String),

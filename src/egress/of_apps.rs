@@ -10,11 +10,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
 use tidings_actors::ports::EndpointTls;
 use tidings_entity::id::AppId;
 
-use super::{Egress, EgressError, tls::AppTls};
+use super::{
+    Egress, EgressError,
+    tls::{AppTls, fingerprint},
+};
 
 /// Clients of single apps that are kept.
 const CLIENTS_MAX: usize = 1_024;
@@ -91,20 +93,6 @@ impl Own {
         kept.used = self.uses;
         Some(kept.egress.clone())
     }
-}
-
-/// Tells setups apart without keeping them.
-fn fingerprint(tls: &EndpointTls) -> [u8; 32] {
-    let client = tls.client.as_ref();
-    let mut hasher = Sha256::new();
-    for part in [client.map(|one| one.chain.as_str()), client.map(|one| one.key.expose()), tls.ca.as_deref()]
-    {
-        hasher.update([u8::from(part.is_some())]);
-        let part = part.unwrap_or_default();
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
 }
 
 #[cfg(test)]

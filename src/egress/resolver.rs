@@ -52,6 +52,7 @@ pub fn system_lookup() -> Lookup {
 }
 
 /// A resolver that refuses an answer as a whole when one address in it is refused.
+#[derive(Clone)]
 pub struct Guard {
     /// What settings allow.
     pub rules: Arc<Rules>,
@@ -61,18 +62,32 @@ pub struct Guard {
     pub lookup: Lookup,
 }
 
+impl Guard {
+    /// The addresses of a name, all of them judged, at least one.
+    ///
+    /// # Errors
+    /// [`Refused`], and what the lookup says.
+    pub async fn addresses(
+        &self,
+        name: &str,
+    ) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let addresses = (self.lookup)(name.to_owned()).await?;
+        if addresses.is_empty() {
+            return Err(Box::from("the name has no address"));
+        }
+        let named = self.rules.names(name, self.port);
+        if !named && !addresses.iter().all(|address| self.rules.admit(*address, self.port)) {
+            return Err(Box::new(Refused));
+        }
+        Ok(addresses)
+    }
+}
+
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let (rules, port, lookup) = (Arc::clone(&self.rules), self.port, Arc::clone(&self.lookup));
+        let guard = self.clone();
         Box::pin(async move {
-            let addresses = lookup(name.as_str().to_owned()).await?;
-            if addresses.is_empty() {
-                return Err(Box::from("the name has no address"));
-            }
-            let named = rules.names(name.as_str(), port);
-            if !named && !addresses.iter().all(|address| rules.admit(*address, port)) {
-                return Err(Box::new(Refused) as Box<dyn std::error::Error + Send + Sync>);
-            }
+            let addresses = guard.addresses(name.as_str()).await?;
             // Port 0 is replaced by the port of the request.
             let dialled: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(dialled)

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use rustls::{
-    ClientConfig, InconsistentKeys, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
@@ -116,7 +120,29 @@ pub(super) fn roots(settings: &EgressSettings) -> Result<RootCertStore, EgressEr
 }
 
 /// A setup that trusts these roots, with what one app has of its own.
-pub(super) fn config(mut roots: RootCertStore, app: Option<AppTls>) -> Result<ClientConfig, EgressError> {
+pub(super) fn config(roots: RootCertStore, app: Option<AppTls>) -> Result<ClientConfig, EgressError> {
+    let mut config = config_of(roots, app, None)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The same for a client that is given an address and not the name: whom it meets there must be
+/// `name`, whatever it thinks that it dialled.
+pub(super) fn config_named(
+    roots: RootCertStore,
+    app: Option<AppTls>,
+    name: &str,
+) -> Result<ClientConfig, EgressError> {
+    let name = ServerName::try_from(name.to_owned());
+    let name = name.map_err(|_| EgressError::InvalidUrl("the host is no name that TLS knows".into()))?;
+    config_of(roots, app, Some(name))
+}
+
+fn config_of(
+    mut roots: RootCertStore,
+    app: Option<AppTls>,
+    name: Option<ServerName<'static>>,
+) -> Result<ClientConfig, EgressError> {
     // Others (the database's client) take the process-wide provider; the first one stays.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // A lost race means that somebody else installed one: either serves.
@@ -128,16 +154,77 @@ pub(super) fn config(mut roots: RootCertStore, app: Option<AppTls>) -> Result<Cl
         roots.add(authority).map_err(unusable)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_root_certificates(roots);
-    let mut config = match client {
+        .map_err(unusable)?;
+    let builder = match name {
+        None => builder.with_root_certificates(roots),
+        Some(name) => {
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let inner = inner.map_err(|error| EgressError::Tls(error.to_string()))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Named { inner, name }))
+        }
+    };
+    Ok(match client {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(unusable)?,
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    })
+}
+
+/// The usual verifier, for a name of its own.
+#[derive(Debug)]
+struct Named {
+    inner: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _dialled: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Tells setups apart without keeping them.
+pub(crate) fn fingerprint(tls: &EndpointTls) -> [u8; 32] {
+    let client = tls.client.as_ref();
+    let mut hasher = Sha256::new();
+    for part in [client.map(|one| one.chain.as_str()), client.map(|one| one.key.expose()), tls.ca.as_deref()]
+    {
+        hasher.update([u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
 }
 
 fn client(

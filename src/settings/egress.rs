@@ -21,6 +21,8 @@ pub struct EgressSettings {
     pub ca_file: Option<PathBuf>,
     /// An HTTP proxy that every request goes through.
     pub proxy: Option<Url>,
+    /// NATS servers that apps may name: hosts, with or without a port.
+    pub streams: Vec<String>,
 }
 
 impl EgressSettings {
@@ -38,8 +40,39 @@ impl EgressSettings {
         if self.proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https")) {
             faults.push(fault("proxy", "the proxy's address begins with http:// or https://".into()));
         }
+        let bad = self.streams.iter().filter(|entry| server(entry).is_none());
+        faults.extend(bad.map(|entry| {
+            fault(
+                "streams",
+                format!("{entry:?} is no host, with or without a port, such as nats.internal:4222"),
+            )
+        }));
         faults
     }
+
+    /// Whether apps may name this server as their stream.
+    #[must_use]
+    pub fn names_stream(&self, host: &str, port: u16) -> bool {
+        self.streams
+            .iter()
+            .filter_map(|entry| server(entry))
+            .any(|(known, of)| known.eq_ignore_ascii_case(host) && of.is_none_or(|of| of == port))
+    }
+}
+
+/// A host and perhaps its port; a literal IPv6 address with a port stands in brackets.
+fn server(entry: &str) -> Option<(&str, Option<u16>)> {
+    let entry = entry.trim();
+    let (host, port) = match entry.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, Some(port.parse().ok().filter(|port| *port > 0)?))
+        }
+        _ => (entry, None),
+    };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_name =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte));
+    is_name.then_some((host, port))
 }
 
 impl fmt::Debug for EgressSettings {
@@ -52,6 +85,7 @@ impl fmt::Debug for EgressSettings {
             .field("allow_http", &self.allow_http)
             .field("ca_file", &self.ca_file)
             .field("proxy", &proxy)
+            .field("streams", &self.streams)
             .finish()
     }
 }

@@ -39,6 +39,7 @@ pub(super) fn egress<S: Serializer>(settings: &EgressSettings, serializer: S) ->
         allow_http: bool,
         ca_file: String,
         proxy: String,
+        streams: &'a [String],
     }
     let path = |path: &std::path::PathBuf| path.display().to_string();
     Shown {
@@ -46,6 +47,7 @@ pub(super) fn egress<S: Serializer>(settings: &EgressSettings, serializer: S) ->
         allow_http: settings.allow_http,
         ca_file: settings.ca_file.as_ref().map(path).unwrap_or_default(),
         proxy: settings.proxy.as_ref().map(masked).unwrap_or_default(),
+        streams: &settings.streams,
     }
     .serialize(serializer)
 }

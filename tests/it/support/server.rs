@@ -65,6 +65,7 @@ impl Server {
             .with("onboarding.mode", "open")
             .with("egress.allow", "127.0.0.0/8,::1/128,localhost")
             .with("egress.allow_http", "true")
+            .with("egress.streams", "127.0.0.1,localhost,10.1.2.3,192.0.2.1")
             .with("git.allow_local", "true")
             .with("git.poll_min", "100ms")
             .with("git.poll_max", "200ms")

@@ -1,0 +1,82 @@
+//! The way out for what is not HTTP: the same rules, the same roots, and addresses instead of a client.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rustls::ClientConfig;
+use tidings_actors::ports::EndpointTls;
+
+use super::{
+    Egress, EgressError,
+    resolver::{Guard, Refused},
+    tls::{self, AppTls},
+};
+
+impl Egress {
+    /// Judges what can be judged before a name is resolved: the port, a literal address, and whether
+    /// a connection that may be plain is allowed at all. `Some` is the literal address.
+    ///
+    /// # Errors
+    /// [`EgressError::Refused`], [`EgressError::PlainHttp`], and [`EgressError::Settings`] where settings
+    /// do not name the server, or all that leaves goes through a proxy, which speaks HTTP only.
+    pub fn judged(&self, host: &str, port: u16, is_plain: bool) -> Result<Option<IpAddr>, EgressError> {
+        let recipe = &self.shared.recipe;
+        if recipe.settings.proxy.is_some() {
+            return Err(EgressError::Settings("through egress.proxy goes HTTP only".into()));
+        }
+        if !recipe.settings.names_stream(host, port) {
+            return Err(EgressError::Settings("egress.streams does not name this server".into()));
+        }
+        if is_plain && !recipe.settings.allow_http {
+            return Err(EgressError::PlainHttp);
+        }
+        if port < 1024 {
+            return Err(EgressError::Refused);
+        }
+        match host.parse() {
+            Ok(address) if recipe.rules.admit(address, Some(port)) => Ok(Some(address)),
+            Ok(_) => Err(EgressError::Refused),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The addresses of a host that may be dialled: whoever dials others has not asked.
+    ///
+    /// # Errors
+    /// As [`Egress::judged`], and [`EgressError::InvalidUrl`] for a name that has none.
+    pub async fn dialled(
+        &self,
+        host: &str,
+        port: u16,
+        is_plain: bool,
+    ) -> Result<Vec<SocketAddr>, EgressError> {
+        let literal = self.judged(host, port, is_plain)?;
+        let addresses = match literal {
+            Some(address) => vec![address],
+            None => {
+                let recipe = &self.shared.recipe;
+                let guard =
+                    Guard { rules: recipe.rules.clone(), port: Some(port), lookup: recipe.lookup.clone() };
+                guard.addresses(host).await.map_err(|error| {
+                    if error.is::<Refused>() { EgressError::Refused } else { EgressError::Unresolved }
+                })?
+            }
+        };
+        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+    }
+
+    /// TLS for a connection to one of these addresses, behind which `host` must stand.
+    ///
+    /// # Errors
+    /// [`EgressError::Tls`] for a setup that cannot be used.
+    pub fn tls_named(&self, app: Option<&EndpointTls>, host: &str) -> Result<ClientConfig, EgressError> {
+        let app = app.map(AppTls::read).transpose();
+        let app = app.map_err(|fault| EgressError::Tls(fault.to_string()))?;
+        tls::config_named(self.shared.recipe.roots.clone(), app, host)
+    }
+
+    /// Whether secrets may go there in clear text: to this machine itself.
+    #[must_use]
+    pub fn may_carry_secrets_to(&self, host: &str) -> bool {
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
