@@ -207,7 +207,8 @@ impl Egress {
             None => false,
         };
         match url.scheme() {
-            "https" => true,
+            "https" | "tls" => true,
+            "nats" => url.host_str().is_some_and(|host| self.may_carry_secrets_to(host)),
             "http" => is_loopback && self.shared.recipe.settings.proxy.is_none(),
             _ => false,
         }

@@ -13,6 +13,7 @@ pub mod hook;
 pub mod http;
 pub mod identity;
 pub mod machine;
+pub mod nats;
 pub mod secrets;
 pub mod settings;
 pub mod store;

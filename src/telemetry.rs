@@ -35,7 +35,7 @@ use crate::settings::{LogFormat, TelemetrySettings};
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// What the exporter itself uses: its spans would make spans, its lines would make lines. And actors,
 /// each of which is one span for as long as it lives.
-const NOT_EXPORTED: [&str; 6] = ["hyper", "reqwest", "h2", "rustls", "opentelemetry", "ractor"];
+const NOT_EXPORTED: [&str; 7] = ["hyper", "reqwest", "h2", "rustls", "opentelemetry", "ractor", "async_nats"];
 
 /// Why telemetry did not start.
 #[derive(Debug, Error)]

@@ -1,5 +1,8 @@
 //! Deliveries as webhooks: implements [`Transport`].
 //!
+//! An endpoint is an address of the web, or a stream of NATS: the same bodies, signatures and deadlines, on
+//! another way out ([`crate::nats`]).
+//!
 //! Preparing reads content through [`GitSource`], hashes what was never hashed and renders the
 //! body; sending signs it anew for each attempt and brings it out through the one guarded client.
 //! A body's bytes never change over retries, but for the id of chunks.
@@ -36,7 +39,10 @@ use tidings_entity::kind::PayloadFormat;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::egress::{Egress, of_apps::AppEgress};
+use crate::{
+    egress::{Egress, of_apps::AppEgress},
+    nats::Nats,
+};
 use addresses::Addresses;
 pub(crate) use answer::excerpt;
 use attempt::Sender;
@@ -61,6 +67,7 @@ pub struct Webhooks {
     egress: AppEgress,
     tokens: Tokens,
     addresses: Addresses,
+    nats: Nats,
     git: Arc<dyn GitSource>,
     hashes: Hashes,
     clock: Arc<dyn Clock>,
@@ -81,12 +88,14 @@ impl Webhooks {
         random: Arc<dyn Random>,
     ) -> Self {
         let hashes = Hashes::new(store, Arc::clone(&clock));
+        let nats = Nats::new(egress.clone());
         let (egress, tokens) = (AppEgress::new(egress), Tokens::default());
         let (addresses, traceparent) = (Addresses::default(), (|| None) as Traceparent);
         Self {
             egress,
             tokens,
             addresses,
+            nats,
             git,
             hashes,
             clock,
@@ -165,6 +174,7 @@ impl Webhooks {
             egress: &self.egress,
             tokens: &self.tokens,
             addresses: &self.addresses,
+            nats: &self.nats,
             clock: &*self.clock,
             random: &*self.random,
             endpoint,
@@ -194,6 +204,7 @@ impl Transport for Webhooks {
             let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
                 id: order.id.clone(),
                 action: Action::from(order.change.operation),
+                watch: order.lane.repository.repository_id.clone(),
                 format: order.lane.round.format,
                 body: body::render(order, &gathered.into_material(&mut learned)),
                 held: None,

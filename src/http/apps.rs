@@ -1,6 +1,7 @@
 //! Apps: registering one, what it sees and changes of itself, and its end.
 
 mod access;
+mod streams;
 pub mod test_delivery;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -69,7 +70,9 @@ struct Onboarding {
     app_name: String,
     /// Whom to write to.
     email: String,
-    /// Where it receives; `/create`, `/update` and `/delete` are appended. May be missing.
+    /// Where it receives; `/create`, `/update` and `/delete` are appended. Or a stream of NATS JetStream,
+    /// `nats://host[:4222]/subject.prefix` (`tls://` where the connection must be encrypted): then each
+    /// change is a message of `{prefix}.{repository_id}.create`, `.update` or `.delete`. May be missing.
     base_url: Option<String>,
     /// A web page about it.
     website: Option<String>,
@@ -142,7 +145,7 @@ pub struct AppShown {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct AppChange {
-    /// Where it receives; null: nowhere, it asks for what is pending. Another scheme, host or port is
+    /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another scheme, host or port is
     /// refused while header fields, credentials or a client certificate would go there that this change
     /// does not give anew (or take away with null): see `keep_endpoint_access`.
     base_url: Option<String>,
@@ -195,9 +198,12 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of(&request.body)?;
     fields.ignore_unknown_unless(OURS);
     let wish = read(&front, &mut fields);
-    fields.finish()?;
     // It was judged with the other fields: nothing is there yet that it could not go with.
     let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
+    if streams::is_stream(wish.base_url.as_deref()) {
+        streams::check(&mut fields, wish.delivery.as_ref().unwrap_or(&DeliverySettings::default()), &access);
+    }
+    fields.finish()?;
 
     let now = front.clock.now();
     let token = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());
@@ -249,8 +255,8 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let pulls = fields.null("base_url");
     let base_url = read_base_url(&front, &mut fields);
     let base_url = if pulls { Some(None) } else { base_url.map(Some) };
-    let (delivery, headers) = read_delivery(&mut fields, &app.delivery);
     let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
+    let (delivery, headers) = read_delivery(&mut fields, receives_at, &app.delivery);
     let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
     refuse_to_carry_away(&mut fields, app, &access, base_url.as_ref().and_then(Option::as_deref));
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
@@ -258,6 +264,9 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
     let patch = AppPatch { base_url, delivery, disabled, rotation, access };
     let next = patch.laid_over(app, front.clock.now());
+    if streams::is_stream(next.base_url.as_deref()) {
+        streams::check(&mut fields, &next.delivery, &next.access);
+    }
     if is_test_first && next.base_url.is_none() {
         fields.refuse("test_first", "there is no endpoint to test");
     }
@@ -323,10 +332,17 @@ async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<Reposito
 
 /// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
 /// secret.
-fn read_delivery(fields: &mut Fields, now: &DeliverySettings) -> (Option<DeliverySettings>, Option<Value>) {
-    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else { return (None, None) };
+fn read_delivery(
+    fields: &mut Fields,
+    receives_at: Option<&str>,
+    now: &DeliverySettings,
+) -> (Option<DeliverySettings>, Option<Value>) {
+    let beginning = streams::beginning(receives_at, now);
+    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else {
+        return ((beginning != *now).then_some(beginning), None);
+    };
     let headers = wish.remove("headers");
-    (read_settings(fields, wish, now), headers)
+    (read_settings(fields, wish, &beginning), headers)
 }
 
 fn read_settings(
@@ -414,8 +430,8 @@ fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
 }
 
 fn read(front: &Front, fields: &mut Fields) -> Wish {
-    let (delivery, headers) = read_delivery(fields, &DeliverySettings::default());
     let base_url = read_base_url(front, fields);
+    let (delivery, headers) = read_delivery(fields, base_url.as_deref(), &DeliverySettings::default());
     let nothing = EndpointAccess::default();
     let wish = Wish {
         app_name: fields.required_text("app_name", 3..=100),
@@ -449,6 +465,9 @@ fn read_base_url(front: &Front, fields: &mut Fields) -> Option<String> {
 /// What is wrong with the address of a receiver. Where it leads is checked again at each delivery,
 /// after its name was resolved; this is for early and clear answers.
 fn receiver_fault(front: &Front, text: &str) -> Option<&'static str> {
+    if streams::is_stream(Some(text)) {
+        return streams::fault(front, text);
+    }
     let Ok(url) = Url::parse(text) else { return Some("must be a web address") };
     let plain = url.scheme() == "http";
     if plain && !front.settings.egress.allow_http {

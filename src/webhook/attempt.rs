@@ -1,6 +1,8 @@
 //! One attempt: signed anew, one deadline over connect, headers and body, and whatever comes of it
 //! as a value.
 
+mod stream;
+
 use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +19,7 @@ use tidings_actors::{
     round::DeliveryId,
     secret::Secret,
 };
-use tidings_entity::kind::PayloadFormat;
+use tidings_entity::{id::WatchId, kind::PayloadFormat};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -33,7 +35,10 @@ use super::{
     redaction::redact,
     signature::{self, SigningKey},
 };
-use crate::egress::{Egress, EgressError, of_apps::AppEgress};
+use crate::{
+    egress::{Egress, EgressError, of_apps::AppEgress},
+    nats::{Nats, target::Target},
+};
 
 /// Bytes that the endpoint's own deadline covers.
 const COVERED: u64 = 1 << 20;
@@ -49,6 +54,7 @@ pub(super) struct Sender<'a> {
     pub(super) egress: &'a AppEgress,
     pub(super) tokens: &'a Tokens,
     pub(super) addresses: &'a Addresses,
+    pub(super) nats: &'a Nats,
     pub(super) clock: &'a dyn Clock,
     pub(super) random: &'a dyn Random,
     pub(super) endpoint: &'a Endpoint,
@@ -72,6 +78,8 @@ struct Reply {
 struct Post<'a> {
     action: Action,
     id: &'a str,
+    /// Whose message it is, where it is not the app's as a whole.
+    watch: Option<&'a WatchId>,
     content_type: &'static str,
     body: Bytes,
     /// Bytes of the answer that are wanted; a short beginning where `None`.
@@ -103,9 +111,9 @@ impl Sender<'_> {
         match &parcel.body {
             ParcelBody::Whole(body) => {
                 let content_type = cloud_event::content_type(parcel.format, false);
-                let (id, body) = (parcel.id.as_str(), body.clone());
-                let post =
-                    Post { action: parcel.action, id, content_type, body, answer_max: None, shows: false };
+                let (id, watch, body) = (parcel.id.as_str(), Some(&parcel.watch), body.clone());
+                let action = parcel.action;
+                let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
                 self.within(limit, self.post(post)).await
             }
             ParcelBody::Chunked { before, content, after } => {
@@ -117,6 +125,9 @@ impl Sender<'_> {
 
     /// Sends many parcels in one request, and reads what is said of each.
     pub(super) async fn deliver_together(&self, parcels: Vec<Parcel>) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        if Target::is_meant(&self.endpoint.base_url) {
+            return self.publish_each(&parcels).await;
+        }
         let format = parcels.first().map_or(PayloadFormat::Docora, |parcel| parcel.format);
         let size: u64 = parcels.iter().map(Parcel::size).sum();
         let (mut ids, mut held, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
@@ -137,6 +148,7 @@ impl Sender<'_> {
         let post = Post {
             action: Action::Batch,
             id: id.as_str(),
+            watch: None,
             content_type: cloud_event::content_type(format, true),
             body,
             answer_max: Some(batch::answer_max(ids.len())),
@@ -161,8 +173,9 @@ impl Sender<'_> {
     pub(super) async fn notify(&self, letter: Letter) -> AttemptOutcome {
         let limit = letter.timeout.unwrap_or(self.endpoint.timeout);
         let content_type = cloud_event::content_type(letter.format, false);
-        let Letter { id, action, body, .. } = letter;
-        let post = Post { action, id: id.as_str(), content_type, body, answer_max: None, shows: true };
+        let Letter { id, action, watch, body, .. } = letter;
+        let (id, watch) = (id.as_str(), watch.as_ref());
+        let post = Post { action, id, watch, content_type, body, answer_max: None, shows: true };
         self.within(limit, self.post(post)).await
     }
 
@@ -193,14 +206,14 @@ impl Sender<'_> {
             let body = chunk_body(before, slice, &after, &chunk_id, index, total);
             let request_id = format!("{}.{chunk_id}.{index}", parcel.id);
             let content_type = cloud_event::content_type(parcel.format, false);
-            let (action, id) = (parcel.action, request_id.as_str());
+            let (action, id, watch) = (parcel.action, request_id.as_str(), Some(&parcel.watch));
             if index > 0
                 && let Some(pace) = &self.endpoint.pace
             {
                 pace.turn().await;
             }
             let (began, patience) = (Instant::now(), self.endpoint.timeout.min(left));
-            let post = Post { action, id, content_type, body, answer_max: None, shows: false };
+            let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
             last = timeout(patience, self.post(post)).await.unwrap_or_else(|_| late(patience));
             left = left.saturating_sub(began.elapsed());
             if !last.is_success() {
@@ -219,6 +232,9 @@ impl Sender<'_> {
     /// One signed request. Where the endpoint refuses an access token, a second one with a new token:
     /// the old one may have been withdrawn.
     async fn post(&self, post: Post<'_>) -> Reply {
+        if Target::is_meant(&self.endpoint.base_url) {
+            return self.publish(post).await;
+        }
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
         let address = format!("{}/{}", self.endpoint.base_url, post.action.as_str());
         let url = match self.addresses.of(address) {

@@ -101,6 +101,7 @@ mod tests {
             ItemOutcome::Accepted => 'a',
             ItemOutcome::Refused(_) => 'f',
             ItemOutcome::Retry(_) => 'r',
+            ItemOutcome::Untaken => 'u',
         };
         words(answer.as_bytes(), true, &ids()).iter().map(letter).collect()
     }

@@ -13,7 +13,7 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, CursorId},
+    id::{AppId, CursorId, WatchId},
     kind::PayloadFormat,
 };
 
@@ -26,6 +26,8 @@ const OUTSIDE_LANES: Duration = Duration::from_secs(10);
 pub(super) struct Letter {
     pub(super) id: DeliveryId,
     pub(super) action: Action,
+    /// Whose notice it is, where it is not the app's as a whole.
+    pub(super) watch: Option<WatchId>,
     pub(super) body: Bytes,
     pub(super) format: PayloadFormat,
     /// Its own deadline, where it does not have the endpoint's.
@@ -117,7 +119,8 @@ pub(super) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             let named = (id.as_str(), Action::SyncRecovered.as_str());
             let body = json(format, named, repository, None, *timestamp, &data);
             let timeout = Some(OUTSIDE_LANES);
-            Letter { id: id.clone(), action: Action::SyncRecovered, body, format, timeout }
+            let watch = Some(repository.repository_id.clone());
+            Letter { id: id.clone(), action: Action::SyncRecovered, watch, body, format, timeout }
         }
         Notice::Test { id, app, timestamp } => of_test(id, app, *timestamp, format),
         Notice::SyncFailed {
@@ -149,7 +152,8 @@ pub(super) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             let named = (id.as_str(), Action::SyncFailed.as_str());
             let body = json(format, named, repository, None, *timestamp, &data);
             let timeout = Some(OUTSIDE_LANES);
-            Letter { id: id.clone(), action: Action::SyncFailed, body, format, timeout }
+            let watch = Some(repository.repository_id.clone());
+            Letter { id: id.clone(), action: Action::SyncFailed, watch, body, format, timeout }
         }
     }
 }
@@ -166,7 +170,7 @@ fn of_test(id: &DeliveryId, app: &AppId, timestamp: Timestamp, format: PayloadFo
         PayloadFormat::Docora => serde_json::to_vec(&data).expect("a notice is plain data").into(),
         PayloadFormat::Cloudevents => cloud_event::of_test(id.as_str(), timestamp, data),
     };
-    Letter { id: id.clone(), action, body, format, timeout: None }
+    Letter { id: id.clone(), action, watch: None, body, format, timeout: None }
 }
 
 fn of_round(action: Action, round: &Round, repository: &RepositoryFacts) -> Letter {
@@ -183,7 +187,8 @@ fn of_round(action: Action, round: &Round, repository: &RepositoryFacts) -> Lett
     let (format, at) = (round.format, round.began_at);
     let data = EventBody { event, repository, timestamp: iso(at) };
     let body = json(format, (id.as_str(), action.as_str()), repository, Some(round), at, &data);
-    Letter { id, action, body, format, timeout: None }
+    let watch = Some(repository.repository_id.clone());
+    Letter { id, action, watch, body, format, timeout: None }
 }
 
 fn json(

@@ -53,6 +53,7 @@ mod replays;
 mod replicas;
 mod same_tree;
 mod signatures;
+mod streams;
 mod supervision;
 mod support;
 mod telemetry;

@@ -25,6 +25,7 @@ pub(crate) mod remote;
 pub(crate) mod repository;
 pub(crate) mod sender;
 pub(crate) mod server;
+pub(crate) mod stream;
 pub(crate) mod subscriber;
 
 /// A number from the environment that makes a story longer, shorter or the same again.

@@ -54,7 +54,7 @@ impl DelivererState {
             let at = batch.iter().position(|(of, _)| of == position);
             let Some((at, (_, word))) = at.and_then(|at| Some((at, batch.get(at)?))) else { continue };
             let excerpt = match word {
-                ItemOutcome::Accepted => "",
+                ItemOutcome::Accepted | ItemOutcome::Untaken => "",
                 ItemOutcome::Refused(reason) | ItemOutcome::Retry(reason) => reason,
             };
             rows.push((*position, *number, ids[at].clone(), *item, excerpt));

@@ -121,6 +121,8 @@ pub struct Parcel {
     pub id: DeliveryId,
     /// The last component of the address.
     pub action: Action,
+    /// Whose change it is.
+    pub watch: WatchId,
     /// What its body looks like; its round says so.
     pub format: PayloadFormat,
     /// The body or its parts.
@@ -322,6 +324,8 @@ pub enum ItemOutcome {
     Refused(String),
     /// It wants it again later, or did not say what became of it.
     Retry(String),
+    /// It was not tried: one before it found trouble of the endpoint's own.
+    Untaken,
 }
 
 /// Why a delivery could not be rendered.

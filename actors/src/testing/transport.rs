@@ -353,8 +353,9 @@ impl Transport for MemoryTransport {
         let parcel = |order: DeliveryOrder| {
             let body = ParcelBody::Whole(Bytes::from(order.change.path.clone()));
             let (id, action) = (order.id.clone(), order.change.operation.into());
+            let watch = order.lane.repository.repository_id.clone();
             receiver.orders.insert(order.id.clone(), order);
-            Parcel { id, action, format: PayloadFormat::Docora, body, held: None }
+            Parcel { id, action, watch, format: PayloadFormat::Docora, body, held: None }
         };
         Ok(obtainable.into_iter().map(parcel).collect())
     }

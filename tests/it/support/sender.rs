@@ -95,7 +95,8 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
 pub(crate) fn parcel(body: impl Into<Bytes>) -> Parcel {
     let id = DeliveryId::from_stored("dlv_story".into());
     let (body, format) = (ParcelBody::Whole(body.into()), PayloadFormat::Docora);
-    Parcel { id, action: Action::Create, format, body, held: None }
+    let watch = WatchId::new(Ulid::from_parts(1, 2));
+    Parcel { id, action: Action::Create, watch, format, body, held: None }
 }
 
 pub(crate) fn blob(byte: u8) -> ObjectId {

@@ -335,6 +335,17 @@ impl Lane {
                 }
                 ItemOutcome::Refused(reason) => (Verdict::Refused, reason),
                 ItemOutcome::Retry(reason) => (Verdict::Failing, reason),
+                ItemOutcome::Untaken => {
+                    // It was not tried, so nothing is counted; with the others it goes again.
+                    let tries = Tries { all: 1, item: 0, since_first: Duration::ZERO };
+                    let (verdict, retry_after) = (Verdict::Endpoint, failure.retry_after);
+                    let untried = Circumstances { verdict, tries, acknowledged, blocked, retry_after };
+                    if let Decision::Retry(one) | Decision::Block(one) = decide(untried, rules, random) {
+                        let until = now.instant + *wait.get_or_insert(one);
+                        slot.state = SlotState::Waiting { until, why: Wait::Endpoint };
+                    }
+                    continue;
+                }
             };
             slot.last_try = Some(failure.sent_at);
             slot.tries += 1;

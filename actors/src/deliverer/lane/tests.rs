@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use tidings_entity::{
-    id::{ObjectId, Sha256Hash},
+    id::{ObjectId, Sha256Hash, WatchId},
     kind::{Operation, PayloadFormat, RetryPolicy, RoundKind},
 };
 use ulid::Ulid;
@@ -80,7 +80,8 @@ fn round(list: &[Change], position: u64) -> Arc<Round> {
 fn parcel(change: &Change, size: usize) -> Parcel {
     let id = DeliveryId::of(&CursorId::new(Ulid::from_parts(1, 1)), 5, change);
     let body = ParcelBody::Whole(Bytes::from(vec![0; size]));
-    Parcel { id, action: Action::from(change.operation), format: PayloadFormat::Docora, body, held: None }
+    let (action, watch) = (Action::from(change.operation), WatchId::new(Ulid::from_parts(1, 2)));
+    Parcel { id, action, watch, format: PayloadFormat::Docora, body, held: None }
 }
 
 struct World {

@@ -138,3 +138,22 @@ async fn a_new_format_counts_from_the_next_round_on() {
     house.until_held(&watch, second).await;
     assert_eq!(formats(3).last(), Some(&PayloadFormat::Cloudevents));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_endpoint_did_not_come_to_is_never_blamed_for_it() {
+    let house = House::running().await;
+    let list = files(4, "one");
+    let commit = house.commit(&refs(&list));
+    let app = house.app_with(batched).await;
+    // Many more times than a change that fails is tried; two, because one alone is no batch.
+    for (path, _) in &list[2..] {
+        house.transport.say_of(path, std::iter::repeat_n(ItemOutcome::Untaken, 30));
+    }
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, commit).await;
+    let tries =
+        house.transport.arrivals().iter().filter(|arrival| arrival.path == list[3].0.as_bytes()).count();
+    assert!(tries > 30, "{tries}");
+    assert!(house.letters(&app).await.is_empty());
+    assert_eq!(house.transport.mirror(&app).len(), 4);
+}

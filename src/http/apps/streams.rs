@@ -1,0 +1,60 @@
+//! What is different for an app whose changes go to a stream of NATS.
+
+use tidings_actors::ports::{DeliverySettings, EndpointAccess, EndpointAuth};
+use tidings_entity::kind::PayloadFormat;
+
+use crate::{
+    egress::EgressError,
+    http::{Front, fields::Fields},
+    nats::target::Target,
+};
+
+/// Whether changes that are sent there go to a stream.
+pub(super) fn is_stream(receives_at: Option<&str>) -> bool {
+    receives_at.is_some_and(Target::is_meant)
+}
+
+/// What is wrong with the address of a stream, as far as can be told before its name is resolved.
+pub(super) fn fault(front: &Front, address: &str) -> Option<&'static str> {
+    let target = match Target::parse(address) {
+        Ok(target) => target,
+        Err(fault) => return Some(fault),
+    };
+    match front.egress.judged(&target.host, target.port, !target.needs_tls) {
+        Ok(_) => None,
+        Err(EgressError::Refused) => Some("Private IP addresses are not allowed"),
+        Err(EgressError::PlainHttp) => {
+            Some("must begin with tls://: connections in clear text are not allowed")
+        }
+        Err(EgressError::Settings(_)) => Some(
+            "is no stream that this server publishes to (egress.streams; through egress.proxy goes HTTP only)",
+        ),
+        Err(_) => Some("must be the address of a NATS server that can be reached"),
+    }
+}
+
+/// The settings that a wish is laid over: events of a stream are CloudEvents by themselves.
+pub(super) fn beginning(receives_at: Option<&str>, now: &DeliverySettings) -> DeliverySettings {
+    let mut now = now.clone();
+    if is_stream(receives_at) {
+        now.format = PayloadFormat::Cloudevents;
+    }
+    now
+}
+
+/// Refuses what a stream has no place for.
+pub(super) fn check(fields: &mut Fields, delivery: &DeliverySettings, access: &EndpointAccess) {
+    if delivery.format != PayloadFormat::Cloudevents {
+        fields.refuse("delivery/format", "must be cloudevents, which streams carry");
+    }
+    if !access.headers.is_empty() {
+        let fault = "cannot go to a stream, which would keep them with each message: take them away (null)";
+        fields.refuse("delivery/headers", fault);
+    }
+    if matches!(access.auth, Some(EndpointAuth::Oauth2(_))) {
+        fields.refuse(
+            "endpoint_auth",
+            "must be basic (user and password) or bearer (a token): NATS knows no OAuth 2.0",
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Attempts at streams: each message with the headers that a request has, each with a word of its own.
+//! CloudEvents go in structured mode (`content-type: application/cloudevents+json`).
+
+use std::time::Duration;
+
+use tidings_actors::ports::{AttemptOutcome, ItemOutcome, KeptAnswer, Parcel, ParcelBody, SendFailure};
+use tokio::time::{Instant, timeout};
+
+use super::{Arc, Post, Reply, Sender, allowance, answer, cloud_event, kept, late};
+use crate::nats::{Message, Published, target::Target};
+
+/// What of an attempt's time the wait for one acknowledgement may take: the rest tells of it.
+const OF_THE_TIME: (u32, u32) = (19, 20);
+
+impl Sender<'_> {
+    /// One message.
+    pub(super) async fn publish(&self, post: Post<'_>) -> Reply {
+        let target = match Target::parse(&self.endpoint.base_url) {
+            Ok(target) => target,
+            Err(fault) => {
+                return Reply::failed(SendFailure::InvalidUrl, &format!("base address: it {fault}"));
+            }
+        };
+        let Post { id, action, watch, content_type, body, .. } = post;
+        let Some(signed) = self.sign(id, &body).await else {
+            return Reply::failed(SendFailure::Refused, "the app has no signing key");
+        };
+        let timestamp = signed.timestamp.to_string();
+        let mut headers = vec![
+            ("content-type", content_type.to_owned()),
+            ("user-agent", concat!("Tidings/", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", timestamp.clone()),
+            ("webhook-signature", signed.standard),
+            ("x-docora-app-id", self.endpoint.app.as_str().to_owned()),
+            ("x-docora-timestamp", timestamp),
+            ("x-docora-signature", signed.docora),
+        ];
+        headers.extend(self.traceparent.clone().map(|parent| ("traceparent", parent)));
+        let subject = target.subject(watch.map(|watch| watch.as_str()), action.as_str());
+        let limit = self.limit(body.len() as u64) * OF_THE_TIME.0 / OF_THE_TIME.1;
+        let message = Message { subject, id, headers, body };
+        self.told(self.nats.publish(self.endpoint, &target, message, limit).await)
+    }
+
+    fn limit(&self, bytes: u64) -> Duration {
+        allowance(self.endpoint.timeout, bytes)
+    }
+
+    /// Many messages, each after the stream has said what became of the one before: the stream has them
+    /// in their order whatever happens. Behind one that it has no word for nothing is tried; where that
+    /// is the first, the attempt as a whole failed.
+    pub(super) async fn publish_each(&self, parcels: &[Parcel]) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        let until = Instant::now() + self.limit(parcels.iter().map(Parcel::size).sum());
+        let (started, mut items) = (Instant::now(), Vec::with_capacity(parcels.len()));
+        let mut whole = self.told(Published { result: Ok(200), text: String::new() });
+        for parcel in parcels {
+            let ParcelBody::Whole(body) = &parcel.body else { break };
+            let content_type = cloud_event::content_type(parcel.format, false);
+            let (action, id, watch) = (parcel.action, parcel.id.as_str(), Some(&parcel.watch));
+            let body = body.clone();
+            let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
+            let left = until.saturating_duration_since(Instant::now()).min(self.limit(parcel.size()));
+            let reply = timeout(left, self.publish(post)).await.unwrap_or_else(|_| late(left));
+            match reply.result {
+                Ok(200..=299) => items.push(ItemOutcome::Accepted),
+                Ok(400..=499) => items.push(ItemOutcome::Refused(reply.excerpt)),
+                Ok(_) | Err(_) => {
+                    if items.is_empty() {
+                        whole = reply;
+                    }
+                    break;
+                }
+            }
+        }
+        items.resize(parcels.len(), ItemOutcome::Untaken);
+        (whole.into_outcome(started), items)
+    }
+
+    fn told(&self, Published { result, text }: Published) -> Reply {
+        let text = match text.len() {
+            0 => text,
+            // A server may repeat what it was shown.
+            _ => answer::excerpt(kept::clean(&text, &self.secrets(None)).as_bytes()),
+        };
+        let is_kept = self.keeps_all || result != Ok(200);
+        let kept = is_kept.then(|| Arc::new(KeptAnswer { headers: Vec::new(), body: text.clone() }));
+        Reply { result, retry_after: None, excerpt: text, kept, answer: (Vec::new(), true) }
+    }
+}
