@@ -10,39 +10,26 @@
 
 #[path = "reading.rs"]
 mod reading;
+#[path = "receiver.rs"]
+mod receiver;
+#[path = "registered.rs"]
+mod registered;
 #[path = "support.rs"]
 mod support;
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use reading::read_and_hash;
+use receiver::Receiver;
 use reqwest::Method;
 use support::{figure, rate, repository, settings, timed};
-use tidings::{app::Adapters, egress::Egress, git::address::Address};
+use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
-    ports::{
-        BatchSettings, DeliverySettings, EndpointAccess, Location, NewApp, NewWatch, Remote, RepositoryFacts,
-        Selector, Start, Store as _,
-    },
+    ports::{BatchSettings, DeliverySettings, Location, Remote, Start, Store as _},
     round::TreeEnd,
-    secret::Secret,
     view::View,
 };
-use tidings_entity::{
-    id::{AppId, RepositoryId, Sha256Hash, WatchId},
-    kind::{BranchGone, HistoryMode, SelectorKind},
-};
+use tidings_entity::id::RepositoryId;
 use url::Url;
 
 const STRICT_FILES: usize = 10_000;
@@ -113,9 +100,16 @@ async fn batches(receiver: &Receiver, folder: &std::path::Path) {
             batch: Some(BatchSettings { count: 1_000, bytes: 4 << 20, linger_ms: 50 }),
             ..DeliverySettings::default()
         };
-        let app = app(&adapters, &format!("http://{}", receiver.address), delivery).await;
+        let app = registered::app(&adapters, Some(&format!("http://{}", receiver.address)), delivery).await;
         for lane in 0..BATCHED_LANES {
-            watch(&adapters, &app, path.to_str().expect("utf-8"), &format!("b{lane}")).await;
+            registered::watch(
+                &adapters,
+                &app,
+                path.to_str().expect("utf-8"),
+                &format!("b{lane}"),
+                Start::All,
+            )
+            .await;
         }
         let before = receiver.count();
         let store = adapters.store.clone();
@@ -143,7 +137,8 @@ async fn batches(receiver: &Receiver, folder: &std::path::Path) {
 
 async fn bare(receiver: &Receiver, folder: &std::path::Path, tasks: usize, requests: usize) -> f64 {
     let egress = Egress::new(&settings(folder).egress).expect("egress");
-    let url: Arc<Url> = Arc::new(format!("http://{}/create", receiver.address).parse().expect("an address"));
+    let url: std::sync::Arc<Url> =
+        std::sync::Arc::new(format!("http://{}/create", receiver.address).parse().expect("an address"));
     let body = bytes::Bytes::from(vec![b'x'; BODY_BYTES]);
     let work = async {
         let mut set = tokio::task::JoinSet::new();
@@ -173,9 +168,10 @@ async fn tidings(
 ) -> (f64, Duration) {
     let adapters = Adapters::open(settings(home)).await.expect("the house opens");
     let delivery = DeliverySettings::default();
-    let app = app(&adapters, &format!("http://{}", receiver.address), delivery).await;
+    let app = registered::app(&adapters, Some(&format!("http://{}", receiver.address)), delivery).await;
     for lane in 0..lanes {
-        watch(&adapters, &app, path.to_str().expect("utf-8"), &format!("b{lane}")).await;
+        registered::watch(&adapters, &app, path.to_str().expect("utf-8"), &format!("b{lane}"), Start::All)
+            .await;
     }
     let expected = (lanes * files) as u64;
     let before = receiver.count();
@@ -189,113 +185,4 @@ async fn tidings(
     let ((), took) = timed(receiver.until(before + expected)).await;
     house.stop().await;
     (rate(expected - arrived, took), first)
-}
-
-/// A receiver that reads and acknowledges.
-struct Receiver {
-    address: SocketAddr,
-    count: Arc<AtomicU64>,
-}
-
-impl Receiver {
-    /// On a thread of its own, as another process would be.
-    fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket");
-        let address = listener.local_addr().expect("bound");
-        let count = Arc::new(AtomicU64::new(0));
-        let counted = count.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let serving = async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                stream.set_nodelay(true).expect("a socket");
-                let counted = counted.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(move |request: hyper::Request<Incoming>| {
-                        let counted = counted.clone();
-                        async move {
-                            drop(request.into_body().collect().await);
-                            counted.fetch_add(1, Relaxed);
-                            Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::default()))
-                        }
-                    });
-                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-                });
-            }
-        };
-        // It ends with the process.
-        drop(std::thread::spawn(move || runtime.block_on(serving)));
-        Self { address, count }
-    }
-
-    fn count(&self) -> u64 {
-        self.count.load(Relaxed)
-    }
-
-    async fn until(&self, expected: u64) {
-        while self.count() < expected {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-}
-
-/// Registers an app that receives at `base_url`.
-async fn app(adapters: &Adapters, base_url: &str, delivery: DeliverySettings) -> AppId {
-    let now = adapters.clock.now();
-    let ulid = adapters.random.ulid(now);
-    let id = AppId::new(ulid);
-    let app = NewApp {
-        id: id.clone(),
-        name: "benchmark".into(),
-        email: String::new(),
-        base_url: Some(base_url.into()),
-        website: None,
-        description: None,
-        token_public_id: ulid.to_string(),
-        token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
-        signing_key: Secret::new("0123456789abcdef".into()),
-        access: EndpointAccess::default(),
-        delivery,
-        created_at: now,
-        answer: None,
-    };
-    adapters.store.create_app(&app).await.expect("registered");
-    id
-}
-
-/// Registers a watch of one branch.
-async fn watch(adapters: &Adapters, app: &AppId, repository: &str, branch: &str) -> WatchId {
-    let now = adapters.clock.now();
-    let address = Address::parse(repository, true, true).expect("an address");
-    let name = format!("refs/heads/{branch}");
-    let remote = Remote {
-        repository: RepositoryId::new(adapters.random.ulid(now)),
-        location: address.location.clone(),
-        credential: None,
-    };
-    let listing = adapters.git.list_refs(&remote, &vec![name]).await.expect("listed");
-    let id = WatchId::new(adapters.random.ulid(now));
-    let watch = NewWatch {
-        id: id.clone(),
-        app: app.clone(),
-        url: address.normalised,
-        facts: RepositoryFacts {
-            repository_id: id,
-            github_url: address.display,
-            owner: address.owner,
-            name: address.name,
-        },
-        is_private: false,
-        credential: None,
-        selector: Selector { kind: SelectorKind::Branch, value: branch.into() },
-        view: View::default(),
-        mode: HistoryMode::Net,
-        on_branch_gone: BranchGone::Keep,
-        start: Start::All,
-        listing,
-        deliver_after: now,
-        created_at: now,
-    };
-    adapters.store.register_watch(&watch).await.expect("registered").id
 }

@@ -1,0 +1,81 @@
+//! Apps and watches, registered in the store itself.
+
+use tidings::{app::Adapters, git::address::Address};
+use tidings_actors::{
+    ports::{
+        DeliverySettings, EndpointAccess, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start,
+        Store as _,
+    },
+    secret::Secret,
+    view::View,
+};
+use tidings_entity::{
+    id::{AppId, RepositoryId, Sha256Hash, WatchId},
+    kind::{BranchGone, HistoryMode, SelectorKind},
+};
+
+/// Registers an app that receives at `base_url`.
+pub(crate) async fn app(adapters: &Adapters, base_url: Option<&str>, delivery: DeliverySettings) -> AppId {
+    let now = adapters.clock.now();
+    let ulid = adapters.random.ulid(now);
+    let id = AppId::new(ulid);
+    let app = NewApp {
+        id: id.clone(),
+        name: "benchmark".into(),
+        email: String::new(),
+        base_url: base_url.map(Into::into),
+        website: None,
+        description: None,
+        token_public_id: ulid.to_string(),
+        token_hash: Sha256Hash::of(ulid.to_string().as_bytes()),
+        signing_key: Secret::new("0123456789abcdef".into()),
+        access: EndpointAccess::default(),
+        delivery,
+        created_at: now,
+        answer: None,
+    };
+    adapters.store.create_app(&app).await.expect("registered");
+    id
+}
+
+/// Registers a watch of one branch.
+pub(crate) async fn watch(
+    adapters: &Adapters,
+    app: &AppId,
+    repository: &str,
+    branch: &str,
+    start: Start,
+) -> WatchId {
+    let now = adapters.clock.now();
+    let address = Address::parse(repository, true, true).expect("an address");
+    let name = format!("refs/heads/{branch}");
+    let remote = Remote {
+        repository: RepositoryId::new(adapters.random.ulid(now)),
+        location: address.location.clone(),
+        credential: None,
+    };
+    let listing = adapters.git.list_refs(&remote, &vec![name]).await.expect("listed");
+    let id = WatchId::new(adapters.random.ulid(now));
+    let watch = NewWatch {
+        id: id.clone(),
+        app: app.clone(),
+        url: address.normalised,
+        facts: RepositoryFacts {
+            repository_id: id,
+            github_url: address.display,
+            owner: address.owner,
+            name: address.name,
+        },
+        is_private: false,
+        credential: None,
+        selector: Selector { kind: SelectorKind::Branch, value: branch.into() },
+        view: View::default(),
+        mode: HistoryMode::Net,
+        on_branch_gone: BranchGone::Keep,
+        start,
+        listing,
+        deliver_after: now,
+        created_at: now,
+    };
+    adapters.store.register_watch(&watch).await.expect("registered").id
+}
