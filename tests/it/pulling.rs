@@ -2,7 +2,6 @@
 //! ids and dead letters as for those that are sent to, over kills, lost answers and switches.
 
 use std::{
-    io,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -13,103 +12,20 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    api::App,
     churn::{BETWEEN_COMMITS, Churn},
     dice::Dice,
-    model::{Arrival, Model},
     patience::{SOON, eventually},
-    project::{Project, Tree},
+    project::Project,
+    puller::Puller,
     server::Server,
     setting,
-    subscriber::{Subscriber, show},
+    subscriber::Subscriber,
 };
 
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
 const KILLS: u64 = 25;
 /// The longest life between two kills.
 const LIFE: Duration = Duration::from_millis(900);
-
-/// Somebody who pulls one watch, and checks everything.
-struct Puller {
-    app: App,
-    model: Model,
-}
-
-impl Puller {
-    fn onboard(server: &Server) -> Self {
-        let body = json!({ "app_name": "puller", "email": "stories@example.org" });
-        let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
-        assert_eq!(reply.status, 201, "{}", reply.json());
-        let onboarded = reply.json();
-        let text = |key: &str| onboarded[key].as_str().expect("a text").to_owned();
-        let app = App { id: text("app_id"), token: text("token"), onboarded: onboarded.clone() };
-        Self { app, model: Model::new("unused") }
-    }
-
-    /// What is handed out; `None` where nothing is.
-    fn ask(&self, server: &Server, id: &str, query: &str) -> Option<Value> {
-        self.try_ask(server, id, query).expect("an answer")
-    }
-
-    /// The same from a server that may be killed meanwhile.
-    fn try_ask(&self, server: &Server, id: &str, query: &str) -> io::Result<Option<Value>> {
-        let path = format!("/api/repositories/{id}/pending?{query}");
-        let reply = server.ask("GET", &path, Some(&self.app.token), None)?;
-        match reply.status {
-            200 => Ok(Some(reply.json())),
-            204 => Ok(None),
-            status => panic!("{status}: {}", reply.json()),
-        }
-    }
-
-    fn settle(&self, server: &Server, id: &str, body: &Value) -> (u16, Value) {
-        self.try_settle(server, id, body).expect("an answer")
-    }
-
-    /// The same from a server that may be killed meanwhile.
-    fn try_settle(&self, server: &Server, id: &str, body: &Value) -> io::Result<(u16, Value)> {
-        let path = format!("/api/repositories/{id}/settle");
-        let reply = server.ask("POST", &path, Some(&self.app.token), Some(body))?;
-        Ok((reply.status, reply.json()))
-    }
-
-    /// Takes in what was handed out, up to and with a position.
-    fn take(&mut self, pending: &Value, through: u64) -> Vec<Arrival> {
-        let mut arrivals = Vec::new();
-        for change in pending["changes"].as_array().expect("changes") {
-            let action = change["action"].as_str().expect("an action");
-            if change["body"]["event"]["position"].as_u64().expect("a position") > through {
-                break;
-            }
-            let arrival = self.model.pull(action, &change["body"]);
-            arrivals.extend(arrival.inspect(|arrival| self.model.apply(arrival)));
-        }
-        arrivals
-    }
-
-    /// Pulls and settles until nothing is pending.
-    fn drain(&mut self, server: &Server, id: &str) {
-        while let Some(pending) = self.ask(server, id, "wait_seconds=1") {
-            let last = pending["to"].as_u64().expect("a position") - 1;
-            let arrivals = self.take(&pending, last);
-            let body = json!({ "lease_id": pending["lease_id"], "accepted_through": last });
-            let (status, answer) = self.settle(server, id, &body);
-            assert_eq!(status, 200, "{answer}");
-            arrivals.iter().for_each(|arrival| self.model.acknowledged(arrival));
-        }
-    }
-
-    fn assert_faultless(&self) {
-        assert!(self.model.faults.is_empty(), "{:#?}", self.model.faults);
-        assert!(self.model.surprises.is_empty(), "{:#?}", self.model.surprises);
-    }
-
-    fn assert_has(&self, id: &str, tree: &Tree) {
-        self.assert_faultless();
-        let mirror = self.model.mirrors.get(id).cloned().unwrap_or_default();
-        assert_eq!(show(&mirror), show(tree));
-    }
-}
 
 #[test]
 fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {

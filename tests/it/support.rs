@@ -20,6 +20,7 @@ pub(crate) mod pack;
 pub(crate) mod patience;
 pub(crate) mod peer;
 pub(crate) mod project;
+pub(crate) mod puller;
 pub(crate) mod receiver;
 pub(crate) mod remote;
 pub(crate) mod repository;
