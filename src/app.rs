@@ -25,12 +25,13 @@ use tidings_actors::{
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
+use url::Url;
 
 use crate::{
     backup::{Unfinished, unfinished},
     egress::{Egress, EgressError},
     git::Git,
-    machine::{MachineClock, MachineRandom},
+    machine::{MachineRandom, SharedClock},
     secrets::{Keyring, SecretsError},
     settings::{History, Settings},
     store::{OpenError, SqlStore},
@@ -122,16 +123,23 @@ pub struct Adapters {
     /// Randomness.
     pub random: Arc<dyn Random>,
     claim: Claim,
+    reached_at: Option<Url>,
 }
 
 impl Adapters {
+    /// The same for a process that others which share its database reach there.
+    #[must_use]
+    pub fn reached_at(self, url: Option<Url>) -> Self {
+        Self { reached_at: url, ..self }
+    }
+
     /// Opens data directory, keyring, database and mirrors.
     ///
     /// # Errors
     /// [`StartError`] says which of them cannot be used, and why.
     pub async fn open(settings: Settings) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
-        let clock: Arc<dyn Clock> = Arc::new(MachineClock);
+        let clock: Arc<dyn Clock> = Arc::new(SharedClock::default());
         let random: Arc<dyn Random> = Arc::new(MachineRandom);
         let data_dir = settings.data_dir.clone();
         make_private_directory(&data_dir)?;
@@ -146,7 +154,8 @@ impl Adapters {
         // Polls and deliveries share no connections, and wait for one as long as each may.
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
         let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone())?;
-        Ok(Self { settings, store, git: Arc::new(git), egress, clock, random, claim })
+        let git = Arc::new(git);
+        Ok(Self { settings, store, git, egress, clock, random, claim, reached_at: None })
     }
 
     /// Starts the tree over these adapters.
@@ -154,7 +163,7 @@ impl Adapters {
     /// # Errors
     /// [`StartError::Tree`].
     pub async fn start(self, wrap: Option<Wrap>) -> Result<App, StartError> {
-        let Self { settings, store, git, egress, clock, random, claim } = self;
+        let Self { settings, store, git, egress, clock, random, claim, reached_at } = self;
         let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
@@ -163,9 +172,12 @@ impl Adapters {
                 .keeping_all(settings.delivery.history == History::All);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);
-        let replica = replica::describe(clock.as_ref(), random.as_ref());
+        let role = settings.server.role;
+        let mut replica = replica::describe(role, reached_at, clock.as_ref(), random.as_ref());
         let leases: Option<Arc<dyn Leases>> = match store.leases(&replica.id) {
             Some(leases) => {
+                replica::follow(&leases, clock.as_ref()).await;
+                replica.started_at = clock.now();
                 replica::succeed(&settings.data_dir, &leases, &replica.id).await;
                 Some(Arc::new(leases))
             }

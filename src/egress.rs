@@ -1,5 +1,6 @@
 //! The one way out. Every request that leaves this process (deliveries, Git, keys) is made by an
-//! [`Egress`]; nothing else may build an HTTP client.
+//! [`Egress`], but for those to other replicas of this server ([`replicas`]); nothing else may build an
+//! HTTP client.
 //!
 //! What it holds to: addresses are judged after resolution and the judged ones are dialled;
 //! literal addresses are judged too, in every spelling; one refused address refuses the whole
@@ -14,6 +15,7 @@
 pub mod address;
 pub mod dial;
 pub mod of_apps;
+pub mod replicas;
 pub mod resolver;
 pub mod rules;
 pub mod tls;

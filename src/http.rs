@@ -16,6 +16,7 @@ pub mod docs;
 pub mod document;
 pub mod downloads;
 pub mod edge;
+mod elsewhere;
 mod fields;
 pub mod histories;
 pub mod hooks;
@@ -53,6 +54,7 @@ use tidings_actors::{
     ports::{Administration, Clock, GitSource, Random, Store},
     time::Timestamp,
 };
+use tidings_entity::kind::ReplicaRole;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, error, field, info_span};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
@@ -65,7 +67,13 @@ use self::{
     request::{Request, expect_json, read_body},
     route::{Access, Answer, Found, Route, Table},
 };
-use crate::{egress::Egress, identity::Identity, settings::Settings, store::keys::Keys, telemetry::Metrics};
+use crate::{
+    egress::{Egress, replicas::ToReplicas},
+    identity::Identity,
+    settings::Settings,
+    store::keys::Keys,
+    telemetry::Metrics,
+};
 
 /// Longest path and query together, in bytes.
 const URI_BYTES_MAX: usize = 8 << 10;
@@ -90,6 +98,8 @@ pub struct Front {
     pub settings: Arc<Settings>,
     /// Asked whether a receiver's address may be reached at all.
     pub egress: Egress,
+    /// What only another replica can answer goes there.
+    pub to_replicas: ToReplicas,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids, tokens and keys.
@@ -151,25 +161,39 @@ impl Lifecycle {
 /// Every route that is served.
 #[must_use]
 pub fn table() -> Vec<Route> {
-    [Served::Ops.routes(), Served::Api.routes()].concat()
+    Served::of(ReplicaRole::All, false).iter().flat_map(|served| served.routes()).collect()
 }
 
 /// Which routes are served at a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// All.
-    All,
     /// All but those of [`Served::Ops`].
     Api,
     /// Those for who runs the server: health, version, metrics.
     Ops,
+    /// What other replicas hand on.
+    Work,
+}
+
+impl Served {
+    /// What a server of a role serves at its first door, and what beside [`Served::Ops`] where those have a
+    /// door of their own.
+    #[must_use]
+    pub fn of(role: ReplicaRole, has_ops_door: bool) -> &'static [Self] {
+        match (role, has_ops_door) {
+            (ReplicaRole::Worker, true) => &[Self::Work],
+            (ReplicaRole::Worker, false) => &[Self::Ops, Self::Work],
+            (ReplicaRole::All | ReplicaRole::Api, true) => &[Self::Api],
+            (ReplicaRole::All | ReplicaRole::Api, false) => &[Self::Ops, Self::Api],
+        }
+    }
 }
 
 impl Served {
     fn routes(self) -> Vec<Route> {
         match self {
-            Self::All => table(),
             Self::Ops => [status::routes(), metrics::routes()].concat(),
+            Self::Work => repositories::handed_on(),
             Self::Api => [
                 docs::routes(),
                 apps::routes(),
@@ -191,8 +215,8 @@ impl Served {
 
 /// Routes as one filter that never rejects.
 #[must_use]
-pub fn routes(front: Arc<Front>, served: Served) -> BoxedFilter<(Response,)> {
-    let table = Arc::new(Table::new(served.routes()));
+pub fn routes(front: Arc<Front>, served: &[Served]) -> BoxedFilter<(Response,)> {
+    let table = Arc::new(Table::new(served.iter().flat_map(|served| served.routes()).collect()));
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::method()
         .and(warp::path::full())
@@ -341,8 +365,21 @@ where
         Some(deed) => witness::witnessed(route.handler.clone(), deed),
         None => route.handler.clone(),
     };
-    let (access, headers) = (route.access, headers.clone());
-    let request = Request { caller, actor, access, parameters, query, headers, body, keyed: keyed.clone() };
+    let (access, headers, keyed_too) = (route.access, headers.clone(), keyed.clone());
+    let (method, path) = (method.clone(), path.to_owned());
+    let request = Request {
+        caller,
+        actor,
+        access,
+        client,
+        method,
+        path,
+        parameters,
+        query,
+        headers,
+        body,
+        keyed: keyed_too,
+    };
     match keyed {
         Some(keyed) => apart(idempotency::once(front, keyed, request_id.to_owned(), handler, request)).await,
         None if is_witnessed => apart(handler(front, request)).await,

@@ -24,6 +24,7 @@ mod watch;
 use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tidings_entity::kind::ReplicaRole;
 
 pub use self::{
     database::DatabaseSettings,
@@ -113,6 +114,14 @@ impl Settings {
         }
         faults.extend(self.database.validate());
         faults.extend(self.server.validate());
+        if self.server.role != ReplicaRole::All && !self.database.is_shared() {
+            let message = format!(
+                "\"{}\" leaves something to other servers, and with a SQLite file there are none: set \
+                 database.url to a PostgreSQL database",
+                self.server.role
+            );
+            faults.push(Fault::new("server.role", message));
+        }
         faults.extend(self.identity.validate());
         faults.extend(self.egress.validate());
         faults.extend(self.git.validate());

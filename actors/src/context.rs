@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use ractor::Message;
 use tidings_entity::{
     id::{AppId, ReplicaId, RepositoryId},
-    kind::RetryPolicy,
+    kind::{ReplicaRole, RetryPolicy},
 };
 use tokio::{sync::watch, task::JoinSet};
 use tracing::debug;
@@ -144,7 +144,9 @@ impl Default for Policy {
                 id: ReplicaId::new(ulid::Ulid::nil()),
                 name: String::new(),
                 version: String::new(),
+                role: ReplicaRole::All,
                 works: true,
+                address: None,
                 started_at: Timestamp(0),
             },
             lease_life: Duration::from_secs(15),
@@ -222,11 +224,12 @@ impl Context {
         Some((context, hold))
     }
 
-    /// How many attempts an app takes at the same time.
+    /// How many attempts of an app this process makes at the same time: its part of what the app takes.
     #[must_use]
     pub fn in_flight_of(&self, app: &App) -> usize {
         let own = app.delivery.max_concurrent.and_then(|most| usize::try_from(most).ok());
-        own.map_or(self.policy.app_in_flight, |most| most.min(self.policy.app_in_flight))
+        let most = own.map_or(self.policy.app_in_flight, |most| most.min(self.policy.app_in_flight));
+        most.div_ceil(self.shards.workers())
     }
 
     /// Does work for processors and disks when it is the turn of its app.

@@ -22,7 +22,7 @@ use crate::{
     },
     directory::Post,
     housekeeping::{LeaseKeeperMessage, LetterKeeperMessage},
-    ports::{ReplicaSeen, SHARDS, Signal, StoreError},
+    ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError},
     repository_watcher::RepositoryWatcherMessage,
     start::{self, Look},
     supervisor::SupervisorMessage,
@@ -84,6 +84,12 @@ impl Handle {
         self.context.shards.owns(repository)
     }
 
+    /// What this process is to the others that share its database.
+    #[must_use]
+    pub fn replica(&self) -> &ReplicaId {
+        &self.context.policy.replica.id
+    }
+
     /// The processes that share the database, this one among them, and which of them this one is.
     ///
     /// # Errors
@@ -93,9 +99,24 @@ impl Handle {
         let id = replica.id.clone();
         let seen = match &self.context.leases {
             Some(leases) => in_time(leases.replicas()).await?,
-            None => vec![ReplicaSeen { replica, shards: SHARDS, seen: Duration::ZERO }],
+            None => {
+                let oldest = in_time(self.context.store.laggards(1)).await?;
+                let now = self.context.clock.now();
+                let lag = oldest.first().map_or(Duration::ZERO, |laggard| now.since(laggard.since));
+                vec![ReplicaSeen { replica, shards: SHARDS, seen: Duration::ZERO, lag }]
+            }
         };
         Ok((id, seen))
+    }
+
+    /// The process that works on this repository, if another one does.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn worked_on_by(&self, repository: &RepositoryId) -> Result<Option<Replica>, StoreError> {
+        let Some(leases) = &self.context.leases else { return Ok(None) };
+        let owner = in_time(leases.owner(Shard::of(repository))).await?;
+        Ok(owner.filter(|owner| owner.id != self.context.policy.replica.id))
     }
 
     /// Polls this repository soon, whatever its schedule says.

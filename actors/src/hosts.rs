@@ -22,7 +22,10 @@ mod patience;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -99,6 +102,8 @@ pub struct Hosts(Arc<Shared>);
 
 struct Shared {
     policy: HostPolicy,
+    /// So many processes share what a host takes.
+    sharers: AtomicU32,
     hasher: RandomState,
     hosts: Mutex<HashMap<String, Host>>,
 }
@@ -143,7 +148,17 @@ impl Hosts {
     /// Hosts that may be pressed as hard as `policy` says, each for itself.
     #[must_use]
     pub fn new(policy: HostPolicy) -> Self {
-        Self(Arc::new(Shared { policy, hasher: RandomState::new(), hosts: Mutex::default() }))
+        let (hasher, hosts) = (RandomState::new(), Mutex::default());
+        Self(Arc::new(Shared { policy, sharers: AtomicU32::new(1), hasher, hosts }))
+    }
+
+    /// From now on so many processes share what each host takes in a second.
+    pub fn divide_by(&self, sharers: usize) {
+        self.0.sharers.store(u32::try_from(sharers.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn sharers(&self) -> u32 {
+        self.0.sharers.load(Ordering::Relaxed)
     }
 
     /// Waits until a scan of `remote`, for these apps, may begin. A local repository has no host and
@@ -163,7 +178,8 @@ impl Hosts {
         });
         let ticket = Ticket { hosts: self, name: &name, place };
         loop {
-            match self.with(&name, |host| host.step(&self.0.policy, &name, place, key)) {
+            let bounds = (&self.0.policy, self.sharers());
+            match self.with(&name, |host| host.step(bounds, &name, place, key)) {
                 Step::Go => break,
                 Step::Postponed(postponed) => return Err(postponed),
                 Step::Behind => woken.notified().await,
@@ -200,8 +216,9 @@ impl Hosts {
         let cancelled = |_| GitError::Cancelled;
         let long = if may_take_long { Some(long.acquire_owned().await.map_err(cancelled)?) } else { None };
         let under_way = under_way.acquire_owned().await.map_err(cancelled)?;
-        let free =
-            self.with(&name, |host| is_patient(host).map(|()| host.requests.reserve(Instant::now())))?;
+        let sharers = self.sharers();
+        let reserve = |host: &mut Host| host.requests.reserve(Instant::now(), sharers);
+        let free = self.with(&name, |host| is_patient(host).map(|()| reserve(host)))?;
         sleep_until(free).await;
         self.with(&name, is_patient)?;
         Ok(RequestPermit { _long: long, _under_way: under_way })
@@ -296,7 +313,13 @@ impl Host {
     }
 
     /// What the one at `place` does next; with [`Step::Go`] it has its turn.
-    fn step(&mut self, policy: &HostPolicy, name: &str, place: Place, key: patience::Key) -> Step {
+    fn step(
+        &mut self,
+        (policy, sharers): (&HostPolicy, u32),
+        name: &str,
+        place: Place,
+        key: patience::Key,
+    ) -> Step {
         let now = Instant::now();
         if let Some(until) = self.patience.until(key, now) {
             return Step::Postponed(Postponed { wait: until - now });
@@ -312,7 +335,7 @@ impl Host {
         if free > now {
             return Step::At(free);
         }
-        self.turns.reserve(now);
+        self.turns.reserve(now, sharers);
         self.listing += 1;
         if let Some(waiting) = self.line.take() {
             self.note_wait(name, now - waiting.since, now);

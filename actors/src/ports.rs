@@ -34,12 +34,20 @@ pub use tracer::*;
 pub use transport::*;
 pub use watch::*;
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::time::Timestamp;
 
 /// The wall clock. Waits do not use it; they use tokio's clock.
 pub trait Clock: Send + Sync + 'static {
     /// Now, in unix milliseconds.
     fn now(&self) -> Timestamp;
+
+    /// At this moment the clock that all replicas share said so, give or take `error`: from now on that
+    /// one is followed. One that is nobody else's follows none.
+    fn follow(&self, _told: Timestamp, _at: Instant, _error: Duration) {}
 }
 
 /// Randomness for jitter, ids and secrets.

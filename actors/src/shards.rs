@@ -34,6 +34,8 @@ enum Belief {
 #[derive(Default)]
 struct Leased {
     shards: BTreeMap<Shard, Held>,
+    /// Replicas that live and take shards, as far as is known.
+    workers: usize,
 }
 
 struct Held {
@@ -116,6 +118,19 @@ impl Shards {
         let fence = Fence { shard, epoch: held.epoch };
         drop(leased);
         Some(Hold { of: Some((self.clone(), fence)) })
+    }
+
+    /// How many processes share the work, as far as is known: what all of them together may do is divided
+    /// by it.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.lock().map_or(1, |leased| leased.workers.max(1))
+    }
+
+    /// So many processes share the work. Whether they were more or fewer before.
+    pub fn shared_by(&self, workers: usize) -> bool {
+        let Some(mut leased) = self.lock() else { return false };
+        std::mem::replace(&mut leased.workers, workers) != workers
     }
 
     /// The shards whose work is done here now.

@@ -227,6 +227,16 @@ words! {
         Cursor = "cursor",
     }
 
+    /// What a process is there for that shares its database with others.
+    ReplicaRole {
+        /// It answers requests and works.
+        All = "all",
+        /// It answers requests, and leaves repositories and deliveries to others.
+        Api = "api",
+        /// It works, and answers only who looks after it and what other replicas hand on.
+        Worker = "worker",
+    }
+
     /// Which kind of Git host sent a hook.
     HookProvider {
         /// GitHub.
@@ -289,5 +299,13 @@ words! {
         WrongTime = "wrong_time",
         /// Refused: genuine, and its body cannot be read.
         Unreadable = "unreadable",
+    }
+}
+
+impl ReplicaRole {
+    /// Whether it takes shards.
+    #[must_use]
+    pub fn works(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
     }
 }

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::id::ReplicaId;
+use crate::{id::ReplicaId, kind::ReplicaRole};
 
 /// One row of `replica`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -15,8 +15,12 @@ pub struct Model {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// What it is there for.
+    pub role: ReplicaRole,
     /// Whether it takes shards.
     pub works: bool,
+    /// Where the others reach it, as a web address; `None`: nowhere.
+    pub address: Option<String>,
     /// When it started, in unix milliseconds by its own clock.
     pub started_at: i64,
     /// When it said last that it lives, in unix milliseconds by the clock of the database.

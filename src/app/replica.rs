@@ -8,8 +8,12 @@ use std::{
 };
 
 use tidings_actors::ports::{Clock, Leases, Random, Replica};
-use tidings_entity::id::ReplicaId;
+use tidings_entity::{id::ReplicaId, kind::ReplicaRole};
+use tokio::time::Instant;
 use tracing::{info, warn};
+use url::Url;
+
+use crate::store::leases::SqlLeases;
 
 /// The file in the data directory that names the replica which has, or had, the directory.
 const FILE: &str = "replica";
@@ -17,7 +21,12 @@ const FILE: &str = "replica";
 const NAME_BYTES_MAX: usize = 100;
 
 /// This process.
-pub(super) fn describe(clock: &dyn Clock, random: &dyn Random) -> Replica {
+pub(super) fn describe(
+    role: ReplicaRole,
+    reached_at: Option<Url>,
+    clock: &dyn Clock,
+    random: &dyn Random,
+) -> Replica {
     let now = clock.now();
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
@@ -25,8 +34,22 @@ pub(super) fn describe(clock: &dyn Clock, random: &dyn Random) -> Replica {
         id: ReplicaId::new(random.ulid(now)),
         name: format!("{host} {}", std::process::id()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        works: true,
+        role,
+        works: role.works(),
+        address: reached_at.map(Into::into),
         started_at: now,
+    }
+}
+
+/// The moments that this process writes are those of the database's clock from the first on.
+pub(super) async fn follow(leases: &SqlLeases, clock: &dyn Clock) {
+    let asked = Instant::now();
+    match leases.now().await {
+        Ok(told) => {
+            let half = asked.elapsed() / 2;
+            clock.follow(told, asked + half, half);
+        }
+        Err(reason) => warn!("the clock of the database is followed later: {reason}"),
     }
 }
 

@@ -147,7 +147,18 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
         AdminVerb::Replicas { server } => {
             let replicas = get(&server, "replicas").await?;
-            let columns = ["replica", "name", "version", "shards", "seen_ms", "started_at", "is_this"];
+            let columns = [
+                "replica",
+                "name",
+                "version",
+                "role",
+                "address",
+                "shards",
+                "lag_ms",
+                "seen_ms",
+                "started_at",
+                "is_this",
+            ];
             print_table(context, replicas, &columns)
         }
         AdminVerb::Tree { server } => {

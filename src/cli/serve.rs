@@ -14,7 +14,8 @@ use tracing::{error, info};
 use self::doors::Doors;
 use super::{Code, Context, Failure};
 use crate::{
-    app::{Adapters, App},
+    app::{Adapters, App, StartError},
+    egress::replicas::ToReplicas,
     http::{self, Front, Lifecycle, admin_token::AdminToken, edge::Edge},
     identity::Identity,
     settings::Settings,
@@ -58,12 +59,16 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())
         .map_err(|error| Failure::of_error(Code::Config, &error))?;
     let certificate = doors::certificate(&adapters.settings.server)?;
-    let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
-    let settings = app.settings.clone();
+    let settings = adapters.settings.clone();
+    // Open before anything else begins: other replicas are told where it is. Whoever comes now waits.
     let doors = Doors::open(&settings.server, certificate).await?;
+    let adapters = adapters.reached_at(doors.reached_at(&settings.server));
+    let to_replicas =
+        ToReplicas::new(&settings.egress).map_err(|error| Failure::of_start(&StartError::Egress(error)))?;
+    let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
     doors.announce(args)?;
     let lifecycle = Lifecycle::default();
-    let front = Arc::new(front(&app, admin, lifecycle.clone()));
+    let front = Arc::new(front(&app, admin, to_replicas, lifecycle.clone()));
     http::witness::started(&front).await;
     let (stop, stopping) = watch::channel(false);
     let door = doors.serve(&front, &settings.server, stopping);
@@ -91,7 +96,7 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     }
 }
 
-fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
+fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifecycle) -> Front {
     Front {
         store: app.store.clone(),
         administration: app.store.clone(),
@@ -101,6 +106,7 @@ fn front(app: &App, admin: AdminToken, lifecycle: Lifecycle) -> Front {
         handle: app.handle(),
         settings: app.settings.clone(),
         egress: app.egress.clone(),
+        to_replicas,
         clock: app.clock.clone(),
         random: app.random.clone(),
         admin,

@@ -15,7 +15,7 @@ use super::{problem::Problem, request::Caller};
 use crate::settings::ServerSettings;
 
 /// What proxies tell of who asks.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Most addresses of it that are looked at, the nearest first.
 const HOPS_MAX: usize = 16;
 /// For how long browsers come back by TLS only, once they came by TLS.

@@ -54,6 +54,11 @@ pub fn routes() -> Vec<Route> {
     .concat()
 }
 
+/// Those of them that are answered where a repository is worked on.
+pub(super) fn handed_on() -> Vec<Route> {
+    pull::routes()
+}
+
 /// A watch. The first six fields are what clients of Docora know.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Repository {

@@ -1,10 +1,10 @@
 //! A request whose caller is known and whose body has arrived: what handlers see.
 
-use std::{pin::pin, str::FromStr, time::Duration};
+use std::{net::IpAddr, pin::pin, str::FromStr, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Serialize;
 use tidings_actors::ports::{App, KeyedRequest};
 use tidings_entity::kind::Role;
@@ -49,6 +49,12 @@ pub struct Request {
     pub actor: String,
     /// What the route asks of its callers.
     pub access: Access,
+    /// Where it came from, as far as that is believed.
+    pub client: IpAddr,
+    /// The method.
+    pub method: Method,
+    /// The path as it was sent.
+    pub path: String,
     /// What stands in the path for the template's parameters, in order, decoded.
     pub parameters: Vec<String>,
     /// The query as it was sent; empty without one.

@@ -56,6 +56,15 @@ impl DatabaseSettings {
         format!("sqlite://{}?mode=rwc", utf8_percent_encode(&path.to_string_lossy(), PATH))
     }
 
+    /// Whether several processes may share it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let is_server = |url: &Secret| {
+            ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme))
+        };
+        self.url.as_ref().is_some_and(is_server)
+    }
+
     pub(super) fn validate(&self) -> impl Iterator<Item = Fault> {
         let is_known = |url: &Secret| {
             let url = url.expose();

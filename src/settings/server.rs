@@ -9,6 +9,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tidings_actors::secret::Secret;
+use tidings_entity::kind::ReplicaRole;
 use url::Url;
 
 use super::{Fault, Rate, duration, optional, secret};
@@ -20,8 +21,14 @@ const ADMIN_TOKEN_CHARACTERS_MIN: usize = 32;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
+    /// What this process is there for, where others share its database.
+    pub role: ReplicaRole,
     /// API and health listen here.
     pub listen: SocketAddr,
+    /// Where other replicas reach this one; not set: at [`ServerSettings::listen`], if that is an address
+    /// that others can use.
+    #[serde(with = "optional")]
+    pub replica_url: Option<Url>,
     /// Where health, version and metrics are served instead, in plain http.
     #[serde(with = "optional")]
     pub ops_listen: Option<SocketAddr>,
@@ -75,7 +82,9 @@ pub struct ServerSettings {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
+            role: ReplicaRole::All,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            replica_url: None,
             ops_listen: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -145,6 +154,10 @@ impl ServerSettings {
         if self.ops_listen.is_some_and(|ops| ops.port() != 0 && ops == self.listen) {
             faults.push(Fault::new("server.ops_listen", "this is server.listen as well"));
         }
+        if self.replica_url.as_ref().is_some_and(|url| !is_base(url)) {
+            let message = "write scheme, host and port of this replica, \"http://10.0.0.5:8080\"";
+            faults.push(Fault::new("server.replica_url", message));
+        }
         faults
     }
 
@@ -182,6 +195,13 @@ impl ServerSettings {
         .chain(self.validate_edge())
         .collect()
     }
+}
+
+/// Whether an address is one of the web without path, query and credentials.
+fn is_base(url: &Url) -> bool {
+    let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+    let has_credentials = !url.username().is_empty() || url.password().is_some();
+    matches!(url.scheme(), "http" | "https") && url.has_host() && !has_more && !has_credentials
 }
 
 /// Whether a text is what a browser sends as `Origin`.

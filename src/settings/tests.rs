@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use expect_test::{Expect, expect};
+use tidings_entity::kind::ReplicaRole;
 
 use super::{
     load::{DEFAULTS, parse},
@@ -135,6 +136,27 @@ fn values_of_the_wrong_kind_are_refused() {
             delivery.history_days: 0 does not lie between 1 and 36500 (in /etc/tidings.toml)
             telemetry.log_filter: "a=b=c" is no filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5 (in the variable TIDINGS__TELEMETRY__LOG_FILTER)
             telemetry.otlp_endpoint: the address must be http:// or https://, without user and password (in the variable TIDINGS__TELEMETRY__OTLP_ENDPOINT)"#]],
+    );
+}
+
+#[test]
+fn a_role_that_leaves_work_to_others_needs_a_database_that_is_shared() {
+    let role = "[server]\nrole = \"api\"";
+    check_faults(
+        Some(role),
+        &[],
+        &expect![[
+            r#"server.role: "api" leaves something to other servers, and with a SQLite file there are none: set database.url to a PostgreSQL database (in /etc/tidings.toml)"#
+        ]],
+    );
+    let shared = [("TIDINGS__DATABASE__URL", "postgres://tidings@db.example.org/tidings")];
+    assert_eq!(load(Some(role), &shared).expect("good").server.role, ReplicaRole::Api);
+    check_faults(
+        Some("[server]\nreplica_url = \"http://10.0.0.5:8080/api\""),
+        &[],
+        &expect![[
+            r#"server.replica_url: write scheme, host and port of this replica, "http://10.0.0.5:8080" (in /etc/tidings.toml)"#
+        ]],
     );
 }
 

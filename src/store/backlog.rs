@@ -16,7 +16,8 @@ use tidings_entity::{
 use super::rows::{self, signed, unsigned};
 
 /// Cursors of served watches that are behind.
-const BEHIND: &str = "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
+pub(super) const BEHIND: &str =
+    "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
      join head h on h.source_id = w.source_id and h.ref_name = c.branch
      where c.behind_since is not null and (c.held is null or c.held <> h.commit_id)
      and w.state = 'active' and a.disabled is null";

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use sea_orm::{DatabaseTransaction, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use tidings_actors::{
-    ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Signal, StoreError},
+    ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Shard, Signal, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{id::ReplicaId, replica};
@@ -27,9 +27,10 @@ use tracing::debug;
 use super::{
     SqlStore,
     address::{Address, Server},
+    backlog::BEHIND,
     connect::{self, Connection, Ear, Share},
     error::OfTable,
-    fences, rows,
+    fences, reach, rows,
 };
 
 /// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
@@ -79,10 +80,16 @@ struct Held {
 }
 
 #[derive(FromQueryResult)]
+struct Said {
+    now: i64,
+}
+
+#[derive(FromQueryResult)]
 struct Others {
     workers: i64,
     free: i64,
     free_in: Option<i64>,
+    now: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -91,6 +98,7 @@ struct Seen {
     replica: replica::Model,
     shards: i64,
     ago: i64,
+    lag: Option<i64>,
 }
 
 impl SqlStore {
@@ -109,6 +117,20 @@ impl SqlStore {
 }
 
 impl SqlLeases {
+    /// What the clock of the database says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        let verb = async {
+            let connection = self.connection().await?;
+            let said: Option<Said> =
+                rows::one(&connection, "lease", &format!("select {NOW} as now"), vec![]).await?;
+            said.map(|said| Timestamp(said.now)).ok_or(StoreError::NotFound)
+        };
+        self.in_time(ANSWER_MAX, verb).await
+    }
+
     async fn connection(&self) -> Result<Connection, StoreError> {
         if let Some(connection) = self.known().clone() {
             return Ok(connection);
@@ -175,8 +197,8 @@ impl Leases for SqlLeases {
         let verb = async {
             let transaction = self.begin(Share::Aside).await?;
             let text = format!(
-                "insert into replica (id, name, version, works, started_at, seen_at, life_ms)
-                 values ($1, $2, $3, $4, $5, {NOW}, $6)
+                "insert into replica (id, name, version, works, started_at, seen_at, life_ms, role, address)
+                 values ($1, $2, $3, $4, $5, {NOW}, $6, $7, $8)
                  on conflict (id) do update set seen_at = excluded.seen_at, life_ms = excluded.life_ms,
                  works = excluded.works"
             );
@@ -187,6 +209,8 @@ impl Leases for SqlLeases {
                 replica.works.into(),
                 replica.started_at.0.into(),
                 milliseconds(life).into(),
+                replica.role.into(),
+                replica.address.clone().into(),
             ];
             rows::execute(&transaction, "replica", &text, values).await?;
             // Rows are locked in one order by everybody.
@@ -200,7 +224,8 @@ impl Leases for SqlLeases {
             let text = format!(
                 "select (select count(*) from replica where works and seen_at + life_ms > {NOW}) as workers,
                    count(*) filter (where owner is null or expires_at <= {NOW}) as free,
-                   min(expires_at) filter (where owner <> $1 and expires_at > {NOW}) - {NOW} as free_in
+                   min(expires_at) filter (where owner <> $1 and expires_at > {NOW}) - {NOW} as free_in,
+                   {NOW} as now
                  from lease where shard <> '{}'",
                 fences::ALL
             );
@@ -214,6 +239,7 @@ impl Leases for SqlLeases {
                 workers: count(others.workers),
                 free: count(others.free),
                 free_in: others.free_in.map(|wait| Duration::from_millis(wait.max(0).unsigned_abs())),
+                now: Some(Timestamp(others.now)),
             })
         };
         self.in_time(life / 3, verb).await
@@ -278,13 +304,33 @@ impl Leases for SqlLeases {
         let verb = async {
             let connection = self.connection().await?;
             let text = format!(
-                "select r.*, {NOW} - r.seen_at as ago,
-                   (select count(*) from lease l where l.owner = r.id and l.expires_at > {NOW}) as shards
-                 from replica r where r.seen_at >= {NOW} - $1 order by r.id"
+                "with late as (select {} as shard, min(c.behind_since) as since {BEHIND} group by 1),
+                 held as (select l.owner, count(*) as shards, min(late.since) as since
+                   from lease l left join late on cast(late.shard as text) = l.shard
+                   where l.expires_at > {NOW} group by l.owner)
+                 select r.*, {NOW} - r.seen_at as ago, coalesce(held.shards, 0) as shards,
+                   {NOW} - held.since as lag
+                 from replica r left join held on held.owner = r.id
+                 where r.seen_at >= {NOW} - $1 order by r.id",
+                reach::number(&connection, "w.repository_id")
             );
             let seen: Vec<Seen> =
                 rows::readable(&connection, "replica", &text, vec![FORGOTTEN.into()]).await?;
             Ok(seen.into_iter().map(shown).collect())
+        };
+        self.in_time(ANSWER_MAX, verb).await
+    }
+
+    async fn owner(&self, shard: Shard) -> Result<Option<Replica>, StoreError> {
+        let verb = async {
+            let connection = self.connection().await?;
+            let text = format!(
+                "select r.* from lease l join replica r on r.id = l.owner
+                 where l.shard = $1 and l.expires_at > {NOW}"
+            );
+            let values = vec![fences::name(shard).into()];
+            let found: Option<replica::Model> = rows::one(&connection, "replica", &text, values).await?;
+            Ok(found.map(described))
         };
         self.in_time(ANSWER_MAX, verb).await
     }
@@ -333,16 +379,24 @@ impl Leases for SqlLeases {
 }
 
 fn shown(seen: Seen) -> ReplicaSeen {
-    let Seen { replica: row, shards, ago } = seen;
+    let Seen { replica, shards, ago, lag } = seen;
+    let span = |milliseconds: i64| Duration::from_millis(milliseconds.max(0).unsigned_abs());
     ReplicaSeen {
-        replica: Replica {
-            id: row.id,
-            name: row.name,
-            version: row.version,
-            works: row.works,
-            started_at: Timestamp(row.started_at),
-        },
+        replica: described(replica),
         shards: usize::try_from(shards).unwrap_or(0),
-        seen: Duration::from_millis(ago.max(0).unsigned_abs()),
+        seen: span(ago),
+        lag: lag.map_or(Duration::ZERO, span),
+    }
+}
+
+fn described(row: replica::Model) -> Replica {
+    Replica {
+        id: row.id,
+        name: row.name,
+        version: row.version,
+        role: row.role,
+        works: row.works,
+        address: row.address,
+        started_at: Timestamp(row.started_at),
     }
 }

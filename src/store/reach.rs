@@ -16,6 +16,13 @@ pub(super) fn within(
     reach: &Reach,
 ) -> Option<(String, Value)> {
     let Reach::These(shards) = reach else { return None };
+    // One text for every set of shards, so that it is prepared once.
+    let map: String = Shard::all().map(|shard| if shards.contains(&shard) { '1' } else { '0' }).collect();
+    Some((format!("substr(${place}, {} + 1, 1) = '1'", number(connection, column)), map.into()))
+}
+
+/// The number of the shard of the repository whose id stands in a column.
+pub(super) fn number(connection: &impl ConnectionTrait, column: &str) -> String {
     let find = match connection.get_database_backend() {
         DbBackend::Postgres => "strpos",
         _ => "instr",
@@ -23,8 +30,5 @@ pub(super) fn within(
     let digit = |from_end: &str| {
         format!("({find}('{LETTERS}', substr({column}, length({column}){from_end}, 1)) - 1)")
     };
-    let number = format!("({} % 8) * 32 + {}", digit(" - 1"), digit(""));
-    // One text for every set of shards, so that it is prepared once.
-    let map: String = Shard::all().map(|shard| if shards.contains(&shard) { '1' } else { '0' }).collect();
-    Some((format!("substr(${place}, {number} + 1, 1) = '1'"), map.into()))
+    format!("({} % 8) * 32 + {}", digit(" - 1"), digit(""))
 }

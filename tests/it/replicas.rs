@@ -2,26 +2,31 @@
 //! life of a lease and two seconds, in mid-round, with the same ids and in order.
 
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::support::{
-    api::App,
+    api::{App, is_settled},
     churn::{BETWEEN_COMMITS, Churn},
     dice::Dice,
     fleet::Fleet,
     patience::{SOON, eventually},
     project::Project,
+    puller::Puller,
+    server::Server,
     setting,
     subscriber::Subscriber,
+    text_setting,
 };
 
 /// Mishaps, unless `TIDINGS_STORY_MISHAPS` says otherwise.
-const MISHAPS: u64 = 8;
+const MISHAPS: u64 = 12;
 
 /// How long a lease of these stories lives.
 const LEASE: Duration = Duration::from_secs(3);
@@ -109,6 +114,151 @@ fn a_replica_that_was_killed_and_starts_again_waits_for_no_lease_of_its_own() {
     assert_ne!(fleet.id(0), before);
 }
 
+#[test]
+fn what_is_pulled_from_several_replicas_comes_once_and_in_order() {
+    let Some(fleet) = Fleet::start(2, LEASE) else { return };
+    let mut puller = Puller::onboard(&fleet.servers[0]);
+    let project = project(150);
+    let id = puller.app.watch(&fleet.servers[0], &project);
+    let mut turns = fleet.servers.iter().cycle();
+    let mut next = || turns.next().expect("for ever");
+    let head = project.head();
+    eventually("everything settled", SOON, || {
+        let (asked, told) = (next(), next());
+        if let Some(pending) = puller.ask(asked, &id, "limit=20&wait_seconds=1") {
+            let last = pending["to"].as_u64().expect("a position") - 1;
+            let arrivals = puller.take(&pending, last);
+            let body = json!({ "lease_id": pending["lease_id"], "accepted_through": last });
+            let (status, answer) = puller.settle(told, &id, &body);
+            assert_eq!(status, 200, "{answer}");
+            arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival));
+            // One more, so that the next lease is asked for at the other.
+            next();
+        }
+        is_settled(&puller.app.repository(next(), &id), &head).then_some(())
+    });
+    puller.assert_has(&id, &project.tree(&head));
+    assert_eq!(puller.model.repeats, 0);
+}
+
+#[test]
+fn contents_and_rounds_are_read_on_every_replica() {
+    let Some(fleet) = Fleet::start(2, LEASE) else { return };
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&fleet.servers[0], &subscriber);
+    let project = project(20);
+    let id = app.watch(&fleet.servers[0], &project);
+    app.wait_until_held(&fleet.servers[0], &id, &project.head());
+    let read = |server: &Server, path: &str| {
+        let path = format!("/api/repositories/{id}/{path}");
+        let reply = server.ask("GET", &path, Some(&app.token), None).expect("an answer");
+        assert_eq!(
+            reply.status,
+            200,
+            "{path}: {}",
+            String::from_utf8_lossy(&reply.message.body).into_owned()
+        );
+        String::from_utf8_lossy(&reply.message.body).into_owned()
+    };
+    let blob = project.git(["rev-parse", "HEAD:file-007"]);
+    let contents = format!("blobs/{}", blob.trim());
+    for path in ["files", "rounds", &contents] {
+        assert_eq!(read(&fleet.servers[0], path), read(&fleet.servers[1], path), "{path}");
+    }
+    assert_eq!(read(&fleet.servers[1], &contents), "7");
+}
+
+#[test]
+fn a_replica_for_requests_works_on_nothing_and_one_that_works_answers_no_requests() {
+    let Some(mut fleet) = Fleet::of_roles(&["api", "worker"], LEASE) else { return };
+    let worker = fleet.id(1);
+    assert_eq!(fleet.holdings(), [(worker.clone(), 256)]);
+    let shown = fleet.servers[0].ask_as_admin("GET", "/api/admin/replicas").json();
+    let roles: Vec<_> = shown.as_array().expect("a list").iter().map(|one| &one["role"]).collect();
+    assert!(roles.contains(&&json!("api")) && roles.contains(&&json!("worker")), "{shown}");
+
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&fleet.servers[0], &subscriber);
+    let project = project(20);
+    let id = app.watch(&fleet.servers[0], &project);
+    app.wait_until_held(&fleet.servers[0], &id, &project.head());
+    subscriber.wait_for_tree(&id, &project.tree(&project.head()));
+    for (path, status) in [("/readyz", 200), ("/metrics", 200), ("/api/repositories", 404), ("/docs", 404)] {
+        let reply = fleet.servers[1].ask("GET", path, Some(&app.token), None).expect("an answer");
+        assert_eq!(reply.status, status, "{path}");
+    }
+
+    // What is pulled is handed on to the worker, which answers that and nothing else.
+    let mut puller = Puller::onboard(&fleet.servers[0]);
+    let pulled = puller.app.watch(&fleet.servers[0], &project);
+    eventually("everything pulled", SOON, || {
+        puller.drain(&fleet.servers[0], &pulled);
+        is_settled(&puller.app.repository(&fleet.servers[0], &pulled), &project.head()).then_some(())
+    });
+    puller.assert_has(&pulled, &project.tree(&project.head()));
+
+    // Without a worker requests are answered, and what is pulled is asked for again later.
+    fleet.servers[1].kill();
+    let reply = fleet.servers[0].ask(
+        "GET",
+        &format!("/api/repositories/{pulled}/pending"),
+        Some(&puller.app.token),
+        None,
+    );
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.status, reply.message.header("retry-after")), (503, Some("1")), "{}", reply.json());
+    project.write("late", b"late");
+    let head = project.commit("late");
+    fleet.servers[1].run();
+    app.wait_until_held(&fleet.servers[0], &id, &head);
+    subscriber.wait_for_tree(&id, &project.tree(&head));
+    subscriber.assert_straight();
+}
+
+/// Replicas of a version before, whose binary `TIDINGS_STORY_OLDER` names, are replaced one by one.
+#[test]
+fn replicas_are_replaced_by_a_newer_version_one_by_one_while_they_work() {
+    let Some(older) = text_setting("TIDINGS_STORY_OLDER").map(PathBuf::from) else {
+        println!("skipped: TIDINGS_STORY_OLDER names no binary of a version before");
+        return;
+    };
+    let mut dice = Dice::thrown("an upgrade");
+    let Some(mut fleet) = Fleet::of_binary(&older, 2, LEASE) else { return };
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&fleet.servers[0], &subscriber);
+    let projects: Vec<Project> = (0..6).map(|_| Project::new()).collect();
+    let mut churns: Vec<Churn> = projects.iter().map(|project| Churn::begin(project, 30)).collect();
+    let ids: Vec<String> = projects.iter().map(|project| app.watch(&fleet.servers[0], project)).collect();
+    let mut commit = |dice: &mut Dice| {
+        for (project, churn) in projects.iter().zip(&mut churns) {
+            churn.commit(project, dice);
+        }
+    };
+    for index in 0..2 {
+        commit(&mut dice);
+        assert!(fleet.servers[index].terminate().0.success());
+        fleet.servers[index].becomes(None);
+        // The steps of the schema are taken while the other works.
+        fleet.servers[index].run();
+        commit(&mut dice);
+        fleet.wait_until_shared(2);
+        for (project, id) in projects.iter().zip(&ids) {
+            app.wait_until_held(&fleet.servers[1 - index], id, &project.head());
+            subscriber.wait_for_tree(id, &project.tree(&project.head()));
+        }
+    }
+    subscriber.assert_straight();
+    assert_eq!(subscriber.model().repeats, 0, "who is told to stop repeats nothing");
+
+    // The way back is none.
+    fleet.servers[0].terminate();
+    fleet.servers[0].becomes(Some(older));
+    fleet.servers[0].spawn();
+    assert!(!fleet.servers[0].ended().success());
+    let log = fleet.servers[0].log();
+    assert!(log.contains("newer"), "{log}");
+}
+
 /// What befalls a replica.
 #[derive(Clone, Copy, Debug)]
 enum Mishap {
@@ -120,13 +270,45 @@ enum Mishap {
     Frozen,
     /// Nothing gets through to the database and back, for as long.
     CutOff,
+    /// Its wall clock goes an hour ahead, and comes back.
+    Ahead,
+    /// Its wall clock goes an hour back, and comes back.
+    Behind,
 }
 
+/// By how much a clock is moved, in seconds.
+const MOVED: i64 = 3_600;
+
 impl Mishap {
-    const ALL: [Self; 4] = [Self::Killed, Self::Stopped, Self::Frozen, Self::CutOff];
+    const ALL: [Self; 6] =
+        [Self::Killed, Self::Stopped, Self::Frozen, Self::CutOff, Self::Ahead, Self::Behind];
+
+    /// What it does to a clock, for so long that many a lease is prolonged by it; how many shards move: none.
+    fn move_clock(self, fleet: &Fleet, index: usize) -> bool {
+        let server = &fleet.servers[index];
+        let is_moved = match self {
+            Self::Ahead => server.move_clock(MOVED),
+            Self::Behind => server.move_clock(-MOVED),
+            _ => return false,
+        };
+        let before = fleet.holdings();
+        let began = Instant::now();
+        while is_moved && began.elapsed() < LEASE * 2 {
+            assert_eq!(fleet.holdings(), before, "leases are of the database's clock alone");
+            thread::sleep(LEASE / 10);
+        }
+        if !is_moved {
+            println!("{self:?} skipped: there is no libfaketime here");
+        }
+        server.move_clock(0);
+        true
+    }
 
     /// It happens to a replica, the others take over, and it is well again.
     fn befall(self, fleet: &mut Fleet, index: usize, subscriber: &Subscriber) -> Duration {
+        if self.move_clock(fleet, index) {
+            return Duration::ZERO;
+        }
         let (id, others) = (fleet.id(index), fleet.servers.len() - 1);
         let began = Instant::now();
         match self {
@@ -134,6 +316,7 @@ impl Mishap {
             Self::Stopped => assert!(fleet.servers[index].terminate().0.success()),
             Self::Frozen => fleet.servers[index].signal(Signal::STOP),
             Self::CutOff => fleet.cables[index].cut(true),
+            Self::Ahead | Self::Behind => unreachable!("nothing is taken over"),
         }
         let took = eventually("takeover", SOON, || {
             // What it still sends while it may, another sends again when it may not any more.
@@ -147,6 +330,7 @@ impl Mishap {
             Self::Killed | Self::Stopped => fleet.servers[index].run(),
             Self::Frozen => fleet.servers[index].signal(Signal::CONT),
             Self::CutOff => fleet.cables[index].cut(false),
+            Self::Ahead | Self::Behind => {}
         }
         fleet.wait_until_shared(others + 1);
         took
@@ -157,7 +341,7 @@ impl Mishap {
 fn whatever_befalls_one_of_three_replicas_nothing_is_lost_and_the_order_holds() {
     let mishaps = setting("TIDINGS_STORY_MISHAPS").unwrap_or(MISHAPS);
     let mut dice = Dice::thrown("mishaps of replicas");
-    let Some(mut fleet) = Fleet::start(3, LEASE) else { return };
+    let Some(mut fleet) = Fleet::with_clocks(3, LEASE) else { return };
     let subscriber = Subscriber::start();
     let app = App::onboard(&fleet.servers[0], &subscriber);
     let projects: Vec<Project> = (0..6).map(|_| Project::new()).collect();
@@ -182,7 +366,7 @@ fn whatever_befalls_one_of_three_replicas_nothing_is_lost_and_the_order_holds() 
         // The committers must end with the story, also when it fails.
         let _end = SetAtEnd(&over);
         for number in 0..mishaps {
-            let mishap = Mishap::ALL[usize::try_from(number % 4).expect("four")];
+            let mishap = Mishap::ALL[usize::try_from(number % 6).expect("six")];
             let index = usize::try_from(dice.below(3)).expect("three");
             let took = mishap.befall(&mut fleet, index, &subscriber);
             println!("{mishap:?}: taken over after {took:?}");

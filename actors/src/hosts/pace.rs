@@ -26,10 +26,11 @@ impl Pace {
         self.due.checked_sub(self.ahead).unwrap_or(now).max(now)
     }
 
-    /// Takes the next place and says when it comes up.
-    pub(super) fn reserve(&mut self, now: Instant) -> Instant {
+    /// Takes the next place and says when it comes up. Of `sharers` processes each has its part: their
+    /// places lie so many times as far apart.
+    pub(super) fn reserve(&mut self, now: Instant, sharers: u32) -> Instant {
         let free = self.free_at(now);
-        self.due = self.due.max(now) + self.interval;
+        self.due = self.due.max(now) + self.interval.saturating_mul(sharers);
         free
     }
 
@@ -47,10 +48,18 @@ mod tests {
     async fn a_burst_comes_at_once_and_the_rest_evenly() {
         let now = Instant::now();
         let mut pace = Pace::new(Duration::from_millis(100), 10, now);
-        let waits: Vec<_> = (0..13).map(|_| (pace.reserve(now) - now).as_millis()).collect();
+        let waits: Vec<_> = (0..13).map(|_| (pace.reserve(now, 1) - now).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 300]);
         assert_eq!((pace.free_at(now) - now).as_millis(), 400);
         let later = now + Duration::from_secs(60);
         assert!(pace.is_idle(later) && pace.free_at(later) == later);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_five_processes_each_takes_a_fifth_of_the_burst_and_of_the_rate() {
+        let now = Instant::now();
+        let mut pace = Pace::new(Duration::from_millis(100), 10, now);
+        let waits: Vec<_> = (0..5).map(|_| (pace.reserve(now, 5) - now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 100, 600, 1_100]);
     }
 }

@@ -233,6 +233,14 @@ impl LeaseKeeperState {
         if !std::mem::replace(&mut self.is_known, true) {
             self.tell_of_shards();
         }
+        if let Some(told) = standing.now {
+            // It was said somewhere between the question and the answer.
+            let half = asked.elapsed() / 2;
+            self.context.clock.follow(told, asked + half, half);
+        }
+        if self.context.shards.shared_by(standing.workers) {
+            self.divide();
+        }
         let until = self.end_of(asked);
         let changes = self.context.shards.renewed(&standing.held, until);
         self.believe(until, &changes);
@@ -249,6 +257,14 @@ impl LeaseKeeperState {
             Step::Stay => {}
             Step::Claim(count) => self.wanted = count,
             Step::Release(count) => self.give_away(count),
+        }
+    }
+
+    /// What all replicas together may do is divided anew.
+    fn divide(&self) {
+        self.context.git.hosts().divide_by(self.context.shards.workers());
+        for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
+            deliverer.send(DelivererMessage::Refresh);
         }
     }
 

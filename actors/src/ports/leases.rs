@@ -7,7 +7,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings_entity::id::{AppId, ReplicaId, RepositoryId};
+use tidings_entity::{
+    id::{AppId, ReplicaId, RepositoryId},
+    kind::ReplicaRole,
+};
 
 use super::StoreError;
 use crate::time::Timestamp;
@@ -94,8 +97,12 @@ pub struct Replica {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Whether it takes shards; one that only answers the API does not.
+    /// What it is there for.
+    pub role: ReplicaRole,
+    /// Whether it takes shards: as its role says, until it is told to stop.
     pub works: bool,
+    /// Where the others reach it, as a web address; `None`: nowhere.
+    pub address: Option<String>,
     /// When it started.
     pub started_at: Timestamp,
 }
@@ -109,6 +116,9 @@ pub struct ReplicaSeen {
     pub shards: usize,
     /// How long ago it said so, by the clock of the database.
     pub seen: Duration,
+    /// The age of the oldest change that is not settled in the repositories it works on; zero: nothing is
+    /// behind.
+    pub lag: Duration,
 }
 
 /// How everything stands after a renewal.
@@ -122,6 +132,8 @@ pub struct LeaseStanding {
     pub free: usize,
     /// When the first lease of another replica ends, unless it is prolonged.
     pub free_in: Option<Duration>,
+    /// What the clock of the database said.
+    pub now: Option<Timestamp>,
 }
 
 /// A hint to other replicas that rows changed. Losing one costs latency only.
@@ -162,6 +174,8 @@ pub trait Leases: Send + Sync + 'static {
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError>;
     /// Every replica that lives, or did within the last day.
     async fn replicas(&self) -> Result<Vec<ReplicaSeen>, StoreError>;
+    /// The replica that holds a shard by a lease that has not ended.
+    async fn owner(&self, shard: Shard) -> Result<Option<Replica>, StoreError>;
     /// Tells the other replicas. May be lost.
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError>;
     /// Waits for the next signal of another replica. After trouble with the database some may be missing: then

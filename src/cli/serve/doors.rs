@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch};
 use tracing::info;
+use url::Url;
 
 use super::{Code, Failure, ServeArgs};
 use crate::{
@@ -64,6 +65,18 @@ impl Doors {
         args.ops_address_file.as_ref().map_or(Ok(()), |path| write_address(path, *address))
     }
 
+    /// Where other replicas reach this one: as the settings say, or at the first door if that is no address
+    /// of all networks.
+    pub(super) fn reached_at(&self, settings: &ServerSettings) -> Option<Url> {
+        if let Some(url) = &settings.replica_url {
+            return Some(url.clone());
+        }
+        let (_, address) = &self.api;
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let is_usable = !address.ip().is_unspecified();
+        is_usable.then(|| Url::parse(&format!("{scheme}://{address}")).ok()).flatten()
+    }
+
     /// Serves until `stopping` says so, and lets begun requests end.
     pub(super) async fn serve(
         self,
@@ -71,7 +84,8 @@ impl Doors {
         settings: &ServerSettings,
         stopping: watch::Receiver<bool>,
     ) {
-        let door = |(tcp, _), served, certificate| {
+        let first = Served::of(settings.role, self.ops.is_some());
+        let door = |(tcp, _), served: &[Served], certificate| {
             let edge = front.edge.clone();
             let door = Door { tcp, routes: http::routes(front.clone(), served), certificate, edge };
             let mut stopping = stopping.clone();
@@ -82,10 +96,9 @@ impl Doors {
             listener::serve(door, settings, stopped)
         };
         match self.ops {
-            None => door(self.api, Served::All, self.certificate).await,
+            None => door(self.api, first, self.certificate).await,
             Some(ops) => {
-                let (api, ops) =
-                    (door(self.api, Served::Api, self.certificate), door(ops, Served::Ops, None));
+                let (api, ops) = (door(self.api, first, self.certificate), door(ops, &[Served::Ops], None));
                 tokio::join!(api, ops);
             }
         }

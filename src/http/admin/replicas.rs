@@ -1,6 +1,6 @@
 //! The servers that share the database.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
@@ -29,8 +29,16 @@ struct ReplicaShown {
     /// Its host and process.
     name: String,
     version: String,
+    /// `all`, `api` or `worker`, as `server.role` says.
+    role: &'static str,
+    /// Where the others reach it; missing: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
     /// Of the 256 shards, so many are its own.
     shards: usize,
+    /// Age of the oldest change that is not settled in what it works on, in milliseconds; 0: nothing is
+    /// behind.
+    lag_ms: u64,
     /// How long ago it said that it lives, in milliseconds by the clock of the database. Beyond
     /// `database.lease` others take its shards.
     seen_ms: u64,
@@ -41,14 +49,18 @@ struct ReplicaShown {
 
 impl ReplicaShown {
     fn of(seen: ReplicaSeen, this: &ReplicaId) -> Self {
-        let ReplicaSeen { replica, shards, seen } = seen;
+        let ReplicaSeen { replica, shards, seen, lag } = seen;
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self {
             is_this: replica.id == *this,
             replica: replica.id.to_string(),
             name: replica.name,
             version: replica.version,
+            role: replica.role.as_str(),
+            address: replica.address,
             shards,
-            seen_ms: u64::try_from(seen.as_millis()).unwrap_or(u64::MAX),
+            lag_ms: milliseconds(lag),
+            seen_ms: milliseconds(seen),
             started_at: iso(replica.started_at),
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! A lease names changes that are handed out and not yet settled. While it lasts nobody else gets
 //! them; a lease that is over (its time, another process, another sink) is refused with 409, and
-//! whoever asks again gets the same changes under the same ids.
+//! whoever asks again gets the same changes under the same ids. Leases live where the watch is worked on:
+//! another replica hands the request on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::{
     deliverer::lending::{Lease, Refusal, Return, Wish},
-    ports::{Action, App, Notice, Parcel, ParcelBody, Watch},
+    ports::{Action, App, Notice, Parcel, ParcelBody},
 };
 use tidings_entity::{id::CursorId, kind::RoundKind};
 use utoipa::ToSchema;
@@ -20,7 +21,7 @@ use warp::reply::Response;
 
 use super::{
     super::{
-        Front,
+        Front, elsewhere,
         fields::Fields,
         moment::iso,
         paging::Query,
@@ -32,8 +33,6 @@ use super::{
 };
 use crate::webhook::{body::unchunked, notice_body};
 
-/// A request that reached another replica than the one that works on the watch comes again so soon.
-const ELSEWHERE_RETRY_AFTER_SECONDS: u64 = 1;
 /// Most changes of one answer; the server's own bound on what may be unsettled.
 const CHANGES_MAX: usize = 64;
 /// Seconds that a lease lasts when nobody says how many, and at most.
@@ -138,7 +137,7 @@ struct SettledShown {
         (status = 200, body = Pending),
         (status = 204, description = "nothing is pending, or all of it is handed out"),
         (status = 409, description = "the app has an endpoint, or is disabled"),
-        (status = 503, description = "another replica works on the watch: ask again")
+        (status = 503, description = "the watch goes from one replica to another: ask again")
     ))]
 async fn pending(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
@@ -159,7 +158,9 @@ async fn pending(front: Arc<Front>, request: Request) -> Answer {
         return Err(Problem::malformed("no such branch is followed; its full name is needed"));
     }
     let most = usize::try_from(most).unwrap_or(CHANGES_MAX);
-    worked_on_here(&front, &watch)?;
+    if let Some(answer) = elsewhere::answered(&front, &request, &watch.repository).await {
+        return answer;
+    }
     let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
     match front.handle.lend(&app.id, wish).await {
         Some(lease) => Ok(handed_out(app, &lease)),
@@ -177,7 +178,7 @@ async fn pending(front: Arc<Front>, request: Request) -> Answer {
     responses(
         (status = 200, body = SettledShown),
         (status = 409, description = "the lease is over: ask again for what is pending"),
-        (status = 503, description = "another replica works on the watch, or the database does not answer: say it again")
+        (status = 503, description = "the watch goes from one replica to another, or the database does not answer: say it again")
     ))]
 async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
@@ -188,7 +189,9 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let refused = read_refused(&mut fields);
     fields.finish()?;
     pulls(app)?;
-    worked_on_here(&front, &watch)?;
+    if let Some(answer) = elsewhere::answered(&front, &request, &watch.repository).await {
+        return answer;
+    }
     let settled = front
         .handle
         .give_back(&app.id, |reply| Return { id, watch: watch.id.clone(), accepted_through, refused, reply })
@@ -209,16 +212,6 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
         // It may or may not be on disk: what is not comes again.
         None => Err(Problem::new(Kind::UNAVAILABLE)),
     }
-}
-
-/// Leases of changes live where the watch is worked on. A request that reached another replica is to be
-/// made again: nothing was handed out or taken back.
-fn worked_on_here(front: &Front, watch: &Watch) -> Result<(), Problem> {
-    if front.handle.works_on(&watch.repository) {
-        return Ok(());
-    }
-    let detail = "another replica works on this watch: ask again";
-    Err(Problem::new(Kind::UNAVAILABLE).with_detail(detail).retry_after(ELSEWHERE_RETRY_AFTER_SECONDS))
 }
 
 /// Whether this app asks for its changes.

@@ -16,6 +16,7 @@ use tidings_actors::{
     testing::{MemoryMeter, MemoryTransport, NoTracer},
     turns::Turns,
 };
+use tidings_entity::kind::ReplicaRole;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -38,7 +39,7 @@ use super::{
     double::{GitDouble, StoreDouble},
 };
 use crate::{
-    egress::Egress,
+    egress::{Egress, replicas::ToReplicas},
     identity::Identity,
     machine::{MachineClock, MachineRandom},
     settings::{OnboardingMode, Settings},
@@ -176,6 +177,7 @@ impl House {
             git: Arc::new(GitDouble),
             handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),
+            to_replicas: ToReplicas::new(&settings.egress).expect("valid"),
             settings: settings.clone(),
             clock: Arc::new(MachineClock),
             random: Arc::new(MachineRandom),
@@ -196,7 +198,12 @@ impl House {
         #[expect(clippy::disallowed_methods, reason = "the test's own server, joined at its end")]
         let serving = tokio::spawn(async move {
             let edge = front.edge.clone();
-            let door = Door { tcp, routes: routes(front, Served::All), certificate: None, edge };
+            let door = Door {
+                tcp,
+                routes: routes(front, Served::of(ReplicaRole::All, false)),
+                certificate: None,
+                edge,
+            };
             listener::serve(door, &settings.server, async {
                 let _asked_or_dropped = stopped.await;
             })

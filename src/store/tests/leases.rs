@@ -10,7 +10,10 @@ use tidings_actors::{
     },
     time::Timestamp,
 };
-use tidings_entity::id::{CursorId, ReplicaId};
+use tidings_entity::{
+    id::{CursorId, ReplicaId},
+    kind::ReplicaRole,
+};
 use ulid::Ulid;
 
 use super::{SqlStore, home::Home, new_app, watch};
@@ -22,7 +25,9 @@ fn replica(number: u128) -> Replica {
         id: ReplicaId::new(Ulid::from_parts(1, number)),
         name: format!("host {number}"),
         version: "1.2.3".into(),
+        role: ReplicaRole::All,
         works: true,
+        address: Some("http://10.0.0.1:8080/".into()),
         started_at: Timestamp(7),
     }
 }

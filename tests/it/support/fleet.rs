@@ -34,12 +34,35 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// So many replicas that run and share the work; `None` where this machine has no PostgreSQL.
     pub(crate) fn start(count: usize, lease: Duration) -> Option<Self> {
+        Self::of_roles(&vec!["all"; count], lease)
+    }
+
+    /// The same, each with a clock that can be moved.
+    pub(crate) fn with_clocks(count: usize, lease: Duration) -> Option<Self> {
+        Self::build(&vec!["all"; count], lease, Server::have_clock_of_its_own)
+    }
+
+    /// So many of another binary.
+    pub(crate) fn of_binary(binary: &Path, count: usize, lease: Duration) -> Option<Self> {
+        Self::build(&vec!["all"; count], lease, |server| server.becomes(Some(binary.to_owned())))
+    }
+
+    /// One for each role.
+    pub(crate) fn of_roles(roles: &[&str], lease: Duration) -> Option<Self> {
+        Self::build(roles, lease, |_| ())
+    }
+
+    fn build(roles: &[&str], lease: Duration, dress: impl Fn(&mut Server)) -> Option<Self> {
         let database = cluster::database(None)?;
         let lease = format!("{}ms", lease.as_millis());
         let mut fleet = Self { servers: Vec::new(), cables: Vec::new(), database };
-        for index in 0..count {
+        for (index, role) in roles.iter().enumerate() {
             let (cable, url) = fleet.cable()?;
             let mut server = Server::prepare().with("database.url", &url).with("database.lease", &lease);
+            if *role != "all" {
+                server = server.with("server.role", role);
+            }
+            dress(&mut server);
             if index > 0 {
                 fleet.lend_keyring(&server);
             }
@@ -47,7 +70,7 @@ impl Fleet {
             fleet.cables.push(cable);
             fleet.servers.push(server);
         }
-        fleet.wait_until_shared(count);
+        fleet.wait_until_shared(roles.iter().filter(|role| **role != "api").count());
         Some(fleet)
     }
 

@@ -35,6 +35,10 @@ pub(crate) struct Server {
     child: Option<Child>,
     address: SocketAddr,
     starts: u32,
+    /// The binary, where it is another than that of these tests.
+    binary: Option<PathBuf>,
+    /// The library that moves its clock.
+    clock: Option<PathBuf>,
     secrets: Mutex<Secrets>,
     /// Goes after the process that uses it.
     _database: Option<Database>,
@@ -54,6 +58,8 @@ impl Server {
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             starts: 0,
+            binary: None,
+            clock: None,
             secrets: Mutex::default(),
             _database: database,
         };
@@ -69,6 +75,8 @@ impl Server {
             .with("git.allow_local", "true")
             .with("git.poll_min", "100ms")
             .with("git.poll_max", "200ms")
+            // What else fills the disk of this machine is none of these stories.
+            .with("git.free_min_bytes", "1")
             .with("git.host_rate", "1000/s")
             .with("delivery.first_delay", "10ms")
             .with("delivery.retry_base", "10ms")
@@ -97,13 +105,49 @@ impl Server {
         self
     }
 
+    /// From its next start on it is this binary; `None`: that of these tests.
+    pub(crate) fn becomes(&mut self, binary: Option<PathBuf>) {
+        self.binary = binary;
+    }
+
+    /// From its next start on its wall clock can be moved, where this machine has libfaketime.
+    pub(crate) fn have_clock_of_its_own(&mut self) {
+        let known = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+        let path = PathBuf::from(text_setting("TIDINGS_FAKETIME").unwrap_or(known));
+        self.clock = path.is_file().then_some(path);
+        self.move_clock(0);
+    }
+
+    /// Moves its wall clock by so many seconds against that of the machine; `false`: it has none of its own.
+    pub(crate) fn move_clock(&self, seconds: i64) -> bool {
+        if self.clock.is_some() {
+            // Whole at once: it is read at any moment.
+            let fresh = self.clock_file().with_extension("new");
+            fs::write(&fresh, format!("{seconds:+}")).expect("written");
+            fs::rename(fresh, self.clock_file()).expect("renamed");
+        }
+        self.clock.is_some()
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.folder.path().join("clock")
+    }
+
     /// A command of the binary with this server's settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = bare_command(self.folder.path());
+        let mut command = match &self.binary {
+            None => bare_command(self.folder.path()),
+            Some(binary) => bare_command_of(binary, self.folder.path()),
+        };
         command.args(arguments).env("TIDINGS__DATA_DIR", self.data());
         command.env("TIDINGS__SERVER__LISTEN", "127.0.0.1:0");
         for (key, value) in &self.settings {
             command.env(format!("TIDINGS__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        if let Some(library) = &self.clock {
+            // The file is looked at once a second.
+            command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.clock_file());
+            command.env("FAKETIME_CACHE_DURATION", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         command
     }
@@ -300,7 +344,11 @@ impl Drop for Server {
 
 /// The binary without anything of this machine's environment.
 pub(crate) fn bare_command(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    bare_command_of(Path::new(env!("CARGO_BIN_EXE_tidings")), home)
+}
+
+fn bare_command_of(binary: &Path, home: &Path) -> Command {
+    let mut command = Command::new(binary);
     command.env_clear().env("HOME", home).current_dir(home).stdin(Stdio::null());
     command
 }

@@ -192,6 +192,36 @@ async fn a_breaker_that_opens_on_one_replica_opens_on_the_others_and_one_of_them
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_app_takes_at_once_is_divided_among_those_that_work() {
+    let mut houses = House::replicas(2, LIFE);
+    for house in &mut houses {
+        house.start().await;
+    }
+    until_balanced(&[&houses[0], &houses[1]]).await;
+    let app = houses[0].app_with(|delivery| delivery.max_concurrent = Some(4)).await;
+    houses[0].transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_secs(5))));
+    let contents = files(40, "1");
+    for number in 0..16 {
+        let url = format!("{URL}{number}");
+        houses[0].git.commit(&location(&url), "main", &refs(&contents));
+        houses[0].watch_with(&app, &url, |_| {}).await;
+    }
+    let in_flight = |house: &House| match house.doing(DELIVERER, app.as_str()) {
+        Some(Doing::Delivering { in_flight, .. }) => in_flight,
+        _ => 0,
+    };
+    let both = async || houses.iter().all(|house| in_flight(house) == 2);
+    houses[0].until("both send as much as they may", both).await;
+    for _ in 0..20 {
+        sleep(Duration::from_secs(1)).await;
+        let flying: Vec<usize> = houses.iter().map(in_flight).collect();
+        assert!(flying.iter().all(|flying| *flying <= 2), "{flying:?} of 4");
+    }
+    houses[1].die().await;
+    houses[0].until("one sends what both did", async || in_flight(&houses[0]) == 4).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_keeper_that_is_restarted_goes_on_giving_away() {
     let mut houses = House::replicas(2, LIFE);
     houses[0].start().await;

@@ -110,7 +110,7 @@ impl Leases for MemoryLeases {
         let workers = table.replicas.values().filter(lives).count();
         let others = table.leases.values().filter(|lease| !lease.is_free && lease.owner != replica.id);
         let free_in = others.filter(|lease| lease.until > now).map(|lease| lease.until - now).min();
-        Ok(LeaseStanding { held, workers, free: SHARDS - taken, free_in })
+        Ok(LeaseStanding { held, workers, free: SHARDS - taken, free_in, now: None })
     }
 
     async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError> {
@@ -158,8 +158,16 @@ impl Leases for MemoryLeases {
             shards: shards(&replica.id),
             replica: replica.clone(),
             seen: seen.elapsed(),
+            lag: Duration::ZERO,
         });
         Ok(seen.collect())
+    }
+
+    async fn owner(&self, shard: Shard) -> Result<Option<Replica>, StoreError> {
+        let (table, now) = (self.shared.reach()?, Instant::now());
+        let lease = table.leases.get(&shard).filter(|lease| !lease.is_free && lease.until > now);
+        let owner = lease.and_then(|lease| table.replicas.get(&lease.owner));
+        Ok(owner.map(|(replica, _, _)| replica.clone()))
     }
 
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError> {
