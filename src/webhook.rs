@@ -33,6 +33,7 @@ use tidings_actors::{
         ItemOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek, Store, Transport,
     },
     round::{Change, RoundSpec},
+    shards::Hold,
 };
 
 use tidings_entity::kind::PayloadFormat;
@@ -217,16 +218,18 @@ impl Transport for Webhooks {
         Ok(parcels)
     }
 
-    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
-        self.measured(AttemptKind::Change, self.sender(endpoint).deliver(parcel).await)
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
+        let outcome = self.sender(endpoint).deliver(parcel, hold).await?;
+        Some(self.measured(AttemptKind::Change, outcome))
     }
 
     async fn send_batch(
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
+        hold: &Hold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
-        let (outcome, words) = self.sender(endpoint).deliver_together(parcels).await;
+        let (outcome, words) = self.sender(endpoint).deliver_together(parcels, hold).await;
         (self.measured(AttemptKind::Batch, outcome), words)
     }
 

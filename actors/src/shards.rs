@@ -293,9 +293,20 @@ impl Hold {
     /// Whether another attempt may begin under it.
     #[must_use]
     pub fn stands(&self) -> bool {
+        self.is(Held::stands)
+    }
+
+    /// Whether an attempt that began under it may go on with a further request: its lease is believed in,
+    /// if perhaps about to be given to another, which waits until nothing goes on under it.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.is(Held::is_trusted)
+    }
+
+    fn is(&self, so: impl Fn(&Held) -> bool) -> bool {
         let Some((shards, fence)) = &self.of else { return true };
         let Some(leased) = shards.lock() else { return true };
-        leased.shards.get(&fence.shard).is_some_and(|held| held.epoch == fence.epoch && held.stands())
+        leased.shards.get(&fence.shard).is_some_and(|held| held.epoch == fence.epoch && so(held))
     }
 }
 

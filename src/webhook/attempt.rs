@@ -18,6 +18,7 @@ use tidings_actors::{
     },
     round::DeliveryId,
     secret::Secret,
+    shards::Hold,
 };
 use tidings_entity::{id::WatchId, kind::PayloadFormat};
 use tokio::time::{Instant, timeout};
@@ -105,8 +106,8 @@ impl Reply {
 }
 
 impl Sender<'_> {
-    /// Sends a parcel.
-    pub(super) async fn deliver(&self, parcel: &Parcel) -> AttemptOutcome {
+    /// Sends a parcel; `None`: its right ended in the middle.
+    pub(super) async fn deliver(&self, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
         let limit = allowance(self.endpoint.timeout, parcel.size());
         match &parcel.body {
             ParcelBody::Whole(body) => {
@@ -114,19 +115,24 @@ impl Sender<'_> {
                 let (id, watch, body) = (parcel.id.as_str(), Some(&parcel.watch), body.clone());
                 let action = parcel.action;
                 let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
-                self.within(limit, self.post(post)).await
+                Some(self.within(limit, self.post(post)).await)
             }
             ParcelBody::Chunked { before, content, after } => {
                 let started = Instant::now();
-                self.chunked(parcel, (before, content, after), limit).await.into_outcome(started)
+                let reply = self.chunked(parcel, (before, content, after), limit, hold).await?;
+                Some(reply.into_outcome(started))
             }
         }
     }
 
     /// Sends many parcels in one request, and reads what is said of each.
-    pub(super) async fn deliver_together(&self, parcels: Vec<Parcel>) -> (AttemptOutcome, Vec<ItemOutcome>) {
+    pub(super) async fn deliver_together(
+        &self,
+        parcels: Vec<Parcel>,
+        hold: &Hold,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         if Target::is_meant(&self.endpoint.base_url) {
-            return self.publish_each(&parcels).await;
+            return self.publish_each(&parcels, hold).await;
         }
         let format = parcels.first().map_or(PayloadFormat::Docora, |parcel| parcel.format);
         let size: u64 = parcels.iter().map(Parcel::size).sum();
@@ -186,13 +192,15 @@ impl Sender<'_> {
 
     /// One request for each slice, the next only after a 2xx and when the endpoint's pace allows it.
     /// No single request holds the attempt for longer than the endpoint's own deadline, all together
-    /// for no longer than `limit`; waits for the pace do not count.
+    /// for no longer than `limit`; waits for the pace do not count. `None`: the right to send it ended
+    /// between two of them.
     async fn chunked(
         &self,
         parcel: &Parcel,
         (before, content, after): (&Bytes, &Bytes, &Bytes),
         limit: Duration,
-    ) -> Reply {
+        hold: &Hold,
+    ) -> Option<Reply> {
         let mut left = limit;
         let chunk_id = self.chunk_id();
         let slices = chunks(content);
@@ -212,6 +220,9 @@ impl Sender<'_> {
             {
                 pace.turn().await;
             }
+            if index > 0 && !hold.lasts() {
+                return None;
+            }
             let (began, patience) = (Instant::now(), self.endpoint.timeout.min(left));
             let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
             last = timeout(patience, self.post(post)).await.unwrap_or_else(|_| late(patience));
@@ -220,7 +231,7 @@ impl Sender<'_> {
                 break;
             }
         }
-        last
+        Some(last)
     }
 
     fn chunk_id(&self) -> String {

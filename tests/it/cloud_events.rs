@@ -10,6 +10,7 @@ use tidings::webhook::body::CHUNK_THRESHOLD;
 use tidings_actors::{
     ports::{Action, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
     round::{DeliveryId, Round},
+    shards::Hold,
     time::Timestamp,
 };
 use tidings_entity::kind::{ContentRule, Operation, PayloadFormat};
@@ -42,7 +43,7 @@ impl Sending {
     async fn deliver(&self, order: &DeliveryOrder) -> Vec<Recorded> {
         let before = self.receiver.requests().len();
         let parcel = self.world.prepare(order).await.expect("prepared");
-        let outcome = self.world.webhooks.send(&self.endpoint, &parcel).await;
+        let outcome = self.world.send(&self.endpoint, &parcel).await;
         assert!(outcome.is_success(), "{outcome:?}");
         self.receiver.requests().split_off(before)
     }
@@ -203,7 +204,7 @@ async fn a_batch_is_a_list_of_events_to_the_reference_sdk() {
         parcels.push(sending.world.prepare(&order).await.expect("prepared"));
     }
     sending.receiver.always(Behaviour::Status(200));
-    let (outcome, words) = sending.world.webhooks.send_batch(&sending.endpoint, parcels).await;
+    let (outcome, words) = sending.world.webhooks.send_batch(&sending.endpoint, parcels, &Hold::sole()).await;
     assert!(outcome.is_success(), "{outcome:?}");
     assert_eq!(words, vec![ItemOutcome::Accepted; orders.len()]);
     let requests = sending.receiver.requests();

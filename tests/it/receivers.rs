@@ -10,9 +10,10 @@ use tidings::{
     webhook::signature::{SigningKey, check},
 };
 use tidings_actors::{
-    ports::{Action, AttemptOutcome, GitError, Notice, SendFailure, Transport},
+    ports::{Action, AttemptOutcome, Fence, GitError, Notice, SendFailure, Shard, Transport},
     round::DeliveryId,
     secret::Secret,
+    shards::{Hold, Shards},
     time::Timestamp,
 };
 use tidings_entity::kind::Operation;
@@ -35,7 +36,7 @@ struct ListenLine {
 async fn attempt(receiver: &Receiver, behaviour: Behaviour) -> (AttemptOutcome, Duration) {
     receiver.always(behaviour);
     let started = Instant::now();
-    let outcome = world().webhooks.send(&endpoint(receiver.url()), &parcel("{}")).await;
+    let outcome = world().send(&endpoint(receiver.url()), &parcel("{}")).await;
     (outcome, started.elapsed())
 }
 
@@ -46,7 +47,7 @@ async fn a_delivery_is_signed_under_both_schemes_and_named() {
     world.git.put(blob(1), "hello");
     let order = order(Operation::Create, None, Some(1));
     let parcel = world.prepare(&order).await.expect("prepared");
-    let outcome = world.webhooks.send(&endpoint(format!("{}/hook", receiver.url())), &parcel).await;
+    let outcome = world.send(&endpoint(format!("{}/hook", receiver.url())), &parcel).await;
     assert!(outcome.is_success(), "{outcome:?}");
     let requests = receiver.requests();
     let request = &requests[0];
@@ -68,7 +69,7 @@ async fn during_a_rotation_receivers_with_either_key_are_served() {
         let receiver = Receiver::start().await;
         let mut endpoint = endpoint(receiver.url());
         endpoint.keys = vec![Secret::new("the-new-key".into()), Secret::new("the-old-key".into())];
-        world().webhooks.send(&endpoint, &parcel("{}")).await;
+        world().send(&endpoint, &parcel("{}")).await;
         let request = &receiver.requests()[0];
         let verdict = check(&SigningKey::readings(old_is), &request.headers, &request.body, None);
         assert_eq!(verdict.standard, Some(Ok(())));
@@ -86,7 +87,7 @@ async fn every_attempt_sends_the_same_bytes_under_a_fresh_signature() {
     let endpoint = endpoint(receiver.url());
     let mut results = Vec::new();
     for _ in 0..3 {
-        results.push(world.webhooks.send(&endpoint, &parcel).await.result);
+        results.push(world.send(&endpoint, &parcel).await.result);
     }
     assert_eq!(results, [Ok(503), Ok(500), Ok(200)]);
     let requests = receiver.requests();
@@ -112,11 +113,11 @@ async fn hostile_receivers_hold_an_attempt_for_its_deadline_at_most() {
         assert!(took >= DEADLINE && took < DEADLINE + GRACE, "{name} took {took:?}");
     }
     let early = Receiver::refusing_early(413).await;
-    let outcome = world().webhooks.send(&endpoint(early.url()), &parcel(vec![b'x'; 8 << 20])).await;
+    let outcome = world().send(&endpoint(early.url()), &parcel(vec![b'x'; 8 << 20])).await;
     assert_eq!(outcome.result, Ok(413), "an answer counts although the body was never read: {outcome:?}");
     let silent = Receiver::never_reading().await;
     let started = Instant::now();
-    let outcome = world().webhooks.send(&endpoint(silent.url()), &parcel(vec![b'x'; 1 << 20])).await;
+    let outcome = world().send(&endpoint(silent.url()), &parcel(vec![b'x'; 1 << 20])).await;
     assert_eq!(outcome.result, Err(SendFailure::Timeout));
     assert!(started.elapsed() < DEADLINE + GRACE);
 }
@@ -196,7 +197,7 @@ async fn addresses_inside_are_refused_before_anything_is_sent() {
     let world = world_with(&EgressSettings { allow_http: true, ..EgressSettings::default() });
     for host in ["127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "localhost"] {
         let endpoint = endpoint(format!("http://{host}:{port}"));
-        let outcome = world.webhooks.send(&endpoint, &parcel("{}")).await;
+        let outcome = world.send(&endpoint, &parcel("{}")).await;
         assert_eq!(outcome.result, Err(SendFailure::Refused), "{host}: {outcome:?}");
     }
     for (base, failure) in [
@@ -205,7 +206,7 @@ async fn addresses_inside_are_refused_before_anything_is_sent() {
         ("file:///etc", SendFailure::InvalidUrl),
         ("http://8.8.8.8:25", SendFailure::Refused),
     ] {
-        let outcome = world.webhooks.send(&endpoint(base.into()), &parcel("{}")).await;
+        let outcome = world.send(&endpoint(base.into()), &parcel("{}")).await;
         assert_eq!(outcome.result, Err(failure), "{base}");
         assert!(!outcome.excerpt.contains("hush"), "{}", outcome.excerpt);
     }
@@ -216,7 +217,7 @@ async fn addresses_inside_are_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn a_delivery_in_whatever_environment_arrives() {
     let receiver = Receiver::start().await;
-    let outcome = world().webhooks.send(&endpoint(receiver.url()), &parcel("{}")).await;
+    let outcome = world().send(&endpoint(receiver.url()), &parcel("{}")).await;
     assert_eq!((outcome.result, receiver.connections()), (Ok(200), 1));
 }
 
@@ -244,9 +245,9 @@ async fn chunks_come_in_order_and_stop_at_the_first_refusal() {
     let parcel = world.prepare(&order).await.expect("prepared");
     receiver.script([Behaviour::Status(200), Behaviour::Status(500)]);
     let endpoint = endpoint(receiver.url());
-    assert_eq!(world.webhooks.send(&endpoint, &parcel).await.result, Ok(500));
+    assert_eq!(world.send(&endpoint, &parcel).await.result, Ok(500));
     assert_eq!(receiver.requests().len(), 2, "nothing after the refusal");
-    assert_eq!(world.webhooks.send(&endpoint, &parcel).await.result, Ok(200));
+    assert_eq!(world.send(&endpoint, &parcel).await.result, Ok(200));
     let requests = receiver.requests();
     let chunk = |number: usize| requests[number].json()["file"]["chunk"].clone();
     for (number, index) in [(0, 0), (1, 1), (2, 0), (3, 1), (4, 2)] {
@@ -264,6 +265,31 @@ async fn chunks_come_in_order_and_stop_at_the_first_refusal() {
         uuid::Uuid::parse_str(chunk(2)["id"].as_str().expect("text")).expect("a UUID").get_version_num(),
         4
     );
+}
+
+#[tokio::test]
+async fn a_file_in_chunks_is_left_between_two_of_them_when_its_lease_ends() {
+    let (receiver, world) = (Receiver::start().await, world());
+    world.git.put(blob(1), vec![0xff; 1_048_577]);
+    let order = order(Operation::Create, None, Some(1));
+    let parcel = world.prepare(&order).await.expect("prepared");
+    let slow = Behaviour::After(Duration::from_secs(1), Box::new(Behaviour::Status(200)));
+    receiver.script([Behaviour::Status(200), slow]);
+    let mut endpoint = endpoint(receiver.url());
+    endpoint.timeout = Duration::from_secs(10);
+    let shards = Shards::leased();
+    let fence = Fence { shard: Shard::of(&order.lane.remote.repository), epoch: 1 };
+    shards.renewed(&[fence], Instant::now() + Duration::from_secs(60));
+    let hold = shards.hold(&order.lane.remote.repository).expect("held");
+    // What is about to be given away is sent to its end, what another has is not.
+    shards.leave_all();
+    let lose = async {
+        receiver.wait_until(endpoint.timeout, |requests| requests.len() == 2).await;
+        shards.renewed(&[], Instant::now());
+    };
+    let (outcome, ()) = tokio::join!(world.webhooks.send(&endpoint, &parcel, &hold), lose);
+    assert_eq!(outcome, None, "it says nothing of the endpoint");
+    assert_eq!(receiver.requests().len(), 2, "another may send the third");
 }
 
 #[tokio::test]
@@ -303,7 +329,7 @@ async fn many_deliveries_at_once_all_arrive() {
     let mut sends = tokio::task::JoinSet::new();
     for number in 0..64 {
         let (world, endpoint) = (Arc::clone(&world), endpoint(format!("{}/{number}", receiver.url())));
-        sends.spawn(async move { world.webhooks.send(&endpoint, &parcel("{}")).await.result });
+        sends.spawn(async move { world.send(&endpoint, &parcel("{}")).await.result });
     }
     let arrived = receiver.wait_until(Duration::from_secs(10), |requests| requests.len() == 64).await;
     assert!(arrived.iter().all(|request| request.at <= Instant::now()));
@@ -336,7 +362,7 @@ async fn a_mirror_follows_what_is_sent() {
         order.id = DeliveryId::of(&order.lane.round.cursor, 7, &order.change);
         let parcel = world.prepare(&order).await.expect("prepared");
         for _ in 0..2 {
-            let outcome = world.webhooks.send(&endpoint, &parcel).await;
+            let outcome = world.send(&endpoint, &parcel).await;
             assert_eq!(outcome.result, Ok(200), "{path} {outcome:?}");
         }
         assert_eq!(std::fs::read(folder.path().join(path)).expect("mirrored"), content);
@@ -372,7 +398,8 @@ async fn of_a_refusal_headers_and_body_are_kept_without_credentials() {
     assert_eq!(outcome.answer, None, "acknowledgements are not kept");
     receiver.always(Behaviour::Answer(200, headers, "fine".into()));
     let keeping = world().webhooks.keeping_all(true);
-    let outcome = keeping.send(&endpoint(receiver.url()), &parcel("{}")).await;
+    let outcome = keeping.send(&endpoint(receiver.url()), &parcel("{}"), &Hold::sole()).await;
+    let outcome = outcome.expect("its right does not end");
     assert_eq!(outcome.answer.expect("every attempt is recorded").body, "fine");
     let (outcome, _) = attempt(&receiver, Behaviour::Close).await;
     assert_eq!(outcome.answer, None, "there was no answer");

@@ -9,7 +9,7 @@ use serde_json::json;
 use standardwebhooks::{Webhook, WebhookError};
 use tidings::webhook::signature::{STANDARD_HEADERS, SigningKey};
 use tidings_actors::{
-    ports::{Endpoint, ParcelBody, Transport},
+    ports::{Endpoint, ParcelBody},
     round::DeliveryId,
     secret::Secret,
 };
@@ -96,7 +96,7 @@ async fn sent(world: &World, endpoint: &Endpoint, receiver: &Receiver, bodies: &
         let mut parcel = parcel("");
         parcel.id = DeliveryId::from_stored(format!("dlv_{number}"));
         parcel.body = ParcelBody::Whole(body.as_bytes().to_vec().into());
-        let outcome = world.webhooks.send(endpoint, &parcel).await;
+        let outcome = world.send(endpoint, &parcel).await;
         assert!(outcome.is_success(), "{number}: {outcome:?}");
     }
     receiver.requests()

@@ -1,7 +1,8 @@
 //! Sending a stretch of one lane: deliveries that go out one after another, each only after the one
 //! before it was acknowledged. The first that is not ends it, and so does a word from the deliverer;
 //! what was not sent goes back to the lane. Each waits for the pace of its app before it goes. A batch
-//! is one attempt at all of its deliveries.
+//! is one attempt at all of its deliveries. An attempt of several requests ends between two of them when
+//! the lane's lease does.
 //!
 //! Outcomes are laid on a tray, and the deliverer is told of all of them at the end of the stretch, or
 //! [`TELL_AFTER`] the first of them at the latest, whatever the attempt after it does: a message for
@@ -211,8 +212,12 @@ impl Stretch {
             );
             self.trace.put(&span, position);
             let sent_at = Instant::now();
-            let sending = self.transport.send(&self.endpoint, &parcel).instrument(span);
-            let outcome = telling.during(sending).await;
+            let sending = self.transport.send(&self.endpoint, &parcel, &self.open.hold).instrument(span);
+            let Some(outcome) = telling.during(sending).await else {
+                // Left in the middle, it counts as not sent: whoever works on it now sends all of it.
+                unsent = position..=*unsent.end();
+                break;
+            };
             let (ended_at, goes_on) = (Instant::now(), outcome.is_success());
             tray.lay(Attempted { position, batch: Vec::new(), sent_at, ended_at, outcome });
             if !goes_on {
@@ -241,7 +246,7 @@ impl Stretch {
         );
         self.trace.put(&span, position);
         let sent_at = Instant::now();
-        let sending = self.transport.send_batch(&self.endpoint, parcels).instrument(span);
+        let sending = self.transport.send_batch(&self.endpoint, parcels, &self.open.hold).instrument(span);
         let (outcome, items) = sending.await;
         // What the answer does not speak of was not acknowledged.
         let items = items.into_iter().chain(std::iter::repeat(ItemOutcome::Retry(String::new())));

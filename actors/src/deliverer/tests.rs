@@ -9,6 +9,7 @@ mod limits;
 mod many_cursors;
 mod pulled;
 mod replays;
+mod replicas;
 mod rounds;
 mod rows;
 mod survival;

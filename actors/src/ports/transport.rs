@@ -16,6 +16,7 @@ use crate::{
     pace::Pace,
     round::{Change, DeliveryId, Round, RoundSpec},
     secret::Secret,
+    shards::Hold,
     time::Timestamp,
 };
 
@@ -324,7 +325,7 @@ pub enum ItemOutcome {
     Refused(String),
     /// It wants it again later, or did not say what became of it.
     Retry(String),
-    /// It was not tried: one before it found trouble of the endpoint's own.
+    /// It was not tried: one before it found trouble of the endpoint's own, or the right to it ended.
     Untaken,
 }
 
@@ -359,16 +360,20 @@ pub trait Transport: Send + Sync + 'static {
     /// [`GitError::Unobtainable`]. [`PrepareError::Heavy`] asks for a larger budget.
     async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError>;
 
-    /// One attempt. Never fails: what went wrong is the outcome.
-    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome;
+    /// One attempt. Never fails: what went wrong is the outcome. One of several requests makes no further
+    /// one when its right does not last ([`Hold::lasts`]): another replica may send the same by then.
+    /// `None`: it was left for that reason, and says nothing of the endpoint.
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome>;
 
     /// One attempt at many deliveries of one round in one request, at least one, in their order. The
     /// outcome is that of the request; of a request that was acknowledged there is one word for each
-    /// delivery, in the same order.
+    /// delivery, in the same order. Where each goes by itself, those after the end of the right are
+    /// [`ItemOutcome::Untaken`].
     async fn send_batch(
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
+        hold: &Hold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>);
 
     /// One attempt at a notice; `sync_failed` and `sync_recovered` have 10 s.

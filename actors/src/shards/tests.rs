@@ -56,6 +56,19 @@ async fn belief_ends_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_about_to_be_given_away_may_be_brought_to_its_end() {
+    let shards = Shards::leased();
+    shards.renewed(&[fence(3, 1)], Instant::now() + LIFE);
+    let hold = shards.hold(&repository(3)).expect("it is owned");
+    shards.leave_all();
+    assert!(!hold.stands() && hold.lasts(), "nothing begins, what began goes on");
+    shards.gave_back(&[fence(3, 1)]);
+    assert!(!hold.lasts());
+    shards.renewed(&[fence(3, 2)], Instant::now() + LIFE);
+    assert!(!hold.lasts(), "it is of another epoch");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_older_epoch_is_worth_nothing() {
     let shards = Shards::leased();
     shards.renewed(&[fence(3, 1)], Instant::now() + LIFE);

@@ -21,6 +21,7 @@ use crate::{
         ParcelBody, PrepareError, SendFailure, Transport,
     },
     round::DeliveryId,
+    shards::Hold,
 };
 
 /// One request that arrived.
@@ -53,6 +54,8 @@ pub enum Answer {
     Patience(u16, Duration),
     /// This status, after so long.
     Slow(u16, Duration),
+    /// This status to each of so many requests of one attempt, each after so long.
+    Sliced(u16, u32, Duration),
     /// Nothing, which is found out after so long.
     Late(Duration),
     /// Never; the attempt hangs until its task ends.
@@ -70,6 +73,7 @@ struct Receiver {
     by_watch: HashMap<WatchId, Answer>,
     items: HashMap<Vec<u8>, VecDeque<ItemOutcome>>,
     batches: Vec<Vec<Vec<u8>>>,
+    slices: Vec<Instant>,
     flying: HashMap<AppId, usize>,
     orders: HashMap<DeliveryId, DeliveryOrder>,
     notices: Vec<(AppId, Notice)>,
@@ -116,6 +120,11 @@ impl MemoryTransport {
     pub fn batches(&self) -> Vec<Vec<String>> {
         let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
         self.receiver().batches.iter().map(|paths| paths.iter().map(text).collect()).collect()
+    }
+
+    /// When requests that are one of several of their attempt came.
+    pub fn slices(&self) -> Vec<Instant> {
+        self.receiver().slices.clone()
     }
 
     /// Everything for this app is answered like this, until told otherwise (`None`).
@@ -241,27 +250,43 @@ impl MemoryTransport {
         id: &DeliveryId,
         action: Action,
         path: Vec<u8>,
-    ) -> AttemptOutcome {
+        hold: &Hold,
+    ) -> Option<AttemptOutcome> {
         let _flight = Flight::begin(self, &endpoint.app);
-        let (result, retry_after) = Self::answered(self.answer(&endpoint.app, id, &path)).await;
+        let (result, retry_after) = self.answered(self.answer(&endpoint.app, id, &path), hold).await?;
         let taken = matches!(result, Ok(200..=299));
         self.note(endpoint, vec![(id.clone(), path, taken)], action, result);
-        AttemptOutcome {
+        Some(AttemptOutcome {
             result,
             retry_after,
             excerpt: String::new(),
             took: Duration::ZERO,
             answer: kept(result),
-        }
+        })
     }
 
-    async fn answered(answer: Answer) -> (Result<u16, SendFailure>, Option<Duration>) {
-        match answer {
+    /// What comes of a request; `None`: its right ended before all of it was sent.
+    async fn answered(
+        &self,
+        answer: Answer,
+        hold: &Hold,
+    ) -> Option<(Result<u16, SendFailure>, Option<Duration>)> {
+        Some(match answer {
             Answer::Status(status) => (Ok(status), None),
             Answer::Failure(failure) => (Err(failure), None),
             Answer::Patience(status, wait) => (Ok(status), Some(wait)),
             Answer::Slow(status, wait) => {
                 tokio::time::sleep(wait).await;
+                (Ok(status), None)
+            }
+            Answer::Sliced(status, slices, wait) => {
+                for slice in 0..slices {
+                    if slice > 0 && !hold.lasts() {
+                        return None;
+                    }
+                    self.receiver().slices.push(Instant::now());
+                    tokio::time::sleep(wait).await;
+                }
                 (Ok(status), None)
             }
             Answer::Late(wait) => {
@@ -270,7 +295,7 @@ impl MemoryTransport {
             }
             Answer::Hang => std::future::pending().await,
             Answer::Panic => panic!("as asked"),
-        }
+        })
     }
 
     /// Notes what arrived in one request, and applies what was taken.
@@ -360,15 +385,16 @@ impl Transport for MemoryTransport {
         Ok(obtainable.into_iter().map(parcel).collect())
     }
 
-    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
         let ParcelBody::Whole(path) = &parcel.body else { unreachable!("prepare makes whole bodies") };
-        self.arrive(endpoint, &parcel.id, parcel.action, path.to_vec()).await
+        self.arrive(endpoint, &parcel.id, parcel.action, path.to_vec(), hold).await
     }
 
     async fn send_batch(
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
+        _hold: &Hold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let _flight = Flight::begin(self, &endpoint.app);
         let path = |parcel: &Parcel| match &parcel.body {
@@ -384,7 +410,9 @@ impl Transport for MemoryTransport {
             bad.unwrap_or_default()
         };
         let answer = self.answer(&endpoint.app, &parcels[told].id, &paths[told]);
-        let (result, retry_after) = Self::answered(answer).await;
+        // One request is sent to its end.
+        let answered = self.answered(answer, &Hold::sole()).await;
+        let (result, retry_after) = answered.expect("that right does not end");
         let word = |path: &Vec<u8>| {
             let said = self.receiver().items.get_mut(path).and_then(VecDeque::pop_front);
             said.unwrap_or(ItemOutcome::Accepted)
@@ -418,6 +446,7 @@ impl Transport for MemoryTransport {
             Notice::SyncRecovered { id, .. } => (id.clone(), Action::SyncRecovered),
             Notice::Test { id, .. } => (id.clone(), Action::Test),
         };
-        self.arrive(endpoint, &id, action, Vec::new()).await
+        let arrived = self.arrive(endpoint, &id, action, Vec::new(), &Hold::sole()).await;
+        arrived.expect("that right does not end")
     }
 }

@@ -16,6 +16,7 @@ use tidings_actors::{
         PrepareError, Remote, SendFailure, Transport,
     },
     round::{Change, RoundSpec},
+    shards::Hold,
 };
 use tokio::sync::watch;
 
@@ -121,7 +122,7 @@ impl Transport for Printer {
         self.webhooks.prepare(orders, budget).await
     }
 
-    async fn send(&self, _endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
+    async fn send(&self, _endpoint: &Endpoint, parcel: &Parcel, _hold: &Hold) -> Option<AttemptOutcome> {
         let result = match self.print(parcel) {
             Ok(()) => Ok(200),
             Err(error) => {
@@ -132,19 +133,20 @@ impl Transport for Printer {
                 Err(SendFailure::Connection)
             }
         };
-        AttemptOutcome {
+        Some(AttemptOutcome {
             result,
             retry_after: None,
             excerpt: String::new(),
             took: Duration::ZERO,
             answer: None,
-        }
+        })
     }
 
     async fn send_batch(
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
+        hold: &Hold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let mut items = Vec::with_capacity(parcels.len());
         let mut outcome = AttemptOutcome {
@@ -155,7 +157,8 @@ impl Transport for Printer {
             answer: None,
         };
         for parcel in &parcels {
-            outcome = self.send(endpoint, parcel).await;
+            let Some(sent) = self.send(endpoint, parcel, hold).await else { break };
+            outcome = sent;
             if !outcome.is_success() {
                 break;
             }

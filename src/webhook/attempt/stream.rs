@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use tidings_actors::ports::{AttemptOutcome, ItemOutcome, KeptAnswer, Parcel, ParcelBody, SendFailure};
+use tidings_actors::{
+    ports::{AttemptOutcome, ItemOutcome, KeptAnswer, Parcel, ParcelBody, SendFailure},
+    shards::Hold,
+};
 use tokio::time::{Instant, timeout};
 
 use super::{Arc, Post, Reply, Sender, allowance, answer, cloud_event, kept, late};
@@ -49,13 +52,21 @@ impl Sender<'_> {
 
     /// Many messages, each after the stream has said what became of the one before: the stream has them
     /// in their order whatever happens. Behind one that it has no word for nothing is tried; where that
-    /// is the first, the attempt as a whole failed.
-    pub(super) async fn publish_each(&self, parcels: &[Parcel]) -> (AttemptOutcome, Vec<ItemOutcome>) {
+    /// is the first, the attempt as a whole failed. Nothing more is tried, either, when the right to send
+    /// them ends.
+    pub(super) async fn publish_each(
+        &self,
+        parcels: &[Parcel],
+        hold: &Hold,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let until = Instant::now() + self.limit(parcels.iter().map(Parcel::size).sum());
         let (started, mut items) = (Instant::now(), Vec::with_capacity(parcels.len()));
         let mut whole = self.told(Published { result: Ok(200), text: String::new() });
         for parcel in parcels {
             let ParcelBody::Whole(body) = &parcel.body else { break };
+            if !items.is_empty() && !hold.lasts() {
+                break;
+            }
             let content_type = cloud_event::content_type(parcel.format, false);
             let (action, id, watch) = (parcel.action, parcel.id.as_str(), Some(&parcel.watch));
             let body = body.clone();

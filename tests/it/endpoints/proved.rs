@@ -11,7 +11,7 @@ use std::{
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tidings_actors::{
-    ports::{EndpointAccess, EndpointAuth, SendFailure, Transport},
+    ports::{EndpointAccess, EndpointAuth, SendFailure},
     secret::Secret,
 };
 
@@ -255,7 +255,7 @@ async fn what_an_app_keeps_secret_goes_over_https_only() {
         EndpointAccess { headers: header, ..EndpointAccess::default() },
     ] {
         endpoint.access = Arc::new(access);
-        let outcome = world.webhooks.send(&endpoint, &parcel("{}")).await;
+        let outcome = world.send(&endpoint, &parcel("{}")).await;
         assert_eq!(outcome.result, Err(SendFailure::Refused), "{outcome:?}");
         assert!(outcome.excerpt.contains("https only"), "{outcome:?}");
     }

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use tidings::{egress::Egress, settings::egress::EgressSettings, webhook::Webhooks};
 use tidings_actors::{
     ports::{
-        Action, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody, PrepareError,
-        Random, Remote, RepositoryFacts, Transport,
+        Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody,
+        PrepareError, Random, Remote, RepositoryFacts, Transport,
     },
     round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
+    shards::Hold,
     testing::MemoryStore,
     time::Timestamp,
     view::View,
@@ -63,6 +64,11 @@ impl World {
     pub(crate) async fn prepare(&self, order: &DeliveryOrder) -> Result<Parcel, PrepareError> {
         let parcels = self.webhooks.prepare(&Arc::from([order.clone()]), u64::MAX).await?;
         Ok(parcels.into_iter().next().expect("the first or an error"))
+    }
+
+    /// One attempt, by whoever has the database to itself.
+    pub(crate) async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
+        self.webhooks.send(endpoint, parcel, &Hold::sole()).await.expect("its right does not end")
     }
 }
 
