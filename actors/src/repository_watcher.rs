@@ -62,8 +62,8 @@ pub enum RepositoryWatcherMessage {
     Admitted(SourceId, Result<Option<Result<Turn, Postponed>>, String>),
     /// Sources were read.
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
-    /// Sources were read with those of all others, in case a hint was lost.
-    Swept(Vec<Source>),
+    /// Sources were read with those of all others, from this moment on, in case a hint was lost.
+    Swept(Instant, Vec<Source>),
     /// The scan of a source ended.
     Scanned(SourceId, Result<scan_worker::Ended, String>),
     /// The breaker of a source changed.
@@ -145,6 +145,8 @@ pub struct RepositoryWatcherState {
     armed: Option<Instant>,
     reading: bool,
     read_again: bool,
+    /// When its own reading last ended.
+    read_at: Option<Instant>,
     last_error: BTreeMap<SourceId, GitError>,
     hooks: Hooks,
 }
@@ -180,6 +182,7 @@ impl Actor for RepositoryWatcher {
             armed: None,
             reading: false,
             read_again: false,
+            read_at: None,
             last_error: BTreeMap::new(),
             hooks: Hooks::default(),
         })
@@ -201,8 +204,8 @@ impl Actor for RepositoryWatcher {
             M::HooksWaited => state.on_hooks_waited(),
             M::Tick => state.on_tick(),
             M::Admitted(source, admission) => state.on_admitted(&source, admission?),
-            M::SourcesRead(result) => state.on_sources_read(&myself, result?),
-            M::Swept(sources) => state.on_swept(&myself, sources),
+            M::SourcesRead(result) => state.on_read(&myself, result?),
+            M::Swept(began, sources) => state.on_swept(&myself, began, sources),
             M::Scanned(source, ended) => state.on_scanned(&source, ended?),
             M::Breaker(source, news) => state.on_breaker(&source, &news),
             M::Done(result) => result?,
@@ -243,20 +246,22 @@ impl RepositoryWatcherState {
         self.tasks.spawn(&self.post, read, RepositoryWatcherMessage::SourcesRead);
     }
 
-    fn on_sources_read(
+    fn on_read(
         &mut self,
         myself: &ActorRef<RepositoryWatcherMessage>,
         result: Result<Vec<Source>, StoreError>,
     ) {
-        self.reading = false;
-        let sources = match result {
-            Ok(sources) => sources,
+        (self.reading, self.read_at) = (false, Some(Instant::now()));
+        match result {
+            Ok(sources) => self.take_sources(myself, sources),
             Err(reason) => {
                 warn!(repository.id = %self.repository, "the sources of {} could not be read: {reason}", self.repository);
                 self.post.send_after(READ_AGAIN, || RepositoryWatcherMessage::Reload);
-                return;
             }
-        };
+        }
+    }
+
+    fn take_sources(&mut self, myself: &ActorRef<RepositoryWatcherMessage>, sources: Vec<Source>) {
         if std::mem::take(&mut self.read_again) {
             self.on_reload();
         }
@@ -277,10 +282,15 @@ impl RepositoryWatcherState {
         self.schedule_tick();
     }
 
-    /// What is being read now is newer.
-    fn on_swept(&mut self, myself: &ActorRef<RepositoryWatcherMessage>, sources: Vec<Source>) {
-        if !self.reading {
-            self.on_sources_read(myself, Ok(sources));
+    /// What is being read now is newer, and what was read here since the sweep began may be.
+    fn on_swept(
+        &mut self,
+        myself: &ActorRef<RepositoryWatcherMessage>,
+        began: Instant,
+        sources: Vec<Source>,
+    ) {
+        if !self.reading && self.read_at.is_none_or(|read| read < began) {
+            self.take_sources(myself, sources);
         }
     }
 

@@ -10,6 +10,7 @@ use tidings_entity::{
     id::{AppId, CursorId, RepositoryId},
     kind::BreakerKind,
 };
+use tokio::time::Instant;
 
 use crate::{
     circuit_breaker::{CircuitBreaker, CircuitBreakerArguments, endpoint_key, source_key},
@@ -43,7 +44,7 @@ pub(crate) async fn root(
 
 /// What whoever runs already hears when everyone is ensured who has work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Look {
+pub enum Look {
     /// Nothing: those that do not run begin.
     Missing,
     /// Work of theirs was another replica's until now.
@@ -91,10 +92,11 @@ async fn roll(context: &Context, supervisor: &'static str, look: Look) -> Result
             breakers.into_iter().filter_map(key).collect()
         }
         REPOSITORIES => {
+            let began = Instant::now();
             let mut repositories = in_time(context.store.repositories(&context.shards.reach())).await?;
             let keys = repositories.iter().map(|(repository, _)| repository.to_string()).collect();
             // What is left for a watcher that runs would be old when it is taken.
-            repositories.retain(|(repository, sources)| !runs(context, repository, sources, look));
+            repositories.retain(|(repository, sources)| !runs(context, repository, began, sources, look));
             context.directory.leave_sources(repositories);
             keys
         }
@@ -114,10 +116,16 @@ async fn roll(context: &Context, supervisor: &'static str, look: Look) -> Result
 }
 
 /// Whether the watcher of a repository runs; it hears what is its own.
-fn runs(context: &Context, repository: &RepositoryId, sources: &[Source], look: Look) -> bool {
+fn runs(
+    context: &Context,
+    repository: &RepositoryId,
+    began: Instant,
+    sources: &[Source],
+    look: Look,
+) -> bool {
     let found = context.directory.find(REPOSITORY_WATCHER, repository.as_str());
     found.is_some_and(|watcher| {
-        look < Look::All || watcher.send(RepositoryWatcherMessage::Swept(sources.to_vec()))
+        look < Look::All || watcher.send(RepositoryWatcherMessage::Swept(began, sources.to_vec()))
     })
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     ports::{Action, GitError, Notice, Selector, Store, Watch},
+    repository_watcher::RepositoryWatcherMessage,
     secret::Secret,
     testing::{
         Fault,
@@ -392,4 +393,29 @@ async fn a_panic_in_a_handler_restarts_the_watcher_alone_and_loses_nothing() {
     let last = house.commit(&[("a", "last")]);
     house.until_held(&watch, last).await;
     house.assert_mirrors(&watch.app, last);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_puts_nothing_old_over_what_was_read_since_it_began() {
+    let house = House::running().await;
+    let commit = house.commit(&[("a", "1")]);
+    let (_, watch, _) = house.watching().await;
+    house.until_held(&watch, commit).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (began, old) = (Instant::now(), house.store.sources(&watch.repository).await.expect("sources"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let other = house.app().await;
+    house.watch_with(&other, URL, |new| new.credential = Some(Secret::new("own".into()))).await;
+    let watches = |count: usize| {
+        let doing = house.doing(REPOSITORY_WATCHER, watch.repository.as_str());
+        doing.is_some_and(|doing| doing.to_string() == format!("watching {count} sources"))
+    };
+    house.until("both are watched", async || watches(2)).await;
+    let watcher =
+        house.context.directory.find(REPOSITORY_WATCHER, watch.repository.as_str()).expect("it runs");
+    watcher.send(RepositoryWatcherMessage::Swept(began, old.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(watches(2), "they were read after the sweep");
+    watcher.send(RepositoryWatcherMessage::Swept(Instant::now(), old));
+    house.until("the sweep is newer", async || watches(1)).await;
 }

@@ -31,9 +31,9 @@ use crate::{
     hosts::HostPolicy,
     pace::Paces,
     ports::{
-        Action, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource, LetterFilter,
-        Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica, RepositoryFacts, SHARDS,
-        Selector, Start, Store, Watch,
+        Action, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource, Leases,
+        LetterFilter, Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica,
+        RepositoryFacts, SHARDS, Selector, Start, Store, Watch,
     },
     secret::Secret,
     shards::Shards,
@@ -181,6 +181,22 @@ impl House {
             Reach::All => SHARDS,
             Reach::These(shards) => shards.len(),
         }
+    }
+
+    /// A replica that is alone, and holds everything.
+    pub(crate) async fn alone(life: Duration) -> Self {
+        let mut house = Self::replicas(1, life).pop().expect("one");
+        house.start().await;
+        house.until("it holds everything", async || house.shards() == SHARDS).await;
+        house
+    }
+
+    /// All its shards go to another replica for a day. It hears of that when it prolongs them.
+    pub(crate) async fn lose_shards(&self) {
+        let (leases, other) = (self.store.leases(), ReplicaId::new(Ulid::from_parts(1, 99)));
+        leases.expire(&self.context.policy.replica.id);
+        let claimed = leases.seen_by(&other).claim(&other, SHARDS, Duration::from_secs(86_400)).await;
+        assert_eq!(claimed.expect("claimed").len(), SHARDS);
     }
 
     /// Ends as a process that is killed does: nothing is given back, nobody is told.

@@ -291,6 +291,7 @@ impl Store for MemoryStore {
     }
 
     async fn repositories(&self, reach: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+        self.meet("repositories").await?;
         let state = self.state();
         let mine = state.repositories.keys().filter(|id| reach.covers(id));
         Ok(mine.map(|id| (id.clone(), state.sources_of(id))).collect())
@@ -606,6 +607,7 @@ impl Store for MemoryStore {
     }
 
     async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
+        self.meet("breakers").await?;
         Ok(self.state().breakers.values().cloned().collect())
     }
 
@@ -630,6 +632,7 @@ impl Store for MemoryStore {
         now: Timestamp,
         next: Timestamp,
     ) -> Result<bool, StoreError> {
+        self.meet("try_probe").await?;
         self.write_checked(|state| {
             let Some(breaker) = state.breakers.get_mut(&(kind, id.to_owned())) else { return Ok(false) };
             let due = breaker.opened_at.is_some() && breaker.probe_at.is_none_or(|at| at <= now);
