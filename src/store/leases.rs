@@ -224,7 +224,9 @@ impl Leases for SqlLeases {
             let text = format!(
                 "select (select count(*) from replica where works and seen_at + life_ms > {NOW}) as workers,
                    count(*) filter (where owner is null or expires_at <= {NOW}) as free,
-                   min(expires_at) filter (where owner <> $1 and expires_at > {NOW}) - {NOW} as free_in,
+                   least(min(expires_at) filter (where owner <> $1 and expires_at > {NOW}),
+                     (select min(seen_at + life_ms) from replica
+                      where works and id <> $1 and seen_at + life_ms > {NOW})) - {NOW} as free_in,
                    {NOW} as now
                  from lease where shard <> '{}'",
                 fences::ALL

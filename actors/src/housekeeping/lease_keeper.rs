@@ -65,7 +65,9 @@ pub enum LeaseKeeperMessage {
     /// Ensure whoever has work here.
     Sweep,
     /// That was done, or not.
-    Ensured(Result<Result<(), String>, String>),
+    Ensured(Look, Result<Result<(), String>, String>),
+    /// It was not; again.
+    EnsureAgain,
     /// This process ends: everything is given away, shard by shard.
     End,
 }
@@ -80,6 +82,8 @@ pub struct LeaseKeeperState {
     renewal_wanted: bool,
     /// So many shards are to be taken.
     wanted: usize,
+    /// It looks again then: while the database refuses at once, looks must not multiply.
+    look_at: Option<Instant>,
     /// It looks whether what is to be given away is still.
     leaving: bool,
     /// Nothing is given back before, after trouble.
@@ -87,6 +91,7 @@ pub struct LeaseKeeperState {
     /// The others know that it is there.
     is_known: bool,
     ensuring: bool,
+    /// What is to be ensured after that.
     ensure_again: Option<Look>,
 }
 
@@ -113,6 +118,7 @@ impl Actor for LeaseKeeper {
             asking: false,
             renewal_wanted: false,
             wanted: 0,
+            look_at: None,
             leaving: false,
             release_after: Instant::now(),
             is_known: false,
@@ -142,7 +148,7 @@ impl Actor for LeaseKeeper {
         let _busy = gauge.begin();
         match message {
             M::Due => state.on_due(),
-            M::Look => state.renew_soon(),
+            M::Look => state.on_look(),
             M::Renewed(asked, result) => state.on_renewed(asked, result?),
             M::Claimed(asked, result) => state.on_claimed(asked, result?),
             M::Leaving => state.on_leaving(),
@@ -154,7 +160,8 @@ impl Actor for LeaseKeeper {
                 state.ensure(Look::All);
                 state.post.send_after(SWEEP, || M::Sweep);
             }
-            M::Ensured(result) => state.on_ensured(result?),
+            M::Ensured(look, result) => state.on_ensured(look, result?),
+            M::EnsureAgain => state.on_ensure_again(),
             M::End => state.on_end(),
         }
         if state.context.leases.is_some() {
@@ -182,6 +189,22 @@ impl LeaseKeeperState {
         self.renew_soon();
         let third = self.context.policy.lease_life / 3;
         self.post.send_after(third, || LeaseKeeperMessage::Due);
+    }
+
+    /// Looks again after `wait`, unless it does so sooner anyway.
+    fn look_after(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        if self.look_at.is_none_or(|armed| at < armed) {
+            self.look_at = Some(at);
+            self.post.send_after(wait, || LeaseKeeperMessage::Look);
+        }
+    }
+
+    fn on_look(&mut self) {
+        // One that was armed before an earlier one took its place has nothing to do.
+        if self.look_at.take_if(|at| *at <= Instant::now()).is_some() {
+            self.renew_soon();
+        }
     }
 
     fn renew_soon(&mut self) {
@@ -223,7 +246,7 @@ impl LeaseKeeperState {
             Ok(standing) => self.take_standing(asked, &standing),
             Err(reason) => {
                 warn!("the leases of this replica were not prolonged: {reason}");
-                self.post.send_after(AGAIN, || LeaseKeeperMessage::Look);
+                self.look_after(AGAIN);
             }
         }
         self.ask();
@@ -250,7 +273,7 @@ impl LeaseKeeperState {
         // A replica that lives prolongs long before: this one may be dead, and is not waited for longer.
         let third = self.context.policy.lease_life / 3;
         if let Some(wait) = standing.free_in.filter(|wait| *wait < third) {
-            self.post.send_after(wait + LOOK_AFTER, || LeaseKeeperMessage::Look);
+            self.look_after(wait + LOOK_AFTER);
         }
         let (_, staying) = self.context.shards.held();
         match step(standing, staying, self.context.policy.replica.works) {
@@ -290,7 +313,10 @@ impl LeaseKeeperState {
                 }
             }
             Ok(_) => {}
-            Err(reason) => warn!("free shards were not taken: {reason}"),
+            Err(reason) => {
+                warn!("free shards were not taken: {reason}");
+                self.look_after(AGAIN);
+            }
         }
         self.ask();
     }
@@ -429,14 +455,22 @@ impl LeaseKeeperState {
         let context = self.context.clone();
         let work =
             async move { start::ensure_all(&context, look).await.map_err(|reason| reason.to_string()) };
-        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Ensured);
+        self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Ensured(look, result));
     }
 
-    fn on_ensured(&mut self, result: Result<(), String>) {
-        self.ensuring = false;
+    fn on_ensured(&mut self, look: Look, result: Result<(), String>) {
         if let Err(reason) = result {
             warn!("what is to be done here could not be read: {reason}");
+            // Nobody else would make those exist whose work was gained just now.
+            self.ensure_again = self.ensure_again.max(Some(look));
+            self.post.send_after(AGAIN, || LeaseKeeperMessage::EnsureAgain);
+            return;
         }
+        self.on_ensure_again();
+    }
+
+    fn on_ensure_again(&mut self) {
+        self.ensuring = false;
         if let Some(look) = self.ensure_again.take() {
             self.ensure(look);
         }

@@ -130,7 +130,8 @@ pub struct LeaseStanding {
     pub workers: usize,
     /// Shards that nobody holds.
     pub free: usize,
-    /// When the first lease of another replica ends, unless it is prolonged.
+    /// When the first lease of another replica ends, or its word that it lives, unless it is prolonged:
+    /// then there may be more to take.
     pub free_in: Option<Duration>,
     /// What the clock of the database said.
     pub now: Option<Timestamp>,

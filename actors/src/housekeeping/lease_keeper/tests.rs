@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{ReplicaId, RepositoryId};
 use tokio::time::{Instant, sleep};
 use ulid::Ulid;
 
 use crate::{
-    circuit_breaker::endpoint_key,
+    circuit_breaker::{endpoint_key, source_key},
     directory::Doing,
-    ports::{Leases, SHARDS, Shard, Store, StoreError},
+    ports::{GitError, Leases, Replica, SHARDS, Shard, Store, StoreError},
     secret::Secret,
     testing::{
+        Fault,
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
@@ -327,4 +328,107 @@ async fn what_nobody_told_of_is_found_by_a_sweep() {
     .await;
     let commit = one.commit(&[("a", "2")]);
     one.until_held(&watch, commit).await;
+}
+
+fn down() -> Fault {
+    Fault::Fails(StoreError::Unavailable("down".into()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_gained_while_the_database_is_away_begins_when_it_is_back() {
+    let house = House::alone(LIFE).await;
+    let app = house.app().await;
+    let commit = house.commit(&[("a", "1")]);
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, commit).await;
+    house.store.leases().cut_off(true);
+    sleep(LIFE).await;
+    let runs =
+        |house: &House| house.context.directory.cell(REPOSITORY_WATCHER, watch.repository.as_str()).is_some();
+    house.until("its watcher is gone", async || !runs(&house)).await;
+    for _ in 0..3 {
+        house.store.befall("repositories", down());
+    }
+    house.store.leases().cut_off(false);
+    let began = Instant::now();
+    house.until("it works again", async || runs(&house)).await;
+    assert!(began.elapsed() < LIFE, "the sweep found it: {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_failed_is_made_again_soon() {
+    let mut house = House::replicas(1, LIFE).pop().expect("one");
+    house.store.leases().refuse_claims(2);
+    house.start().await;
+    let began = Instant::now();
+    house.until("it holds everything", async || house.shards() == SHARDS).await;
+    assert!(began.elapsed() < LIFE / 3, "the next renewal took them: {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_of_a_dead_replica_is_taken_when_its_word_ends() {
+    let mut house = House::replicas(1, LIFE).pop().expect("one");
+    // One that holds nothing, but would.
+    let id = ReplicaId::new(Ulid::from_parts(1, 99));
+    let dead = Replica { id: id.clone(), ..house.context.policy.replica.clone() };
+    house.store.leases().seen_by(&id).renew(&dead, LIFE).await.expect("told");
+    let began = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    house.start().await;
+    house.until("it holds its share", async || house.shards() == SHARDS / 2).await;
+    house.until("it holds everything", async || house.shards() == SHARDS).await;
+    let took = began.elapsed();
+    assert!(took >= LIFE && took < LIFE + Duration::from_millis(500), "not at a renewal: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_do_not_multiply_while_the_database_refuses() {
+    let house = House::alone(LIFE).await;
+    house.store.leases().cut_off(true);
+    let before = house.store.leases().renewals();
+    sleep(Duration::from_secs(120)).await;
+    let asked = house.store.leases().renewals() - before;
+    let each = 2 * 120 + 120 / 3;
+    assert!((each / 2..=each + 5).contains(&asked), "{asked} renewals in two minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_of_a_source_ends_with_its_shard_and_its_row_stays() {
+    let house = House::alone(LIFE).await;
+    let app = house.app().await;
+    let commit = house.commit(&[("a", "1")]);
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, commit).await;
+    house.git.fail(vec![GitError::Unauthorized; 20]);
+    let key = source_key(watch.source.as_str(), watch.repository.as_str());
+    let is_open =
+        async || house.doing(CIRCUIT_BREAKER, &key).is_some_and(|doing| doing.to_string() == "open");
+    house.until("it is open", is_open).await;
+    house.lose_shards().await;
+    sleep(LIFE).await;
+    assert!(house.context.directory.cell(CIRCUIT_BREAKER, &key).is_none(), "whoever works on it guards it");
+    assert_eq!(house.store.breakers().await.expect("rows").len(), 1);
+    let polls = house.git.polls();
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(house.git.polls(), polls, "nobody probes here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_whose_shard_is_lost_changes_nothing() {
+    let house = House::alone(LIFE).await;
+    let app = house.app().await;
+    let first = house.commit(&[("a", "1")]);
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, first).await;
+    house.store.befall("move_heads", Fault::Waits(LIFE));
+    house.commit(&[("a", "2")]);
+    house.poke(&watch).await;
+    house.until("a scan is on its way", async || !house.store.awaits_fault("move_heads")).await;
+    house.lose_shards().await;
+    sleep(LIFE * 2).await;
+    assert_eq!(house.cursor(&watch).await.head, Some(first), "that is the other's to find out");
+    let shown = house.store.watch(&app, &watch.id).await.expect("watched");
+    assert_eq!(shown.last_error, None, "nothing failed");
+    assert!(house.store.breakers().await.expect("rows").is_empty());
+    assert!(house.context.directory.cell(REPOSITORY_WATCHER, watch.repository.as_str()).is_none());
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,8 @@ struct Table {
 pub struct LeaseTable {
     table: Mutex<Table>,
     is_cut_off: AtomicBool,
+    refused_claims: AtomicUsize,
+    renewals: AtomicUsize,
     signals: broadcast::Sender<(ReplicaId, Signal)>,
 }
 
@@ -47,8 +49,13 @@ pub struct MemoryLeases {
 
 impl Default for LeaseTable {
     fn default() -> Self {
-        let is_cut_off = AtomicBool::new(false);
-        Self { table: Mutex::default(), is_cut_off, signals: broadcast::channel(SIGNALS).0 }
+        Self {
+            table: Mutex::default(),
+            is_cut_off: AtomicBool::new(false),
+            refused_claims: AtomicUsize::new(0),
+            renewals: AtomicUsize::new(0),
+            signals: broadcast::channel(SIGNALS).0,
+        }
     }
 }
 
@@ -77,6 +84,16 @@ impl LeaseTable {
         self.is_cut_off.store(is_cut_off, Ordering::SeqCst);
     }
 
+    /// The next claims fail, so many.
+    pub fn refuse_claims(&self, claims: usize) {
+        self.refused_claims.store(claims, Ordering::SeqCst);
+    }
+
+    /// How many renewals were asked for, those of nobody who reached it among them.
+    pub fn renewals(&self) -> usize {
+        self.renewals.load(Ordering::SeqCst)
+    }
+
     fn reach(&self) -> Result<MutexGuard<'_, Table>, StoreError> {
         match self.is_cut_off.load(Ordering::SeqCst) {
             true => Err(StoreError::Unavailable("cut off".into())),
@@ -95,6 +112,7 @@ impl LeaseTable {
 #[async_trait]
 impl Leases for MemoryLeases {
     async fn renew(&self, replica: &Replica, life: Duration) -> Result<LeaseStanding, StoreError> {
+        self.shared.renewals.fetch_add(1, Ordering::SeqCst);
         let (mut table, now) = (self.shared.reach()?, Instant::now());
         table.replicas.insert(replica.id.clone(), (replica.clone(), now, life));
         let mut held = Vec::new();
@@ -109,11 +127,18 @@ impl Leases for MemoryLeases {
         let taken = table.leases.values().filter(|lease| !lease.is_free && lease.until > now).count();
         let workers = table.replicas.values().filter(lives).count();
         let others = table.leases.values().filter(|lease| !lease.is_free && lease.owner != replica.id);
-        let free_in = others.filter(|lease| lease.until > now).map(|lease| lease.until - now).min();
+        // One that is dead counts until its row ends: then its share is the others'.
+        let rows = table.replicas.values().filter(|(other, ..)| other.works && other.id != replica.id);
+        let ends = others.map(|lease| lease.until).chain(rows.map(|(_, seen, life)| *seen + *life));
+        let free_in = ends.filter(|end| *end > now).map(|end| end - now).min();
         Ok(LeaseStanding { held, workers, free: SHARDS - taken, free_in, now: None })
     }
 
     async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError> {
+        let refused = &self.shared.refused_claims;
+        if refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(StoreError::Unavailable("refused, as asked".into()));
+        }
         let (mut table, now) = (self.shared.reach()?, Instant::now());
         let mut claimed = Vec::new();
         for shard in Shard::all() {
