@@ -1,6 +1,7 @@
 //! The circuit breaker of one source or endpoint: a thin shell around `breaker`. It exists only
 //! while its thing has failures; a success that closes it ends it. Supervised by `breakers`,
-//! restarted after a failure; its state is a row, so a crash or a restart loses nothing.
+//! restarted after a failure; its state is a row, so a crash or a restart loses nothing. A database that
+//! does not answer is no failure of its own: what it owes to its row it does [`ASK_AGAIN`] later.
 //!
 //! Its mailbox is bounded by the permits of its thing: one message per attempt or scan that was
 //! allowed. It tells the deliverer or watcher that it guards what changed ([`BreakerNews`]); those
@@ -9,8 +10,9 @@
 mod breaker;
 mod notes;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::{sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 use tracing::{info, warn};
 
@@ -21,7 +23,7 @@ use crate::{
     context::{Context, in_time},
     deliverer::DelivererMessage,
     directory::{BREAKER_WORDS, Gauge, Post},
-    ports::{BreakerRow, Signal},
+    ports::{BreakerRow, Signal, StoreError},
     repository_watcher::RepositoryWatcherMessage,
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
@@ -29,7 +31,8 @@ use crate::{
 
 /// A probe that brought no answer after this long counts as lost.
 const PROBE_DEADLINE: Duration = Duration::from_secs(120);
-/// How often a deliverer is asked whether it has something to send as a probe.
+/// How often a deliverer is asked whether it has something to send as a probe, and the database for what
+/// it did not do.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a breaker is told.
@@ -43,10 +46,12 @@ pub enum CircuitBreakerMessage {
     Subscribed,
     /// A probe may be due.
     ProbeDue,
-    /// The same, where its thing had nothing to send before.
+    /// The same, where its thing had nothing to send before; and what could not be written or read.
     AskAgain,
     /// Its thing has something that could go as a probe.
     ProbeWanted,
+    /// The probe that was permitted did not go: its thing has nothing to send here any more.
+    ProbeUnused,
     /// By hand: close.
     Reset,
     /// Another replica changed the row.
@@ -123,8 +128,12 @@ pub struct CircuitBreakerState {
     guarded: String,
     breaker: Breaker,
     armed: Option<Timestamp>,
-    /// It asks in a while whether there is something to send.
+    /// It asks again in a while.
     asks_again: bool,
+    /// Its row may say something else.
+    is_stale: bool,
+    /// A success is not written yet.
+    is_closing: bool,
     last_error: String,
 }
 
@@ -156,6 +165,8 @@ impl Actor for CircuitBreaker {
             breaker: Breaker::new(policy),
             armed: None,
             asks_again: false,
+            is_stale: true,
+            is_closing: false,
             kind,
             id,
             guarded,
@@ -171,15 +182,8 @@ impl Actor for CircuitBreaker {
         myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        state.read().await?;
-        state.on_failed().await?;
-        state.say();
-        if state.breaker.failures() == 0 {
-            // Nothing failed after all: a success came first, or a late one called for it. Or it ended while
-            // this one was away, and whoever still waits for the word of it hears it now.
-            state.tell(BreakerNews::Closed);
-            myself.stop(None);
-        }
+        let began = state.catch_up(&myself).await.map(drop);
+        state.settle(began);
         Ok(())
     }
 
@@ -191,23 +195,8 @@ impl Actor for CircuitBreaker {
     ) -> Result<(), ActorProcessingErr> {
         let gauge = state.post.gauge().clone();
         let _busy = gauge.begin();
-        // What failed before this message was sent is counted before it.
-        state.on_failed().await?;
-        match message {
-            CircuitBreakerMessage::Failed => {}
-            CircuitBreakerMessage::Succeeded => state.on_succeeded(&myself).await?,
-            CircuitBreakerMessage::Subscribed => state.on_subscribed(),
-            CircuitBreakerMessage::ProbeDue => state.on_probe_due(&myself).await?,
-            CircuitBreakerMessage::AskAgain => {
-                state.asks_again = false;
-                state.on_probe_due(&myself).await?;
-            }
-            CircuitBreakerMessage::ProbeWanted => state.on_probe_wanted(&myself).await?,
-            CircuitBreakerMessage::Reset => state.on_succeeded(&myself).await?,
-            CircuitBreakerMessage::Changed => state.on_changed(&myself).await?,
-            CircuitBreakerMessage::LetGo => myself.stop(None),
-        }
-        state.say();
+        let done = state.attend(&myself, message).await;
+        state.settle(done);
         Ok(())
     }
 
@@ -232,44 +221,104 @@ impl CircuitBreakerState {
         });
     }
 
-    /// Takes what its row says, if there is one, and tells of it.
-    async fn read(&mut self) -> Result<bool, ActorProcessingErr> {
-        let rows = in_time(self.context.store.breakers()).await?;
-        let Some(row) = rows.into_iter().find(|row| row.kind == self.kind && row.id == self.id) else {
-            return Ok(false);
-        };
-        let policy = match self.kind {
-            BreakerKind::Source => self.context.policy.source_breaker,
-            BreakerKind::Endpoint => self.context.policy.endpoint_breaker,
-        };
-        self.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at);
-        self.last_error = row.last_error;
-        self.armed = None;
-        self.on_subscribed();
-        Ok(true)
+    /// What came of a message. What the database did not do is done in a while.
+    fn settle(&mut self, done: Result<(), StoreError>) {
+        match done {
+            Ok(()) => {}
+            Err(StoreError::Fenced) => self.context.give_up("another process took over this database"),
+            Err(reason) => {
+                warn!(
+                    breaker.kind = %self.kind, breaker.id = self.id,
+                    "the breaker of {} {} asks again in {ASK_AGAIN:?}: {reason}", self.kind, self.id
+                );
+                self.ask_again();
+            }
+        }
+        self.say();
     }
 
-    /// Another replica's word counts as much as one of this.
-    async fn on_changed(
+    async fn attend(
         &mut self,
         myself: &ActorRef<CircuitBreakerMessage>,
-    ) -> Result<(), ActorProcessingErr> {
-        let was_open = self.breaker.state() != BreakerState::Closed;
-        let is_known = self.read().await?;
-        if was_open && (!is_known || self.breaker.state() == BreakerState::Closed) {
-            self.tell(BreakerNews::Closed);
+        message: CircuitBreakerMessage,
+    ) -> Result<(), StoreError> {
+        use CircuitBreakerMessage as M;
+        match message {
+            M::LetGo => {
+                myself.stop(None);
+                return Ok(());
+            }
+            M::Succeeded | M::Reset => self.on_succeeded(),
+            M::Changed => self.is_stale = true,
+            // What it does not know yet it tells when it does.
+            M::Subscribed if !self.is_stale => self.on_subscribed(),
+            M::AskAgain => self.asks_again = false,
+            M::Failed | M::Subscribed | M::ProbeDue | M::ProbeWanted | M::ProbeUnused => {}
         }
-        if !is_known {
-            myself.stop(None);
+        // What failed before this message was sent is counted before it.
+        if self.catch_up(myself).await? {
+            return Ok(());
+        }
+        match message {
+            M::ProbeDue | M::AskAgain => self.on_probe_due(myself).await?,
+            M::ProbeWanted => self.on_probe_wanted(myself).await?,
+            M::ProbeUnused => self.on_probe_unused().await?,
+            M::Failed | M::Succeeded | M::Subscribed | M::Reset | M::Changed | M::LetGo => {}
         }
         Ok(())
     }
 
-    /// Counts what was noted.
-    async fn on_failed(&mut self) -> Result<(), ActorProcessingErr> {
+    /// Does what is owed: closes, looks at its row, counts what was noted. Whether it ended with that.
+    async fn catch_up(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<bool, StoreError> {
+        if self.is_closing {
+            self.close().await?;
+        }
+        if self.is_stale {
+            self.refresh().await?;
+        }
+        self.count().await?;
+        let ends = self.breaker.failures() == 0;
+        if ends {
+            // It closed, or nothing failed after all: a success came first, or a late one called for it. Or
+            // it ended while this one was away, and whoever still waits for the word of it hears it now.
+            self.tell(BreakerNews::Closed);
+            myself.stop(None);
+        }
+        Ok(ends)
+    }
+
+    /// Takes what its row says, if there is one, and tells of it. Another replica's word counts as much as
+    /// one of this.
+    async fn refresh(&mut self) -> Result<(), StoreError> {
+        let was_open = self.breaker.state() != BreakerState::Closed;
+        let rows = in_time(self.context.store.breakers()).await?;
+        self.is_stale = false;
+        let policy = match self.kind {
+            BreakerKind::Source => self.context.policy.source_breaker,
+            BreakerKind::Endpoint => self.context.policy.endpoint_breaker,
+        };
+        self.armed = None;
+        match rows.into_iter().find(|row| row.kind == self.kind && row.id == self.id) {
+            Some(row) => {
+                // What a peer asked for is never more than the cap, nor is a wait of the policy's own longer.
+                let longest = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
+                let latest = self.context.now().after(longest);
+                self.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at, latest);
+                self.last_error = row.last_error;
+                self.on_subscribed();
+            }
+            None => self.breaker = Breaker::new(policy),
+        }
+        if was_open && self.breaker.state() == BreakerState::Closed {
+            self.tell(BreakerNews::Closed);
+        }
+        Ok(())
+    }
+
+    /// Counts what was noted. What could not be written stays noted.
+    async fn count(&mut self) -> Result<(), StoreError> {
         let Some(failures) = self.context.directory.notes().look(&self.key) else { return Ok(()) };
-        self.last_error = failures.error;
-        let mut changed = None;
+        let (before, mut changed) = (self.breaker, None);
         for _ in 0..failures.count {
             match self.breaker.on_failure(self.context.now(), failures.retry_after) {
                 Transition::None => {}
@@ -277,6 +326,13 @@ impl CircuitBreakerState {
                 Transition::StillOpen | Transition::Closed => changed = changed.or(Some(false)),
             }
         }
+        // Where it is open already, late failures say nothing new; what is known here may be older than the
+        // row, which another replica writes too.
+        if self.breaker != before {
+            self.last_error = failures.error;
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+        }
+        self.context.directory.notes().counted(&self.key, failures.count);
         if changed == Some(true) {
             warn!(
                 breaker.kind = %self.kind,
@@ -288,8 +344,6 @@ impl CircuitBreakerState {
                 self.last_error
             );
         }
-        self.record().await?;
-        self.context.directory.notes().counted(&self.key, failures.count);
         if let Some(fresh) = changed {
             self.tell_open(fresh);
             self.context.tell_others(Signal::Breaker(self.key.clone())).await;
@@ -297,18 +351,23 @@ impl CircuitBreakerState {
         Ok(())
     }
 
-    async fn on_succeeded(
-        &mut self,
-        myself: &ActorRef<CircuitBreakerMessage>,
-    ) -> Result<(), ActorProcessingErr> {
+    /// What failed before it was not in a row.
+    fn on_succeeded(&mut self) {
+        self.context.directory.notes().forget(&self.key);
+        self.is_closing = true;
+    }
+
+    /// Writes that it is closed, and says so.
+    async fn close(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
         let transition = self.breaker.on_success();
-        self.record().await?;
+        self.record().await.inspect_err(|_| self.breaker = before)?;
+        (self.is_closing, self.is_stale) = (false, false);
         if transition == Transition::Closed {
             info!(breaker.kind = %self.kind, breaker.id = self.id, "the breaker of {} {} closed", self.kind, self.id);
         }
         self.tell(BreakerNews::Closed);
         self.context.tell_others(Signal::Breaker(self.key.clone())).await;
-        myself.stop(None);
         Ok(())
     }
 
@@ -323,10 +382,7 @@ impl CircuitBreakerState {
         }
     }
 
-    async fn on_probe_due(
-        &mut self,
-        myself: &ActorRef<CircuitBreakerMessage>,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn on_probe_due(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<(), StoreError> {
         self.armed = None;
         if repository_of(&self.key).is_some_and(|repository| !self.context.shards.owns(&repository)) {
             // Whoever works on the source probes it.
@@ -338,24 +394,26 @@ impl CircuitBreakerState {
         if is_due && self.kind == BreakerKind::Endpoint && !self.context.shards.is_sole() {
             // Of all replicas one that has something to send takes the probe.
             self.tell(BreakerNews::ProbeDue);
-            if !std::mem::replace(&mut self.asks_again, true) {
-                self.post.send_after(ASK_AGAIN, || CircuitBreakerMessage::AskAgain);
-            }
+            self.ask_again();
             return Ok(());
         }
         self.on_probe_wanted(myself).await
     }
 
-    async fn on_probe_wanted(
-        &mut self,
-        myself: &ActorRef<CircuitBreakerMessage>,
-    ) -> Result<(), ActorProcessingErr> {
+    fn ask_again(&mut self) {
+        if !std::mem::replace(&mut self.asks_again, true) {
+            self.post.send_after(ASK_AGAIN, || CircuitBreakerMessage::AskAgain);
+        }
+    }
+
+    async fn on_probe_wanted(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<(), StoreError> {
         let now = self.context.now();
         if self.breaker.due().is_some_and(|due| due <= now) && !self.context.shards.is_sole() {
             // One probe of all replicas: whose clock is ahead takes it, the others hear how it went.
             let lost_at = now.after(PROBE_DEADLINE);
             if !in_time(self.context.store.try_probe(self.kind, &self.id, now, lost_at)).await? {
-                return self.on_changed(myself).await;
+                self.is_stale = true;
+                return self.catch_up(myself).await.map(drop);
             }
         }
         if self.breaker.try_probe(now, PROBE_DEADLINE) {
@@ -365,7 +423,18 @@ impl CircuitBreakerState {
         Ok(())
     }
 
-    async fn record(&self) -> Result<(), ActorProcessingErr> {
+    /// The others are asked at once, this one's deliverer after a while.
+    async fn on_probe_unused(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
+        if self.breaker.give_probe_back(self.context.now()) {
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+            self.context.tell_others(Signal::Breaker(self.key.clone())).await;
+            self.ask_again();
+        }
+        Ok(())
+    }
+
+    async fn record(&self) -> Result<(), StoreError> {
         let (opened_at, probe_at) = match self.breaker.state() {
             BreakerState::Closed => (None, None),
             BreakerState::Open { opened_at, probe_at } => (Some(opened_at), Some(probe_at)),
@@ -379,7 +448,7 @@ impl CircuitBreakerState {
             probe_at,
             last_error: self.last_error.clone(),
         };
-        Ok(in_time(self.context.store.record_breaker(&row)).await?)
+        in_time(self.context.store.record_breaker(&row)).await
     }
 
     fn tell_open(&mut self, fresh: bool) {

@@ -120,14 +120,19 @@ pub enum Step {
     Answered(Tray),
     /// A stretch ended: what was not sent of these positions goes out another time.
     Stretched(Tray, RangeInclusive<u64>),
+    /// A probe was not sent.
+    Unprobed(RangeInclusive<u64>),
     /// A settlement was written.
     Settled(Result<bool, StoreError>),
     /// The round was ended.
     Finished(Result<bool, StoreError>),
     /// A notice of the round was answered.
     Noticed(AttemptOutcome),
-    /// A notice of the round was held back before it went.
-    Unnoticed,
+    /// A notice of the round was held back before it went; whether it was a probe.
+    Unnoticed {
+        /// Whether its breaker waits for its word.
+        is_probe: bool,
+    },
     /// A consequence for the cursor was written; the lane waits for it.
     Written(Result<(), StoreError>),
     /// A row that no lane waits for was written.
@@ -274,6 +279,7 @@ impl Actor for Deliverer {
             M::Breaker(news) => state.on_breaker(&news),
             M::Drain(reply) => state.on_drain(reply),
         }
+        state.give_probe_back();
         state.end_drain();
         gauge.say(Doing::Delivering { lanes: state.lanes.len(), in_flight: state.gate.in_flight() });
         Ok(())

@@ -66,17 +66,21 @@ impl Breaker {
         Self { policy, state: BreakerState::Closed, failures: 0 }
     }
 
-    /// A breaker as its row remembers it.
+    /// A breaker as its row remembers it. A clock may have gone backwards since, so nobody waits beyond
+    /// `latest`.
     #[must_use]
     pub fn restored(
         policy: BreakerPolicy,
         failures: u32,
         opened_at: Option<Timestamp>,
         probe_at: Option<Timestamp>,
+        latest: Timestamp,
     ) -> Self {
         let state = match opened_at {
             None => BreakerState::Closed,
-            Some(opened_at) => BreakerState::Open { opened_at, probe_at: probe_at.unwrap_or(opened_at) },
+            Some(opened_at) => {
+                BreakerState::Open { opened_at, probe_at: probe_at.unwrap_or(opened_at).min(latest) }
+            }
         };
         Self { policy, state, failures }
     }
@@ -136,6 +140,13 @@ impl Breaker {
         true
     }
 
+    /// The probe did not go: another may, now. Whether one was on its way.
+    pub fn give_probe_back(&mut self, now: Timestamp) -> bool {
+        let BreakerState::HalfOpen { opened_at, .. } = self.state else { return false };
+        self.state = BreakerState::Open { opened_at, probe_at: now };
+        true
+    }
+
     /// When something may happen next; `None` while it is closed.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
@@ -170,6 +181,7 @@ mod tests {
                     format!("{:?}", breaker.on_failure(now, Some(Duration::from_secs(wait.parse().unwrap()))))
                 }
                 ("ok", _) => format!("{:?}", breaker.on_success()),
+                ("back", _) => format!("{}", breaker.give_probe_back(now)),
                 ("probe", _) => format!("{}", breaker.try_probe(now, Duration::from_secs(30))),
                 ("wait", seconds) => {
                     now = now.after(Duration::from_secs(seconds.parse().unwrap()));
@@ -216,6 +228,24 @@ mod tests {
             "fail fail fail wait:5 probe wait:29 probe wait:1 probe",
             expect!["None None Opened true false true"],
         );
+    }
+
+    #[test]
+    fn a_probe_that_did_not_go_leaves_its_place_to_another() {
+        check(
+            "back fail fail fail back wait:5 probe back probe fail back wait:9 probe wait:1 probe",
+            expect!["false None None Opened false true true true StillOpen false false true"],
+        );
+    }
+
+    #[test]
+    fn a_row_of_a_clock_that_went_backwards_keeps_nobody_waiting_for_it() {
+        let restored = |probe_at| {
+            let moments = (Some(Timestamp(0)), Some(Timestamp(probe_at)));
+            Breaker::restored(POLICY, 3, moments.0, moments.1, Timestamp(60_000)).due()
+        };
+        assert_eq!(restored(59_000), Some(Timestamp(59_000)));
+        assert_eq!(restored(3_600_000), Some(Timestamp(60_000)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidings_entity::id::AppId;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     circuit_breaker::{PROBE_DEADLINE, endpoint_key, report},
@@ -127,6 +127,54 @@ async fn a_row_that_cannot_be_written_does_not_stop_it() {
         house.transport.answer_app(&app, None);
         house.until_held(&watch, commit).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_away_for_seconds_costs_a_breaker_seconds() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    let away = |verb, times| {
+        for _ in 0..times {
+            house.store.befall(verb, Fault::Fails(StoreError::Unavailable("down".into())));
+        }
+    };
+    // It cannot read its row, nor write what it counts.
+    away("breakers", 3);
+    away("record_breaker", 6);
+    for _ in 0..12 {
+        report(&house.context, &key, Err(("no route".into(), None)));
+        sleep(Duration::from_millis(300)).await;
+    }
+    let began = Instant::now();
+    house.until("it is open", async || failures(&house, &app).await == 5).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // Nor that it closes.
+    away("record_breaker", 6);
+    report(&house.context, &key, Ok(()));
+    let began = Instant::now();
+    house.until("it is gone", async || !runs(&house, &app)).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(house.store.breakers().await.expect("rows").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_failures_write_nothing_over_what_another_replica_knows() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    for _ in 0..5 {
+        report(&house.context, &key, Err(("no route".into(), None)));
+    }
+    house.until("it is open", async || failures(&house, &app).await == 5).await;
+    // Another replica's probe failed; the word of it is not here yet.
+    let mut row = house.store.breakers().await.expect("rows").remove(0);
+    row.failures += 1;
+    row.probe_at = Some(house.context.now().after(Duration::from_secs(50)));
+    house.store.record_breaker(&row).await.expect("recorded");
+    report(&house.context, &key, Err(("late".into(), None)));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(house.store.breakers().await.expect("rows"), [row]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,8 +30,11 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 impl DelivererState {
     pub(super) fn on_step(&mut self, cursor: &CursorId, generation: Generation, step: Step) {
-        if let Step::Stretched(..) | Step::Noticed(..) | Step::Unnoticed = &step {
+        if let Step::Stretched(..) | Step::Unprobed(_) | Step::Noticed(_) | Step::Unnoticed { .. } = &step {
             self.gate.leave();
+        }
+        if let Step::Unprobed(_) | Step::Unnoticed { is_probe: true } = &step {
+            self.on_unprobed();
         }
         if step.is_fenced() {
             self.context.give_up("another process took over this database");
@@ -47,10 +50,11 @@ impl DelivererState {
                 self.on_answered(cursor, generation, tray.take());
                 self.on_stretched(cursor, range);
             }
+            Step::Unprobed(range) => self.on_stretched(cursor, range),
             Step::Settled(result) => self.on_settled(cursor, result),
             Step::Finished(result) => self.on_finished(cursor, result),
             Step::Noticed(outcome) => self.on_noticed(cursor, generation, &outcome),
-            Step::Unnoticed => self.on_unnoticed(cursor),
+            Step::Unnoticed { .. } => self.on_unnoticed(cursor),
             Step::Written(result) => self.on_written(cursor, result),
             Step::Recorded(Err(error)) => {
                 warn!(cursor.id = %cursor, "a row of {cursor} was not written: {error}")

@@ -87,11 +87,11 @@ impl DelivererState {
         self.step(cursor, generation, async move {
             let _place = tokio::select! {
                 biased;
-                () = halt.called(), if may_halt => return Step::Unnoticed,
+                () = halt.called(), if may_halt => return Step::Unnoticed { is_probe: false },
                 place = take_turn(&endpoint, &outbound) => place,
             };
             if !open.hold.stands() {
-                return Step::Unnoticed;
+                return Step::Unnoticed { is_probe: !may_halt };
             }
             let span = info_span!("delivery.notice", app.id = %app, cursor.id = of);
             trace.put(&span, position);

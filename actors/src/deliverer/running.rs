@@ -18,9 +18,11 @@ use super::{
     sending::{Halt, Stretch, TRACED, Trace},
 };
 use crate::{
+    circuit_breaker::{self, CircuitBreakerMessage},
     context::in_time,
     ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
     round::Change,
+    tree::CIRCUIT_BREAKER,
 };
 
 /// A lane that has nothing to send for so long may make room for another.
@@ -496,7 +498,7 @@ impl DelivererState {
         let after = self.lanes.keys().filter(|cursor| last.as_ref().is_none_or(|last| *cursor > last));
         let wrapped = self.lanes.keys().filter(|cursor| last.as_ref().is_some_and(|last| *cursor <= last));
         let is_probeable = |cursor: &&CursorId| match self.lanes.get(*cursor).map(|lane| &lane.slot) {
-            Some(Slot::Running(running)) => running.is_probeable(now),
+            Some(Slot::Running(running)) => running.is_probeable(now) && running.open.hold.stands(),
             _ => false,
         };
         let Some(cursor) = after.chain(wrapped).find(is_probeable).cloned() else { return };
@@ -515,6 +517,31 @@ impl DelivererState {
             }
         }
         self.last_probe = Some(cursor);
+    }
+
+    /// A permitted probe for which there is nothing here any more, because other replicas work on it now,
+    /// is theirs.
+    pub(super) fn give_probe_back(&mut self) {
+        if !self.gate.permits_probe() || self.context.shards.is_sole() {
+            return;
+        }
+        let may_probe = |lane: &super::Lane| match &lane.slot {
+            Slot::Opening { .. } => true,
+            Slot::Waiting { .. } => false,
+            Slot::Running(running) => running.open.hold.stands(),
+        };
+        if self.draining || !self.lanes.values().any(may_probe) {
+            self.gate.open();
+            self.on_unprobed();
+        }
+    }
+
+    /// The breaker waits for a probe that did not go.
+    pub(super) fn on_unprobed(&self) {
+        let key = circuit_breaker::endpoint_key(self.id.as_str());
+        if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
+            breaker.send(CircuitBreakerMessage::ProbeUnused);
+        }
     }
 
     fn launch(&mut self, cursor: &CursorId, position: u64, is_probe: bool) {

@@ -225,6 +225,9 @@ impl Stretch {
             }
             telling.by = telling.by.or(Some(ended_at + std::mem::replace(&mut tell_after, TELL_AFTER)));
         }
+        if self.is_probe && !unsent.is_empty() {
+            return Step::Unprobed(unsent);
+        }
         // What is on the tray goes with the end of the stretch.
         Step::Stretched(tray, unsent)
     }
@@ -233,7 +236,7 @@ impl Stretch {
     async fn send_together(self, cursor: &str) -> Step {
         let (tray, range) = (Tray::default(), self.range());
         let Some(_place) = self.turn(!self.is_probe).await else {
-            return Step::Stretched(tray, range);
+            return if self.is_probe { Step::Unprobed(range) } else { Step::Stretched(tray, range) };
         };
         let (positions, parcels): (Vec<u64>, Vec<Parcel>) = self.launch.parcels.into_iter().unzip();
         let position = *range.start();

@@ -81,6 +81,19 @@ async fn a_lease_lasts_its_time_and_then_its_changes_are_somebody_elses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_lent_is_revoked_when_its_shard_is_lost() {
+    let life = Duration::from_secs(9);
+    let house = House::alone(life).await;
+    house.commit(&refs(&files(3, "one")));
+    let (_, watch) = pulling(&house).await;
+    let lease = ask(&house, &watch, 2, 60).await.expect("changes");
+    house.lose_shards().await;
+    tokio::time::sleep(life).await;
+    assert_eq!(settle(&house, &watch, &lease.id, Some(1), &[]).await, Err(Refusal::Stale));
+    assert_eq!(house.cursor(&watch).await.open.expect("an open round").1, 0, "nothing of it is settled");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_settlement_is_on_disk_before_its_answer() {
     let house = House::running().await;
     house.commit(&refs(&files(3, "one")));
