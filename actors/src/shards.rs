@@ -31,15 +31,17 @@ enum Belief {
     Leased(Mutex<Leased>),
 }
 
-#[derive(Default)]
 struct Leased {
     shards: BTreeMap<Shard, Held>,
     /// Replicas that live and take shards, as far as is known.
     workers: usize,
+    /// When those that are not held were held last.
+    left: BTreeMap<Shard, Instant>,
+    began: Instant,
 }
 
 struct Held {
-    epoch: i64,
+    fence: Fence,
     /// No work begins after this moment unless the lease is renewed before.
     until: Instant,
     /// Since when it is about to be given to another: nothing new begins.
@@ -86,7 +88,9 @@ impl Shards {
     /// Of a replica, which holds nothing yet.
     #[must_use]
     pub fn leased() -> Self {
-        Self(Arc::new(Belief::Leased(Mutex::default())))
+        let leased =
+            Leased { shards: BTreeMap::new(), workers: 0, left: BTreeMap::new(), began: Instant::now() };
+        Self(Arc::new(Belief::Leased(Mutex::new(leased))))
     }
 
     /// Whether this process has its database to itself.
@@ -99,6 +103,19 @@ impl Shards {
     #[must_use]
     pub fn owns(&self, repository: &RepositoryId) -> bool {
         self.may_begin(Shard::of(repository))
+    }
+
+    /// For how long nothing of this repository was done here; `None`: it may be now.
+    #[must_use]
+    pub fn away_for(&self, repository: &RepositoryId) -> Option<Duration> {
+        let leased = self.lock()?;
+        let shard = Shard::of(repository);
+        let since = match leased.shards.get(&shard) {
+            Some(held) if held.is_trusted() => return None,
+            Some(held) => held.until,
+            None => leased.left.get(&shard).copied().unwrap_or(leased.began),
+        };
+        Some(since.elapsed())
     }
 
     /// Whether this process does what only one of all replicas should do: the holder of the first
@@ -115,7 +132,7 @@ impl Shards {
         let shard = Shard::of(repository);
         let held = leased.shards.get_mut(&shard).filter(|held| held.stands())?;
         held.holds += 1;
-        let fence = Fence { shard, epoch: held.epoch };
+        let fence = held.fence;
         drop(leased);
         Some(Hold { of: Some((self.clone(), fence)) })
     }
@@ -145,15 +162,15 @@ impl Shards {
     /// holds a shard at an epoch that does not stand any more holds nothing.
     pub fn renewed(&self, standing: &[Fence], until: Instant) -> Changes {
         let Some(mut leased) = self.lock() else { return Changes::default() };
-        let epochs: BTreeMap<Shard, i64> = standing.iter().map(|fence| (fence.shard, fence.epoch)).collect();
         let mut changes = Changes::default();
         leased.shards.retain(|shard, held| {
-            let stands = epochs.get(shard) == Some(&held.epoch);
+            let stands = standing.contains(&held.fence);
             if !stands {
                 changes.lost.push(*shard);
             }
             stands
         });
+        leased.leave_behind(&changes.lost);
         leased.believe(standing, until, &mut changes);
         changes
     }
@@ -229,13 +246,16 @@ impl Shards {
         let is_left =
             |held: &Held| held.leaving.is_some_and(|since| held.holds == 0 || since.elapsed() >= most);
         let left = leased.shards.iter().filter(|(_, held)| is_left(held));
-        left.map(|(shard, held)| Fence { shard: *shard, epoch: held.epoch }).collect()
+        left.map(|(_, held)| held.fence).collect()
     }
 
     /// These leases were given back.
     pub fn gave_back(&self, fences: &[Fence]) {
         let Some(mut leased) = self.lock() else { return };
-        leased.shards.retain(|shard, held| !fences.contains(&Fence { shard: *shard, epoch: held.epoch }));
+        let gone: Vec<Shard> =
+            fences.iter().filter(|fence| leased.holds(fence)).map(|fence| fence.shard).collect();
+        leased.shards.retain(|shard, _| !gone.contains(shard));
+        leased.leave_behind(&gone);
     }
 
     fn may_begin(&self, shard: Shard) -> bool {
@@ -252,19 +272,27 @@ impl Shards {
 }
 
 impl Leased {
+    fn holds(&self, fence: &Fence) -> bool {
+        self.shards.get(&fence.shard).is_some_and(|held| held.fence == *fence)
+    }
+
+    fn leave_behind(&mut self, gone: &[Shard]) {
+        self.left.extend(gone.iter().map(|shard| (*shard, Instant::now())));
+    }
+
     fn believe(&mut self, standing: &[Fence], until: Instant, changes: &mut Changes) {
-        for Fence { shard, epoch } in standing {
-            let was_trusted =
-                self.shards.get(shard).is_some_and(|held| held.epoch == *epoch && held.is_trusted());
-            let fresh = Held { epoch: *epoch, until, leaving: None, holds: 0 };
-            let held = self.shards.entry(*shard).or_insert(fresh);
-            if held.epoch != *epoch {
-                *held = Held { epoch: *epoch, until, leaving: None, holds: 0 };
+        for fence in standing {
+            let is_known = |held: &&Held| held.fence == *fence;
+            let was_trusted = self.shards.get(&fence.shard).filter(is_known).is_some_and(Held::is_trusted);
+            let fresh = || Held { fence: *fence, until, leaving: None, holds: 0 };
+            let held = self.shards.entry(fence.shard).or_insert_with(fresh);
+            if held.fence != *fence {
+                *held = fresh();
             }
             held.until = until;
             // What nobody believed in for a while was stopped, and begins again.
             if !was_trusted && held.stands() {
-                changes.gained.push(*shard);
+                changes.gained.push(fence.shard);
             }
         }
     }
@@ -306,7 +334,7 @@ impl Hold {
     fn is(&self, so: impl Fn(&Held) -> bool) -> bool {
         let Some((shards, fence)) = &self.of else { return true };
         let Some(leased) = shards.lock() else { return true };
-        leased.shards.get(&fence.shard).is_some_and(|held| held.epoch == fence.epoch && so(held))
+        leased.shards.get(&fence.shard).is_some_and(|held| held.fence == *fence && so(held))
     }
 }
 
@@ -314,7 +342,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some((shards, fence)) = &self.of else { return };
         let Some(mut leased) = shards.lock() else { return };
-        if let Some(held) = leased.shards.get_mut(&fence.shard).filter(|held| held.epoch == fence.epoch) {
+        if let Some(held) = leased.shards.get_mut(&fence.shard).filter(|held| held.fence == *fence) {
             held.holds = held.holds.saturating_sub(1);
         }
     }

@@ -38,6 +38,13 @@ macro_rules! prefixed_ids {
                 Self(format!("{}{ulid}", $prefix))
             }
 
+            /// What it was made of.
+            #[must_use]
+            pub fn ulid(&self) -> Ulid {
+                // Whoever made it has looked.
+                self.0.strip_prefix($prefix).and_then(|rest| Ulid::from_string(rest).ok()).unwrap_or_default()
+            }
+
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::ports::{Fence, Shard, StoreError};
+use tidings_entity::id::ReplicaId;
 
 use super::{canary, rows};
 
@@ -15,6 +16,7 @@ pub(super) const ALL: &str = "all";
 struct Standing {
     shard: String,
     epoch: i64,
+    owner: Option<ReplicaId>,
 }
 
 /// Those of these fences that stand.
@@ -33,14 +35,16 @@ pub(super) async fn standing(
     let shards: Vec<_> = asked.iter().map(|fence| vec![name(fence.shard).into()]).collect();
     let (list, values) = rows::list(connection, &["text"], &shards);
     let text = format!(
-        "with v(shard) as ({list}) select shard, epoch from lease
+        "with v(shard) as ({list}) select shard, epoch, owner from lease
          where shard = '{ALL}' or (owner is not null and shard in (select shard from v))"
     );
     let found: Vec<Standing> = rows::all(connection, "lease", &text, values).await?;
     if !found.iter().any(|lease| lease.shard == ALL && lease.epoch == epoch) {
         return Err(StoreError::Fenced);
     }
-    let fence = |lease: Standing| Some(Fence { shard: shard(&lease.shard)?, epoch: lease.epoch });
+    let fence = |lease: Standing| {
+        Some(Fence { shard: shard(&lease.shard)?, epoch: lease.epoch, owner: lease.owner?.ulid() })
+    };
     let standing: BTreeSet<Fence> = found.into_iter().filter_map(fence).collect();
     Ok(standing.intersection(asked).copied().collect())
 }

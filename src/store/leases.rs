@@ -187,8 +187,10 @@ fn milliseconds(life: Duration) -> i64 {
     i64::try_from(life.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn fence(held: Held) -> Option<Fence> {
-    Some(Fence { shard: fences::shard(&held.shard)?, epoch: held.epoch })
+fn of(owner: &ReplicaId, held: Vec<Held>) -> Vec<Fence> {
+    let owner = owner.ulid();
+    let fence = |held: Held| Some(Fence { shard: fences::shard(&held.shard)?, epoch: held.epoch, owner });
+    held.into_iter().filter_map(fence).collect()
 }
 
 #[async_trait]
@@ -237,7 +239,7 @@ impl Leases for SqlLeases {
             let others = others.ok_or(StoreError::NotFound)?;
             let count = |number: i64| usize::try_from(number).unwrap_or(0);
             Ok(LeaseStanding {
-                held: held.into_iter().filter_map(fence).collect(),
+                held: of(&replica.id, held),
                 workers: count(others.workers),
                 free: count(others.free),
                 free_in: others.free_in.map(|wait| Duration::from_millis(wait.max(0).unsigned_abs())),
@@ -262,7 +264,7 @@ impl Leases for SqlLeases {
             let values = vec![id.clone().into(), milliseconds(life).into(), most.into()];
             let claimed: Vec<Held> = rows::all(&transaction, "lease", &text, values).await?;
             transaction.commit().await.of("lease")?;
-            Ok(claimed.into_iter().filter_map(fence).collect())
+            Ok(of(id, claimed))
         };
         self.in_time(life / 3, verb).await
     }

@@ -18,6 +18,7 @@ use tidings_actors::{
 };
 use tidings_entity::kind::Operation;
 use tokio::time::Instant;
+use ulid::Ulid;
 
 use crate::support::{
     receiver::{Behaviour, Receiver, paths},
@@ -278,7 +279,7 @@ async fn a_file_in_chunks_is_left_between_two_of_them_when_its_lease_ends() {
     let mut endpoint = endpoint(receiver.url());
     endpoint.timeout = Duration::from_secs(10);
     let shards = Shards::leased();
-    let fence = Fence { shard: Shard::of(&order.lane.remote.repository), epoch: 1 };
+    let fence = Fence { shard: Shard::of(&order.lane.remote.repository), epoch: 1, owner: Ulid::nil() };
     shards.renewed(&[fence], Instant::now() + Duration::from_secs(60));
     let hold = shards.hold(&order.lane.remote.repository).expect("held");
     // What is about to be given away is sent to its end, what another has is not.

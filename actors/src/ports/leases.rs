@@ -11,6 +11,7 @@ use tidings_entity::{
     id::{AppId, ReplicaId, RepositoryId},
     kind::ReplicaRole,
 };
+use ulid::Ulid;
 
 use super::StoreError;
 use crate::time::Timestamp;
@@ -58,14 +59,17 @@ fn digit(letter: u8) -> u16 {
     LETTERS.iter().zip(0..).find(|(known, _)| **known == letter).map_or(0, |(_, digit)| digit)
 }
 
-/// Under what a write may change something: this shard's lease has this epoch, and the process that
-/// writes is its owner.
+/// Under what a write may change something: this shard's lease has this epoch and this owner. The epoch alone
+/// would do, if no database ever lost what it had committed: a standby that takes over without the last
+/// claims gives their epochs once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence {
     /// The shard.
     pub shard: Shard,
     /// The epoch of its lease.
     pub epoch: i64,
+    /// Which replica holds it: what its id was made of.
+    pub owner: Ulid,
 }
 
 /// Which shards a question to the store is about.

@@ -10,7 +10,7 @@ use super::*;
 const LIFE: Duration = Duration::from_secs(10);
 
 fn fence(shard: u8, epoch: i64) -> Fence {
-    Fence { shard: Shard::new(shard), epoch }
+    Fence { shard: Shard::new(shard), epoch, owner: Ulid::nil() }
 }
 
 fn repository(number: u128) -> RepositoryId {
@@ -66,6 +66,21 @@ async fn what_is_about_to_be_given_away_may_be_brought_to_its_end() {
     assert!(!hold.lasts());
     shards.renewed(&[fence(3, 2)], Instant::now() + LIFE);
     assert!(!hold.lasts(), "it is of another epoch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_repository_is_away_is_counted_from_the_end_of_its_lease() {
+    let (shards, away) = (Shards::leased(), |seconds| Some(Duration::from_secs(seconds)));
+    tokio::time::advance(LIFE).await;
+    assert_eq!(shards.away_for(&repository(3)), away(10), "it never was here");
+    shards.renewed(&[fence(3, 1), fence(4, 1), fence(5, 1)], Instant::now() + LIFE);
+    assert_eq!(shards.away_for(&repository(3)), None);
+    shards.renewed(&[fence(4, 1), fence(5, 1)], Instant::now() + LIFE);
+    shards.gave_back(&[fence(4, 1)]);
+    tokio::time::advance(LIFE * 2).await;
+    let ages = [3, 4, 5].map(|number| shards.away_for(&repository(number)));
+    assert_eq!(ages, [away(20), away(20), away(10)], "lost, given back, not prolonged");
+    assert_eq!(Shards::sole().away_for(&repository(3)), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -158,6 +158,37 @@ async fn what_was_begun_under_a_lease_that_is_over_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_epoch_that_was_given_twice_is_worth_nothing_to_the_first() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let watch = watch(&store, &app.id, 1, None).await;
+    let (cursor, shard) = (&watch.cursors[0].id, Shard::of(&watch.repository));
+    let claimed = claim(&store, 1, SHARDS).await;
+    let old = *claimed.iter().find(|fence| fence.shard == shard).expect("all of them");
+    store.under(old).set_blocked(cursor, Some("its own")).await.expect("it stands");
+    // A standby took over without the last commits, and another replica claimed there.
+    store.tamper("update lease set epoch = epoch - 1, expires_at = 0 where shard <> 'all'").await;
+    let again = claim(&store, 2, SHARDS).await;
+    let new = *again.iter().find(|fence| fence.shard == shard).expect("all of them");
+    assert_eq!(new.epoch, old.epoch);
+    let refused = store.under(old).set_blocked(cursor, Some("late")).await;
+    assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
+    store.under(new).set_blocked(cursor, None).await.expect("it stands");
+}
+
+#[tokio::test]
+async fn a_replica_without_a_lease_is_waited_for_until_its_word_ends() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    assert_eq!(standing(&store, 1).await.free_in, None, "nobody else is there");
+    standing(&store, 2).await;
+    let wait = standing(&store, 1).await.free_in.expect("the other may be dead");
+    assert!(wait <= LIFE && wait > LIFE / 2, "{wait:?}");
+}
+
+#[tokio::test]
 async fn replicas_write_side_by_side_until_all_are_fenced_off() {
     let Some(home) = Home::server().await else { return };
     let (one, two) = (home.open(1).await.expect("opened"), home.open(2).await.expect("opened"));

@@ -74,8 +74,8 @@ impl LeaseTable {
     /// Refuses a write under a lease that does not stand any more.
     pub(super) fn check(&self, fence: Fence) -> Result<(), StoreError> {
         let table = self.table();
-        let stands =
-            table.leases.get(&fence.shard).is_some_and(|lease| lease.epoch == fence.epoch && !lease.is_free);
+        let is_of = |lease: &Lease| lease.epoch == fence.epoch && lease.owner.ulid() == fence.owner;
+        let stands = table.leases.get(&fence.shard).is_some_and(|lease| is_of(lease) && !lease.is_free);
         if stands { Ok(()) } else { Err(StoreError::Lost) }
     }
 
@@ -119,7 +119,7 @@ impl Leases for MemoryLeases {
         for (shard, lease) in &mut table.leases {
             if lease.owner == replica.id && !lease.is_free {
                 lease.until = now + life;
-                held.push(Fence { shard: *shard, epoch: lease.epoch });
+                held.push(Fence { shard: *shard, epoch: lease.epoch, owner: lease.owner.ulid() });
             }
         }
         let lives =
@@ -151,7 +151,7 @@ impl Leases for MemoryLeases {
             }
             let epoch = old.map_or(0, |lease| lease.epoch) + 1;
             table.leases.insert(shard, Lease { owner: id.clone(), epoch, until: now + life, is_free: false });
-            claimed.push(Fence { shard, epoch });
+            claimed.push(Fence { shard, epoch, owner: id.ulid() });
         }
         Ok(claimed)
     }
