@@ -1,6 +1,6 @@
 //! Keeps mirrors small and whole. It sweeps away what a crash left behind, then looks at all of
 //! them now and again, and at one when something was fetched into it or nobody watches it any more:
-//! removes it, rebuilds it from the commits that the store names, drops the contents of those that
+//! removes it (also when other replicas have worked on its repository for long), rebuilds it from the commits that the store names, drops the contents of those that
 //! changed least recently where room is short, and reads a share of their files again.
 //!
 //! Supervised by `housekeeping`, always restarted. One piece of work at a time, as a task, so that

@@ -17,6 +17,10 @@ use crate::{
 /// Longest work on one mirror; it is given up beyond that and begun again at the next look.
 const WORK_MAX: Duration = Duration::from_secs(1_800);
 
+/// The mirror of a repository that other replicas have worked on for so long is removed: shards that come
+/// and go for a restart find theirs.
+const AWAY_MAX: Duration = Duration::from_secs(3_600);
+
 /// Why upkeep stopped in the middle; it begins again after its interval.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
@@ -97,6 +101,11 @@ async fn keep(
     share: Option<Share>,
 ) -> Result<Option<(MirrorFacts, Timestamp)>, KeepError> {
     let repository = facts.repository.clone();
+    if context.shards.away_for(&repository).is_some_and(|away| away >= AWAY_MAX) {
+        timed(context.git.remove_mirror(&repository)).await?;
+        info!(repository.id = %repository, "the mirror of {repository} was removed: another replica works on it");
+        return Ok(None);
+    }
     let Some((keep, last_change)) = needs(context, &repository).await? else {
         timed(context.git.remove_mirror(&repository)).await?;
         info!(repository.id = %repository, "the mirror of {repository} was removed: nobody watches it");

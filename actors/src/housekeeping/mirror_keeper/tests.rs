@@ -280,3 +280,19 @@ async fn a_look_that_waits_is_not_lost_in_a_crash_for_longer_than_an_interval() 
     house.context.look_at_mirror(&watch.repository);
     house.until("it was rebuilt", async || house.git.mirrors_now()[0].packs == 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_goes_when_another_replica_has_worked_on_its_repository_for_an_hour() {
+    let house = House::alone(Duration::from_secs(9)).await;
+    let commit = house.commit(&[("a", "1")]);
+    let (_, watch, _) = house.watching().await;
+    house.until_held(&watch, commit).await;
+    house.git.put_mirror(facts(&watch.repository, 100, 1));
+    tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
+    assert_eq!(house.git.mirrors_now().len(), 1, "it is worked on here");
+    house.lose_shards().await;
+    tokio::time::sleep(Duration::from_secs(3_000)).await;
+    assert_eq!(house.git.mirrors_now().len(), 1, "it may come back");
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(house.git.mirrors_now(), [], "its contents are the other's to keep");
+}
