@@ -25,6 +25,8 @@ impl Ear {
         let pool = options.connect_with(server.options.clone()).await?;
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
+        // It would connect again by itself, and where it is interrupted in that, say nothing of it.
+        listener.eager_reconnect(false);
         listener.listen(channel).await?;
         Ok(Self(listener))
     }
