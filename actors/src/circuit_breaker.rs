@@ -1,7 +1,7 @@
 //! The circuit breaker of one source or endpoint: a thin shell around `breaker`. It exists only
 //! while its thing has failures; a success that closes it ends it. Supervised by `breakers`,
 //! restarted after a failure; its state is a row, so a crash or a restart loses nothing. A database that
-//! does not answer is no failure of its own: what it owes to its row it does [`ASK_AGAIN`] later.
+//! does not answer is no failure of its own: what it owes to its row it does two seconds later.
 //!
 //! Its mailbox is bounded by the permits of its thing: one message per attempt or scan that was
 //! allowed. It tells the deliverer or watcher that it guards what changed ([`BreakerNews`]); those
@@ -306,6 +306,10 @@ impl CircuitBreakerState {
                 self.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at, latest);
                 self.last_error = row.last_error;
                 self.on_subscribed();
+                if row.probe_at.is_some_and(|probe_at| probe_at > latest) {
+                    // Nobody else would be let through before.
+                    self.record().await?;
+                }
             }
             None => self.breaker = Breaker::new(policy),
         }

@@ -6,7 +6,7 @@ use tidings_entity::id::AppId;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    circuit_breaker::{PROBE_DEADLINE, endpoint_key, report},
+    circuit_breaker::{CircuitBreakerMessage, PROBE_DEADLINE, endpoint_key, report},
     ports::{SendFailure, Store, StoreError},
     testing::{
         Fault,
@@ -175,6 +175,26 @@ async fn late_failures_write_nothing_over_what_another_replica_knows() {
     report(&house.context, &key, Err(("late".into(), None)));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(house.store.breakers().await.expect("rows"), [row]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moment_of_a_clock_that_is_ahead_keeps_nobody_waiting_for_it() {
+    let house = House::running().await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    for _ in 0..5 {
+        report(&house.context, &key, Err(("no route".into(), None)));
+    }
+    house.until("it is open", async || failures(&house, &app).await == 5).await;
+    let mut row = house.store.breakers().await.expect("rows").remove(0);
+    row.probe_at = Some(house.context.now().after(Duration::from_secs(10 * 86_400)));
+    house.store.record_breaker(&row).await.expect("recorded");
+    let breaker = house.context.directory.find(CIRCUIT_BREAKER, &key).expect("it runs");
+    breaker.send(CircuitBreakerMessage::Changed);
+    sleep(Duration::from_secs(1)).await;
+    let latest = house.context.now().after(house.context.policy.retry_cap);
+    let rows = house.store.breakers().await.expect("rows");
+    assert!(rows[0].probe_at.is_some_and(|at| at <= latest), "{rows:?}");
 }
 
 #[tokio::test(start_paused = true)]
