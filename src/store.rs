@@ -1,6 +1,6 @@
 //! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Which of
-//! them it is concerns `connect`, `schema`, `rows` (lists), `partitions`, `examine` and `copy`; every
-//! other statement is read by both.
+//! them it is concerns `connect`, `schema`, `rows` (lists), `partitions`, `examine`, `copy` and
+//! `transfer`; every other statement is read by both.
 //!
 //! One connection writes, four read. The writing one belongs to a single task (`writer`) that
 //! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
@@ -53,6 +53,7 @@ mod settle;
 mod skip;
 mod sources;
 mod tokens;
+pub mod transfer;
 mod upkeep;
 mod watches;
 mod writer;
@@ -93,6 +94,11 @@ pub enum OpenError {
     /// The database was written by a newer version.
     #[error("the database was written by a newer version (it has the step {0:?}); start that version")]
     NewerSchema(String),
+    /// A copy into the database did not end.
+    #[error(
+        "a copy of another database into this one did not end: run `tidings migrate copy` again, which begins anew"
+    )]
+    UnfinishedCopy,
     /// The keyring is not the one that sealed the secrets of this database.
     #[error("the keyring does not belong to this database: {0}")]
     WrongKey(SecretsError),

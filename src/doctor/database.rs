@@ -50,6 +50,9 @@ pub(super) async fn examine(
                 OpenError::Address(_) => "set database.url to sqlite: or postgres://, or leave it out",
                 OpenError::Unreachable(_) => "start the database server, and see that database.url names it",
                 OpenError::NewerSchema(_) => "start the version that wrote it, or restore a backup of before",
+                OpenError::UnfinishedCopy => {
+                    "run tidings migrate copy again, or let database.url name the source"
+                }
                 OpenError::Database(_) if file.is_none() => "do what it says on the database server",
                 _ => BACKUP,
             };

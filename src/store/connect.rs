@@ -126,6 +126,18 @@ impl Connection {
         Ok(transaction)
     }
 
+    /// Begins a transaction that reads everything as it is at one moment, however long that takes, and keeps
+    /// all who write out until it ends: they read the leases in each transaction, and those are locked.
+    pub(super) async fn hold(&self) -> Result<DatabaseTransaction, DbErr> {
+        let pool = self.pool().connections;
+        if self.backend == DbBackend::Sqlite {
+            return sqlite::begin(&pool).await;
+        }
+        let transaction = pool.begin().await?;
+        transaction.execute_unprepared(&postgres::hold(self.is_pooled)).await?;
+        Ok(transaction)
+    }
+
     /// Begins one consistent look, which changes nothing.
     pub(super) async fn look(&self) -> Result<Look, DbErr> {
         let pool = self.pool();

@@ -1,5 +1,5 @@
-//! Copies of a whole database: taken while others write, looked at, and made ready to be served
-//! again.
+//! Copies of a SQLite file, for backups: taken while others write, looked at, and made ready to be served
+//! again. From one database into another goes `transfer`.
 
 use std::{
     collections::BTreeSet,

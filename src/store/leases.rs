@@ -34,7 +34,7 @@ use super::{
 };
 
 /// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
-const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";
+pub(super) const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";
 /// What notifications are sent under.
 const CHANNEL: &str = "tidings";
 /// A verb that knows no life of a lease takes no longer.

@@ -2,6 +2,8 @@
 //! as a whole part, and what is read lies in few of them. Parts are made ahead; a round whose number is of
 //! no such week lies in the part for the rest.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, TransactionTrait};
 use tidings_actors::{ports::StoreError, time::Timestamp};
 use tracing::warn;
@@ -23,8 +25,35 @@ pub(super) async fn make_ahead(transaction: &DatabaseTransaction, now: Timestamp
     if transaction.get_database_backend() != DbBackend::Postgres {
         return;
     }
-    let this = now.0.max(0) / WEEK;
-    for week in this..=this + AHEAD {
+    let this = week_of(now);
+    make_all(transaction, this..=this + AHEAD).await;
+}
+
+/// Makes the parts for what another database holds, before its rows come.
+pub(super) async fn make_like(
+    transaction: &DatabaseTransaction,
+    other: &impl ConnectionTrait,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if transaction.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let end = (week_of(now) + AHEAD + 1) * WEEK;
+    // Numbers that are no moment of before lie in the rest, as everywhere.
+    let text = format!("select distinct round / {WEEK} from attempt where round >= 0 and round < {end}");
+    let found = rows::mixed(other, "attempt", &text, vec![]).await?;
+    let weeks = found.iter().map(|row| row.try_get_by_index::<i64>(0).of("attempt"));
+    let weeks: BTreeSet<i64> = weeks.collect::<Result<_, _>>()?;
+    make_all(transaction, weeks).await;
+    Ok(())
+}
+
+fn week_of(now: Timestamp) -> i64 {
+    now.0.max(0) / WEEK
+}
+
+async fn make_all(transaction: &DatabaseTransaction, weeks: impl IntoIterator<Item = i64, IntoIter: Send>) {
+    for week in weeks {
         if let Err(error) = make(transaction, week).await {
             warn!(%error, "the part of attempts for the week {week} was not made; it is tried again");
             return;

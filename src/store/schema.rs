@@ -1,10 +1,10 @@
 //! The schema: bringing it up at a start, and up, down and status for the command line; and what of
 //! an older version the next start will end.
 
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use serde::Serialize;
-use tidings_actors::round::RULES;
+use tidings_actors::{ports::StoreError, round::RULES};
 use tidings_migration::Migrator;
 
 use super::{
@@ -53,7 +53,7 @@ pub async fn down(url: &str, steps: u32) -> Result<(), OpenError> {
 /// See [`OpenError`].
 pub async fn status(url: &str) -> Result<Vec<Step>, OpenError> {
     let connection = connect::readers(&existing(url)?).await?;
-    let steps = Migrator::get_migration_with_status_read_only(&connection).await.map_err(refused);
+    let steps = read_status(&connection).await;
     close(connection).await?;
     let step = |migration: sea_orm_migration::Migration| Step {
         name: migration.name().to_owned(),
@@ -73,7 +73,7 @@ pub async fn old_rounds(url: &str) -> Result<u64, OpenError> {
         return Ok(0);
     }
     let connection = connect::readers(&address).await?;
-    let steps = Migrator::get_migration_with_status_read_only(&connection).await.map_err(refused);
+    let steps = read_status(&connection).await;
     let has_rounds = steps.map(|steps| steps.iter().any(|step| step.status() == MigrationStatus::Applied));
     let text = "select count(*) from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
                 where r.rules < $1";
@@ -85,6 +85,11 @@ pub async fn old_rounds(url: &str) -> Result<u64, OpenError> {
     };
     close(connection).await?;
     Ok(count?.unsigned_abs())
+}
+
+async fn read_status(connection: &Connection) -> Result<Vec<sea_orm_migration::Migration>, OpenError> {
+    taken(connection).await?;
+    Migrator::get_migration_with_status_read_only(connection).await.map_err(refused)
 }
 
 /// Takes all missing steps, all or none, while no other process can write: of several that start
@@ -118,21 +123,47 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
     if let Some(steps) = down {
         Migrator::down(&transaction, Some(steps)).await.map_err(refused)?;
     } else {
-        let pending = Migrator::get_pending_migrations(&transaction).await.map_err(refused)?;
-        taken.extend(pending.iter().map(|migration| migration.name().to_owned()));
-        Migrator::up(&transaction, None).await.map_err(refused)?;
-        if transaction.get_database_backend() == DbBackend::Postgres {
-            transaction.execute_unprepared(BY_BYTES).await.map_err(refused)?;
-        }
+        taken = take_missing(&transaction).await?;
     }
     transaction.commit().await.map_err(refused)?;
     Ok(taken)
 }
 
+async fn take_missing(transaction: &DatabaseTransaction) -> Result<Vec<String>, OpenError> {
+    let pending = Migrator::get_pending_migrations(transaction).await.map_err(refused)?;
+    let taken = pending.iter().map(|migration| migration.name().to_owned()).collect();
+    Migrator::up(transaction, None).await.map_err(refused)?;
+    if transaction.get_database_backend() == DbBackend::Postgres {
+        transaction.execute_unprepared(BY_BYTES).await.map_err(refused)?;
+    }
+    Ok(taken)
+}
+
+/// Stands among the steps of a database into which another one is copied, until all of it is there: so
+/// every version refuses it, also one that knows no such mark.
+const UNFINISHED: &str = "unfinished_copy";
+
+/// Takes all missing steps and leaves the mark; whether it was there already, from a copy that was cut off.
+pub(super) async fn mark_unfinished(transaction: &DatabaseTransaction) -> Result<bool, OpenError> {
+    Migrator::install(transaction).await.map_err(refused)?;
+    let was_there = unmark(transaction).await?;
+    refuse_newer(transaction).await?;
+    take_missing(transaction).await?;
+    let text = "insert into seaql_migrations (version, applied_at) values ($1, 0)";
+    rows::execute(transaction, "seaql_migrations", text, vec![UNFINISHED.into()]).await.map_err(asked)?;
+    Ok(was_there)
+}
+
+/// Takes the mark away; whether it was there.
+pub(super) async fn unmark(transaction: &DatabaseTransaction) -> Result<bool, OpenError> {
+    let text = "delete from seaql_migrations where version = $1";
+    let count = rows::execute(transaction, "seaql_migrations", text, vec![UNFINISHED.into()]).await;
+    Ok(count.map_err(asked)? > 0)
+}
+
 /// What a database itself finds wrong with it: on SQLite damaged pages and indexes, and rows that refer
 /// to nothing; on PostgreSQL indexes that are not used because they are not whole.
 pub(super) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenError> {
-    let asked = |error: tidings_actors::ports::StoreError| OpenError::Database(error.to_string());
     let mut faults = Vec::new();
     if connection.get_database_backend() == DbBackend::Postgres {
         let text = "select cast(i.indexrelid as regclass)::text from pg_index i join pg_class c on c.oid = i.indexrelid
@@ -162,7 +193,7 @@ pub(super) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenE
 }
 
 /// A step that this binary does not know was taken by a newer one.
-async fn refuse_newer(transaction: &sea_orm::DatabaseTransaction) -> Result<(), OpenError> {
+async fn refuse_newer(transaction: &DatabaseTransaction) -> Result<(), OpenError> {
     let taken = Migrator::get_migration_models(transaction).await.map_err(refused)?;
     all_known(taken.into_iter().map(|model| model.version))
 }
@@ -173,7 +204,6 @@ pub(super) async fn taken(connection: &Connection) -> Result<Vec<String>, OpenEr
         DbBackend::Postgres => "select count(*) from pg_class where oid = to_regclass('seaql_migrations')",
         _ => "select count(*) from sqlite_schema where name = 'seaql_migrations'",
     };
-    let asked = |error: tidings_actors::ports::StoreError| OpenError::Database(error.to_string());
     if rows::number(connection, "sqlite_schema", text, vec![]).await.map_err(asked)? == 0 {
         return Ok(Vec::new());
     }
@@ -189,6 +219,7 @@ fn all_known(mut taken: impl Iterator<Item = String>) -> Result<(), OpenError> {
     let known = Migrator::get_migration_files();
     let unknown = |version: &String| !known.iter().any(|migration| migration.name() == version.as_str());
     match taken.find(unknown) {
+        Some(version) if version == UNFINISHED => Err(OpenError::UnfinishedCopy),
         Some(version) => Err(OpenError::NewerSchema(version)),
         None => Ok(()),
     }
@@ -205,6 +236,10 @@ fn existing(url: &str) -> Result<Address, OpenError> {
 
 async fn close(connection: Connection) -> Result<(), OpenError> {
     connection.close().await.map_err(refused)
+}
+
+fn asked(error: StoreError) -> OpenError {
+    OpenError::Database(error.to_string())
 }
 
 fn refused(error: sea_orm::DbErr) -> OpenError {

@@ -33,6 +33,7 @@ mod leases;
 mod listing;
 mod postgres;
 mod requests;
+mod transfer;
 mod trouble;
 mod upkeep;
 

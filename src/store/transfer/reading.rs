@@ -1,0 +1,127 @@
+//! Rows of any table, a page at a time in the order of its key, and the digest over all of them: the same for
+//! the same rows on both databases, whatever their way to keep a value is.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tidings_entity::id::Sha256Hash;
+
+use super::{
+    TransferError,
+    tables::{Kind, Table},
+};
+
+/// Rows that are in memory at once.
+pub(super) const PAGE: usize = 500;
+
+/// What a table holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Digest {
+    /// How many rows there are.
+    pub rows: u64,
+    /// Over each column of each row, in the order of the primary key.
+    pub sha256: Sha256Hash,
+}
+
+/// The rows of a table, in the order of its key.
+pub(super) struct Pages<'a, C> {
+    connection: &'a C,
+    table: &'a Table,
+    /// The key of the last row that was read.
+    last: Option<Vec<Value>>,
+    is_over: bool,
+}
+
+impl<'a, C: ConnectionTrait> Pages<'a, C> {
+    pub(super) fn of(connection: &'a C, table: &'a Table) -> Self {
+        Self { connection, table, last: None, is_over: false }
+    }
+
+    /// The next rows; `None` after the last one.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Vec<Value>>>, TransferError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let (name, backend) = (self.table.name, self.connection.get_database_backend());
+        let (list, key) = (self.table.selection(backend), self.table.key_list());
+        let beyond = self.last.as_ref().map_or(String::new(), |last| {
+            let places: Vec<String> = (1..=last.len()).map(|place| format!("${place}")).collect();
+            format!("where ({key}) > ({})", places.join(", "))
+        });
+        let text = format!("select {list} from {name} {beyond} order by {key} limit {PAGE}");
+        let statement = Statement::from_sql_and_values(backend, text, self.last.clone().unwrap_or_default());
+        let found = self.connection.query_all_raw(statement).await.map_err(|error| self.unfit(&error))?;
+        let rows = found.iter().map(|row| self.values(row, backend)).collect::<Result<Vec<_>, _>>();
+        let rows = rows.map_err(|error| self.unfit(&error))?;
+        self.is_over = rows.len() < PAGE;
+        let Some(last) = rows.last() else { return Ok(None) };
+        self.last = Some(self.table.key.iter().map(|index| last[*index].clone()).collect());
+        Ok(Some(rows))
+    }
+
+    fn values(&self, row: &QueryResult, backend: DbBackend) -> Result<Vec<Value>, DbErr> {
+        let columns = self.table.columns.iter().enumerate();
+        columns.map(|(at, column)| value(row, at, column.kind, backend)).collect()
+    }
+
+    fn unfit(&self, error: &DbErr) -> TransferError {
+        TransferError::Unfit { table: self.table.name, reason: error.to_string() }
+    }
+}
+
+/// SQLite takes values of any type in any column: one that is of another than its column is an error.
+fn value(row: &QueryResult, at: usize, kind: Kind, backend: DbBackend) -> Result<Value, DbErr> {
+    Ok(match kind {
+        Kind::Text => Value::String(row.try_get_by_index(at)?),
+        Kind::Integer => Value::BigInt(row.try_get_by_index(at)?),
+        Kind::Boolean if backend == DbBackend::Postgres => Value::Bool(row.try_get_by_index(at)?),
+        Kind::Boolean => match row.try_get_by_index::<Option<i64>>(at)? {
+            None => Value::Bool(None),
+            Some(number @ (0 | 1)) => Value::Bool(Some(number == 1)),
+            Some(other) => return Err(DbErr::Type(format!("{other} stands for neither yes nor no"))),
+        },
+        Kind::Bytes => Value::Bytes(row.try_get_by_index(at)?),
+    })
+}
+
+/// What a table holds; told how many rows were read.
+pub(super) async fn digest(
+    connection: &impl ConnectionTrait,
+    table: &Table,
+    tell: impl Fn(u64),
+) -> Result<Digest, TransferError> {
+    let unfit = |reason: String| TransferError::Unfit { table: table.name, reason };
+    let text = format!("select count(*) from {}", table.name);
+    let counted = super::rows::number(connection, table.name, &text, vec![]).await;
+    let counted = counted.map_err(|error| unfit(error.to_string()))?.unsigned_abs();
+    let mut hash = Sha256::new();
+    hash.update(table.list());
+    let mut rows = 0;
+    let mut pages = Pages::of(connection, table);
+    while let Some(page) = pages.next().await? {
+        rows += page.len() as u64;
+        page.iter().flatten().for_each(|value| take_in(&mut hash, value));
+        tell(rows);
+    }
+    if rows != counted {
+        return Err(unfit(format!("it has {counted} rows, of which {rows} are found by its primary key")));
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    Ok(Digest { rows, sha256: Sha256Hash::new(hash) })
+}
+
+/// Takes in a value with its kind and its length: no two lists of values look alike.
+fn take_in(hash: &mut Sha256, value: &Value) {
+    let mut long = |kind: u8, bytes: &[u8]| {
+        hash.update([kind]);
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    match value {
+        Value::BigInt(Some(number)) => long(1, &number.to_be_bytes()),
+        Value::Bool(Some(word)) => long(2, &[u8::from(*word)]),
+        Value::String(Some(text)) => long(3, text.as_bytes()),
+        Value::Bytes(Some(bytes)) => long(4, bytes),
+        _ => hash.update([0]),
+    }
+}
