@@ -57,8 +57,22 @@ const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
 const GIT_TOKEN_VARIABLE: &str = "TIDINGS_GIT_TOKEN";
 /// Holds the passphrase of an exported keyring.
 const PASSPHRASE_VARIABLE: &str = "TIDINGS_PASSPHRASE";
+/// Holds the address that a copy reads from.
+const COPY_FROM_VARIABLE: &str = "TIDINGS_COPY_FROM";
+/// Holds the address that a copy writes to.
+const COPY_TO_VARIABLE: &str = "TIDINGS_COPY_TO";
 /// Holds what an app proves itself with to its endpoint.
 const ENDPOINT_SECRET_VARIABLE: &str = "TIDINGS_ENDPOINT_SECRET";
+
+/// What is no setting, and ours.
+const VARIABLES: [&str; 6] = [
+    TOKEN_VARIABLE,
+    GIT_TOKEN_VARIABLE,
+    PASSPHRASE_VARIABLE,
+    ENDPOINT_SECRET_VARIABLE,
+    COPY_FROM_VARIABLE,
+    COPY_TO_VARIABLE,
+];
 
 /// Where profiles lie.
 const HOME_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "HOME"];
@@ -111,7 +125,7 @@ enum Verb {
     /// Who did what, and whether the log of it is whole (token of the staff)
     #[command(subcommand)]
     Audit(audit::AuditVerb),
-    /// Bring the database to this version, or back
+    /// Bring the database to this version, or back, or into another database
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
     /// Look after the keyring that protects secrets
@@ -162,8 +176,7 @@ impl Environment {
         let ours = |name: &str| {
             let prefix = name.get(..ENVIRONMENT_PREFIX.len()).unwrap_or("");
             prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
-                || [TOKEN_VARIABLE, GIT_TOKEN_VARIABLE, PASSPHRASE_VARIABLE, ENDPOINT_SECRET_VARIABLE]
-                    .contains(&name)
+                || VARIABLES.contains(&name)
                 || HOME_VARIABLES.contains(&name)
         };
         let text = |text: OsString| text.to_string_lossy().into_owned();

@@ -1,4 +1,6 @@
-//! `tidings migrate`: the schema of the database that the settings name.
+//! `tidings migrate`: the schema of the database that the settings name, and copies of it into another one.
+
+mod copy;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -24,6 +26,8 @@ pub(super) enum MigrateVerb {
     },
     /// Show which steps were taken; changes nothing
     Status,
+    /// Copy everything into another database, SQLite or PostgreSQL, and compare the two; the server is stopped
+    Copy(copy::CopyArgs),
 }
 
 pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Failure> {
@@ -32,6 +36,7 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
     app::refuse_unfinished(&settings).map_err(|error| Failure::of_start(&error))?;
     let failed = |error: OpenError| Failure::of_error(Code::Unavailable, &error);
     match verb {
+        MigrateVerb::Copy(arguments) => copy::run(arguments, &settings, context).await,
         MigrateVerb::Up => {
             super::key::make_data_dir(&settings.data_dir)?;
             let progress = Progress::steps();

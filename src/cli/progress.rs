@@ -24,6 +24,11 @@ impl Progress {
         Self::new(&format!("{{spinner}} {{pos}} {things}, {{elapsed}}"))
     }
 
+    /// What is being done, and with how many so far.
+    pub(super) fn steps_counting(things: &str) -> Self {
+        Self::new(&format!("{{spinner}} {{msg}}, {{pos}} {things}, {{elapsed}}"))
+    }
+
     /// What is being done.
     pub(super) fn steps() -> Self {
         Self::new("{spinner} {msg}, {elapsed}")

@@ -33,6 +33,7 @@ mod limits;
 mod listening;
 mod mid_round;
 mod model_bites;
+mod moving;
 mod notices;
 mod packaging;
 mod partial_mirrors;

@@ -93,7 +93,7 @@ fn odd(table: &str, column: &Told, row: usize) -> Value {
             2 => b"text".to_vec(),
             _ => Vec::new(),
         })),
-        "boolean" => Value::Bool((!is_null).then_some(row % 2 == 0)),
+        "boolean" => Value::Bool((!is_null).then_some(row.is_multiple_of(2))),
         _ => Value::BigInt((!is_null).then_some([1, largest, 0, smallest][row])),
     }
 }

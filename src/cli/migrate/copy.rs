@@ -1,0 +1,179 @@
+//! `tidings migrate copy`: everything of one database into another one, compared afterwards.
+//!
+//! An address with a password is taken from a file or the environment only: arguments of a process are shown
+//! to everybody on its machine.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tidings_actors::ports::Clock;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    app::{Claim, LOCK},
+    cli::{
+        COPY_FROM_VARIABLE, COPY_TO_VARIABLE, Code, Context, Failure, key, output::aligned,
+        progress::Progress,
+    },
+    machine::MachineClock,
+    settings::Settings,
+    store::{
+        copy::file_of,
+        transfer::{Compared, TransferError, transfer},
+    },
+};
+
+/// Where from and where to.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct CopyArgs {
+    /// The database to copy, without a password; else the variable TIDINGS_COPY_FROM has it, or database.url
+    #[arg(long, value_name = "URL", conflicts_with = "from_file")]
+    from: Option<String>,
+    /// File that holds the address of the database to copy
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+    /// The database to fill, which holds nothing, without a password; else the variable TIDINGS_COPY_TO has it
+    #[arg(long, value_name = "URL", conflicts_with = "to_file")]
+    to: Option<String>,
+    /// File that holds the address of the database to fill
+    #[arg(long, value_name = "FILE")]
+    to_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(arguments: CopyArgs, settings: &Settings, context: &Context) -> Result<(), Failure> {
+    let CopyArgs { from, from_file, to, to_file } = arguments;
+    let from = address("--from", from, from_file.as_deref(), context.environment.get(COPY_FROM_VARIABLE))?;
+    let from = from.unwrap_or_else(|| Zeroizing::new(settings.database_url()));
+    let to = address("--to", to, to_file.as_deref(), context.environment.get(COPY_TO_VARIABLE))?;
+    let to = to.ok_or_else(|| {
+        let text = "where to? --to URL, --to-file FILE, or the variable TIDINGS_COPY_TO";
+        Failure::new(Code::Usage, text)
+    })?;
+    let target = file(&to)?;
+    if target.as_deref().and_then(Path::parent) == Some(&*settings.data_dir) {
+        key::make_data_dir(&settings.data_dir)?;
+    }
+    let _claims = claims(settings, [file(&from)?, target], *from == settings.database_url())?;
+    let progress = Progress::steps_counting("rows");
+    let tell = |step, rows| {
+        progress.tell(step);
+        progress.done(rows);
+    };
+    let copied = transfer(&from, &to, MachineClock.now(), &tell).await;
+    drop(progress);
+    match copied {
+        Ok(tables) => print(&tables, settings, context),
+        Err(error) => {
+            if let TransferError::Differs(tables) = &error {
+                let (value, lines) = (value(tables), lines(tables));
+                context.output.print(&value, &lines)?;
+            }
+            Err(failed(&error))
+        }
+    }
+}
+
+/// The address from the one place that has it.
+fn address(
+    name: &str,
+    given: Option<String>,
+    file: Option<&Path>,
+    variable: Option<String>,
+) -> Result<Option<Zeroizing<String>>, Failure> {
+    if let Some(url) = given {
+        let has_password = Url::parse(&url).is_ok_and(|url| {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+        });
+        // What cannot be read, or hides a password behind the host, is refused and not shown later on.
+        if has_password {
+            let text = format!(
+                "a password does not belong into arguments, which everybody sees: use {name}-file, or the variable \
+                 TIDINGS_COPY_{}",
+                name.trim_start_matches('-').to_uppercase()
+            );
+            return Err(Failure::new(Code::Usage, text));
+        }
+        return Ok(Some(Zeroizing::new(url)));
+    }
+    let Some(path) = file else {
+        return Ok(variable.filter(|url| !url.is_empty()).map(Zeroizing::new));
+    };
+    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+        Failure::new(Code::NoInput, format!("{} cannot be read: {error}", path.display()))
+    })?;
+    match text.trim() {
+        "" => Err(Failure::new(Code::Data, format!("{} holds no address", path.display()))),
+        url => Ok(Some(Zeroizing::new(url.to_owned()))),
+    }
+}
+
+fn file(url: &str) -> Result<Option<PathBuf>, Failure> {
+    file_of(url).map_err(|error| Failure::of_error(Code::Usage, &error))
+}
+
+/// The data directories that the databases belong to: a server that works in one of them is not stopped.
+fn claims(settings: &Settings, files: [Option<PathBuf>; 2], is_own: bool) -> Result<Vec<Claim>, Failure> {
+    let own = file(&settings.database_url())?.and_then(|file| file.canonicalize().ok());
+    let mut folders = BTreeSet::new();
+    if is_own {
+        folders.extend(settings.data_dir.canonicalize());
+    }
+    for file in files.into_iter().flatten() {
+        if own.is_some() && file.canonicalize().ok() == own {
+            folders.extend(settings.data_dir.canonicalize());
+        }
+        let folder = file.parent().filter(|folder| folder.join(LOCK).exists());
+        folders.extend(folder.and_then(|folder| folder.canonicalize().ok()));
+    }
+    let claims = folders.iter().map(|folder| Claim::hold(folder));
+    claims.collect::<Result<_, _>>().map_err(|error| Failure::of_start(&error))
+}
+
+fn print(tables: &[Compared], settings: &Settings, context: &Context) -> Result<(), Failure> {
+    let mut lines = lines(tables);
+    lines.push(format!(
+        "Both hold the same. Let database.url name the copy; secrets in it open with the same keyring ({}). Start \
+         no server on the source any more: it would send what the copy sends too.",
+        settings.data_dir.join("keyring").display()
+    ));
+    context.output.print(&value(tables), &lines)
+}
+
+fn value(tables: &[Compared]) -> Value {
+    let is_equal = tables.iter().all(Compared::is_equal);
+    json!({ "equal": is_equal, "tables": tables })
+}
+
+fn lines(tables: &[Compared]) -> Vec<String> {
+    let head = ["TABLE", "ROWS", "SHA256", ""].map(str::to_owned).to_vec();
+    let row = |table: &Compared| {
+        let Compared { table: name, source, target } = table;
+        let (mut rows, mut sha256) = (source.rows.to_string(), source.sha256.to_string());
+        if !table.is_equal() {
+            rows = format!("{rows} and {}", target.rows);
+            sha256 = format!("{sha256} and {}", target.sha256);
+        }
+        let word = if table.is_equal() { "same" } else { "DIFFERS" };
+        vec![(*name).to_owned(), rows, sha256, word.to_owned()]
+    };
+    aligned(std::iter::once(head).chain(tables.iter().map(row)))
+}
+
+fn failed(error: &TransferError) -> Failure {
+    let code = match error {
+        TransferError::Same => Code::Usage,
+        TransferError::NotEmpty(_) => Code::CannotCreate,
+        TransferError::Source(_)
+        | TransferError::Target(_)
+        | TransferError::OlderSource(_)
+        | TransferError::InUse(_) => Code::Unavailable,
+        TransferError::Damaged(_) | TransferError::Unfit { .. } | TransferError::Differs(_) => Code::Data,
+    };
+    Failure::of_error(code, error)
+}
