@@ -144,7 +144,7 @@ impl Adapters {
         let data_dir = settings.data_dir.clone();
         make_private_directory(&data_dir)?;
         let claim = Claim::take(&settings)?;
-        let keyring = Arc::new(open_keyring(&data_dir, random.as_ref())?);
+        let keyring = Arc::new(open_keyring(&settings, random.as_ref())?);
         Metrics::of_process().keyring(&keyring);
         let url = settings.database_url();
         let wait = settings.database.start_wait;
@@ -179,6 +179,7 @@ impl Adapters {
                 replica::follow(&leases, clock.as_ref()).await;
                 replica.started_at = clock.now();
                 replica::succeed(&settings.data_dir, &leases, &replica.id).await;
+                replica::enter(&leases, &replica, settings.database.lease).await?;
                 Some(Arc::new(leases))
             }
             None => None,
@@ -342,10 +343,15 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
 /// The keyring's file in the data directory.
 pub(crate) const KEYRING: &str = "keyring";
 
-/// Opens the keyring, or makes one at the first start.
-fn open_keyring(data_dir: &Path, random: &dyn Random) -> Result<Keyring, SecretsError> {
-    let path = data_dir.join(KEYRING);
+/// Opens the keyring; at the first start it is the one that the settings give, or made.
+fn open_keyring(settings: &Settings, random: &dyn Random) -> Result<Keyring, SecretsError> {
+    let path = settings.data_dir.join(KEYRING);
     if path.exists() {
+        return Keyring::open(&path);
+    }
+    if let Some(given) = &settings.keyring_file {
+        Keyring::open_given(given)?.save_new(&path)?;
+        info!("the keyring {} was copied to {}", given.display(), path.display());
         return Keyring::open(&path);
     }
     let keyring = Keyring::create(&path, random)?;

@@ -20,6 +20,7 @@ mod token;
 
 pub use audit_keys::AuditKeys;
 pub use envelope::Place;
+pub(crate) use keyring::HandedKey;
 pub use keyring::{Keyring, KeyringStatus};
 pub use signing::{generate_signing_key, shown_signing_secret};
 pub use token::{InvalidToken, Token};
@@ -55,6 +56,9 @@ pub enum SecretsError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// What another replica handed on is no key, or too weak.
+    #[error("a key that another replica handed on is not usable: {0}")]
+    Handed(&'static str),
     /// The envelope names a key that this keyring does not have.
     #[error("sealed with the key {0}, which is not in the keyring")]
     UnknownKey(String),

@@ -49,6 +49,9 @@ pub use self::{
 pub struct Settings {
     /// Database, mirrors, keyring and the admin token lie here (mode 0700).
     pub data_dir: PathBuf,
+    /// A keyring that a start copies into a data directory which has none; not set: one is made.
+    #[serde(with = "optional")]
+    pub keyring_file: Option<PathBuf>,
     /// Where rows are kept.
     pub database: DatabaseSettings,
     /// The HTTP front door.
@@ -78,6 +81,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("./data"),
+            keyring_file: None,
             database: DatabaseSettings::default(),
             server: ServerSettings::default(),
             onboarding: OnboardingSettings::default(),

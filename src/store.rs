@@ -29,6 +29,7 @@ pub mod examine;
 mod fences;
 mod heads;
 mod history;
+mod key_shares;
 pub mod keys;
 mod known;
 mod lanes;
@@ -58,10 +59,14 @@ mod upkeep;
 mod watches;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use thiserror::Error;
 use tidings_actors::ports::{Clock, Random, StoreError};
+use tidings_entity::id::ReplicaId;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
@@ -102,6 +107,12 @@ pub enum OpenError {
     /// The keyring is not the one that sealed the secrets of this database.
     #[error("the keyring does not belong to this database: {0}")]
     WrongKey(SecretsError),
+    /// A key that other replicas seal with is nowhere to be had.
+    #[error(
+        "the keyring lacks the key {0}, which replicas of this database sealed with while this one was away: \
+         copy the keyring of one that runs"
+    )]
+    MissingKey(String),
 }
 
 /// What verbs need besides the database.
@@ -122,6 +133,8 @@ pub struct SqlStore {
     writer: Writer,
     /// How far sealing anew is; one step at a time.
     resealing: Arc<Mutex<Resealing>>,
+    /// Which replica this is, once it is one.
+    mine: Arc<OnceLock<ReplicaId>>,
 }
 
 impl SqlStore {
@@ -167,7 +180,8 @@ impl SqlStore {
             }
         };
         let writer = Writer::start(address.clone(), connection, context.clone(), epoch);
-        Ok(Self { address, context, readers, writer, resealing: Arc::default() })
+        let (resealing, mine) = Default::default();
+        Ok(Self { address, context, readers, writer, resealing, mine })
     }
 
     /// Commits what is on its way, then closes all connections. Verbs after it are refused with
@@ -187,6 +201,10 @@ impl SqlStore {
             Box::pin(async move { rows::execute(transaction, "audit", &text, Vec::new()).await })
         });
         run.await.expect("tampered");
+    }
+
+    fn mine(&self) -> Option<ReplicaId> {
+        self.mine.get().cloned()
     }
 
     /// One consistent look at the database.

@@ -159,6 +159,7 @@ impl Handle {
             Signal::Redrive => self.carry_on_here(),
             Signal::Shards
             | Signal::Missed
+            | Signal::Keys
             | Signal::Repository(_)
             | Signal::Poke(_)
             | Signal::Hooked(..) => {}

@@ -237,6 +237,18 @@ words! {
         Worker = "worker",
     }
 
+    /// How far a key of the keyring is among replicas.
+    KeyState {
+        /// Replicas take it; nothing is sealed with it.
+        Offered = "offered",
+        /// It seals, unless a later one does.
+        Active = "active",
+        /// It opens, and nothing may be sealed with it any more.
+        Closed = "closed",
+        /// Nothing is sealed with it: replicas drop it.
+        Retired = "retired",
+    }
+
     /// Which kind of Git host sent a hook.
     HookProvider {
         /// GitHub.

@@ -17,6 +17,7 @@ pub mod dead_letter;
 pub mod head;
 pub mod id;
 pub mod idempotency;
+pub mod key_share;
 pub mod kind;
 pub mod lease;
 pub mod receipt;

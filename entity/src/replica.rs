@@ -27,6 +27,9 @@ pub struct Model {
     pub seen_at: i64,
     /// How long its word counts, in milliseconds.
     pub life_ms: i64,
+    /// The ids of the keys in its keyring, with spaces between them, the one that it seals with first; empty:
+    /// its version does not say.
+    pub keys: String,
 }
 
 /// None: joins are written out where they are used.

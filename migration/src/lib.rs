@@ -17,6 +17,7 @@ mod m20261122_060000_key_audit;
 mod m20261122_061000_find_old_attempts;
 mod m20261122_063000_share_by_leases;
 mod m20261122_090000_reach_replicas;
+mod m20261122_091000_hand_on_keys;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_061000_find_old_attempts::Migration),
             Box::new(m20261122_063000_share_by_leases::Migration),
             Box::new(m20261122_090000_reach_replicas::Migration),
+            Box::new(m20261122_091000_hand_on_keys::Migration),
         ]
     }
 }

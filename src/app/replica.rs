@@ -5,15 +5,16 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use tidings_actors::ports::{Clock, Leases, Random, Replica};
+use tidings_actors::ports::{Clock, Leases, Random, Replica, StoreError};
 use tidings_entity::{id::ReplicaId, kind::ReplicaRole};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::store::leases::SqlLeases;
+use crate::store::{OpenError, leases::SqlLeases};
 
 /// The file in the data directory that names the replica which has, or had, the directory.
 const FILE: &str = "replica";
@@ -70,6 +71,19 @@ pub(super) async fn succeed(data_dir: &Path, leases: &dyn Leases, id: &ReplicaId
     if let Err(error) = write(&path, id) {
         warn!("{} was not written, so the next start here waits for leases: {error}", path.display());
     }
+}
+
+/// Says that this one lives, then takes the keys that were handed on until now: whoever hands one on after
+/// that waits for it. Before anything is read or written for anybody.
+pub(super) async fn enter(leases: &dyn Leases, replica: &Replica, life: Duration) -> Result<(), OpenError> {
+    let entered = async {
+        leases.renew(replica, life).await?;
+        leases.take_keys().await
+    };
+    entered.await.map_err(|error| match error {
+        StoreError::Unavailable(reason) => OpenError::Unreachable(reason),
+        other => OpenError::Database(other.to_string()),
+    })
 }
 
 fn predecessor(path: &PathBuf) -> Option<ReplicaId> {

@@ -100,6 +100,7 @@ pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Optio
         Ok(keyring) => {
             let count = keyring.status().keys.len();
             findings.push(Finding::ok(CHECK, format!("{} holds {count} keys", path.display())));
+            given(settings, &keyring, findings);
             Some(keyring)
         }
         Err(SecretsError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -108,6 +109,14 @@ pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Optio
             findings.push(if has_database {
                 let found = format!("{} is missing, and the database needs it", path.display());
                 Finding::fault(CHECK, found, restore)
+            } else if let Some(given) = &settings.keyring_file {
+                match Keyring::open_given(given) {
+                    Ok(_) => Finding::ok(
+                        CHECK,
+                        format!("there is none yet: the first start takes a copy of {}", given.display()),
+                    ),
+                    Err(error) => Finding::fault(CHECK, error.to_string(), GIVEN),
+                }
             } else {
                 Finding::ok(CHECK, "there is none yet: the first start makes it")
             });
@@ -123,6 +132,24 @@ pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Optio
         }
     }
 }
+
+/// Whether the keyring that the settings give would do where this one is lost.
+fn given(settings: &Settings, keyring: &Keyring, findings: &mut Vec<Finding>) {
+    let Some(path) = &settings.keyring_file else { return };
+    let primary = keyring.status().primary;
+    match Keyring::open_given(path) {
+        Ok(given) if given.has(&primary) => {}
+        Ok(_) => findings.push(Finding::warning(
+            "keyring",
+            format!("{} lacks the key {primary}, which seals now", path.display()),
+            "put a copy of the keyring of the data directory there: a data directory that is lost needs it",
+        )),
+        Err(error) => findings.push(Finding::warning("keyring", error.to_string(), GIVEN)),
+    }
+}
+
+/// What to do about a keyring that cannot be copied.
+const GIVEN: &str = "let keyring_file name a keyring that this user may read, or leave it empty";
 
 /// The admin token.
 pub(super) fn admin_token(settings: &Settings, findings: &mut Vec<Finding>) {

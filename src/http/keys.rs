@@ -73,9 +73,11 @@ async fn list(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &keys.into_iter().map(Key::of).collect::<Vec<_>>()))
 }
 
-/// Adds a key, in the file and in force: it seals from now on. Older keys still open.
+/// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals once
+/// each of them has it.
 #[utoipa::path(post, path = "/api/admin/keys/rotate", tag = "admin", responses(
-    (status = 201, body = Key)
+    (status = 201, body = Key),
+    (status = 409, description = "a replica did not take the key; asked again, it goes on with the same one")
 ))]
 async fn rotate(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
@@ -106,7 +108,7 @@ async fn reencrypt(front: Arc<Front>, request: Request) -> Answer {
 /// Takes a key out of the keyring; refused while anything is sealed with it.
 #[utoipa::path(delete, path = "/api/admin/keys/{id}", tag = "admin", params(("id" = String, Path)), responses(
     (status = 204),
-    (status = 409, description = "something is sealed with it, or it is the primary key")
+    (status = 409, description = "something is or may still be sealed with it, or it is the primary key")
 ))]
 async fn retire(front: Arc<Front>, request: Request) -> Answer {
     let id: String = request.id(Kind::NO_KEY)?;

@@ -5,13 +5,18 @@
 //! keyring in place: the file first, then what is in force. A file that is short, garbage, too open
 //! or whose keys are no random numbers is refused: better no start than secrets under a weak key.
 
+mod handing;
+
 use std::{
     collections::BTreeSet,
     fmt, fs,
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -23,6 +28,7 @@ use tidings_actors::{ports::Random, secret::Secret};
 use tidings_entity::id::AppId;
 use zeroize::{Zeroize, Zeroizing};
 
+pub(crate) use self::handing::HandedKey;
 use super::{Place, SecretsError, audit_keys::AuditKeys, envelope};
 
 const FORMAT: u32 = 1;
@@ -41,6 +47,8 @@ pub struct Keyring {
     ring: RwLock<Arc<Ring>>,
     /// Held while the file is changed.
     changing: Mutex<()>,
+    /// How often something was sealed.
+    sealings: AtomicU64,
 }
 
 /// Keys as they stand at one moment.
@@ -143,17 +151,30 @@ impl Keyring {
     /// # Errors
     /// A missing file, wrong permissions, garbage, and keys that are short or not random.
     pub fn open(path: &Path) -> Result<Self, SecretsError> {
+        let keyring = Self::read(path, true)?;
+        Ok(Self { path: Some(path.into()), ..keyring })
+    }
+
+    /// Reads a keyring that somebody else keeps, as a mounted secret: who else may read it is their
+    /// concern, and it is never changed.
+    ///
+    /// # Errors
+    /// A missing file, garbage, and keys that are short or not random.
+    pub fn open_given(path: &Path) -> Result<Self, SecretsError> {
+        Self::read(path, false)
+    }
+
+    /// Reads a file; `is_own`: one that only its owner may read.
+    fn read(path: &Path, is_own: bool) -> Result<Self, SecretsError> {
         let failed = |source| SecretsError::File { path: path.into(), source };
         let file = fs::File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if is_own && mode & 0o077 != 0 {
             return Err(SecretsError::Permissions { path: path.into(), mode });
         }
         let mut text = Zeroizing::new(Vec::new());
         file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
-        let keyring =
-            Self::parse(&text).map_err(|reason| SecretsError::Invalid { path: path.into(), reason })?;
-        Ok(Self { path: Some(path.into()), ..keyring })
+        Self::parse(&text).map_err(|reason| SecretsError::Invalid { path: path.into(), reason })
     }
 
     /// Reads the text of a keyring file.
@@ -204,6 +225,8 @@ impl Keyring {
     /// Seals `secret` with the primary key, so that it opens in `place` only.
     #[must_use]
     pub fn seal(&self, place: &Place<'_>, secret: &Secret, random: &dyn Random) -> Vec<u8> {
+        // Before the key is chosen: whoever saw no sealing missed none.
+        self.sealings.fetch_add(1, Ordering::SeqCst);
         let ring = self.ring();
         let key = &ring.keys[ring.primary];
         envelope::seal(key.id, &key.subkey("envelope"), place, secret, random)
@@ -254,7 +277,12 @@ impl Keyring {
     }
 
     fn of(ring: Ring) -> Self {
-        Self { path: None, ring: RwLock::new(Arc::new(ring)), changing: Mutex::default() }
+        Self {
+            path: None,
+            ring: RwLock::new(Arc::new(ring)),
+            changing: Mutex::default(),
+            sealings: AtomicU64::default(),
+        }
     }
 
     fn ring(&self) -> Arc<Ring> {

@@ -12,7 +12,9 @@ use tidings_actors::{ports::Random, secret::Secret, testing::SeededRandom};
 use tidings_entity::id::AppId;
 use ulid::Ulid;
 
-use crate::secrets::{Keyring, Place, SecretsError, Token, generate_signing_key, shown_signing_secret};
+use crate::secrets::{
+    HandedKey, Keyring, Place, SecretsError, Token, generate_signing_key, shown_signing_secret,
+};
 
 fn place(row: &str) -> Place<'_> {
     Place { table: "credential", column: "secret", row }
@@ -102,6 +104,33 @@ fn a_keyring_that_is_open_to_others_or_weak_is_refused() {
     }
     fs::write(&path, good).expect("written");
     Keyring::open(&path).expect("the good one still opens");
+}
+
+#[test]
+fn a_key_that_is_handed_on_opens_before_it_seals() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("keyring");
+    let random = SeededRandom::new(6);
+    let keyring = Keyring::create(&path, &random).expect("created");
+    let first = keyring.status().primary;
+    let key = HandedKey::generate(&random);
+    let (id, text) = (key.id.clone(), key.key.clone());
+    let other = keyring.with(&[key]).expect("in memory");
+    assert!(other.has(&id) && !keyring.has(&id));
+    let again = HandedKey { id: id.clone(), key: text };
+    keyring.follow(&[again], None).expect("taken");
+    assert_eq!(Keyring::open(&path).expect("opened").status(), keyring.status());
+    assert_eq!((keyring.status().primary, keyring.status().keys), (first.clone(), vec![first, id.clone()]));
+    keyring.follow(&[], Some(&id)).expect("it seals");
+    assert_eq!(Keyring::open(&path).expect("opened").status().primary, id);
+    assert!(matches!(keyring.follow(&[], Some("00000000")), Err(SecretsError::UnknownKey(_))));
+    for weak in ["", "AAAA", &format!("{}=", "A".repeat(43))] {
+        let weak = HandedKey { id: "00000000".into(), key: Secret::new(weak.into()) };
+        assert!(matches!(keyring.follow(&[weak], None), Err(SecretsError::Handed(_))));
+    }
+    let before = keyring.sealings();
+    drop(keyring.seal(&place("a"), &Secret::new("text".into()), &random));
+    assert_eq!(keyring.sealings(), before + 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Taking over at a start: the keyring must open the canary, then, on SQLite, the epoch of the lease rises.
+//! Taking over at a start: the keyring takes what other replicas handed on and must open the canary, then, on SQLite, the epoch of the lease rises.
 //! Replicas share a PostgreSQL database: there it stays, and whoever raises it fences all of them off.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
@@ -9,7 +9,7 @@ use super::{
     connect::{Connection, Share},
     error::{of_first_use, of_start},
     fences::ALL,
-    partitions, rows,
+    key_shares, partitions, rows,
 };
 use crate::secrets::{Keyring, Place};
 
@@ -24,6 +24,7 @@ struct Canary {
 /// Proves the keyring and, on SQLite, raises the epoch; the epoch.
 pub(super) async fn take_over(connection: &Connection, context: &Context) -> Result<i64, OpenError> {
     let transaction = connection.begin(Share::Alone).await.map_err(|error| of_start(&error))?;
+    key_shares::take_at_start(&transaction, &context.keyring).await?;
     if !prove(&transaction, &context.keyring).await? {
         let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
         let text = "insert into canary (id, sealed) values (1, $1)";

@@ -13,7 +13,7 @@ use super::{
     address::Address,
     canary,
     connect::{self, Connection},
-    rows, schema, sealed,
+    key_shares, rows, schema, sealed,
 };
 use crate::secrets::Keyring;
 
@@ -75,7 +75,11 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
         return Ok(found);
     }
     if let Some(keyring) = keyring {
-        found.key = Some(canary::prove(connection, keyring).await.map(drop));
+        // A start takes what other replicas handed on first.
+        found.key = Some(match key_shares::foreseen(connection, keyring).await {
+            Ok(keyring) => canary::prove(connection, &keyring).await.map(drop),
+            Err(error) => Err(error),
+        });
     }
     found.sealed = sealed::by_key(connection).await.map_err(refused)?;
     let text = "select max(at) from (select max(taken_at) as at from lease

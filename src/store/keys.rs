@@ -15,7 +15,7 @@ use tidings_actors::ports::StoreError;
 use tidings_entity::id::AppId;
 use tracing::{info, warn};
 
-use super::{Context, SqlStore, error::undecodable, rows, sealed};
+use super::{Context, SqlStore, error::undecodable, key_shares, rows, sealed};
 use crate::secrets::{AuditKeys, Place, SecretsError};
 
 /// Most values that one step seals anew.
@@ -24,7 +24,7 @@ pub const STEP_MAX: u64 = 500;
 const TRANSACTION_MAX: u64 = 100;
 
 /// Rows that are looked at in one statement where a key is to go: no other reader waits for more.
-const LOOK_MAX: u64 = 2_000;
+pub(super) const LOOK_MAX: u64 = 2_000;
 
 /// A key and what it seals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -79,6 +79,9 @@ impl Keys for SqlStore {
     }
 
     async fn rotate_key(&self) -> Result<String, StoreError> {
+        if self.is_shared() {
+            return self.rotate_among_replicas().await;
+        }
         let rotated = self.writer.verb(|_transaction, context| {
             Box::pin(async move { context.keyring.rotate(&*context.random).map_err(refused) })
         });
@@ -89,11 +92,18 @@ impl Keys for SqlStore {
     }
 
     async fn reseal(&self, most: u64) -> Result<Resealed, StoreError> {
+        // With the key that seals everywhere, also where this replica did not hear of it yet.
+        self.follow_keys().await?;
         let mut at = self.resealing.lock().await;
         self.step(&mut at, most.clamp(1, STEP_MAX)).await
     }
 
     async fn retire_key(&self, id: &str) -> Result<(), StoreError> {
+        if self.is_shared() {
+            self.retire_among_replicas(id).await?;
+            info!("the key {id} was retired: backups from before need the keyring that they were taken with");
+            return Ok(());
+        }
         // A key that seals no more never seals again. So once everything that was asked before is on disk,
         // nothing that it sealed can come there any more, and looking needs no writer.
         let key = id.to_owned();
@@ -101,12 +111,7 @@ impl Keys for SqlStore {
             .writer
             .question(move |_transaction, context| Box::pin(async move { may_retire(context, &key) }));
         may_go.await?;
-        let count = self.sealed_with(id, LOOK_MAX).await?;
-        if count > 0 {
-            return Err(StoreError::Conflict(format!(
-                "the key {id} still seals {count} values: seal them anew first (tidings key reencrypt)"
-            )));
-        }
+        self.refuse_needed(id).await?;
         let key = id.to_owned();
         let retire = self.writer.verb(move |_transaction, context| {
             Box::pin(async move { context.keyring.retire(&key).map_err(refused) })
@@ -122,7 +127,7 @@ impl Keys for SqlStore {
 }
 
 /// Whether a key is there and seals no more.
-fn may_retire(context: &Context, id: &str) -> Result<(), StoreError> {
+pub(super) fn may_retire(context: &Context, id: &str) -> Result<(), StoreError> {
     let status = context.keyring.status();
     if !status.keys.iter().any(|known| known == id) {
         return Err(StoreError::NotFound);
@@ -189,6 +194,16 @@ impl SqlStore {
             *at = Resealing::default();
         }
         Ok(done)
+    }
+
+    /// Refuses while something is sealed with a key.
+    pub(super) async fn refuse_needed(&self, id: &str) -> Result<(), StoreError> {
+        match self.sealed_with(id, LOOK_MAX).await? {
+            0 => Ok(()),
+            count => Err(StoreError::Conflict(format!(
+                "the key {id} still seals {count} values: seal them anew first (tidings key reencrypt)"
+            ))),
+        }
     }
 
     /// How many values on disk a key sealed: read in steps of so many rows, in the order of their keys.
@@ -377,6 +392,7 @@ impl Column {
         if context.keyring.status().primary != primary {
             return Ok(None);
         }
+        key_shares::may_seal(transaction, &context.keyring).await?;
         let Self { table, column, row: (key, parts), .. } = self;
         let mut written = 0;
         for Fresh { row, sealed, fingerprint } in fresh {
@@ -394,7 +410,7 @@ impl Column {
     }
 }
 
-fn refused(error: SecretsError) -> StoreError {
+pub(super) fn refused(error: SecretsError) -> StoreError {
     match error {
         SecretsError::UnknownKey(_) => StoreError::NotFound,
         SecretsError::PrimaryKey => StoreError::Conflict(error.to_string()),

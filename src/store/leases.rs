@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sea_orm::{DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use tidings_actors::{
     ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Shard, Signal, StoreError},
@@ -30,7 +30,7 @@ use super::{
     backlog::BEHIND,
     connect::{self, Connection, Ear, Share},
     error::OfTable,
-    fences, reach, rows,
+    fences, key_shares, reach, rows,
 };
 
 /// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
@@ -48,6 +48,7 @@ const FORGOTTEN: i64 = 24 * 3600 * 1000;
 
 /// Leases as one replica sees them.
 pub struct SqlLeases {
+    store: SqlStore,
     server: Box<Server>,
     address: Address,
     id: ReplicaId,
@@ -102,11 +103,14 @@ struct Seen {
 }
 
 impl SqlStore {
-    /// Leases for a replica with this id; `None` where one process has the database to itself.
+    /// Leases for the replica with this id, which this process is from then on; `None` where one process has
+    /// the database to itself.
     #[must_use]
     pub fn leases(&self, id: &ReplicaId) -> Option<SqlLeases> {
         let Address::Server(server) = &self.address else { return None };
+        let _another = self.mine.set(id.clone());
         Some(SqlLeases {
+            store: self.clone(),
             server: server.clone(),
             address: self.address.clone(),
             id: id.clone(),
@@ -183,6 +187,18 @@ impl SqlLeases {
     }
 }
 
+/// Tells every replica but this one; as a part of a transaction, when that is committed.
+pub(super) async fn notify(
+    connection: &impl ConnectionTrait,
+    by: &ReplicaId,
+    signal: Signal,
+) -> Result<(), StoreError> {
+    let told = Told { by: by.clone(), signal };
+    let text = serde_json::to_string(&told).map_err(|error| StoreError::Conflict(error.to_string()))?;
+    let values = vec![CHANNEL.into(), text.into()];
+    rows::execute(connection, "lease", "select pg_notify($1, $2)", values).await.map(drop)
+}
+
 fn milliseconds(life: Duration) -> i64 {
     i64::try_from(life.as_millis()).unwrap_or(i64::MAX)
 }
@@ -198,6 +214,12 @@ impl Leases for SqlLeases {
     async fn renew(&self, replica: &Replica, life: Duration) -> Result<LeaseStanding, StoreError> {
         let verb = async {
             let transaction = self.begin(Share::Aside).await?;
+            let keyring = &self.store.context.keyring;
+            if let Some(key) = key_shares::lacking(&transaction, keyring).await? {
+                // Other replicas would sooner work than one that cannot read everything.
+                self.store.follow_keys().await?;
+                debug!("the key {key} was taken before leases were prolonged");
+            }
             let text = format!(
                 "insert into replica (id, name, version, works, started_at, seen_at, life_ms, role, address)
                  values ($1, $2, $3, $4, $5, {NOW}, $6, $7, $8)
@@ -215,6 +237,9 @@ impl Leases for SqlLeases {
                 replica.address.clone().into(),
             ];
             rows::execute(&transaction, "replica", &text, values).await?;
+            let text = "update replica set keys = $2 where id = $1";
+            let values = vec![replica.id.clone().into(), key_shares::said(keyring).into()];
+            rows::execute(&transaction, "replica", text, values).await?;
             // Rows are locked in one order by everybody.
             let text = format!(
                 "update lease set expires_at = {NOW} + $2 where shard in
@@ -340,14 +365,12 @@ impl Leases for SqlLeases {
     }
 
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError> {
-        let told = Told { by: self.id.clone(), signal: signal.clone() };
-        let text = serde_json::to_string(&told).map_err(|error| StoreError::Conflict(error.to_string()))?;
-        let verb = async {
-            let connection = self.connection().await?;
-            let values = vec![CHANNEL.into(), text.into()];
-            rows::execute(&connection, "lease", "select pg_notify($1, $2)", values).await.map(drop)
-        };
+        let verb = async { notify(&self.connection().await?, &self.id, signal.clone()).await };
         self.in_time(ANSWER_MAX, verb).await
+    }
+
+    async fn take_keys(&self) -> Result<(), StoreError> {
+        self.store.follow_keys().await
     }
 
     async fn hear(&self) -> Signal {

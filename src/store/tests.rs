@@ -28,6 +28,7 @@ mod access;
 mod administration;
 mod backlog;
 mod home;
+mod key_shares;
 mod keys;
 mod leases;
 mod listing;

@@ -34,7 +34,7 @@ use super::{
     audit,
     connect::{self, Connection, Share},
     error::OfTable,
-    fences, settle,
+    fences, key_shares, settle,
 };
 use crate::{audit::Pending, telemetry::Metrics};
 
@@ -82,8 +82,15 @@ where
 {
     async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool {
         if let Some(work) = self.work.take() {
+            let sealings = context.keyring.sealings();
             let run = AssertUnwindSafe(async { work(transaction, context).await }).catch_unwind().await;
             let mut outcome = run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked")));
+            if outcome.is_ok()
+                && context.keyring.sealings() != sealings
+                && let Err(error) = key_shares::may_seal(transaction, &context.keyring).await
+            {
+                outcome = Err(error);
+            }
             if outcome.is_ok()
                 && let Err(error) = self.witness(transaction, context).await
             {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::{api::App, project::Project, remote::Host, server::Server, subscriber::Subscriber};
 
 /// Runs a verb against a server as its administrator.
-fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, Value, String) {
+pub(crate) fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let token = fs::read_to_string(server.data().join("admin-token")).expect("an admin token");
     let mut command = server.command(arguments);
     command.arg("--json").env("TIDINGS_TOKEN", token.trim());
@@ -19,7 +19,7 @@ fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, Value, String) {
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null), said)
 }
 
-fn sealed(server: &Server) -> Vec<(String, u64)> {
+pub(crate) fn sealed(server: &Server) -> Vec<(String, u64)> {
     let (code, keys, said) = run(server, &["key", "list"]);
     assert_eq!(code, Some(0), "{said}");
     let key = |key: &Value| {

@@ -52,6 +52,7 @@ mod refusals;
 mod refused_starts;
 mod replays;
 mod replicas;
+mod replicas_keys;
 mod same_tree;
 mod signatures;
 mod streams;

@@ -1,5 +1,5 @@
 //! Keeps this replica's leases: prolongs them at a third of their life, takes its share of what is
-//! free, gives away what is more, and hears what other replicas tell. Supervised by `housekeeping`,
+//! free, gives away what is more, hears what other replicas tell, and takes the keys that they hand on. Supervised by `housekeeping`,
 //! restarted after a failure; its mailbox is bounded by its own timers and tasks, and by one signal
 //! at a time. What it believes stands in [`Shards`](crate::shards::Shards) and outlives it; while it is
 //! away nothing is prolonged, belief ends by itself, and other replicas take over.
@@ -68,6 +68,8 @@ pub enum LeaseKeeperMessage {
     Ensured(Look, Result<Result<(), String>, String>),
     /// It was not; again.
     EnsureAgain,
+    /// The keyring is as the others', or not.
+    KeysTaken(Result<Result<(), StoreError>, String>),
     /// This process ends: everything is given away, shard by shard.
     End,
 }
@@ -93,6 +95,8 @@ pub struct LeaseKeeperState {
     ensuring: bool,
     /// What is to be ensured after that.
     ensure_again: Option<Look>,
+    taking_keys: bool,
+    take_keys_again: bool,
 }
 
 /// The actor.
@@ -124,6 +128,8 @@ impl Actor for LeaseKeeper {
             is_known: false,
             ensuring: false,
             ensure_again: None,
+            taking_keys: false,
+            take_keys_again: false,
         };
         if state.context.leases.is_some() {
             state.post.send(LeaseKeeperMessage::Due);
@@ -158,10 +164,12 @@ impl Actor for LeaseKeeper {
             M::Heard(signal) => state.on_heard(signal?),
             M::Sweep => {
                 state.ensure(Look::All);
+                state.take_keys();
                 state.post.send_after(SWEEP, || M::Sweep);
             }
             M::Ensured(look, result) => state.on_ensured(look, result?),
             M::EnsureAgain => state.on_ensure_again(),
+            M::KeysTaken(result) => state.on_keys_taken(result?),
             M::End => state.on_end(),
         }
         if state.context.leases.is_some() {
@@ -437,10 +445,33 @@ impl LeaseKeeperState {
             Signal::Missed => {
                 self.renew_soon();
                 self.ensure(Look::All);
+                self.take_keys();
             }
+            Signal::Keys => self.take_keys(),
             signal => Handle::new(self.context.clone()).heard(&signal),
         }
         self.listen();
+    }
+
+    /// Takes keys of the keyring that the others handed on, one look at a time.
+    fn take_keys(&mut self) {
+        let Some(leases) = self.context.leases.clone() else { return };
+        if std::mem::replace(&mut self.taking_keys, true) {
+            self.take_keys_again = true;
+            return;
+        }
+        let work = async move { leases.take_keys().await };
+        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::KeysTaken);
+    }
+
+    fn on_keys_taken(&mut self, result: Result<(), StoreError>) {
+        self.taking_keys = false;
+        if let Err(reason) = result {
+            warn!("the keyring is not as that of the other replicas: {reason}");
+        }
+        if std::mem::take(&mut self.take_keys_again) {
+            self.take_keys();
+        }
     }
 
     /// Makes everyone exist who has work here, one look at a time.

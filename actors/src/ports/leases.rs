@@ -161,6 +161,8 @@ pub enum Signal {
     ResetBreaker(String),
     /// A redrive was asked for.
     Redrive,
+    /// Keys of the keyring were handed on, seal from now on, or were retired.
+    Keys,
     /// Nobody tells this: some of what was told may have been missed.
     Missed,
 }
@@ -183,6 +185,9 @@ pub trait Leases: Send + Sync + 'static {
     async fn owner(&self, shard: Shard) -> Result<Option<Replica>, StoreError>;
     /// Tells the other replicas. May be lost.
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError>;
+    /// Takes keys of the keyring that other replicas handed on, seals with the one that all have, drops what
+    /// was retired, and says so.
+    async fn take_keys(&self) -> Result<(), StoreError>;
     /// Waits for the next signal of another replica. After trouble with the database some may be missing: then
     /// it says [`Signal::Missed`], and whoever hears that looks at everything.
     async fn hear(&self) -> Signal;

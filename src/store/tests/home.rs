@@ -98,8 +98,23 @@ impl Home {
         url: &str,
         seed: u64,
     ) -> Result<SqlStore, OpenError> {
+        self.open_with("keyring", wait, url, seed).await
+    }
+
+    /// Opens it as another replica does, with a keyring of its own in the folder.
+    pub(super) async fn open_as(&self, keyring: &str, seed: u64) -> Result<SqlStore, OpenError> {
+        self.open_with(keyring, Duration::ZERO, &self.url, seed).await
+    }
+
+    async fn open_with(
+        &self,
+        keyring: &str,
+        wait: Duration,
+        url: &str,
+        seed: u64,
+    ) -> Result<SqlStore, OpenError> {
         let random = Arc::new(SeededRandom::new(seed));
-        let path = self.path().join("keyring");
+        let path = self.path().join(keyring);
         let keyring = Keyring::open(&path).or_else(|_| Keyring::create(&path, &*random)).expect("a keyring");
         let clock = Arc::new(ManualClock::new(Timestamp(3000)));
         SqlStore::open_within(wait, url, Arc::new(keyring), clock, random).await

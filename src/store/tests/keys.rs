@@ -25,8 +25,9 @@ async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {
         .iter()
         .map(|row| (row.try_get_by_index(0).expect("a name"), row.try_get_by_index(1).expect("a name")))
         .collect();
-    // Paths are bytes.
-    found.retain(|(table, column)| (table.as_str(), column.as_str()) != ("dead_letter", "path"));
+    // Paths are bytes; a key that is handed on is sealed by the key before it and goes before that one does.
+    let others = [("dead_letter", "path"), ("key_share", "sealed")];
+    found.retain(|(table, column)| !others.contains(&(table.as_str(), column.as_str())));
     let mut known: Vec<_> =
         sealed::COLUMNS.iter().map(|(table, column)| (table.to_string(), column.to_string())).collect();
     known.sort();
@@ -65,7 +66,8 @@ async fn everything_is_sealed_anew_in_bounded_steps_that_go_on_after_a_break(hom
     assert_eq!(uses, BTreeMap::from([(first.id.clone(), 0), (second.clone(), 22)]));
 
     store.retire_key(&first.id).await.expect("retired");
-    assert!(matches!(store.retire_key(&first.id).await, Err(StoreError::NotFound)));
+    let again = store.retire_key(&first.id).await;
+    assert!(matches!(again, Err(StoreError::NotFound)), "{again:?}");
     assert!(matches!(store.retire_key(&second).await, Err(StoreError::Conflict(_))));
     store.close().await;
     let store = home.open(3).await.expect("the new key alone opens it");

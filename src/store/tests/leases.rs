@@ -20,7 +20,7 @@ use super::{SqlStore, home::Home, new_app, watch};
 
 const LIFE: Duration = Duration::from_secs(60);
 
-fn replica(number: u128) -> Replica {
+pub(super) fn replica(number: u128) -> Replica {
     Replica {
         id: ReplicaId::new(Ulid::from_parts(1, number)),
         name: format!("host {number}"),

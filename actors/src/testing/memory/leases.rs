@@ -201,6 +201,10 @@ impl Leases for MemoryLeases {
         Ok(())
     }
 
+    async fn take_keys(&self) -> Result<(), StoreError> {
+        self.shared.reach().map(drop)
+    }
+
     async fn hear(&self) -> Signal {
         let mut heard = self.heard.lock().await;
         loop {
