@@ -20,8 +20,17 @@ CHART = ROOT / "deploy/helm/tidings"
 VERSIONS = ["1.25", "1.31"]
 RENDER, BINARY = sys.argv[1], sys.argv[2]
 
+SHARED = {
+    "replicas": 3,
+    "database": {"existingSecret": "database"},
+    "keyring": {"existingSecret": "keyring"},
+    "existingSecret": "secrets",
+}
 GOOD = {
     "as it is": {},
+    "replicas": SHARED | {"networkPolicy": {"enabled": True, "fromNamespaces": ["apps"]}},
+    "replicas that keep nothing": SHARED | {"replicas": 50, "persistence": {"enabled": False}},
+    "one on PostgreSQL": SHARED | {"replicas": 1},
     "everything": {
         "image": {"tag": "1.2.3"},
         "imagePullSecrets": [{"name": "pull"}],
@@ -44,6 +53,17 @@ GOOD = {
 }
 BAD = [
     {"replicas": 3},
+    *({name: value for name, value in SHARED.items() if name != missing} for missing in SHARED if missing != "replicas"),
+    SHARED | {"database": {"existingSecret": ""}},
+    SHARED | {"keyring": {"existingSecret": ""}},
+    SHARED | {"existingSecret": ""},
+    SHARED | {"persistence": {"existingClaim": "mine"}},
+    SHARED | {"replicas": 0},
+    SHARED | {"replicas": 51},
+    SHARED | {"replicas": "3"},
+    {"settings": {"server": {"replica_url": "http://a"}}},
+    {"settings": {"database": {"url": "postgres://a/b"}}},
+    {"settings": {"keyring_file": "/a"}},
     {"image": {"repository": ""}},
     {"image": {"pullPolicy": "Sometimes"}},
     {"persistence": {"size": "much"}},
@@ -92,7 +112,7 @@ def check_manifests(name, values, documents):
         "no escalation": container["securityContext"]["allowPrivilegeEscalation"] is False,
         "no capabilities": container["securityContext"]["capabilities"] == {"drop": ["ALL"]},
         "no token of the cluster": pod["automountServiceAccountToken"] is False,
-        "one replica": kinds["StatefulSet"]["spec"]["replicas"] == 1,
+        "as many replicas": kinds["StatefulSet"]["spec"]["replicas"] == values.get("replicas", 1),
         "the same labels": kinds["Service"]["spec"]["selector"].items()
         <= kinds["StatefulSet"]["spec"]["template"]["metadata"]["labels"].items(),
     }
@@ -109,10 +129,14 @@ def check_manifests(name, values, documents):
         fail(f"{name}: mounts and volumes differ: {volumes}")
     if ("TIDINGS__HOOKS__SECRET" in environment) != bool(values.get("hooks", {}).get("enabled")):
         fail(f"{name}: the secret of hooks is or is not there")
+    check_replicas(name, values, kinds, environment, mounts)
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "tidings.toml")
         file.write_text(kinds["ConfigMap"]["data"]["tidings.toml"])
         given = {entry: value["value"] for entry, value in environment.items() if "value" in value}
+        given = {entry: value.replace("$(POD_IP)", "10.0.0.5") for entry, value in given.items()}
+        if "TIDINGS__DATABASE__URL" in environment:
+            given["TIDINGS__DATABASE__URL"] = f"sqlite://{folder}/stands-for-the-secret.db"
         checked = subprocess.run(
             [BINARY, "check-config", "--json", "--config", str(file)],
             env=given | {"PATH": os.environ["PATH"], "TIDINGS__DATA_DIR": f"{folder}/data"},
@@ -126,6 +150,42 @@ def check_manifests(name, values, documents):
         for key, value in keys.items():
             if in_effect[section][key] != value:
                 fail(f"{name}: {section}.{key} is {in_effect[section][key]}, not {value}")
+
+
+def check_replicas(name, values, kinds, environment, mounts):
+    """What several need, and that one has none of it."""
+    many = values.get("replicas", 1) > 1
+    spec = kinds["StatefulSet"]["spec"]
+    selector = spec["selector"]["matchLabels"]
+    pod = spec["template"]["spec"]
+    order = [entry["name"] for entry in pod["containers"][0]["env"]]
+    budget = kinds.get("PodDisruptionBudget", {}).get("spec")
+    spread = [entry["labelSelector"]["matchLabels"] for entry in pod.get("topologySpreadConstraints", [])]
+    expected = {
+        "an address that others reach": ("TIDINGS__SERVER__REPLICA_URL" in environment) == many,
+        "a disruption budget of one": budget == ({"maxUnavailable": 1, "selector": {"matchLabels": selector}} if many else None),
+        "a spread over nodes": spread == ([selector] if many else []),
+        "no order of starts": spec["podManagementPolicy"] == "Parallel",
+    }
+    if many:
+        expected["its address before what uses it"] = order.index("POD_IP") < order.index("TIDINGS__SERVER__REPLICA_URL")
+        expected["the admin token of all"] = "valueFrom" in environment["TIDINGS__SERVER__ADMIN_TOKEN"]
+    for secret, variable in [("database", "TIDINGS__DATABASE__URL"), ("keyring", "TIDINGS__KEYRING_FILE")]:
+        given = bool(values.get(secret, {}).get("existingSecret"))
+        expected[f"the {secret} that was given"] = (variable in environment) == given
+        if given and secret == "keyring":
+            path = pathlib.PurePath(environment[variable]["value"])
+            expected["the keyring where it is mounted"] = str(path.parent) in mounts
+            volume = next(volume["secret"] for volume in pod["volumes"] if volume["name"] == "keyring")
+            expected["a keyring for the group alone"] = volume["defaultMode"] == 0o440
+            expected["the keyring under its name"] = [item["path"] for item in volume["items"]] == [path.name]
+    if "NetworkPolicy" in kinds:
+        peers = [peer for rule in kinds["NetworkPolicy"]["spec"]["ingress"] for peer in rule["from"]]
+        own = {"podSelector": {"matchLabels": selector}}
+        expected["a way between replicas"] = (own in peers) == many
+    for what, is_so in expected.items():
+        if not is_so:
+            fail(f"{name}: not {what}")
 
 
 def check_compose():
