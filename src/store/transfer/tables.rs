@@ -31,8 +31,8 @@ pub(in crate::store) const COPIED: [&str; 23] = [
     "restoration",
 ];
 
-/// Tables that say what processes do, and hold for one database only.
-pub(in crate::store) const OF_PROCESSES: [&str; 2] = ["lease", "replica"];
+/// Tables that say what processes do and hand each other, and hold for one database only.
+pub(in crate::store) const OF_PROCESSES: [&str; 3] = ["key_share", "lease", "replica"];
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
