@@ -283,7 +283,8 @@ impl Mishap {
     const ALL: [Self; 6] =
         [Self::Killed, Self::Stopped, Self::Frozen, Self::CutOff, Self::Ahead, Self::Behind];
 
-    /// What it does to a clock, for so long that many a lease is prolonged by it; how many shards move: none.
+    /// Moves a clock for so long that many a lease is prolonged meanwhile, and back; `false`: this is no mishap of
+    /// clocks.
     fn move_clock(self, fleet: &Fleet, index: usize) -> bool {
         let server = &fleet.servers[index];
         let is_moved = match self {
