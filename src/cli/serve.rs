@@ -2,12 +2,13 @@
 
 mod doors;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 use tracing::{error, info};
 
@@ -33,7 +34,7 @@ pub struct ServeArgs {
     ops_address_file: Option<PathBuf>,
 }
 
-/// Runs until SIGTERM or SIGINT; a second one ends at once.
+/// Runs until SIGTERM or SIGINT; a second one, half a second later or more, ends at once.
 ///
 /// # Errors
 /// [`Failure`] when the start is refused, or when the process must end although nobody asked.
@@ -123,21 +124,36 @@ fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifec
 }
 
 /// SIGTERM and SIGINT, from the moment this was made: none is lost between two waits.
-pub(super) struct StopSignals(Option<(Signal, Signal)>);
+pub(super) struct StopSignals {
+    signals: Option<(Signal, Signal)>,
+    heard: Option<Instant>,
+}
+
+/// What comes this soon after a signal is the same wish: `timeout` and supervisors signal a process, then
+/// its group.
+const ECHO: Duration = Duration::from_millis(500);
 
 impl StopSignals {
     /// From now on the signals do not end the process by themselves.
     pub(super) fn listen() -> Self {
         // Without handlers the signals end the process the hard way, which loses nothing either.
-        Self(signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok()))
+        let signals = signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok());
+        Self { signals, heard: None }
     }
 
     /// Waits for the next one and names it.
     pub(super) async fn next(&mut self) -> &'static str {
-        let Some((terminate, interrupt)) = &mut self.0 else { return std::future::pending().await };
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let Some((terminate, interrupt)) = &mut self.signals else { return std::future::pending().await };
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            let now = Instant::now();
+            if self.heard.is_none_or(|before| now.duration_since(before) >= ECHO) {
+                self.heard = Some(now);
+                return name;
+            }
         }
     }
 }

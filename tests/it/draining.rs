@@ -108,8 +108,13 @@ fn a_second_signal_ends_it_at_once() {
     app.watch(&server, &project);
     subscriber.wait_for("attempt", |model| (model.requests > 0).then_some(()));
 
+    // To the process and to its group, as `timeout` does: one wish.
+    server.signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(10));
     server.signal(Signal::TERM);
     eventually("stopping server", SOON, || server.log().contains("stopping").then_some(()));
+    thread::sleep(Duration::from_secs(1));
+    assert!(!server.log().contains("a second"), "it took one wish for two");
     let (status, took) = server.terminate();
 
     assert!(!status.success());
