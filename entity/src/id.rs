@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use data_encoding::HEXLOWER;
 use sea_orm::{DbErr, DeriveValueType, TryFromU64};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use ulid::Ulid;
@@ -127,10 +127,60 @@ prefixed_ids! {
     WatchId = "repo_";
 }
 
+/// Bytes whose text is lower-case hexadecimal digits, all of them.
+macro_rules! hexadecimal {
+    ($name:ident, $bytes:literal, $kind:literal) => {
+        impl $name {
+            /// Hands the digits on; a body has several, and none costs an allocation.
+            fn with_digits<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+                let mut digits = [0; 2 * $bytes];
+                HEXLOWER.encode_mut(&self.0, &mut digits);
+                look(std::str::from_utf8(&digits).expect("digits are ASCII"))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.with_digits(|digits| formatter.write_str(digits))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, formatter)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.with_digits(|digits| serializer.serialize_str(digits))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let invalid = InvalidId { kind: $kind };
+                let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| invalid.clone())?;
+                Ok(Self(bytes.try_into().map_err(|_| invalid)?))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+    };
+}
+
 /// A Git object id (SHA-1, 20 bytes; repositories of other formats are refused). Its text is 40
 /// lower-case hexadecimal digits, no fewer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, DeriveValueType)]
+#[serde(try_from = "String")]
 #[sea_orm(value_type = "String")]
 pub struct ObjectId([u8; 20]);
 
@@ -148,46 +198,12 @@ impl ObjectId {
     }
 }
 
-impl fmt::Display for ObjectId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&HEXLOWER.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for ObjectId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-impl FromStr for ObjectId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let invalid = InvalidId { kind: "ObjectId" };
-        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| invalid.clone())?;
-        Ok(Self(bytes.try_into().map_err(|_| invalid)?))
-    }
-}
-
-impl TryFrom<String> for ObjectId {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<ObjectId> for String {
-    fn from(id: ObjectId) -> String {
-        id.to_string()
-    }
-}
+hexadecimal!(ObjectId, 20, "ObjectId");
 
 /// A SHA-256, shown as 64 lower-case hexadecimal digits: the id of a view (over its canonical
 /// text), the digest of a round, the content hash on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, DeriveValueType)]
+#[serde(try_from = "String")]
 #[sea_orm(value_type = "String")]
 pub struct Sha256Hash([u8; 32]);
 
@@ -214,41 +230,7 @@ impl Sha256Hash {
     }
 }
 
-impl fmt::Display for Sha256Hash {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&HEXLOWER.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for Sha256Hash {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-impl FromStr for Sha256Hash {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let invalid = InvalidId { kind: "SHA-256" };
-        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| invalid.clone())?;
-        Ok(Self(bytes.try_into().map_err(|_| invalid)?))
-    }
-}
-
-impl TryFrom<String> for Sha256Hash {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<Sha256Hash> for String {
-    fn from(hash: Sha256Hash) -> String {
-        hash.to_string()
-    }
-}
+hexadecimal!(Sha256Hash, 32, "SHA-256");
 
 #[cfg(test)]
 mod tests {
