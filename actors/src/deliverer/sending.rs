@@ -12,14 +12,14 @@
 
 use std::{
     ops::RangeInclusive,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, Sleep, sleep_until},
 };
 use tracing::{Instrument, Span, info_span};
 
@@ -129,22 +129,37 @@ pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Place {
     place
 }
 
-/// When the deliverer is told of what is on a tray.
+/// When the deliverer is told of what is on a tray. One timer serves a whole stretch: to set one for each
+/// attempt would cost more than the attempt's own deadline does.
 struct Telling<F> {
     tell: F,
-    /// At the latest, where something is on it that it was not told of.
-    by: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+    /// Whether something is on the tray that it was not told of, and will be when the alarm goes.
+    is_set: bool,
 }
 
 impl<F: Fn()> Telling<F> {
+    fn new(tell: F) -> Self {
+        Self { tell, alarm: Box::pin(sleep_until(Instant::now())), is_set: false }
+    }
+
+    /// It is told then at the latest, where it would not be sooner.
+    fn by(&mut self, at: Instant) {
+        if !std::mem::replace(&mut self.is_set, true) {
+            self.alarm.as_mut().reset(at);
+        }
+    }
+
     /// Does the work, and tells meanwhile what must be told.
     async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        if let Some(by) = self.by {
-            if let Ok(done) = timeout_at(by, &mut work).await {
-                return done;
+        if self.is_set {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = &mut self.alarm => {}
             }
-            self.by = None;
+            self.is_set = false;
             (self.tell)();
         }
         work.await
@@ -181,10 +196,14 @@ impl Stretch {
             let goes = !may_halt || !self.halt.is_called();
             (goes && self.open.hold.stands()).then_some(place)
         };
+        if may_halt && self.halt.is_called() {
+            return None;
+        }
+        // Most turns come at once: then nobody listens for a halt.
         tokio::select! {
             biased;
-            () = self.halt.called(), if may_halt => None,
             place = turn => place,
+            () = self.halt.called(), if may_halt => None,
         }
     }
 
@@ -197,7 +216,7 @@ impl Stretch {
         // A probe counts as on its way already: its breaker waits for its word.
         let mut may_halt = !self.is_probe;
         let parcels = std::mem::take(&mut self.launch.parcels);
-        let mut telling = Telling { tell: || tell(tray.clone()), by: None };
+        let mut telling = Telling::new(|| tell(tray.clone()));
         let mut tell_after = TELL_FIRST_AFTER;
         for (position, parcel) in parcels {
             let turn = self.turn(std::mem::replace(&mut may_halt, true));
@@ -223,7 +242,7 @@ impl Stretch {
             if !goes_on {
                 break;
             }
-            telling.by = telling.by.or(Some(ended_at + std::mem::replace(&mut tell_after, TELL_AFTER)));
+            telling.by(ended_at + std::mem::replace(&mut tell_after, TELL_AFTER));
         }
         if self.is_probe && !unsent.is_empty() {
             return Step::Unprobed(unsent);
