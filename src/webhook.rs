@@ -47,6 +47,7 @@ use crate::{
 use addresses::Addresses;
 pub(crate) use answer::excerpt;
 use attempt::Sender;
+use body::Shared;
 use hashes::Hashes;
 use material::Gathered;
 use oauth::Tokens;
@@ -201,13 +202,18 @@ impl Transport for Webhooks {
         let size = gathered.iter().map(Gathered::size).sum();
         let orders = Arc::clone(orders);
         let render = move || {
-            let mut learned = Vec::new();
+            let (mut learned, mut shared) = (Vec::new(), None);
             let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
                 id: order.id.clone(),
                 action: Action::from(order.change.operation),
                 watch: order.lane.repository.repository_id.clone(),
                 format: order.lane.round.format,
-                body: body::render(order, &gathered.into_material(&mut learned)),
+                body: body::render(
+                    order,
+                    // All orders are of one lane.
+                    shared.get_or_insert_with(|| Shared::of(&order.lane)),
+                    &gathered.into_material(&mut learned),
+                ),
                 held: None,
             };
             let parcels: Vec<Parcel> = gathered.into_iter().zip(orders.iter()).map(parcel).collect();

@@ -6,6 +6,7 @@ mod stream;
 use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONTENT_TYPE, USER_AGENT},
@@ -34,7 +35,7 @@ use super::{
     notice::Letter,
     oauth::{TokenFault, Tokens},
     redaction::redact,
-    signature::{self, SigningKey},
+    signature::{self, DOCORA_HEADERS, STANDARD_HEADERS, SigningKey},
 };
 use crate::{
     egress::{Egress, EgressError, of_apps::AppEgress},
@@ -47,6 +48,13 @@ const COVERED: u64 = 1 << 20;
 const EXTRA_PER_SECOND: u64 = 256 << 10;
 /// Fields of most requests.
 const HEADERS: usize = 16;
+const WEBHOOK_ID: HeaderName = HeaderName::from_static(STANDARD_HEADERS[0]);
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(STANDARD_HEADERS[1]);
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(STANDARD_HEADERS[2]);
+const DOCORA_APP_ID: HeaderName = HeaderName::from_static("x-docora-app-id");
+const DOCORA_TIMESTAMP: HeaderName = HeaderName::from_static(DOCORA_HEADERS[0]);
+const DOCORA_SIGNATURE: HeaderName = HeaderName::from_static(DOCORA_HEADERS[1]);
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What an endpoint answers to a token that it does not take.
 const UNAUTHORIZED: u16 = 401;
 
@@ -115,11 +123,12 @@ impl Sender<'_> {
                 let (id, watch, body) = (parcel.id.as_str(), Some(&parcel.watch), body.clone());
                 let action = parcel.action;
                 let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
-                Some(self.within(limit, self.post(post)).await)
+                Some(within(limit, self.post(post)).await)
             }
             ParcelBody::Chunked { before, content, after } => {
                 let started = Instant::now();
-                let reply = self.chunked(parcel, (before, content, after), limit, hold).await?;
+                let chunked = self.chunked(parcel, (before, content, after), limit, hold);
+                let reply = Box::pin(chunked).await?;
                 Some(reply.into_outcome(started))
             }
         }
@@ -182,12 +191,7 @@ impl Sender<'_> {
         let Letter { id, action, watch, body, .. } = letter;
         let (id, watch) = (id.as_str(), watch.as_ref());
         let post = Post { action, id, watch, content_type, body, answer_max: None, shows: true };
-        self.within(limit, self.post(post)).await
-    }
-
-    async fn within(&self, limit: Duration, attempt: impl Future<Output = Reply>) -> AttemptOutcome {
-        let started = Instant::now();
-        timeout(limit, attempt).await.unwrap_or_else(|_| late(limit)).into_outcome(started)
+        within(limit, self.post(post)).await
     }
 
     /// One request for each slice, the next only after a 2xx and when the endpoint's pace allows it.
@@ -240,11 +244,11 @@ impl Sender<'_> {
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
     }
 
-    /// One signed request. Where the endpoint refuses an access token, a second one with a new token:
-    /// the old one may have been withdrawn.
+    /// One signed request. What few endpoints ask for lies in a box of its own: the others would carry its
+    /// room through each of their attempts.
     async fn post(&self, post: Post<'_>) -> Reply {
         if Target::is_meant(&self.endpoint.base_url) {
-            return self.publish(post).await;
+            return Box::pin(self.publish(post)).await;
         }
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
         let address = format!("{}/{}", self.endpoint.base_url, post.action.as_str());
@@ -257,12 +261,26 @@ impl Sender<'_> {
             Ok(egress) => egress,
             Err(error) => return Reply::failed(SendFailure::Connection, &error.to_string()),
         };
-        let Some(EndpointAuth::Oauth2(client)) = &own.auth else {
-            return self.request(&egress, &url, &post, None).await;
-        };
-        let mut token = self.token(&egress, client).await;
+        match &own.auth {
+            Some(EndpointAuth::Oauth2(client)) => {
+                Box::pin(self.request_with_token(&egress, &url, &post, client)).await
+            }
+            _ => self.request(&egress, &url, &post, None).await,
+        }
+    }
+
+    /// One request, and where the endpoint refuses its access token, a second one with a new token: the
+    /// old one may have been withdrawn.
+    async fn request_with_token(
+        &self,
+        egress: &Egress,
+        url: &Url,
+        post: &Post<'_>,
+        client: &OauthClient,
+    ) -> Reply {
+        let mut token = self.token(egress, client).await;
         if let Ok(first) = &token {
-            let reply = self.request(&egress, &url, &post, Some(first)).await;
+            let reply = self.request(egress, url, post, Some(first)).await;
             if reply.result != Ok(UNAUTHORIZED) {
                 return reply;
             }
@@ -270,10 +288,10 @@ impl Sender<'_> {
             if let Some(pace) = &self.endpoint.pace {
                 pace.turn().await;
             }
-            token = self.token(&egress, client).await;
+            token = self.token(egress, client).await;
         }
         match token {
-            Ok(token) => self.request(&egress, &url, &post, Some(&token)).await,
+            Ok(token) => self.request(egress, url, post, Some(&token)).await,
             Err(fault) => Reply::failed(SendFailure::Connection, &fault.to_string()),
         }
     }
@@ -317,22 +335,21 @@ impl Sender<'_> {
     ) -> Result<HeaderMap, Unsendable> {
         let mut headers = HeaderMap::with_capacity(HEADERS);
         access::put(&mut headers, &self.endpoint.access, token)?;
-        let timestamp = signed.timestamp.to_string();
-        let mut ours = vec![
-            (HeaderName::from_static("webhook-id"), id),
-            (HeaderName::from_static("webhook-timestamp"), &timestamp),
-            (HeaderName::from_static("webhook-signature"), &signed.standard),
-            (HeaderName::from_static("x-docora-app-id"), self.endpoint.app.as_str()),
-            (HeaderName::from_static("x-docora-timestamp"), &timestamp),
-            (HeaderName::from_static("x-docora-signature"), &signed.docora),
+        let ours = [
+            (WEBHOOK_ID, Some(id)),
+            (WEBHOOK_TIMESTAMP, Some(signed.timestamp.as_str())),
+            (WEBHOOK_SIGNATURE, Some(&signed.standard)),
+            (DOCORA_APP_ID, Some(self.endpoint.app.as_str())),
+            (DOCORA_TIMESTAMP, Some(&signed.timestamp)),
+            (DOCORA_SIGNATURE, Some(&signed.docora)),
+            (TRACEPARENT, self.traceparent.as_deref()),
         ];
-        ours.extend(
-            self.traceparent.as_deref().map(|parent| (HeaderName::from_static("traceparent"), parent)),
-        );
-        let mut values = BytesMut::with_capacity(ours.iter().map(|(_, value)| value.len()).sum());
+        let room = ours.iter().filter_map(|(_, value)| value.map(str::len)).sum();
+        let mut values = BytesMut::with_capacity(room);
         headers.append(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.append(USER_AGENT, HeaderValue::from_static(concat!("Tidings/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in ours {
+            let Some(value) = value else { continue };
             values.extend_from_slice(value.as_bytes());
             let value = HeaderValue::from_maybe_shared(values.split().freeze()).map_err(|_| Unsendable)?;
             headers.append(name, value);
@@ -396,15 +413,23 @@ impl Sender<'_> {
         off_thread(body.len(), move || {
             // Docora's clients know one key: during a rotation's overlap the old one.
             let docora = keys.last().map(|key| signature::docora(key, timestamp, &body))?;
-            Some(Signed { timestamp, standard: signature::standard(&keys, &id, timestamp, &body), docora })
+            let standard = signature::standard(&keys, &id, timestamp, &body);
+            Some(Signed { timestamp: timestamp.to_string(), standard, docora })
         })
         .await
     }
 }
 
+/// An attempt with one deadline over all of it. No `async fn`: that would hold the attempt twice.
+fn within(limit: Duration, attempt: impl Future<Output = Reply>) -> impl Future<Output = AttemptOutcome> {
+    let started = Instant::now();
+    timeout(limit, attempt).map(move |reply| reply.unwrap_or_else(|_| late(limit)).into_outcome(started))
+}
+
 /// The headers that prove a request.
 struct Signed {
-    timestamp: i64,
+    /// In unix seconds.
+    timestamp: String,
     standard: String,
     docora: String,
 }

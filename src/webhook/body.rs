@@ -13,8 +13,9 @@ use std::borrow::Cow;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use tidings_actors::{
-    ports::{DeliveryOrder, ParcelBody, RepositoryFacts},
+    ports::{DeliveryOrder, LaneFacts, ParcelBody},
     round::{DeliveryId, Round},
     time::Timestamp,
 };
@@ -64,12 +65,12 @@ const BESIDE_CONTENT: usize = 1 << 10;
 
 #[derive(Serialize)]
 struct Body<'a> {
-    repository: &'a RepositoryFacts,
+    repository: &'a RawValue,
     file: File<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_sha: Option<Sha256Hash>,
-    commit_sha: String,
-    timestamp: String,
+    commit_sha: ObjectId,
+    timestamp: &'a str,
     event: Event<'a>,
 }
 
@@ -86,7 +87,7 @@ struct File<'a> {
     content_encoding: Option<&'static str>,
     // The chunk object of a chunked file stands here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<String>,
+    mode: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blob: Option<ObjectId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +95,7 @@ struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     renamed_from: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    previous_mode: Option<String>,
+    previous_mode: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lfs: Option<LfsPointer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +114,7 @@ struct Event<'a> {
     round: i64,
     position: u64,
     total: u64,
-    commit: Option<Commit<'a>>,
+    commit: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "is_false")]
     history_rewritten: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -150,12 +151,38 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Renders the body of a change.
+/// What all bodies of a lane show, written once.
+pub struct Shared {
+    repository: Box<RawValue>,
+    began_at: String,
+    commit: Option<Box<RawValue>>,
+}
+
+impl Shared {
+    /// That of this lane.
+    ///
+    /// # Panics
+    /// Never: plain data always serialises.
+    #[must_use]
+    pub fn of(lane: &LaneFacts) -> Self {
+        Self {
+            repository: to_raw_value(&lane.repository).expect("facts are plain data"),
+            began_at: iso(lane.round.began_at),
+            commit: lane.commit.as_deref().map(|commit| {
+                let time = iso(Timestamp(commit.time.saturating_mul(1000)));
+                let commit = Commit { author: &commit.author, time, subject: &commit.subject };
+                to_raw_value(&commit).expect("facts are plain data")
+            }),
+        }
+    }
+}
+
+/// Renders the body of a change; `shared` is what its lane's bodies share.
 ///
 /// # Panics
 /// Never: plain data always serialises.
 #[must_use]
-pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
+pub fn render(order: &DeliveryOrder, shared: &Shared, material: &Material) -> ParcelBody {
     let mut file = file_without_content(order);
     let mut chunked = None;
     match &material.new {
@@ -191,12 +218,12 @@ pub fn render(order: &DeliveryOrder, material: &Material) -> ParcelBody {
     }
     let target = order.lane.round.spec.target.as_ref().map_or(ObjectId::new([0; 20]), |end| end.commit);
     let body = Body {
-        repository: &order.lane.repository,
+        repository: &shared.repository,
         file,
         previous_sha: material.old_sha.filter(|_| !deletes),
-        commit_sha: target.to_string(),
-        timestamp: iso(order.lane.round.began_at),
-        event: event(order),
+        commit_sha: target,
+        timestamp: &shared.began_at,
+        event: event(order, shared),
     };
     let body = match order.lane.round.format {
         PayloadFormat::Docora => {
@@ -249,7 +276,6 @@ fn split(body: &Bytes, content: Bytes) -> ParcelBody {
 
 fn file_without_content(order: &DeliveryOrder) -> File<'_> {
     let change = &order.change;
-    let mode = |mode: u32| format!("{mode:06o}");
     let previous = change.old.filter(|old| change.new.is_some_and(|new| new.mode != old.mode));
     File {
         path: String::from_utf8_lossy(&change.path),
@@ -262,7 +288,17 @@ fn file_without_content(order: &DeliveryOrder) -> File<'_> {
     }
 }
 
-fn event(order: &DeliveryOrder) -> Event<'_> {
+/// A mode as Git writes it.
+fn mode(mode: u32) -> Cow<'static, str> {
+    match mode {
+        0o100_644 => Cow::Borrowed("100644"),
+        0o100_755 => Cow::Borrowed("100755"),
+        0o120_000 => Cow::Borrowed("120000"),
+        _ => Cow::Owned(format!("{mode:06o}")),
+    }
+}
+
+fn event<'a>(order: &'a DeliveryOrder, shared: &'a Shared) -> Event<'a> {
     let round: &Round = &order.lane.round;
     Event {
         id: order.id.as_str(),
@@ -277,11 +313,7 @@ fn event(order: &DeliveryOrder) -> Event<'_> {
         round: round.number,
         position: order.position,
         total: round.summary.total(),
-        commit: order.lane.commit.as_deref().map(|commit| Commit {
-            author: &commit.author,
-            time: iso(Timestamp(commit.time.saturating_mul(1000))),
-            subject: &commit.subject,
-        }),
+        commit: shared.commit.as_deref(),
         history_rewritten: round.history_rewritten,
         skipped_commits: round.skipped_commits,
         replay_of: order.change.replay_of.as_ref().map(DeliveryId::as_str),

@@ -19,6 +19,10 @@ pub const TOLERANCE: u64 = 300;
 
 /// The prefix of a Standard Webhooks secret; base64 follows.
 const SECRET_PREFIX: &str = "whsec_";
+/// What stands before the base64 of a Standard Webhooks signature.
+const STANDARD_PREFIX: &str = "v1,";
+/// What stands before the digits of a Docora signature.
+const DOCORA_PREFIX: &str = "sha256=";
 
 /// Header names of the Standard Webhooks scheme.
 pub const STANDARD_HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
@@ -64,21 +68,30 @@ impl SigningKey {
     }
 }
 
-/// The value of `X-Docora-Signature`.
+/// The value of `X-Docora-Signature`. The timestamp is in unix seconds.
 #[must_use]
 pub fn docora(key: &SigningKey, timestamp: i64, body: &[u8]) -> String {
-    let mac = key.sign(&[timestamp.to_string().as_bytes(), b".", body]);
-    format!("sha256={}", HEXLOWER.encode(&mac))
+    let mut value = String::with_capacity(DOCORA_PREFIX.len() + 64);
+    value.push_str(DOCORA_PREFIX);
+    HEXLOWER.encode_append(&key.sign(&[timestamp.to_string().as_bytes(), b".", body]), &mut value);
+    value
 }
 
-/// The value of `webhook-signature`: one signature for each key, in their order.
+/// The value of `webhook-signature`: one signature for each key, in their order. The timestamp is in
+/// unix seconds.
 #[must_use]
 pub fn standard(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> String {
-    let signatures = keys.iter().map(|key| {
-        let mac = key.sign(&[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
-        format!("v1,{}", BASE64_STANDARD.encode(mac))
-    });
-    signatures.collect::<Vec<_>>().join(" ")
+    let timestamp = timestamp.to_string();
+    let mut value = String::with_capacity(keys.len() * 48);
+    for key in keys {
+        if !value.is_empty() {
+            value.push(' ');
+        }
+        value.push_str(STANDARD_PREFIX);
+        let mac = key.sign(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
+        BASE64_STANDARD.encode_string(mac, &mut value);
+    }
+    value
 }
 
 /// Why a signature is not accepted.
@@ -163,7 +176,7 @@ fn check_standard(
     let at = timestamp(headers, at, now)?;
     let given: Vec<Vec<u8>> = text(headers, signatures)?
         .split(' ')
-        .filter_map(|signature| signature.strip_prefix("v1,"))
+        .filter_map(|signature| signature.strip_prefix(STANDARD_PREFIX))
         .filter_map(|encoded| BASE64_STANDARD.decode(encoded).ok())
         .collect();
     if given.iter().all(Vec::is_empty) {
@@ -182,7 +195,7 @@ fn check_docora(
     let [at, signature] = DOCORA_HEADERS;
     let at = timestamp(headers, at, now)?;
     let given = text(headers, signature)?
-        .strip_prefix("sha256=")
+        .strip_prefix(DOCORA_PREFIX)
         .and_then(|hex| HEXLOWER.decode(hex.as_bytes()).ok())
         .ok_or(SignatureFault::Form(signature))?;
     matches(keys, &[given], &[at.as_bytes(), b".", body])

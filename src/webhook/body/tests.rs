@@ -5,7 +5,7 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use tidings_actors::{
-    ports::{CommitFacts, LaneFacts, Location, Remote},
+    ports::{CommitFacts, LaneFacts, Location, Remote, RepositoryFacts},
     round::{Change, Entry, RoundSpec, Summary, TreeEnd},
     view::View,
 };
@@ -87,8 +87,12 @@ fn inline(bytes: &[u8]) -> Material {
     Material { new, old_sha: None }
 }
 
+fn rendered(order: &DeliveryOrder, material: &Material) -> ParcelBody {
+    render(order, &Shared::of(&order.lane), material)
+}
+
 fn whole(order: &DeliveryOrder, material: &Material) -> String {
-    match render(order, material) {
+    match rendered(order, material) {
         ParcelBody::Whole(body) => String::from_utf8(body.to_vec()).expect("JSON is UTF-8"),
         ParcelBody::Chunked { .. } => panic!("not chunked"),
     }
@@ -137,7 +141,8 @@ fn sorted(event: &serde_json::Value) -> serde_json::Value {
 #[test]
 fn the_chunks_of_an_event_are_events_with_ids_of_their_own() {
     let bytes = vec![0; CHUNK_THRESHOLD + 1];
-    let ParcelBody::Chunked { before, content, after } = render(&as_event(create()), &inline(&bytes)) else {
+    let ParcelBody::Chunked { before, content, after } = rendered(&as_event(create()), &inline(&bytes))
+    else {
         panic!("chunked");
     };
     let slices: Vec<&[u8]> = chunks(&content).collect();
@@ -264,12 +269,12 @@ fn a_branch_that_vanished_is_the_zero_commit() {
 #[test]
 fn a_large_binary_file_goes_in_chunks_that_join_to_it() {
     let mut bytes = vec![0xff; CHUNK_THRESHOLD];
-    assert!(matches!(render(&create(), &inline(&bytes)), ParcelBody::Whole(_)), "not above the threshold");
+    assert!(matches!(rendered(&create(), &inline(&bytes)), ParcelBody::Whole(_)), "not above the threshold");
     bytes.push(7);
     let mut tricky = create();
     // A path that holds what the split looks for, as far as JSON allows.
     tricky.change.path = br#"x","content":"","content_encoding":"base64""#.to_vec();
-    let ParcelBody::Chunked { before, content, after } = render(&tricky, &inline(&bytes)) else {
+    let ParcelBody::Chunked { before, content, after } = rendered(&tricky, &inline(&bytes)) else {
         panic!("chunked")
     };
     let slices: Vec<&[u8]> = chunks(&content).collect();
@@ -289,7 +294,7 @@ fn a_large_binary_file_goes_in_chunks_that_join_to_it() {
     }
     assert_eq!(BASE64_STANDARD.decode(joined).expect("base64"), bytes);
     let text = vec![b'a'; 2 * CHUNK_THRESHOLD];
-    assert!(matches!(render(&create(), &inline(&text)), ParcelBody::Whole(_)), "text is never chunked");
+    assert!(matches!(rendered(&create(), &inline(&text)), ParcelBody::Whole(_)), "text is never chunked");
 }
 
 /// How `JSON.stringify` writes a text.
