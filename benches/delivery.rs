@@ -34,7 +34,7 @@ use url::Url;
 
 const STRICT_FILES: usize = 10_000;
 const LANES: usize = 64;
-const LANE_FILES: usize = 1_000;
+const LANE_FILES: usize = 3_000;
 /// About what a delivery of a 1 KiB file weighs.
 const BODY_BYTES: usize = 1_900;
 
