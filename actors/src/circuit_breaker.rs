@@ -134,6 +134,8 @@ pub struct CircuitBreakerState {
     is_stale: bool,
     /// A success is not written yet.
     is_closing: bool,
+    /// Nor that a probe did not go.
+    gives_back: bool,
     last_error: String,
 }
 
@@ -167,6 +169,7 @@ impl Actor for CircuitBreaker {
             asks_again: false,
             is_stale: true,
             is_closing: false,
+            gives_back: false,
             kind,
             id,
             guarded,
@@ -253,7 +256,8 @@ impl CircuitBreakerState {
             // What it does not know yet it tells when it does.
             M::Subscribed if !self.is_stale => self.on_subscribed(),
             M::AskAgain => self.asks_again = false,
-            M::Failed | M::Subscribed | M::ProbeDue | M::ProbeWanted | M::ProbeUnused => {}
+            M::ProbeUnused => self.gives_back = true,
+            M::Failed | M::Subscribed | M::ProbeDue | M::ProbeWanted => {}
         }
         // What failed before this message was sent is counted before it.
         if self.catch_up(myself).await? {
@@ -262,13 +266,13 @@ impl CircuitBreakerState {
         match message {
             M::ProbeDue | M::AskAgain => self.on_probe_due(myself).await?,
             M::ProbeWanted => self.on_probe_wanted(myself).await?,
-            M::ProbeUnused => self.on_probe_unused().await?,
-            M::Failed | M::Succeeded | M::Subscribed | M::Reset | M::Changed | M::LetGo => {}
+            M::Failed | M::Succeeded | M::Subscribed | M::ProbeUnused | M::Reset | M::Changed | M::LetGo => {}
         }
         Ok(())
     }
 
-    /// Does what is owed: closes, looks at its row, counts what was noted. Whether it ended with that.
+    /// Does what is owed: closes, looks at its row, counts what was noted, gives a probe back. Whether it ended
+    /// with that.
     async fn catch_up(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<bool, StoreError> {
         if self.is_closing {
             self.close().await?;
@@ -283,6 +287,8 @@ impl CircuitBreakerState {
             // it ended while this one was away, and whoever still waits for the word of it hears it now.
             self.tell(BreakerNews::Closed);
             myself.stop(None);
+        } else if self.gives_back {
+            self.give_back().await?;
         }
         Ok(ends)
     }
@@ -428,10 +434,14 @@ impl CircuitBreakerState {
     }
 
     /// The others are asked at once, this one's deliverer after a while.
-    async fn on_probe_unused(&mut self) -> Result<(), StoreError> {
+    async fn give_back(&mut self) -> Result<(), StoreError> {
         let before = self.breaker;
-        if self.breaker.give_probe_back(self.context.now()) {
+        let gave = self.breaker.give_probe_back(self.context.now());
+        if gave {
             self.record().await.inspect_err(|_| self.breaker = before)?;
+        }
+        self.gives_back = false;
+        if gave {
             self.context.tell_others(Signal::Breaker(self.key.clone())).await;
             self.ask_again();
         }

@@ -27,6 +27,10 @@ fn runs(house: &House, app: &AppId) -> bool {
     house.context.directory.cell(CIRCUIT_BREAKER, &endpoint_key(app.as_str())).is_some()
 }
 
+fn doing(house: &House, key: &str) -> String {
+    house.doing(CIRCUIT_BREAKER, key).map_or_else(|| "nothing".to_owned(), |doing| doing.to_string())
+}
+
 #[tokio::test(start_paused = true)]
 async fn failures_that_come_before_it_runs_are_all_counted() {
     let house = House::running().await;
@@ -153,9 +157,35 @@ async fn a_database_that_is_away_for_seconds_costs_a_breaker_seconds() {
     away("record_breaker", 6);
     report(&house.context, &key, Ok(()));
     let began = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(doing(&house, &key), "open", "nobody is told what is not written");
     house.until("it is gone", async || !runs(&house, &app)).await;
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(house.store.breakers().await.expect("rows").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_did_not_go_is_given_back_also_while_the_database_is_away() {
+    let house = House::alone(Duration::from_secs(9)).await;
+    let app = house.app().await;
+    let key = endpoint_key(app.as_str());
+    for _ in 0..5 {
+        report(&house.context, &key, Err(("no route".into(), None)));
+    }
+    house.until("it is open", async || failures(&house, &app).await == 5).await;
+    let breaker = house.context.directory.find(CIRCUIT_BREAKER, &key).expect("it runs");
+    sleep(Duration::from_secs(120)).await;
+    breaker.send(CircuitBreakerMessage::ProbeWanted);
+    house.until("a probe may go", async || doing(&house, &key) == "half-open").await;
+    let probe_at = async || house.store.breakers().await.expect("rows")[0].probe_at.expect("open");
+    assert!(probe_at().await > house.context.now(), "no other goes meanwhile");
+    for _ in 0..2 {
+        house.store.befall("record_breaker", Fault::Fails(StoreError::Unavailable("down".into())));
+    }
+    breaker.send(CircuitBreakerMessage::ProbeUnused);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(doing(&house, &key), "open");
+    assert!(probe_at().await <= house.context.now(), "whoever has something to send may");
 }
 
 #[tokio::test(start_paused = true)]
