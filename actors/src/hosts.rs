@@ -157,7 +157,7 @@ impl Hosts {
         self.0.sharers.store(u32::try_from(sharers.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    fn sharers(&self) -> u32 {
+    pub(crate) fn sharers(&self) -> u32 {
         self.0.sharers.load(Ordering::Relaxed)
     }
 

@@ -12,6 +12,6 @@ pub mod transport;
 
 pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
-pub use memory::{Fault, LeaseTable, MemoryLeases, MemoryStore};
+pub use memory::{Fault, LeaseTable, MemoryLeases, MemoryStore, SIGNALS};
 pub use meter::{Measured, MemoryMeter, NoTracer};
 pub use transport::MemoryTransport;

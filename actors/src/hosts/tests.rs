@@ -205,6 +205,29 @@ async fn requests_that_no_scan_makes_slow_the_scans_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_host_takes_is_divided_by_those_who_share_it() {
+    for (sharers, most) in [(1, 15), (3, 5)] {
+        let hosts = Hosts::default();
+        hosts.divide_by(sharers);
+        let count = 600 / sharers;
+        let began = scans(&hosts, &[(1, count)], Duration::from_millis(50)).await;
+        assert!(most_in_a_second(&began) <= most, "{} of {sharers}", most_in_a_second(&began));
+        let last = began.last().expect("some").0.as_secs();
+        assert!((36..=41).contains(&last), "all of it is used: the last of {sharers} began after {last} s");
+
+        // Requests that no scan makes.
+        let (hosts, url) = (Hosts::default(), address("git.example"));
+        hosts.divide_by(sharers);
+        let start = Instant::now();
+        for _ in 0..count {
+            drop(hosts.request(&url, None, false).await.expect("a permit"));
+        }
+        let took = start.elapsed().as_secs();
+        assert!((38..=40).contains(&took), "{count} requests of {sharers} took {took} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_local_repository_waits_for_nothing() {
     let hosts = Hosts::new(HostPolicy { interval: 60 * SECOND, burst: 1, concurrency: 1 });
     let local = Remote { location: Location::Local("/r".into()), ..remote("git.example", None) };

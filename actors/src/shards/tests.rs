@@ -39,6 +39,7 @@ fn who_has_a_database_alone_owns_everything() {
 async fn belief_ends_by_itself() {
     let shards = Shards::leased();
     assert!(!shards.owns(&repository(3)), "nothing is owned before the first renewal");
+    assert_eq!(shards.workers(), 1, "nor is anything divided");
     let changes = shards.renewed(&[fence(3, 1)], Instant::now() + LIFE);
     assert_eq!(changes, Changes { gained: vec![Shard::new(3)], lost: vec![] });
     let hold = shards.hold(&repository(3)).expect("it is owned");

@@ -40,7 +40,7 @@ use crate::{
     secret::Secret,
     time::Timestamp,
 };
-pub use leases::{LeaseTable, MemoryLeases};
+pub use leases::{LeaseTable, MemoryLeases, SIGNALS};
 use rows::State;
 
 /// What befalls one call of a verb.

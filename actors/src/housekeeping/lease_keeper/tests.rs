@@ -1,21 +1,26 @@
 //! Replicas over one set of rows, on paused time: they share, die, are cut off and come back.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tidings_entity::id::{ReplicaId, RepositoryId};
 use tokio::time::{Instant, sleep};
 use ulid::Ulid;
 
+use super::SWEEP;
 use crate::{
     circuit_breaker::{endpoint_key, source_key},
     directory::Doing,
-    ports::{GitError, Leases, Replica, SHARDS, Shard, Store, StoreError},
+    ports::{Clock, GitError, Leases, Replica, SHARDS, Shard, Signal, Store, StoreError},
     secret::Secret,
     testing::{
-        Fault,
+        Fault, SIGNALS,
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
+    time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER},
 };
 
@@ -195,22 +200,31 @@ async fn a_breaker_that_opens_on_one_replica_opens_on_the_others_and_one_of_them
 #[tokio::test(start_paused = true)]
 async fn what_an_app_takes_at_once_is_divided_among_those_that_work() {
     let mut houses = House::replicas(2, LIFE);
-    for house in &mut houses {
-        house.start().await;
-    }
-    until_balanced(&[&houses[0], &houses[1]]).await;
+    houses[0].start().await;
+    until_balanced(&[&houses[0]]).await;
     let app = houses[0].app_with(|delivery| delivery.max_concurrent = Some(4)).await;
     houses[0].transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_secs(5))));
     let contents = files(40, "1");
-    for number in 0..16 {
-        let url = format!("{URL}{number}");
-        houses[0].git.commit(&location(&url), "main", &refs(&contents));
-        houses[0].watch_with(&app, &url, |_| {}).await;
-    }
+    let watch = async |house: &House, numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let url = format!("{URL}{number}");
+            house.git.commit(&location(&url), "main", &refs(&contents));
+            house.watch_with(&app, &url, |_| {}).await;
+        }
+    };
+    watch(&houses[0], 0..8).await;
     let in_flight = |house: &House| match house.doing(DELIVERER, app.as_str()) {
         Some(Doing::Delivering { in_flight, .. }) => in_flight,
         _ => 0,
     };
+    houses[0].until("one sends all that the app takes", async || in_flight(&houses[0]) == 4).await;
+    houses[1].start().await;
+    let began = Instant::now();
+    houses[0].until("it leaves half to the other one", async || in_flight(&houses[0]) == 2).await;
+    assert!(began.elapsed() < 2 * LIFE, "after {:?}", began.elapsed());
+    until_balanced(&[&houses[0], &houses[1]]).await;
+    // What is being worked on goes to nobody else; of the rest each gets some.
+    watch(&houses[0], 8..24).await;
     let both = async || houses.iter().all(|house| in_flight(house) == 2);
     houses[0].until("both send as much as they may", both).await;
     for _ in 0..20 {
@@ -219,7 +233,9 @@ async fn what_an_app_takes_at_once_is_divided_among_those_that_work() {
         assert!(flying.iter().all(|flying| *flying <= 2), "{flying:?} of 4");
     }
     houses[1].die().await;
+    let died = Instant::now();
     houses[0].until("one sends what both did", async || in_flight(&houses[0]) == 4).await;
+    assert!(died.elapsed() < 2 * LIFE, "after {:?}", died.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -414,21 +430,128 @@ async fn the_breaker_of_a_source_ends_with_its_shard_and_its_row_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scan_whose_shard_is_lost_changes_nothing() {
+async fn keys_are_taken_when_they_are_told_of_when_that_may_be_missed_and_by_each_sweep() {
+    const MOMENT: Duration = Duration::from_millis(1);
     let house = House::alone(LIFE).await;
-    let app = house.app().await;
-    let first = house.commit(&[("a", "1")]);
-    let watch = house.watch(&app).await;
-    house.until_held(&watch, first).await;
-    house.store.befall("move_heads", Fault::Waits(LIFE));
-    house.commit(&[("a", "2")]);
-    house.poke(&watch).await;
-    house.until("a scan is on its way", async || !house.store.awaits_fault("move_heads")).await;
-    house.lose_shards().await;
-    sleep(LIFE * 2).await;
-    assert_eq!(house.cursor(&watch).await.head, Some(first), "that is the other's to find out");
-    let shown = house.store.watch(&app, &watch.id).await.expect("watched");
-    assert_eq!(shown.last_error, None, "nothing failed");
-    assert!(house.store.breakers().await.expect("rows").is_empty());
-    assert!(house.context.directory.cell(REPOSITORY_WATCHER, watch.repository.as_str()).is_none());
+    let (leases, id) = (house.store.leases(), house.context.policy.replica.id.clone());
+    let other = leases.seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)));
+    let taken = || leases.keys_taken(&id);
+    assert_eq!(taken(), 0, "nobody told of any");
+    other.tell(&Signal::Keys).await.expect("told");
+    sleep(MOMENT).await;
+    assert_eq!(taken(), 1);
+
+    // More words than a listener keeps, none of them of keys: one that was may be lost.
+    let renewals = leases.renewals();
+    for _ in 0..=SIGNALS {
+        other.tell(&Signal::Redrive).await.expect("told");
+    }
+    sleep(MOMENT).await;
+    assert_eq!(taken(), 2);
+    assert_eq!(leases.renewals(), renewals + 1, "and of a shard that is free");
+
+    // Word of a key that comes while it looks is of one that it may not have seen.
+    leases.take_keys_slowly(Duration::from_secs(5));
+    for _ in 0..3 {
+        other.tell(&Signal::Keys).await.expect("told");
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(taken(), 3, "one look at a time");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(taken(), 4);
+
+    // A look that failed does not end it.
+    leases.take_keys_slowly(Duration::ZERO);
+    leases.cut_off(true);
+    other.tell(&Signal::Keys).await.expect("told");
+    sleep(MOMENT).await;
+    leases.cut_off(false);
+    assert_eq!(taken(), 4);
+    sleep(SWEEP).await;
+    assert_eq!(taken(), 5, "without a word");
+}
+
+/// A clock that notes what it is told of another.
+struct Following {
+    own: Arc<dyn Clock>,
+    told: Mutex<Vec<(Timestamp, Instant, Duration)>>,
+}
+
+impl Clock for Following {
+    fn now(&self) -> Timestamp {
+        self.own.now()
+    }
+
+    fn follow(&self, told: Timestamp, at: Instant, error: Duration) {
+        self.told.lock().expect("sound").push((told, at, error));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_the_database_is_followed_with_each_renewal() {
+    let mut house = House::replicas(1, LIFE).pop().expect("one");
+    let clock = Arc::new(Following { own: house.context.clock.clone(), told: Mutex::default() });
+    house.context.clock = clock.clone();
+    house.store.leases().stop_the_clock(Timestamp(17));
+    let began = Instant::now();
+    house.start().await;
+    sleep(2 * LIFE).await;
+    let told = clock.told.lock().expect("sound").clone();
+    assert!(told.len() > 4, "{told:?}");
+    for (index, (now, at, error)) in told.into_iter().enumerate() {
+        assert_eq!((now, error), (Timestamp(17), Duration::ZERO));
+        assert!(at >= began + LIFE / 3 * u32::try_from(index / 2).expect("few"), "{index}: {at:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_host_takes_is_divided_among_those_that_work() {
+    let mut houses = House::replicas(2, LIFE);
+    let sharers = |house: &House| house.context.git.hosts().sharers();
+    houses[0].start().await;
+    until_balanced(&[&houses[0]]).await;
+    assert_eq!(sharers(&houses[0]), 1);
+    houses[1].start().await;
+    until_balanced(&[&houses[0], &houses[1]]).await;
+    assert_eq!(sharers(&houses[0]), 2);
+    houses[1].die().await;
+    houses[0].until("what the other one took is its own", async || sharers(&houses[0]) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_whose_shard_is_lost_changes_nothing() {
+    // Whether this replica hears of the loss while the scan is on its way, or from the scan itself.
+    for (hears_first, longest) in [(true, LIFE), (false, LIFE / 9)] {
+        let house = House::alone(LIFE).await;
+        let app = house.app().await;
+        let first = house.commit(&[("a", "1")]);
+        let watch = house.watch(&app).await;
+        house.until_held(&watch, first).await;
+        house.store.befall("move_heads", Fault::Waits(longest));
+        house.commit(&[("a", "2")]);
+        house.poke(&watch).await;
+        house.until("a scan is on its way", async || !house.store.awaits_fault("move_heads")).await;
+        house.lose_shards().await;
+        house.store.leases().cut_off(!hears_first);
+        // What is met here was written, or would have been if it were its own.
+        house.store.befall("record_scan_error", down());
+        let watching =
+            || house.doing(REPOSITORY_WATCHER, watch.repository.as_str()).map(|doing| doing.to_string());
+        if !hears_first {
+            house
+                .until("the scan ended", async || {
+                    watching().is_some_and(|doing| doing == "watching 1 sources")
+                })
+                .await;
+            assert!(house.context.shards.owns(&watch.repository), "nothing was heard yet");
+        }
+        house.store.leases().cut_off(false);
+        sleep(LIFE * 2).await;
+        assert_eq!(house.cursor(&watch).await.head, Some(first), "that is the other's to find out");
+        let shown = house.store.watch(&app, &watch.id).await.expect("watched");
+        assert_eq!(shown.last_error, None, "nothing failed");
+        assert!(house.store.awaits_fault("record_scan_error"), "nor was it to be said that something did");
+        assert!(house.store.breakers().await.expect("rows").is_empty());
+        assert_eq!(watching(), None);
+    }
 }

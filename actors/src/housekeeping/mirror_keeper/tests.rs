@@ -293,6 +293,8 @@ async fn a_mirror_goes_when_another_replica_has_worked_on_its_repository_for_an_
     assert_eq!(house.git.mirrors_now().len(), 1, "it is worked on here");
     house.lose_shards().await;
     tokio::time::sleep(Duration::from_secs(3_000)).await;
+    house.context.look_at_mirror(&watch.repository);
+    tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(house.git.mirrors_now().len(), 1, "it may come back");
     tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
     assert_eq!(house.git.mirrors_now(), [], "its contents are the other's to keep");

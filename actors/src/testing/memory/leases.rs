@@ -11,12 +11,18 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_entity::id::ReplicaId;
-use tokio::{sync::broadcast, time::Instant};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep},
+};
 
-use crate::ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError};
+use crate::{
+    ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError},
+    time::Timestamp,
+};
 
-/// Signals that a slow listener may miss.
-const SIGNALS: usize = 64;
+/// A listener that is so many signals behind misses some.
+pub const SIGNALS: usize = 64;
 
 struct Lease {
     owner: ReplicaId,
@@ -29,6 +35,11 @@ struct Lease {
 struct Table {
     leases: BTreeMap<Shard, Lease>,
     replicas: BTreeMap<ReplicaId, (Replica, Instant, Duration)>,
+    /// How often each replica took keys, and how long that takes.
+    keys_taken: BTreeMap<ReplicaId, usize>,
+    key_wait: Duration,
+    /// What its clock says.
+    now: Option<Timestamp>,
 }
 
 /// The table that replicas share.
@@ -94,6 +105,21 @@ impl LeaseTable {
         self.renewals.load(Ordering::SeqCst)
     }
 
+    /// How often a replica began to take keys.
+    pub fn keys_taken(&self, id: &ReplicaId) -> usize {
+        self.table().keys_taken.get(id).copied().unwrap_or(0)
+    }
+
+    /// From now on taking keys takes so long.
+    pub fn take_keys_slowly(&self, wait: Duration) {
+        self.table().key_wait = wait;
+    }
+
+    /// From now on each renewal is told that it is this moment.
+    pub fn stop_the_clock(&self, now: Timestamp) {
+        self.table().now = Some(now);
+    }
+
     fn reach(&self) -> Result<MutexGuard<'_, Table>, StoreError> {
         match self.is_cut_off.load(Ordering::SeqCst) {
             true => Err(StoreError::Unavailable("cut off".into())),
@@ -131,7 +157,7 @@ impl Leases for MemoryLeases {
         let rows = table.replicas.values().filter(|(other, ..)| other.works && other.id != replica.id);
         let ends = others.map(|lease| lease.until).chain(rows.map(|(_, seen, life)| *seen + *life));
         let free_in = ends.filter(|end| *end > now).map(|end| end - now).min();
-        Ok(LeaseStanding { held, workers, free: SHARDS - taken, free_in, now: None })
+        Ok(LeaseStanding { held, workers, free: SHARDS - taken, free_in, now: table.now })
     }
 
     async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError> {
@@ -202,7 +228,13 @@ impl Leases for MemoryLeases {
     }
 
     async fn take_keys(&self) -> Result<(), StoreError> {
-        self.shared.reach().map(drop)
+        let wait = {
+            let mut table = self.shared.reach()?;
+            *table.keys_taken.entry(self.id.clone()).or_default() += 1;
+            table.key_wait
+        };
+        sleep(wait).await;
+        Ok(())
     }
 
     async fn hear(&self) -> Signal {
