@@ -2,12 +2,17 @@
 
 use std::{fs, time::Duration};
 
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::ports::{Leases, Replica, Store, StoreError};
 use tidings_entity::id::ReplicaId;
 use ulid::Ulid;
 
 use super::{SqlStore, home::Home, leases::replica, new_app, number, watch};
-use crate::store::{OpenError, keys::Keys};
+use crate::store::{
+    OpenError,
+    connect::{self, Share},
+    keys::Keys,
+};
 
 const LIFE: Duration = Duration::from_secs(60);
 
@@ -65,6 +70,27 @@ async fn home() -> Option<Home> {
 
 async fn count(home: &Home, text: &str) -> i64 {
     number(&home.raw().await, text).await
+}
+
+/// Keeps all who write waiting.
+async fn hold(store: &SqlStore) -> DatabaseTransaction {
+    let connection = connect::beside(&store.address).await.expect("connected");
+    connection.begin(Share::Rebuilding).await.expect("nobody else writes")
+}
+
+/// Waits until somebody does that.
+async fn until_somebody_waits(home: &Home) {
+    let text = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+                and database = (select oid from pg_database where datname = current_database())";
+    until(home, text).await;
+}
+
+/// Waits until something is counted.
+async fn until(home: &Home, text: &str) {
+    let connection = home.raw().await;
+    while number(&connection, text).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -303,4 +329,119 @@ async fn who_has_a_file_to_itself_hands_nothing_on() {
     while store.reseal(500).await.expect("sealed anew").left > 0 {}
     store.retire_key(&first).await.expect("retired");
     assert_eq!(count(&home, "select count(*) from key_share").await, 0);
+}
+
+#[tokio::test]
+async fn who_begins_to_live_while_a_key_is_to_seal_holds_it_up() {
+    let Some(home) = home().await else { return };
+    let one = House::open(&home, "one", 1).await.expect("opened");
+    let two = House::open(&home, "two", 2).await.expect("opened");
+    let say = async |keys: &str| {
+        let text = format!("update replica set keys = {keys} where id = '{}'", two.replica.id);
+        home.raw().await.execute_unprepared(&text).await.expect("said");
+    };
+    let other = async {
+        let has_it = format!(
+            "select count(*) from key_share k join replica r on strpos(r.keys, k.id) > 0 where r.id = '{}'",
+            one.replica.id
+        );
+        until(&home, &has_it).await;
+        let held = hold(&one.store).await;
+        say("(select id from key_share)").await;
+        until_somebody_waits(&home).await;
+        say("''").await;
+        held.commit().await.expect("released");
+    };
+    let (refused, ()) = tokio::join!(one.rotate(), other);
+    assert!(
+        matches!(&refused, Err(StoreError::Conflict(why)) if why.contains(two.replica.id.as_str())),
+        "{refused:?}"
+    );
+    assert_eq!(count(&home, "select count(*) from key_share where state = 'offered'").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_sealed_anew_with_a_key_that_is_closed_meanwhile_is_not_written() {
+    let Some(home) = home().await else { return };
+    let one = House::open(&home, "one", 1).await.expect("opened");
+    one.store.create_app(&new_app(1)).await.expect("created");
+    let new = one.rotate().await.expect("rotated");
+    let held = hold(&one.store).await;
+    let close = async {
+        until_somebody_waits(&home).await;
+        held.execute_unprepared("update key_share set state = 'closed'").await.expect("closed");
+        held.commit().await.expect("released");
+    };
+    let (refused, ()) = tokio::join!(one.store.reseal(500), close);
+    assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains(&new)), "{refused:?}");
+    assert_eq!(one.store.sealed_with(&new, 500).await.expect("counted"), 0, "nobody would look for it");
+}
+
+#[tokio::test]
+async fn what_is_sealed_anew_with_a_key_that_seals_no_more_is_not_written() {
+    let Some(home) = home().await else { return };
+    let one = House::open(&home, "one", 1).await.expect("opened");
+    one.store.create_app(&new_app(1)).await.expect("created");
+    let new = one.rotate().await.expect("rotated");
+    let held = hold(&one.store).await;
+    let rotate = async {
+        until_somebody_waits(&home).await;
+        let context = &one.store.context;
+        context.keyring.rotate(&*context.random).expect("rotated");
+        held.commit().await.expect("released");
+    };
+    let (step, ()) = tokio::join!(one.store.reseal(500), rotate);
+    assert_eq!(step.expect("sealed anew").left, 0);
+    assert_eq!(one.store.sealed_with(&new, 500).await.expect("counted"), 0, "it may be retired by now");
+    assert_eq!(one.store.sealed_with(&one.primary(), 500).await.expect("counted"), 2);
+}
+
+#[tokio::test]
+async fn who_lacks_a_key_gets_no_lease_and_does_not_start_where_that_may_have_sealed_something() {
+    let Some(home) = home().await else { return };
+    let one = House::open(&home, "one", 1).await.expect("opened");
+    let lacked = "ffffffff";
+    for (seed, (state, is_needed)) in
+        [("offered", false), ("active", true), ("closed", true), ("retired", false)].into_iter().enumerate()
+    {
+        one.store
+            .tamper(&format!(
+                "insert into key_share (id, number, state, offered_at) values ('{lacked}', 9, '{state}', 0)"
+            ))
+            .await;
+        let renewed = one.leases.renew(&one.replica, LIFE).await;
+        assert_eq!(renewed.is_err(), is_needed, "{state}: {renewed:?}");
+        let started = home.open_as("two", 10 + seed as u64).await;
+        let is_missing = matches!(&started, Err(OpenError::MissingKey(id)) if id == lacked);
+        assert_eq!((started.is_err(), is_missing), (is_needed, is_needed), "{state}");
+        one.store.tamper("delete from key_share").await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_retired_is_in_no_row_and_stays_where_something_needs_it() {
+    let Some(home) = home().await else { return };
+    let one = House::open(&home, "one", 1).await.expect("opened");
+    let first = one.primary();
+    one.store.create_app(&new_app(1)).await.expect("created");
+    let second = one.rotate().await.expect("rotated");
+    let third = one.rotate().await.expect("rotated");
+    // As if somebody had not looked for what it seals.
+    one.store
+        .tamper(&format!(
+            "insert into key_share (id, number, state, offered_at) values ('{first}', 0, 'retired', 0)"
+        ))
+        .await;
+    one.take().await;
+    assert!(one.has(&first), "it seals two values");
+    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    assert_eq!(count(&home, "select count(*) from key_share where sealed is not null").await, 2);
+    one.store.retire_key(&second).await.expect("retired");
+    assert_eq!(
+        count(&home, "select count(*) from key_share where sealed is not null").await,
+        0,
+        "neither itself nor what it opens"
+    );
+    one.take().await;
+    assert!(!one.has(&first) && !one.has(&second) && one.primary() == third);
 }

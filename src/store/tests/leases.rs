@@ -158,6 +158,38 @@ async fn what_was_begun_under_a_lease_that_is_over_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_replica_began_before_it_lost_a_lease_is_worth_nothing_when_it_has_it_again() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let watch = watch(&store, &app.id, 1, None).await;
+    let (cursor, shard) = (&watch.cursors[0].id, Shard::of(&watch.repository));
+    let of = |fences: &[Fence]| *fences.iter().find(|fence| fence.shard == shard).expect("all of them");
+    let old = of(&claim(&store, 1, SHARDS).await);
+    expire(&store).await;
+    let new = of(&claim(&store, 1, SHARDS).await);
+    assert_eq!(new.owner, old.owner);
+    let refused = store.under(old).set_blocked(cursor, Some("late")).await;
+    assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
+    store.under(new).set_blocked(cursor, None).await.expect("it stands");
+}
+
+#[tokio::test]
+async fn a_renewal_tells_what_the_clock_of_the_database_says() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let leases = store.leases(&replica(1).id).expect("replicas");
+    let before = leases.now().await.expect("said");
+    let told = leases.renew(&replica(1), LIFE).await.expect("renewed").now.expect("said");
+    let after = leases.now().await.expect("said");
+    assert!(
+        before <= told && told <= after && before > Timestamp(1_700_000_000_000),
+        "{before:?} {told:?} {after:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_epoch_that_was_given_twice_is_worth_nothing_to_the_first() {
     let Some(home) = Home::server().await else { return };
     let store = home.open(1).await.expect("opened");

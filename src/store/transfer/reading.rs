@@ -125,3 +125,58 @@ fn take_in(hash: &mut Sha256, value: &Value) {
         _ => hash.update([0]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectOptions, Database};
+
+    use super::{super::tables::Column, *};
+
+    #[tokio::test]
+    async fn rows_that_the_key_passes_over_are_missed() {
+        let mut options = ConnectOptions::new("sqlite::memory:");
+        // Each connection has a database of its own.
+        options.max_connections(1);
+        let connection = Database::connect(options).await.expect("opened");
+        let columns = vec![Column { name: "id".into(), kind: Kind::Integer }];
+        let table = Table { name: "numbers", columns, key: vec![0] };
+        // What a damaged index shows: as if many rows had one key.
+        let text = format!(
+            "create table numbers (id integer); with recursive v(n) as
+             (select 1 union all select n + 1 from v where n < {PAGE}) insert into numbers select min(n, 9) from v"
+        );
+        connection.execute_unprepared(&text).await.expect("filled");
+        let whole = digest(&connection, &table, |_| {}).await.expect("they are on one page");
+        assert_eq!(whole.rows, PAGE as u64);
+        connection.execute_unprepared("insert into numbers values (9)").await.expect("one more");
+        let refused = digest(&connection, &table, |_| {}).await.expect_err("refused").to_string();
+        assert!(refused.contains("it has 501 rows, of which 500 are found by its primary key"), "{refused}");
+    }
+
+    #[test]
+    fn no_two_lists_of_values_look_alike() {
+        let text = |text: &str| Value::String(Some(text.to_owned()));
+        let lists = [
+            vec![text("ab"), text("")],
+            vec![text("a"), text("b")],
+            vec![text(""), text("ab")],
+            vec![text("ab"), Value::String(None)],
+            vec![text("a\u{3}"), text("")],
+            vec![text("a"), text("\u{3}")],
+            vec![Value::Bytes(Some(b"ab".to_vec())), text("")],
+            vec![text("\u{1}"), Value::Bool(Some(true))],
+            vec![Value::Bool(Some(true)), text("\u{1}")],
+            vec![Value::BigInt(Some(1)), text("")],
+            vec![text("\0\0\0\0\0\0\0\u{1}"), text("")],
+        ];
+        let digests: std::collections::BTreeSet<Vec<u8>> = lists
+            .iter()
+            .map(|list| {
+                let mut hash = Sha256::new();
+                list.iter().for_each(|value| take_in(&mut hash, value));
+                hash.finalize().to_vec()
+            })
+            .collect();
+        assert_eq!(digests.len(), lists.len());
+    }
+}
