@@ -98,7 +98,30 @@ fn write(path: &Path, id: &ReplicaId) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tidings_actors::testing::LeaseTable;
+    use ulid::Ulid;
+
     use super::*;
+    use crate::machine::{MachineClock, MachineRandom};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_says_that_it_lives_before_it_takes_the_keys_that_were_handed_on() {
+        let table = Arc::<LeaseTable>::default();
+        let replica = describe(ReplicaRole::All, None, &MachineClock, &MachineRandom);
+        let (leases, other) = (table.seen_by(&replica.id), ReplicaId::new(Ulid::from_parts(1, 1)));
+        table.take_keys_slowly(Duration::from_secs(5));
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let seen = table.seen_by(&other).replicas().await.expect("seen");
+            (table.keys_taken(&replica.id), seen.len())
+        };
+        let life = Duration::from_secs(60);
+        let (entered, meanwhile) = tokio::join!(enter(&leases, &replica, life), meanwhile);
+        entered.expect("entered");
+        assert_eq!(meanwhile, (1, 1));
+    }
 
     #[test]
     fn a_file_that_names_no_replica_names_no_predecessor() {

@@ -9,7 +9,7 @@ use crate::{
     deliveries::refuse,
     support::{
         api::App,
-        cluster,
+        cluster, database,
         patience::{SOON, eventually},
         project::Project,
         server::Server,
@@ -143,4 +143,24 @@ fn an_address_with_a_password_is_no_argument_and_never_shown() {
         let said = String::from_utf8_lossy(&said);
         assert!(!output.status.success() && !said.contains("planted"), "{said}");
     }
+}
+
+#[test]
+fn a_copy_that_is_not_whole_is_used_by_nobody() {
+    let mut server = Server::prepare().without("database.url");
+    assert_eq!(server.command(&["migrate", "up"]).output().expect("it ran").status.code(), Some(0));
+    let mark = "insert into seaql_migrations (version, applied_at) values ('unfinished_copy', 0)";
+    database::change(&server, mark);
+    for arguments in
+        [&["migrate", "status"][..], &["migrate", "up"], &["migrate", "down", "--yes"], &["doctor"]]
+    {
+        let Output { status, stdout, stderr } = server.command(arguments).output().expect("it ran");
+        let said = [stdout, stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(!status.success() && said.contains("did not end"), "{arguments:?}: {said}");
+        assert!(said.contains("tidings migrate copy"), "{arguments:?}: {said}");
+    }
+    server.spawn();
+    assert!(!server.ended().success());
+    assert!(server.log().contains("did not end"), "{}", server.log());
 }

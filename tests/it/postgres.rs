@@ -13,6 +13,7 @@ use crate::{
     support::{
         api::App,
         cluster::{self, Database},
+        fleet::pairs,
         patience::{SOON, eventually},
         project::Project,
         server::{Server, bare_command},
@@ -32,6 +33,27 @@ fn run(server: &Server, arguments: &[&str]) -> Output {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn what_a_server_writes_down_is_of_the_clock_of_its_database() {
+    let Some((mut server, database)) = prepared() else { return };
+    // What is found first under the name is a clock that is a day ahead.
+    for text in [
+        "create function public.clock_timestamp() returns timestamptz language sql volatile
+         as $$ select pg_catalog.clock_timestamp() + interval '1 day' $$",
+        "do $$ begin execute format('alter database %I set search_path = public, pg_catalog', current_database());
+         end $$",
+    ] {
+        cluster::run_sql(&database.url, text).expect("done");
+    }
+    server.run();
+    App::onboard(&server, &Subscriber::start());
+    let of_tomorrow = "select 'app', count(*) from app where created_at > $now
+                       union all select 'replica', count(*) from replica where started_at > $now"
+        .replace("$now", "extract(epoch from pg_catalog.clock_timestamp() + interval '23 hours') * 1000");
+    let found = pairs(&database.url, &of_tomorrow);
+    assert_eq!(found, [("app".to_owned(), 1), ("replica".to_owned(), 1)]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::support::{
     churn::{BETWEEN_COMMITS, Churn},
     dice::Dice,
     fleet::Fleet,
+    http,
     patience::{SOON, eventually},
     project::Project,
     puller::Puller,
@@ -120,25 +121,34 @@ fn what_is_pulled_from_several_replicas_comes_once_and_in_order() {
     let mut puller = Puller::onboard(&fleet.servers[0]);
     let project = project(150);
     let id = puller.app.watch(&fleet.servers[0], &project);
-    let mut turns = fleet.servers.iter().cycle();
-    let mut next = || turns.next().expect("for ever");
+    let owner = fleet.owner_of(&id).expect("an owner");
+    let (owner, other) = (&fleet.servers[owner], &fleet.servers[1 - owner]);
     let head = project.head();
-    eventually("everything settled", SOON, || {
-        let (asked, told) = (next(), next());
-        if let Some(pending) = puller.ask(asked, &id, "limit=20&wait_seconds=1") {
-            let last = pending["to"].as_u64().expect("a position") - 1;
-            let arrivals = puller.take(&pending, last);
-            let body = json!({ "lease_id": pending["lease_id"], "accepted_through": last });
-            let (status, answer) = puller.settle(told, &id, &body);
-            assert_eq!(status, 200, "{answer}");
-            arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival));
-            // One more, so that the next lease is asked for at the other.
-            next();
-        }
-        is_settled(&puller.app.repository(next(), &id), &head).then_some(())
-    });
+    // Whoever is asked and whoever is told: neither need be the one that works on it.
+    for (asked, told) in [(other, owner), (owner, other), (other, other), (owner, owner)].into_iter().cycle()
+    {
+        let pending = eventually("changes, or none left", SOON, || {
+            let pending = puller.ask(asked, &id, "limit=20&wait_seconds=1");
+            let is_over = pending.is_none() && is_settled(&puller.app.repository(told, &id), &head);
+            (pending.is_some() || is_over).then_some(pending)
+        });
+        let Some(pending) = pending else { break };
+        let last = pending["to"].as_u64().expect("a position") - 1;
+        let arrivals = puller.take(&pending, last);
+        let body = json!({ "lease_id": pending["lease_id"], "accepted_through": last });
+        let (status, answer) = puller.settle(told, &id, &body);
+        assert_eq!(status, 200, "{answer}");
+        arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival));
+    }
     puller.assert_has(&id, &project.tree(&head));
     assert_eq!(puller.model.repeats, 0);
+    let request = format!(
+        "GET /api/repositories/{id}/pending HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         tidings-replica: rpl_x\r\nconnection: close\r\n\r\n",
+        puller.app.token
+    );
+    let reply = http::raw(other.address(), request.as_bytes()).expect("an answer");
+    assert_eq!(reply.status, 503, "what was handed on is not handed on again");
 }
 
 #[test]

@@ -10,12 +10,24 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
-use tidings::webhook::signature::{SigningKey, check};
+use tidings::{
+    settings::egress::EgressSettings,
+    webhook::signature::{SigningKey, check},
+};
+use tidings_actors::{
+    ports::{Fence, ItemOutcome, Parcel, Shard, Transport},
+    round::DeliveryId,
+    shards::Shards,
+};
+use tidings_entity::id::RepositoryId;
+use tokio::time::Instant;
+use ulid::Ulid;
 
 use crate::support::{
     api::App,
     patience::{SOON, eventually},
     project::Project,
+    sender::{endpoint, parcel, world_with},
     server::Server,
     setting,
     stream::{Kept, Nats, PREFIX},
@@ -362,4 +374,40 @@ fn an_app_moves_from_the_web_to_a_stream_in_mid_round_and_goes_on() {
     app.wait_until_held(&server, &watch, &project.head());
     let message = nats.kept().pop().expect("a message");
     assert_eq!(message.header("content-type"), "application/cloudevents+json");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_batch_for_a_stream_when_its_lease_ends_is_anothers_to_send() {
+    let Some(nats) = tokio::task::spawn_blocking(Nats::start).await.expect("started") else { return };
+    let nats = tokio::task::spawn_blocking(move || {
+        nats.make_stream(&json!({}));
+        nats
+    });
+    let settings = EgressSettings {
+        allow: vec!["127.0.0.0/8".into()],
+        allow_http: true,
+        streams: vec!["127.0.0.1".into()],
+        ..EgressSettings::default()
+    };
+    let (nats, world) = (nats.await.expect("made"), world_with(&settings));
+    let mut endpoint = endpoint(nats.url());
+    endpoint.timeout = SOON;
+    let parcels =
+        ["dlv_a", "dlv_b"].map(|id| Parcel { id: DeliveryId::from_stored(id.into()), ..parcel("{}") });
+    let repository = RepositoryId::new(Ulid::from_parts(1, 1));
+    let shards = Shards::leased();
+    let fence = Fence { shard: Shard::of(&repository), epoch: 1, owner: Ulid::nil() };
+    shards.renewed(&[fence], Instant::now() + SOON);
+    let hold = shards.hold(&repository).expect("held");
+    shards.leave_all();
+    let (outcome, words) = world.webhooks.send_batch(&endpoint, parcels.to_vec(), &hold).await;
+    assert!(outcome.is_success(), "{outcome:?}");
+    assert_eq!(words, [ItemOutcome::Accepted, ItemOutcome::Accepted], "what is about to be given away ends");
+    shards.renewed(&[], Instant::now());
+    let parcels =
+        ["dlv_c", "dlv_d"].map(|id| Parcel { id: DeliveryId::from_stored(id.into()), ..parcel("{}") });
+    let (_, words) = world.webhooks.send_batch(&endpoint, parcels.to_vec(), &hold).await;
+    assert_eq!(words, [ItemOutcome::Accepted, ItemOutcome::Untaken]);
+    let kept = tokio::task::spawn_blocking(move || nats.kept().len());
+    assert_eq!(kept.await.expect("kept"), 3);
 }

@@ -141,7 +141,7 @@ impl Fleet {
 }
 
 /// The rows of a question, each a text and a number.
-fn pairs(url: &str, text: &str) -> Vec<(String, i64)> {
+pub(crate) fn pairs(url: &str, text: &str) -> Vec<(String, i64)> {
     let ask = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
