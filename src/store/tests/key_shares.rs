@@ -419,6 +419,26 @@ async fn who_lacks_a_key_gets_no_lease_and_does_not_start_where_that_may_have_se
 }
 
 #[tokio::test]
+async fn a_key_that_opens_one_which_is_offered_is_not_retired() {
+    let Some(home) = home().await else { return };
+    let one = House::open(&home, "one", 1).await.expect("opened");
+    let first = one.primary();
+    one.rotate().await.expect("rotated");
+    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    // A replica that did not hear of the second one yet offered a third, and died.
+    one.store
+        .tamper(&format!(
+            "insert into key_share (id, number, state, sealed, offered_at)
+             values ('ffffffff', 9, 'offered', decode('01{first}00', 'hex'), 0)"
+        ))
+        .await;
+    let refused = one.store.retire_key(&first).await;
+    assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("ffffffff")), "{refused:?}");
+    one.store.tamper("delete from key_share where state = 'offered'").await;
+    one.store.retire_key(&first).await.expect("retired");
+}
+
+#[tokio::test]
 async fn a_key_that_was_retired_is_in_no_row_and_stays_where_something_needs_it() {
     let Some(home) = home().await else { return };
     let one = House::open(&home, "one", 1).await.expect("opened");
