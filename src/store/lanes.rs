@@ -12,7 +12,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     head,
-    id::{AppId, CursorId, ObjectId, ViewId},
+    id::{AppId, CursorId, ObjectId, RepositoryId, ViewId},
     kind::RoundKind,
     round, view, watch,
 };
@@ -65,6 +65,21 @@ pub(super) async fn pending(
     );
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
     Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
+}
+
+#[derive(FromQueryResult)]
+struct Followed {
+    repository_id: RepositoryId,
+}
+
+/// The repository whose branch a cursor follows.
+pub(super) async fn repository_of(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+) -> Result<RepositoryId, StoreError> {
+    let text = "select w.repository_id from cursor c join watch w on w.id = c.watch_id where c.id = $1";
+    let followed: Option<Followed> = rows::one(connection, "watch", text, vec![id.clone().into()]).await?;
+    followed.map(|followed| followed.repository_id).ok_or(StoreError::NotFound)
 }
 
 /// Everything a lane needs.

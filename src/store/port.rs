@@ -227,6 +227,10 @@ impl Store for SqlStore {
         lanes::pending(&self.readers, app.cloned(), reach).await
     }
 
+    async fn repository_of(&self, cursor: &CursorId) -> Result<RepositoryId, StoreError> {
+        lanes::repository_of(&self.readers, cursor).await
+    }
+
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
         self.writer.flush().await?;
         lanes::snapshot(&self.snapshot().await?, &self.context, cursor).await

@@ -167,9 +167,9 @@ async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, Ope
     if context.shards.is_sole() {
         return open_held(context, cursor, Hold::sole()).await;
     }
-    let repository = match in_time(context.store.lane(cursor)).await {
+    let repository = match in_time(context.store.repository_of(cursor)).await {
         Err(StoreError::NotFound) => return Ok(Opening::Gone),
-        lane => lane?.remote.repository,
+        found => found?,
     };
     match context.of(&repository) {
         Some((context, hold)) => open_held(&context, cursor, hold).await,

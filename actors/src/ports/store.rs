@@ -207,6 +207,8 @@ pub trait Store: Send + Sync + 'static {
     /// The cursors in these shards that have something to do, of one app or of all.
     async fn pending(&self, app: Option<&AppId>, reach: &Reach)
     -> Result<Vec<(AppId, CursorId)>, StoreError>;
+    /// The repository whose branch a cursor follows.
+    async fn repository_of(&self, cursor: &CursorId) -> Result<RepositoryId, StoreError>;
     /// Everything a lane needs. Flushes the writer first.
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError>;
     /// Begins a round: writes round, bases and bound letters.

@@ -336,6 +336,11 @@ impl Store for MemoryStore {
         Ok(self.state().pending(app, reach))
     }
 
+    async fn repository_of(&self, cursor: &CursorId) -> Result<RepositoryId, StoreError> {
+        self.meet("repository_of").await?;
+        Ok(self.state().lane(cursor)?.remote.repository)
+    }
+
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
         self.meet("lane").await?;
         self.state().lane(cursor)

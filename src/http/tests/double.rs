@@ -650,6 +650,10 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call pending")
     }
 
+    async fn repository_of(&self, _: &CursorId) -> Result<RepositoryId, StoreError> {
+        unreachable!("the front door does not call repository_of")
+    }
+
     async fn lane(&self, _: &CursorId) -> Result<LaneSnapshot, StoreError> {
         unreachable!("the front door does not call lane")
     }

@@ -137,7 +137,10 @@ impl<'s> World<'s> {
     }
 
     pub(super) async fn lane(&self, cursor: &CursorId) -> LaneSnapshot {
-        self.store.lane(cursor).await.expect("a lane")
+        let lane = self.store.lane(cursor).await.expect("a lane");
+        let followed = self.store.repository_of(cursor).await.expect("a repository");
+        assert_eq!(followed, lane.remote.repository);
+        lane
     }
 
     /// A sync round of `total` changes from what is held to commit `target`.
