@@ -271,6 +271,7 @@ fn policy(settings: &Settings, replica: Replica) -> Policy {
         packs_max: settings.git.packs_max,
         mirror_max_bytes: settings.git.mirror_max_bytes,
         mirrors_max_bytes: settings.git.mirrors_max_bytes,
+        mirrors_shared: settings.git.mirrors_dir.is_some(),
         scrub_every: settings.git.scrub_every,
         survey_interval: settings.telemetry.survey_interval,
         ..Policy::default()

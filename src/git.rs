@@ -38,6 +38,7 @@ mod search;
 mod space;
 mod tree;
 mod tree_join;
+mod turn;
 
 use std::{
     collections::HashMap,
@@ -75,8 +76,9 @@ use self::{
     readers::{Gap, Place, Readers},
     recent::Recent,
     space::Space,
+    turn::Sharing,
 };
-use crate::{egress::Egress, settings::git::GitSettings};
+use crate::{egress::Egress, machine::MachineRandom, settings::git::GitSettings};
 
 /// Fetches of blobs that one list may need before it can be made: enough for the largest tree.
 const FILLINGS_MAX: usize = 32;
@@ -91,6 +93,7 @@ pub struct Git {
     recent: Recent,
     lists: Arc<Lists>,
     open: Mutex<HashMap<RepositoryId, Arc<Mirror>>>,
+    sharing: Option<Arc<Sharing>>,
     growth: Growth,
 }
 
@@ -102,7 +105,8 @@ struct Host {
 }
 
 impl Git {
-    /// Opens the mirrors below `data_dir` (made with mode 0700 where it is lacking).
+    /// Opens the mirrors below `data_dir`, or in `git.mirrors_dir`, which other processes may share (made
+    /// with mode 0700 where it is lacking).
     ///
     /// # Errors
     /// [`GitError::Storage`] if the directory cannot be used.
@@ -113,11 +117,22 @@ impl Git {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, GitError> {
         set_up_library();
-        let mirrors = data_dir.join("mirrors");
-        let storage = |error: std::io::Error| failure::of_disk(&error);
+        let mirrors = settings.mirrors_dir.clone().unwrap_or_else(|| data_dir.join("mirrors"));
+        let shown = mirrors.display().to_string();
+        let storage = |error: std::io::Error| GitError::Storage(format!("{shown}: {error}"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&mirrors).map_err(storage)?;
         let mirrors = mirrors.canonicalize().map_err(storage)?;
-        mirror::sweep_damaged(&mirrors).map_err(storage)?;
+        let sharing = match settings.mirrors_dir {
+            Some(_) => {
+                let sharing = Sharing::new(Arc::clone(&clock), &MachineRandom);
+                sharing.check(&mirrors).map_err(|error| {
+                    GitError::Storage(format!("{shown}: files cannot be locked there: {error}"))
+                })?;
+                Some(Arc::new(sharing))
+            }
+            None => None,
+        };
+        mirror::sweep_damaged(&mirrors, sharing.as_deref()).map_err(storage)?;
         if settings.mirror_max_bytes > 0 {
             settings.fetch_max_bytes = settings.fetch_max_bytes.min(settings.mirror_max_bytes);
         }
@@ -131,6 +146,7 @@ impl Git {
             lists: Arc::default(),
             open: Mutex::default(),
             growth: Growth::default(),
+            sharing,
             space,
             mirrors,
             settings,
@@ -139,7 +155,9 @@ impl Git {
 
     fn mirror(&self, repository: &RepositoryId) -> Arc<Mirror> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Mirror::new(&self.mirrors, repository, Arc::clone(&self.space)));
+        let (space, sharing) = (&self.space, &self.sharing);
+        let fresh = || Mirror::new(&self.mirrors, repository, Arc::clone(space), sharing.clone());
+        let fresh = || Arc::new(fresh());
         Arc::clone(open.entry(repository.clone()).or_insert_with(fresh))
     }
 
@@ -425,12 +443,17 @@ impl GitSource for Git {
     }
 
     async fn sweep(&self) -> Result<(), GitError> {
+        let (mirrors, sharing) = (self.mirrors.clone(), self.sharing.clone());
+        let sweep = move |_: &Cancel| mirror::sweep_damaged(&mirrors, sharing.as_deref());
+        self.readers.run(move |cancel| sweep(cancel).map_err(|error| failure::of_disk(&error))).await?;
         for repository in self.names().await? {
             let mirror = self.mirror(&repository);
-            let turn = mirror.turn().await;
+            // Whoever has it swept before it began.
+            let turn = mirror.free_turn().await?;
             let work = move |_: &Cancel| {
-                let _turn = turn;
-                mirror.clean()?;
+                if turn.is_some() {
+                    mirror.clean()?;
+                }
                 mirror.measure().map(drop)
             };
             self.readers.run(work).await?;
@@ -440,11 +463,10 @@ impl GitSource for Git {
 
     async fn compact(&self, repository: &RepositoryId, keep: &Keep) -> Result<MirrorFacts, GitError> {
         let mirror = self.mirror(repository);
-        let turn = mirror.turn().await;
+        let turn = mirror.turn().await?;
         let (keep, chain_max) = (keep.clone(), self.settings.every_max);
         let work = move |cancel: &Cancel| {
-            let _turn = turn;
-            let compacted = compact::compact(&mirror, &keep, chain_max, cancel);
+            let compacted = compact::compact(&mirror, &turn, &keep, chain_max, cancel);
             match &compacted {
                 Err(GitError::Corrupt(_)) => mirror.mark_damaged(),
                 Err(GitError::Missing(_)) => mirror.doubt(),
@@ -461,7 +483,7 @@ impl GitSource for Git {
         if self.readers.run(move |cancel| scrub::scrub(&read.packs(), share, cancel)).await? {
             return Ok(true);
         }
-        let turn = mirror.turn().await;
+        let turn = mirror.turn().await?;
         let work = move |_: &Cancel| {
             let _turn = turn;
             mirror.mark_damaged();
@@ -480,7 +502,7 @@ impl GitSource for Git {
 
     async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError> {
         let mirror = self.mirror(repository);
-        let turn = mirror.turn().await;
+        let turn = mirror.turn().await?;
         let work = move |_: &Cancel| {
             let _turn = turn;
             mirror.erase()

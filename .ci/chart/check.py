@@ -29,6 +29,8 @@ SHARED = {
 GOOD = {
     "as it is": {},
     "replicas": SHARED | {"networkPolicy": {"enabled": True, "fromNamespaces": ["apps"]}},
+    "replicas that share their mirrors": SHARED | {"mirrors": {"existingClaim": "mirrors"}},
+    "replicas with addresses of IPv6": SHARED | {"ipv6": True},
     "replicas that keep nothing": SHARED | {"replicas": 50, "persistence": {"enabled": False}},
     "one on PostgreSQL": SHARED | {"replicas": 1},
     "everything": {
@@ -64,6 +66,9 @@ BAD = [
     {"settings": {"server": {"replica_url": "http://a"}}},
     {"settings": {"database": {"url": "postgres://a/b"}}},
     {"settings": {"keyring_file": "/a"}},
+    {"settings": {"git": {"mirrors_dir": "/a"}}},
+    {"mirrors": {"claim": "a"}},
+    {"ipv6": "yes"},
     {"image": {"repository": ""}},
     {"image": {"pullPolicy": "Sometimes"}},
     {"persistence": {"size": "much"}},
@@ -134,7 +139,8 @@ def check_manifests(name, values, documents):
         file = pathlib.Path(folder, "tidings.toml")
         file.write_text(kinds["ConfigMap"]["data"]["tidings.toml"])
         given = {entry: value["value"] for entry, value in environment.items() if "value" in value}
-        given = {entry: value.replace("$(POD_IP)", "10.0.0.5") for entry, value in given.items()}
+        address = "fd00::5" if values.get("ipv6") else "10.0.0.5"
+        given = {entry: value.replace("$(POD_IP)", address) for entry, value in given.items()}
         if "TIDINGS__DATABASE__URL" in environment:
             given["TIDINGS__DATABASE__URL"] = f"sqlite://{folder}/stands-for-the-secret.db"
         checked = subprocess.run(
@@ -179,6 +185,13 @@ def check_replicas(name, values, kinds, environment, mounts):
             volume = next(volume["secret"] for volume in pod["volumes"] if volume["name"] == "keyring")
             expected["a keyring for the group alone"] = volume["defaultMode"] == 0o440
             expected["the keyring under its name"] = [item["path"] for item in volume["items"]] == [path.name]
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if volume["name"] == "mirrors"]
+    shared = values.get("mirrors", {}).get("existingClaim")
+    expected["the mirrors in what is shared"] = claims == ([shared] if shared else [])
+    directory = environment.get("TIDINGS__GIT__MIRRORS_DIR", {"value": "/"})["value"]
+    expected["the mirrors where it is mounted"] = (str(pathlib.PurePath(directory).parent) in mounts) == bool(shared)
+    listens = environment["TIDINGS__SERVER__LISTEN"]["value"]
+    expected["an address that the kind of network has"] = listens.startswith("[::]") == bool(values.get("ipv6"))
     if "NetworkPolicy" in kinds:
         peers = [peer for rule in kinds["NetworkPolicy"]["spec"]["ingress"] for peer in rule["from"]]
         own = {"podSelector": {"matchLabels": selector}}

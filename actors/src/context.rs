@@ -87,6 +87,9 @@ pub struct Policy {
     pub mirror_max_bytes: u64,
     /// Most bytes of all mirrors; 0: no limit.
     pub mirrors_max_bytes: u64,
+    /// Whether other replicas keep their mirrors in the same directory: each looks after those of the
+    /// repositories that it works on.
+    pub mirrors_shared: bool,
     /// In this time every file of a mirror is read again once.
     pub scrub_every: Duration,
     /// The wait between two looks at how everything is.
@@ -138,6 +141,7 @@ impl Default for Policy {
             packs_max: 50,
             mirror_max_bytes: 16 << 30,
             mirrors_max_bytes: 0,
+            mirrors_shared: false,
             scrub_every: Duration::from_secs(30 * 86_400),
             survey_interval: Duration::from_secs(15),
             replica: Replica {

@@ -14,7 +14,7 @@ use tidings_actors::{
     secret::Secret,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
-use tokio::{sync::OwnedMutexGuard, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     mirror::Mirror,
     objects::{Kind, Objects},
     receive::Expected,
+    turn::Turn,
 };
 use crate::settings::git::GitSettings;
 
@@ -45,8 +46,6 @@ pub(super) struct Acquire<'a> {
     pub(super) growth: &'a Growth,
 }
 
-pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
-
 /// What is here and what is not.
 struct Survey {
     missing: Vec<ObjectId>,
@@ -60,7 +59,7 @@ impl Acquire<'_> {
         if self.mirror.still_holds(&order.wants, order.extent) {
             return Ok(FetchReport::default());
         }
-        let turn = self.mirror.turn().await;
+        let turn = self.mirror.turn().await?;
         self.healing(&turn, order, false).await
     }
 
@@ -80,7 +79,7 @@ impl Acquire<'_> {
             while depth <= reached {
                 depth = depth.saturating_mul(2);
             }
-            let turn = self.mirror.turn().await;
+            let turn = self.mirror.turn().await?;
             // Commits on the way get what the mirror has of others.
             let extent = if self.mirror.is_partial() { Extent::Trees } else { Extent::Whole };
             let (haves, depth) = (vec![held, head], depth.min(limit.max(1)));
@@ -178,7 +177,7 @@ impl Acquire<'_> {
 
     async fn survey(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<Survey, GitError> {
         let (mirror, settings, order, turn) =
-            (Arc::clone(self.mirror), Arc::clone(self.settings), order.clone(), Arc::clone(turn));
+            (Arc::clone(self.mirror), Arc::clone(self.settings), order.clone(), turn.clone());
         blocking(move |cancel| {
             let _turn = turn;
             mirror.prepare()?;
@@ -194,7 +193,7 @@ impl Acquire<'_> {
             wants: request.wants.clone(),
             haves: request.haves.clone(),
             extent: request.extent,
-            _turn: Arc::clone(turn),
+            turn: turn.clone(),
         };
         let (client, credential) = (&self.host.client, self.credential);
         let result = fetch::fetch(client, self.settings, &capabilities, credential, request, expected).await;

@@ -32,9 +32,9 @@ pub(super) fn absent(mirror: &Mirror, blobs: &[ObjectId]) -> Result<Vec<ObjectId
 impl Acquire<'_> {
     /// Makes blobs present.
     pub(super) async fn fetch_blobs(&self, blobs: &[ObjectId]) -> Result<BlobsReport, GitError> {
-        let turn = self.mirror.turn().await;
+        let turn = self.mirror.turn().await?;
         let absent = {
-            let (mirror, blobs, turn) = (Arc::clone(self.mirror), blobs.to_vec(), Arc::clone(&turn));
+            let (mirror, blobs, turn) = (Arc::clone(self.mirror), blobs.to_vec(), turn.clone());
             blocking(move |_| {
                 let _turn = turn;
                 mirror.prepare()?;

@@ -24,12 +24,14 @@ use super::{
     limits::Cancel,
     mirror::Mirror,
     objects::{Commit, Kind, Objects},
+    turn::Turn,
 };
 
-/// Rebuilds a mirror. Blocks; the caller holds the mirror's turn. `chain_max` bounds the commits
-/// between two that are kept.
+/// Rebuilds a mirror, in the caller's turn. Blocks. `chain_max` bounds the commits between two that are
+/// kept.
 pub(super) fn compact(
     mirror: &Mirror,
+    turn: &Turn,
     keep: &Keep,
     chain_max: u32,
     cancel: &Cancel,
@@ -55,6 +57,7 @@ pub(super) fn compact(
             return Err(GitError::Corrupt(format!("{lost} is not what its id says")));
         }
     }
+    turn.check()?;
     if !keep.blobs {
         mirror.set_evicted(0)?;
     }

@@ -5,6 +5,10 @@
 //! renaming, packs before their indexes, all of it synced to disk. What a crash leaves behind is
 //! swept away before the next fetch. A damaged mirror is moved aside and begun anew.
 //!
+//! Where replicas share the directory of mirrors, what was replaced is moved aside as well, and goes
+//! after a grace: another process may be reading it. What another process wrote shows in the time of
+//! change of the directory of packs, and in the file of the lock (see [`super::turn`]).
+//!
 //! A mirror is partial when something was fetched without its contents: then a blob that is not
 //! here is no damage, only a fetch to come. Packs that came so have a `.promisor` file beside
 //! them, as git itself marks them, so that it reads a partial mirror too.
@@ -23,15 +27,28 @@ use std::{
     },
 };
 
-use tidings_actors::ports::{Extent, GitError};
+use tidings_actors::{
+    ports::{Extent, GitError},
+    time::Timestamp,
+};
 use tidings_entity::id::{ObjectId, RepositoryId};
 
-use super::{failure, objects::Objects, scrub::Proofs, space::Space};
+use super::{
+    failure,
+    objects::Objects,
+    scrub::Proofs,
+    space::Space,
+    turn::{GRACE, Sharing, Turn, Turns},
+};
 
 /// Above this many commits, what is known to be complete is learned anew.
 const COMPLETE_KEPT: usize = 10_000;
 const QUARANTINE: &str = "quarantine-";
 const DAMAGED: &str = ".damaged-";
+/// Packs that were replaced and may still be read by another process.
+const LEAVING: &str = "leaving-";
+/// What the name of a lock ends with, beside the mirror.
+const LOCK: &str = ".lock";
 /// What marks a pack from which contents were left out.
 const PROMISOR: &str = "promisor";
 /// Read by git alone, never by us. It has no address: nobody but us fetches into a mirror.
@@ -41,7 +58,8 @@ const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\
 /// One mirror. Reading needs no turn; whoever writes holds [`Mirror::turn`].
 pub(super) struct Mirror {
     directory: PathBuf,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turns: Turns,
+    sharing: Option<Arc<Sharing>>,
     generation: AtomicU64,
     damaged: AtomicBool,
     doubted: AtomicBool,
@@ -59,6 +77,8 @@ pub(super) struct MirrorState {
     directory: PathBuf,
     generation: u64,
     inode: u64,
+    /// When another process may have changed its files; nobody else does where it is not shared.
+    changed: (i64, i64),
 }
 
 impl MirrorState {
@@ -69,14 +89,20 @@ impl MirrorState {
 }
 
 impl Mirror {
-    pub(super) fn new(mirrors: &Path, repository: &RepositoryId, space: Arc<Space>) -> Self {
+    pub(super) fn new(
+        mirrors: &Path,
+        repository: &RepositoryId,
+        space: Arc<Space>,
+        sharing: Option<Arc<Sharing>>,
+    ) -> Self {
         let directory = mirrors.join(repository.as_str());
         Self {
+            turns: Turns::new(mirrors.join(format!("{repository}{LOCK}")), sharing.clone()),
+            sharing,
             proofs: Arc::new(Proofs::new(directory.join("objects/pack"))),
             directory,
             space,
             wanted: Mutex::default(),
-            turn: Arc::default(),
             generation: AtomicU64::new(0),
             damaged: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
@@ -85,16 +111,38 @@ impl Mirror {
         }
     }
 
-    /// Waits for the right to write. It may be moved to a blocking thread.
-    pub(super) async fn turn(&self) -> Arc<tokio::sync::OwnedMutexGuard<()>> {
-        Arc::new(Arc::clone(&self.turn).lock_owned().await)
+    /// Waits for the right to write.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] where it is shared and cannot be locked.
+    pub(super) async fn turn(&self) -> Result<Turn, GitError> {
+        self.turns.take().await.inspect(|turn| self.follow(turn))
+    }
+
+    /// The right to write, if nobody has it.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] where it is shared and cannot be locked.
+    pub(super) async fn free_turn(&self) -> Result<Option<Turn>, GitError> {
+        Ok(self.turns.take_free().await?.inspect(|turn| self.follow(turn)))
+    }
+
+    /// What is known of its files ends where another process wrote into it.
+    fn follow(&self, turn: &Turn) {
+        if turn.is_after_another() {
+            self.forget_complete();
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Which state its files are in.
     pub(super) fn state(&self) -> MirrorState {
         let generation = self.generation.load(Ordering::Acquire);
-        let inode = fs::metadata(self.packs()).map_or(0, |metadata| metadata.ino());
-        MirrorState { directory: self.directory.clone(), generation, inode }
+        let packs = fs::metadata(self.packs()).ok();
+        let inode = packs.as_ref().map_or(0, MetadataExt::ino);
+        let seen = packs.filter(|_| self.sharing.is_some());
+        let changed = seen.map_or((0, 0), |packs| (packs.mtime(), packs.mtime_nsec()));
+        MirrorState { directory: self.directory.clone(), generation, inode, changed }
     }
 
     /// Opens what is there now; a mirror that does not exist is empty.
@@ -192,9 +240,10 @@ impl Mirror {
 
     /// Removes everything.
     pub(super) fn erase(&self) -> Result<(), GitError> {
-        let erased = self.move_aside().map_err(|error| failure::of_disk(&error));
+        // Whoever waits for the lock finds another one.
+        let erased = self.move_aside().and_then(|()| remove(self.turns.file()));
         self.space.measured(&self.directory, None);
-        erased
+        erased.map_err(|error| failure::of_disk(&error))
     }
 
     /// Removes what a crash left behind, if the mirror exists at all.
@@ -207,14 +256,20 @@ impl Mirror {
 
     fn move_aside(&self) -> io::Result<()> {
         let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let aside = free_name(&self.directory.with_file_name(format!("{name}{DAMAGED}")));
+        let aside = free_name(&self.directory.with_file_name(self.dated(&format!("{name}{DAMAGED}"))));
         match fs::rename(&self.directory, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         self.forget_complete();
         self.generation.fetch_add(1, Ordering::AcqRel);
-        remove(&aside)
+        if self.sharing.is_some() { Ok(()) } else { remove(&aside) }
+    }
+
+    /// The beginning of a name that says since when what it names is aside, in unix milliseconds.
+    fn dated(&self, beginning: &str) -> String {
+        let since = self.sharing.as_ref().map_or(0, |sharing| sharing.clock.now().0);
+        format!("{beginning}{since}-")
     }
 
     fn lay_out(&self) -> io::Result<()> {
@@ -237,7 +292,11 @@ impl Mirror {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(QUARANTINE) || name.ends_with(".lock") || name == "shallow.new" {
+            let has_left = name.strip_prefix(LEAVING).is_some_and(|since| self.is_long_ago(since));
+            if has_left {
+                self.space.left(&entry.path());
+            }
+            if has_left || name.starts_with(QUARANTINE) || name.ends_with(".lock") || name == "shallow.new" {
                 remove(&entry.path())?;
             }
         }
@@ -253,6 +312,10 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    fn is_long_ago(&self, since: &str) -> bool {
+        self.sharing.as_deref().is_none_or(|sharing| is_long_ago(since, sharing))
     }
 
     /// A fresh directory inside the mirror for what is being put together, named by what that is;
@@ -351,14 +414,41 @@ impl Mirror {
     /// again.
     pub(super) fn retire(&self, packs: &[PathBuf]) -> Result<(), GitError> {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        for pack in packs {
-            for path in [pack.with_extension("idx"), pack.clone(), pack.with_extension(PROMISOR)] {
-                remove(&path).map_err(|error| failure::of_disk(&error))?;
+        let files = packs
+            .iter()
+            .flat_map(|pack| [pack.with_extension("idx"), pack.clone(), pack.with_extension(PROMISOR)]);
+        let retired = match &self.sharing {
+            None => files.into_iter().try_for_each(|file| remove(&file)),
+            Some(_) => self.let_leave(files),
+        };
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        retired.map_err(|error| failure::of_disk(&error))
+    }
+
+    /// Moves files to where nobody finds them who has not opened them yet.
+    fn let_leave(&self, files: impl Iterator<Item = PathBuf>) -> io::Result<()> {
+        let aside = free_name(&self.directory.join(self.dated(LEAVING)));
+        fs::DirBuilder::new().mode(0o700).create(&aside)?;
+        let mut bytes = 0;
+        for file in files {
+            let Some(name) = file.file_name() else { continue };
+            let length = file.metadata().map_or(0, |facts| facts.len());
+            match fs::rename(&file, aside.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(_) => {}
+                Ok(()) => bytes += length,
             }
         }
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.space.leaves(aside, bytes);
         Ok(())
     }
+}
+
+/// Whether something named by its moment has been aside for longer than others may still read it.
+fn is_long_ago(since: &str, sharing: &Sharing) -> bool {
+    let since = since.split('-').next().and_then(|since| since.parse().ok()).map(Timestamp);
+    // A name that says nothing is as old as one of another clock.
+    since.is_none_or(|since| sharing.clock.now().since(since) >= GRACE)
 }
 
 /// See [`Mirror::quarantine`].
@@ -401,11 +491,14 @@ impl Drop for Quarantine {
     }
 }
 
-/// Removes the damaged mirrors that a crash left behind.
-pub(super) fn sweep_damaged(mirrors: &Path) -> io::Result<()> {
+/// Removes the mirrors that are aside: those that a crash left behind, and where they are shared those that
+/// nobody reads any more.
+pub(super) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Result<()> {
     for entry in fs::read_dir(mirrors)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().contains(DAMAGED) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((_, since)) = name.split_once(DAMAGED) else { continue };
+        if sharing.is_none_or(|sharing| is_long_ago(since, sharing)) {
             remove(&entry.path())?;
         }
     }

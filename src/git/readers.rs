@@ -188,17 +188,25 @@ fn keep(idle: &Mutex<Vec<(MirrorState, Objects)>>, mirror: &Mirror, state: Mirro
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{cell::Cell, fs::File, time::SystemTime};
 
     use tidings_entity::id::{ObjectId, RepositoryId};
     use ulid::Ulid;
 
     use super::*;
-    use crate::{git::space::Space, settings::git::GitSettings};
+    use crate::{
+        git::{space::Space, turn::Sharing},
+        machine::{MachineClock, MachineRandom},
+        settings::git::GitSettings,
+    };
 
     fn mirror(folder: &tempfile::TempDir) -> Mirror {
+        mirror_shared(folder, None)
+    }
+
+    fn mirror_shared(folder: &tempfile::TempDir, sharing: Option<Arc<Sharing>>) -> Mirror {
         let space = Arc::new(Space::new(folder.path().to_owned(), &GitSettings::default()));
-        let mirror = Mirror::new(folder.path(), &RepositoryId::new(Ulid::from_parts(1, 1)), space);
+        let mirror = Mirror::new(folder.path(), &RepositoryId::new(Ulid::from_parts(1, 1)), space, sharing);
         mirror.prepare().expect("writable");
         mirror
     }
@@ -211,6 +219,28 @@ mod tests {
             tries.set(tries.get() + 1);
             if tries.get() == 1 {
                 mirror.retire(&[]).expect("nothing to remove");
+                return Err(GitError::Missing(ObjectId::new([7; 20])));
+            }
+            Ok(tries.get())
+        };
+        assert_eq!(
+            read_mirror(&idle, &mirror, Gap::Loss, &read, &Cancel::default()).expect("the second try"),
+            2
+        );
+        assert!(!mirror.take_doubt(), "nothing was really missing");
+    }
+
+    #[test]
+    fn a_read_that_lost_its_files_to_another_process_begins_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let sharing = Arc::new(Sharing::new(Arc::new(MachineClock), &MachineRandom));
+        let (mirror, idle, tries) = (mirror_shared(&folder, Some(sharing)), Mutex::default(), Cell::new(0));
+        let read = |_: &Objects, _: &Cancel| {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                let long_ago = SystemTime::UNIX_EPOCH;
+                let packs = File::open(mirror.packs()).expect("a directory");
+                packs.set_modified(long_ago).expect("as if it had changed");
                 return Err(GitError::Missing(ObjectId::new([7; 20])));
             }
             Ok(tries.get())

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use git2::Indexer;
 use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::ObjectId;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::mpsc;
 
 use super::{
     closure, failure,
@@ -22,6 +22,7 @@ use super::{
     mirror::{Mirror, Quarantine},
     objects::Objects,
     pack_check::{PackCheck, PackLimits},
+    turn::Turn,
 };
 use crate::settings::git::GitSettings;
 
@@ -60,7 +61,7 @@ pub(super) struct Expected {
     /// How much of each want was asked for.
     pub(super) extent: Extent,
     /// The right to write; whoever drops this last lets the next writer in.
-    pub(super) _turn: Arc<OwnedMutexGuard<()>>,
+    pub(super) turn: Turn,
 }
 
 /// Takes a pack in; blocks. Returns the number of its objects.
@@ -105,6 +106,7 @@ pub(super) fn receive(
     if expected.extent < Extent::Whole {
         quarantine.mark_partial()?;
     }
+    expected.turn.check()?;
     // Shallow lines first: one too many is harmless, one too few misleads the host.
     if shallow != ShallowChange::default() {
         let mut lines: BTreeSet<_> = mirror.shallow()?;

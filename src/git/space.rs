@@ -17,12 +17,14 @@ pub(super) struct Space {
     free_min: u64,
     total_max: u64,
     taken: Mutex<HashMap<PathBuf, u64>>,
+    /// What goes within minutes.
+    leaving: Mutex<HashMap<PathBuf, u64>>,
 }
 
 impl Space {
     pub(super) fn new(mirrors: PathBuf, settings: &GitSettings) -> Self {
         let (free_min, total_max) = (settings.free_min_bytes, settings.mirrors_max_bytes);
-        Self { mirrors, free_min, total_max, taken: Mutex::default() }
+        Self { mirrors, free_min, total_max, taken: Mutex::default(), leaving: Mutex::default() }
     }
 
     /// Remembers what a mirror takes; `None`: it is gone.
@@ -32,6 +34,17 @@ impl Space {
             Some(bytes) => drop(taken.insert(mirror.to_owned(), bytes)),
             None => drop(taken.remove(mirror)),
         }
+    }
+
+    /// So many bytes in a directory go within minutes: they count as free, or one mirror after another
+    /// would be asked for what is on its way.
+    pub(super) fn leaves(&self, directory: PathBuf, bytes: u64) {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(directory, bytes);
+    }
+
+    /// They go now.
+    pub(super) fn left(&self, directory: &std::path::Path) {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
     }
 
     /// What all mirrors take, and whether there is room for more.
@@ -68,10 +81,11 @@ impl Space {
         }
     }
 
-    /// What this user may still write, in bytes; `None` where the machine does not say.
+    /// What this user may still write, soon, in bytes; `None` where the machine does not say.
     fn free(&self) -> Option<u64> {
         let facts = rustix::fs::statvfs(&self.mirrors).ok()?;
-        Some(facts.f_bavail.saturating_mul(facts.f_frsize))
+        let leaving: u64 = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
+        Some(facts.f_bavail.saturating_mul(facts.f_frsize).saturating_add(leaving))
     }
 }
 
@@ -106,7 +120,32 @@ fn shown(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tidings_entity::id::RepositoryId;
+    use ulid::Ulid;
+
     use super::*;
+    use crate::{
+        git::{mirror::Mirror, turn::Sharing},
+        machine::{MachineClock, MachineRandom},
+    };
+
+    #[test]
+    fn what_goes_within_minutes_counts_as_free_and_no_longer_once_it_went() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let space = Arc::new(Space::new(folder.path().to_owned(), &GitSettings::default()));
+        let sharing = Arc::new(Sharing::new(Arc::new(MachineClock), &MachineRandom));
+        let repository = RepositoryId::new(Ulid::from_parts(1, 1));
+        let mirror = Mirror::new(folder.path(), &repository, Arc::clone(&space), Some(sharing));
+        mirror.prepare().expect("writable");
+        let (leaving, much) = (mirror.directory().join("leaving-1-0"), 1 << 60);
+        std::fs::create_dir(&leaving).expect("writable");
+        space.leaves(leaving.clone(), much);
+        assert!(space.storage().free_bytes >= much);
+        mirror.clean().expect("swept");
+        assert!(!leaving.exists() && space.storage().free_bytes < much);
+    }
 
     #[test]
     fn fetches_stop_while_the_disk_is_nearly_full_or_mirrors_take_too_much() {

@@ -1,11 +1,11 @@
 //! `[git]`: how often repositories are polled, how hard their hosts may be pressed, and what a
 //! hostile or broken host may cost.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Rate, duration};
+use super::{Fault, Rate, duration, optional};
 
 /// No cache of small files needs more (1 GiB, in bytes).
 const CONTENT_CACHE_CEILING: u64 = 1 << 30;
@@ -73,6 +73,9 @@ pub struct GitSettings {
     pub tree_timeout: Duration,
     /// Bytes of small contents that were read lately; 0: none are kept.
     pub content_cache_bytes: u64,
+    /// Mirrors lie here instead of in the data directory; replicas of one database may share it.
+    #[serde(with = "optional")]
+    pub mirrors_dir: Option<PathBuf>,
     /// Reads of mirrors at the same time; each holds a thread.
     pub readers: u32,
     /// Most packs of a mirror, and most commits whose parents it lacks; upkeep rebuilds it before.
@@ -115,6 +118,7 @@ impl Default for GitSettings {
             tree_max_depth: 256,
             tree_timeout: Duration::from_mins(1),
             content_cache_bytes: 16 << 20,
+            mirrors_dir: None,
             readers: 4,
             packs_max: 50,
             mirror_max_bytes: 16 << 30,

@@ -10,6 +10,7 @@ mod keeping;
 mod local;
 mod partial;
 mod polling;
+mod sharing;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -115,10 +116,14 @@ impl Desk {
 }
 
 fn engine(settings: GitSettings, data: &TempDir) -> Git {
+    engine_at(settings, data, Arc::new(StoppedClock))
+}
+
+fn engine_at(settings: GitSettings, data: &TempDir, clock: Arc<dyn Clock>) -> Git {
     let egress =
         EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
     let egress = Egress::connecting_within(&egress, settings.connect_timeout).expect("a client");
-    Git::new(settings, data.path(), egress, Arc::new(StoppedClock)).expect("an engine")
+    Git::new(settings, data.path(), egress, clock).expect("an engine")
 }
 
 /// Everything of these commits.

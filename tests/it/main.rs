@@ -53,6 +53,7 @@ mod refused_starts;
 mod replays;
 mod replicas;
 mod replicas_keys;
+mod replicas_mirrors;
 mod same_tree;
 mod signatures;
 mod streams;

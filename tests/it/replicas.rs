@@ -20,6 +20,7 @@ use crate::support::{
     patience::{SOON, eventually},
     project::Project,
     puller::Puller,
+    remote::Host,
     server::Server,
     setting,
     subscriber::Subscriber,
@@ -30,7 +31,7 @@ use crate::support::{
 const MISHAPS: u64 = 12;
 
 /// How long a lease of these stories lives.
-const LEASE: Duration = Duration::from_secs(3);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// What another replica may take beyond it.
 const TAKEOVER: Duration = Duration::from_secs(2);
 
@@ -347,26 +348,40 @@ impl Mishap {
 
 #[test]
 fn whatever_befalls_one_of_three_replicas_nothing_is_lost_and_the_order_holds() {
-    let mishaps = setting("TIDINGS_STORY_MISHAPS").unwrap_or(MISHAPS);
+    let Some(fleet) = Fleet::with_clocks(3, LEASE) else { return };
+    whatever_befalls(fleet, MISHAPS, None);
+}
+
+/// Mishaps befall one of three replicas after another while six projects change, those of a host if there
+/// is one.
+pub(crate) fn whatever_befalls(mut fleet: Fleet, mishaps: u64, host: Option<&Host>) {
+    let mishaps = setting("TIDINGS_STORY_MISHAPS").unwrap_or(mishaps);
     let mut dice = Dice::thrown("mishaps of replicas");
-    let Some(mut fleet) = Fleet::with_clocks(3, LEASE) else { return };
     let subscriber = Subscriber::start();
     let app = App::onboard(&fleet.servers[0], &subscriber);
-    let projects: Vec<Project> = (0..6).map(|_| Project::new()).collect();
-    let churns: Vec<Churn> = projects.iter().map(|project| Churn::begin(project, 30)).collect();
-    let ids: Vec<String> = projects
-        .iter()
-        .enumerate()
-        .map(|(index, project)| app.watch(&fleet.servers[index % 3], project))
-        .collect();
+    let projects: Vec<(String, Project)> =
+        (0..6).map(|number| (format!("r{number}.git"), Project::new())).collect();
+    let publish = |name: &str, project: &Project| host.map_or((), |host| host.publish(project, name));
+    let begin = |(name, project): &(String, Project)| {
+        let churn = Churn::begin(project, 30);
+        publish(name, project);
+        churn
+    };
+    let churns: Vec<Churn> = projects.iter().map(begin).collect();
+    let watch = |(index, (name, project)): (usize, &(String, Project))| {
+        let url = host.map_or_else(|| project.url(), |host| host.url(name));
+        app.watch_with(&fleet.servers[index % 3], &json!({ "url": url }))
+    };
+    let ids: Vec<String> = projects.iter().enumerate().map(watch).collect();
     let over = AtomicBool::new(false);
     let mut longest = Duration::ZERO;
     thread::scope(|scope| {
-        for (project, mut churn) in projects.iter().zip(churns) {
+        for ((name, project), mut churn) in projects.iter().zip(churns) {
             let (over, mut dice) = (&over, Dice::of(dice.number()));
             scope.spawn(move || {
                 while !over.load(Ordering::SeqCst) {
                     churn.commit(project, &mut dice);
+                    publish(name, project);
                     thread::sleep(dice.up_to(BETWEEN_COMMITS * 4));
                 }
             });
@@ -390,7 +405,7 @@ fn whatever_befalls_one_of_three_replicas_nothing_is_lost_and_the_order_holds() 
             subscriber.assert_faultless();
         }
     });
-    for (project, id) in projects.iter().zip(&ids) {
+    for ((_, project), id) in projects.iter().zip(&ids) {
         let head = project.head();
         app.wait_until_held(&fleet.servers[1], id, &head);
         subscriber.wait_for_tree(id, &project.tree(&head));

@@ -143,11 +143,16 @@ impl House {
 
     /// So many replicas over the same rows, hosts and receivers. None of them runs.
     pub(crate) fn replicas(count: u128, life: Duration) -> Vec<Self> {
+        Self::replicas_with(count, life, |_| {})
+    }
+
+    fn replicas_with(count: u128, life: Duration, edit: impl Fn(&mut Policy)) -> Vec<Self> {
         let house = Self::new();
         let replica = |number: u128| {
             let id = ReplicaId::new(Ulid::from_parts(1, number));
             let mut policy = Policy { lease_life: life, ..Policy::default() };
             policy.replica = Replica { id: id.clone(), name: format!("replica {number}"), ..policy.replica };
+            edit(&mut policy);
             let random = Arc::new(FragileRandom {
                 sound: SeededRandom::new(number as u64 + 100),
                 panics: AtomicU32::new(0),
@@ -185,7 +190,12 @@ impl House {
 
     /// A replica that is alone, and holds everything.
     pub(crate) async fn alone(life: Duration) -> Self {
-        let mut house = Self::replicas(1, life).pop().expect("one");
+        Self::alone_with(life, |_| {}).await
+    }
+
+    /// The same with other policies.
+    pub(crate) async fn alone_with(life: Duration, edit: impl Fn(&mut Policy)) -> Self {
+        let mut house = Self::replicas_with(1, life, edit).pop().expect("one");
         house.start().await;
         house.until("it holds everything", async || house.shards() == SHARDS).await;
         house

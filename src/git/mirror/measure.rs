@@ -94,11 +94,15 @@ impl Mirror {
     }
 }
 
-/// The bytes of all files below a directory. What goes meanwhile counts as nothing.
+/// The bytes of all files below a directory, but for those that were replaced. What goes meanwhile counts
+/// as nothing.
 fn bytes(directory: &Path) -> io::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(super::LEAVING.as_bytes()) {
+            continue;
+        }
         sum += match entry.metadata() {
             Ok(facts) if facts.is_dir() => bytes(&entry.path()).or_else(if_gone)?,
             Ok(facts) => facts.len(),

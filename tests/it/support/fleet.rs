@@ -39,20 +39,28 @@ impl Fleet {
 
     /// The same, each with a clock that can be moved.
     pub(crate) fn with_clocks(count: usize, lease: Duration) -> Option<Self> {
-        Self::build(&vec!["all"; count], lease, Server::have_clock_of_its_own)
+        Self::dressed(count, lease, Server::with_clock_of_its_own)
     }
 
     /// So many of another binary.
     pub(crate) fn of_binary(binary: &Path, count: usize, lease: Duration) -> Option<Self> {
-        Self::build(&vec!["all"; count], lease, |server| server.becomes(Some(binary.to_owned())))
+        Self::dressed(count, lease, |mut server| {
+            server.becomes(Some(binary.to_owned()));
+            server
+        })
+    }
+
+    /// So many, each made ready so.
+    pub(crate) fn dressed(count: usize, lease: Duration, dress: impl Fn(Server) -> Server) -> Option<Self> {
+        Self::build(&vec!["all"; count], lease, dress)
     }
 
     /// One for each role.
     pub(crate) fn of_roles(roles: &[&str], lease: Duration) -> Option<Self> {
-        Self::build(roles, lease, |_| ())
+        Self::build(roles, lease, |server| server)
     }
 
-    fn build(roles: &[&str], lease: Duration, dress: impl Fn(&mut Server)) -> Option<Self> {
+    fn build(roles: &[&str], lease: Duration, dress: impl Fn(Server) -> Server) -> Option<Self> {
         let database = cluster::database(None)?;
         let lease = format!("{}ms", lease.as_millis());
         let mut fleet = Self { servers: Vec::new(), cables: Vec::new(), database };
@@ -62,7 +70,7 @@ impl Fleet {
             if *role != "all" {
                 server = server.with("server.role", role);
             }
-            dress(&mut server);
+            server = dress(server);
             if index > 0 {
                 fleet.lend_keyring(&server);
             }

@@ -111,11 +111,12 @@ impl Server {
     }
 
     /// From its next start on its wall clock can be moved, where this machine has libfaketime.
-    pub(crate) fn have_clock_of_its_own(&mut self) {
+    pub(crate) fn with_clock_of_its_own(mut self) -> Self {
         let known = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
         let path = PathBuf::from(text_setting("TIDINGS_FAKETIME").unwrap_or(known));
         self.clock = path.is_file().then_some(path);
         self.move_clock(0);
+        self
     }
 
     /// Moves its wall clock by so many seconds against that of the machine; `false`: it has none of its own.

@@ -51,6 +51,10 @@ pub(super) async fn sweep(context: Context) -> Result<Room, KeepError> {
 
 /// Looks at all mirrors, reading a share of them again, and makes room if there is too little.
 pub(super) async fn keep_all(context: Context, share: Share) -> Result<Room, KeepError> {
+    if context.policy.mirrors_shared {
+        // What was replaced stays for those who read it, and goes now.
+        timed(context.git.sweep()).await?;
+    }
     let mut kept = Vec::new();
     for facts in timed(context.git.mirrors()).await? {
         let repository = facts.repository.clone();
@@ -101,7 +105,12 @@ async fn keep(
     share: Option<Share>,
 ) -> Result<Option<(MirrorFacts, Timestamp)>, KeepError> {
     let repository = facts.repository.clone();
-    if context.shards.away_for(&repository).is_some_and(|away| away >= AWAY_MAX) {
+    if context.policy.mirrors_shared {
+        // Whoever works on it looks after it.
+        if !context.shards.owns(&repository) {
+            return Ok(None);
+        }
+    } else if context.shards.away_for(&repository).is_some_and(|away| away >= AWAY_MAX) {
         timed(context.git.remove_mirror(&repository)).await?;
         info!(repository.id = %repository, "the mirror of {repository} was removed: another replica works on it");
         return Ok(None);

@@ -299,3 +299,26 @@ async fn a_mirror_goes_when_another_replica_has_worked_on_its_repository_for_an_
     tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
     assert_eq!(house.git.mirrors_now(), [], "its contents are the other's to keep");
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_mirrors_are_shared_each_replica_looks_after_those_it_works_on() {
+    let house = House::alone_with(Duration::from_secs(300), |policy| policy.mirrors_shared = true).await;
+    let commit = house.commit(&[("a", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, commit).await;
+    house.git.put_mirror(facts(&watch.repository, 100, 40));
+    house.context.look_at_mirror(&watch.repository);
+    house.until("it was rebuilt", async || house.git.mirrors_now()[0].packs == 1).await;
+
+    // Another works on it now: it is neither rebuilt nor removed here, also when nobody watches it.
+    house.lose_shards().await;
+    house.until("it hears of that", async || house.shards() == 0).await;
+    house.git.put_mirror(facts(&watch.repository, 100, 40));
+    tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
+    assert_eq!(house.git.mirrors_now()[0].packs, 40);
+    house.store.unwatch(&app, &watch.id).await.expect("unwatched");
+    house.context.look_at_mirror(&watch.repository);
+    tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
+    assert_eq!(house.git.mirrors_now().len(), 1);
+    assert!(done(&house).iter().filter(|done| **done == Upkeep::Swept).count() > 1, "what was replaced goes");
+}

@@ -1,0 +1,394 @@
+//! The right to write into a mirror, which one writer has at a time. Within a process that is a mutex.
+//! Where replicas share the directory of mirrors, it is a lock on a file beside the mirror as well.
+//!
+//! The operating system takes the lock back from a process that dies. From one that is frozen, and from a
+//! machine that is gone while a network file system still waits for it, nobody does: so whoever has the
+//! lock writes into the file every [`BEAT`], and who waits and has read the same for [`SILENCE`] takes the
+//! file away and makes another. No clocks are compared. Whoever slept meanwhile finds another's file
+//! before it makes anything visible ([`Turn::check`]).
+//!
+//! Between that look and the renaming it may sleep again, so this is no fence, and need be none: packs are
+//! named by what they hold and every object is proved by its id. Two writers at once may cost a line of
+//! the list of commits without parents, or a pack that the other counted on, and the next fetch finds the
+//! gap and fills it.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use tidings_actors::ports::{Clock, GitError, Random};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, sleep},
+};
+
+use super::failure;
+
+/// How often a holder says that it lives.
+const BEAT: Duration = Duration::from_secs(3);
+/// A holder that said nothing for so long has lost its turn: five beats.
+const SILENCE: Duration = Duration::from_secs(15);
+/// The wait between two tries.
+const AGAIN: Duration = Duration::from_millis(50);
+/// What was replaced stays readable for so long: another replica may be reading it, and over a network
+/// file system a mapped file that is deleted ends the process that reads it.
+pub(super) const GRACE: Duration = Duration::from_mins(10);
+/// What a file of a lock says, at most, in bytes.
+const SAYING_BYTES: usize = 100;
+
+/// What a process that shares its directory of mirrors with others keeps to.
+pub(super) struct Sharing {
+    /// Names this process in what the files of locks say.
+    token: String,
+    pub(super) clock: Arc<dyn Clock>,
+    beat: Duration,
+}
+
+impl Sharing {
+    pub(super) fn new(clock: Arc<dyn Clock>, random: &dyn Random) -> Self {
+        let mut token = [0; 8];
+        random.fill(&mut token);
+        let token = format!("{:016x}", u64::from_be_bytes(token));
+        Self { token, clock, beat: BEAT }
+    }
+
+    /// Whether files can be locked in a directory.
+    pub(super) fn check(&self, mirrors: &Path) -> io::Result<()> {
+        let path = mirrors.join(format!("probe-{}.lock", self.token));
+        let tried = try_lock(&path, &self.token);
+        fs::remove_file(&path)?;
+        match tried? {
+            Tried::Held { .. } => Ok(()),
+            Tried::Busy(_) => Err(io::Error::other("a lock that nobody has was refused")),
+        }
+    }
+}
+
+/// The turns at one mirror.
+pub(super) struct Turns {
+    within: Arc<Mutex<()>>,
+    file: PathBuf,
+    sharing: Option<Arc<Sharing>>,
+}
+
+/// The right to write, until the last of its clones is dropped. It may be moved to a blocking thread.
+#[derive(Clone)]
+pub(super) struct Turn(Arc<Having>);
+
+struct Having {
+    // Given back first: the next of this process need not wait for itself.
+    hold: Option<Hold>,
+    _within: OwnedMutexGuard<()>,
+}
+
+/// A locked file, until it is given back.
+type Lent = Arc<std::sync::Mutex<Option<File>>>;
+
+/// The lock among processes.
+struct Hold {
+    path: PathBuf,
+    token: String,
+    file: Lent,
+    _beating: JoinSet<()>,
+    /// Another process wrote since this one did.
+    after_another: bool,
+}
+
+impl Turns {
+    /// Of the mirror whose lock is this file.
+    pub(super) fn new(file: PathBuf, sharing: Option<Arc<Sharing>>) -> Self {
+        Self { within: Arc::default(), file, sharing }
+    }
+
+    /// The file of the lock among processes.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] where files cannot be locked.
+    pub(super) async fn take(&self) -> Result<Turn, GitError> {
+        let within = Arc::clone(&self.within).lock_owned().await;
+        let Some(sharing) = &self.sharing else { return Ok(Turn::of(None, within)) };
+        let (mut said, mut since) = (None, Instant::now());
+        loop {
+            match self.try_hold(sharing).await? {
+                Ok(hold) => return Ok(Turn::of(Some(hold), within)),
+                Err(saying) if said.as_ref() == Some(&saying) => {
+                    if since.elapsed() >= SILENCE {
+                        self.take_away(&saying).await?;
+                        (said, since) = (None, Instant::now());
+                        continue;
+                    }
+                }
+                Err(saying) => (said, since) = (Some(saying), Instant::now()),
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Takes a turn if nobody has it.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] where files cannot be locked.
+    pub(super) async fn take_free(&self) -> Result<Option<Turn>, GitError> {
+        let Ok(within) = Arc::clone(&self.within).try_lock_owned() else { return Ok(None) };
+        let Some(sharing) = &self.sharing else { return Ok(Some(Turn::of(None, within))) };
+        let hold = self.try_hold(sharing).await?;
+        Ok(hold.ok().map(|hold| Turn::of(Some(hold), within)))
+    }
+
+    /// Takes the lock among processes, or says what its holder says.
+    async fn try_hold(&self, sharing: &Sharing) -> Result<Result<Hold, Vec<u8>>, GitError> {
+        let (path, token) = (self.file.clone(), sharing.token.clone());
+        let (file, after_another) = match blocking(move || try_lock(&path, &token)).await? {
+            Tried::Held { file, after_another } => (Lent::new(Some(file).into()), after_another),
+            Tried::Busy(saying) => return Ok(Err(saying)),
+        };
+        let mut beating = JoinSet::new();
+        beating.spawn(beat(Arc::clone(&file), sharing.token.clone(), sharing.beat));
+        let (path, token) = (self.file.clone(), sharing.token.clone());
+        Ok(Ok(Hold { path, token, file, _beating: beating, after_another }))
+    }
+
+    /// Takes the file of a silent holder away, unless it is another's by now.
+    async fn take_away(&self, saying: &[u8]) -> Result<(), GitError> {
+        let (path, saying) = (self.file.clone(), saying.to_owned());
+        let lock = path.display().to_string();
+        let taken = blocking(move || {
+            let is_same = read(&path)?.is_some_and(|said| said == saying);
+            if is_same { remove(&path).map(|()| true) } else { Ok(false) }
+        });
+        if taken.await? {
+            tracing::warn!(%lock, "whoever had {lock} said nothing for long, and has lost its turn");
+        }
+        Ok(())
+    }
+}
+
+impl Turn {
+    fn of(hold: Option<Hold>, within: OwnedMutexGuard<()>) -> Self {
+        Self(Arc::new(Having { hold, _within: within }))
+    }
+
+    /// Whether another process wrote into the mirror since this one did.
+    pub(super) fn is_after_another(&self) -> bool {
+        self.0.hold.as_ref().is_some_and(|hold| hold.after_another)
+    }
+
+    /// Whether it still stands: asked before anything becomes visible. Blocks.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`]: another process has it now.
+    pub(super) fn check(&self) -> Result<(), GitError> {
+        let Some(hold) = &self.0.hold else { return Ok(()) };
+        match names(&hold.path, &hold.token) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let lock = hold.path.display();
+                Err(GitError::Storage(format!("this process was silent for too long and lost {lock}")))
+            }
+            Err(error) => Err(failure::of_disk(&error)),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Closed, it is unlocked. A beat on its way has ended, or finds nothing to write to: what the next
+        // holder says is not overwritten.
+        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// How a try went.
+enum Tried {
+    Held {
+        file: File,
+        after_another: bool,
+    },
+    /// Somebody has it and says this.
+    Busy(Vec<u8>),
+}
+
+/// Locks a file, which is made where it is lacking, and puts a name into it.
+fn try_lock(path: &Path, token: &str) -> io::Result<Tried> {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Tried::Busy(saying(&file)?)),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let before = saying(&file)?;
+    say(&file, token, 0)?;
+    // It may have been taken away since it was opened.
+    if !names(path, token)? {
+        return Ok(Tried::Busy(Vec::new()));
+    }
+    Ok(Tried::Held { file, after_another: !before.starts_with(token.as_bytes()) })
+}
+
+/// Says again and again that the holder lives.
+async fn beat(file: Lent, token: String, every: Duration) {
+    for number in 1_u64.. {
+        sleep(every).await;
+        let (file, token) = (Arc::clone(&file), token.clone());
+        let say = move || match &*file.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => say(file, &token, number),
+            None => Ok(()),
+        };
+        if let Err(error) = blocking(say).await {
+            tracing::warn!(%error, "the file of a lock could not be written");
+        }
+    }
+}
+
+fn say(file: &File, token: &str, number: u64) -> io::Result<()> {
+    // Of one length, so that nothing of what stood there before is left.
+    file.write_all_at(format!("{token} {number:020}\n").as_bytes(), 0)
+}
+
+fn saying(file: &File) -> io::Result<Vec<u8>> {
+    let mut said = vec![0; SAYING_BYTES];
+    let length = file.read_at(&mut said, 0)?;
+    said.truncate(length);
+    Ok(said)
+}
+
+/// What the file there says now; `None`: there is none.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match File::open(path) {
+        Ok(file) => saying(&file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file there is the one that names this process.
+fn names(path: &Path, token: &str) -> io::Result<bool> {
+    Ok(read(path)?.is_some_and(|said| said.starts_with(token.as_bytes())))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, GitError> {
+    let done = spawn_blocking(work).await;
+    let done = done.map_err(|_| GitError::Storage("work on the file of a lock panicked".to_owned()))?;
+    done.map_err(|error| failure::of_disk(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::machine::{MachineClock, MachineRandom};
+
+    struct Process(Turns);
+
+    impl Process {
+        fn new(folder: &TempDir, beat: Duration) -> Self {
+            let sharing = Sharing::new(Arc::new(MachineClock), &MachineRandom);
+            let sharing = Sharing { beat, ..sharing };
+            Self(Turns::new(folder.path().join("m.lock"), Some(Arc::new(sharing))))
+        }
+
+        async fn take(&self) -> Turn {
+            self.0.take().await.expect("a turn")
+        }
+
+        async fn take_free(&self) -> Option<Turn> {
+            self.0.take_free().await.expect("files can be locked")
+        }
+    }
+
+    fn folder() -> TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_process_at_a_time_has_the_turn_and_the_next_knows_who_had_it() {
+        let folder = folder();
+        let (one, other) = (Process::new(&folder, BEAT), Process::new(&folder, BEAT));
+        let first = one.take().await;
+        assert!(first.is_after_another(), "who wrote before is not known");
+        assert!(one.take_free().await.is_none() && other.take_free().await.is_none());
+        // A holder that lives keeps it for longer than a silent one would.
+        let waiting = tokio::time::timeout(SILENCE * 4, other.take()).await;
+        assert!(waiting.is_err());
+        first.check().expect("it stands");
+        let clone = first.clone();
+        drop(first);
+        assert!(other.take_free().await.is_none(), "a clone has it");
+        drop(clone);
+        let again = one.take_free().await.expect("nobody has it");
+        assert!(!again.is_after_another());
+        drop(again);
+        assert!(other.take().await.is_after_another());
+        assert!(one.take().await.is_after_another());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_holder_loses_its_turn_and_finds_out() {
+        let folder = folder();
+        let silent = Process::new(&folder, Duration::from_hours(1));
+        let other = Process::new(&folder, BEAT);
+        let lost = silent.take().await;
+        let won = other.take().await;
+        won.check().expect("it stands");
+        let error = lost.check().expect_err("another has it");
+        assert!(matches!(&error, GitError::Storage(text) if text.contains("m.lock")), "{error}");
+        // What the former holder gives back is not what the other has.
+        drop(lost);
+        assert!(silent.take_free().await.is_none());
+        won.check().expect("it stands");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_was_removed_with_its_mirror_is_made_anew() {
+        let folder = folder();
+        let (one, other) = (Process::new(&folder, BEAT), Process::new(&folder, BEAT));
+        let first = one.take().await;
+        fs::remove_file(one.0.file()).expect("there");
+        assert!(first.check().is_err());
+        let second = other.take_free().await.expect("nobody has the new one");
+        drop(first);
+        second.check().expect("it stands");
+        assert!(one.take_free().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_shares_with_nobody_needs_no_file() {
+        let folder = folder();
+        let turns = Turns::new(folder.path().join("m.lock"), None);
+        let turn = turns.take().await.expect("a turn");
+        assert!(turns.take_free().await.expect("no file").is_none());
+        turn.check().expect("it stands");
+        assert!(!turn.is_after_another() && !turns.file().exists());
+    }
+
+    #[test]
+    fn a_directory_in_which_files_cannot_be_locked_is_known_at_once() {
+        let folder = folder();
+        let sharing = Sharing::new(Arc::new(MachineClock), &MachineRandom);
+        sharing.check(folder.path()).expect("files can be locked");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left");
+        sharing.check(&folder.path().join("lacking")).expect_err("no such directory");
+    }
+}
