@@ -153,7 +153,7 @@ impl Adapters {
         let egress = Egress::new(&settings.egress)?;
         // Polls and deliveries share no connections, and wait for one as long as each may.
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
-        let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone())?;
+        let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone(), random.as_ref())?;
         let git = Arc::new(git);
         Ok(Self { settings, store, git, egress, clock, random, claim, reached_at: None })
     }

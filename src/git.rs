@@ -54,7 +54,7 @@ use tidings_actors::{
     hosts::Hosts,
     ports::{
         BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource,
-        Keep, Location, MirrorFacts, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
+        Keep, Location, MirrorFacts, Random, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
@@ -78,7 +78,7 @@ use self::{
     space::Space,
     turn::Sharing,
 };
-use crate::{egress::Egress, machine::MachineRandom, settings::git::GitSettings};
+use crate::{egress::Egress, settings::git::GitSettings};
 
 /// Fetches of blobs that one list may need before it can be made: enough for the largest tree.
 const FILLINGS_MAX: usize = 32;
@@ -115,6 +115,7 @@ impl Git {
         data_dir: &Path,
         egress: Egress,
         clock: Arc<dyn Clock>,
+        random: &dyn Random,
     ) -> Result<Self, GitError> {
         set_up_library();
         let mirrors = settings.mirrors_dir.clone().unwrap_or_else(|| data_dir.join("mirrors"));
@@ -124,7 +125,7 @@ impl Git {
         let mirrors = mirrors.canonicalize().map_err(storage)?;
         let sharing = match settings.mirrors_dir {
             Some(_) => {
-                let sharing = Sharing::new(Arc::clone(&clock), &MachineRandom);
+                let sharing = Sharing::new(Arc::clone(&clock), random);
                 sharing.check(&mirrors).map_err(|error| {
                     GitError::Storage(format!("{shown}: files cannot be locked there: {error}"))
                 })?;
@@ -132,7 +133,10 @@ impl Git {
             }
             None => None,
         };
-        mirror::sweep_damaged(&mirrors, sharing.as_deref()).map_err(storage)?;
+        // What others may be reading is upkeep's.
+        if sharing.is_none() {
+            mirror::sweep_damaged(&mirrors, None).map_err(storage)?;
+        }
         if settings.mirror_max_bytes > 0 {
             settings.fetch_max_bytes = settings.fetch_max_bytes.min(settings.mirror_max_bytes);
         }
@@ -365,7 +369,7 @@ impl GitSource for Git {
         self.read(remote, move |objects, _| {
             Ok(match chain(objects, head, held, limit)? {
                 Chain::Done(walk) => walk,
-                Chain::Ends { reached: 0 } => return Err(GitError::Missing(head)),
+                Chain::Ends { reached: 0, .. } => return Err(GitError::Missing(head)),
                 // A shallow clone: the known end of its history.
                 Chain::Ends { .. } => Walk::Rewritten,
             })
@@ -426,7 +430,9 @@ impl GitSource for Git {
 
     async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError> {
         let mut found = Vec::new();
-        for repository in self.names().await? {
+        let names = self.names().await?;
+        self.space.only(&names.iter().map(|name| self.mirrors.join(name.as_str())).collect());
+        for repository in names {
             found.extend(GitSource::mirror(self, &repository).await?);
         }
         Ok(found)
@@ -442,18 +448,25 @@ impl GitSource for Git {
         self.readers.run(move |_| Ok(space.storage())).await
     }
 
-    async fn sweep(&self) -> Result<(), GitError> {
-        let (mirrors, sharing) = (self.mirrors.clone(), self.sharing.clone());
-        let sweep = move |_: &Cancel| mirror::sweep_damaged(&mirrors, sharing.as_deref());
-        self.readers.run(move |cancel| sweep(cancel).map_err(|error| failure::of_disk(&error))).await?;
-        for repository in self.names().await? {
+    async fn sweep(&self, of: Option<&RepositoryId>) -> Result<(), GitError> {
+        let swept = match of {
+            Some(repository) => vec![repository.clone()],
+            // Whoever works on a repository sweeps its mirror.
+            None if self.sharing.is_some() => Vec::new(),
+            None => self.names().await?,
+        };
+        if let Some(sharing) = self.sharing.clone().filter(|_| of.is_none()) {
+            // What is open here cannot go there.
+            self.readers.close_idle();
+            let mirrors = self.mirrors.clone();
+            let sweep = move |_: &Cancel| mirror::sweep_damaged(&mirrors, Some(&sharing));
+            self.readers.run(move |cancel| sweep(cancel).map_err(|error| failure::of_disk(&error))).await?;
+        }
+        for repository in swept {
             let mirror = self.mirror(&repository);
-            // Whoever has it swept before it began.
-            let turn = mirror.free_turn().await?;
+            let turn = mirror.turn().await?;
             let work = move |_: &Cancel| {
-                if turn.is_some() {
-                    mirror.clean()?;
-                }
+                mirror.clean(&turn)?;
                 mirror.measure().map(drop)
             };
             self.readers.run(work).await?;
@@ -485,9 +498,8 @@ impl GitSource for Git {
         }
         let turn = mirror.turn().await?;
         let work = move |_: &Cancel| {
-            let _turn = turn;
             mirror.mark_damaged();
-            mirror.prepare()
+            mirror.prepare(&turn)
         };
         self.readers.run(work).await.map(|()| false)
     }
@@ -503,10 +515,7 @@ impl GitSource for Git {
     async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError> {
         let mirror = self.mirror(repository);
         let turn = mirror.turn().await?;
-        let work = move |_: &Cancel| {
-            let _turn = turn;
-            mirror.erase()
-        };
+        let work = move |_: &Cancel| mirror.erase(&turn);
         let erased = self.readers.run(work).await;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
         erased

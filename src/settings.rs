@@ -47,7 +47,7 @@ pub use self::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Database, mirrors, keyring and the admin token lie here (mode 0700).
+    /// Database, keyring, the admin token and, unless another place is named, mirrors lie here (mode 0700).
     pub data_dir: PathBuf,
     /// A keyring that a start copies into a data directory which has none; not set: one is made.
     #[serde(with = "optional")]

@@ -144,6 +144,8 @@ fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Setting
     settings.data_dir = data_dir;
     settings.database = crate::settings::DatabaseSettings::default();
     settings.git.allow_local = true;
+    // What others share is not looked after by a database that knows nothing of it.
+    settings.git.mirrors_dir = None;
     settings.delivery.first_delay = Duration::ZERO;
     if !args.repository.contains("://") {
         settings.git.poll_min = settings.git.poll_min.min(LOCAL_POLL);
@@ -347,5 +349,27 @@ async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Re
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        watch: WatchArgs,
+    }
+
+    #[test]
+    fn mirrors_that_others_share_are_left_alone() {
+        let args = Line::parse_from(["watch", "https://git.example/a"]).watch;
+        let mut settings = Settings::default();
+        settings.git.mirrors_dir = Some("/mnt/mirrors".into());
+        let tuned = tuned(&args, settings, "/tmp/scratch".into());
+        assert_eq!(tuned.git.mirrors_dir, None, "its own database knows none of their repositories");
     }
 }

@@ -56,7 +56,8 @@ struct Survey {
 impl Acquire<'_> {
     /// Makes what an order wants present.
     pub(super) async fn fetch(&self, order: &FetchOrder) -> Result<FetchReport, GitError> {
-        if self.mirror.still_holds(&order.wants, order.extent) {
+        let (wants, extent) = (order.wants.clone(), order.extent);
+        if self.look(move |mirror| mirror.still_holds(&wants, extent)).await? {
             return Ok(FetchReport::default());
         }
         let turn = self.mirror.turn().await?;
@@ -67,9 +68,9 @@ impl Acquire<'_> {
     pub(super) async fn walk(&self, head: ObjectId, held: ObjectId, limit: u32) -> Result<Walk, GitError> {
         let (mut depth, mut before) = (FIRST_DEPTH, None);
         loop {
-            let reached = match self.chain(head, held, limit).await? {
+            let (reached, last) = match self.chain(head, held, limit).await? {
                 Chain::Done(walk) => return Ok(walk),
-                Chain::Ends { reached } => reached,
+                Chain::Ends { reached, last } => (reached, last),
             };
             // A step that brought nothing: the host itself knows no more.
             if before == Some(reached) {
@@ -80,12 +81,38 @@ impl Acquire<'_> {
                 depth = depth.saturating_mul(2);
             }
             let turn = self.mirror.turn().await?;
+            self.cut(&turn, last).await?;
             // Commits on the way get what the mirror has of others.
-            let extent = if self.mirror.is_partial() { Extent::Trees } else { Extent::Whole };
+            let is_partial = self.look(Mirror::is_partial).await?;
+            let extent = if is_partial { Extent::Trees } else { Extent::Whole };
             let (haves, depth) = (vec![held, head], depth.min(limit.max(1)));
             let order = FetchOrder { wants: vec![head], haves, depth, extent };
             self.healing(&turn, &order, true).await?;
         }
+    }
+
+    /// Looks at files of the mirror; on a blocking thread where they may lie behind a network.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Mirror) -> T + Send + 'static,
+    ) -> Result<T, GitError> {
+        if !self.mirror.is_shared() {
+            return Ok(look(self.mirror));
+        }
+        let mirror = Arc::clone(self.mirror);
+        blocking(move |_| Ok(look(&mirror))).await
+    }
+
+    /// Says that a commit is without its parents here, if nobody did: a host that does not hear of it
+    /// believes that everything behind it is here, sends nothing, and the history would look rewritten.
+    async fn cut(&self, turn: &Turn, last: Option<ObjectId>) -> Result<(), GitError> {
+        let Some(last) = last else { return Ok(()) };
+        let (mirror, turn) = (Arc::clone(self.mirror), turn.clone());
+        blocking(move |_| {
+            let mut lines = mirror.shallow()?;
+            if lines.insert(last) { mirror.set_shallow(&turn, &lines) } else { Ok(()) }
+        })
+        .await
     }
 
     async fn chain(&self, head: ObjectId, held: ObjectId, limit: u32) -> Result<Chain, GitError> {
@@ -97,7 +124,8 @@ impl Acquire<'_> {
     async fn healing(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchReport, GitError> {
         self.mirror.note_wanted(&order.wants);
         // Contents that were dropped to make room come back when they are needed, not all at once.
-        let extent = if self.mirror.is_evicted() { order.extent.min(Extent::Trees) } else { order.extent };
+        let is_evicted = self.look(Mirror::is_evicted).await?;
+        let extent = if is_evicted { order.extent.min(Extent::Trees) } else { order.extent };
         let order = &FetchOrder { extent, ..order.clone() };
         let brought = match self.bring(turn, order, deepen).await {
             Err(GitError::Corrupt(_)) => {
@@ -179,8 +207,7 @@ impl Acquire<'_> {
         let (mirror, settings, order, turn) =
             (Arc::clone(self.mirror), Arc::clone(self.settings), order.clone(), turn.clone());
         blocking(move |cancel| {
-            let _turn = turn;
-            mirror.prepare()?;
+            mirror.prepare(&turn)?;
             survey(&mirror, &settings, &order, deepen, cancel)
         })
         .await

@@ -36,8 +36,7 @@ impl Acquire<'_> {
         let absent = {
             let (mirror, blobs, turn) = (Arc::clone(self.mirror), blobs.to_vec(), turn.clone());
             blocking(move |_| {
-                let _turn = turn;
-                mirror.prepare()?;
+                mirror.prepare(&turn)?;
                 absent(&mirror, &blobs)
             })
             .await?

@@ -36,7 +36,7 @@ pub(super) fn compact(
     chain_max: u32,
     cancel: &Cancel,
 ) -> Result<MirrorFacts, GitError> {
-    mirror.prepare()?;
+    mirror.prepare(turn)?;
     let before = mirror.measure()?.map_or(0, |facts| facts.bytes);
     if keep.blobs {
         mirror.check_room_for(before)?;
@@ -62,11 +62,11 @@ pub(super) fn compact(
         mirror.set_evicted(0)?;
     }
     let shallow = kept.shallow();
-    mirror.set_shallow(&mirror.shallow()?.union(&shallow).copied().collect())?;
-    let fresh = mirror.promote(&quarantine)?;
+    mirror.set_shallow(turn, &mirror.shallow()?.union(&shallow).copied().collect())?;
+    let fresh = mirror.promote(turn, &quarantine)?;
     let is_old = |pack: &&PathBuf| pack.file_name().is_none_or(|name| !fresh.iter().any(|new| new == name));
     mirror.retire(&old.iter().filter(is_old).cloned().collect::<Vec<_>>())?;
-    mirror.set_shallow(&shallow)?;
+    mirror.set_shallow(turn, &shallow)?;
     drop(quarantine);
     if keep.blobs && !mirror.is_partial() {
         mirror.unset_evicted()?;

@@ -14,6 +14,8 @@ pub(super) enum Chain {
     Ends {
         /// How many commits were found.
         reached: u32,
+        /// The last of them.
+        last: Option<ObjectId>,
     },
 }
 
@@ -37,7 +39,7 @@ pub(super) fn chain(
         let commit = match objects.commit(current) {
             Err(GitError::Missing(_)) => {
                 let reached = u32::try_from(commits.len()).unwrap_or(u32::MAX);
-                return Ok(Chain::Ends { reached });
+                return Ok(Chain::Ends { reached, last: commits.last().copied() });
             }
             commit => commit?,
         };

@@ -1,4 +1,4 @@
-//! A mirror on disk: a bare, shallow repository below `data_dir/mirrors`, named by its
+//! A mirror on disk: a bare, shallow repository in the directory of mirrors, named by its
 //! repository. It is a cache: losing it costs a fetch, never a change.
 //!
 //! What arrives is put together in a quarantine directory inside the mirror and becomes visible by
@@ -13,6 +13,7 @@
 //! here is no damage, only a fetch to come. Packs that came so have a `.promisor` file beside
 //! them, as git itself marks them, so that it reads a partial mirror too.
 
+mod aside;
 mod measure;
 
 use std::{
@@ -27,18 +28,16 @@ use std::{
     },
 };
 
-use tidings_actors::{
-    ports::{Extent, GitError},
-    time::Timestamp,
-};
+use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::{ObjectId, RepositoryId};
 
+pub(super) use self::aside::sweep_damaged;
 use super::{
     failure,
     objects::Objects,
     scrub::Proofs,
     space::Space,
-    turn::{GRACE, Sharing, Turn, Turns},
+    turn::{Sharing, Turn, Turns},
 };
 
 /// Above this many commits, what is known to be complete is learned anew.
@@ -116,21 +115,15 @@ impl Mirror {
     /// # Errors
     /// [`GitError::Storage`] where it is shared and cannot be locked.
     pub(super) async fn turn(&self) -> Result<Turn, GitError> {
-        self.turns.take().await.inspect(|turn| self.follow(turn))
-    }
-
-    /// The right to write, if nobody has it.
-    ///
-    /// # Errors
-    /// [`GitError::Storage`] where it is shared and cannot be locked.
-    pub(super) async fn free_turn(&self) -> Result<Option<Turn>, GitError> {
-        Ok(self.turns.take_free().await?.inspect(|turn| self.follow(turn)))
+        // Without a turn nobody learned what has changed.
+        self.turns.take().await.inspect(|turn| self.follow(turn)).inspect_err(|_| self.forget_complete())
     }
 
     /// What is known of its files ends where another process wrote into it.
     fn follow(&self, turn: &Turn) {
         if turn.is_after_another() {
             self.forget_complete();
+            self.damaged.store(false, Ordering::Release);
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -162,6 +155,11 @@ impl Mirror {
                 self.mark_damaged();
             }
         })
+    }
+
+    /// Whether other processes write into it too.
+    pub(super) fn is_shared(&self) -> bool {
+        self.sharing.is_some()
     }
 
     /// Where it lies.
@@ -229,7 +227,8 @@ impl Mirror {
 
     /// Gets the directory ready for a fetch: moves a damaged one aside, sweeps what a crash left,
     /// makes what is lacking.
-    pub(super) fn prepare(&self) -> Result<(), GitError> {
+    pub(super) fn prepare(&self, turn: &Turn) -> Result<(), GitError> {
+        turn.check()?;
         if self.damaged.swap(false, Ordering::AcqRel) {
             let mirror = self.directory.display();
             tracing::warn!(%mirror, "mirror {mirror} is damaged and is begun anew");
@@ -239,7 +238,8 @@ impl Mirror {
     }
 
     /// Removes everything.
-    pub(super) fn erase(&self) -> Result<(), GitError> {
+    pub(super) fn erase(&self, turn: &Turn) -> Result<(), GitError> {
+        turn.check()?;
         // Whoever waits for the lock finds another one.
         let erased = self.move_aside().and_then(|()| remove(self.turns.file()));
         self.space.measured(&self.directory, None);
@@ -247,7 +247,8 @@ impl Mirror {
     }
 
     /// Removes what a crash left behind, if the mirror exists at all.
-    pub(super) fn clean(&self) -> Result<(), GitError> {
+    pub(super) fn clean(&self, turn: &Turn) -> Result<(), GitError> {
+        turn.check()?;
         match self.sweep() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             swept => swept.map_err(|error| failure::of_disk(&error)),
@@ -264,12 +265,6 @@ impl Mirror {
         self.forget_complete();
         self.generation.fetch_add(1, Ordering::AcqRel);
         if self.sharing.is_some() { Ok(()) } else { remove(&aside) }
-    }
-
-    /// The beginning of a name that says since when what it names is aside, in unix milliseconds.
-    fn dated(&self, beginning: &str) -> String {
-        let since = self.sharing.as_ref().map_or(0, |sharing| sharing.clock.now().0);
-        format!("{beginning}{since}-")
     }
 
     fn lay_out(&self) -> io::Result<()> {
@@ -293,11 +288,8 @@ impl Mirror {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let has_left = name.strip_prefix(LEAVING).is_some_and(|since| self.is_long_ago(since));
-            if has_left {
-                self.space.left(&entry.path());
-            }
             if has_left || name.starts_with(QUARANTINE) || name.ends_with(".lock") || name == "shallow.new" {
-                remove(&entry.path())?;
+                self.remove(&entry.path())?;
             }
         }
         for entry in fs::read_dir(self.packs())? {
@@ -314,10 +306,6 @@ impl Mirror {
         Ok(())
     }
 
-    fn is_long_ago(&self, since: &str) -> bool {
-        self.sharing.as_deref().is_none_or(|sharing| is_long_ago(since, sharing))
-    }
-
     /// A fresh directory inside the mirror for what is being put together, named by what that is;
     /// gone when dropped.
     pub(super) fn quarantine(&self, work: &str) -> Result<Quarantine, GitError> {
@@ -329,7 +317,8 @@ impl Mirror {
     }
 
     /// Makes the packs of a quarantine visible, synced to disk. Their file names.
-    pub(super) fn promote(&self, quarantine: &Quarantine) -> Result<Vec<OsString>, GitError> {
+    pub(super) fn promote(&self, turn: &Turn, quarantine: &Quarantine) -> Result<Vec<OsString>, GitError> {
+        turn.check()?;
         self.move_packs(&quarantine.packs()).map_err(|error| failure::of_disk(&error))
     }
 
@@ -348,7 +337,12 @@ impl Mirror {
             fs::File::open(from.join(name))?.sync_all()?;
         }
         // A handle that has a file of this name open goes on reading the old one.
-        let replaces = names.iter().any(|name| self.packs().join(name).exists());
+        let replaced = names.iter().map(|name| self.packs().join(name)).filter(|path| path.exists());
+        let replaced: Vec<PathBuf> = replaced.collect();
+        let replaces = !replaced.is_empty();
+        if replaces && self.sharing.is_some() {
+            self.let_leave(replaced.into_iter())?;
+        }
         for name in &names {
             fs::rename(from.join(name), self.packs().join(name))?;
         }
@@ -376,7 +370,8 @@ impl Mirror {
     }
 
     /// Replaces the list of commits whose parents are not here.
-    pub(super) fn set_shallow(&self, shallow: &BTreeSet<ObjectId>) -> Result<(), GitError> {
+    pub(super) fn set_shallow(&self, turn: &Turn, shallow: &BTreeSet<ObjectId>) -> Result<(), GitError> {
+        turn.check()?;
         self.write_shallow(shallow).map_err(|error| failure::of_disk(&error))
     }
 
@@ -424,31 +419,6 @@ impl Mirror {
         self.generation.fetch_add(1, Ordering::AcqRel);
         retired.map_err(|error| failure::of_disk(&error))
     }
-
-    /// Moves files to where nobody finds them who has not opened them yet.
-    fn let_leave(&self, files: impl Iterator<Item = PathBuf>) -> io::Result<()> {
-        let aside = free_name(&self.directory.join(self.dated(LEAVING)));
-        fs::DirBuilder::new().mode(0o700).create(&aside)?;
-        let mut bytes = 0;
-        for file in files {
-            let Some(name) = file.file_name() else { continue };
-            let length = file.metadata().map_or(0, |facts| facts.len());
-            match fs::rename(&file, aside.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Err(_) => {}
-                Ok(()) => bytes += length,
-            }
-        }
-        self.space.leaves(aside, bytes);
-        Ok(())
-    }
-}
-
-/// Whether something named by its moment has been aside for longer than others may still read it.
-fn is_long_ago(since: &str, sharing: &Sharing) -> bool {
-    let since = since.split('-').next().and_then(|since| since.parse().ok()).map(Timestamp);
-    // A name that says nothing is as old as one of another clock.
-    since.is_none_or(|since| sharing.clock.now().since(since) >= GRACE)
 }
 
 /// See [`Mirror::quarantine`].
@@ -489,20 +459,6 @@ impl Drop for Quarantine {
             tracing::warn!(%error, "a quarantine directory could not be removed; the next fetch tries again");
         }
     }
-}
-
-/// Removes the mirrors that are aside: those that a crash left behind, and where they are shared those that
-/// nobody reads any more.
-pub(super) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Result<()> {
-    for entry in fs::read_dir(mirrors)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some((_, since)) = name.split_once(DAMAGED) else { continue };
-        if sharing.is_none_or(|sharing| is_long_ago(since, sharing)) {
-            remove(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// `base` and the first number that makes a name nobody has.

@@ -23,6 +23,9 @@ const HANDLES_KEPT: usize = 16;
 /// A handle on somebody's repository is used for this long: they may repack it at any time.
 const LOCAL_KEPT: Duration = Duration::from_secs(1);
 
+/// A read of a mirror that changes all the time is begun so often.
+const TRIES_MAX: u32 = 5;
+
 /// Where to read.
 #[derive(Clone)]
 pub(super) enum Place {
@@ -72,6 +75,11 @@ impl Readers {
             Place::Local(path) => read_local(&idle_local, path, &read, cancel),
         })
         .await
+    }
+
+    /// Closes the handles that nobody uses now.
+    pub(super) fn close_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Runs `work` on a blocking thread; counted as a reader. Dropping the future cancels it soon.
@@ -149,7 +157,9 @@ fn read_mirror<T>(
             }
         }
     }
+    let mut tries = 0;
     loop {
+        tries += 1;
         let state = mirror.state();
         // libgit2 shares open packs by their path. A pack that was replaced must be closed by all
         // before it is opened again, or its former self would be read.
@@ -159,7 +169,11 @@ fn read_mirror<T>(
         let objects = mirror.open()?;
         let result = read(&objects, cancel);
         match &result {
-            Err(GitError::Missing(_) | GitError::Corrupt(_)) if mirror.state() != state => continue,
+            Err(GitError::Missing(_) | GitError::Corrupt(_))
+                if mirror.state() != state && tries < TRIES_MAX =>
+            {
+                continue;
+            }
             Err(GitError::Missing(_)) if gap == Gap::Content && mirror.is_partial() => {}
             Err(GitError::Missing(_)) => mirror.doubt(),
             Err(GitError::Corrupt(_)) => mirror.mark_damaged(),
@@ -195,7 +209,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        git::{space::Space, turn::Sharing},
+        git::{
+            space::Space,
+            turn::{Sharing, Turn},
+        },
         machine::{MachineClock, MachineRandom},
         settings::git::GitSettings,
     };
@@ -207,7 +224,7 @@ mod tests {
     fn mirror_shared(folder: &tempfile::TempDir, sharing: Option<Arc<Sharing>>) -> Mirror {
         let space = Arc::new(Space::new(folder.path().to_owned(), &GitSettings::default()));
         let mirror = Mirror::new(folder.path(), &RepositoryId::new(Ulid::from_parts(1, 1)), space, sharing);
-        mirror.prepare().expect("writable");
+        mirror.prepare(&Turn::alone()).expect("writable");
         mirror
     }
 
@@ -282,7 +299,7 @@ mod tests {
         assert!(mirror.take_doubt());
         let before = mirror.state();
         assert_eq!(fail(GitError::Corrupt("x".to_owned())), 0);
-        mirror.prepare().expect("begun anew");
+        mirror.prepare(&Turn::alone()).expect("begun anew");
         assert_ne!(mirror.state(), before);
     }
 

@@ -106,19 +106,19 @@ pub(super) fn receive(
     if expected.extent < Extent::Whole {
         quarantine.mark_partial()?;
     }
-    expected.turn.check()?;
+    let turn = &expected.turn;
     // Shallow lines first: one too many is harmless, one too few misleads the host.
     if shallow != ShallowChange::default() {
         let mut lines: BTreeSet<_> = mirror.shallow()?;
         lines.extend(shallow.added);
-        mirror.set_shallow(&lines)?;
-        mirror.promote(&quarantine)?;
+        mirror.set_shallow(turn, &lines)?;
+        mirror.promote(turn, &quarantine)?;
         if !shallow.removed.is_empty() {
             lines.retain(|line| !shallow.removed.contains(line));
-            mirror.set_shallow(&lines)?;
+            mirror.set_shallow(turn, &lines)?;
         }
     } else {
-        mirror.promote(&quarantine)?;
+        mirror.promote(turn, &quarantine)?;
     }
     for want in &expected.wants {
         mirror.mark_complete(*want, expected.extent);

@@ -1,8 +1,8 @@
 //! Room for mirrors: what they take together, what is free on their disk, and whether more may be
-//! fetched. The database lies on the same disk and must never find it full because of a cache.
+//! fetched. The database mostly lies on the same disk and must never find it full because of a cache.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -42,9 +42,12 @@ impl Space {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(directory, bytes);
     }
 
-    /// They go now.
-    pub(super) fn left(&self, directory: &std::path::Path) {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
+    /// There are no mirrors but these: others may remove them too.
+    pub(super) fn only(&self, mirrors: &HashSet<PathBuf>) {
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|mirror, _| mirrors.contains(mirror));
     }
 
     /// What all mirrors take, and whether there is room for more.
@@ -84,8 +87,11 @@ impl Space {
     /// What this user may still write, soon, in bytes; `None` where the machine does not say.
     fn free(&self) -> Option<u64> {
         let facts = rustix::fs::statvfs(&self.mirrors).ok()?;
-        let leaving: u64 = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
-        Some(facts.f_bavail.saturating_mul(facts.f_frsize).saturating_add(leaving))
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever sweeps first removes them.
+        leaving.retain(|directory, _| directory.exists());
+        let soon: u64 = leaving.values().sum();
+        Some(facts.f_bavail.saturating_mul(facts.f_frsize).saturating_add(soon))
     }
 }
 
@@ -127,7 +133,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        git::{mirror::Mirror, turn::Sharing},
+        git::{
+            mirror::Mirror,
+            turn::{Sharing, Turn},
+        },
         machine::{MachineClock, MachineRandom},
     };
 
@@ -138,13 +147,24 @@ mod tests {
         let sharing = Arc::new(Sharing::new(Arc::new(MachineClock), &MachineRandom));
         let repository = RepositoryId::new(Ulid::from_parts(1, 1));
         let mirror = Mirror::new(folder.path(), &repository, Arc::clone(&space), Some(sharing));
-        mirror.prepare().expect("writable");
+        mirror.prepare(&Turn::alone()).expect("writable");
         let (leaving, much) = (mirror.directory().join("leaving-1-0"), 1 << 60);
         std::fs::create_dir(&leaving).expect("writable");
         space.leaves(leaving.clone(), much);
         assert!(space.storage().free_bytes >= much);
-        mirror.clean().expect("swept");
+        mirror.clean(&Turn::alone()).expect("swept");
         assert!(!leaving.exists() && space.storage().free_bytes < much);
+    }
+
+    #[test]
+    fn a_mirror_that_another_process_removed_counts_no_longer() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let space = Space::new(folder.path().to_owned(), &GitSettings::default());
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        space.measured(&one, Some(3));
+        space.measured(&other, Some(4));
+        space.only(&HashSet::from([other]));
+        assert_eq!((space.storage().mirrors, space.storage().mirror_bytes), (1, 4));
     }
 
     #[test]

@@ -8,21 +8,29 @@
 //! before it makes anything visible ([`Turn::check`]).
 //!
 //! Between that look and the renaming it may sleep again, so this is no fence, and need be none: packs are
-//! named by what they hold and every object is proved by its id. Two writers at once may cost a line of
-//! the list of commits without parents, or a pack that the other counted on, and the next fetch finds the
-//! gap and fills it.
+//! named by what they hold and every object is proved by its id. Two writers at once may cost a pack that
+//! the other counted on, which the next fetch finds and fills, or a line of the list of commits without
+//! parents, which whoever walks to such a commit writes again.
+//!
+//! What is said is synced each time: a client of a network file system would keep it to itself for longer
+//! than others wait. It is never the same twice, so that a file which changes hands again and again is not
+//! taken for a silent one.
 
 use std::{
     fs::{self, File, TryLockError},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tidings_actors::ports::{Clock, GitError, Random};
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, OwnedMutexGuard},
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep},
@@ -39,34 +47,73 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// What was replaced stays readable for so long: another replica may be reading it, and over a network
 /// file system a mapped file that is deleted ends the process that reads it.
 pub(super) const GRACE: Duration = Duration::from_mins(10);
-/// What a file of a lock says, at most, in bytes.
+/// What a file of a lock says, in bytes.
 const SAYING_BYTES: usize = 100;
+/// Of the name of a machine, in characters.
+const MACHINE_CHARS: usize = 50;
+/// What begins so, in the directory of mirrors, is nobody's after a while.
+pub(super) const PROBE: &str = "probe-";
 
 /// What a process that shares its directory of mirrors with others keeps to.
 pub(super) struct Sharing {
-    /// Names this process in what the files of locks say.
+    /// Names this process in what the files of locks say: its machine, and a number.
     token: String,
     pub(super) clock: Arc<dyn Clock>,
     beat: Duration,
+    /// How often something was said.
+    said: AtomicU64,
 }
 
 impl Sharing {
     pub(super) fn new(clock: Arc<dyn Clock>, random: &dyn Random) -> Self {
         let mut token = [0; 8];
         random.fill(&mut token);
-        let token = format!("{:016x}", u64::from_be_bytes(token));
-        Self { token, clock, beat: BEAT }
+        let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let machine: String = machine.chars().filter(char::is_ascii_graphic).take(MACHINE_CHARS).collect();
+        let token = format!("{machine}-{:016x}", u64::from_be_bytes(token));
+        Self { token, clock, beat: BEAT, said: AtomicU64::new(0) }
     }
 
     /// Whether files can be locked in a directory.
     pub(super) fn check(&self, mirrors: &Path) -> io::Result<()> {
-        let path = mirrors.join(format!("probe-{}.lock", self.token));
-        let tried = try_lock(&path, &self.token);
-        fs::remove_file(&path)?;
+        let path = mirrors.join(format!("{PROBE}{}", self.token));
+        let tried = self.try_lock(&path);
+        let removed = remove(&path);
         match tried? {
-            Tried::Held { .. } => Ok(()),
+            Tried::Held { .. } => removed,
             Tried::Busy(_) => Err(io::Error::other("a lock that nobody has was refused")),
         }
+    }
+
+    /// Locks a file, which is made where it is lacking, and puts a name into it.
+    fn try_lock(&self, path: &Path) -> io::Result<Tried> {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Tried::Busy(saying(&file)?)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let before = saying(&file)?;
+        self.say(&file)?;
+        // It may have been taken away since it was opened.
+        if !self.is_named_in(path)? {
+            return Ok(Tried::Busy(Vec::new()));
+        }
+        Ok(Tried::Held { file, after_another: !before.starts_with(self.token.as_bytes()) })
+    }
+
+    fn say(&self, file: &File) -> io::Result<()> {
+        let number = self.said.fetch_add(1, Ordering::Relaxed);
+        // No shorter than what stands there of anybody.
+        let saying = format!("{} {number}", self.token);
+        file.write_all_at(format!("{saying:<width$}\n", width = SAYING_BYTES - 1).as_bytes(), 0)?;
+        file.sync_data()
+    }
+
+    /// Whether the file there is the one that names this process.
+    fn is_named_in(&self, path: &Path) -> io::Result<bool> {
+        Ok(read(path)?.is_some_and(|said| said.starts_with(self.token.as_bytes())))
     }
 }
 
@@ -82,9 +129,24 @@ pub(super) struct Turns {
 pub(super) struct Turn(Arc<Having>);
 
 struct Having {
-    // Given back first: the next of this process need not wait for itself.
     hold: Option<Hold>,
-    _within: OwnedMutexGuard<()>,
+    within: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Having {
+    fn drop(&mut self) {
+        let (hold, within) = (self.hold.take(), self.within.take());
+        if hold.is_none() {
+            return;
+        }
+        // The file first: the next of this process need not wait for itself. Closing it may take as long as
+        // a server likes.
+        let give_back = move || drop((hold, within));
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(give_back)),
+            Err(_) => give_back(),
+        }
+    }
 }
 
 /// A locked file, until it is given back.
@@ -93,7 +155,7 @@ type Lent = Arc<std::sync::Mutex<Option<File>>>;
 /// The lock among processes.
 struct Hold {
     path: PathBuf,
-    token: String,
+    sharing: Arc<Sharing>,
     file: Lent,
     _beating: JoinSet<()>,
     /// Another process wrote since this one did.
@@ -124,7 +186,7 @@ impl Turns {
                 Ok(hold) => return Ok(Turn::of(Some(hold), within)),
                 Err(saying) if said.as_ref() == Some(&saying) => {
                     if since.elapsed() >= SILENCE {
-                        self.take_away(&saying).await?;
+                        self.take_away(sharing, &saying).await?;
                         (said, since) = (None, Instant::now());
                         continue;
                     }
@@ -135,37 +197,35 @@ impl Turns {
         }
     }
 
-    /// Takes a turn if nobody has it.
-    ///
-    /// # Errors
-    /// [`GitError::Storage`] where files cannot be locked.
-    pub(super) async fn take_free(&self) -> Result<Option<Turn>, GitError> {
-        let Ok(within) = Arc::clone(&self.within).try_lock_owned() else { return Ok(None) };
-        let Some(sharing) = &self.sharing else { return Ok(Some(Turn::of(None, within))) };
-        let hold = self.try_hold(sharing).await?;
-        Ok(hold.ok().map(|hold| Turn::of(Some(hold), within)))
-    }
-
     /// Takes the lock among processes, or says what its holder says.
-    async fn try_hold(&self, sharing: &Sharing) -> Result<Result<Hold, Vec<u8>>, GitError> {
-        let (path, token) = (self.file.clone(), sharing.token.clone());
-        let (file, after_another) = match blocking(move || try_lock(&path, &token)).await? {
+    async fn try_hold(&self, sharing: &Arc<Sharing>) -> Result<Result<Hold, Vec<u8>>, GitError> {
+        let (path, who) = (self.file.clone(), Arc::clone(sharing));
+        let (file, after_another) = match blocking(move || who.try_lock(&path)).await? {
             Tried::Held { file, after_another } => (Lent::new(Some(file).into()), after_another),
             Tried::Busy(saying) => return Ok(Err(saying)),
         };
         let mut beating = JoinSet::new();
-        beating.spawn(beat(Arc::clone(&file), sharing.token.clone(), sharing.beat));
-        let (path, token) = (self.file.clone(), sharing.token.clone());
-        Ok(Ok(Hold { path, token, file, _beating: beating, after_another }))
+        beating.spawn(beat(Arc::clone(&file), Arc::clone(sharing)));
+        let (path, sharing) = (self.file.clone(), Arc::clone(sharing));
+        Ok(Ok(Hold { path, sharing, file, _beating: beating, after_another }))
     }
 
     /// Takes the file of a silent holder away, unless it is another's by now.
-    async fn take_away(&self, saying: &[u8]) -> Result<(), GitError> {
+    async fn take_away(&self, sharing: &Sharing, saying: &[u8]) -> Result<(), GitError> {
         let (path, saying) = (self.file.clone(), saying.to_owned());
+        let aside = path.with_file_name(format!("{PROBE}{}-aside", sharing.token));
         let lock = path.display().to_string();
         let taken = blocking(move || {
-            let is_same = read(&path)?.is_some_and(|said| said == saying);
-            if is_same { remove(&path).map(|()| true) } else { Ok(false) }
+            // Others that wait do the same: what lies aside is looked at, not what may be another by now.
+            match fs::rename(&path, &aside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                renamed => renamed?,
+            }
+            let is_same = read(&aside)?.is_some_and(|said| said == saying);
+            if !is_same && let Err(error) = fs::hard_link(&aside, &path) {
+                tracing::debug!(%error, "a lock that changed hands is lost to its holder");
+            }
+            remove(&aside).map(|()| is_same)
         });
         if taken.await? {
             tracing::warn!(%lock, "whoever had {lock} said nothing for long, and has lost its turn");
@@ -176,7 +236,7 @@ impl Turns {
 
 impl Turn {
     fn of(hold: Option<Hold>, within: OwnedMutexGuard<()>) -> Self {
-        Self(Arc::new(Having { hold, _within: within }))
+        Self(Arc::new(Having { hold, within: Some(within) }))
     }
 
     /// Whether another process wrote into the mirror since this one did.
@@ -190,7 +250,7 @@ impl Turn {
     /// [`GitError::Storage`]: another process has it now.
     pub(super) fn check(&self) -> Result<(), GitError> {
         let Some(hold) = &self.0.hold else { return Ok(()) };
-        match names(&hold.path, &hold.token) {
+        match hold.sharing.is_named_in(&hold.path) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let lock = hold.path.display();
@@ -219,42 +279,19 @@ enum Tried {
     Busy(Vec<u8>),
 }
 
-/// Locks a file, which is made where it is lacking, and puts a name into it.
-fn try_lock(path: &Path, token: &str) -> io::Result<Tried> {
-    let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Tried::Busy(saying(&file)?)),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    let before = saying(&file)?;
-    say(&file, token, 0)?;
-    // It may have been taken away since it was opened.
-    if !names(path, token)? {
-        return Ok(Tried::Busy(Vec::new()));
-    }
-    Ok(Tried::Held { file, after_another: !before.starts_with(token.as_bytes()) })
-}
-
 /// Says again and again that the holder lives.
-async fn beat(file: Lent, token: String, every: Duration) {
-    for number in 1_u64.. {
-        sleep(every).await;
-        let (file, token) = (Arc::clone(&file), token.clone());
+async fn beat(file: Lent, sharing: Arc<Sharing>) {
+    loop {
+        sleep(sharing.beat).await;
+        let (file, sharing) = (Arc::clone(&file), Arc::clone(&sharing));
         let say = move || match &*file.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(file) => say(file, &token, number),
+            Some(file) => sharing.say(file),
             None => Ok(()),
         };
         if let Err(error) = blocking(say).await {
             tracing::warn!(%error, "the file of a lock could not be written");
         }
     }
-}
-
-fn say(file: &File, token: &str, number: u64) -> io::Result<()> {
-    // Of one length, so that nothing of what stood there before is left.
-    file.write_all_at(format!("{token} {number:020}\n").as_bytes(), 0)
 }
 
 fn saying(file: &File) -> io::Result<Vec<u8>> {
@@ -273,11 +310,6 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether the file there is the one that names this process.
-fn names(path: &Path, token: &str) -> io::Result<bool> {
-    Ok(read(path)?.is_some_and(|said| said.starts_with(token.as_bytes())))
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -294,11 +326,29 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
+impl Turn {
+    /// At a mirror that nobody else knows.
+    pub(super) fn alone() -> Self {
+        Self::of(None, Arc::new(Mutex::new(())).try_lock_owned().expect("nobody has it"))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use tempfile::TempDir;
 
     use super::*;
     use crate::machine::{MachineClock, MachineRandom};
+
+    impl Turns {
+        /// Takes a turn if nobody has it.
+        async fn take_free(&self) -> Result<Option<Turn>, GitError> {
+            let Ok(within) = Arc::clone(&self.within).try_lock_owned() else { return Ok(None) };
+            let Some(sharing) = &self.sharing else { return Ok(Some(Turn::of(None, within))) };
+            let hold = self.try_hold(sharing).await?;
+            Ok(hold.ok().map(|hold| Turn::of(Some(hold), within)))
+        }
+    }
 
     struct Process(Turns);
 
@@ -337,7 +387,7 @@ mod tests {
         drop(first);
         assert!(other.take_free().await.is_none(), "a clone has it");
         drop(clone);
-        let again = one.take_free().await.expect("nobody has it");
+        let again = one.take().await;
         assert!(!again.is_after_another());
         drop(again);
         assert!(other.take().await.is_after_another());

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tidings::{
     egress::Egress,
     git::Git,
+    machine::MachineRandom,
     settings::{egress::EgressSettings, git::GitSettings},
 };
 use tidings_actors::{
@@ -123,7 +124,7 @@ fn engine_at(settings: GitSettings, data: &TempDir, clock: Arc<dyn Clock>) -> Gi
     let egress =
         EgressSettings { allow: vec!["127.0.0.0/8".into()], allow_http: true, ..EgressSettings::default() };
     let egress = Egress::connecting_within(&egress, settings.connect_timeout).expect("a client");
-    Git::new(settings, data.path(), egress, clock).expect("an engine")
+    Git::new(settings, data.path(), egress, clock, &MachineRandom).expect("an engine")
 }
 
 /// Everything of these commits.

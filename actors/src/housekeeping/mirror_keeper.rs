@@ -1,7 +1,9 @@
 //! Keeps mirrors small and whole. It sweeps away what a crash left behind, then looks at all of
 //! them now and again, and at one when something was fetched into it or nobody watches it any more:
-//! removes it (also when other replicas have worked on its repository for long), rebuilds it from the commits that the store names, drops the contents of those that
-//! changed least recently where room is short, and reads a share of their files again.
+//! removes it (also when other replicas have worked on its repository for long), rebuilds it from the
+//! commits that the store names, drops the contents of those that changed least recently where room is
+//! short, and reads a share of their files again. Where replicas share their mirrors, it does so for those
+//! of the repositories that it works on.
 //!
 //! Supervised by `housekeeping`, always restarted. One piece of work at a time, as a task, so that
 //! upkeep never takes more than one thread; its mailbox is bounded by its timer, its one piece of

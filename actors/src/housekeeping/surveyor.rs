@@ -100,7 +100,11 @@ async fn survey(context: &Context) -> Result<Box<Survey>, String> {
     } else {
         Default::default()
     };
-    let storage = context.git.storage().await.map_err(|error| error.to_string())?;
+    let mut storage = context.git.storage().await.map_err(|error| error.to_string())?;
+    if context.policy.mirrors_shared && !context.shards.leads() {
+        // Sums over replicas are right.
+        (storage.mirrors, storage.mirror_bytes) = (0, 0);
+    }
     let (hosts, tree) = (context.git.hosts().survey(), context.directory.survey());
     Ok(Box::new(Survey { at, took: began.elapsed(), totals, backlog, storage, hosts, tree }))
 }

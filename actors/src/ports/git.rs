@@ -438,9 +438,10 @@ pub trait GitSource: Send + Sync + 'static {
     /// What all mirrors take. Cheap: nothing is measured but the free space.
     async fn storage(&self) -> Result<Storage, GitError>;
 
-    /// Removes what crashes left behind in all mirrors, and what was kept for those who still read it
-    /// where nobody does any more. A mirror into which somebody writes is left alone.
-    async fn sweep(&self) -> Result<(), GitError>;
+    /// Removes what crashes left behind in all mirrors or one, and what was kept for those who still read
+    /// it where nobody does any more. Waits for fetches that are under way. Of mirrors that other processes
+    /// share, only what lies beside them is swept where none is named.
+    async fn sweep(&self, of: Option<&RepositoryId>) -> Result<(), GitError>;
 
     /// Rebuilds a mirror as one pack of what `keep` says; readers go on meanwhile. Nothing has
     /// changed after an error.

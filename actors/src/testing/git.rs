@@ -689,7 +689,7 @@ impl GitSource for MemoryGit {
         })
     }
 
-    async fn sweep(&self) -> Result<(), GitError> {
+    async fn sweep(&self, _of: Option<&RepositoryId>) -> Result<(), GitError> {
         self.meet_upkeep(Upkeep::Swept).await
     }
 

@@ -844,7 +844,7 @@ impl GitSource for GitDouble {
         Ok(Storage { mirrors: 2, mirror_bytes: 30, free_bytes: 1_000, fetches_stopped: None })
     }
 
-    async fn sweep(&self) -> Result<(), GitError> {
+    async fn sweep(&self, _: Option<&RepositoryId>) -> Result<(), GitError> {
         unreachable!("the front door keeps no mirrors")
     }
 

@@ -233,7 +233,7 @@ async fn a_quota_bounds_one_fetch_and_all_mirrors() {
     assert_eq!((taken.mirrors, taken.mirror_bytes), (1, facts(&desk, &remote).await.bytes));
 
     let git = engine(GitSettings { mirrors_max_bytes: 100, ..engine_settings() }, &desk.data);
-    git.sweep().await.expect("measured");
+    git.sweep(None).await.expect("measured");
     let order = FetchOrder { wants: vec![large], depth: 1, ..FetchOrder::default() };
     let error = git.fetch(&remote, &order).await.expect_err("no room");
     assert!(matches!(&error, GitError::Storage(text) if text.contains("git.mirrors_max_bytes")), "{error}");

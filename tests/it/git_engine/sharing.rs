@@ -1,6 +1,8 @@
 //! Two engines over one directory of mirrors, as replicas that share a volume: one writer at a time, and
 //! whatever the other one does, reads go on.
 
+use tidings_actors::ports::Walk;
+
 use super::*;
 use crate::support::{git_host::Fault, repository::git_command};
 
@@ -103,9 +105,9 @@ async fn a_mirror_that_one_process_rebuilds_and_empties_is_read_by_the_other_all
     assert_eq!(pair.named("leaving-").len(), 1);
     let measured = pair.other.mirror(&remote.repository).await.expect("measured").expect("a mirror");
     assert_eq!(measured, rebuilt);
-    pair.later(Duration::from_mins(9)).sweep().await.expect("swept");
+    pair.later(Duration::from_mins(9)).sweep(Some(&remote.repository)).await.expect("swept");
     assert_eq!(pair.named("leaving-").len(), 1);
-    pair.later(Duration::from_mins(11)).sweep().await.expect("swept");
+    pair.later(Duration::from_mins(11)).sweep(Some(&remote.repository)).await.expect("swept");
     assert!(pair.named("leaving-").is_empty());
     let measured = pair.other.mirror(&remote.repository).await.expect("measured").expect("a mirror");
     assert_eq!(measured, rebuilt, "what had left did not count");
@@ -136,7 +138,7 @@ async fn a_mirror_that_one_process_removes_is_begun_anew_by_the_other() {
     let report = in_time(pair.other.fetch(&remote, &order(commits[0], &[]))).await.expect("a fetch");
     assert!(report.objects > 0, "nothing of it is here, whatever was known of it");
     assert_eq!(read(&pair.one.git, &remote, commits[0]).await, 1);
-    pair.later(Duration::from_mins(11)).sweep().await.expect("swept");
+    pair.later(Duration::from_mins(11)).sweep(None).await.expect("swept");
     assert!(pair.named(".damaged-").is_empty());
 }
 
@@ -152,6 +154,22 @@ async fn what_one_process_knows_of_a_mirror_ends_where_the_other_wrote() {
     let report = in_time(pair.other.fetch(&remote, &order(commits[0], &[]))).await.expect("a fetch");
     assert!(report.objects > 0, "its trees are lacking");
     assert_eq!(read(&pair.other, &remote, commits[0]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_two_writers_lost_does_not_make_a_history_look_rewritten() {
+    let desk = Desk::new().await;
+    let commits = desk
+        .host
+        .repository("r.git")
+        .commits("main", 9, |number| vec![(b"f".to_vec(), Some(("100644", format!("{number}").into())))]);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, commits[8], &[]).await.expect("a fetch");
+    desk.fetch(&remote, commits[0], &[]).await.expect("a fetch");
+    // Of the two lines the one that says that nothing lies behind the head.
+    std::fs::write(desk.mirror().join("shallow"), format!("{}\n", commits[0])).expect("written");
+    let walk = desk.git.walk(&remote, commits[8], commits[0], 100).await.expect("walked");
+    assert_eq!(walk, Walk::Reached(commits[1..].to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

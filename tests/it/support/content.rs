@@ -110,7 +110,7 @@ impl GitSource for Blobs {
         Err(GitError::NotFound)
     }
 
-    async fn sweep(&self) -> Result<(), GitError> {
+    async fn sweep(&self, _: Option<&RepositoryId>) -> Result<(), GitError> {
         Err(GitError::NotFound)
     }
 

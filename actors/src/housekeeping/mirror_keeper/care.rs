@@ -46,14 +46,13 @@ pub enum Room {
 
 /// Removes what crashes left behind.
 pub(super) async fn sweep(context: Context) -> Result<Room, KeepError> {
-    timed(context.git.sweep()).await.map(|()| Room::Enough)
+    timed(context.git.sweep(None)).await.map(|()| Room::Enough)
 }
 
 /// Looks at all mirrors, reading a share of them again, and makes room if there is too little.
 pub(super) async fn keep_all(context: Context, share: Share) -> Result<Room, KeepError> {
     if context.policy.mirrors_shared {
-        // What was replaced stays for those who read it, and goes now.
-        timed(context.git.sweep()).await?;
+        timed(context.git.sweep(None)).await?;
     }
     let mut kept = Vec::new();
     for facts in timed(context.git.mirrors()).await? {
@@ -110,6 +109,8 @@ async fn keep(
         if !context.shards.owns(&repository) {
             return Ok(None);
         }
+        // What was replaced stays for those who read it, and goes now.
+        timed(context.git.sweep(Some(&repository))).await?;
     } else if context.shards.away_for(&repository).is_some_and(|away| away >= AWAY_MAX) {
         timed(context.git.remove_mirror(&repository)).await?;
         info!(repository.id = %repository, "the mirror of {repository} was removed: another replica works on it");
@@ -157,6 +158,10 @@ async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Resu
             return Ok(());
         }
         let Some(victim) = victims.next() else {
+            if context.policy.mirrors_shared {
+                // What is left to give is that of the others.
+                return Ok(());
+            }
             let bytes = storage.mirror_bytes;
             error!(bytes, "mirrors take {bytes} bytes without any content, and there is too little room");
             return Ok(());
