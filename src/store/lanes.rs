@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
-    ports::{HeadAttempts, LaneSnapshot, Reach, StoreError},
+    ports::{Glimpse, HeadAttempts, LaneSnapshot, Reach, StoreError},
     round::{Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
 };
 use tidings_entity::{
-    head,
+    cursor,
     id::{AppId, CursorId, ObjectId, RepositoryId, ViewId},
     kind::RoundKind,
     round, view, watch,
@@ -21,7 +21,7 @@ use super::{
     Context, attempts,
     error::undecodable,
     letters::{self, Bound},
-    reach, resync, rounds, rows, sources, watches,
+    reach, resync, rows, sources, watches,
 };
 
 #[derive(FromQueryResult)]
@@ -29,6 +29,26 @@ struct Waiting {
     app_id: AppId,
     id: CursorId,
 }
+
+/// A cursor, its watch, its app and the head of its branch.
+const FOLLOWED: &str = "cursor c
+    join watch w on w.id = c.watch_id join app a on a.id = w.app_id
+    left join head h on h.source_id = w.source_id and h.ref_name = c.branch";
+
+/// Whether it has something to do.
+const IS_WAITING: &str = "(w.state = 'active' and a.disabled is null
+    and (c.open_round is not null
+      or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
+        and (c.held is not null or c.resync is not null))
+      or (c.state not in ('branch_missing', 'empty')
+        and (c.resync is not null or (c.state = 'blocked' and c.streak = 0)
+          or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
+          or (c.held is not null and c.held_view <> w.view_id)))
+      or (c.state <> 'empty' and c.replay is not null and c.held is not null)
+      or (c.state <> 'empty' and c.resync is null
+        and exists (select 1 from dead_letter d
+                    where d.app_id = w.app_id and d.cursor_id = c.id
+                      and d.status = 'redrive_requested'))))";
 
 /// The cursors that have something to do, of one app or of all.
 pub(super) async fn pending(
@@ -44,42 +64,50 @@ pub(super) async fn pending(
         condition = format!("{condition} and {within}");
         values.push(map);
     }
-    let text = format!(
-        "select w.app_id, c.id from cursor c
-         join watch w on w.id = c.watch_id join app a on a.id = w.app_id
-         left join head h on h.source_id = w.source_id and h.ref_name = c.branch
-         where {condition} and w.state = 'active' and a.disabled is null
-         and (c.open_round is not null
-           or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
-             and (c.held is not null or c.resync is not null))
-           or (c.state not in ('branch_missing', 'empty')
-             and (c.resync is not null or (c.state = 'blocked' and c.streak = 0)
-               or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
-               or (c.held is not null and c.held_view <> w.view_id)))
-           or (c.state <> 'empty' and c.replay is not null and c.held is not null)
-           or (c.state <> 'empty' and c.resync is null
-             and exists (select 1 from dead_letter d
-                         where d.app_id = w.app_id and d.cursor_id = c.id
-                           and d.status = 'redrive_requested')))
-         order by c.id"
-    );
+    let text =
+        format!("select w.app_id, c.id from {FOLLOWED} where {condition} and {IS_WAITING} order by c.id");
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
     Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
 }
 
 #[derive(FromQueryResult)]
-struct Followed {
+struct Seen {
     repository_id: RepositoryId,
+    waits: i32,
 }
 
-/// The repository whose branch a cursor follows.
-pub(super) async fn repository_of(
-    connection: &impl ConnectionTrait,
-    id: &CursorId,
-) -> Result<RepositoryId, StoreError> {
-    let text = "select w.repository_id from cursor c join watch w on w.id = c.watch_id where c.id = $1";
-    let followed: Option<Followed> = rows::one(connection, "watch", text, vec![id.clone().into()]).await?;
-    followed.map(|followed| followed.repository_id).ok_or(StoreError::NotFound)
+/// Whose a cursor is, and whether it has something to do.
+pub(super) async fn glimpse(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Glimpse, StoreError> {
+    let text = format!(
+        "select w.repository_id, case when {IS_WAITING} then 1 else 0 end as waits
+         from {FOLLOWED} where c.id = $1"
+    );
+    let seen: Option<Seen> = rows::one(connection, "cursor", &text, vec![id.clone().into()]).await?;
+    let seen = seen.ok_or(StoreError::NotFound)?;
+    Ok(Glimpse { repository: seen.repository_id, is_waiting: seen.waits == 1 })
+}
+
+/// A cursor, its watch, and the commit that its branch names.
+struct Followed {
+    cursor: cursor::Model,
+    watch: watch::Model,
+    head: Option<ObjectId>,
+}
+
+impl FromQueryResult for Followed {
+    fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            cursor: cursor::Model::from_query_result(row, "c_")?,
+            watch: watch::Model::from_query_result(row, "w_")?,
+            head: row.try_get("", "head")?,
+        })
+    }
+}
+
+async fn followed(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Followed, StoreError> {
+    let (cursor, watch) = (rows::columns::<cursor::Entity>("c"), rows::columns::<watch::Entity>("w"));
+    let text = format!("select {cursor}, {watch}, h.commit_id as head from {FOLLOWED} where c.id = $1");
+    rows::one(connection, "cursor", &text, vec![id.clone().into()]).await?.ok_or(StoreError::NotFound)
 }
 
 /// Everything a lane needs.
@@ -88,14 +116,7 @@ pub(super) async fn snapshot(
     context: &Context,
     id: &CursorId,
 ) -> Result<LaneSnapshot, StoreError> {
-    let cursor = rounds::row(connection, id).await?;
-    let text = "select * from watch where id = $1";
-    let watch: Option<watch::Model> =
-        rows::one(connection, "watch", text, vec![cursor.watch_id.clone().into()]).await?;
-    let watch = watch.ok_or(StoreError::NotFound)?;
-    let text = "select * from head where source_id = $1 and ref_name = $2";
-    let values = vec![watch.source_id.clone().into(), cursor.branch.clone().into()];
-    let head: Option<head::Model> = rows::one(connection, "head", text, values).await?;
+    let Followed { cursor, watch, head } = followed(connection, id).await?;
     let mut views = Views { connection, known: BTreeMap::new() };
     let held = views.end(cursor.held, cursor.held_view).await?;
     let open = match cursor.open_round {
@@ -115,8 +136,10 @@ pub(super) async fn snapshot(
     };
     let replay = views.end(cursor.replay, cursor.replay_view).await?;
     let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
-    for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
-        resync_bases.push(TreeEnd { commit, view: views.get(view).await? });
+    if cursor.resync.is_some() {
+        for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
+            resync_bases.push(TreeEnd { commit, view: views.get(view).await? });
+        }
     }
     let (letters, more_letters) = letters::open(connection, &watch.app_id, id).await?;
     Ok(LaneSnapshot {
@@ -132,7 +155,7 @@ pub(super) async fn snapshot(
         reason: cursor.reason,
         held: held.map(|tree| (tree.commit, tree.view)),
         view: views.get(watch.view_id).await?,
-        head: head.map(|head| head.commit_id),
+        head,
         last_round: cursor.last_round,
         open,
         last_was_redrive: cursor.last_was_redrive,

@@ -42,18 +42,18 @@ pub(super) async fn open(
     app: &AppId,
     cursor: &CursorId,
 ) -> Result<(Vec<(Letter, LetterStatus)>, bool), StoreError> {
-    let text = "select * from dead_letter where app_id = $1 and cursor_id = $2
-                and status = 'redrive_requested' order by path limit $3";
+    // Two indexes, one statement.
+    let text = "select * from (select * from dead_letter where app_id = $1 and cursor_id = $2
+                  and status = 'redrive_requested' order by path limit $3) as asked
+                union all
+                select * from (select * from dead_letter where cursor_id = $2
+                  and status in ('open', 'redrive_requested') and status = 'open'
+                  order by path limit $3) as others";
     let values =
         vec![app.clone().into(), cursor.clone().into(), rows::signed(LANE_LETTERS as u64 + 1).into()];
     let mut found: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, values).await?;
-    let room = (LANE_LETTERS + 1).saturating_sub(found.len());
-    if room > 0 {
-        let text = "select * from dead_letter where cursor_id = $1
-                    and status in ('open', 'redrive_requested') and status = 'open' order by path limit $2";
-        let values = vec![cursor.clone().into(), rows::signed(room as u64).into()];
-        found.extend(rows::all::<dead_letter::Model>(connection, "dead_letter", text, values).await?);
-    }
+    // Those that are asked for come first; of the others only as many as there is room for.
+    found.sort_by_key(|letter| letter.status != LetterStatus::RedriveRequested);
     let more = found.len() > LANE_LETTERS;
     found.truncate(LANE_LETTERS);
     found.sort_by(|one, other| one.path.cmp(&other.path));

@@ -9,9 +9,9 @@ use tidings_actors::{
     follow::{Scope, follow},
     ports::{
         App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Fates,
-        Fence, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved,
-        NewApp, NewRound, NewWatch, PastRound, PinnedTrees, REDRIVE_STEP, Reach, Receipt, Redrive,
-        RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError,
+        Fence, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage,
+        LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees, REDRIVE_STEP, Reach, Receipt,
+        Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError,
         StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
@@ -227,8 +227,9 @@ impl Store for SqlStore {
         lanes::pending(&self.readers, app.cloned(), reach).await
     }
 
-    async fn repository_of(&self, cursor: &CursorId) -> Result<RepositoryId, StoreError> {
-        lanes::repository_of(&self.readers, cursor).await
+    async fn glimpse(&self, cursor: &CursorId) -> Result<Glimpse, StoreError> {
+        self.writer.flush().await?;
+        lanes::glimpse(&self.readers, cursor).await
     }
 
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {

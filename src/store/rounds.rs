@@ -1,6 +1,8 @@
 //! Beginning and ending rounds. What decides a round's list is written by `begin` and not touched
 //! until the round ends.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     ports::{NewRound, Standing, StoreError},
@@ -22,8 +24,12 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
     let cursor = row(connection, &round.cursor).await?;
     check(connection, &cursor, new).await?;
     let ends = [&round.spec.held, &round.spec.target];
-    for tree in ends.into_iter().flatten().chain(&round.spec.bases) {
-        registration::keep_view(connection, &tree.view, round.began_at).await?;
+    let views = ends.into_iter().flatten().chain(&round.spec.bases).map(|tree| (tree.view.id(), &tree.view));
+    for (id, view) in views.collect::<BTreeMap<_, _>>() {
+        // Under which the tree is held has a row.
+        if cursor.held_view != Some(id) {
+            registration::keep_view(connection, view, round.began_at).await?;
+        }
     }
     rows::insert(connection, "round", vec![to_row(round)]).await?;
     if round.spec.kind == RoundKind::Resync {

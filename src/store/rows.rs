@@ -2,8 +2,8 @@
 //! SQLite and PostgreSQL both read.
 
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IntoActiveModel, QueryResult,
-    QueryTrait, Statement, Value, sea_query::ArrayType,
+    ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IdenStatic, IntoActiveModel,
+    Iterable, QueryResult, QueryTrait, Statement, Value, sea_query::ArrayType,
 };
 use tidings_actors::ports::StoreError;
 use tracing::error;
@@ -165,6 +165,15 @@ fn places(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
         values.extend(rows[index.min(rows.len() - 1)].iter().cloned());
     }
     (text, values)
+}
+
+/// All columns of an entity, as a statement that joins it selects them: `alias.column as alias_column`.
+pub(super) fn columns<E: EntityTrait>(alias: &str) -> String {
+    let columns = E::Column::iter().map(|column| {
+        let name = column.as_str();
+        format!("{alias}.{name} as {alias}_{name}")
+    });
+    columns.collect::<Vec<_>>().join(", ")
 }
 
 /// A count or size of a row.

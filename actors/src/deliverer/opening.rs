@@ -162,16 +162,20 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
 }
 
 /// Opens it where its repository is worked on here: everything that matters is read after the right
-/// to do so was had.
+/// to do so was had. After each round it is asked for again, and mostly has nothing more to do: one look
+/// tells that.
 async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    let glimpse = match in_time(context.store.glimpse(cursor)).await {
+        Err(StoreError::NotFound) => return Ok(Opening::Gone),
+        seen => seen?,
+    };
+    if !glimpse.is_waiting {
+        return Ok(Opening::Idle);
+    }
     if context.shards.is_sole() {
         return open_held(context, cursor, Hold::sole()).await;
     }
-    let repository = match in_time(context.store.repository_of(cursor)).await {
-        Err(StoreError::NotFound) => return Ok(Opening::Gone),
-        found => found?,
-    };
-    match context.of(&repository) {
+    match context.of(&glimpse.repository) {
         Some((context, hold)) => open_held(&context, cursor, hold).await,
         None => Ok(Opening::Idle),
     }

@@ -189,14 +189,14 @@ impl Stretch {
 
     /// Waits for the app's pace, and for a place among all that is in flight; `None`: it is halted.
     async fn turn(&self, may_halt: bool) -> Option<Place> {
+        let is_halted = || may_halt && self.halt.is_called();
         let turn = async {
             let place = take_turn(&self.endpoint, &self.outbound).await;
             // Others may have been told meanwhile that the endpoint is not well. And whoever lost its
             // right, or does not know, begins nothing, not even a probe.
-            let goes = !may_halt || !self.halt.is_called();
-            (goes && self.open.hold.stands()).then_some(place)
+            (!is_halted() && self.open.hold.stands()).then_some(place)
         };
-        if may_halt && self.halt.is_called() {
+        if is_halted() {
             return None;
         }
         // Most turns come at once: then nobody listens for a halt.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, WatchId},
     kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
@@ -13,6 +13,15 @@ use crate::{
     time::Timestamp,
     view::View,
 };
+
+/// What one look at a cursor shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glimpse {
+    /// The repository whose branch it follows.
+    pub repository: RepositoryId,
+    /// Whether it has something to do, as [`Store::pending`](crate::ports::Store::pending) says.
+    pub is_waiting: bool,
+}
 
 /// Everything a lane needs to decide and to deliver.
 #[derive(Clone, Debug)]

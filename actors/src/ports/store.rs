@@ -14,7 +14,7 @@ use tidings_entity::{
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Fates, Fence, Head, Hook,
+    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Fates, Fence, Glimpse, Head, Hook,
     KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound,
     NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
     RoundFilter, Settlement, Source, StoredAnswer, Watch, WatchPatch,
@@ -207,8 +207,8 @@ pub trait Store: Send + Sync + 'static {
     /// The cursors in these shards that have something to do, of one app or of all.
     async fn pending(&self, app: Option<&AppId>, reach: &Reach)
     -> Result<Vec<(AppId, CursorId)>, StoreError>;
-    /// The repository whose branch a cursor follows.
-    async fn repository_of(&self, cursor: &CursorId) -> Result<RepositoryId, StoreError>;
+    /// What one look at a cursor shows, before everything of its lane is read. Flushes the writer first.
+    async fn glimpse(&self, cursor: &CursorId) -> Result<Glimpse, StoreError>;
     /// Everything a lane needs. Flushes the writer first.
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError>;
     /// Begins a round: writes round, bases and bound letters.

@@ -31,10 +31,10 @@ use super::SeededRandom;
 use crate::{
     ports::{
         App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter,
-        Fates, Fence, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick,
-        Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive, RedriveStep,
-        RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError, StoredAnswer, Totals,
-        Watch, WatchPatch,
+        Fates, Fence, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage,
+        LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive,
+        RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError,
+        StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
@@ -336,9 +336,9 @@ impl Store for MemoryStore {
         Ok(self.state().pending(app, reach))
     }
 
-    async fn repository_of(&self, cursor: &CursorId) -> Result<RepositoryId, StoreError> {
-        self.meet("repository_of").await?;
-        Ok(self.state().lane(cursor)?.remote.repository)
+    async fn glimpse(&self, cursor: &CursorId) -> Result<Glimpse, StoreError> {
+        self.meet("glimpse").await?;
+        self.state().glimpse(cursor).map(|(_, glimpse)| glimpse).ok_or(StoreError::NotFound)
     }
 
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {

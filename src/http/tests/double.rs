@@ -650,8 +650,8 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call pending")
     }
 
-    async fn repository_of(&self, _: &CursorId) -> Result<RepositoryId, StoreError> {
-        unreachable!("the front door does not call repository_of")
+    async fn glimpse(&self, _: &CursorId) -> Result<Glimpse, StoreError> {
+        unreachable!("the front door does not call glimpse")
     }
 
     async fn lane(&self, _: &CursorId) -> Result<LaneSnapshot, StoreError> {

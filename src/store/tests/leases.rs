@@ -161,18 +161,40 @@ async fn what_was_begun_under_a_lease_that_is_over_changes_nothing() {
 async fn what_a_replica_began_before_it_lost_a_lease_is_worth_nothing_when_it_has_it_again() {
     let Some(home) = Home::server().await else { return };
     let store = home.open(1).await.expect("opened");
-    let app = new_app(1);
-    store.create_app(&app).await.expect("created");
-    let watch = watch(&store, &app.id, 1, None).await;
-    let (cursor, shard) = (&watch.cursors[0].id, Shard::of(&watch.repository));
-    let of = |fences: &[Fence]| *fences.iter().find(|fence| fence.shard == shard).expect("all of them");
-    let old = of(&claim(&store, 1, SHARDS).await);
+    let leased = Leased::cursor(&store).await;
+    let old = leased.claim(&store, 1).await;
     expire(&store).await;
-    let new = of(&claim(&store, 1, SHARDS).await);
+    let new = leased.claim(&store, 1).await;
     assert_eq!(new.owner, old.owner);
-    let refused = store.under(old).set_blocked(cursor, Some("late")).await;
-    assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
-    store.under(new).set_blocked(cursor, None).await.expect("it stands");
+    leased.assert_follows(&store, old, new).await;
+}
+
+/// A cursor, and the shard that the right to move it follows from.
+struct Leased {
+    cursor: CursorId,
+    shard: Shard,
+}
+
+impl Leased {
+    async fn cursor(store: &SqlStore) -> Self {
+        let app = new_app(1);
+        store.create_app(&app).await.expect("created");
+        let watch = watch(store, &app.id, 1, None).await;
+        Self { cursor: watch.cursors[0].id.clone(), shard: Shard::of(&watch.repository) }
+    }
+
+    /// Claims all shards for a replica; its right to this one.
+    async fn claim(&self, store: &SqlStore, replica: u128) -> Fence {
+        let claimed = claim(store, replica, SHARDS).await;
+        *claimed.iter().find(|fence| fence.shard == self.shard).expect("all of them")
+    }
+
+    /// What is written under the old right changes nothing, what is under the new one does.
+    async fn assert_follows(&self, store: &SqlStore, old: Fence, new: Fence) {
+        let refused = store.under(old).set_blocked(&self.cursor, Some("late")).await;
+        assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
+        store.under(new).set_blocked(&self.cursor, None).await.expect("it stands");
+    }
 }
 
 #[tokio::test]
@@ -193,21 +215,14 @@ async fn a_renewal_tells_what_the_clock_of_the_database_says() {
 async fn an_epoch_that_was_given_twice_is_worth_nothing_to_the_first() {
     let Some(home) = Home::server().await else { return };
     let store = home.open(1).await.expect("opened");
-    let app = new_app(1);
-    store.create_app(&app).await.expect("created");
-    let watch = watch(&store, &app.id, 1, None).await;
-    let (cursor, shard) = (&watch.cursors[0].id, Shard::of(&watch.repository));
-    let claimed = claim(&store, 1, SHARDS).await;
-    let old = *claimed.iter().find(|fence| fence.shard == shard).expect("all of them");
-    store.under(old).set_blocked(cursor, Some("its own")).await.expect("it stands");
+    let leased = Leased::cursor(&store).await;
+    let old = leased.claim(&store, 1).await;
+    store.under(old).set_blocked(&leased.cursor, Some("its own")).await.expect("it stands");
     // A standby took over without the last commits, and another replica claimed there.
     store.tamper("update lease set epoch = epoch - 1, expires_at = 0 where shard <> 'all'").await;
-    let again = claim(&store, 2, SHARDS).await;
-    let new = *again.iter().find(|fence| fence.shard == shard).expect("all of them");
+    let new = leased.claim(&store, 2).await;
     assert_eq!(new.epoch, old.epoch);
-    let refused = store.under(old).set_blocked(cursor, Some("late")).await;
-    assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
-    store.under(new).set_blocked(cursor, None).await.expect("it stands");
+    leased.assert_follows(&store, old, new).await;
 }
 
 #[tokio::test]

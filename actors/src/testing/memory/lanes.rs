@@ -11,7 +11,7 @@ use super::rows::{CursorRow, LetterRow, State};
 use crate::{
     follow::{goes, unblocked},
     ports::{
-        AttemptRecord, DeadLetter, Head, HeadAttempts, LaneSnapshot, NewRound, Reach, SettledRange,
+        AttemptRecord, DeadLetter, Glimpse, Head, HeadAttempts, LaneSnapshot, NewRound, Reach, SettledRange,
         Settlement, Standing, StoreError,
     },
     round::{Letter, Round, TreeEnd},
@@ -26,28 +26,32 @@ impl State {
     }
 
     pub(super) fn pending(&self, app: Option<&AppId>, reach: &Reach) -> Vec<(AppId, CursorId)> {
-        let waiting = self.cursors.iter().filter_map(|(id, cursor)| {
-            let watch = self.watches.get(&cursor.watch)?;
-            let requested =
-                self.open_letters(id).any(|row| row.shown.status == LetterStatus::RedriveRequested);
-            let moves = !matches!(cursor.state, CursorState::BranchMissing | CursorState::Empty);
-            let waits = cursor.resync.is_some()
-                || cursor.is_moot()
-                || self.is_behind(cursor)
-                || self.has_other_view(cursor);
-            let goes_back =
-                cursor.replay.is_some() && cursor.held.is_some() && cursor.state != CursorState::Empty;
-            let leaves = goes(cursor.state, watch.on_branch_gone)
-                && (cursor.held.is_some() || cursor.resync.is_some());
-            let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
-            let source = self.sources.get(&watch.source)?;
-            let mine = app.is_none_or(|app| watch.new.app == *app)
-                && self.is_served(watch)
-                && reach.covers(&source.repository);
-            let has_work = cursor.open.is_some() || leaves || moves && waits || redriven || goes_back;
-            (mine && has_work).then(|| (watch.new.app.clone(), id.clone()))
+        let waiting = self.cursors.keys().filter_map(|id| {
+            let (owner, glimpse) = self.glimpse(id)?;
+            let mine = app.is_none_or(|app| *owner == *app) && reach.covers(&glimpse.repository);
+            (mine && glimpse.is_waiting).then(|| (owner.clone(), id.clone()))
         });
         waiting.collect()
+    }
+
+    /// Whose a cursor is, and what one look at it shows.
+    pub(super) fn glimpse(&self, id: &CursorId) -> Option<(&AppId, Glimpse)> {
+        let cursor = self.cursors.get(id)?;
+        let watch = self.watches.get(&cursor.watch)?;
+        let requested = self.open_letters(id).any(|row| row.shown.status == LetterStatus::RedriveRequested);
+        let moves = !matches!(cursor.state, CursorState::BranchMissing | CursorState::Empty);
+        let waits = cursor.resync.is_some()
+            || cursor.is_moot()
+            || self.is_behind(cursor)
+            || self.has_other_view(cursor);
+        let goes_back =
+            cursor.replay.is_some() && cursor.held.is_some() && cursor.state != CursorState::Empty;
+        let leaves =
+            goes(cursor.state, watch.on_branch_gone) && (cursor.held.is_some() || cursor.resync.is_some());
+        let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
+        let has_work = cursor.open.is_some() || leaves || moves && waits || redriven || goes_back;
+        let repository = self.sources.get(&watch.source)?.repository.clone();
+        Some((&watch.new.app, Glimpse { repository, is_waiting: has_work && self.is_served(watch) }))
     }
 
     pub(super) fn lane(&self, id: &CursorId) -> Result<LaneSnapshot, StoreError> {

@@ -37,7 +37,7 @@ pub async fn an_app_is_there_until_it_is_erased(store: &dyn Store) {
     store.erase_app(&app.id).await.expect("erased");
     assert!(store.app(&app.id).await.expect("read").is_none());
     assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
-    assert!(matches!(store.repository_of(&cursor).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.glimpse(&cursor).await, Err(StoreError::NotFound)));
     assert!(matches!(store.erase_app(&app.id).await, Err(StoreError::NotFound)));
     let totals = store.totals(Timestamp(9000)).await.expect("totals");
     assert_eq!(totals, crate::ports::Totals::default());

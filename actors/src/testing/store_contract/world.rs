@@ -10,8 +10,8 @@ use ulid::Ulid;
 
 use crate::{
     ports::{
-        DeliverySettings, EndpointAccess, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Reach, Ref,
-        RefListing, RepositoryFacts, Selector, Settlement, Standing, Start, Store, Watch,
+        DeliverySettings, EndpointAccess, Glimpse, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Reach,
+        Ref, RefListing, RepositoryFacts, Selector, Settlement, Standing, Start, Store, Watch,
     },
     round::{Change, DeliveryId, Entry, Letter, LetterState, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
@@ -138,8 +138,10 @@ impl<'s> World<'s> {
 
     pub(super) async fn lane(&self, cursor: &CursorId) -> LaneSnapshot {
         let lane = self.store.lane(cursor).await.expect("a lane");
-        let followed = self.store.repository_of(cursor).await.expect("a repository");
-        assert_eq!(followed, lane.remote.repository);
+        let glimpse = self.store.glimpse(cursor).await.expect("a look");
+        let pending = self.store.pending(Some(&lane.app), &Reach::All).await.expect("a list");
+        let is_waiting = pending.iter().any(|(_, id)| id == cursor);
+        assert_eq!(glimpse, Glimpse { repository: lane.remote.repository.clone(), is_waiting });
         lane
     }
 
