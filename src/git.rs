@@ -464,9 +464,12 @@ impl GitSource for Git {
         }
         for repository in swept {
             let mirror = self.mirror(&repository);
-            let turn = mirror.turn().await?;
+            // Whoever has it swept before it began.
+            let turn = mirror.free_turn().await?;
             let work = move |_: &Cancel| {
-                mirror.clean(&turn)?;
+                if let Some(turn) = turn {
+                    mirror.clean(&turn)?;
+                }
                 mirror.measure().map(drop)
             };
             self.readers.run(work).await?;

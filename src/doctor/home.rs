@@ -170,27 +170,26 @@ pub(super) fn admin_token(settings: &Settings, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Room on the disk.
+/// Room on the disks.
 pub(super) fn disk(settings: &Settings, findings: &mut Vec<Finding>) {
-    for directory in [Some(&settings.data_dir), settings.git.mirrors_dir.as_ref()].into_iter().flatten() {
-        room(settings, directory, findings);
-    }
-}
-
-fn room(settings: &Settings, directory: &Path, findings: &mut Vec<Finding>) {
     const CHECK: &str = "disk";
-    let Some(place) = directory.ancestors().find(|place| place.exists()) else { return };
-    let Ok(facts) = rustix::fs::statvfs(place) else { return };
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
-    let least = settings.git.free_min_bytes;
-    let place = place.display();
-    let found = format!("{free} bytes are free at {place}, and git.free_min_bytes asks for {least}");
-    let remedy = "make room, or bound what mirrors take with git.mirrors_max_bytes";
-    findings.push(if free < least {
-        Finding::fault(CHECK, format!("{found}: nothing is fetched"), remedy)
-    } else if free / 2 < least {
-        Finding::warning(CHECK, found, remedy)
-    } else {
-        Finding::ok(CHECK, found)
-    });
+    let mirrors = settings.git.mirrors_dir.as_ref();
+    for (directory, has_mirrors) in [(Some(&settings.data_dir), mirrors.is_none()), (mirrors, true)] {
+        let place = directory.and_then(|directory| directory.ancestors().find(|place| place.exists()));
+        let Some((place, facts)) = place.and_then(|place| Some((place, rustix::fs::statvfs(place).ok()?)))
+        else {
+            continue;
+        };
+        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        let (place, least) = (place.display(), settings.git.free_min_bytes);
+        let found = format!("{free} bytes are free at {place}, and git.free_min_bytes asks for {least}");
+        let remedy = "make room, or bound what mirrors take with git.mirrors_max_bytes";
+        findings.push(if free < least && has_mirrors {
+            Finding::fault(CHECK, format!("{found}: nothing is fetched"), remedy)
+        } else if free / 2 < least {
+            Finding::warning(CHECK, found, remedy)
+        } else {
+            Finding::ok(CHECK, found)
+        });
+    }
 }

@@ -85,7 +85,9 @@ impl Acquire<'_> {
             // Commits on the way get what the mirror has of others.
             let is_partial = self.look(Mirror::is_partial).await?;
             let extent = if is_partial { Extent::Trees } else { Extent::Whole };
-            let (haves, depth) = (vec![held, head], depth.min(limit.max(1)));
+            // What is said to be here is said to lack its parents, if it does, before anything else.
+            let haves = [held, head].into_iter().chain(last).collect();
+            let depth = depth.min(limit.max(1));
             let order = FetchOrder { wants: vec![head], haves, depth, extent };
             self.healing(&turn, &order, true).await?;
         }
@@ -109,8 +111,21 @@ impl Acquire<'_> {
         let Some(last) = last else { return Ok(()) };
         let (mirror, turn) = (Arc::clone(self.mirror), turn.clone());
         blocking(move |_| {
-            let mut lines = mirror.shallow()?;
-            if lines.insert(last) { mirror.set_shallow(&turn, &lines) } else { Ok(()) }
+            match mirror.shallow() {
+                Ok(mut lines) => {
+                    if lines.insert(last) {
+                        mirror.set_shallow(&turn, &lines)
+                    } else {
+                        Ok(())
+                    }
+                }
+                // The fetch that follows begins it anew.
+                Err(GitError::Corrupt(_)) => {
+                    mirror.mark_damaged();
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -284,8 +299,9 @@ fn survey(
         // What we say we have decides what is left out; after a loss nothing is sure.
         return Ok(Survey { missing, haves: Vec::new(), shallow: Vec::new() });
     }
-    let shallow = mirror.shallow()?.into_iter().filter(|commit| objects.contains(*commit));
-    Ok(Survey { missing, haves, shallow: shallow.take(SHALLOW_SAID).collect() })
+    let here = mirror.shallow()?.into_iter().filter(|commit| objects.contains(*commit));
+    let (first, others): (Vec<_>, Vec<_>) = here.partition(|commit| order.haves.contains(commit));
+    Ok(Survey { missing, haves, shallow: first.into_iter().chain(others).take(SHALLOW_SAID).collect() })
 }
 
 /// A commit whose tree is here.

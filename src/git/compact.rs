@@ -65,7 +65,7 @@ pub(super) fn compact(
     mirror.set_shallow(turn, &mirror.shallow()?.union(&shallow).copied().collect())?;
     let fresh = mirror.promote(turn, &quarantine)?;
     let is_old = |pack: &&PathBuf| pack.file_name().is_none_or(|name| !fresh.iter().any(|new| new == name));
-    mirror.retire(&old.iter().filter(is_old).cloned().collect::<Vec<_>>())?;
+    mirror.retire(turn, &old.iter().filter(is_old).cloned().collect::<Vec<_>>())?;
     mirror.set_shallow(turn, &shallow)?;
     drop(quarantine);
     if keep.blobs && !mirror.is_partial() {

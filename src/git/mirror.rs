@@ -119,6 +119,14 @@ impl Mirror {
         self.turns.take().await.inspect(|turn| self.follow(turn)).inspect_err(|_| self.forget_complete())
     }
 
+    /// The right to write, if nobody has it.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] where it is shared and cannot be locked.
+    pub(super) async fn free_turn(&self) -> Result<Option<Turn>, GitError> {
+        Ok(self.turns.take_free().await?.inspect(|turn| self.follow(turn)))
+    }
+
     /// What is known of its files ends where another process wrote into it.
     fn follow(&self, turn: &Turn) {
         if turn.is_after_another() {
@@ -300,7 +308,7 @@ impl Mirror {
                 || name.ends_with(".idx") && lacks("pack")
                 || name.ends_with(".promisor") && (lacks("pack") || lacks("idx"));
             if half || name.starts_with("pack_git2_") || name.starts_with("tmp_") || name.ends_with(".lock") {
-                remove(&path)?;
+                self.remove(&path)?;
             }
         }
         Ok(())
@@ -337,14 +345,14 @@ impl Mirror {
             fs::File::open(from.join(name))?.sync_all()?;
         }
         // A handle that has a file of this name open goes on reading the old one.
-        let replaced = names.iter().map(|name| self.packs().join(name)).filter(|path| path.exists());
-        let replaced: Vec<PathBuf> = replaced.collect();
-        let replaces = !replaced.is_empty();
-        if replaces && self.sharing.is_some() {
-            self.let_leave(replaced.into_iter())?;
-        }
+        let replaces = names.iter().any(|name| self.packs().join(name).exists());
         for name in &names {
-            fs::rename(from.join(name), self.packs().join(name))?;
+            let (fresh, place) = (from.join(name), self.packs().join(name));
+            // A pack is named by its hash: what has its name and its length is the same, and others read it.
+            let is_same = || Some(place.metadata().ok()?.len() == fresh.metadata().ok()?.len());
+            if self.sharing.is_none() || is_same() != Some(true) {
+                fs::rename(&fresh, &place)?;
+            }
         }
         if replaces {
             self.generation.fetch_add(1, Ordering::AcqRel);
@@ -407,7 +415,8 @@ impl Mirror {
 
     /// Removes packs whose objects are in others now. Handles that were open before are not used
     /// again.
-    pub(super) fn retire(&self, packs: &[PathBuf]) -> Result<(), GitError> {
+    pub(super) fn retire(&self, turn: &Turn, packs: &[PathBuf]) -> Result<(), GitError> {
+        turn.check()?;
         self.generation.fetch_add(1, Ordering::AcqRel);
         let files = packs
             .iter()

@@ -169,10 +169,10 @@ fn read_mirror<T>(
         let objects = mirror.open()?;
         let result = read(&objects, cancel);
         match &result {
-            Err(GitError::Missing(_) | GitError::Corrupt(_))
-                if mirror.state() != state && tries < TRIES_MAX =>
-            {
-                continue;
+            Err(GitError::Missing(_) | GitError::Corrupt(_)) if mirror.state() != state => {
+                if tries < TRIES_MAX {
+                    continue;
+                }
             }
             Err(GitError::Missing(_)) if gap == Gap::Content && mirror.is_partial() => {}
             Err(GitError::Missing(_)) => mirror.doubt(),
@@ -235,7 +235,7 @@ mod tests {
         let read = |_: &Objects, _: &Cancel| {
             tries.set(tries.get() + 1);
             if tries.get() == 1 {
-                mirror.retire(&[]).expect("nothing to remove");
+                mirror.retire(&Turn::alone(), &[]).expect("nothing to remove");
                 return Err(GitError::Missing(ObjectId::new([7; 20])));
             }
             Ok(tries.get())
@@ -280,7 +280,7 @@ mod tests {
         };
         let first = read();
         assert_eq!((first.len(), read()), (1, first.clone()));
-        mirror.retire(&[]).expect("nothing to remove");
+        mirror.retire(&Turn::alone(), &[]).expect("nothing to remove");
         let second = read();
         assert_eq!(second.len(), 1);
         assert_ne!(second, first);

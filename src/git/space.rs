@@ -17,14 +17,12 @@ pub(super) struct Space {
     free_min: u64,
     total_max: u64,
     taken: Mutex<HashMap<PathBuf, u64>>,
-    /// What goes within minutes.
-    leaving: Mutex<HashMap<PathBuf, u64>>,
 }
 
 impl Space {
     pub(super) fn new(mirrors: PathBuf, settings: &GitSettings) -> Self {
         let (free_min, total_max) = (settings.free_min_bytes, settings.mirrors_max_bytes);
-        Self { mirrors, free_min, total_max, taken: Mutex::default(), leaving: Mutex::default() }
+        Self { mirrors, free_min, total_max, taken: Mutex::default() }
     }
 
     /// Remembers what a mirror takes; `None`: it is gone.
@@ -34,12 +32,6 @@ impl Space {
             Some(bytes) => drop(taken.insert(mirror.to_owned(), bytes)),
             None => drop(taken.remove(mirror)),
         }
-    }
-
-    /// So many bytes in a directory go within minutes: they count as free, or one mirror after another
-    /// would be asked for what is on its way.
-    pub(super) fn leaves(&self, directory: PathBuf, bytes: u64) {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(directory, bytes);
     }
 
     /// There are no mirrors but these: others may remove them too.
@@ -84,14 +76,10 @@ impl Space {
         }
     }
 
-    /// What this user may still write, soon, in bytes; `None` where the machine does not say.
+    /// What this user may still write, in bytes; `None` where the machine does not say.
     fn free(&self) -> Option<u64> {
         let facts = rustix::fs::statvfs(&self.mirrors).ok()?;
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever sweeps first removes them.
-        leaving.retain(|directory, _| directory.exists());
-        let soon: u64 = leaving.values().sum();
-        Some(facts.f_bavail.saturating_mul(facts.f_frsize).saturating_add(soon))
+        Some(facts.f_bavail.saturating_mul(facts.f_frsize))
     }
 }
 
@@ -126,35 +114,7 @@ fn shown(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tidings_entity::id::RepositoryId;
-    use ulid::Ulid;
-
     use super::*;
-    use crate::{
-        git::{
-            mirror::Mirror,
-            turn::{Sharing, Turn},
-        },
-        machine::{MachineClock, MachineRandom},
-    };
-
-    #[test]
-    fn what_goes_within_minutes_counts_as_free_and_no_longer_once_it_went() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let space = Arc::new(Space::new(folder.path().to_owned(), &GitSettings::default()));
-        let sharing = Arc::new(Sharing::new(Arc::new(MachineClock), &MachineRandom));
-        let repository = RepositoryId::new(Ulid::from_parts(1, 1));
-        let mirror = Mirror::new(folder.path(), &repository, Arc::clone(&space), Some(sharing));
-        mirror.prepare(&Turn::alone()).expect("writable");
-        let (leaving, much) = (mirror.directory().join("leaving-1-0"), 1 << 60);
-        std::fs::create_dir(&leaving).expect("writable");
-        space.leaves(leaving.clone(), much);
-        assert!(space.storage().free_bytes >= much);
-        mirror.clean(&Turn::alone()).expect("swept");
-        assert!(!leaving.exists() && space.storage().free_bytes < much);
-    }
 
     #[test]
     fn a_mirror_that_another_process_removed_counts_no_longer() {

@@ -51,7 +51,7 @@ pub(super) const GRACE: Duration = Duration::from_mins(10);
 const SAYING_BYTES: usize = 100;
 /// Of the name of a machine, in characters.
 const MACHINE_CHARS: usize = 50;
-/// What begins so, in the directory of mirrors, is nobody's after a while.
+/// Before the moment at which somebody made it and left it: it is nobody's after the grace.
 pub(super) const PROBE: &str = "probe-";
 
 /// What a process that shares its directory of mirrors with others keeps to.
@@ -76,13 +76,19 @@ impl Sharing {
 
     /// Whether files can be locked in a directory.
     pub(super) fn check(&self, mirrors: &Path) -> io::Result<()> {
-        let path = mirrors.join(format!("{PROBE}{}", self.token));
+        let path = mirrors.join(self.probe(Path::new("")));
         let tried = self.try_lock(&path);
         let removed = remove(&path);
         match tried? {
             Tried::Held { .. } => removed,
             Tried::Busy(_) => Err(io::Error::other("a lock that nobody has was refused")),
         }
+    }
+
+    /// A name that only this process uses, for a moment, over a lock.
+    fn probe(&self, lock: &Path) -> String {
+        let lock = lock.file_name().unwrap_or_default().to_string_lossy();
+        format!("{PROBE}{}-{}{lock}", self.clock.now().0, self.token)
     }
 
     /// Locks a file, which is made where it is lacking, and puts a name into it.
@@ -197,6 +203,17 @@ impl Turns {
         }
     }
 
+    /// Takes a turn if nobody has it.
+    ///
+    /// # Errors
+    /// [`GitError::Storage`] where files cannot be locked.
+    pub(super) async fn take_free(&self) -> Result<Option<Turn>, GitError> {
+        let Ok(within) = Arc::clone(&self.within).try_lock_owned() else { return Ok(None) };
+        let Some(sharing) = &self.sharing else { return Ok(Some(Turn::of(None, within))) };
+        let hold = self.try_hold(sharing).await?;
+        Ok(hold.ok().map(|hold| Turn::of(Some(hold), within)))
+    }
+
     /// Takes the lock among processes, or says what its holder says.
     async fn try_hold(&self, sharing: &Arc<Sharing>) -> Result<Result<Hold, Vec<u8>>, GitError> {
         let (path, who) = (self.file.clone(), Arc::clone(sharing));
@@ -213,7 +230,7 @@ impl Turns {
     /// Takes the file of a silent holder away, unless it is another's by now.
     async fn take_away(&self, sharing: &Sharing, saying: &[u8]) -> Result<(), GitError> {
         let (path, saying) = (self.file.clone(), saying.to_owned());
-        let aside = path.with_file_name(format!("{PROBE}{}-aside", sharing.token));
+        let aside = path.with_file_name(sharing.probe(&path));
         let lock = path.display().to_string();
         let taken = blocking(move || {
             // Others that wait do the same: what lies aside is looked at, not what may be another by now.
@@ -340,16 +357,6 @@ mod tests {
     use super::*;
     use crate::machine::{MachineClock, MachineRandom};
 
-    impl Turns {
-        /// Takes a turn if nobody has it.
-        async fn take_free(&self) -> Result<Option<Turn>, GitError> {
-            let Ok(within) = Arc::clone(&self.within).try_lock_owned() else { return Ok(None) };
-            let Some(sharing) = &self.sharing else { return Ok(Some(Turn::of(None, within))) };
-            let hold = self.try_hold(sharing).await?;
-            Ok(hold.ok().map(|hold| Turn::of(Some(hold), within)))
-        }
-    }
-
     struct Process(Turns);
 
     impl Process {
@@ -406,7 +413,7 @@ mod tests {
         assert!(matches!(&error, GitError::Storage(text) if text.contains("m.lock")), "{error}");
         // What the former holder gives back is not what the other has.
         drop(lost);
-        assert!(silent.take_free().await.is_none());
+        assert!(Process::new(&folder, BEAT).take_free().await.is_none());
         won.check().expect("it stands");
     }
 
@@ -420,7 +427,7 @@ mod tests {
         let second = other.take_free().await.expect("nobody has the new one");
         drop(first);
         second.check().expect("it stands");
-        assert!(one.take_free().await.is_none());
+        assert!(Process::new(&folder, BEAT).take_free().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -170,8 +170,12 @@ impl MirrorKeeperState {
                     self.scrubbed = at;
                 }
                 self.looked = Some(Instant::now());
+                let wait = match result {
+                    Ok(Room::Short) => SHORT_EVERY.min(self.context.policy.upkeep_interval),
+                    _ => self.context.policy.upkeep_interval,
+                };
                 if !std::mem::replace(&mut self.armed, true) {
-                    self.post.send_after(self.context.policy.upkeep_interval, || MirrorKeeperMessage::Due);
+                    self.post.send_after(wait, || MirrorKeeperMessage::Due);
                 }
             }
             (_, Ok(Room::Short)) => {

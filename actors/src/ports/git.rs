@@ -439,8 +439,8 @@ pub trait GitSource: Send + Sync + 'static {
     async fn storage(&self) -> Result<Storage, GitError>;
 
     /// Removes what crashes left behind in all mirrors or one, and what was kept for those who still read
-    /// it where nobody does any more. Waits for fetches that are under way. Of mirrors that other processes
-    /// share, only what lies beside them is swept where none is named.
+    /// it where nobody does any more. A mirror into which somebody writes is left alone: that began with
+    /// it. Of mirrors that other processes share, only what lies beside them is swept where none is named.
     async fn sweep(&self, of: Option<&RepositoryId>) -> Result<(), GitError>;
 
     /// Rebuilds a mirror as one pack of what `keep` says; readers go on meanwhile. Nothing has

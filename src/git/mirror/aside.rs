@@ -41,17 +41,13 @@ impl Mirror {
     pub(super) fn let_leave(&self, files: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         let aside = free_name(&self.directory.join(self.dated(LEAVING)));
         fs::DirBuilder::new().mode(0o700).create(&aside)?;
-        let mut bytes = 0;
         for file in files {
             let Some(name) = file.file_name() else { continue };
-            let length = file.metadata().map_or(0, |facts| facts.len());
             match fs::rename(&file, aside.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Err(_) => {}
-                Ok(()) => bytes += length,
+                _ => {}
             }
         }
-        self.space.leaves(aside, bytes);
         Ok(())
     }
 }
@@ -69,11 +65,8 @@ pub(in crate::git) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -
     for entry in fs::read_dir(mirrors)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Whoever is at work with one of these does without it.
-        if name.starts_with(PROBE) {
-            remove(&entry.path())?;
-        }
-        let Some((_, since)) = name.split_once(DAMAGED) else { continue };
+        let since = name.split_once(DAMAGED).map(|(_, since)| since).or_else(|| name.strip_prefix(PROBE));
+        let Some(since) = since else { continue };
         match sharing {
             None => remove(&entry.path())?,
             Some(sharing) if !is_long_ago(since, sharing) => {}

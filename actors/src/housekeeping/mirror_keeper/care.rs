@@ -62,8 +62,7 @@ pub(super) async fn keep_all(context: Context, share: Share) -> Result<Room, Kee
             Err(reason) => tell(&repository, &reason),
         }
     }
-    make_room(&context, &kept).await?;
-    Ok(Room::Enough)
+    make_room(&context, &kept).await
 }
 
 /// Looks at one mirror: something was fetched into it, or nobody watches it any more.
@@ -150,24 +149,31 @@ async fn rebuild(context: &Context, facts: &MirrorFacts, keep: &Keep) -> Result<
 }
 
 /// Has mirrors give up their contents while room is short.
-async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Result<(), KeepError> {
+async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Result<Room, KeepError> {
     let mut victims = victims(kept).into_iter();
     loop {
         let storage = timed(context.git.storage()).await?;
         if !is_short(&storage, &context.policy) {
-            return Ok(());
+            return Ok(Room::Enough);
         }
         let Some(victim) = victims.next() else {
-            if context.policy.mirrors_shared {
-                // What is left to give is that of the others.
-                return Ok(());
-            }
             let bytes = storage.mirror_bytes;
-            error!(bytes, "mirrors take {bytes} bytes without any content, and there is too little room");
-            return Ok(());
+            if context.policy.mirrors_shared {
+                warn!(
+                    bytes,
+                    "there is too little room for mirrors, and none is left here that could make some"
+                );
+            } else {
+                error!(bytes, "mirrors take {bytes} bytes without any content, and there is too little room");
+            }
+            return Ok(Room::Enough);
         };
         if let Err(reason) = evict(context, &victim).await {
             tell(&victim, &reason);
+        }
+        if context.policy.mirrors_shared {
+            // What was replaced goes later, when nobody reads it any more: then there may be enough.
+            return Ok(Room::Short);
         }
     }
 }
