@@ -62,6 +62,20 @@ async fn run(connection: &DatabaseConnection, text: &str) {
     connection.execute_unprepared(text).await.expect("run");
 }
 
+/// Ends a process of the server, and waits until it is gone: a signal alone may find it at work again.
+async fn end(connection: &DatabaseConnection, id: i64) {
+    run(connection, &format!("select pg_terminate_backend({id})")).await;
+    let text = "select count(*) from pg_stat_activity where pid = $1";
+    let is_there =
+        async || rows::number(connection, "test", text, vec![id.into()]).await.expect("a number") > 0;
+    let gone = async {
+        while is_there().await {
+            sleep(CHANCE / 30).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("ended");
+}
+
 /// The process of the server that writes for a store.
 async fn writer(store: &SqlStore) -> i64 {
     let asked = store.writer.question(|transaction, _context| {
@@ -198,7 +212,7 @@ async fn a_turn_after_one_that_was_cut_off_waits_for_its_end() {
     // It must not be ended for its silence while this looks.
     begun.execute_unprepared("set local idle_in_transaction_session_timeout = 0").await.expect("set");
     assert!(!store.settle(settlement()).await.expect("it shares with others that settle"));
-    run(&raw, &format!("select pg_terminate_backend({id})")).await;
+    end(&raw, id).await;
     let cut = store.settle(settlement()).await;
     assert!(matches!(cut, Err(StoreError::Unavailable(_))), "{cut:?}");
     let mut waits = std::pin::pin!(store.settle(settlement()));
