@@ -131,12 +131,12 @@ impl Git {
                 })?;
                 Some(Arc::new(sharing))
             }
-            None => None,
+            None => {
+                // Of shared ones upkeep does that: others may be reading them.
+                mirror::sweep_damaged(&mirrors, None).map_err(storage)?;
+                None
+            }
         };
-        // What others may be reading is upkeep's.
-        if sharing.is_none() {
-            mirror::sweep_damaged(&mirrors, None).map_err(storage)?;
-        }
         if settings.mirror_max_bytes > 0 {
             settings.fetch_max_bytes = settings.fetch_max_bytes.min(settings.mirror_max_bytes);
         }
@@ -159,9 +159,10 @@ impl Git {
 
     fn mirror(&self, repository: &RepositoryId) -> Arc<Mirror> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (space, sharing) = (&self.space, &self.sharing);
-        let fresh = || Mirror::new(&self.mirrors, repository, Arc::clone(space), sharing.clone());
-        let fresh = || Arc::new(fresh());
+        let fresh = || {
+            let (space, sharing) = (Arc::clone(&self.space), self.sharing.clone());
+            Arc::new(Mirror::new(&self.mirrors, repository, space, sharing))
+        };
         Arc::clone(open.entry(repository.clone()).or_insert_with(fresh))
     }
 

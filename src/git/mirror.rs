@@ -413,8 +413,8 @@ impl Mirror {
             .filter(move |path| path.extension().is_some_and(|found| found == extension))
     }
 
-    /// Removes packs whose objects are in others now. Handles that were open before are not used
-    /// again.
+    /// Removes packs whose objects are in others now, or moves them aside where others may read them.
+    /// Handles that were open before are not used again.
     pub(super) fn retire(&self, turn: &Turn, packs: &[PathBuf]) -> Result<(), GitError> {
         turn.check()?;
         self.generation.fetch_add(1, Ordering::AcqRel);

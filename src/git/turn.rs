@@ -51,7 +51,8 @@ pub(super) const GRACE: Duration = Duration::from_mins(10);
 const SAYING_BYTES: usize = 100;
 /// Of the name of a machine, in characters.
 const MACHINE_CHARS: usize = 50;
-/// Before the moment at which somebody made it and left it: it is nobody's after the grace.
+/// How a file begins that somebody needs for a moment only, before when that was: left behind, it is
+/// nobody's after the grace.
 pub(super) const PROBE: &str = "probe-";
 
 /// What a process that shares its directory of mirrors with others keeps to.
@@ -311,6 +312,7 @@ async fn beat(file: Lent, sharing: Arc<Sharing>) {
     }
 }
 
+/// What a file says, as far as anything is written into it.
 fn saying(file: &File) -> io::Result<Vec<u8>> {
     let mut said = vec![0; SAYING_BYTES];
     let length = file.read_at(&mut said, 0)?;

@@ -161,9 +161,9 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
     opening
 }
 
-/// Opens it where its repository is worked on here: everything that matters is read after the right
-/// to do so was had. After each round it is asked for again, and mostly has nothing more to do: one look
-/// tells that.
+/// Opens it where its repository is worked on here: what is decided from is read after the right to do so was
+/// had. Before that one look tells whose it is, and whether there is anything to do: after each round it is
+/// asked for again, and mostly there is not.
 async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
     let glimpse = match in_time(context.store.glimpse(cursor)).await {
         Err(StoreError::NotFound) => return Ok(Opening::Gone),

@@ -19,17 +19,14 @@ impl Mirror {
         format!("{beginning}{since}-")
     }
 
-    /// Removes what nobody needs. Where it is shared, another process may keep some of it open, and then
-    /// some file systems do not let it go: it does at another time.
+    /// Removes what nobody needs.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
-        match remove(path) {
-            Err(error) if self.sharing.is_some() => {
-                let path = path.display();
-                tracing::warn!(%path, %error, "{path} could not be removed yet");
-                Ok(())
-            }
-            removed => removed,
+        let removed = remove(path);
+        if self.sharing.is_none() {
+            return removed;
         }
+        or_later(path, removed);
+        Ok(())
     }
 
     /// Whether what is named so has been aside for long enough.
@@ -60,24 +57,28 @@ fn is_long_ago(since: &str, sharing: &Sharing) -> bool {
 }
 
 /// Removes the mirrors that are aside: those that a crash left behind, and where they are shared those that
-/// nobody reads any more.
+/// nobody reads any more, and what was left of tries to lock.
 pub(in crate::git) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Result<()> {
     for entry in fs::read_dir(mirrors)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let since = name.split_once(DAMAGED).map(|(_, since)| since).or_else(|| name.strip_prefix(PROBE));
         let Some(since) = since else { continue };
+        let path = entry.path();
         match sharing {
-            None => remove(&entry.path())?,
-            Some(sharing) if !is_long_ago(since, sharing) => {}
-            Some(_) => {
-                if let Err(error) = remove(&entry.path()) {
-                    let path = entry.path();
-                    let path = path.display();
-                    tracing::warn!(%path, %error, "{path} could not be removed yet");
-                }
-            }
+            None => remove(&path)?,
+            Some(sharing) if is_long_ago(since, sharing) => or_later(&path, remove(&path)),
+            Some(_) => {}
         }
     }
     Ok(())
+}
+
+/// Where a directory is shared, another process may keep what lies in it open, and then some file systems do
+/// not let it go: it does at another time.
+fn or_later(path: &Path, removed: io::Result<()>) {
+    if let Err(error) = removed {
+        let path = path.display();
+        tracing::warn!(%path, %error, "{path} could not be removed yet");
+    }
 }

@@ -40,7 +40,8 @@ pub enum KeepError {
 pub enum Room {
     /// They do, or all was done to make some.
     Enough,
-    /// Some mirror must give up its contents, which is decided over all of them.
+    /// Some mirror must give up its contents, which is decided over all of them; or one that is shared did,
+    /// and they have not gone yet.
     Short,
 }
 
@@ -148,7 +149,7 @@ async fn rebuild(context: &Context, facts: &MirrorFacts, keep: &Keep) -> Result<
     Ok(rebuilt)
 }
 
-/// Has mirrors give up their contents while room is short.
+/// Has mirrors give up their contents while room is short; where they are shared, one of them.
 async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Result<Room, KeepError> {
     let mut victims = victims(kept).into_iter();
     loop {

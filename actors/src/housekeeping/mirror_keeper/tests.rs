@@ -322,3 +322,21 @@ async fn where_mirrors_are_shared_each_replica_looks_after_those_it_works_on() {
     assert_eq!(house.git.mirrors_now().len(), 1);
     assert!(done(&house).iter().filter(|done| **done == Upkeep::Swept).count() > 1, "what was replaced goes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn shared_mirrors_give_up_their_contents_one_a_minute_until_there_is_room() {
+    let house = House::alone_with(Duration::from_secs(300), |policy| policy.mirrors_shared = true).await;
+    for name in ["one", "two", "three"] {
+        let watch = another(&house, name).await;
+        house.git.put_mirror(facts(&watch.repository, 1_000, 1));
+    }
+    house.git.stop_fetches(Some("the disk is full"));
+    let freed = || house.git.mirrors_now().iter().filter(|facts| facts.evicted_to.is_some()).count();
+    house.until("the first gives", async || freed() > 0).await;
+    assert_eq!(freed(), 1, "what it gave goes later: then there may be enough");
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert_eq!(freed(), 2);
+    house.git.stop_fetches(None);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(freed(), 2);
+}
