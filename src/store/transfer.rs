@@ -243,9 +243,11 @@ async fn fill(
             return Err(TransferError::Unfit { table: name, reason });
         }
         let mut pages = reading::Pages::of(held, &table);
-        while let Some(page) = pages.next().await? {
-            written += page.len() as u64;
-            writing::insert(&transaction, &table, page).await?;
+        let mut page = pages.next().await?;
+        while let Some(rows) = page {
+            written += rows.len() as u64;
+            let insert = writing::insert(&transaction, &table, rows);
+            ((), page) = tokio::try_join!(insert, pages.next())?;
             tell("copying", written);
         }
         all.push(table);

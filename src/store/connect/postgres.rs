@@ -117,13 +117,16 @@ pub(super) fn entry(share: Share, is_pooled: bool) -> String {
 
 /// The message with which a transaction begins that reads everything while nobody writes. `lock table` takes
 /// no snapshot: that comes with the first read, after all who wrote have ended. The transaction may be
-/// idle for long, while whoever takes what it reads is slow.
+/// idle for long, while whoever takes what it reads is slow. It reads tables page by page in the order of
+/// their keys: the server guesses how much lies beyond a key by its first column alone, which is the same
+/// for all attempts, and would sort all that is left of their partitions for each page.
 pub(super) fn hold(is_pooled: bool) -> String {
     let forget = if is_pooled { "deallocate all; " } else { "" };
     format!(
         "set transaction isolation level repeatable read; {forget}
          set local statement_timeout = 0; set local lock_timeout = '5s';
-         set local idle_in_transaction_session_timeout = 0; lock table lease in access exclusive mode"
+         set local idle_in_transaction_session_timeout = 0; set local enable_sort = off;
+         lock table lease in access exclusive mode"
     )
 }
 

@@ -16,6 +16,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a verb waits for a free reading connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// Rows that a statement reads ahead of whoever takes them: for each that is waited for, a thread is woken.
+const ROW_BUFFER: usize = 512;
 
 /// The one connection that writes. Makes the file, readable by its owner only, where it is missing.
 pub(super) async fn writer(file: &Path) -> Result<DatabaseConnection, OpenError> {
@@ -65,6 +67,7 @@ async fn connect(file: &Path, size: u32, query_only: &'static str) -> Result<Dat
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            .row_buffer_size(ROW_BUFFER)
             .pragma("query_only", query_only)
             // What is deleted is gone from the file as well: erasing an app promises that.
             .pragma("secure_delete", "ON")

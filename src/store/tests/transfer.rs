@@ -206,6 +206,34 @@ async fn whatever_a_column_holds_arrives_in_the_other_database_and_comes_back() 
     assert_eq!(number(&connection, "select count(*) from attempt_rest").await, 2, "of no week");
 }
 
+#[tokio::test]
+async fn what_lies_in_partitions_is_read_a_few_times_however_much_it_is() {
+    const ROWS: i64 = 10_000;
+    let Some(server) = Home::server().await else { return };
+    schema::up(server.url()).await.expect("up");
+    let connection = server.raw().await;
+    // A partition that is empty costs nothing to read as a whole, which makes a sort of all look cheap.
+    let text = format!(
+        "create table attempt_week_5 partition of attempt for values from ({}) to ({});
+         insert into attempt (owner_kind, owner_id, round, position, number, delivery_id, item_failure, excerpt,
+             took_ms, ended_at)
+         select 'cursor', 'cur_' || n % 7, n % 2 + {}, n, 1, 'dlv_' || n, false, '', 1, n
+         from generate_series(1, {ROWS}) n;
+         analyze attempt",
+        5 * WEEK,
+        6 * WEEK,
+        5 * WEEK
+    );
+    connection.execute_unprepared(&text).await.expect("filled");
+    copy(server.url(), Home::file().url()).await.expect("copied");
+    let text =
+        "select cast(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) as bigint) from pg_stat_user_tables
+                where schemaname = current_schema() and relname like 'attempt_%'";
+    let read = number(&connection, text).await;
+    assert!(read >= 2 * ROWS, "once to be copied, once to be compared: {read}");
+    assert!(read <= 6 * ROWS, "{read}");
+}
+
 async fn what_was_sealed_opens_in_the_copy_and_work_goes_on(home: Home) {
     let store = home.open(1).await.expect("opened");
     let app = new_app(1);
