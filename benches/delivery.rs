@@ -108,6 +108,7 @@ async fn batches(receiver: &Receiver, folder: &std::path::Path) {
                 path.to_str().expect("utf-8"),
                 &format!("b{lane}"),
                 Start::All,
+                Duration::ZERO,
             )
             .await;
         }
@@ -170,8 +171,8 @@ async fn tidings(
     let delivery = DeliverySettings::default();
     let app = registered::app(&adapters, Some(&format!("http://{}", receiver.address)), delivery).await;
     for lane in 0..lanes {
-        registered::watch(&adapters, &app, path.to_str().expect("utf-8"), &format!("b{lane}"), Start::All)
-            .await;
+        let (path, branch) = (path.to_str().expect("utf-8"), format!("b{lane}"));
+        registered::watch(&adapters, &app, path, &branch, Start::All, Duration::ZERO).await;
     }
     let expected = (lanes * files) as u64;
     let before = receiver.count();

@@ -1,5 +1,7 @@
 //! Apps and watches, registered in the store itself.
 
+use std::time::Duration;
+
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
     ports::{
@@ -38,13 +40,14 @@ pub(crate) async fn app(adapters: &Adapters, base_url: Option<&str>, delivery: D
     id
 }
 
-/// Registers a watch of one branch.
+/// Registers a watch of one branch, of which nothing is delivered for a while.
 pub(crate) async fn watch(
     adapters: &Adapters,
     app: &AppId,
     repository: &str,
     branch: &str,
     start: Start,
+    wait: Duration,
 ) -> WatchId {
     let now = adapters.clock.now();
     let address = Address::parse(repository, true, true).expect("an address");
@@ -74,7 +77,7 @@ pub(crate) async fn watch(
         on_branch_gone: BranchGone::Keep,
         start,
         listing,
-        deliver_after: now,
+        deliver_after: now.after(wait),
         created_at: now,
     };
     adapters.store.register_watch(&watch).await.expect("registered").id

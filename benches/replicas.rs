@@ -44,7 +44,9 @@ use tidings_actors::{
 
 /// Watches, each of an app of its own, so that the breaks of one are no other's.
 const WATCHES: usize = 48;
-const FILES: usize = 1_000;
+const FILES: usize = 2_000;
+/// How long servers have to divide the repositories among them, before anything is delivered.
+const SHARED_WITHIN: Duration = Duration::from_secs(15);
 /// Idle repositories, and for how long they are looked at.
 const IDLE: usize = 1_000;
 const LOOKED_AT: Duration = Duration::from_secs(30);
@@ -107,20 +109,27 @@ async fn throughput(
             let app = registered::app(adapters, Some(&base), DeliverySettings::default()).await;
             // By another name each: a repository belongs to one shard.
             let named = linked(&home, path, watch);
-            registered::watch(adapters, &app, &named, &format!("b{watch}"), Start::All).await;
+            registered::watch(adapters, &app, &named, &format!("b{watch}"), Start::All, SHARED_WITHIN).await;
         }
     })
     .await;
-    if let Some(url) = url {
-        asked(url, "select pg_stat_statements_reset()::text").await;
-    }
     let expected = (WATCHES * FILES) as u64;
     let before = receiver.count();
     let servers: Vec<Served> = homes.iter().map(|home| serve(home, url, "1s")).collect();
+    // What a start takes is not counted, nor what moves while replicas find each other.
+    if let Some(url) = url {
+        while asked(url, SHARING).await < count as i64 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        asked(url, "select pg_stat_statements_reset()::text").await;
+    }
+    let spent = || servers.iter().map(Served::cpu).sum::<Duration>();
+    assert_eq!(receiver.count(), before, "they found each other too late");
+    let idle = spent();
     receiver.until(before + 1).await;
     let arrived = receiver.count() - before;
     let ((), took) = timed(receiver.until(before + expected)).await;
-    let cpu: Duration = servers.iter().map(Served::cpu).sum();
+    let cpu = spent() - idle;
     let statements = match url {
         Some(url) => asked(url, STATEMENTS).await,
         None => 0,
@@ -151,7 +160,8 @@ async fn idle(folder: &Path, path: &Path, cluster: &Cluster) {
             let app = registered::app(adapters, None, DeliverySettings::default()).await;
             for watch in 0..watches {
                 let start = Start::At(head);
-                registered::watch(adapters, &app, &linked(&home, path, watch), "main", start).await;
+                let named = linked(&home, path, watch);
+                registered::watch(adapters, &app, &named, "main", start, Duration::ZERO).await;
             }
         })
         .await;
@@ -184,6 +194,11 @@ const STATEMENTS: &str = "select cast(sum(s.calls) as bigint)::text from pg_stat
 /// What they took of the database, in microseconds.
 const MICROSECONDS: &str = "select cast(sum(s.total_exec_time) * 1000 as bigint)::text from pg_stat_statements s
     join pg_database d on d.oid = s.dbid where d.datname = current_database() and s.query not like '%pg_stat%'";
+
+/// How many replicas work on their share of the 256 shards; shares are even but for rounding.
+const SHARING: &str =
+    "select count(*)::text from (select owner from lease where owner is not null group by owner
+    having count(*) >= 250 / (select count(*) from replica)) sharing";
 
 async fn asked(url: &str, text: &'static str) -> i64 {
     let mut connection = PgConnection::connect(url).await.expect("connected");
