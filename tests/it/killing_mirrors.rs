@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
@@ -50,6 +51,8 @@ struct Story {
     host: Host,
     project: Project,
     commits: usize,
+    /// The newest commit.
+    head: String,
 }
 
 fn kill_in(phase: Phase) {
@@ -57,13 +60,13 @@ fn kill_in(phase: Phase) {
     let project = Project::new();
     let subscriber = Subscriber::start();
     let server = Server::prepare().with("git.packs_max", "5").with("housekeeping.interval", "1h");
-    let mut story = Story { phase, server, host, project, commits: 0 };
+    let mut story = Story { phase, server, host, project, commits: 0, head: String::new() };
     story.commit();
     story.server.run();
     let app = App::onboard(&story.server, &subscriber);
     let watch = json!({ "url": story.host.url("r.git"), "include": ["d0/**"] });
     let id = app.watch_with(&story.server, &watch);
-    app.wait_until_held(&story.server, &id, &story.project.head());
+    app.wait_until_held(&story.server, &id, &story.head);
     let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS).div_ceil(5);
     story.server.kill();
     subscriber.model().note_kill();
@@ -86,13 +89,13 @@ fn kill_in(phase: Phase) {
     story.host.misbehave(None);
     story.server.run();
     story.commit();
-    let head = story.project.head();
-    app.wait_until_held(&story.server, &id, &head);
-    let tree = story.project.tree(&head).into_iter().filter(|(path, _)| path.starts_with(b"d0/")).collect();
+    let head = &story.head;
+    app.wait_until_held(&story.server, &id, head);
+    let tree = story.project.tree(head).into_iter().filter(|(path, _)| path.starts_with(b"d0/")).collect();
     subscriber.wait_for_tree(&id, &tree);
     subscriber.assert_straight();
     eventually("mirror without leftovers", SOON, || leftovers(&story.mirror()).is_empty().then_some(()));
-    let checked = git_command(&story.mirror()).args(["fsck", "--connectivity-only", &head]).output();
+    let checked = git_command(&story.mirror()).args(["fsck", "--connectivity-only", head]).output();
     let checked = checked.expect("git runs");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
@@ -110,15 +113,20 @@ impl Story {
         self.server.spawn();
         let (mirror, until) = (self.mirror(), Instant::now() + SOON);
         let mut again = Instant::now() + AGAIN;
+        let is_there = |story: &Self| match story.phase {
+            Phase::Poll => story.host.requests() > before,
+            // It lasts too short a time to be aimed at: see `promote_by_half`.
+            Phase::Promotion => quarantines(&mirror).iter().any(|place| pack_of(place).is_some()),
+            phase => story.is_in(&mirror, phase),
+        };
         loop {
-            let is_there = match self.phase {
-                Phase::Poll => self.host.requests() > before,
-                // It lasts too short a time to be aimed at: see `promote_by_half`.
-                Phase::Promotion => quarantines(&mirror).iter().any(|place| pack_of(place).is_some()),
-                phase => self.is_in(&mirror, phase),
-            };
-            if is_there {
-                return;
+            if is_there(self) {
+                // What is seen of one that is stopped still holds when the kill arrives.
+                self.server.signal(Signal::STOP);
+                if is_there(self) {
+                    return;
+                }
+                self.server.signal(Signal::CONT);
             }
             assert!(Instant::now() < until, "{:?} was never reached", self.phase);
             if self.phase != Phase::Poll && Instant::now() > again {
@@ -140,14 +148,14 @@ impl Story {
     /// What a kill between two steps of a promotion leaves: the list is written, then the pack is
     /// moved, then its index. Only for a pack that holds the newest commit, as a promoted one does.
     fn promote_by_half(&self, steps: u64) {
-        let (mirror, head) = (self.mirror(), self.project.head());
+        let (mirror, head) = (self.mirror(), &self.head);
         if self.phase != Phase::Promotion || self.is_listed(&mirror) {
             return;
         }
         for quarantine in quarantines(&mirror) {
             let Some(files) = pack_of(&quarantine) else { continue };
             let objects = git_command(&mirror).args(["verify-pack", "-v"]).arg(&files[1]).output();
-            if !String::from_utf8_lossy(&objects.expect("git runs").stdout).contains(&head) {
+            if !String::from_utf8_lossy(&objects.expect("git runs").stdout).contains(head.as_str()) {
                 continue;
             }
             let mut list = fs::read_to_string(mirror.join("shallow")).unwrap_or_default();
@@ -176,7 +184,7 @@ impl Story {
 
     /// Whether the newest commit is on the list of those without parents, which is written first.
     fn is_listed(&self, mirror: &Path) -> bool {
-        fs::read_to_string(mirror.join("shallow")).is_ok_and(|list| list.contains(&self.project.head()))
+        fs::read_to_string(mirror.join("shallow")).is_ok_and(|list| list.contains(&self.head))
     }
 
     /// Changes a file in every folder, at the host as well.
@@ -186,7 +194,7 @@ impl Story {
             let text = format!("{} {folder}\n", self.commits).repeat(20);
             self.project.write(format!("d{folder}/f{}", self.commits % 7), text.as_bytes());
         }
-        self.project.commit("another");
+        self.head = self.project.commit("another");
         self.host.publish(&self.project, "r.git");
     }
 
