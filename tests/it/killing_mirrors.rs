@@ -4,9 +4,10 @@
 //! A kill is aimed by what the story sees on disk, and counted by what it finds there afterwards.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::process::Signal;
@@ -53,6 +54,8 @@ struct Story {
     commits: usize,
     /// The newest commit.
     head: String,
+    /// Quarantines that the life before left. Their names come again.
+    left: BTreeSet<(PathBuf, SystemTime)>,
 }
 
 fn kill_in(phase: Phase) {
@@ -60,7 +63,8 @@ fn kill_in(phase: Phase) {
     let project = Project::new();
     let subscriber = Subscriber::start();
     let server = Server::prepare().with("git.packs_max", "5").with("housekeeping.interval", "1h");
-    let mut story = Story { phase, server, host, project, commits: 0, head: String::new() };
+    let (head, left) = (String::new(), BTreeSet::new());
+    let mut story = Story { phase, server, host, project, commits: 0, head, left };
     story.commit();
     story.server.run();
     let app = App::onboard(&story.server, &subscriber);
@@ -110,13 +114,14 @@ impl Story {
             _ => {}
         }
         self.commit();
-        self.server.spawn();
         let (mirror, until) = (self.mirror(), Instant::now() + SOON);
+        self.left = quarantines(&mirror).iter().filter_map(|place| dated(place)).collect();
+        self.server.spawn();
         let mut again = Instant::now() + AGAIN;
         let is_there = |story: &Self| match story.phase {
             Phase::Poll => story.host.requests() > before,
             // It lasts too short a time to be aimed at: see `promote_by_half`.
-            Phase::Promotion => quarantines(&mirror).iter().any(|place| pack_of(place).is_some()),
+            Phase::Promotion => story.quarantines(&mirror).iter().any(|place| pack_of(place).is_some()),
             phase => story.is_in(&mirror, phase),
         };
         loop {
@@ -152,7 +157,7 @@ impl Story {
         if self.phase != Phase::Promotion || self.is_listed(&mirror) {
             return;
         }
-        for quarantine in quarantines(&mirror) {
+        for quarantine in self.quarantines(&mirror) {
             let Some(files) = pack_of(&quarantine) else { continue };
             let objects = git_command(&mirror).args(["verify-pack", "-v"]).arg(&files[1]).output();
             if !String::from_utf8_lossy(&objects.expect("git runs").stdout).contains(head.as_str()) {
@@ -168,7 +173,7 @@ impl Story {
     }
 
     fn is_in(&self, mirror: &Path, phase: Phase) -> bool {
-        quarantines(mirror).iter().any(|quarantine| {
+        self.quarantines(mirror).iter().any(|quarantine| {
             let is_fetch = named(quarantine).starts_with("quarantine-fetch-");
             let files: Vec<String> = paths(&quarantine.join("pack")).iter().map(|path| named(path)).collect();
             let is_indexed = files.iter().any(|file| file.ends_with(".idx") || file.ends_with(".pack"));
@@ -180,6 +185,12 @@ impl Story {
                 Phase::Rebuilding => !is_fetch,
             }
         })
+    }
+
+    /// Those of this life.
+    fn quarantines(&self, mirror: &Path) -> Vec<PathBuf> {
+        let is_new = |place: &PathBuf| dated(place).is_some_and(|place| !self.left.contains(&place));
+        quarantines(mirror).into_iter().filter(is_new).collect()
     }
 
     /// Whether the newest commit is on the list of those without parents, which is written first.
@@ -215,6 +226,12 @@ fn paths(folder: &Path) -> Vec<PathBuf> {
 
 fn quarantines(mirror: &Path) -> Vec<PathBuf> {
     paths(mirror).into_iter().filter(|path| named(path).starts_with("quarantine-")).collect()
+}
+
+/// A quarantine and when it was made: nothing comes into it but into its folder of packs.
+fn dated(quarantine: &Path) -> Option<(PathBuf, SystemTime)> {
+    let made_at = fs::metadata(quarantine).and_then(|facts| facts.modified()).ok()?;
+    Some((quarantine.to_owned(), made_at))
 }
 
 /// The pack in a quarantine and its index, where both are whole.
