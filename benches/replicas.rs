@@ -119,12 +119,12 @@ async fn throughput(
     // What a start takes is not counted, nor what moves while replicas find each other.
     if let Some(url) = url {
         while asked(url, SHARING).await < count as i64 {
+            assert_eq!(receiver.count(), before, "they did not find each other in time");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         asked(url, "select pg_stat_statements_reset()::text").await;
     }
     let spent = || servers.iter().map(Served::cpu).sum::<Duration>();
-    assert_eq!(receiver.count(), before, "they found each other too late");
     let idle = spent();
     receiver.until(before + 1).await;
     let arrived = receiver.count() - before;

@@ -11,7 +11,7 @@ use super::{
     tables::{Kind, Table},
 };
 
-/// Rows that are in memory at once.
+/// Rows of a page. Two are in memory at once where one is written while the next is read.
 pub(super) const PAGE: usize = 500;
 
 /// What a table holds.
