@@ -21,7 +21,9 @@ use tidings_actors::{
     pace::Paces,
     ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica, Transport},
     shards::Shards,
+    terms::Terms,
     turns::Turns,
+    untold::Untold,
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -53,7 +55,8 @@ pub enum StartError {
     },
     /// Another process has it open.
     #[error(
-        "the data directory {path} is in use by another process ({owner}): stop that one, or use another --data-dir"
+        "the data directory {path} is in use by another process ({owner}): stop that one, or name another \
+         directory in data_dir (TIDINGS__DATA_DIR)"
     )]
     InUse {
         /// The directory.
@@ -204,6 +207,8 @@ impl Adapters {
             policy: Arc::new(policy),
             budget: Budget::new(settings.delivery.memory_bytes),
             shards: if leases.is_some() { Shards::leased() } else { Shards::sole() },
+            terms: Terms::default(),
+            untold: Untold::default(),
             leases,
             directory: Directory::default(),
             fatal: sender,
@@ -252,6 +257,7 @@ fn policy(settings: &Settings, replica: Replica) -> Policy {
         poll_max: settings.git.poll_max,
         poll_max_hooked: settings.git.poll_max_hooked,
         branch_gone_after: settings.git.branch_gone_after,
+        first_delay: settings.delivery.first_delay,
         every_max: settings.git.every_max,
         attempt_timeout: settings.delivery.attempt_timeout,
         retry_base: settings.delivery.retry_base,

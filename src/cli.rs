@@ -16,6 +16,7 @@ mod failure;
 mod healthcheck;
 mod key;
 pub mod listen;
+mod listing;
 mod man;
 mod migrate;
 mod openapi;
@@ -25,11 +26,14 @@ mod profile;
 mod progress;
 mod receipt;
 mod repository;
+mod secret_file;
 pub mod serve;
 mod service;
 mod token;
+mod usage;
 pub mod verify;
 pub mod watch;
+mod words;
 
 use std::{
     ffi::OsString,
@@ -47,6 +51,7 @@ pub use self::{
     output::Output,
 };
 use crate::{
+    http::admin_token,
     machine::MachineClock,
     settings::{ENVIRONMENT_PREFIX, Settings},
 };
@@ -81,7 +86,7 @@ const HOME_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "HOME"];
 #[derive(Parser, Debug)]
 #[command(name = "tidings", version, propagate_version = true)]
 pub struct Cli {
-    /// Settings file (TOML); the environment (TIDINGS__SECTION__KEY) goes before it
+    /// Settings file (TOML); environment variables (TIDINGS__SECTION__KEY) override it
     #[arg(long, global = true, env = "TIDINGS_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print JSON
@@ -205,7 +210,15 @@ impl Context {
             (Some(_), _) => None,
             (None, name) => profile::find(name.as_deref(), &self.environment)?,
         };
-        client::Client::new(arguments, profile, self.environment.get(TOKEN_VARIABLE))
+        let client = client::Client::new(arguments, profile, self.environment.get(TOKEN_VARIABLE))?;
+        Ok(client.with_admin_token_at(self.admin_token_file()))
+    }
+
+    /// Where a server with these settings keeps its admin token; `None` where the settings hold it, or
+    /// cannot be read.
+    fn admin_token_file(&self) -> Option<PathBuf> {
+        let settings = self.settings().ok().filter(|settings| settings.server.admin_token.is_none())?;
+        Some(settings.data_dir.join(admin_token::FILE_NAME))
     }
 }
 
@@ -226,18 +239,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Result<(), Failure> {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         // Help and version are answers, not failures.
         Err(answer) if !answer.use_stderr() => {
             return answer.print().map_err(|error| Failure::of_output(&error));
         }
-        Err(error) => {
-            let text = error.render().to_string();
-            let text = text.trim_end().strip_prefix("error: ").unwrap_or(&text);
-            let line = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
-            return Err(Failure::new(Code::Usage, format!("{line} (see tidings --help)")));
-        }
+        Err(error) => return Err(usage::failure(&error, &arguments)),
     };
     let context = Context { output: Output { json: cli.json }, config: cli.config, environment };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -297,6 +306,7 @@ fn check(mut arguments: verify::VerifyArgs, context: &Context) -> Result<(), Fai
     match verify::verify(&arguments, MachineClock.now(), &mut input, &mut output) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::new(Code::Failed, "the request is not authentic")),
+        Err(verify::InputError::Output(error)) => Err(Failure::of_output(&error)),
         Err(error) => Err(Failure::of_error(Code::Data, &error)),
     }
 }

@@ -1,9 +1,10 @@
-//! `tidings doctor`: what is wrong with this installation, and what to do about it. Works with and
+//! `tidings doctor`: what is wrong with this installation and in the way of its work, and what to do about it. Works with and
 //! without a running server, changes nothing, and leaves the machine only where it is asked to, but to knock at `egress.proxy`.
 
 mod database;
 mod home;
 mod network;
+mod work;
 
 use serde::Serialize;
 use tidings_actors::ports::Clock;
@@ -61,6 +62,9 @@ pub async fn examine(settings: &Settings, asks_hosts: bool, clock: &dyn Clock) -
     home::admin_token(settings, &mut findings);
     home::disk(settings, &mut findings);
     let database = database::examine(settings, keyring.as_ref(), clock, &mut findings).await;
+    if let Some(found) = &database {
+        work::examine(found, &mut findings);
+    }
     network::listen(settings, is_running, &mut findings);
     if let Some(egress) = network::egress(settings, &mut findings) {
         let (repositories, endpoints) = match &database {

@@ -15,6 +15,7 @@
 pub mod address;
 pub mod dial;
 pub mod of_apps;
+pub mod refused;
 pub mod replicas;
 pub mod resolver;
 pub mod rules;
@@ -28,7 +29,8 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use crate::settings::egress::EgressSettings;
-use resolver::{Guard, Lookup, Refused, system_lookup};
+use refused::Refused;
+use resolver::{Guard, Lookup, system_lookup};
 use rules::Rules;
 use tls::AppTls;
 
@@ -47,10 +49,10 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 #[derive(Debug, Error)]
 pub enum EgressError {
     /// The address, or its port, is refused by the egress rules.
-    #[error("the address is refused by the egress rules")]
-    Refused,
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// Plain http, which settings do not allow.
-    #[error("plain http is refused by the egress rules")]
+    #[error("plain http is refused: egress.allow_http is not set (set it to true to allow plain http)")]
     PlainHttp,
     /// The address cannot be used; the text says why and holds no part of it.
     #[error("the address is not usable: {0}")]
@@ -122,9 +124,9 @@ impl Egress {
         lookup: Lookup,
         connect_timeout: Duration,
     ) -> Result<Self, EgressError> {
-        let rules = Arc::new(
-            Rules::parse(&settings.allow).map_err(|faults| EgressError::Settings(faults.join("; ")))?,
-        );
+        let rules =
+            Rules::parse(&settings.allow).map_err(|faults| EgressError::Settings(faults.join("; ")))?;
+        let rules = Arc::new(if settings.reaches_loopback { rules.with_host(LOCALHOST) } else { rules });
         let roots = tls::roots(settings)?;
         let recipe = Recipe { settings: settings.clone(), rules, roots, lookup, connect_timeout };
         Self::of_recipe(Arc::new(recipe), None)
@@ -151,6 +153,9 @@ impl Egress {
         // Under a proxy the only name that is ever resolved here is the proxy's own.
         let resolving = match settings.proxy.as_ref().and_then(Url::host_str) {
             None => Arc::clone(rules),
+            Some(proxy) if settings.reaches_loopback => {
+                Arc::new(Rules::default().with_host(proxy).with_host(LOCALHOST))
+            }
             Some(proxy) => Arc::new(Rules::default().with_host(proxy)),
         };
         let client = |port| {
@@ -172,6 +177,7 @@ impl Egress {
         match url.scheme() {
             "https" => {}
             "http" if self.shared.recipe.settings.allow_http => {}
+            "http" if self.reaches_loopback() && is_loopback(url) => {}
             "http" => return Err(EgressError::PlainHttp),
             _ => return Err(EgressError::InvalidUrl("only https and http are spoken".into())),
         }
@@ -180,7 +186,7 @@ impl Egress {
         }
         let port = url.port_or_known_default().unwrap_or(0);
         if !matches!(port, 80 | 443 | 1024..) {
-            return Err(EgressError::Refused);
+            return Err(Refused::Port(port).into());
         }
         let rules = &self.shared.recipe.rules;
         let literal = match url.host() {
@@ -190,8 +196,11 @@ impl Egress {
             // The connector would dial such a name without asking a resolver.
             Some(Host::Domain(name)) => name.trim_end_matches('.').parse().ok(),
         };
-        if literal.is_some_and(|address| !rules.admit(address, Some(port))) {
-            return Err(EgressError::Refused);
+        let is_open = |address: IpAddr| {
+            rules.admit(address, Some(port)) || self.reaches_loopback() && address.is_loopback()
+        };
+        if let Some(address) = literal.filter(|address| !is_open(*address)) {
+            return Err(Refused::Address(address).into());
         }
         let client = self.shared.by_port.get(&port).unwrap_or(&self.shared.general);
         Ok(client.request(method, url.clone()))
@@ -202,31 +211,51 @@ impl Egress {
     /// in clear text does not reach secrets.
     #[must_use]
     pub fn may_carry_secrets(&self, url: &Url) -> bool {
-        let is_loopback = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
         match url.scheme() {
             "https" | "tls" => true,
             "nats" => url.host_str().is_some_and(|host| self.may_carry_secrets_to(host)),
-            "http" => is_loopback && self.shared.recipe.settings.proxy.is_none(),
+            "http" => is_loopback(url) && self.shared.recipe.settings.proxy.is_none(),
             _ => false,
         }
+    }
+
+    fn reaches_loopback(&self) -> bool {
+        self.shared.recipe.settings.reaches_loopback
     }
 
     /// Whether a request failed because a name resolved to a refused address.
     #[must_use]
     pub fn is_refused(error: &reqwest::Error) -> bool {
+        Self::refusal(error).is_some()
+    }
+
+    /// Which name it was that resolved to a refused address, if that is why a request failed.
+    #[must_use]
+    pub fn refusal(error: &reqwest::Error) -> Option<&Refused> {
         let mut source = error.source();
         while let Some(inner) = source {
-            if inner.is::<Refused>() {
-                return true;
+            if let Some(refused) = inner.downcast_ref() {
+                return Some(refused);
             }
             source = inner.source();
         }
-        false
+        None
+    }
+}
+
+/// What no proxy is asked for, where loopback may be reached.
+const DIRECT: &str = "localhost,127.0.0.0/8,::1";
+/// The name of this machine.
+const LOCALHOST: &str = "localhost";
+
+/// Whether an address is this machine by its letters: a loopback address, or `localhost`.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == LOCALHOST,
+        None => false,
     }
 }
 
@@ -253,7 +282,9 @@ fn build(
     if let Some(proxy) = &settings.proxy {
         let proxy = reqwest::Proxy::all(proxy.clone())
             .map_err(|_| EgressError::Settings("the proxy's address is not usable".into()))?;
-        client = client.proxy(proxy);
+        // Behind a proxy, loopback would be the proxy's own machine.
+        let direct = settings.reaches_loopback.then(|| reqwest::NoProxy::from_string(DIRECT)).flatten();
+        client = client.proxy(proxy.no_proxy(direct));
     }
     client.build().map_err(|error| EgressError::Settings(error.without_url().to_string()))
 }

@@ -8,6 +8,7 @@
 mod acquire;
 pub mod address;
 mod blobs;
+pub mod branches;
 mod capabilities;
 mod client;
 mod closure;
@@ -65,6 +66,7 @@ use url::Url;
 
 use self::{
     acquire::Acquire,
+    address::InvalidAddress,
     capabilities::{Capabilities, CapabilityCache, Protocol, discover, moved_to},
     client::Client,
     credential::scrubbed,
@@ -180,7 +182,10 @@ impl Git {
     }
 
     fn local<'p>(&self, path: &'p Path) -> Result<&'p Path, GitError> {
-        if self.settings.allow_local { Ok(path) } else { Err(GitError::Refused) }
+        if self.settings.allow_local {
+            return Ok(path);
+        }
+        Err(GitError::Refused(InvalidAddress::Local.to_string()))
     }
 
     async fn read<T, R>(&self, remote: &Remote, read: R) -> Result<T, GitError>

@@ -26,12 +26,15 @@ mod lag;
 pub mod listener;
 pub mod metrics;
 mod moment;
+mod names;
 mod paging;
 pub mod problem;
 pub mod receipts;
 pub mod repositories;
 pub mod request;
 pub mod route;
+mod sights;
+mod standing;
 pub mod status;
 pub mod tokens;
 pub mod witness;
@@ -52,7 +55,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tidings_actors::{
     handle::Handle,
     ports::{Administration, Clock, GitSource, Random, Store},
-    time::Timestamp,
 };
 use tidings_entity::kind::ReplicaRole;
 use tokio::time::Instant;
@@ -110,8 +112,6 @@ pub struct Front {
     pub edge: Arc<Edge>,
     /// Whether this process is ready, and since when it runs.
     pub lifecycle: Lifecycle,
-    /// When this process began: a keyed request that is older and has no answer was cut off.
-    pub started_at: Timestamp,
     /// What hooks may cost.
     pub hooks: hooks::Bounds,
     /// What test deliveries may cost.

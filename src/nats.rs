@@ -193,7 +193,7 @@ fn acknowledged(payload: &[u8]) -> Published {
 
 fn refused(unconnected: &Unconnected) -> Published {
     let failure = match unconnected {
-        Unconnected::Egress(EgressError::Refused | EgressError::PlainHttp) => SendFailure::Refused,
+        Unconnected::Egress(EgressError::Refused(_) | EgressError::PlainHttp) => SendFailure::Refused,
         Unconnected::Egress(EgressError::InvalidUrl(_)) | Unconnected::Unusable(_) => SendFailure::InvalidUrl,
         Unconnected::Egress(_) | Unconnected::Server(_) => SendFailure::Connection,
     };

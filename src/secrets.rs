@@ -15,6 +15,7 @@ mod audit_keys;
 mod envelope;
 pub mod export;
 mod keyring;
+pub mod private_file;
 mod signing;
 mod token;
 

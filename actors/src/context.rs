@@ -23,9 +23,11 @@ use crate::{
     },
     shards::{Hold, Shards},
     supervisor::SupervisorMessage,
+    terms::Terms,
     time::Timestamp,
     tree::{APPS, BREAKERS, MIRROR_KEEPER, REPOSITORIES},
     turns::Turns,
+    untold::Untold,
 };
 
 /// Numbers from the settings that decisions need.
@@ -39,6 +41,8 @@ pub struct Policy {
     pub poll_max_hooked: Duration,
     /// How long a branch must be missing, over two listings, before it counts as gone.
     pub branch_gone_after: Duration,
+    /// The longest wait of a new watch for its first delivery.
+    pub first_delay: Duration,
     /// Most commits an `every` watch walks back.
     pub every_max: u32,
     /// Scans at the same time.
@@ -109,6 +113,7 @@ impl Default for Policy {
             poll_max: Duration::from_secs(300),
             poll_max_hooked: Duration::from_secs(3_600),
             branch_gone_after: Duration::from_secs(60),
+            first_delay: Duration::from_secs(1),
             every_max: 1_000,
             scan_workers: 64,
             attempt_timeout: Duration::from_secs(30),
@@ -192,6 +197,10 @@ pub struct Context {
     pub outbound: Turns,
     /// Which repositories are worked on here.
     pub shards: Shards,
+    /// Under which terms the lanes here run.
+    pub terms: Terms,
+    /// What other replicas are still to be told.
+    pub untold: Untold,
     /// Who else works on this database; `None`: nobody.
     pub leases: Option<Arc<dyn Leases>>,
     /// Who is running.
@@ -263,12 +272,21 @@ impl Context {
         }
     }
 
-    /// Tells other replicas, if there are any, that rows changed. Lost with trouble of the database:
-    /// whoever owns the work looks now and then by itself.
+    /// Tells other replicas, if there are any, that rows changed. What cannot be told now is told as soon as
+    /// this replica reached the database to prolong its leases. Where nobody listens it is lost: whoever
+    /// owns the work looks now and then by itself.
     pub(crate) async fn tell_others(&self, signal: Signal) {
         let Some(leases) = &self.leases else { return };
         if let Err(reason) = in_time(leases.tell(&signal)).await {
-            debug!("other replicas were not told {signal:?}: {reason}");
+            debug!("other replicas were not told {signal:?}, and will be: {reason}");
+            self.untold.keep(signal);
+        }
+    }
+
+    /// Tells other replicas what they could not be told before.
+    pub(crate) async fn tell_untold(&self) {
+        for signal in self.untold.take() {
+            self.tell_others(signal).await;
         }
     }
 

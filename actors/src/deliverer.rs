@@ -23,6 +23,7 @@ mod healing;
 pub mod lane;
 mod lanes;
 pub mod lending;
+mod looking;
 mod notices;
 pub mod opening;
 mod rendering;
@@ -46,13 +47,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
-    context::{Context, Tasks, in_time},
+    context::{Context, Tasks},
     directory::{Doing, Gauge, Post},
     ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
     round::Change,
+    time::Timestamp,
     tree::CIRCUIT_BREAKER,
 };
-use gate::Gate;
+use gate::{Gate, Pass};
 use lane::Moment;
 use lending::{Return, Waiting, Wish};
 use opening::{Opening, OpeningError};
@@ -77,11 +79,14 @@ type Pending = (Option<Box<App>>, Vec<CursorId>);
 /// What a deliverer is told.
 #[derive(Debug)]
 pub enum DelivererMessage {
-    /// Rows of this app changed: lanes reload at their next safe point, new ones start.
+    /// Rows of this app changed: lanes whose terms changed read their rows again, new ones start.
     Refresh,
+    /// Rows of this app may have changed, and nobody said so: the same, but what waits goes on waiting.
+    Look,
     /// These cursors may have something to do; lanes that run anyway need not reload.
     Wake(Vec<CursorId>),
-    /// Work on some repositories is another replica's now: lanes of those end.
+    /// Work on some repositories is another replica's now, or the terms of some lanes changed: those
+    /// lanes end.
     LetGo,
     /// Look for pending cursors, as is done now and then.
     CheckDue,
@@ -119,17 +124,19 @@ pub enum Step {
     /// Attempts ended; their outcomes lie on the tray.
     Answered(Tray),
     /// A stretch ended: what was not sent of these positions goes out another time.
-    Stretched(Tray, RangeInclusive<u64>),
+    Stretched(Pass, Tray, RangeInclusive<u64>),
     /// A probe was not sent.
-    Unprobed(RangeInclusive<u64>),
+    Unprobed(Pass, RangeInclusive<u64>),
     /// A settlement was written.
     Settled(Result<bool, StoreError>),
     /// The round was ended.
     Finished(Result<bool, StoreError>),
     /// A notice of the round was answered.
-    Noticed(AttemptOutcome),
+    Noticed(Pass, AttemptOutcome),
     /// A notice of the round was held back before it went; whether it was a probe.
     Unnoticed {
+        /// Which endpoint was to be asked.
+        pass: Pass,
         /// Whether its breaker waits for its word.
         is_probe: bool,
     },
@@ -197,6 +204,8 @@ pub struct DelivererState {
     flow_armed: Option<Instant>,
     reading_pending: bool,
     read_again: bool,
+    /// It looks once more after a look that failed.
+    looks_again: bool,
     idle_since: Option<Instant>,
     draining: bool,
     drained: Option<RpcReplyPort<()>>,
@@ -228,7 +237,7 @@ impl Actor for Deliverer {
                 cap: policy.retry_cap,
                 window: policy.retry_window,
             },
-            gate: Gate::new(policy.app_in_flight),
+            gate: Gate::new(Timestamp(0), policy.app_in_flight),
             retries: RetryBudget::new(Instant::now()),
             unpaid: VecDeque::new(),
             shelf: Shelf::default(),
@@ -248,6 +257,7 @@ impl Actor for Deliverer {
             flow_armed: None,
             reading_pending: false,
             read_again: false,
+            looks_again: false,
             idle_since: None,
             drained: None,
         })
@@ -264,6 +274,7 @@ impl Actor for Deliverer {
         let _busy = gauge.begin();
         match message {
             M::Refresh => state.on_refresh(),
+            M::Look => state.on_look(),
             M::Wake(cursors) => state.on_wake(cursors),
             M::LetGo => state.drive_all(),
             M::CheckDue => state.on_check_due(),
@@ -296,24 +307,6 @@ impl Actor for Deliverer {
 }
 
 impl DelivererState {
-    fn on_refresh(&mut self) {
-        for lane in self.lanes.values_mut() {
-            match &mut lane.slot {
-                Slot::Opening { again } => *again = true,
-                Slot::Running(running) => running.reload(),
-                Slot::Waiting { .. } => {}
-            }
-        }
-        self.shelf.wake_all();
-        self.fill();
-        let waiting: Vec<CursorId> = self.waiting_lanes();
-        for cursor in waiting {
-            self.open(&cursor);
-        }
-        self.drive_all();
-        self.read_pending();
-    }
-
     fn on_wake(&mut self, cursors: Vec<CursorId>) {
         for cursor in cursors {
             let wanted = self.is_wanted(&cursor);
@@ -347,23 +340,6 @@ impl DelivererState {
         self.post.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
     }
 
-    fn read_pending(&mut self) {
-        if self.draining {
-            return;
-        }
-        if std::mem::replace(&mut self.reading_pending, true) {
-            self.read_again = true;
-            return;
-        }
-        let (store, id, reach) = (self.context.store.clone(), self.id.clone(), self.context.shards.reach());
-        let work = async move {
-            let app = in_time(store.app(&id)).await?;
-            let pending = in_time(store.pending(Some(&id), &reach)).await?;
-            Ok((app.map(Box::new), pending.into_iter().map(|(_, cursor)| cursor).collect()))
-        };
-        self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);
-    }
-
     fn on_pending_read(&mut self, myself: &ActorRef<DelivererMessage>, result: Result<Pending, StoreError>) {
         self.reading_pending = false;
         let again = std::mem::take(&mut self.read_again);
@@ -391,7 +367,8 @@ impl DelivererState {
             }
             Err(StoreError::Fenced) => self.context.give_up("another process took over this database"),
             Err(error) => {
-                warn!(app.id = %self.id, "pending cursors of {} could not be read: {error}", self.id)
+                warn!(app.id = %self.id, "pending cursors of {} could not be read: {error}", self.id);
+                self.look_again();
             }
         }
         if again {
@@ -423,8 +400,16 @@ impl DelivererState {
             // What is on its way goes on; what follows it is sent as the app wants it now.
             self.halt();
         }
+        if self.app.as_ref().is_some_and(|old| looking::lanes_differ(old, &app)) {
+            self.running_lanes().for_each(RunningLane::reload);
+        }
         self.endpoint = endpoint.map(Arc::new);
-        self.gate.resize(self.context.in_flight_of(&app));
+        let most = self.context.in_flight_of(&app);
+        if app.endpoint_since == self.gate.since() {
+            self.gate.resize(most);
+        } else {
+            self.begin_endpoint(app.endpoint_since, most);
+        }
         self.app = Some(Arc::new(app));
         if self.endpoint.is_some() {
             // Whoever pulled does so no more: what is lent is sent now.
@@ -442,6 +427,22 @@ impl DelivererState {
                 _ => false,
             });
         }
+    }
+
+    /// The app has an endpoint that nothing is known of: what was learnt of the one before is forgotten,
+    /// and waits that were its fault end.
+    fn begin_endpoint(&mut self, since: Timestamp, most: usize) {
+        self.gate = Gate::new(since, most);
+        self.answered = None;
+        if self.app.is_none() {
+            return;
+        }
+        let key = circuit_breaker::endpoint_key(self.id.as_str());
+        if let Some(breaker) = self.context.directory.find::<CircuitBreakerMessage>(CIRCUIT_BREAKER, &key) {
+            breaker.send(CircuitBreakerMessage::Reset);
+        }
+        self.shelf.wake_all();
+        self.running_lanes().for_each(RunningLane::reload);
     }
 
     fn on_breaker(&mut self, news: &BreakerNews) {

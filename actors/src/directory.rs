@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::{
     circuit_breaker::Notes,
     handle::TreeNode,
+    polls::Polls,
     ports::{Source, TreeSurvey},
     tree::{CIRCUIT_BREAKER, ChildSpec},
 };
@@ -214,6 +215,7 @@ pub struct Directory(
     Notes,
     Arc<Mutex<HashMap<RepositoryId, Vec<Source>>>>,
     Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    Polls,
 );
 
 impl Directory {
@@ -240,6 +242,12 @@ impl Directory {
     #[must_use]
     pub fn notes(&self) -> &Notes {
         &self.2
+    }
+
+    /// When sources were looked at last, and are next.
+    #[must_use]
+    pub fn polls(&self) -> &Polls {
+        &self.5
     }
 
     /// Leaves sources, read in bulk, for watchers that are about to start.

@@ -366,7 +366,8 @@ fn state_of(
     let has_refs = listing.has_refs;
     let untouched = cursor.held.is_none() && !cursor.open;
     match cursor.state {
-        CursorState::Blocked => CursorState::Blocked,
+        // What is given up of a branch does not keep the branch from being gone.
+        CursorState::Blocked if cursor.open || listed.contains_key(branch) => CursorState::Blocked,
         _ if listed.contains_key(branch) => CursorState::Active,
         // A default branch that was just renamed was not asked for by its new name.
         state if branch != cursor.branch && has_refs && !known.heads.contains_key(branch) => state,

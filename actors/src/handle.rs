@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
 use tidings_entity::{
-    id::{AppId, ReplicaId, RepositoryId},
+    id::{AppId, ReplicaId, RepositoryId, SourceId},
     kind::BreakerKind,
 };
 use tokio::time::Instant;
@@ -22,10 +22,12 @@ use crate::{
     },
     directory::Post,
     housekeeping::{LeaseKeeperMessage, LetterKeeperMessage},
-    ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError},
+    polls::Polled,
+    ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError, Watch},
     repository_watcher::RepositoryWatcherMessage,
     start::{self, Look},
     supervisor::SupervisorMessage,
+    terms::FENCED_AFTER,
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, TREE},
 };
@@ -119,6 +121,12 @@ impl Handle {
         Ok(owner.filter(|owner| owner.id != self.context.policy.replica.id))
     }
 
+    /// When a source was looked at last and is next; `None`: another process polls it, or nobody yet.
+    #[must_use]
+    pub fn polled(&self, source: &SourceId) -> Option<Polled> {
+        self.context.directory.polls().of(source)
+    }
+
     /// Polls this repository soon, whatever its schedule says.
     pub async fn poke(&self, repository: &RepositoryId) {
         if self.context.shards.owns(repository) {
@@ -166,9 +174,9 @@ impl Handle {
         }
     }
 
-    /// Rows of this app changed (a watch was added, resynced, resumed, unwatched; a redrive was
-    /// asked for; a cursor was unblocked): its lanes reload at their next safe point and lanes that
-    /// now have something to do start. A first delivery that must wait is held back by the store: a
+    /// Rows of this app changed (a watch was added, paused, resynced, resumed; a redrive was asked for; a
+    /// change is to be skipped): lanes whose terms changed read their rows again, and lanes that now have
+    /// something to do start. A first delivery that must wait is held back by the store: a
     /// hint that waited here would die with an idle deliverer.
     pub async fn refresh(&self, app: &AppId) {
         self.refresh_here(app);
@@ -180,6 +188,26 @@ impl Handle {
         if !found.is_some_and(|post| post.send(DelivererMessage::Refresh)) {
             self.context.ensure_deliverer(app.as_str());
         }
+    }
+
+    /// A watch is gone from the rows: no attempt of it begins any more once this returns, here or on another
+    /// replica. Takes [`FENCED_AFTER`] where another replica works on its repository and a round of it
+    /// `was_open`: [`terms`](crate::terms) says why that is enough.
+    pub async fn unwatched(&self, watch: &Watch, was_open: bool) {
+        let gone = Instant::now();
+        self.context.terms.end(&watch.id);
+        self.repository_changed(&watch.repository).await;
+        self.refresh(&watch.app).await;
+        // Without an open round there was nothing to send, and none can be opened without rows.
+        if was_open && !self.context.shards.owns(&watch.repository) {
+            tokio::time::sleep_until(gone + FENCED_AFTER).await;
+        }
+    }
+
+    /// An app is gone from the rows: no attempt of it begins here any more.
+    pub async fn erased(&self, app: &AppId) {
+        self.context.terms.end_app(app);
+        self.refresh(app).await;
     }
 
     /// A redrive was asked for that is not marked to its end: that is carried on. Lost while the

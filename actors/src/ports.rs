@@ -16,6 +16,7 @@ mod request;
 mod store;
 mod tracer;
 mod transport;
+mod trouble;
 mod watch;
 
 pub use access::*;
@@ -32,6 +33,7 @@ pub use request::*;
 pub use store::*;
 pub use tracer::*;
 pub use transport::*;
+pub use trouble::*;
 pub use watch::*;
 
 use std::time::Duration;

@@ -32,6 +32,7 @@ use crate::{
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
     hosts::{Postponed, Turn},
+    polls::Polled,
     ports::{Cause, GitError, Source, StoreError},
     scan_worker::{self, ScanError},
     time::Timestamp,
@@ -118,6 +119,8 @@ struct Watched {
     failing: Option<String>,
     /// Where the last scan stands in its trace: notices follow from it.
     last_scan: Option<Cause>,
+    /// When the last scan ended.
+    scanned_at: Option<Timestamp>,
 }
 
 impl Watched {
@@ -266,7 +269,14 @@ impl RepositoryWatcherState {
             self.on_reload();
         }
         let present: Vec<SourceId> = sources.iter().map(|source| source.id.clone()).collect();
-        self.sources.retain(|id, _| present.contains(id));
+        let polls = self.context.directory.polls().clone();
+        self.sources.retain(|id, _| {
+            let stays = present.contains(id);
+            if !stays {
+                polls.forget(id);
+            }
+            stays
+        });
         for source in sources {
             self.hooks.arrived(source.hooked_at);
             self.take_source(source);
@@ -311,10 +321,22 @@ impl RepositoryWatcherState {
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
-        let (in_line, last_scan, source) = (None, None, Arc::new(source));
-        let (urgent, failures, missing) = (fresh, 0, None);
-        let watched = Watched { mode, urgent, in_line, failures, missing, failing, last_scan, source };
-        self.sources.insert(watched.source.id.clone(), Box::new(watched));
+        let (in_line, last_scan, scanned_at, source) = (None, None, None, Arc::new(source));
+        let (urgent, failures, missing, id) = (fresh, 0, None, source.id.clone());
+        let watched =
+            Watched { mode, urgent, in_line, failures, missing, failing, last_scan, scanned_at, source };
+        self.sources.insert(id.clone(), Box::new(watched));
+        self.tell_polls(&id);
+    }
+
+    /// Shows the front door when a source was scanned and is scanned next.
+    fn tell_polls(&self, id: &SourceId) {
+        let Some(watched) = self.sources.get(id) else { return };
+        let next = match watched.mode {
+            Mode::Due { at } => Some(self.context.now().after(at.saturating_duration_since(Instant::now()))),
+            Mode::Rejecting { .. } => None,
+        };
+        self.context.directory.polls().note(id, Polled { last: watched.scanned_at, next });
     }
 
     fn on_poke(&mut self) {
@@ -332,6 +354,7 @@ impl RepositoryWatcherState {
                 }
             }
         }
+        self.sources.keys().for_each(|id| self.tell_polls(id));
         self.schedule_tick();
     }
 
@@ -400,6 +423,7 @@ impl RepositoryWatcherState {
             (Err(postponed), Mode::Due { .. }) => {
                 // They all wait for the same moment; the line at the host orders them then.
                 watched.mode = Mode::Due { at: Instant::now() + postponed.wait };
+                self.tell_polls(id);
                 self.schedule_tick();
             }
             // A probe that does not come back is permitted again.
@@ -435,6 +459,7 @@ impl RepositoryWatcherState {
             return self.on_tick();
         };
         watched.last_scan = ended.place;
+        watched.scanned_at = Some(now);
         let mut retry_after = None;
         match ended.outcome {
             Ok(report) => {
@@ -490,6 +515,7 @@ impl RepositoryWatcherState {
             }
         }
         self.schedule(id, retry_after);
+        self.tell_polls(id);
         if std::mem::take(&mut self.again) {
             self.on_poke();
         }
@@ -542,6 +568,7 @@ impl RepositoryWatcherState {
             BreakerNews::Opened { fresh, failures, probe_at } => {
                 watched.mode = Mode::Rejecting { probe: false };
                 watched.in_line = None;
+                self.tell_polls(&id);
                 if *fresh {
                     self.announce_failure(&id, *failures, *probe_at);
                 }
@@ -560,6 +587,7 @@ impl RepositoryWatcherState {
                     watched.mode = Mode::Due { at: Instant::now() + self.context.policy.poll_min };
                     self.announce_recovery(&id);
                     self.schedule(&id, None);
+                    self.tell_polls(&id);
                     self.schedule_tick();
                 }
             }

@@ -13,9 +13,9 @@ use tidings_entity::{
 
 use crate::{time::Timestamp, view::View};
 
-/// The order, encoding and body format that this binary begins rounds under. A binary knows this
-/// number and the one before.
-pub const RULES: i32 = 1;
+/// The order, encoding and body format that this binary begins rounds under. Under number 1 the
+/// list of a round with bound letters was another one.
+pub const RULES: i32 = 2;
 
 /// What a tree holds at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,43 +41,19 @@ pub struct Change {
     pub replay_of: Option<DeliveryId>,
 }
 
-/// What the app has of a path whose change was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LetterState {
-    /// This entry.
-    Has(Entry),
-    /// Nothing.
-    Nothing,
-    /// The receiver never said: it counts as the state before the parked change, except that it
-    /// equals nothing. A path that the target lacks is always deleted, one that it has is always
-    /// sent: the receiver may hold the parked content although it never acknowledged it.
-    Unknown {
-        /// The state before the parked change.
-        before: Option<Entry>,
-    },
-}
-
-impl LetterState {
-    /// The same, where it is not certain.
-    #[must_use]
-    pub fn doubted(self) -> Self {
-        match self {
-            Self::Has(entry) => Self::Unknown { before: Some(entry) },
-            Self::Nothing => Self::Unknown { before: None },
-            Self::Unknown { before } => Self::Unknown { before },
-        }
-    }
-}
-
-/// An open dead letter as a round sees it.
+/// An open dead letter as a round sees it. What the app has of the path is unknown, always: the
+/// change that was given up, or one before it, may have been applied although the receiver refused
+/// it or failed on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     /// Its id.
     pub id: DeadLetterId,
     /// The path it is about; a cursor has at most one open letter per path.
     pub path: Vec<u8>,
-    /// What the app has of the path.
-    pub state: LetterState,
+    /// What the app had of the path before the first change that was given up; `None`: nothing. It
+    /// names the operation of the next change. It proves nothing: a path that the target has is sent
+    /// even where the target equals it, and a path that the target lacks is deleted.
+    pub before: Option<Entry>,
     /// The delivery that was given up.
     pub delivery: DeliveryId,
 }
@@ -107,12 +83,13 @@ pub struct RoundSpec {
 }
 
 // How a list is made, by kind:
-// - `Sync` and `Replay`: entries(held) against entries(target); at the path of a bound letter the
-//   letter's state stands for entries(held). Equal entries give nothing. A replay binds every open
-//   letter, each with a doubted state.
+// - `Sync` and `Replay`: entries(held) against entries(target). Equal entries give nothing. At the
+//   path of a bound letter `Letter::before` stands for entries(held), and gives a change always: a
+//   delete where the target lacks the path, else a create or an update. A sync round binds the
+//   letters whose paths it touches, a replay binds every open letter.
 // - `Resync`: deletes of each path of any base tree or letter that entries(target) lacks (`old` of
 //   a delete is the entry of the first base that has it), then creates of all entries(target).
-// - `Redrive`: only the bound letters' paths: from the letter's state to entries(target).
+// - `Redrive`: only the bound letters' paths, as above.
 // An entry whose mode class differs (file against symlink) is a delete and a create of one path.
 // Under a view that gives content which the held view did not (rule none -> inline, or a size
 // between the two maxima) an unchanged entry is an update with `old` = `new`.
@@ -299,6 +276,12 @@ pub struct Round {
 }
 
 impl Round {
+    /// Whether this binary makes the same list of it as the binary that began it.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.rules == RULES || (self.rules == RULES - 1 && self.spec.letters.is_empty())
+    }
+
     /// The branch as people say it: the ref name without `refs/heads/` or `refs/tags/`.
     #[must_use]
     pub fn branch_name(&self) -> &str {

@@ -15,10 +15,13 @@ use std::{
     time::Duration,
 };
 
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{CursorId, RepositoryId};
 use tokio::time::Instant;
 
-use crate::ports::{Fence, Reach, SHARDS, Shard};
+use crate::{
+    ports::{Fence, LaneSnapshot, Reach, SHARDS, Shard, StoreError},
+    terms::{Terms, UnderTerms},
+};
 
 /// What this process believes of its leases. Cheap to clone.
 #[derive(Clone)]
@@ -128,13 +131,13 @@ impl Shards {
     /// The right to work on a repository; `None`: another has it, or nobody knows.
     #[must_use]
     pub fn hold(&self, repository: &RepositoryId) -> Option<Hold> {
-        let Some(mut leased) = self.lock() else { return Some(Hold { of: None }) };
+        let Some(mut leased) = self.lock() else { return Some(Hold::sole()) };
         let shard = Shard::of(repository);
         let held = leased.shards.get_mut(&shard).filter(|held| held.stands())?;
         held.holds += 1;
         let fence = held.fence;
         drop(leased);
-        Some(Hold { of: Some((self.clone(), fence)) })
+        Some(Hold { of: Some((self.clone(), fence)), lane: None })
     }
 
     /// How many processes share the work, as far as is known: what all of them together may do is divided
@@ -298,18 +301,20 @@ impl Leased {
     }
 }
 
-/// The right to work on a repository, for as long as it stands. A shard is given away only when
-/// every hold on it is dropped.
+/// The right to work on a repository, for as long as it stands; that of a lane ends also when people change
+/// the terms under which it was opened. A shard is given away only when every hold on it is dropped.
 pub struct Hold {
     /// `None`: nobody else works on this database.
     of: Option<(Shards, Fence)>,
+    /// The lane that works under it, where one does.
+    lane: Option<UnderTerms>,
 }
 
 impl Hold {
     /// Of a process that has its database to itself.
     #[must_use]
     pub fn sole() -> Self {
-        Self { of: None }
+        Self { of: None, lane: None }
     }
 
     /// What its writes must carry; `None`: nothing.
@@ -318,17 +323,51 @@ impl Hold {
         self.of.as_ref().map(|(_, fence)| *fence)
     }
 
-    /// Whether another attempt may begin under it.
-    #[must_use]
-    pub fn stands(&self) -> bool {
-        self.is(Held::stands)
+    /// Reads the rows of the lane that works under it: what people change about the lane from then on
+    /// ends it.
+    ///
+    /// # Errors
+    /// Those of `reading`.
+    pub(crate) async fn read(
+        &mut self,
+        terms: &Terms,
+        cursor: &CursorId,
+        reading: impl Future<Output = Result<LaneSnapshot, StoreError>>,
+    ) -> Result<LaneSnapshot, StoreError> {
+        let (rows, lane) = terms.read(cursor, self.of.is_some(), reading).await?;
+        self.lane = Some(lane);
+        Ok(rows)
     }
 
-    /// Whether an attempt that began under it may go on with a further request: its lease is believed in,
-    /// if perhaps about to be given to another, which waits until nothing goes on under it.
+    /// Whether another attempt may begin under it, if it is confirmed as well.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.lane.as_ref().is_none_or(UnderTerms::stand) && self.is(Held::stands)
+    }
+
+    /// Whether it was seen lately that nobody ended it.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.lane.as_ref().is_none_or(UnderTerms::are_confirmed)
+    }
+
+    /// Waits until it is confirmed, or does not stand any more.
+    pub async fn confirmed(&self) {
+        let Some(lane) = &self.lane else { return };
+        let mut looks = lane.looks();
+        while !self.is_confirmed() && self.stands() {
+            if looks.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether an attempt that began under it may go on with a further request: its watch is there, and
+    /// its lease is believed in, if perhaps about to be given to another, which waits until nothing goes
+    /// on under it.
     #[must_use]
     pub fn lasts(&self) -> bool {
-        self.is(Held::is_trusted)
+        !self.lane.as_ref().is_some_and(UnderTerms::are_gone) && self.is(Held::is_trusted)
     }
 
     fn is(&self, so: impl Fn(&Held) -> bool) -> bool {

@@ -64,6 +64,12 @@ pub(crate) async fn ensure_all(context: &Context, look: Look) -> Result<(), Acto
             context.ensure(supervisor, &key);
         }
     }
+    if look == Look::All {
+        for (_, deliverer) in context.directory.all::<DelivererMessage>(DELIVERER) {
+            // One that ends now has nothing to look at.
+            deliverer.send(DelivererMessage::Look);
+        }
+    }
     Ok(())
 }
 

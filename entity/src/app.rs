@@ -30,6 +30,8 @@ pub struct Model {
     pub endpoint_access: Option<Vec<u8>>,
     /// Why it is not served; null while it is.
     pub disabled: Option<String>,
+    /// Since when it has this endpoint, in unix milliseconds; it rises with each change of it.
+    pub endpoint_since: i64,
     /// Until when sends at its rate are promised to a process; unix milliseconds.
     pub permits_until: Option<i64>,
     /// Unix milliseconds.

@@ -39,6 +39,9 @@ pub struct Model {
     pub took_ms: i64,
     /// Unix milliseconds.
     pub ended_at: i64,
+    /// When the change was to be tried again, in unix milliseconds; null: not at all, or a row of before
+    /// this was kept.
+    pub next_at: Option<i64>,
 }
 
 /// None: joins are written out where they are used.

@@ -32,8 +32,14 @@ pub struct Model {
     pub state: CursorState,
     /// Why not, where it does not; or why a resync was asked for.
     pub reason: Option<String>,
-    /// Parks in a row, over rounds.
+    /// Counted parks in a row, over rounds.
     pub streak: i32,
+    /// The round of the first of them; null where there is none.
+    pub streak_round: Option<i64>,
+    /// Its position there; null exactly where `streak_round` is.
+    pub streak_position: Option<i64>,
+    /// Changes that the app refused, while it never acknowledged one; otherwise of no meaning.
+    pub refused: i32,
     /// Whether the app ever acknowledged something of it.
     pub acknowledged: bool,
     /// Whether its last round was a redrive.

@@ -1,11 +1,11 @@
-//! A change that was given up, with what the app has of its path. A cursor has at most one
+//! A change that was given up, with what the app had of its path before. A cursor has at most one
 //! open letter per path.
 
 use sea_orm::entity::prelude::*;
 
 use crate::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, WatchId},
-    kind::{LetterStateKind, LetterStatus, Operation, ParkReason},
+    kind::{LetterStatus, Operation, ParkReason},
 };
 
 /// One row of `dead_letter`.
@@ -35,16 +35,18 @@ pub struct Model {
     pub reason: ParkReason,
     /// Where it stands.
     pub status: LetterStatus,
-    /// What the app has of the path.
-    pub state_kind: LetterStateKind,
-    /// The Git mode of what it has, or had before.
-    pub state_mode: Option<i32>,
-    /// The blob of what it has, or had before.
-    pub state_blob: Option<ObjectId>,
+    /// The Git mode of what the app had before the first change given up for the path; null: nothing.
+    pub before_mode: Option<i32>,
+    /// The blob of what the app had then; null exactly where `before_mode` is.
+    pub before_blob: Option<ObjectId>,
     /// The last status code; null when there was no answer.
     pub http_status: Option<i32>,
     /// The last answer's excerpt.
     pub excerpt: String,
+    /// Whether it is one of the parks in a row that block a cursor.
+    pub counted: bool,
+    /// Whether the path was sent again by itself, without anybody's wish, since its first letter.
+    pub self_redriven: bool,
     /// The last round that took it up.
     pub bound_round: Option<i64>,
     /// The redrive that it was asked for in last; null where none was, or it was taken back.

@@ -15,9 +15,9 @@ use ulid::Ulid;
 
 /// A text that is not an id of the kind that was asked for.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("not a valid {kind}")]
+#[error("an id is {form}")]
 pub struct InvalidId {
-    kind: &'static str,
+    form: &'static str,
 }
 
 macro_rules! prefixed_ids {
@@ -62,7 +62,7 @@ macro_rules! prefixed_ids {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let invalid = InvalidId { kind: stringify!($name) };
+                let invalid = InvalidId { form: concat!($prefix, " and 26 digits and capital letters") };
                 let Some(rest) = text.strip_prefix($prefix) else { return Err(invalid) };
                 match Ulid::from_string(rest) {
                     Ok(ulid) if ulid.to_string() == rest => Ok(Self(text.to_owned())),
@@ -129,7 +129,7 @@ prefixed_ids! {
 
 /// Bytes whose text is lower-case hexadecimal digits, all of them.
 macro_rules! hexadecimal {
-    ($name:ident, $bytes:literal, $kind:literal) => {
+    ($name:ident, $bytes:literal, $digits:literal) => {
         impl $name {
             /// Hands the digits on; a body has several, and none costs an allocation.
             fn with_digits<T>(&self, look: impl FnOnce(&str) -> T) -> T {
@@ -161,7 +161,7 @@ macro_rules! hexadecimal {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let invalid = InvalidId { kind: $kind };
+                let invalid = InvalidId { form: concat!($digits, " hexadecimal digits, 0-9 and a-f") };
                 let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| invalid.clone())?;
                 Ok(Self(bytes.try_into().map_err(|_| invalid)?))
             }
@@ -198,7 +198,7 @@ impl ObjectId {
     }
 }
 
-hexadecimal!(ObjectId, 20, "ObjectId");
+hexadecimal!(ObjectId, 20, 40);
 
 /// A SHA-256, shown as 64 lower-case hexadecimal digits: the id of a view (over its canonical
 /// text), the digest of a round, the content hash on the wire.
@@ -230,7 +230,7 @@ impl Sha256Hash {
     }
 }
 
-hexadecimal!(Sha256Hash, 32, "SHA-256");
+hexadecimal!(Sha256Hash, 32, 64);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::id::{AppId, Sha256Hash};
+use crate::id::{AppId, ReplicaId, Sha256Hash};
 
 /// One row of `idempotency`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -24,6 +24,8 @@ pub struct Model {
     pub made_app: Option<AppId>,
     /// Unix milliseconds.
     pub created_at: i64,
+    /// The process that runs it, or ran it last; null: one of a version that did not say.
+    pub runner: Option<ReplicaId>,
 }
 
 /// None: joins are written out where they are used.

@@ -149,6 +149,8 @@ words! {
         Redriven = "redriven",
         /// A later change of the path made it moot.
         Superseded = "superseded",
+        /// Closed by hand: it is sent again only when its path changes.
+        Dismissed = "dismissed",
     }
 
     /// Why a change was given up.
@@ -199,16 +201,6 @@ words! {
         ExpFullJitter = "exp_full_jitter",
         /// Half of the doubled base, and anywhere in the other half.
         ExpEqualJitter = "exp_equal_jitter",
-    }
-
-    /// What a row says the app has of a given-up path.
-    LetterStateKind {
-        /// An entry.
-        Has = "has",
-        /// Nothing.
-        Nothing = "nothing",
-        /// The receiver never said.
-        Unknown = "unknown",
     }
 
     /// What somebody of the staff may do; each may what those before it may.

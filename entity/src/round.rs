@@ -51,6 +51,8 @@ pub struct Model {
     pub skipped_commits: bool,
     /// The app must drop what is not named.
     pub complete: bool,
+    /// The app was told that it begins; only resyncs are announced.
+    pub announced: bool,
     /// The length of the settled prefix.
     pub position: i64,
     /// The `timestamp` of its bodies, in unix milliseconds.

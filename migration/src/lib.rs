@@ -18,6 +18,13 @@ mod m20261122_061000_find_old_attempts;
 mod m20261122_063000_share_by_leases;
 mod m20261122_090000_reach_replicas;
 mod m20261122_091000_hand_on_keys;
+mod m20261123_000100_let_letters_know_nothing;
+mod m20261123_000110_count_parks;
+mod m20261123_000120_date_endpoints;
+mod m20261123_000130_note_announcements;
+mod m20261123_000200_dismiss_letters;
+mod m20261123_000210_tell_next_tries;
+mod m20261123_000300_name_runners;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -41,6 +48,21 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_063000_share_by_leases::Migration),
             Box::new(m20261122_090000_reach_replicas::Migration),
             Box::new(m20261122_091000_hand_on_keys::Migration),
+            Box::new(m20261123_000100_let_letters_know_nothing::Migration),
+            Box::new(m20261123_000110_count_parks::Migration),
+            Box::new(m20261123_000120_date_endpoints::Migration),
+            Box::new(m20261123_000130_note_announcements::Migration),
+            Box::new(m20261123_000200_dismiss_letters::Migration),
+            Box::new(m20261123_000210_tell_next_tries::Migration),
+            Box::new(m20261123_000300_name_runners::Migration),
         ]
     }
+}
+
+/// Runs statements that every database takes, one after another.
+async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    for statement in statements {
+        manager.get_connection().execute_unprepared(statement).await?;
+    }
+    Ok(())
 }

@@ -327,8 +327,18 @@ fn is_of(stage: &Path, manifest: &Manifest) -> bool {
 
 fn manifest(from: &Path) -> Result<Manifest, BackupError> {
     let path = from.join(MANIFEST);
-    let text = read_small(&path)?;
     let damaged = |reason: String| BackupError::Damaged(format!("{} is no backup: {reason}", from.display()));
+    let text = match read_small(&path) {
+        Err(BackupError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let what =
+                if from.is_dir() { "the folder holds no manifest.json" } else { "there is no such folder" };
+            return Err(damaged(format!("{what}; `tidings backup FOLDER` makes one")));
+        }
+        Err(BackupError::File { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+            return Err(damaged("it is a file; give the folder that `tidings backup` made".into()));
+        }
+        text => text?,
+    };
     let manifest: Manifest = serde_json::from_slice(&text)
         .map_err(|error| damaged(format!("its manifest cannot be read: {error}")))?;
     if manifest.format != FORMAT {

@@ -1,14 +1,19 @@
 //! `tidings admin`: what the staff sees and does of a running server.
 
+mod dead_letters;
+mod resync;
+
 use clap::{Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::id::{AppId, RepositoryId};
+use tidings_entity::id::RepositoryId;
 
 use super::{
     Context, Failure,
     client::ServerArgs,
+    listing,
     output::{fields, shown, table},
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -35,10 +40,12 @@ pub(super) enum AdminVerb {
         /// Only those that are so
         #[arg(long, value_enum)]
         condition: Option<Condition>,
-        /// Only of this app
-        #[arg(long, value_name = "ID")]
-        of: Option<AppId>,
+        /// Only of this app, by its id or name
+        #[arg(long, value_name = "APP")]
+        of: Option<String>,
     },
+    /// Dead letters of all apps, newest first
+    DeadLetters(Box<dead_letters::LettersArgs>),
     /// What came of the last scan of each source
     Sources {
         #[command(flatten)]
@@ -52,8 +59,11 @@ pub(super) enum AdminVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Its id, rep_...
+        #[arg(value_parser = words::id::<RepositoryId>("tidings admin sources"))]
         repository: RepositoryId,
     },
+    /// Deliver everything anew, to all apps or to one
+    Resync(resync::ResyncArgs),
     /// Circuit breakers that have failures
     #[command(subcommand)]
     Breaker(BreakerVerb),
@@ -84,7 +94,7 @@ pub(super) enum AdminVerb {
 /// How a watch is.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Condition {
-    /// A branch is behind its head
+    /// A branch is behind its head, or nobody knows because the last scan failed
     Behind,
     /// A branch is blocked
     Blocked,
@@ -107,7 +117,7 @@ pub(super) enum BreakerVerb {
         server: ServerArgs,
         /// source or endpoint
         kind: Kind,
-        /// The source (src_...) or the app (app_...)
+        /// The source (src_...) or the app (app_... or its name)
         id: String,
     },
     /// Open one by hand: nothing goes until the time is over
@@ -116,7 +126,7 @@ pub(super) enum BreakerVerb {
         server: ServerArgs,
         /// source or endpoint
         kind: Kind,
-        /// The source (src_...) or the app (app_...)
+        /// The source (src_...) or the app (app_... or its name)
         id: String,
         /// For so many seconds
         #[arg(long, default_value_t = 3_600)]
@@ -162,8 +172,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
             print_table(context, replicas, &columns)
         }
         AdminVerb::Tree { server } => {
-            let tree = get(&server, "tree").await?;
-            let mut lines = Vec::new();
+            let (tree, mut lines) = (get(&server, "tree").await?, Vec::new());
             branch(&tree, 0, &mut lines);
             context.output.print(&tree, &lines)
         }
@@ -172,10 +181,21 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
             print_table(context, mirrors, &["repository", "bytes", "packs", "shallow", "url"])
         }
         AdminVerb::Watches { server, condition, of } => watches(context, &server, condition, of).await,
+        AdminVerb::DeadLetters(arguments) => dead_letters::run(*arguments, context).await,
         AdminVerb::Sources { server, failing } => {
             let query: &[_] = if failing { &[("failing", "true")] } else { &[] };
             let sources = context.client(&server)?.list(&["api", "admin", "sources"], query).await?;
-            let columns = ["source", "repository", "url", "watches", "last_change", "last_error"];
+            let columns = [
+                "source",
+                "repository",
+                "url",
+                "app_name",
+                "watches",
+                "last_change",
+                "last_scan_at",
+                "next_poll_at",
+                "last_error",
+            ];
             print_table(context, Value::Array(sources), &columns)
         }
         AdminVerb::Scan { server, repository } => {
@@ -184,14 +204,15 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
             let line = format!("{repository} is polled soon, with {} sources", shown(&done["sources"]));
             context.output.print(&done, &[line])
         }
+        AdminVerb::Resync(arguments) => resync::run(arguments, context).await,
         AdminVerb::Breaker(verb) => breaker(verb, context).await,
         AdminVerb::LogFilter { server, filter } => {
             let path = ["api", "admin", "log-filter"];
-            let client = context.client(&server)?;
-            let now = match filter {
-                None => client.call(Method::GET, &path, None).await?,
-                Some(filter) => client.call(Method::PATCH, &path, Some(&json!({ "filter": filter }))).await?,
+            let (method, body) = match filter {
+                None => (Method::GET, None),
+                Some(filter) => (Method::PATCH, Some(json!({ "filter": filter }))),
             };
+            let now = context.client(&server)?.call(method, &path, body.as_ref()).await?;
             context.output.print(&now, &[shown(&now["filter"])])
         }
     }
@@ -201,43 +222,20 @@ async fn watches(
     context: &Context,
     server: &ServerArgs,
     condition: Option<Condition>,
-    of: Option<AppId>,
+    of: Option<String>,
 ) -> Result<(), Failure> {
+    let client = context.client(server)?;
+    let of = match of {
+        Some(named) => Some(client.app(&named).await?),
+        None => None,
+    };
     let condition = condition.map(word);
     let mut query: Vec<_> = condition.iter().map(|word| ("condition", word.as_str())).collect();
     query.extend(of.iter().map(|app| ("app_id", app.as_str())));
-    let watches = context.client(server)?.list(&["api", "admin", "watches"], &query).await?;
-    let rows: Vec<Value> = watches.iter().map(row).collect();
-    let columns = ["app_id", "repository_id", "repository", "state", "lag_ms", "waits_for", "why"];
-    let lines = table(&rows, &columns);
+    let watches = client.list(&["api", "admin", "watches"], &query).await?;
+    let rows: Vec<Value> = watches.iter().map(listing::line).collect();
+    let lines = table(&rows, &listing::STAFF_COLUMNS);
     context.output.print(&Value::Array(watches), &lines)
-}
-
-/// What people want to know of a watch, in a line.
-fn row(watch: &Value) -> Value {
-    let branches = watch["branches"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let lag = branches.iter().filter_map(|branch| branch["lag_ms"].as_u64()).max().unwrap_or(0);
-    let attempt = &watch["last_attempt"];
-    let tried = match attempt["http_status"].as_u64() {
-        Some(status) => Some(format!("the receiver answered {status}")),
-        None => attempt["excerpt"].as_str().map(str::to_owned),
-    };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let why = text(&watch["app_disabled"])
-        .or_else(|| text(&watch["reason"]))
-        .or_else(|| branches.iter().find_map(|branch| text(&branch["reason"])))
-        .or_else(|| text(&watch["last_error"]))
-        .or(tried)
-        .or_else(|| text(&watch["endpoint_breaker"]["last_error"]));
-    json!({
-        "app_id": watch["app_id"],
-        "repository_id": watch["repository_id"],
-        "repository": format!("{}/{}", shown(&watch["owner"]), shown(&watch["name"])),
-        "state": watch["state"],
-        "lag_ms": lag,
-        "waits_for": watch["waits_for"],
-        "why": why,
-    })
 }
 
 async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
@@ -248,7 +246,7 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
             return print_table(
                 context,
                 breakers,
-                &["kind", "id", "state", "failures", "probe_at", "last_error"],
+                &["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"],
             );
         }
         BreakerVerb::Reset { server, kind, id } => (server, kind, id, "reset", json!({})),
@@ -256,9 +254,14 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
             (server, kind, id, "open", json!({ "seconds": seconds }))
         }
     };
+    let client = context.client(&server)?;
+    let id = match kind {
+        Kind::Endpoint => client.app(&id).await?.to_string(),
+        Kind::Source => id,
+    };
     let kind = word(kind);
     let path = ["api", "admin", "breakers", &kind, &id, verb];
-    let done = context.client(&server)?.call(Method::POST, &path, Some(&body)).await?;
+    let done = client.call(Method::POST, &path, Some(&body)).await?;
     let line = format!("the breaker of {kind} {id} becomes {}", shown(&done["state"]));
     context.output.print(&done, &[line])
 }

@@ -7,14 +7,14 @@ use std::{path::PathBuf, time::Duration};
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::id::AppId;
 
 use super::{
     Code, Context, Failure,
     client::ServerArgs,
+    listing,
     output::{fields, table},
+    secret_file,
 };
-use crate::http::admin_token;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AppVerb {
@@ -50,8 +50,9 @@ pub(super) enum AppVerb {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id; missing: the app whose token is used
-        id: Option<AppId>,
+        /// Its id or name; missing: the app whose token is used
+        #[arg(value_name = "ID_OR_NAME")]
+        id: Option<String>,
     },
     /// Change the app whose token is used; what is not named stays
     Update {
@@ -83,30 +84,40 @@ pub(super) enum AppVerb {
     Erase {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id; missing: the app whose token is used
-        id: Option<AppId>,
+        /// Its id or name; missing: the app whose token is used
+        #[arg(value_name = "ID_OR_NAME")]
+        id: Option<String>,
         /// Really
         #[arg(long)]
         yes: bool,
     },
 }
 
+/// Where apps register.
+const ONBOARD: [&str; 3] = ["api", "apps", "onboard"];
+
+/// The body of a registration.
+fn wish(name: &str, email: &str, named: [Option<String>; 3]) -> Value {
+    let mut body = json!({ "app_name": name, "email": email });
+    for (field, value) in ["base_url", "website", "description"].into_iter().zip(named) {
+        if let Some(value) = value {
+            body[field] = Value::String(value);
+        }
+    }
+    body
+}
+
 pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure> {
     let output = context.output;
     match verb {
         AppVerb::Create { server, name, email, base_url, website, description, signing_key_file } => {
-            let mut body = json!({ "app_name": name, "email": email });
-            for (field, value) in [("base_url", base_url), ("website", website), ("description", description)]
-            {
-                if let Some(value) = value {
-                    body[field] = Value::String(value);
-                }
-            }
-            if let Some(path) = signing_key_file {
-                body["client_auth_key"] = Value::String(secret_of(&path)?);
-            }
+            let mut body = wish(&name, &email, [base_url, website, description]);
             let client = context.client(&server)?;
-            let app = client.call(Method::POST, &["api", "apps", "onboard"], Some(&body)).await?;
+            if let Some(path) = signing_key_file {
+                let key = secret_file::read_or_make_signing_key(&path)?;
+                body["client_auth_key"] = Value::String(key.expose().to_owned());
+            }
+            let app = client.call(Method::POST, &ONBOARD, Some(&body)).await?;
             output.print(&app, &fields(&app))
         }
         AppVerb::List { server } => {
@@ -117,10 +128,13 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
         AppVerb::Show { server, id } => {
             let client = context.client(&server)?;
             let app = match &id {
-                Some(id) => client.call(Method::GET, &["api", "admin", "apps", id.as_str()], None).await?,
+                Some(named) => {
+                    let id = client.app(named).await?;
+                    client.call(Method::GET, &["api", "admin", "apps", id.as_str()], None).await?
+                }
                 None => client.call(Method::GET, &["api", "app"], None).await?,
             };
-            output.print(&app, &fields(&app))
+            output.print(&app, &fields(&listing::flattened(&app)))
         }
         AppVerb::Erase { server, id, yes } => {
             if !yes {
@@ -128,7 +142,8 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
             }
             let client = context.client(&server)?;
             let id = match id {
-                Some(id) => {
+                Some(named) => {
+                    let id = client.app(&named).await?;
                     client.call(Method::DELETE, &["api", "admin", "apps", id.as_str()], None).await?;
                     id.to_string()
                 }
@@ -148,10 +163,12 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
         AppVerb::Test { server, base_url } => test(context, &server, base_url).await,
         AppVerb::RotateKey { server, signing_key_file, overlap } => {
             let mut body = json!({ "rotate_signing_key": true, "overlap_seconds": overlap.as_secs() });
+            let client = context.client(&server)?;
             if let Some(path) = signing_key_file {
-                body["client_auth_key"] = Value::String(secret_of(&path)?);
+                let key = secret_file::read_or_make_signing_key(&path)?;
+                body["client_auth_key"] = Value::String(key.expose().to_owned());
             }
-            let app = context.client(&server)?.call(Method::PATCH, &["api", "app"], Some(&body)).await?;
+            let app = client.call(Method::PATCH, &["api", "app"], Some(&body)).await?;
             let shown = json!({
                 "app_id": app["app_id"], "signing_keys": app["signing_keys"],
                 "signing_secret": app["signing_secret"],
@@ -171,12 +188,4 @@ async fn test(context: &Context, server: &ServerArgs, base_url: Option<String>) 
         return Ok(());
     }
     Err(Failure::new(Code::Failed, "the endpoint did not accept the test delivery"))
-}
-
-/// The secret in a file that only its owner can read.
-pub(super) fn secret_of(path: &std::path::Path) -> Result<String, Failure> {
-    let secret = admin_token::read(path).map_err(|error| Failure::of_error(Code::Data, &error))?;
-    let secret =
-        secret.ok_or_else(|| Failure::new(Code::Data, format!("{} does not exist", path.display())))?;
-    Ok(secret.expose().to_owned())
 }

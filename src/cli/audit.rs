@@ -67,8 +67,8 @@ pub(super) struct Filter {
     /// Only what this one did (admin, tok_..., jwt:..., system)
     #[arg(long)]
     actor: Option<String>,
-    /// Only what was done by or to this app
-    #[arg(long, value_name = "ID")]
+    /// Only what was done by or to this app, by its id or name
+    #[arg(long, value_name = "APP")]
     of: Option<String>,
     /// Only this verb
     #[arg(long)]
@@ -89,10 +89,15 @@ const PATH: [&str; 3] = ["api", "admin", "audit"];
 pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         AuditVerb::List { server, filter, limit } => {
+            let client = context.client(&server)?;
             let Filter { actor, of, action, target, since, until } = &filter;
+            let of = match of {
+                Some(named) => Some(client.app(named).await?.to_string()),
+                None => None,
+            };
             let asked = [
                 ("actor", actor),
-                ("app", of),
+                ("app", &of),
                 ("action", action),
                 ("target", target),
                 ("since", since),
@@ -100,7 +105,7 @@ pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failur
             ];
             let query: Vec<_> =
                 asked.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
-            let (rows, _) = context.client(&server)?.list_at_most(&PATH, &query, limit).await?;
+            let (rows, _) = client.list_at_most(&PATH, &query, limit).await?;
             let lines = table(&rows, &["id", "at", "actor", "action", "target", "result"]);
             context.output.print(&Value::Array(rows), &lines)
         }
@@ -117,13 +122,15 @@ pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failur
         AuditVerb::Export { server, to } => {
             let client = context.client(&server)?;
             match to {
-                None => export(&client, &mut io::stdout().lock()).await.map(drop),
+                None => export(&client, &mut io::stdout().lock(), |error| Failure::of_output(&error))
+                    .await
+                    .map(drop),
                 Some(path) => {
                     let failed = |error: io::Error| {
                         Failure::new(Code::CannotCreate, format!("{}: {error}", path.display()))
                     };
                     let mut file = File::create_new(&path).map_err(failed)?;
-                    let rows = export(&client, &mut file).await?;
+                    let rows = export(&client, &mut file, failed).await?;
                     file.sync_all().map_err(failed)?;
                     let done = json!({ "rows": rows, "file": path.display().to_string() });
                     context.output.print(&done, &[format!("{rows} rows were written to {}", path.display())])
@@ -204,13 +211,17 @@ fn of_file(path: &Path, head: Option<&str>, keys: Option<AuditKeys>) -> Result<V
 }
 
 /// Writes every row; how many there were.
-async fn export(client: &Client, out: &mut impl Write) -> Result<u64, Failure> {
+async fn export(
+    client: &Client,
+    out: &mut impl Write,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<u64, Failure> {
     let progress = Progress::counting("rows");
     let (mut after, mut rows) = (None::<String>, 0);
     loop {
         let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
         let (part, next) = client.lines(&["api", "admin", "audit", "export"], &query).await?;
-        out.write_all(&part).map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+        out.write_all(&part).map_err(&failed)?;
         rows += part.iter().filter(|byte| **byte == b'\n').count() as u64;
         progress.done(rows);
         after = next;
@@ -219,6 +230,6 @@ async fn export(client: &Client, out: &mut impl Write) -> Result<u64, Failure> {
         }
     }
     drop(progress);
-    out.flush().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+    out.flush().map_err(&failed)?;
     Ok(rows)
 }

@@ -4,6 +4,13 @@
 //! named, most often this machine. Redirects and proxies of the environment are off, so that a
 //! token goes to that server and nowhere else.
 
+mod names;
+mod refusal;
+mod server_url;
+mod unreachable;
+
+pub(super) use server_url::server_url;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
@@ -11,10 +18,15 @@ use http::{Method, StatusCode, header};
 use serde_json::Value;
 use tidings_actors::secret::Secret;
 use tidings_entity::id::AppId;
+use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{Code, Failure, profile::Profile};
-use crate::http::admin_token;
+use super::{
+    Code, Failure,
+    profile::Profile,
+    secret_file::{self, Purpose},
+};
+use refusal::Refusal;
 
 /// One call; registering a repository asks its Git host, for up to ten seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,7 +37,7 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArgs {
     /// Address of the server [default: that of the profile, or http://127.0.0.1:8080]
-    #[arg(long, env = "TIDINGS_SERVER", value_name = "URL")]
+    #[arg(long, env = "TIDINGS_SERVER", value_name = "URL", value_parser = server_url)]
     pub(super) server: Option<Url>,
     /// File that holds the token; else the variable TIDINGS_TOKEN has it
     #[arg(long, value_name = "FILE")]
@@ -33,9 +45,9 @@ pub(super) struct ServerArgs {
     /// Server and token file of this name in ~/.config/tidings/profiles.toml
     #[arg(long, env = "TIDINGS_PROFILE", value_name = "NAME", conflicts_with = "server")]
     pub(super) profile: Option<String>,
-    /// As the staff: do it for this app, with a token of the staff
-    #[arg(long = "for", value_name = "APP_ID")]
-    pub(super) for_app: Option<AppId>,
+    /// As the staff: do it for this app (id or name), with a token of the staff
+    #[arg(long = "for", value_name = "APP")]
+    pub(super) for_app: Option<String>,
 }
 
 /// Where a server is that nobody named.
@@ -71,7 +83,12 @@ pub(super) struct Client {
     http: reqwest::Client,
     server: Url,
     token: Option<Secret>,
-    for_app: Option<AppId>,
+    /// The app that `--for` names.
+    for_app: Option<String>,
+    /// The id of that app, once it is known.
+    for_id: OnceCell<AppId>,
+    /// Where the settings of this machine would have the admin token.
+    admin_token_file: Option<PathBuf>,
     answer_bytes_max: usize,
 }
 
@@ -90,11 +107,7 @@ impl Client {
         let of_profile = profile.as_ref().and_then(|profile| profile.token_file.as_ref());
         let token = match arguments.token_file.as_ref().or(of_profile) {
             None => token_variable.filter(|token| !token.is_empty()).map(Secret::new),
-            Some(path) => Some(
-                admin_token::read(path)
-                    .map_err(|error| Failure::of_error(Code::Permission, &error))?
-                    .ok_or_else(|| Failure::new(Code::Data, format!("{} does not exist", path.display())))?,
-            ),
+            Some(path) => Some(secret_file::read(path, Purpose::ServerToken)?),
         };
         let named = arguments.server.clone().or(profile.map(|profile| profile.server));
         let server = match named {
@@ -117,7 +130,20 @@ impl Client {
 
     fn of(builder: reqwest::ClientBuilder, server: Url, token: Option<Secret>) -> Result<Self, Failure> {
         let http = builder.build().map_err(|error| Failure::of_error(Code::Software, &error))?;
-        Ok(Self { http, server, token, for_app: None, answer_bytes_max: ANSWER_BYTES_MAX })
+        Ok(Self {
+            http,
+            server,
+            token,
+            for_app: None,
+            for_id: OnceCell::new(),
+            admin_token_file: None,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        })
+    }
+
+    /// The same, knowing where a server of this machine keeps its admin token.
+    pub(super) fn with_admin_token_at(self, file: Option<PathBuf>) -> Self {
+        Self { admin_token_file: file, ..self }
     }
 
     /// The same, for answers of at most so many bytes.
@@ -149,7 +175,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let mut request = self.request(method, path, query)?;
+        let mut request = self.request(method, path, query).await?;
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
@@ -163,10 +189,10 @@ impl Client {
             bytes.extend_from_slice(&part);
         }
         let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if status.is_success() { Ok(value) } else { Err(refusal(status, &value)) }
+        if status.is_success() { Ok(value) } else { Err(self.refusal(status, &value)) }
     }
 
-    fn request(
+    async fn request(
         &self,
         method: Method,
         path: &[&str],
@@ -174,7 +200,8 @@ impl Client {
     ) -> Result<reqwest::RequestBuilder, Failure> {
         let for_app = match (&self.for_app, path) {
             (None, _) | (_, ["api", "admin", ..]) => None,
-            (Some(app), ["api", "app", rest @ ..] | ["api", rest @ ..]) => {
+            (Some(named), ["api", "app", rest @ ..] | ["api", rest @ ..]) => {
+                let app = self.for_id.get_or_try_init(|| self.app(named)).await?;
                 Some([&["api", "admin", "apps", app.as_str()], rest].concat())
             }
             (Some(_), _) => None,
@@ -204,14 +231,14 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<(Vec<u8>, Option<String>), Failure> {
-        let answer = self.request(Method::GET, path, query)?.send().await;
+        let answer = self.request(Method::GET, path, query).await?.send().await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let next = answer.headers().get("tidings-next-after").and_then(|next| next.to_str().ok());
         let next = next.map(str::to_owned);
         let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
         if !status.is_success() {
-            return Err(refusal(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
+            return Err(self.refusal(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
         }
         Ok((bytes.to_vec(), next))
     }
@@ -226,12 +253,12 @@ impl Client {
         query: &[(&str, &str)],
         mut told: impl FnMut(Event) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let request = self.request(Method::GET, path, query)?.timeout(TAIL_LASTS);
+        let request = self.request(Method::GET, path, query).await?.timeout(TAIL_LASTS);
         let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         if !status.is_success() {
             let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
-            return Err(refusal(status, &serde_json::from_slice(&body).unwrap_or(Value::Null)));
+            return Err(self.refusal(status, &serde_json::from_slice(&body).unwrap_or(Value::Null)));
         }
         told(Event::Heard)?;
         let mut unread = Vec::new();
@@ -291,14 +318,18 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let why = if error.is_timeout() {
-            "does not answer in time"
-        } else if error.is_connect() {
-            "cannot be reached"
-        } else {
-            "broke off"
-        };
-        Failure::new(Code::Unavailable, format!("the server {} {why}", self.server))
+        unreachable::failure(&self.server, error)
+    }
+
+    fn refusal(&self, status: StatusCode, problem: &Value) -> Failure {
+        Refusal {
+            status,
+            problem,
+            has_token: self.token.is_some(),
+            for_app: self.for_app.as_deref(),
+            admin_token_file: self.admin_token_file.as_deref(),
+        }
+        .failure()
     }
 }
 
@@ -315,30 +346,4 @@ fn event(block: &str) -> Option<Event> {
     }
     let data = serde_json::from_str(&data).ok()?;
     Some(Event::Told { id, word, data })
-}
-
-/// What a problem means for a script and says to people.
-fn refusal(status: StatusCode, problem: &Value) -> Failure {
-    let code = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Code::Permission,
-        status if status.is_client_error() => Code::Data,
-        _ => Code::Unavailable,
-    };
-    let Some(title) = problem["title"].as_str() else {
-        return Failure::new(code, format!("the server answered with status {status}"));
-    };
-    let mut message = title.to_owned();
-    if let Some(detail) = problem["detail"].as_str() {
-        message = format!("{message}: {detail}");
-    }
-    for fault in problem["errors"].as_array().into_iter().flatten() {
-        let name = fault["pointer"].as_str().unwrap_or_default().trim_start_matches('/');
-        message = format!("{message}; {name} {}", fault["detail"].as_str().unwrap_or_default());
-    }
-    if problem["outcome"].is_object() {
-        let outcome = &problem["outcome"];
-        let came = outcome["failure"].as_str().map_or_else(|| outcome["status"].to_string(), str::to_owned);
-        message = format!("{message}; {came}: {}", outcome["detail"].as_str().unwrap_or_default());
-    }
-    Failure::new(code, message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
 }

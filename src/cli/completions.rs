@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
-use super::{Cli, Code, Failure};
+use super::{Cli, Failure};
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
@@ -16,5 +16,6 @@ pub(super) struct CompletionsArgs {
 pub(super) fn run(arguments: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     generate(arguments.shell, &mut Cli::command(), "tidings", &mut script);
-    io::stdout().lock().write_all(&script).map_err(|error| Failure::new(Code::Failed, error.to_string()))
+    let mut out = io::stdout().lock();
+    out.write_all(&script).and_then(|()| out.flush()).map_err(|error| Failure::of_output(&error))
 }

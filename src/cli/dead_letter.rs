@@ -1,5 +1,6 @@
 //! `tidings dead-letter`: changes that were given up, with the token of their app.
 
+mod dismiss;
 mod filter;
 
 use std::time::Duration;
@@ -8,7 +9,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 use tidings_entity::{
-    id::{DeadLetterId, RedriveId, WatchId},
+    id::{DeadLetterId, RedriveId},
     kind::LetterStatus,
 };
 
@@ -18,6 +19,7 @@ use super::{
     client::{Client, ServerArgs},
     output::{fields, shown, table},
     progress::Progress,
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -26,8 +28,8 @@ pub(super) enum DeadLetterVerb {
     List {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only those that stand there: open, redrive_requested, redriven or superseded
-        #[arg(long)]
+        /// Only those that stand there: open, redrive_requested, redriven, superseded or dismissed
+        #[arg(long, value_parser = words::word::<LetterStatus>(LetterStatus::ALL.iter().map(|word| word.as_str())))]
         status: Option<LetterStatus>,
         #[command(flatten)]
         filter: Box<FilterArgs>,
@@ -37,6 +39,7 @@ pub(super) enum DeadLetterVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Its id
+        #[arg(value_parser = words::id::<DeadLetterId>(LIST))]
         id: DeadLetterId,
     },
     /// Send dead letters again: those that are named, those that a filter means, or all
@@ -44,7 +47,7 @@ pub(super) enum DeadLetterVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Their ids
-        #[arg(conflicts_with_all = ["all", "dry_run", "filter"])]
+        #[arg(conflicts_with_all = ["all", "dry_run", "filter"], value_parser = words::id::<DeadLetterId>(LIST))]
         ids: Vec<DeadLetterId>,
         /// Every open one
         #[arg(long, conflicts_with = "filter")]
@@ -58,23 +61,28 @@ pub(super) enum DeadLetterVerb {
         #[arg(long, conflicts_with_all = ["dry_run", "ids"])]
         wait: bool,
     },
+    /// Close dead letters that nobody wants sent again: those that are named, those that a filter means, or all
+    Dismiss(dismiss::DismissArgs),
     /// How far redrives are, newest first
     Redrives {
         #[command(flatten)]
         server: ServerArgs,
         /// Only this one
+        #[arg(value_parser = words::id::<RedriveId>("tidings dead-letter redrives"))]
         id: Option<RedriveId>,
     },
     /// Take redrives back: what waits is reopened, what is being sent again ends where it stands
     Cancel {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only those of this repository
-        #[arg(long, value_name = "ID")]
-        repository: Option<WatchId>,
+        /// Only those of this repository: its id, owner/name or address
+        #[arg(long, value_name = "REPOSITORY")]
+        repository: Option<String>,
     },
 }
 
+/// What lists dead letters.
+const LIST: &str = "tidings dead-letter list";
 /// The route of all dead letters.
 const PATH: [&str; 2] = ["api", "dead-letters"];
 /// How often who waits asks.
@@ -86,10 +94,11 @@ const COLUMNS: [&str; 7] =
 pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         DeadLetterVerb::List { server, status, filter } => {
+            let client = context.client(&server)?;
             let mut query: Vec<_> = status.iter().map(|status| ("status", status.as_str())).collect();
-            let said = filter.said();
+            let said = filter.said(&client).await?;
             query.extend(said.iter().map(|(name, value)| (*name, value.as_str())));
-            let letters = context.client(&server)?.list(&PATH, &query).await?;
+            let letters = client.list(&PATH, &query).await?;
             let lines = table(&letters, &COLUMNS);
             context.output.print(&Value::Array(letters), &lines)
         }
@@ -101,6 +110,7 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
         DeadLetterVerb::Redrive { server, ids, all, filter, dry_run, wait } => {
             redrive(context, &server, Wish { ids, all, filter, dry_run, wait }).await
         }
+        DeadLetterVerb::Dismiss(arguments) => dismiss::run(arguments, context).await,
         DeadLetterVerb::Redrives { server, id: Some(id) } => {
             let path = ["api", "dead-letters", "redrives", id.as_str()];
             let redrive = context.client(&server)?.call(Method::GET, &path, None).await?;
@@ -114,8 +124,11 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
             context.output.print(&Value::Array(redrives), &lines)
         }
         DeadLetterVerb::Cancel { server, repository } => {
-            let body = repository.map_or(json!({}), |id| json!({ "repository_id": id }));
             let client = context.client(&server)?;
+            let body = match repository {
+                Some(named) => json!({ "repository_id": client.watch(&named).await? }),
+                None => json!({}),
+            };
             let path = ["api", "dead-letters", "redrive", "cancel"];
             let done = client.call(Method::POST, &path, Some(&body)).await?;
             let ending = done["ending"].as_array().map_or(0, Vec::len);
@@ -138,12 +151,12 @@ struct Wish {
 }
 
 async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(), Failure> {
-    let said = wish.filter.said();
-    if wish.ids.is_empty() && said.is_empty() && !wish.all {
+    if wish.ids.is_empty() && wish.filter.is_empty() && !wish.all {
         return Err(Failure::new(Code::Usage, "name dead letters by id, by a filter, or give --all"));
     }
+    let client = context.client(server)?;
     let mut body = json!({});
-    for (name, value) in said {
+    for (name, value) in wish.filter.said(&client).await? {
         body[name] = Value::String(value);
     }
     if !wish.ids.is_empty() {
@@ -152,7 +165,6 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
     if wish.dry_run {
         body["dry_run"] = Value::Bool(true);
     }
-    let client = context.client(server)?;
     let done = client.call(Method::POST, &["api", "dead-letters", "redrive"], Some(&body)).await?;
     if wish.dry_run {
         let more = if done["at_least"] == true { "at least " } else { "" };

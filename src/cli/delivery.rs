@@ -3,12 +3,13 @@
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::{id::WatchId, kind::Operation};
+use tidings_entity::kind::Operation;
 
 use super::{
     Context, Failure,
-    client::ServerArgs,
+    client::{Client, ServerArgs},
     output::{fields, shown, table},
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -38,9 +39,9 @@ pub(super) struct DeliveryFilter {
     /// Only those that are: delivered, parked, failed, pending or dropped
     #[arg(long)]
     status: Option<String>,
-    /// Only those of this repository
-    #[arg(long, value_name = "ID")]
-    repository: Option<WatchId>,
+    /// Only those of this repository: its id, owner/name or address
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<String>,
     /// Only those of this path
     #[arg(long, conflicts_with_all = ["path_prefix", "path_glob"])]
     path: Option<String>,
@@ -51,7 +52,7 @@ pub(super) struct DeliveryFilter {
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
     /// Only create, update or delete
-    #[arg(long)]
+    #[arg(long, value_parser = words::word::<Operation>(Operation::ALL.iter().map(|word| word.as_str())))]
     kind: Option<Operation>,
     /// Only this one, however far back
     #[arg(long)]
@@ -65,11 +66,18 @@ pub(super) struct DeliveryFilter {
 }
 
 impl DeliveryFilter {
-    /// What is said, under the names of the API.
-    fn said(&self) -> Vec<(&'static str, String)> {
+    /// What is said, under the names of the API; a server knows which watch a repository is.
+    ///
+    /// # Errors
+    /// No such repository is watched, or several watches are of it.
+    async fn said(&self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
+        let repository = match &self.repository {
+            Some(named) => Some(client.watch(named).await?.to_string()),
+            None => None,
+        };
         let words = [
             ("status", self.status.clone()),
-            ("repository_id", self.repository.as_ref().map(ToString::to_string)),
+            ("repository_id", repository),
             ("path", self.path.clone()),
             ("path_prefix", self.path_prefix.clone()),
             ("path_glob", self.path_glob.clone()),
@@ -78,7 +86,7 @@ impl DeliveryFilter {
             ("from", self.from.clone()),
             ("to", self.to.clone()),
         ];
-        words.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
+        Ok(words.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect())
     }
 }
 
@@ -89,9 +97,9 @@ const COLUMNS: [&str; 8] =
 pub(super) async fn run(verb: DeliveryVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         DeliveryVerb::List { server, filter, limit } => {
-            let said = filter.said();
-            let query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let client = context.client(&server)?;
+            let said = filter.said(&client).await?;
+            let query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let (found, more) = client.list_at_most(&["api", "deliveries"], &query, limit).await?;
             let mut lines = table(&found, &COLUMNS);
             lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));

@@ -26,6 +26,8 @@ pub enum Code {
     Permission = 77,
     /// The settings are wrong.
     Config = 78,
+    /// Nobody reads the output any more: the code that shells show for a tool which SIGPIPE ended.
+    ClosedPipe = 141,
 }
 
 /// Why a verb did not succeed.
@@ -33,7 +35,7 @@ pub enum Code {
 pub struct Failure {
     /// The kind.
     pub code: Code,
-    /// One line for people; settings faults have one line each.
+    /// One line for people; settings faults have one line each. Empty where nothing is left to say.
     pub message: String,
 }
 
@@ -69,9 +71,10 @@ impl Failure {
     /// nobody to tell.
     #[must_use]
     pub fn of_output(error: &io::Error) -> Self {
-        let message =
-            if error.kind() == io::ErrorKind::BrokenPipe { String::new() } else { error.to_string() };
-        Self::new(Code::Failed, message)
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Code::ClosedPipe, ""),
+            _ => Self::new(Code::Failed, format!("the output cannot be written: {error}")),
+        }
     }
 
     /// A failure with the chain of its causes.

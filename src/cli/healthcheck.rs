@@ -7,13 +7,16 @@ use http::Method;
 use serde_json::json;
 use url::Url;
 
-use super::{Code, Context, Failure, client::Client};
+use super::{
+    Code, Context, Failure,
+    client::{Client, server_url},
+};
 use crate::settings::ServerSettings;
 
 #[derive(Args, Debug)]
 pub(super) struct HealthcheckArgs {
     /// Address of the server; missing: where the settings say that it listens
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server_url)]
     server: Option<Url>,
 }
 

@@ -191,7 +191,7 @@ async fn reencrypt(place: &Where, step: u64, context: &Context) -> Result<(), Fa
 
 /// A running server, or the database itself.
 enum Door {
-    Server(Client),
+    Server(Box<Client>),
     House(
         Box<SqlStore>,
         #[expect(dead_code, reason = "the data directory is claimed as long as this lives")] Claim,
@@ -203,7 +203,7 @@ const PATH: [&str; 3] = ["api", "admin", "keys"];
 impl Door {
     async fn open(place: &Where, context: &Context) -> Result<Self, Failure> {
         if !place.offline {
-            return context.client(&place.server).map(Self::Server);
+            return context.client(&place.server).map(|client| Self::Server(Box::new(client)));
         }
         let settings = context.settings()?;
         // Read before the claim it could be that of before a rotation, and be written back.

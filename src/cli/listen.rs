@@ -17,7 +17,7 @@ mod pull;
 use std::{
     convert::Infallible,
     io::{self, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -54,7 +54,7 @@ use crate::webhook::{
 };
 use envelope::Change;
 use message::{Message, Verb};
-use mirror::{Effect, Mirror, MirrorError};
+use mirror::{Effect, Mirror, MirrorError, OpenMirrorError};
 
 /// Time for a header block, and longest silence between two requests of a connection.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -72,8 +72,8 @@ const BODY_UNIT: usize = 64 << 10;
 /// Receives deliveries, checks their signatures, prints them and may mirror them into a folder.
 #[derive(Args, Clone, Debug)]
 pub struct ListenArgs {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS")]
+    /// Where to listen: address and port, or a port of 127.0.0.1; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS", value_parser = socket_address)]
     pub listen: SocketAddr,
     /// The secret.
     #[command(flatten)]
@@ -84,8 +84,13 @@ pub struct ListenArgs {
     /// Keeps this folder equal to what one watch sends
     #[arg(long, value_name = "FOLDER")]
     pub mirror: Option<PathBuf>,
-    /// Asks a server for the changes of this watch instead of listening
-    #[arg(long, value_name = "REPOSITORY_ID", conflicts_with_all = ["listen", "secret_file"])]
+    /// Mirrors into the folder although it holds other files, or is the mirror of another watch: files of
+    /// the same path are written over
+    #[arg(long, requires = "mirror")]
+    pub mirror_into_existing: bool,
+    /// Asks a server for the changes of this watch (its id, or owner/name or the address of its
+    /// repository) instead of listening
+    #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["listen", "secret_file"])]
     pub pull: Option<String>,
     /// With --pull: ends when nothing is pending
     #[arg(long, requires = "pull")]
@@ -102,11 +107,11 @@ pub enum ListenError {
     #[error(transparent)]
     Secret(#[from] InputError),
     /// The address.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {1}; name another address or port with --listen")]
     Address(SocketAddr, #[source] io::Error),
     /// The mirror.
     #[error("cannot mirror into {}: {}", _0.display(), _1)]
-    Mirror(PathBuf, #[source] io::Error),
+    Mirror(PathBuf, #[source] OpenMirrorError),
     /// Accepting connections.
     #[error("cannot accept connections: {0}")]
     Accept(#[source] io::Error),
@@ -221,7 +226,18 @@ pub(super) async fn pull(
 ) -> Result<(), Failure> {
     let receiver = Receiver::open(args, Vec::new(), clock, Box::new(io::stdout()));
     let receiver = receiver.map_err(|error| Failure::of_error(Code::CannotCreate, &error))?;
-    pull::run(client, &receiver, watch, args.once, interrupted()).await
+    let watch = client.watch(watch).await?;
+    receiver.claim(watch.as_str())?;
+    pull::run(client, &receiver, watch.as_str(), args.once, interrupted()).await
+}
+
+/// Reads an address with a port, or a port of this machine alone.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')).unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    text.parse().map_err(|_| "write an address and a port, such as 127.0.0.1:9000, or a port".to_owned())
 }
 
 impl Receiver {
@@ -232,12 +248,20 @@ impl Receiver {
         output: Output,
     ) -> Result<Self, ListenError> {
         let open = |path: &PathBuf| {
-            let opened = Mirror::open(path).map_err(|error| ListenError::Mirror(path.clone(), error))?;
+            let opened = Mirror::open(path, args.mirror_into_existing);
+            let opened = opened.map_err(|error| ListenError::Mirror(path.clone(), error))?;
             Ok::<_, ListenError>(Arc::new(Mutex::new(opened)))
         };
         let mirror = args.mirror.as_ref().map(open).transpose()?;
         let room = Semaphore::new(BODIES_MAX / BODY_UNIT);
         Ok(Self { keys, clock, json: args.json, mirror, output: Mutex::new(output), room })
+    }
+
+    /// Says which watch the mirror is of, before anything of the watch is asked for.
+    fn claim(&self, watch: &str) -> Result<(), Failure> {
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        let claimed = mirror.lock().unwrap_or_else(PoisonError::into_inner).claim(watch);
+        claimed.map_err(|error| Failure::of_error(Code::CannotCreate, &error))
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {

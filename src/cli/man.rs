@@ -15,7 +15,8 @@ pub(super) fn run() -> Result<(), Failure> {
     let mut page = Vec::new();
     Man::new(command.clone()).render(&mut page).map_err(failed)?;
     verbs(&command, "tidings", &mut page).map_err(failed)?;
-    io::stdout().lock().write_all(&page).map_err(failed)
+    let mut out = io::stdout().lock();
+    out.write_all(&page).and_then(|()| out.flush()).map_err(|error| Failure::of_output(&error))
 }
 
 /// Each verb below its own heading.

@@ -9,6 +9,7 @@ use super::{
     Code, Context, Failure,
     client::ServerArgs,
     output::{shown, table},
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -18,7 +19,7 @@ pub(super) enum ReceiptVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Only those with this verdict: accepted, duplicate, ignored or refused
-        #[arg(long)]
+        #[arg(long, value_parser = words::word::<ReceiptVerdict>(ReceiptVerdict::ALL.iter().map(|word| word.as_str())))]
         verdict: Option<ReceiptVerdict>,
     },
     /// Judge a received hook again, and heed it like a new one (admin token)
@@ -26,6 +27,7 @@ pub(super) enum ReceiptVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Its id
+        #[arg(value_parser = words::id::<ReceiptId>("tidings receipt list"))]
         id: ReceiptId,
     },
 }

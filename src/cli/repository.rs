@@ -12,7 +12,9 @@ use self::access::AccessArgs;
 use super::{
     Code, Context, Failure, GIT_TOKEN_VARIABLE,
     client::{Client, ServerArgs},
+    listing,
     output::{fields, shown, table},
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -41,7 +43,7 @@ pub(super) enum RepositoryVerb {
         #[command(flatten)]
         one: OneArgs,
         /// The branch, by its `cursor`; needed while several have a change at their head
-        #[arg(long)]
+        #[arg(long, value_parser = words::id::<CursorId>(CURSORS))]
         cursor: Option<CursorId>,
     },
     /// Deliver once more what came after a commit that the app held
@@ -49,9 +51,10 @@ pub(super) enum RepositoryVerb {
         #[command(flatten)]
         one: OneArgs,
         /// The commit: 40 hexadecimal digits
+        #[arg(value_parser = words::commit)]
         commit: ObjectId,
         /// The branch, by its `cursor`; needed where several held the commit
-        #[arg(long)]
+        #[arg(long, value_parser = words::id::<CursorId>(CURSORS))]
         cursor: Option<CursorId>,
     },
     /// List the changes of a round and how each stands
@@ -80,8 +83,21 @@ pub(super) enum RepositoryVerb {
 pub(super) struct OneArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Its `repository_id`
-    id: WatchId,
+    /// Its `repository_id`; or owner/name or the address of the repository, where one watch is of it
+    #[arg(value_name = "REPOSITORY")]
+    named: String,
+}
+
+impl OneArgs {
+    /// A client, and the id of the watch.
+    ///
+    /// # Errors
+    /// The app has no such watch, or several.
+    async fn find(&self, context: &Context) -> Result<(Client, WatchId), Failure> {
+        let client = context.client(&self.server)?;
+        let id = client.watch(&self.named).await?;
+        Ok((client, id))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -124,6 +140,8 @@ pub(super) struct AddArgs {
     access: AccessArgs,
 }
 
+/// What lists the cursors of a watch.
+const CURSORS: &str = "tidings repository show --json";
 /// The route of all repositories.
 const PATH: [&str; 2] = ["api", "repositories"];
 
@@ -133,11 +151,12 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
         RepositoryVerb::Add(arguments) => add(*arguments, context).await,
         RepositoryVerb::List { server } => {
             let items = context.client(&server)?.list(&PATH, &[]).await?;
-            let lines = table(&items, &["repository_id", "github_url", "state", "last_error"]);
+            let rows: Vec<Value> = items.iter().map(listing::line).collect();
+            let lines = table(&rows, &listing::COLUMNS);
             output.print(&Value::Array(items), &lines)
         }
         RepositoryVerb::Show(one) => {
-            let watch = call(&one, context, Method::GET, None, None).await?;
+            let (_, watch) = call(&one, context, Method::GET, None, None).await?;
             output.print(&watch, &described(&watch))
         }
         RepositoryVerb::Scan(one) => act(&one, context, "scan", None).await,
@@ -146,7 +165,7 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
         }
         RepositoryVerb::Skip { one, cursor } => {
             let body = cursor.map_or(json!({}), |cursor| json!({ "cursor": cursor }));
-            let done = call(&one, context, Method::POST, Some("skip"), Some(&body)).await?;
+            let (_, done) = call(&one, context, Method::POST, Some("skip"), Some(&body)).await?;
             let (round, position) = (shown(&done["round"]), shown(&done["position"]));
             output.print(&done, &[format!("position {position} of round {round} becomes a dead letter")])
         }
@@ -155,7 +174,7 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
             if let Some(cursor) = cursor {
                 body["cursor"] = json!(cursor);
             }
-            let done = call(&one, context, Method::POST, Some("replay"), Some(&body)).await?;
+            let (_, done) = call(&one, context, Method::POST, Some("replay"), Some(&body)).await?;
             output.print(&done, &[format!("what came after {commit} is delivered once more")])
         }
         RepositoryVerb::Changes(arguments) => past::changes(*arguments, context).await,
@@ -164,8 +183,8 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
         RepositoryVerb::Pause(one) => act(&one, context, "pause", None).await,
         RepositoryVerb::Resume(one) => act(&one, context, "resume", None).await,
         RepositoryVerb::Remove(one) => {
-            call(&one, context, Method::DELETE, None, None).await?;
-            output.print(&json!({ "removed": one.id }), &[format!("{} is no longer watched", one.id)])
+            let (id, _) = call(&one, context, Method::DELETE, None, None).await?;
+            output.print(&json!({ "removed": id }), &[format!("{id} is no longer watched")])
         }
         RepositoryVerb::Token { one, access } => {
             let fields = access.fields(context)?;
@@ -175,7 +194,7 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
                 return Err(Failure::new(Code::Usage, text));
             }
             let body = Value::Object(fields);
-            let done = call(&one, context, Method::PATCH, Some("token"), Some(&body)).await?;
+            let (_, done) = call(&one, context, Method::PATCH, Some("token"), Some(&body)).await?;
             output.print(&done, &[shown(&done["message"])])
         }
     }
@@ -213,23 +232,25 @@ async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
     context.output.print(&watch, &described(&watch))
 }
 
+/// Calls a route of one watch; the id of the watch, and the answer.
 async fn call(
     one: &OneArgs,
     context: &Context,
     method: Method,
     verb: Option<&str>,
     body: Option<&Value>,
-) -> Result<Value, Failure> {
-    let client: Client = context.client(&one.server)?;
-    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str()]).chain(verb).collect();
-    client.call(method, &path, body).await
+) -> Result<(WatchId, Value), Failure> {
+    let (client, id) = one.find(context).await?;
+    let path: Vec<&str> = PATH.into_iter().chain([id.as_str()]).chain(verb).collect();
+    let answer = client.call(method, &path, body).await?;
+    Ok((id, answer))
 }
 
 async fn act(one: &OneArgs, context: &Context, verb: &str, body: Option<Value>) -> Result<(), Failure> {
-    let done = call(one, context, Method::POST, Some(verb), body.as_ref()).await?;
+    let (id, done) = call(one, context, Method::POST, Some(verb), body.as_ref()).await?;
     let line = match &done["message"] {
         Value::String(message) => message.clone(),
-        _ => format!("{} is {}", one.id, shown(&done["state"])),
+        _ => format!("{id} is {}", shown(&done["state"])),
     };
     context.output.print(&done, &[line])
 }
@@ -237,26 +258,11 @@ async fn act(one: &OneArgs, context: &Context, verb: &str, body: Option<Value>) 
 /// A watch with a line for each of its branches.
 fn described(watch: &Value) -> Vec<String> {
     let mut facts = watch.clone();
-    let branches = facts["branches"].take();
     if let Some(facts) = facts.as_object_mut() {
         facts.remove("branches");
     }
-    let mut lines = fields(&facts);
-    if let Value::Array(branches) = branches {
-        lines.push(String::new());
-        lines.extend(table(
-            &branches,
-            &[
-                "branch",
-                "state",
-                "held_commit",
-                "head_commit",
-                "lag_ms",
-                "dead_letters",
-                "deletes_unknown",
-                "reason",
-            ],
-        ));
-    }
+    let mut lines = fields(&listing::flattened(&facts));
+    lines.push(String::new());
+    lines.extend(listing::branch_lines(watch));
     lines
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use self::doors::Doors;
+use self::doors::{Addresses, Doors};
 use super::{Code, Context, Failure};
 use crate::{
     app::{Adapters, App, StartError},
@@ -55,6 +55,8 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
 
 async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::listen();
+    // Before anything is made or migrated: a start at a busy address leaves everything as it was.
+    let addresses = Addresses::take(&settings.server)?;
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     // After the data directory was made: a token that is made lies there.
     let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())
@@ -62,7 +64,7 @@ async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     let certificate = doors::certificate(&adapters.settings.server)?;
     let settings = adapters.settings.clone();
     // Open before anything else begins: other replicas are told where it is. Whoever comes now waits.
-    let doors = Doors::open(&settings.server, certificate).await?;
+    let doors = Doors::open(addresses, certificate)?;
     let adapters = adapters.reached_at(doors.reached_at(&settings.server));
     let to_replicas =
         ToReplicas::new(&settings.egress).map_err(|error| Failure::of_start(&StartError::Egress(error)))?;
@@ -115,7 +117,6 @@ fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifec
         lifecycle,
         metrics: telemetry::Metrics::of_process(),
         told_metrics: http::metrics::Told::default(),
-        started_at: app.clock.now(),
         hooks: http::hooks::Bounds::default(),
         tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),

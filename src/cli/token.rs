@@ -9,6 +9,7 @@ use super::{
     Code, Context, Failure,
     client::ServerArgs,
     output::{shown, table},
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -28,7 +29,7 @@ pub(super) enum TokenVerb {
         /// What it is for
         name: String,
         /// For somebody of the staff: viewer, operator or admin
-        #[arg(long)]
+        #[arg(long, value_parser = words::word::<Role>(Role::ALL.iter().map(|word| word.as_str())))]
         role: Option<Role>,
         /// When it ends by itself (RFC 3339)
         #[arg(long, value_name = "MOMENT")]
@@ -39,6 +40,7 @@ pub(super) enum TokenVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Its id
+        #[arg(value_parser = words::id::<TokenId>("tidings token list"))]
         id: TokenId,
         /// One of the staff's
         #[arg(long)]

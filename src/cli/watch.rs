@@ -2,10 +2,14 @@
 //! embedded database, registers one app with one watch, and prints each change as it happens, or
 //! delivers it to `--to`.
 //!
+//! Settings for servers do not hold the person at the keyboard up: repositories and receivers on this
+//! machine are reached, also by plain http. What lies elsewhere is judged as a server judges it.
+//!
 //! Without `--data-dir` the database lives in a temporary folder and goes with the command, so that
 //! every run begins with all files. With it, a later run goes on where this one stopped.
 
 mod printer;
+mod target;
 
 use std::{
     io::{self, Write as _},
@@ -17,24 +21,24 @@ use std::{
 use clap::Args;
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, NewApp, NewWatch, RefListing, Remote, RepositoryFacts, Selector,
-        Start, Store, Watch,
+        DeliverySettings, EndpointAccess, NewApp, NewWatch, RepositoryFacts, Selector, Start, Store, Watch,
     },
     secret::Secret,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
 };
 use tidings_entity::{
-    id::{AppId, RepositoryId, WatchId},
+    id::{AppId, WatchId},
     kind::{BranchGone, ContentRule, CursorState, HistoryMode, SelectorKind},
 };
 
 use super::{
     Code, Context, Failure,
+    secret_file::Purpose,
     serve::{StopSignals, stop_telemetry},
 };
 use crate::{
-    app::Adapters,
+    app::{Adapters, StartError},
     git::address::Address,
     http::auth::TOKEN_PREFIX,
     secrets::{Token, generate_signing_key},
@@ -91,18 +95,19 @@ pub struct WatchArgs {
 /// [`Failure`]: the address is wrong, the repository cannot be read, the receiver is refused.
 pub(super) async fn run(args: WatchArgs, context: &Context) -> Result<(), Failure> {
     let mut settings = context.settings()?;
+    let address = target::address(&args.repository, settings.egress.allow_http)?;
     if settings.telemetry.log_filter == TelemetrySettings::default().log_filter {
         // Whoever watches by hand wants changes on the terminal, and only trouble beside them.
         settings.telemetry.log_filter = "warn".to_owned();
     }
     let telemetry =
         telemetry::start(&settings.telemetry).map_err(|error| Failure::of_error(Code::Config, &error))?;
-    let outcome = watch(&args, settings, context.output.json).await;
+    let outcome = watch(&args, &address, settings, context.output.json).await;
     stop_telemetry(telemetry).await;
     outcome
 }
 
-async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), Failure> {
+async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bool) -> Result<(), Failure> {
     let scratch =
         match &args.data_dir {
             Some(_) => None,
@@ -113,8 +118,8 @@ async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), F
     let data_dir =
         scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
     let settings = tuned(args, settings, data_dir.unwrap_or_default());
-    let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
-    let (app, watch) = register(args, &adapters).await?;
+    let adapters = Adapters::open(settings).await.map_err(|error| not_opened(&error))?;
+    let (app, watch) = register(args, address, &adapters).await?;
     let mut stop_signals = StopSignals::listen();
     // The sender goes when nobody can print any more; without a printer it stays here, unused.
     let (reader_gone, mut reader) = tokio::sync::watch::channel(false);
@@ -138,12 +143,27 @@ async fn watch(args: &WatchArgs, settings: Settings, json: bool) -> Result<(), F
     }
 }
 
+/// The house could not be opened. Its data directory is named by an argument here, not by a setting.
+fn not_opened(error: &StartError) -> Failure {
+    match error {
+        StartError::InUse { path, owner } => {
+            let text = format!(
+                "the data directory {path} is in use by another process ({owner}): stop that one, or name \
+                 another directory with --data-dir"
+            );
+            Failure::new(Code::Unavailable, text)
+        }
+        error => Failure::of_start(error),
+    }
+}
+
 /// What one person watching by hand needs: paths on this machine, quick looks at them, no wait
 /// before the first delivery.
 fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Settings {
     settings.data_dir = data_dir;
     settings.database = crate::settings::DatabaseSettings::default();
     settings.git.allow_local = true;
+    settings.egress.reaches_loopback = true;
     // What others share is not looked after by a database that knows nothing of it.
     settings.git.mirrors_dir = None;
     settings.delivery.first_delay = Duration::ZERO;
@@ -155,11 +175,12 @@ fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Setting
 }
 
 /// Registers the one app and its one watch, or finds them again in a kept data directory.
-async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, WatchId), Failure> {
+async fn register(
+    args: &WatchArgs,
+    address: &Address,
+    adapters: &Adapters,
+) -> Result<(AppId, WatchId), Failure> {
     let store = adapters.store.as_ref();
-    let allow_http = adapters.settings.egress.allow_http;
-    let address = Address::parse(&args.repository, true, allow_http)
-        .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
     let now = adapters.clock.now();
     let app = match store
         .apps(None, 1)
@@ -194,19 +215,19 @@ async fn register(args: &WatchArgs, adapters: &Adapters) -> Result<(AppId, Watch
         look(adapters, watch, &address.display).await?;
         return Ok((app, watch.id.clone()));
     }
-    let credential = read_secret(args.token_file.as_ref())?;
+    let credential = read_secret(args.token_file.as_ref(), Purpose::GitToken)?;
     let ulid = adapters.random.ulid(now);
-    let listing = proved(branch, adapters, &address, credential.clone()).await?;
+    let listing = target::proved(branch, adapters, address, credential.clone()).await?;
     let id = WatchId::new(ulid);
     let new = NewWatch {
         id: id.clone(),
         app: app.clone(),
-        url: address.normalised,
+        url: address.normalised.clone(),
         facts: RepositoryFacts {
             repository_id: id,
-            github_url: address.display,
-            owner: address.owner,
-            name: address.name,
+            github_url: address.display.clone(),
+            owner: address.owner.clone(),
+            name: address.name.clone(),
         },
         is_private: false,
         credential,
@@ -243,51 +264,15 @@ async fn look(adapters: &Adapters, watch: &Watch, shown: &str) -> Result<(), Fai
     Ok(())
 }
 
-/// What the repository shows to this credential; its branch must be there.
-async fn proved(
-    branch: Option<&String>,
-    adapters: &Adapters,
-    address: &Address,
-    credential: Option<Secret>,
-) -> Result<RefListing, Failure> {
-    let remote = Remote {
-        // Access is proved before the repository has a row; only the address matters for that.
-        repository: RepositoryId::new(adapters.random.ulid(adapters.clock.now())),
-        location: address.location.clone(),
-        credential,
-    };
-    let patterns = branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
-    let listing = adapters
-        .git
-        .list_refs(&remote, &patterns)
-        .await
-        .map_err(|reason| Failure::new(Code::Unavailable, format!("{}: {reason}", address.display)))?;
-    if let Some(branch) = branch
-        && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
-    {
-        return Err(Failure::new(Code::Data, format!("{} has no branch {branch:?}", address.display)));
-    }
-    if branch.is_none() && listing.head.is_none() {
-        let reason = format!("{}: HEAD names no branch; give one with --branch", address.display);
-        return Err(Failure::new(Code::Data, reason));
-    }
-    Ok(listing)
-}
-
 async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Result<AppId, Failure> {
     let random = adapters.random.as_ref();
     let token = Token::generate(TOKEN_PREFIX, random);
-    let signing_key = match read_secret(args.secret_file.as_ref())? {
+    let signing_key = match read_secret(args.secret_file.as_ref(), Purpose::SigningKey)? {
         Some(key) => key,
         None => generate_signing_key(random),
     };
     if let Some(to) = &args.to {
-        let usable = to.parse().ok().map(|url| adapters.egress.request(reqwest::Method::POST, &url));
-        match usable {
-            Some(Ok(_)) => {}
-            Some(Err(reason)) => return Err(Failure::new(Code::Usage, format!("{to}: {reason}"))),
-            None => return Err(Failure::new(Code::Usage, format!("{to} is not an address"))),
-        }
+        target::judge_receiver(to, &adapters.egress)?;
         if args.secret_file.is_none() {
             // On standard error, where no event is: the receiver needs it, and nobody else reads it.
             drop(writeln!(io::stderr(), "events are signed with the key {}", signing_key.expose()));
@@ -323,14 +308,17 @@ fn view(args: &WatchArgs) -> Result<View, Failure> {
         .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))
 }
 
-fn read_secret(path: Option<&PathBuf>) -> Result<Option<Secret>, Failure> {
+/// A secret of the person who watches; unlike what goes to a server, the file may be readable by others.
+fn read_secret(path: Option<&PathBuf>, purpose: Purpose) -> Result<Option<Secret>, Failure> {
     let Some(path) = path else { return Ok(None) };
+    let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|reason| {
-        Failure::new(Code::NoInput, format!("{} cannot be read: {reason}", path.display()))
+        Failure::new(Code::NoInput, format!("the file {shown} for the {purpose} cannot be read: {reason}"))
     })?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(Failure::new(Code::Data, format!("{} is empty", path.display())));
+        let text = format!("the file {shown} for the {purpose} is empty; put the {purpose} into it");
+        return Err(Failure::new(Code::Data, text));
     }
     Ok(Some(Secret::new(text.to_owned())))
 }

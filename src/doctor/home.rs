@@ -165,7 +165,7 @@ pub(super) fn admin_token(settings: &Settings, findings: &mut Vec<Finding>) {
         Err(error) => Finding::fault(
             CHECK,
             error.to_string(),
-            format!("chmod 600 {0}; or delete it, and the next start makes another one", path.display()),
+            format!("chmod 600 {0}, or delete {0}: the next start makes another token", path.display()),
         ),
     });
 }

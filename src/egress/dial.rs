@@ -7,7 +7,8 @@ use tidings_actors::ports::EndpointTls;
 
 use super::{
     Egress, EgressError,
-    resolver::{Guard, Refused},
+    refused::Refused,
+    resolver::Guard,
     tls::{self, AppTls},
 };
 
@@ -30,11 +31,11 @@ impl Egress {
             return Err(EgressError::PlainHttp);
         }
         if port < 1024 {
-            return Err(EgressError::Refused);
+            return Err(Refused::Port(port).into());
         }
         match host.parse() {
             Ok(address) if recipe.rules.admit(address, Some(port)) => Ok(Some(address)),
-            Ok(_) => Err(EgressError::Refused),
+            Ok(address) => Err(Refused::Address(address).into()),
             Err(_) => Ok(None),
         }
     }
@@ -56,8 +57,9 @@ impl Egress {
                 let recipe = &self.shared.recipe;
                 let guard =
                     Guard { rules: recipe.rules.clone(), port: Some(port), lookup: recipe.lookup.clone() };
-                guard.addresses(host).await.map_err(|error| {
-                    if error.is::<Refused>() { EgressError::Refused } else { EgressError::Unresolved }
+                guard.addresses(host).await.map_err(|error| match error.downcast::<Refused>() {
+                    Ok(refused) => EgressError::Refused(*refused),
+                    Err(_) => EgressError::Unresolved,
                 })?
             }
         };

@@ -2,7 +2,7 @@
 //! that is dialled: the client asks nobody else, so a name cannot change its mind in between.
 
 use std::{
-    fmt, io,
+    io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::Arc,
 };
@@ -11,23 +11,11 @@ use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
-use super::rules::Rules;
+use super::{refused::Refused, rules::Rules};
 
 /// Lookups that may wait for the system resolver at the same time. Each holds a blocking thread
 /// until the system gives up, so a crowd of slow names must not take all of them.
 const LOOKUPS_MAX: usize = 128;
-
-/// The address is refused by the egress rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused;
-
-impl fmt::Display for Refused {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the address is refused by the egress rules")
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// Asks for the addresses of a name.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
@@ -77,7 +65,7 @@ impl Guard {
         }
         let named = self.rules.names(name, self.port);
         if !named && !addresses.iter().all(|address| self.rules.admit(*address, self.port)) {
-            return Err(Box::new(Refused));
+            return Err(Box::new(Refused::Name(name.to_owned())));
         }
         Ok(addresses)
     }

@@ -186,7 +186,7 @@ fn every_spelling_of_an_address_inside_is_refused() {
             let url = Url::parse(&format!("{scheme}://{host}/hook"))
                 .unwrap_or_else(|error| panic!("{host}: {error}"));
             let refused = egress.request(Method::POST, &url);
-            assert!(matches!(refused, Err(EgressError::Refused)), "{host} {:?}", url.host());
+            assert!(matches!(refused, Err(EgressError::Refused(_))), "{host} {:?}", url.host());
         }
     }
 }
@@ -215,7 +215,7 @@ fn scheme_userinfo_and_port_are_checked() {
     }
     for port in [0, 1, 22, 25, 79, 81, 442, 444, 1023] {
         assert!(
-            matches!(check(&format!("https://example.org:{port}/")), Err(EgressError::Refused)),
+            matches!(check(&format!("https://example.org:{port}/")), Err(EgressError::Refused(_))),
             "{port}"
         );
     }
@@ -264,7 +264,7 @@ async fn an_allowed_port_opens_a_name_on_that_port_only() {
     let error = egress.request(Method::GET, &url).expect("judged later").send().await.expect_err("refused");
     assert!(Egress::is_refused(&error));
     let url = Url::parse(&format!("http://127.0.0.1:{shut}/")).expect("a URL");
-    assert!(matches!(egress.request(Method::GET, &url), Err(EgressError::Refused)));
+    assert!(matches!(egress.request(Method::GET, &url), Err(EgressError::Refused(_))));
     assert_eq!(visits.load(Ordering::SeqCst), 0);
 }
 
@@ -277,7 +277,7 @@ async fn an_allowed_host_may_be_anywhere() {
     assert!(egress.request(Method::GET, &url).expect("a request").send().await.is_ok());
     let url = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a URL");
     assert!(
-        matches!(egress.request(Method::GET, &url), Err(EgressError::Refused)),
+        matches!(egress.request(Method::GET, &url), Err(EgressError::Refused(_))),
         "a name opens no literal"
     );
     assert_eq!(visits.load(Ordering::SeqCst), 1);
@@ -296,7 +296,7 @@ async fn a_proxy_is_used_only_when_settings_name_it() {
     );
     assert_eq!(visits.load(Ordering::SeqCst), 1);
     let inside = Url::parse("http://10.0.0.1/hook").expect("a URL");
-    assert!(matches!(egress.request(Method::POST, &inside), Err(EgressError::Refused)));
+    assert!(matches!(egress.request(Method::POST, &inside), Err(EgressError::Refused(_))));
 }
 
 #[test]
@@ -321,7 +321,7 @@ async fn a_client_of_one_app_keeps_to_the_same_rules() {
     let url = |host: &str| Url::parse(&format!("http://{host}:{port}/")).expect("a URL");
 
     let shut = own(Egress::with_lookup(&settings(&[]), answering(&["127.0.0.1"]).0).expect("settings"));
-    assert!(matches!(shut.request(Method::GET, &url("127.0.0.1")), Err(EgressError::Refused)));
+    assert!(matches!(shut.request(Method::GET, &url("127.0.0.1")), Err(EgressError::Refused(_))));
     let error = shut.request(Method::GET, &url("name.example")).expect("judged later").send().await;
     assert!(Egress::is_refused(&error.expect_err("refused")));
     assert_eq!(visits.load(Ordering::SeqCst), 0);
@@ -334,4 +334,39 @@ async fn a_client_of_one_app_keeps_to_the_same_rules() {
     assert_eq!((visits.load(Ordering::SeqCst), asked.load(Ordering::SeqCst)), (1, 1), "as it was judged");
     let plain = Egress::with_lookup(&EgressSettings::default(), answering(&["8.8.8.8"]).0).expect("settings");
     assert!(matches!(own(plain).request(Method::GET, &url("name.example")), Err(EgressError::PlainHttp)));
+}
+
+#[tokio::test]
+async fn loopback_is_open_to_those_who_ask_for_it_and_to_no_other_name() {
+    let (port, visits, _tasks) = canary().await;
+    let own = EgressSettings { reaches_loopback: true, ..EgressSettings::default() };
+    let egress = Egress::with_lookup(&own, answering(&["127.0.0.1"]).0).expect("settings");
+    let url = |host: &str| Url::parse(&format!("http://{host}:{port}/")).expect("a URL");
+    for host in ["127.0.0.1", "localhost"] {
+        let answer = egress.request(Method::POST, &url(host)).expect("a request").send().await;
+        assert_eq!(answer.expect("an answer").status(), 204, "{host}");
+    }
+    assert!(matches!(egress.request(Method::POST, &url("other.example")), Err(EgressError::PlainHttp)));
+    assert!(matches!(egress.request(Method::POST, &url("10.0.0.1")), Err(EgressError::PlainHttp)));
+    let rebound = Url::parse(&format!("https://other.example:{port}/")).expect("a URL");
+    let error = egress.request(Method::POST, &rebound).expect("judged later").send().await;
+    assert!(Egress::is_refused(&error.expect_err("refused")), "another name leads to this machine");
+    assert_eq!(visits.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_proxy_is_not_asked_for_this_machine() {
+    let (proxy, proxied, _first) = canary().await;
+    let (port, visits, _second) = canary().await;
+    let own = EgressSettings {
+        reaches_loopback: true,
+        proxy: Some(Url::parse(&format!("http://127.0.0.1:{proxy}/")).expect("a URL")),
+        ..EgressSettings::default()
+    };
+    let egress = Egress::new(&own).expect("settings");
+    for host in ["127.0.0.1", "localhost"] {
+        let url = Url::parse(&format!("http://{host}:{port}/")).expect("a URL");
+        assert!(egress.request(Method::POST, &url).expect("a request").send().await.is_ok(), "{host}");
+    }
+    assert_eq!((proxied.load(Ordering::SeqCst), visits.load(Ordering::SeqCst)), (0, 2));
 }

@@ -65,10 +65,13 @@ pub enum InvalidAddress {
     #[error("only https addresses can be used (ssh addresses are rewritten to https)")]
     Scheme,
     /// Plain http where settings do not allow it.
-    #[error("plain http is not allowed here")]
+    #[error("plain http is refused: egress.allow_http is not set (set it to true to allow plain http)")]
     PlainHttp,
     /// A path where settings do not allow it.
-    #[error("local repositories are not allowed here")]
+    #[error(
+        "repositories on the server's own disk are refused: git.allow_local is not set (set it to true to \
+         allow them)"
+    )]
     Local,
     /// No host, or no path to a repository.
     #[error("the address names no repository")]

@@ -45,15 +45,15 @@ fn chain(error: &dyn Error) -> String {
 /// A request that the guarded client refused to make.
 pub(super) fn of_egress(error: &EgressError) -> GitError {
     match error {
-        EgressError::Refused | EgressError::PlainHttp => GitError::Refused,
+        EgressError::Refused(_) | EgressError::PlainHttp => GitError::Refused(error.to_string()),
         other => GitError::Unreachable(chain(other)),
     }
 }
 
 /// A request that got no answer, or only the beginning of one.
 pub(super) fn of_request(error: reqwest::Error) -> GitError {
-    if Egress::is_refused(&error) {
-        return GitError::Refused;
+    if let Some(refused) = Egress::refusal(&error) {
+        return GitError::Refused(refused.to_string());
     }
     let timed_out = error.is_timeout();
     let text = chain(&error.without_url());

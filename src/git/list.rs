@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use tidings_actors::{
     ports::{GitError, Seek},
-    round::{Change, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary},
+    round::{Change, Letter, ListDigest, Plan, RoundSpec, Summary},
 };
 use tidings_entity::{id::ObjectId, kind::Operation};
 
@@ -274,13 +274,8 @@ fn key(spec: &RoundSpec) -> Key {
         hasher.update([2]);
         hasher.update((letter.path.len() as u64).to_be_bytes());
         hasher.update(&letter.path);
-        let (word, entry) = match &letter.state {
-            LetterState::Has(entry) => (0, Some(entry)),
-            LetterState::Nothing => (1, None),
-            LetterState::Unknown { before } => (2, before.as_ref()),
-        };
-        hasher.update([word]);
-        if let Some(entry) = entry {
+        hasher.update([u8::from(letter.before.is_some())]);
+        if let Some(entry) = &letter.before {
             hasher.update(entry.mode.to_be_bytes());
             hasher.update(entry.blob.as_bytes());
         }

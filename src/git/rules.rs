@@ -3,7 +3,7 @@
 
 use tidings_actors::{
     ports::GitError,
-    round::{Change, Entry, Letter, LetterState},
+    round::{Change, Entry, Letter},
 };
 use tidings_entity::kind::{Operation, RoundKind};
 
@@ -34,7 +34,7 @@ pub(super) fn changes(
         RoundKind::Resync => Ok(resync(place)),
         RoundKind::Redrive if place.letter.is_none() => Ok(NOTHING),
         RoundKind::Sync | RoundKind::Replay | RoundKind::Redrive => {
-            let mut changes = from_state(place, gives_more)?;
+            let mut changes = to_target(place, gives_more)?;
             if kind == RoundKind::Redrive {
                 let replayed = place.letter.map(|letter| &letter.delivery);
                 for change in changes.iter_mut().flatten() {
@@ -46,16 +46,15 @@ pub(super) fn changes(
     }
 }
 
-/// From what the app has to the target.
-fn from_state(
+/// From what the app had to the target. With a letter what the app has is unknown: equal proves
+/// nothing, and a path that the target lacks is deleted.
+fn to_target(
     place: &Place<'_>,
     gives_more: &dyn Fn(Entry) -> Result<bool, GitError>,
 ) -> Result<Changes, GitError> {
-    let (old, unknown) = match place.letter.map(|letter| &letter.state) {
+    let (old, unknown) = match place.letter {
         None => (place.bases.first().copied().flatten(), false),
-        Some(LetterState::Has(entry)) => (Some(*entry), false),
-        Some(LetterState::Nothing) => (None, false),
-        Some(LetterState::Unknown { before }) => (*before, true),
+        Some(letter) => (letter.before, true),
     };
     Ok(match (old, place.target) {
         (None, None) if unknown => [Some(change(place, Operation::Delete, None, None)), None],
@@ -66,7 +65,6 @@ fn from_state(
             Some(change(place, Operation::Delete, old, None)),
             Some(change(place, Operation::Create, None, place.target)),
         ],
-        // Where nobody knows what the app has, equal to what it had before proves nothing.
         (Some(had), Some(gets)) if unknown || had != gets || gives_more(gets)? => {
             [Some(change(place, Operation::Update, old, place.target)), None]
         }
@@ -78,13 +76,9 @@ fn from_state(
 fn resync(place: &Place<'_>) -> Changes {
     let old = place.bases.iter().flatten().next().copied();
     let Some(gets) = place.target else {
-        let state = place.letter.and_then(|letter| match &letter.state {
-            LetterState::Has(entry) => Some(*entry),
-            LetterState::Nothing => None,
-            LetterState::Unknown { before } => *before,
-        });
+        let before = place.letter.and_then(|letter| letter.before);
         let is_held = old.is_some() || place.letter.is_some();
-        return [is_held.then(|| change(place, Operation::Delete, old.or(state), None)), None];
+        return [is_held.then(|| change(place, Operation::Delete, old.or(before), None)), None];
     };
     let other_class = place.bases.iter().flatten().any(|had| class(*had) != class(gets));
     [
@@ -121,9 +115,9 @@ mod tests {
         Some(Entry { mode, blob: ObjectId::new([blob.as_bytes()[0]; 20]) })
     }
 
-    fn letter(state: LetterState) -> Letter {
+    fn letter(before: Option<Entry>) -> Letter {
         let delivery = DeliveryId::from_stored("dlv_given_up".to_owned());
-        Letter { id: DeadLetterId::new(Ulid::from_parts(1, 1)), path: b"p".to_vec(), state, delivery }
+        Letter { id: DeadLetterId::new(Ulid::from_parts(1, 1)), path: b"p".to_vec(), before, delivery }
     }
 
     fn show(entry: Option<Entry>) -> String {
@@ -137,20 +131,14 @@ mod tests {
         })
     }
 
-    /// `base ... -> target`, a letter's state after a `|`.
+    /// `base ... -> target`, after a `|` what a letter remembers.
     fn check(kind: RoundKind, table: &str, expected: &Expect) {
         let mut answer = String::new();
         for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (trees, state) = line.split_once('|').map_or((line, None), |(a, b)| (a, Some(b.trim())));
+            let (trees, before) = line.split_once('|').map_or((line, None), |(a, b)| (a, Some(b.trim())));
             let (bases, target) = trees.split_once("->").expect("an arrow");
             let bases: Vec<_> = bases.split_whitespace().map(entry).collect();
-            let letter = state.map(|state| {
-                letter(match state.split_once(' ') {
-                    None => LetterState::Nothing,
-                    Some(("has", word)) => LetterState::Has(entry(word).expect("an entry")),
-                    Some((_, word)) => LetterState::Unknown { before: entry(word) },
-                })
-            });
+            let letter = before.map(|before| letter(entry(before)));
             let place =
                 Place { path: b"p", bases: &bases, target: entry(target.trim()), letter: letter.as_ref() };
             let changes =
@@ -169,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_goes_from_held_to_target_or_from_what_a_letter_says() {
+    fn a_sync_goes_from_held_to_target_and_sends_the_path_of_a_letter_always() {
         check(
             RoundKind::Sync,
             "- -> -
@@ -180,15 +168,12 @@ mod tests {
              1 -> x1
              1 -> l1
              9 -> 9
-             2 -> 3 | has 1
-             2 -> 1 | has 1
-             2 -> - | has 1
-             2 -> 3 | nothing
-             2 -> - | nothing
-             2 -> 3 | unknown 1
-             2 -> - | unknown -
-             2 -> - | unknown 1
-             2 -> 1 | unknown 1",
+             2 -> 3 | 1
+             2 -> 1 | 1
+             2 -> - | 1
+             2 -> l3 | 1
+             2 -> 3 | -
+             2 -> - | -",
             &expect![[r#"
                 - -> -: 
                 - -> 1: create ->1
@@ -198,15 +183,12 @@ mod tests {
                 1 -> x1: update 1>x1
                 1 -> l1: delete 1>-, create ->l1
                 9 -> 9: update 9>9
-                2 -> 3 | has 1: update 1>3
-                2 -> 1 | has 1: 
-                2 -> - | has 1: delete 1>-
-                2 -> 3 | nothing: create ->3
-                2 -> - | nothing: 
-                2 -> 3 | unknown 1: update 1>3
-                2 -> - | unknown -: delete ->-
-                2 -> - | unknown 1: delete 1>-
-                2 -> 1 | unknown 1: update 1>1
+                2 -> 3 | 1: update 1>3
+                2 -> 1 | 1: update 1>1
+                2 -> - | 1: delete 1>-
+                2 -> l3 | 1: delete 1>-, create ->l3
+                2 -> 3 | -: create ->3
+                2 -> - | -: delete ->-
             "#]],
         );
     }
@@ -220,20 +202,20 @@ mod tests {
              - 2 -> -
              1 2 -> -
              1 l2 -> 1
-             - - -> - | nothing
-             - - -> - | has 3
-             1 - -> - | has 3
-             1 - -> 2 | has 3",
+             - - -> - | -
+             - - -> - | 3
+             1 - -> - | 3
+             1 - -> 2 | 3",
             &expect![[r#"
                 - - -> 1: create ->1
                 1 - -> 1: create ->1
                 - 2 -> -: delete 2>-
                 1 2 -> -: delete 1>-
                 1 l2 -> 1: delete 1>-, create ->1
-                - - -> - | nothing: delete ->-
-                - - -> - | has 3: delete 3>-
-                1 - -> - | has 3: delete 1>-
-                1 - -> 2 | has 3: create ->2
+                - - -> - | -: delete ->-
+                - - -> - | 3: delete 3>-
+                1 - -> - | 3: delete 1>-
+                1 - -> 2 | 3: create ->2
             "#]],
         );
     }
@@ -243,16 +225,18 @@ mod tests {
         check(
             RoundKind::Redrive,
             "1 -> 2
-             2 -> 2 | has 1
-             2 -> 2 | nothing
-             - -> - | has 1
-             2 -> 2 | has 2",
+             2 -> 2 | 1
+             2 -> 2 | -
+             - -> - | 1
+             - -> - | -
+             2 -> 2 | 2",
             &expect![[r#"
                 1 -> 2: 
-                2 -> 2 | has 1: update 1>2 again
-                2 -> 2 | nothing: create ->2 again
-                - -> - | has 1: delete 1>- again
-                2 -> 2 | has 2: 
+                2 -> 2 | 1: update 1>2 again
+                2 -> 2 | -: create ->2 again
+                - -> - | 1: delete 1>- again
+                - -> - | -: delete ->- again
+                2 -> 2 | 2: update 2>2 again
             "#]],
         );
     }

@@ -3,7 +3,9 @@
 
 mod apps;
 mod breakers;
+mod dead_letters;
 mod replicas;
+mod resyncs;
 mod system;
 mod watches;
 
@@ -13,7 +15,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
     hosts::HostShown,
-    ports::{Location, MirrorFacts, Storage, Totals},
+    ports::{Backlog, Location, MirrorFacts, ScanTrouble, Storage, Totals},
 };
 use utoipa::ToSchema;
 
@@ -35,8 +37,17 @@ pub fn routes() -> Vec<Route> {
         route::<__path_overview, _, _>(Access::Viewer, overview),
         route::<__path_mirrors, _, _>(Access::Viewer, mirrors),
     ];
-    [own, apps::routes(), watches::routes(), breakers::routes(), replicas::routes(), system::routes()]
-        .concat()
+    [
+        own,
+        apps::routes(),
+        watches::routes(),
+        resyncs::routes(),
+        dead_letters::routes(),
+        breakers::routes(),
+        replicas::routes(),
+        system::routes(),
+    ]
+    .concat()
 }
 
 /// The live supervision tree.
@@ -47,11 +58,40 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &front.handle.tree().await))
 }
 
-/// The totals, what mirrors take, and the Git hosts where polls wait: the longest lines first.
+/// What somebody should look at, as numbers; 0 everywhere: nothing is in the way.
+#[derive(Serialize)]
+struct Work {
+    /// Repositories, each as seen with one credential, whose credential is refused: `admin sources --failing`.
+    credentials_refused: u64,
+    /// Repositories that cannot be read for another reason: `admin sources --failing`.
+    sources_failing: u64,
+    /// Branches that are blocked: `admin watches --condition blocked`.
+    branches_blocked: u64,
+    /// Breakers that are open: `admin breaker list`.
+    breakers_open: u64,
+    /// Changes that were given up: `admin dead-letters`.
+    dead_letters: u64,
+}
+
+impl Work {
+    fn of(totals: &Totals, backlog: &Backlog) -> Self {
+        let refused = backlog.sources_failing.get(&ScanTrouble::Credential).copied().unwrap_or(0);
+        Self {
+            credentials_refused: refused,
+            sources_failing: backlog.sources_failing.values().sum::<u64>() - refused,
+            branches_blocked: totals.blocked,
+            breakers_open: totals.open_breakers,
+            dead_letters: totals.dead_letters,
+        }
+    }
+}
+
+/// The totals, what is in the way, what mirrors take, and the Git hosts where polls wait: the longest lines first.
 #[derive(Serialize)]
 struct Overview {
     #[serde(flatten)]
     totals: Totals,
+    work: Work,
     storage: Storage,
     hosts: Vec<HostShown>,
 }
@@ -63,10 +103,13 @@ struct Overview {
 async fn overview(front: Arc<Front>, _request: Request) -> Answer {
     let totals = front.store.totals(front.clock.now()).await;
     let totals = totals.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+    let backlog = front.store.backlog(front.clock.now()).await;
+    let backlog = backlog.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
     let storage = front.git.storage().await;
     let storage = storage.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
+    let work = Work::of(&totals, &backlog);
     let hosts = front.git.hosts().shown(HOSTS_SHOWN);
-    Ok(json(StatusCode::OK, &Overview { totals, storage, hosts }))
+    Ok(json(StatusCode::OK, &Overview { totals, work, storage, hosts }))
 }
 
 /// The mirror of a repository, as it lies on disk.

@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     io::Write,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,13 @@ use tidings_actors::{ports::Random, secret::Secret};
 use tidings_entity::id::Sha256Hash;
 
 use super::auth::{self, same};
-use crate::{secrets::Token, settings::Settings};
+use crate::{
+    secrets::{
+        Token,
+        private_file::{self, PrivateFileError},
+    },
+    settings::Settings,
+};
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "admin-token";
@@ -54,20 +60,33 @@ impl AdminToken {
 /// Why there is no admin token.
 #[derive(Debug, Error)]
 pub enum AdminTokenError {
-    /// The file cannot be read or written.
-    #[error("the admin token {path} cannot be used")]
+    /// The file cannot be written.
+    #[error("the server's admin token {path} cannot be made")]
     File {
         /// Where it lies.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// Others can read the file.
-    #[error("the admin token {0} can be read by others: chmod 600 it")]
-    Exposed(PathBuf),
-    /// The file holds no token.
-    #[error("the admin token {0} is empty or no token: delete it, and a new one is made")]
-    Unusable(PathBuf),
+    /// The file holds no token that may be used.
+    #[error("the server's admin token {path} {source}{}", mend(.source, .path))]
+    Unusable {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why.
+        source: PrivateFileError,
+    },
+}
+
+/// What to do about the server's own token.
+fn mend(error: &PrivateFileError, path: &Path) -> String {
+    match error {
+        PrivateFileError::Exposed(_) => format!("; run chmod 600 {}", path.display()),
+        PrivateFileError::Empty | PrivateFileError::TooLarge(_) => {
+            "; delete it, and the next start makes a new one".to_owned()
+        }
+        PrivateFileError::Unreadable(_) => String::new(),
+    }
 }
 
 /// The token in the file at `path`, made (mode 0600, on disk before it is used) if there is none.
@@ -86,23 +105,8 @@ pub fn ensure(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminToken
 /// # Errors
 /// Those of [`ensure`].
 pub fn read(path: &Path) -> Result<Option<Secret>, AdminTokenError> {
-    let failed = |source| AdminTokenError::File { path: path.to_owned(), source };
-    let facts = match fs::metadata(path) {
-        Ok(facts) => facts,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    if facts.permissions().mode() & 0o077 != 0 {
-        return Err(AdminTokenError::Exposed(path.to_owned()));
-    }
-    if facts.len() > FILE_BYTES_MAX {
-        return Err(AdminTokenError::Unusable(path.to_owned()));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    match text.trim() {
-        "" => Err(AdminTokenError::Unusable(path.to_owned())),
-        token => Ok(Some(Secret::new(token.to_owned()))),
-    }
+    private_file::read(path, FILE_BYTES_MAX)
+        .map_err(|source| AdminTokenError::Unusable { path: path.to_owned(), source })
 }
 
 fn make(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError> {
@@ -127,6 +131,8 @@ fn make(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError>
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::machine::MachineRandom;
 
@@ -147,10 +153,18 @@ mod tests {
         let path = folder.path().join(FILE_NAME);
         fs::write(&path, "token").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
-        assert!(matches!(ensure(&path, &MachineRandom), Err(AdminTokenError::Exposed(_))));
+        let said = |path: &Path| ensure(path, &MachineRandom).map(drop).expect_err("refused").to_string();
+        let at = path.display();
+        let exposed =
+            format!("the server's admin token {at} can be read by others (mode 0640); run chmod 600 {at}");
+        assert_eq!(said(&path), exposed);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
         fs::write(&path, "\n").expect("written");
-        assert!(matches!(ensure(&path, &MachineRandom), Err(AdminTokenError::Unusable(_))));
+        assert!(
+            said(&path).ends_with("is empty; delete it, and the next start makes a new one"),
+            "{}",
+            said(&path)
+        );
         assert!(ensure(folder.path(), &MachineRandom).is_err());
     }
 }

@@ -1,24 +1,36 @@
 //! Apps: registering one, what it sees and changes of itself, and its end.
 
 mod access;
+mod delivery;
 mod streams;
 pub mod test_delivery;
+mod url_fault;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
-    ports::{AccessPatch, App, AppPatch, BatchSettings, DeliverySettings, EndpointAccess, NewApp, Rotation},
+    ports::{
+        AccessPatch, App, AppPatch, BatchSettings, BreakerRow, DeliverySettings, EndpointAccess, NewApp,
+        Rotation,
+    },
     secret::Secret,
 };
-use tidings_entity::id::{AppId, RepositoryId, WatchId};
+use tidings_entity::{
+    id::{AppId, RepositoryId, WatchId},
+    kind::BreakerKind,
+};
 use url::Url;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-use self::access::{AccessShown, EndpointAuthWish, EndpointTlsWish};
+use self::{
+    access::{AccessShown, EndpointAuthWish, EndpointTlsWish},
+    delivery::{DeliverySettingsShown, DeliverySettingsWish},
+    url_fault::{URL_CHARACTERS_MAX, read_base_url},
+};
 use super::{
     Front, auth,
     fields::Fields,
@@ -29,11 +41,8 @@ use super::{
     route::{Access, Answer, Route, route},
 };
 use crate::audit;
-use crate::egress::EgressError;
 use crate::secrets::{Token, generate_signing_key, shown_signing_secret};
 
-/// Most characters of a web address.
-const URL_CHARACTERS_MAX: usize = 2048;
 /// Most attempts of one cursor in flight (`phased`).
 const IN_FLIGHT_MAX: u32 = 64;
 /// Most attempts in flight that an app may ask for over all its cursors.
@@ -80,8 +89,8 @@ struct Onboarding {
     description: Option<String>,
     /// The key that deliveries are signed with, 16 to 500 characters; made where it is missing.
     client_auth_key: Option<String>,
-    /// How it wants to be served; `headers` in it names header fields with their values.
-    #[schema(value_type = Object)]
+    /// How it wants to be served.
+    #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
     delivery: Option<DeliverySettings>,
     /// What its endpoint asks for.
     endpoint_auth: Option<EndpointAuthWish>,
@@ -126,12 +135,15 @@ pub struct AppShown {
     /// Where it receives.
     base_url: Option<String>,
     /// How it wants to be served.
-    #[schema(value_type = Object)]
+    #[schema(value_type = DeliverySettingsShown)]
     delivery: DeliverySettings,
     #[serde(flatten)]
     access: AccessShown,
     /// Why it is not served, where it is not.
     disabled: Option<String>,
+    /// How its endpoint does. Missing in lists, and for an app that pulls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<EndpointShown>,
     /// How many signing keys are in use; more than one during a rotation.
     signing_keys: usize,
     /// A signing key that was made just now, in the form of Standard Webhooks; never shown again.
@@ -151,10 +163,8 @@ struct AppChange {
     base_url: Option<String>,
     /// What goes with requests goes to the new `base_url` as well, wherever that is.
     keep_endpoint_access: Option<bool>,
-    /// How it wants to be served; settings that are missing stay as they are. `headers` in it holds
-    /// at most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
-    /// null takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
-    #[schema(value_type = Object)]
+    /// How it wants to be served; settings that are missing stay as they are.
+    #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
     delivery: Option<DeliverySettings>,
     /// What its endpoint asks for; null: nothing.
     endpoint_auth: Option<EndpointAuthWish>,
@@ -173,7 +183,46 @@ struct AppChange {
     overlap_seconds: Option<u64>,
 }
 
+/// How the endpoint of an app does, by its circuit breaker.
+#[derive(Serialize, ToSchema)]
+struct EndpointShown {
+    /// `closed` (deliveries flow) or `open` (nothing is sent but a probe now and then).
+    state: &'static str,
+    /// Failures in a row.
+    failures: u32,
+    /// When the next probe is due, while it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_at: Option<String>,
+    /// The last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+impl EndpointShown {
+    fn of(app: &App, breakers: &[BreakerRow]) -> Option<Self> {
+        app.base_url.as_ref()?;
+        let row = breakers.iter().find(|row| row.kind == BreakerKind::Endpoint && row.id == app.id.as_str());
+        let is_open = row.is_some_and(|row| row.opened_at.is_some());
+        Some(Self {
+            state: if is_open { "open" } else { "closed" },
+            failures: row.map_or(0, |row| row.failures),
+            probe_at: row.filter(|_| is_open).and_then(|row| row.probe_at).map(iso),
+            last_error: row.map(|row| row.last_error.clone()),
+        })
+    }
+}
+
 impl AppShown {
+    /// The app with how its endpoint does.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn with_endpoint(front: &Front, app: &App) -> Result<Self, Problem> {
+        let breakers = front.store.breakers().await;
+        let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+        Ok(Self { endpoint: EndpointShown::of(app, &breakers), ..Self::of(app) })
+    }
+
     pub(super) fn of(app: &App) -> Self {
         Self {
             app_id: app.id.to_string(),
@@ -183,6 +232,7 @@ impl AppShown {
             delivery: app.delivery.clone(),
             access: AccessShown::of(&app.access),
             disabled: app.disabled.clone(),
+            endpoint: None,
             signing_keys: app.keys.len(),
             signing_secret: None,
             created_at: iso(app.created_at),
@@ -241,8 +291,8 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
 #[utoipa::path(get, path = "/api/app", tag = "apps", responses(
     (status = 200, body = AppShown)
 ))]
-async fn show(_front: Arc<Front>, request: Request) -> Answer {
-    Ok(json(StatusCode::OK, &AppShown::of(request.app()?)))
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    Ok(json(StatusCode::OK, &AppShown::with_endpoint(&front, request.app()?).await?))
 }
 
 /// Changes the app that asks. What is changed counts from the next attempt on.
@@ -309,7 +359,7 @@ async fn erase_self(front: Arc<Front>, request: Request) -> Answer {
 pub(super) async fn erase(front: &Front, app: &AppId) -> Answer {
     let repositories = repositories_of(front, app).await?;
     front.store.erase_app(app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-    front.handle.refresh(app).await;
+    front.handle.erased(app).await;
     for repository in repositories {
         front.handle.repository_changed(&repository).await;
     }
@@ -451,43 +501,6 @@ fn read(front: &Front, fields: &mut Fields) -> Wish {
         fields.refuse("website", "must be a web address");
     }
     wish
-}
-
-/// The address of a receiver, if one is there.
-fn read_base_url(front: &Front, fields: &mut Fields) -> Option<String> {
-    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
-    if let Some(fault) = base_url.as_deref().and_then(|url| receiver_fault(front, url)) {
-        fields.refuse("base_url", fault);
-    }
-    base_url
-}
-
-/// What is wrong with the address of a receiver. Where it leads is checked again at each delivery,
-/// after its name was resolved; this is for early and clear answers.
-fn receiver_fault(front: &Front, text: &str) -> Option<&'static str> {
-    if streams::is_stream(Some(text)) {
-        return streams::fault(front, text);
-    }
-    let Ok(url) = Url::parse(text) else { return Some("must be a web address") };
-    let plain = url.scheme() == "http";
-    if plain && !front.settings.egress.allow_http {
-        return Some("URL must use HTTPS");
-    }
-    if url.host().is_none() || !(plain || url.scheme() == "https") {
-        return Some("must be a web address");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Some("must not hold a user or a password");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Some("must not hold a query or a fragment, because a path is appended to it");
-    }
-    match front.egress.request(Method::POST, &url) {
-        Ok(_) => None,
-        Err(EgressError::Refused) => Some("Private IP addresses are not allowed"),
-        Err(EgressError::PlainHttp) => Some("URL must use HTTPS"),
-        Err(_) => Some("must be a web address that can be reached"),
-    }
 }
 
 fn is_email(text: &str) -> bool {

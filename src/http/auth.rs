@@ -173,7 +173,9 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     }
     first
         .filter(|value| value.len() <= HEADER_BYTES_MAX)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .filter(|token| !token.is_empty())
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        // RFC 9110, 11.1: the case of a scheme does not matter.
+        .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+        .map(|(_, token)| token)
         .ok_or_else(|| Problem::new(Kind::MISSING_AUTHORIZATION))
 }

@@ -1,8 +1,10 @@
-//! Changes that were given up: searching them and looking at one.
+//! Changes that were given up: searching them and looking at one. Sending them again and closing them by
+//! hand are in the folder.
 //!
 //! A page of a search looks at some thousand letters at most: it may hold fewer than were asked for,
 //! or none, and still name a next one.
 
+mod dismissals;
 mod redrives;
 pub(super) mod search;
 
@@ -32,12 +34,12 @@ const ATTEMPTS_MAX: u64 = 100;
 pub fn routes() -> Vec<Route> {
     let own =
         vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
-    [own, redrives::routes()].concat()
+    [own, redrives::routes(), dismissals::routes()].concat()
 }
 
 /// A change that was given up.
 #[derive(Serialize, ToSchema)]
-struct DeadLetterShown {
+pub(super) struct DeadLetterShown {
     dead_letter_id: String,
     repository_id: String,
     cursor: String,
@@ -54,7 +56,7 @@ struct DeadLetterShown {
     delivery_id: String,
     /// `rejected`, `failing`, `content_unavailable` or `skipped`.
     reason: &'static str,
-    /// `open`, `redrive_requested`, `redriven` or `superseded`.
+    /// `open`, `redrive_requested`, `redriven`, `superseded` or `dismissed`.
     status: &'static str,
     /// The receiver's last status code.
     http_status: Option<u16>,
@@ -67,7 +69,7 @@ struct DeadLetterShown {
 }
 
 impl DeadLetterShown {
-    fn of(letter: &DeadLetter) -> Self {
+    pub(super) fn of(letter: &DeadLetter) -> Self {
         let lossless = str::from_utf8(&letter.path).is_ok();
         Self {
             dead_letter_id: letter.id.to_string(),
@@ -87,6 +89,17 @@ impl DeadLetterShown {
             created_at: iso(letter.created_at),
         }
     }
+}
+
+/// The status that a query asks for.
+///
+/// # Errors
+/// 400 for another word.
+pub(super) fn status_of(query: &Query) -> Result<Option<LetterStatus>, Problem> {
+    query.get("status").map(str::parse::<LetterStatus>).transpose().map_err(|_| {
+        let words: Vec<_> = LetterStatus::ALL.iter().map(|status| status.as_str()).collect();
+        Problem::malformed(format!("status is one of: {}", words.join(", ")))
+    })
 }
 
 /// The app's dead letters, newest first.
@@ -114,11 +127,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let query =
         Query::of(&request.query, &[&["limit", "cursor", "status"][..], &search::WORDS[..]].concat())?;
     let limit = query.limit()?;
-    let status = query.get("status").map(str::parse::<LetterStatus>).transpose().map_err(|_| {
-        let words: Vec<_> = LetterStatus::ALL.iter().map(|status| status.as_str()).collect();
-        Problem::malformed(format!("status is one of: {}", words.join(", ")))
-    })?;
-    let filter = LetterFilter { status, ..search::of_query(&query)? };
+    let filter = LetterFilter { status: status_of(&query)?, ..search::of_query(&query)? };
     let name = format!("dead-letters of {}", app.id);
     let before: Option<DeadLetterId> = query.after(&name)?;
     let found = front

@@ -13,13 +13,16 @@ use std::{str::FromStr, sync::Arc};
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    ports::{ChangeState, Fate, Fates, LetterFilter, PathMatcher, RoundFacts, RoundFilter, RoundPlace, Seek},
+    ports::{
+        BreakerRow, ChangeState, Fate, Fates, LetterFilter, PathMatcher, RoundFacts, RoundFilter, RoundPlace,
+        Seek,
+    },
     round::DeliveryId,
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, CursorId, WatchId},
-    kind::Operation,
+    kind::{BreakerKind, Operation},
 };
 use utoipa::ToSchema;
 
@@ -27,10 +30,12 @@ use super::{
     Front,
     dead_letters::search,
     histories::{ChangeShown, Reading, Unread, round_failed},
+    moment::iso,
     paging::{Query, cursor_at},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
+    standing::{next_attempt, open_breaker},
 };
 
 /// Changes of a round that are looked at in one go.
@@ -66,6 +71,9 @@ struct DeliveryShown {
     attempts: u64,
     /// The last status code that is known: that of an acknowledgement only with `delivery.history = all`.
     last_status: Option<u16>,
+    /// When it is tried next, where it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
 }
 
 /// One page of deliveries.
@@ -183,6 +191,8 @@ struct Search<'f> {
     front: &'f Front,
     app: &'f AppId,
     wanted: &'f Wanted,
+    /// The breaker of the app's endpoint, while it is open.
+    endpoint: Option<BreakerRow>,
     limit: usize,
     looked: u64,
     passed: u64,
@@ -295,7 +305,7 @@ impl Search<'_> {
                 && self.wanted.id.as_ref().is_none_or(is_it)
             {
                 let shown = ChangeShown::of(&reading.past, position, change, &fate);
-                found.push((position, shown_delivery(facts, shown, &fate)));
+                found.push((position, shown_delivery(facts, shown, &fate, self.endpoint.as_ref())));
             }
         }
         Ok(Some(found))
@@ -319,15 +329,23 @@ impl Search<'_> {
             {
                 let (id, path) = (letter.delivery.to_string(), &letter.path);
                 let shown = ChangeShown::of_path(id, facts.number, position, letter.operation, path, &fate);
-                found.push((position, shown_delivery(facts, shown, &fate)));
+                found.push((position, shown_delivery(facts, shown, &fate, self.endpoint.as_ref())));
             }
         }
         found
     }
 }
 
-fn shown_delivery(facts: &RoundFacts, change: ChangeShown, fate: &Fate) -> DeliveryShown {
+fn shown_delivery(
+    facts: &RoundFacts,
+    change: ChangeShown,
+    fate: &Fate,
+    endpoint: Option<&BreakerRow>,
+) -> DeliveryShown {
+    let is_waiting = fate.state == ChangeState::Failed;
+    let next = fate.next_at.filter(|_| is_waiting);
     DeliveryShown {
+        next_attempt_at: next.and_then(|at| next_attempt(Some(at), endpoint)).map(iso),
         change,
         repository_id: facts.watch.to_string(),
         cursor: facts.cursor.to_string(),
@@ -335,6 +353,12 @@ fn shown_delivery(facts: &RoundFacts, change: ChangeShown, fate: &Fate) -> Deliv
         attempts: fate.attempts,
         last_status: fate.status,
     }
+}
+
+/// The breaker of an app's endpoint, while it is open.
+async fn open_endpoint(front: &Front, app: &AppId) -> Result<Option<BreakerRow>, Problem> {
+    let breakers = front.store.breakers().await.map_err(round_failed)?;
+    Ok(open_breaker(&breakers, BreakerKind::Endpoint, app.as_str()).cloned())
 }
 
 /// One page, and where the next one begins.
@@ -346,7 +370,8 @@ async fn searched(
     limit: usize,
 ) -> Result<(Deliveries, Option<Mark>), Problem> {
     let page = Deliveries { items: Vec::new(), unreadable: Vec::new(), next_cursor: None };
-    let mut search = Search { front, app, wanted, limit, looked: 0, passed: 0, page };
+    let endpoint = open_endpoint(front, app).await?;
+    let mut search = Search { front, app, wanted, endpoint, limit, looked: 0, passed: 0, page };
     let mark = search.run(mark).await?;
     Ok((search.page, mark))
 }

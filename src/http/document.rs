@@ -1,4 +1,7 @@
-//! The OpenAPI document, made from the routes themselves.
+//! The OpenAPI document, made from the routes themselves, and what the server sends to apps.
+
+mod payloads;
+mod webhooks;
 
 use http::Method;
 use utoipa::openapi::{
@@ -7,7 +10,10 @@ use utoipa::openapi::{
     extensions::ExtensionsBuilder,
     path::{Parameter, ParameterBuilder, ParameterIn},
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    server::ServerBuilder,
 };
+
+pub(super) use payloads::PulledPayload;
 
 use super::{
     idempotency::{HEADER, KEY_CHARACTERS_MAX},
@@ -60,6 +66,10 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         scheme.description = Some(description.to_owned());
         components = components.security_scheme(name, SecurityScheme::Http(scheme));
     }
+    let (webhooks, schemas) = webhooks::webhooks();
+    components = components.schemas_from_iter(schemas);
+    let here =
+        ServerBuilder::new().url("/").description(Some("The server that gives this document.")).build();
     OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -68,7 +78,9 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
                 .description(Some("Change data capture for Git. Errors are RFC 9457 problems."))
                 .build(),
         )
+        .servers(Some([here]))
         .paths(paths.build())
+        .webhooks(Some(webhooks))
         .components(Some(components.build()))
         .build()
 }

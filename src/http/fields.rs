@@ -62,7 +62,12 @@ impl Fields {
 
     /// Notes what is wrong with a field.
     pub(super) fn refuse(&mut self, name: &str, detail: impl Into<String>) {
-        self.faults.push(FieldFault { pointer: format!("/{name}"), detail: detail.into() });
+        self.faults.push(FieldFault::new(name, detail));
+    }
+
+    /// Notes what is wrong with a field, and the text that Docora has for it.
+    pub(super) fn refuse_as(&mut self, name: &str, detail: impl Into<String>, docora: Option<&'static str>) {
+        self.faults.push(FieldFault { docora, ..FieldFault::new(name, detail) });
     }
 
     /// One of two names for the same field: the one that is used, the first where none is.

@@ -6,7 +6,8 @@
 //! runs, and 409 with another request under the same key. Answers that say nothing of the request
 //! itself (5xx, 401, 408, 413, 429) are not kept: the key is free again, as after a panic.
 //!
-//! A process that died in between leaves a key without an answer. The next one runs such a request
+//! A process that died in between leaves a key without an answer. Whoever is asked next, the process after it
+//! or another replica as soon as that one counts as dead, runs such a request
 //! again, which verbs bear: onboarding writes app and answer together, so that it has no between, a
 //! watch is found again, a redrive asks for what is asked for already. Only a skip that names no
 //! `round` and `position` may then give up one change more.
@@ -131,9 +132,7 @@ pub(super) async fn once(
     handler: Handler,
     request: Request,
 ) -> Answer {
-    // A clock that was put back makes no running request of this process look older than it.
-    let now = front.clock.now().max(front.started_at);
-    let begun = front.store.begin_request(&keyed, now, front.started_at).await;
+    let begun = front.store.begin_request(&keyed, front.clock.now(), front.handle.replica()).await;
     match begun.map_err(|error| Problem::of_store(error, Kind::INTERNAL))? {
         Begun::New => {}
         Begun::Running => return Err(Problem::new(Kind::STILL_RUNNING).retry_after(RETRY_AFTER_SECONDS)),

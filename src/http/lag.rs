@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{
     Front,
     moment::iso,
+    names::Names,
     paging::Query,
     problem::{Kind, Problem},
     request::{Request, json},
@@ -30,6 +31,7 @@ pub(super) fn routes() -> Vec<Route> {
 struct Late {
     /// `app_...`
     app_id: String,
+    app_name: String,
     /// `repo_...`: the watch.
     repository_id: String,
     /// `cur_...`
@@ -38,6 +40,8 @@ struct Late {
     owner: String,
     /// Its name.
     name: String,
+    /// `owner/name`, or the path of a local repository; null where it was unwatched just now.
+    repository: Option<String>,
     /// The branch.
     branch: String,
     /// Age of the oldest change that is not settled, in milliseconds.
@@ -53,14 +57,16 @@ struct Late {
 }
 
 impl Late {
-    fn of(laggard: Laggard, now: Timestamp) -> Self {
+    fn of(laggard: Laggard, app_name: String, repository: Option<String>, now: Timestamp) -> Self {
         let lag = now.since(laggard.since);
         Self {
             app_id: laggard.app.to_string(),
+            app_name,
             repository_id: laggard.watch.to_string(),
             cursor_id: laggard.cursor.to_string(),
             owner: laggard.owner,
             name: laggard.name,
+            repository,
             branch: laggard.branch,
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
             behind_since: iso(laggard.since),
@@ -83,6 +89,12 @@ async fn lag(front: Arc<Front>, request: Request) -> Answer {
     let laggards = front.store.laggards(limit).await;
     let laggards = laggards.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
     let now = front.clock.now();
-    let late: Vec<Late> = laggards.into_iter().map(|laggard| Late::of(laggard, now)).collect();
+    let mut names = Names::of(&front);
+    let mut late = Vec::with_capacity(laggards.len());
+    for laggard in laggards {
+        let app_name = names.app(&laggard.app).await?.name;
+        let repository = names.repository(&laggard.app, &laggard.watch).await?;
+        late.push(Late::of(laggard, app_name, repository, now));
+    }
     Ok(json(StatusCode::OK, &late))
 }

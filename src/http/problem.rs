@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 problems. Each kind has a stable `type`, status and title; `error` repeats
-//! the title (or the one detail of an invalid field), because clients of Docora read that name.
+//! the title, or names the invalid fields with what is wrong with each, because clients of Docora read
+//! that name. Where Docora has a text of its own for a fault, `error` is that text.
 //! Nothing internal is ever shown: the chain behind a 500 or 503 goes to the log, under the
 //! request id that the problem names.
 
@@ -12,7 +13,11 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 /// What every `type` begins with.
-const TYPE_PREFIX: &str = "urn:tidings:problem:";
+pub const TYPE_PREFIX: &str = "urn:tidings:problem:";
+/// Most invalid fields that `error` names.
+const NAMED_MAX: usize = 5;
+/// What a detail begins with whose subject is the field.
+const VERBS: [&str; 9] = ["is", "must", "cannot", "holds", "stands", "says", "names", "goes", "has"];
 /// How many seconds a client should wait when the database does not answer.
 const STORE_RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -130,6 +135,28 @@ pub struct FieldFault {
     pub pointer: String,
     /// What is wrong with it; never its value.
     pub detail: String,
+    /// The text that Docora has for this fault, where it has one.
+    #[serde(skip)]
+    pub docora: Option<&'static str>,
+}
+
+impl FieldFault {
+    /// A fault of the field behind `name`, the parts of which are divided by slashes.
+    pub fn new(name: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: format!("/{name}"), detail: detail.into(), docora: None }
+    }
+}
+
+/// A field and what is wrong with it, as one sentence: `github_url is required`, `branch: there is none`.
+#[must_use]
+pub fn sentence(pointer: &str, detail: &str) -> String {
+    let field = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+    let first = detail.split([' ', ',']).next().unwrap_or_default();
+    match VERBS.contains(&first) {
+        _ if field.is_empty() => detail.to_owned(),
+        true => format!("{field} {detail}"),
+        false => format!("{field}: {detail}"),
+    }
 }
 
 /// An answer that is an error.
@@ -157,7 +184,7 @@ pub struct ProblemBody<'a> {
     /// What happened this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
-    /// The title, or the detail of the one field that is wrong.
+    /// The title; or the fields that are wrong, each with what is wrong with it.
     error: &'a str,
     /// Names this request in the server's log.
     request_id: &'a str,
@@ -191,7 +218,7 @@ impl Problem {
 
     /// One field whose value cannot be.
     pub fn invalid_field(name: &str, detail: impl Into<String>) -> Self {
-        Self::invalid(vec![FieldFault { pointer: format!("/{name}"), detail: detail.into() }])
+        Self::invalid(vec![FieldFault::new(name, detail)])
     }
 
     /// Adds what happened this time; must hold nothing secret and nothing internal.
@@ -258,19 +285,32 @@ impl Problem {
         self.kind.code
     }
 
+    /// What a client of Docora reads.
+    fn error(&self) -> String {
+        match self.faults.as_slice() {
+            [] => self.kind.title.to_owned(),
+            [FieldFault { docora: Some(text), .. }] => (*text).to_owned(),
+            faults => {
+                let named = faults.iter().take(NAMED_MAX);
+                let mut parts: Vec<_> = named.map(|fault| sentence(&fault.pointer, &fault.detail)).collect();
+                if let Some(more @ 1..) = faults.len().checked_sub(NAMED_MAX) {
+                    parts.push(format!("and {more} more"));
+                }
+                parts.join("; ")
+            }
+        }
+    }
+
     /// The answer.
     #[must_use]
     pub fn into_response(self, request_id: &str) -> Response {
-        let error = match self.faults.as_slice() {
-            [fault] => &fault.detail,
-            _ => self.kind.title,
-        };
+        let error = self.error();
         let body = ProblemBody {
             problem_type: format!("{TYPE_PREFIX}{}", self.kind.code),
             title: self.kind.title,
             status: self.status.as_u16(),
             detail: self.detail.as_deref(),
-            error,
+            error: &error,
             request_id,
             errors: &self.faults,
             outcome: self.outcome.as_deref(),
@@ -306,6 +346,20 @@ mod tests {
         insta::assert_snapshot!("problem_kinds", table);
         let codes: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.code).collect();
         assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn error_names_the_field_or_is_the_text_of_docora() {
+        let error = |faults: Vec<FieldFault>| Problem::invalid(faults).error();
+        assert_eq!(error(Vec::new()), "Invalid fields");
+        let required = FieldFault::new("github_url", "is required");
+        assert_eq!(error(vec![required.clone()]), "github_url is required");
+        let none = FieldFault::new("delivery/a~1b", "there is no such field");
+        let both = error(vec![required.clone(), none]);
+        assert_eq!(both, "github_url is required; delivery.a/b: there is no such field");
+        let docora = FieldFault { docora: Some("URL must use HTTPS"), ..required.clone() };
+        assert_eq!(error(vec![docora]), "URL must use HTTPS");
+        assert!(error(vec![required; 7]).ends_with("; github_url is required; and 2 more"));
     }
 
     #[test]

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    polls::Polled,
     ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
-    time::Timestamp,
 };
 use tidings_entity::{
     id::WatchId,
@@ -27,13 +27,17 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
+use self::selector::SelectorShown;
 use super::{
     Front,
     moment::iso,
+    names::repository_name,
     paging::{Page, Query, page},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
+    sights::Sights,
+    standing::{self, Facts, open_breaker},
 };
 
 /// The routes of this folder.
@@ -69,10 +73,12 @@ pub(super) struct Repository {
     /// Whether it cannot be read without a credential.
     is_private: bool,
     created_at: String,
+    /// `owner/name`, or the path of a local repository.
+    repository: String,
     /// Whether it is watched with a credential.
     has_token: bool,
     /// Which refs are followed.
-    #[schema(value_type = Object)]
+    #[schema(value_type = SelectorShown)]
     selector: Selector,
     include: Vec<String>,
     exclude: Vec<String>,
@@ -86,11 +92,20 @@ pub(super) struct Repository {
     mode: &'static str,
     /// What a vanished branch of a pattern means: `delete` or `keep`.
     on_branch_gone: &'static str,
-    /// `active` or `paused`.
+    /// `active` or `paused`: what was chosen. `effective_state` says how it is.
     state: &'static str,
     /// Why it is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What it does, or what is in its way, the strongest reason first: `app_disabled`, `paused`, `blocked`
+    /// (a branch), `credential_refused`, `source_failing` (the repository cannot be looked at),
+    /// `endpoint_failing` (the breaker of the endpoint is open), `in_grace` (it is new, and its receiver
+    /// refuses the first deliveries), `retrying`, `delivering`, `pending` (the next round has not begun),
+    /// `branch_missing`, `empty`, or `active`: the app has everything.
+    effective_state: &'static str,
+    /// Why, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_reason: Option<String>,
     /// What the last scan said, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
@@ -100,13 +115,22 @@ pub(super) struct Repository {
     moved_to: Option<String>,
     /// Whether the Git host is asked at all just now.
     breaker: Breaker,
+    /// When the Git host was asked last, whatever came of it. Missing where this process did not ask since its
+    /// start, or another replica asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_scan_at: Option<String>,
+    /// When it is asked next; missing as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_poll_at: Option<String>,
+    /// Open dead letters of all branches.
+    dead_letters: u64,
     /// Each branch that is followed.
     branches: Vec<Branch>,
 }
 
 /// A circuit breaker.
 #[derive(Serialize, ToSchema)]
-struct Breaker {
+pub(super) struct Breaker {
     /// `closed` (flows) or `open` (waits for the next probe).
     state: &'static str,
     /// Failures in a row.
@@ -137,6 +161,9 @@ struct Branch {
     /// What is being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     round: Option<OpenRound>,
+    /// When the change at its head is tried next, where that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
     /// An old tree could be had nowhere and the app was not told to drop what was not named: it may
     /// have files that are gone. Registering the app with `delivery.resync` avoids it; to be told
     /// again, ask for a complete resync.
@@ -156,22 +183,32 @@ struct OpenRound {
     total: u64,
 }
 
+impl Breaker {
+    /// How the breaker of a source or of an endpoint stands.
+    pub(super) fn of(breakers: &[BreakerRow], kind: BreakerKind, id: &str) -> Self {
+        let row = breakers.iter().find(|row| row.kind == kind && row.id == id);
+        row.map_or(Self { state: "closed", failures: 0, probe_at: None }, |row| Self {
+            state: if row.opened_at.is_some() { "open" } else { "closed" },
+            failures: row.failures,
+            probe_at: row.probe_at.map(iso),
+        })
+    }
+}
+
 impl Repository {
-    pub(super) fn of(watch: &Watch, breakers: &[BreakerRow], now: Timestamp) -> Self {
+    pub(super) fn of(watch: &Watch, sights: &Sights) -> Self {
         let facts = &watch.facts;
-        let breaker = breakers
-            .iter()
-            .find(|breaker| breaker.kind == BreakerKind::Source && breaker.id == watch.source.as_str())
-            .map_or(Breaker { state: "closed", failures: 0, probe_at: None }, |row| Breaker {
-                state: if row.opened_at.is_some() { "open" } else { "closed" },
-                failures: row.failures,
-                probe_at: row.probe_at.map(iso),
-            });
+        let seen = sights.of(watch);
+        let standing = standing::of(&seen);
+        let source = watch.source.as_str();
+        let open = open_breaker(seen.breakers, BreakerKind::Source, source);
+        let Polled { last, next } = sights.polled(watch);
         Self {
             repository_id: watch.id.to_string(),
             github_url: facts.github_url.clone(),
             owner: facts.owner.clone(),
             name: facts.name.clone(),
+            repository: repository_name(watch),
             is_private: watch.is_private,
             created_at: iso(watch.created_at),
             has_token: watch.has_credential,
@@ -185,16 +222,21 @@ impl Repository {
             on_branch_gone: watch.on_branch_gone.as_str(),
             state: watch.state.as_str(),
             reason: watch.reason.clone(),
+            effective_state: standing.state.as_str(),
+            effective_reason: standing.reason,
             last_error: watch.last_error.clone(),
             moved_to: watch.moved_to.clone(),
-            breaker,
-            branches: watch.cursors.iter().map(|cursor| Branch::of(cursor, now)).collect(),
+            breaker: Breaker::of(seen.breakers, BreakerKind::Source, source),
+            last_scan_at: last.map(iso),
+            next_poll_at: next.or(open.and_then(|row| row.probe_at)).map(iso),
+            dead_letters: watch.cursors.iter().map(|cursor| cursor.dead_letters).sum(),
+            branches: watch.cursors.iter().map(|cursor| Branch::of(cursor, &seen)).collect(),
         }
     }
 }
 
 impl Branch {
-    fn of(cursor: &CursorStatus, now: Timestamp) -> Self {
+    fn of(cursor: &CursorStatus, seen: &Facts<'_>) -> Self {
         Self {
             cursor: cursor.id.to_string(),
             branch: cursor.branch.clone(),
@@ -204,8 +246,9 @@ impl Branch {
             head_commit: cursor.head.map(|commit| commit.to_string()),
             lag_ms: cursor
                 .behind_since
-                .map_or(0, |since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX)),
+                .map_or(0, |since| u64::try_from(seen.now.since(since).as_millis()).unwrap_or(u64::MAX)),
             round: cursor.open.map(|(round, position, total)| OpenRound { round, position, total }),
+            next_attempt_at: seen.next_attempt(cursor).map(iso),
             deletes_unknown: cursor.deletes_unknown,
             dead_letters: cursor.dead_letters,
         }
@@ -223,8 +266,8 @@ fn store_failed(error: StoreError) -> Problem {
 
 /// The watch as its app sees it now.
 async fn shown(front: &Front, watch: &Watch) -> Result<Repository, Problem> {
-    let breakers = front.store.breakers().await.map_err(store_failed)?;
-    Ok(Repository::of(watch, &breakers, front.clock.now()))
+    let sights = Sights::of_all(front, std::slice::from_ref(watch)).await?;
+    Ok(Repository::of(watch, &sights))
 }
 
 /// The watch that the path names, if the caller owns it.
@@ -255,15 +298,9 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let name = format!("repositories of {}", app.id);
     let after = query.after(&name)?;
     let watches = front.store.watches(&app.id, after.as_ref(), limit + 1).await.map_err(store_failed)?;
-    let breakers = front.store.breakers().await.map_err(store_failed)?;
-    let now = front.clock.now();
-    let page = page(
-        watches,
-        limit,
-        &name,
-        |watch| watch.id.to_string(),
-        |watch| Repository::of(watch, &breakers, now),
-    );
+    let sights = Sights::of_app(&front, app, &watches).await?;
+    let page =
+        page(watches, limit, &name, |watch| watch.id.to_string(), |watch| Repository::of(watch, &sights));
     Ok(json(StatusCode::OK, &page))
 }
 

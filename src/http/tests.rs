@@ -5,6 +5,7 @@ mod administration;
 mod apps;
 mod bad_inputs;
 mod contents;
+mod dismissals;
 mod docs;
 mod double;
 mod files;
@@ -18,6 +19,7 @@ mod keys;
 mod metrics;
 mod repositories;
 mod shared;
+mod sights;
 mod sqlite;
 
 pub(crate) use house::{ADMIN, House, raw};

@@ -23,6 +23,10 @@ pub struct EgressSettings {
     pub proxy: Option<Url>,
     /// NATS servers that apps may name: hosts, with or without a port.
     pub streams: Vec<String>,
+    /// Whether this machine's loopback addresses and `localhost` are reached as well, also by plain http.
+    /// No setting can set it: `tidings watch` does, for the person at the keyboard.
+    #[serde(skip)]
+    pub reaches_loopback: bool,
 }
 
 impl EgressSettings {
@@ -86,6 +90,7 @@ impl fmt::Debug for EgressSettings {
             .field("ca_file", &self.ca_file)
             .field("proxy", &proxy)
             .field("streams", &self.streams)
+            .field("reaches_loopback", &self.reaches_loopback)
             .finish()
     }
 }

@@ -307,8 +307,8 @@ fn the_database_lies_in_the_data_directory_unless_told_otherwise() {
 fn guide() -> String {
     let mut page = String::from(
         "# Settings\n\nMade from `config/default.toml`; `UPDATE_EXPECT=1 cargo test --lib settings` makes it anew.\n\
-         A file (`--config`) goes before the defaults, the environment before both: `server.listen` is \
-         `TIDINGS__SERVER__LISTEN`. Lists stand between commas there. Secrets are given by environment or by a \
+         Environment variables override the settings file (`--config`), which overrides the defaults. The variable \
+         of `server.listen` is `TIDINGS__SERVER__LISTEN`; the values of a list stand between commas. Secrets are given by environment or by a \
          `*_file`. `tidings check-config` prints what is in effect, `tidings doctor` what is wrong with it.\n",
     );
     let (mut section, mut comment) = (String::new(), Vec::new());

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidings_actors::{
     ports::{
-        AccessToken, Administration, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed, SourceLine,
-        StoreError, TokensOf, Watch, WatchCondition, WatchFilter,
+        AccessToken, Administration, AttemptRecord, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed,
+        LetterFilter, LettersOfAll, SourceLine, StoreError, TokensOf, Watch, WatchCondition, WatchFilter,
     },
     time::Timestamp,
 };
-use tidings_entity::id::{AppId, RepositoryId, SourceId, TokenId, WatchId};
+use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, SourceId, TokenId, WatchId};
 
-use super::{SqlStore, audit, rows, tokens, watches};
+use super::{SqlStore, attempts, audit, letters_of_all, rows, tokens, watches};
 
 /// Runs a verb in the writer's transaction, with owned copies of what it needs.
 macro_rules! write {
@@ -115,6 +115,20 @@ impl Administration for SqlStore {
         found.into_iter().map(line).collect()
     }
 
+    async fn all_dead_letters(
+        &self,
+        app: Option<&AppId>,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<LettersOfAll, StoreError> {
+        letters_of_all::list(&self.snapshot().await?, app, filter, before, limit).await
+    }
+
+    async fn attempts_at_heads(&self, watches: &[WatchId]) -> Result<Vec<AttemptRecord>, StoreError> {
+        attempts::of_heads(&self.readers, watches).await
+    }
+
     async fn database_use(&self) -> Result<DatabaseUse, StoreError> {
         let snapshot = self.snapshot().await?;
         let mut counted = BTreeMap::new();
@@ -178,8 +192,9 @@ const TABLES: &[&str] = &[
 fn meaning(condition: WatchCondition) -> &'static str {
     match condition {
         WatchCondition::Behind => {
-            "exists (select 1 from cursor c join head h on h.source_id = w.source_id and h.ref_name = c.branch
-               where c.watch_id = w.id and (c.held is null or c.held <> h.commit_id))"
+            "(exists (select 1 from cursor c join head h on h.source_id = w.source_id and h.ref_name = c.branch
+               where c.watch_id = w.id and (c.held is null or c.held <> h.commit_id))
+              or exists (select 1 from source f where f.id = w.source_id and f.last_error is not null))"
         }
         WatchCondition::Blocked => {
             "exists (select 1 from cursor c where c.watch_id = w.id and c.state = 'blocked')"

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
     ports::{
-        AccessPatch, App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
+        AccessPatch, App, AppPatch, DeliverySettings, GONE, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
         StoreError,
     },
     secret::Secret,
@@ -47,6 +47,7 @@ pub(super) async fn create(
         delivery,
         endpoint_access,
         disabled: None,
+        endpoint_since: new.created_at.0,
         permits_until: None,
         created_at: new.created_at.0,
     };
@@ -98,17 +99,26 @@ pub(super) async fn list(
     Ok(apps.filter_map(rows::readable_or_logged).collect())
 }
 
-/// Stops serving an app, or serves it again.
-pub(super) async fn set_disabled(
+/// Disables an app whose endpoint answered 410, if it still has that endpoint.
+pub(super) async fn disable_gone(
     connection: &impl ConnectionTrait,
     id: AppId,
-    reason: Option<String>,
+    endpoint_since: Timestamp,
+) -> Result<bool, StoreError> {
+    let text = "update app set disabled = $1 where id = $2 and endpoint_since = $3";
+    let values = vec![GONE.into(), id.into(), endpoint_since.0.into()];
+    Ok(rows::execute(connection, "app", text, values).await? > 0)
+}
+
+/// Answers from now on are those of another endpoint.
+async fn begin_endpoint(
+    connection: &impl ConnectionTrait,
+    id: &AppId,
+    at: Timestamp,
 ) -> Result<(), StoreError> {
-    let text = "update app set disabled = $1 where id = $2";
-    match rows::execute(connection, "app", text, vec![reason.into(), id.into()]).await? {
-        0 => Err(StoreError::NotFound),
-        _ => Ok(()),
-    }
+    let text = "update app set endpoint_since = case when endpoint_since < $1 then $1
+                  else endpoint_since + 1 end where id = $2";
+    rows::execute(connection, "app", text, vec![at.0.into(), id.clone().into()]).await.map(drop)
 }
 
 /// Promises the next span of sends at the app's rate to this process; where it begins.
@@ -143,13 +153,16 @@ pub(super) async fn patch(
     at: Timestamp,
 ) -> Result<App, StoreError> {
     let row = || vec![id.clone().into()];
-    if rows::number(connection, "app", "select count(*) from app where id = $1", row()).await? == 0 {
-        return Err(StoreError::NotFound);
-    }
+    let before: Option<app::Model> =
+        rows::one(connection, "app", "select * from app where id = $1", row()).await?;
+    let before = before.ok_or(StoreError::NotFound)?;
     if let Some(rotation) = &patch.rotation {
         rotate(connection, context, &id, rotation, at).await?;
     }
     if let Some(base_url) = patch.base_url {
+        if before.base_url != base_url {
+            begin_endpoint(connection, &id, at).await?;
+        }
         let values = [row(), vec![base_url.into()]].concat();
         rows::execute(connection, "app", "update app set base_url = $2 where id = $1", values).await?;
     }
@@ -162,7 +175,11 @@ pub(super) async fn patch(
         change_access(connection, context, &id, &patch.access).await?;
     }
     if let Some(disabled) = patch.disabled {
-        set_disabled(connection, id.clone(), disabled).await?;
+        if before.disabled.is_some() && disabled.is_none() {
+            begin_endpoint(connection, &id, at).await?;
+        }
+        let values = vec![disabled.into(), id.clone().into()];
+        rows::execute(connection, "app", "update app set disabled = $1 where id = $2", values).await?;
     }
     find(connection, context, "id", id.clone().into()).await?.ok_or(StoreError::NotFound)
 }
@@ -278,6 +295,7 @@ fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Re
         access: Arc::new(access),
         delivery,
         disabled: row.disabled,
+        endpoint_since: Timestamp(row.endpoint_since),
         created_at: Timestamp(row.created_at),
     })
 }

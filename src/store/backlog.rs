@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
-    ports::{Backlog, LAG_BOUNDS, Laggard, StoreError},
+    ports::{Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -34,6 +34,12 @@ struct Late {
 struct Letters {
     reason: ParkReason,
     letters: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Failing {
+    last_error: String,
+    sources: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -80,6 +86,22 @@ pub(super) async fn backlog(
     let letters: Vec<Letters> = rows::all(connection, "dead_letter", text, vec![]).await?;
     for Letters { reason, letters } in letters {
         backlog.letters.insert(reason, unsigned("dead_letter", letters)?);
+    }
+    let text = format!(
+        "select count(distinct w.app_id) {BEHIND} and c.behind_since < $1
+         and not exists (select 1 from cursor o where o.watch_id = w.id and o.state = 'blocked')
+         and not exists (select 1 from breaker b
+           where b.kind = 'endpoint' and b.id = w.app_id and b.opened_at is not null)"
+    );
+    let late = now.0.saturating_sub(i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX));
+    let apps = rows::number(connection, "cursor", &text, vec![late.into()]).await?;
+    backlog.apps_behind = unsigned("cursor", apps)?;
+    let text = "select last_error, count(*) as sources from source s where last_error is not null
+                and exists (select 1 from watch w where w.source_id = s.id) group by last_error";
+    let failing: Vec<Failing> = rows::all(connection, "source", text, vec![]).await?;
+    for Failing { last_error, sources } in failing {
+        *backlog.sources_failing.entry(ScanTrouble::of(&last_error)).or_default() +=
+            unsigned("source", sources)?;
     }
     Ok(backlog)
 }

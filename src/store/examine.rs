@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::MigratorTrait;
-use tidings_actors::{ports::StoreError, time::Timestamp};
+use tidings_actors::{
+    ports::{ScanTrouble, StoreError},
+    time::Timestamp,
+};
 use tidings_migration::Migrator;
 
 use super::{
@@ -36,6 +39,21 @@ pub struct Examination {
     pub repositories: Vec<String>,
     /// Where each app receives, by its id.
     pub endpoints: Vec<(String, String)>,
+    /// What keeps apps from getting their changes.
+    pub in_the_way: InTheWay,
+}
+
+/// What keeps apps from getting their changes, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InTheWay {
+    /// Sources whose credential is refused.
+    pub credentials_refused: u64,
+    /// Sources whose last scan failed for another reason.
+    pub sources_failing: u64,
+    /// Branches that are blocked.
+    pub branches_blocked: u64,
+    /// Breakers that are open.
+    pub breakers_open: u64,
 }
 
 /// Looks at the database at `url`; `None` where there is none yet.
@@ -70,6 +88,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
         latest: Timestamp(0),
         repositories: Vec::new(),
         endpoints: Vec::new(),
+        in_the_way: InTheWay::default(),
     };
     if missing_steps > 0 || !found.faults.is_empty() {
         return Ok(found);
@@ -95,7 +114,25 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
     found.repositories = repositories.into_iter().map(|(_, url)| url).collect();
     let text = "select id, base_url from app where base_url is not null and disabled is null order by id";
     found.endpoints = texts("app", text).await?;
+    let text = "select s.id, s.last_error from source s where s.last_error is not null
+                and exists (select 1 from watch w where w.source_id = s.id)";
+    let failing = texts("source", text).await?;
+    found.in_the_way = in_the_way(connection, &failing).await.map_err(refused)?;
     Ok(found)
+}
+
+/// Counts what is in the way; `failing`: the ids of the sources that fail, each with its last error.
+async fn in_the_way(connection: &Connection, failing: &[(String, String)]) -> Result<InTheWay, StoreError> {
+    let count =
+        async |table, text| rows::unsigned(table, rows::number(connection, table, text, vec![]).await?);
+    let refused = |(_, error): &&(String, String)| ScanTrouble::of(error) == ScanTrouble::Credential;
+    let credentials_refused = failing.iter().filter(refused).count() as u64;
+    Ok(InTheWay {
+        credentials_refused,
+        sources_failing: failing.len() as u64 - credentials_refused,
+        branches_blocked: count("cursor", "select count(*) from cursor where state = 'blocked'").await?,
+        breakers_open: count("breaker", "select count(*) from breaker where opened_at is not null").await?,
+    })
 }
 
 /// How a SQLite file is written: `wal`, once a server had it.

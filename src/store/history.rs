@@ -171,6 +171,7 @@ struct Try {
     position: i64,
     status: Option<i32>,
     ended_at: i64,
+    next_at: Option<i64>,
 }
 
 /// What is known of a range of a round's changes.
@@ -196,7 +197,7 @@ pub(super) async fn fates(
     let text = "select * from dead_letter where cursor_id = $1 and round = $2 and position >= $3
                 and position < $4 order by position";
     let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, of_range()).await?;
-    let text = "select position, status, ended_at from attempt where owner_kind = 'cursor' and owner_id = $1
+    let text = "select position, status, ended_at, next_at from attempt where owner_kind = 'cursor' and owner_id = $1
                 and round = $2 and position >= $3 and position < $4 order by position, number";
     let attempts: Vec<Try> = rows::all(connection, "attempt", text, of_range()).await?;
     let range = |row: settled::Model| {
@@ -228,6 +229,7 @@ fn counted(attempts: Vec<Try>) -> Result<Vec<Tries>, StoreError> {
                 || status.is_some_and(|status| (200..300).contains(&status)),
             status,
             at: Timestamp(row.ended_at),
+            next_at: row.next_at.map(Timestamp),
         });
     }
     Ok(counted)

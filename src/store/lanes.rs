@@ -1,11 +1,11 @@
 //! What a lane needs: which cursors have something to do, and everything about one of them, the
 //! open round rebuilt from its rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
-    ports::{Glimpse, HeadAttempts, LaneSnapshot, Reach, StoreError},
+    ports::{Glimpse, HeadAttempts, LaneSnapshot, Reach, StoreError, Streak},
     round::{Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
@@ -21,7 +21,7 @@ use super::{
     Context, attempts,
     error::undecodable,
     letters::{self, Bound},
-    reach, resync, rows, sources, watches,
+    reach, resync, rows, settle, sources, watches,
 };
 
 #[derive(FromQueryResult)]
@@ -92,6 +92,10 @@ struct Followed {
     cursor: cursor::Model,
     watch: watch::Model,
     head: Option<ObjectId>,
+    /// Nothing of the watch was ever acknowledged.
+    is_new: bool,
+    /// Since when the app has its endpoint.
+    endpoint_since: i64,
 }
 
 impl FromQueryResult for Followed {
@@ -100,14 +104,55 @@ impl FromQueryResult for Followed {
             cursor: cursor::Model::from_query_result(row, "c_")?,
             watch: watch::Model::from_query_result(row, "w_")?,
             head: row.try_get("", "head")?,
+            endpoint_since: row.try_get("", "endpoint_since")?,
+            is_new: row.try_get::<i64>("", "taken")? == 0,
         })
     }
 }
 
 async fn followed(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Followed, StoreError> {
     let (cursor, watch) = (rows::columns::<cursor::Entity>("c"), rows::columns::<watch::Entity>("w"));
-    let text = format!("select {cursor}, {watch}, h.commit_id as head from {FOLLOWED} where c.id = $1");
+    let text = format!(
+        "select {cursor}, {watch}, h.commit_id as head, a.endpoint_since as endpoint_since,
+           (select count(*) from cursor o where o.watch_id = w.id and o.acknowledged) as taken
+         from {FOLLOWED} where c.id = $1"
+    );
     rows::one(connection, "cursor", &text, vec![id.clone().into()]).await?.ok_or(StoreError::NotFound)
+}
+
+fn streak(cursor: &cursor::Model) -> Result<Streak, StoreError> {
+    let from = match cursor.streak_round.zip(cursor.streak_position) {
+        Some((round, position)) => Some((round, rows::unsigned("cursor", position)?)),
+        None => None,
+    };
+    let count = |number: i32| u32::try_from(number).unwrap_or(0);
+    Ok(Streak { count: count(cursor.streak), from, refused: count(cursor.refused) })
+}
+
+/// How far an open round got beside its position.
+struct Progress {
+    head_attempts: HeadAttempts,
+    above: Vec<Range<u64>>,
+    untouched: bool,
+}
+
+async fn progress(
+    connection: &impl ConnectionTrait,
+    open: Option<&Round>,
+    endpoint_since: i64,
+) -> Result<Progress, StoreError> {
+    let Some(round) = open else {
+        return Ok(Progress { head_attempts: HeadAttempts::default(), above: Vec::new(), untouched: true });
+    };
+    let Round { cursor, number, position, .. } = round;
+    Ok(Progress {
+        head_attempts: attempts::of_change(connection, cursor, *number, *position, endpoint_since).await?,
+        above: settle::above(connection, cursor, *number, *position).await?,
+        untouched: match round.spec.kind {
+            RoundKind::Resync => letters::fill(connection, round).await?,
+            _ => *position == 0,
+        },
+    })
 }
 
 /// Everything a lane needs.
@@ -116,24 +161,25 @@ pub(super) async fn snapshot(
     context: &Context,
     id: &CursorId,
 ) -> Result<LaneSnapshot, StoreError> {
-    let Followed { cursor, watch, head } = followed(connection, id).await?;
+    let Followed { cursor, watch, head, is_new, endpoint_since } = followed(connection, id).await?;
     let mut views = Views { connection, known: BTreeMap::new() };
     let held = views.end(cursor.held, cursor.held_view).await?;
+    let mut announced = false;
     let open = match cursor.open_round {
         Some(number) => {
             let found = round_of(connection, &mut views, id, number).await?;
             let missing = || undecodable("cursor", format!("its open round {number} has no row"));
-            Some(found.ok_or_else(missing)?.0)
+            let found = found.ok_or_else(missing)?;
+            announced = found.announced;
+            Some(found.round)
         }
         None => None,
     };
     let at = open.as_ref().map(|round| (round.number, rows::signed(round.position)));
     let skip_head = at.is_some() && at == cursor.skip_round.zip(cursor.skip_position);
     let cancel_open = cursor.cancel_round.is_some() && cursor.cancel_round == cursor.open_round;
-    let head_attempts = match &open {
-        Some(round) => attempts::of_change(connection, id, round.number, round.position).await?,
-        None => HeadAttempts::default(),
-    };
+    let Progress { head_attempts, above, untouched } =
+        progress(connection, open.as_ref(), endpoint_since).await?;
     let replay = views.end(cursor.replay, cursor.replay_view).await?;
     let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
     if cursor.resync.is_some() {
@@ -142,9 +188,11 @@ pub(super) async fn snapshot(
         }
     }
     let (letters, more_letters) = letters::open(connection, &watch.app_id, id).await?;
+    let streak = streak(&cursor)?;
     Ok(LaneSnapshot {
         cursor: cursor.id,
         app: watch.app_id.clone(),
+        source: watch.source_id.clone(),
         remote: sources::remote(connection, context, &watch.source_id).await?,
         facts: watches::facts(&watch),
         branch: cursor.branch,
@@ -164,11 +212,14 @@ pub(super) async fn snapshot(
         resync_bases,
         letters,
         more_letters,
-        streak: u32::try_from(cursor.streak).unwrap_or(0),
-        streak_letters: letters::of_streak(connection, id, cursor.streak).await?,
+        streak,
         acknowledged: cursor.acknowledged,
         head_attempts,
+        above,
+        announced,
+        untouched,
         deliver_after: Timestamp(watch.deliver_after),
+        is_new,
         guard_waived: cursor.guard_waived,
         skip_head,
         cancel_open,
@@ -183,7 +234,16 @@ pub(super) async fn past(
     cursor: &CursorId,
     number: i64,
 ) -> Result<Option<(Round, Option<Timestamp>)>, StoreError> {
-    round_of(connection, &mut Views { connection, known: BTreeMap::new() }, cursor, number).await
+    let found =
+        round_of(connection, &mut Views { connection, known: BTreeMap::new() }, cursor, number).await?;
+    Ok(found.map(|found| (found.round, found.ended_at)))
+}
+
+/// A round as its row and those beside it tell of it.
+struct Kept {
+    round: Round,
+    ended_at: Option<Timestamp>,
+    announced: bool,
 }
 
 async fn round_of<C: ConnectionTrait>(
@@ -191,12 +251,12 @@ async fn round_of<C: ConnectionTrait>(
     views: &mut Views<'_, C>,
     cursor: &CursorId,
     number: i64,
-) -> Result<Option<(Round, Option<Timestamp>)>, StoreError> {
+) -> Result<Option<Kept>, StoreError> {
     let text = "select * from round where cursor_id = $1 and number = $2";
     let values = vec![cursor.clone().into(), number.into()];
     let row: Option<round::Model> = rows::one(connection, "round", text, values).await?;
     let Some(row) = row else { return Ok(None) };
-    let ended_at = row.ended_at.map(Timestamp);
+    let (ended_at, announced) = (row.ended_at.map(Timestamp), row.announced);
     let mut bases = Vec::new();
     if row.kind == RoundKind::Resync {
         for (commit, view) in resync::bases(connection, cursor, number).await? {
@@ -231,7 +291,7 @@ async fn round_of<C: ConnectionTrait>(
         complete: row.complete,
         position: count(row.position)?,
     };
-    Ok(Some((round, ended_at)))
+    Ok(Some(Kept { round, ended_at, announced }))
 }
 
 /// Views that were read in this snapshot.

@@ -3,13 +3,13 @@
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     ports::{DeadLetter, LANE_LETTERS, LetterFilter, LetterPage, LetterPick, SEARCH_STEP, StoreError},
-    round::{DeliveryId, Entry, Letter, LetterState},
+    round::{DeliveryId, Entry, Letter, Round},
     time::Timestamp,
 };
 use tidings_entity::{
     dead_letter,
     id::{AppId, CursorId, DeadLetterId},
-    kind::{LetterStateKind, LetterStatus},
+    kind::LetterStatus,
 };
 
 use super::{error::undecodable, rows};
@@ -96,22 +96,13 @@ fn with_status(found: Vec<dead_letter::Model>) -> Result<Vec<(Letter, LetterStat
     found.into_iter().map(with_status).collect()
 }
 
-/// The letters of the last `streak` parks that count towards it, as far as they are open.
-pub(super) async fn of_streak(
-    connection: &impl ConnectionTrait,
-    cursor: &CursorId,
-    streak: i32,
-) -> Result<Vec<DeadLetterId>, StoreError> {
-    if streak <= 0 {
-        return Ok(Vec::new());
-    }
-    let text = "select * from dead_letter where cursor_id = $1 and reason in ('rejected', 'failing')
-                order by round desc, position desc limit $2";
-    let values = vec![cursor.clone().into(), streak.into()];
-    let found: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, values).await?;
-    let is_open =
-        |row: &dead_letter::Model| matches!(row.status, LetterStatus::Open | LetterStatus::RedriveRequested);
-    Ok(found.into_iter().filter(is_open).map(|row| row.id).collect())
+/// Whether all that is settled of a round was given up.
+pub(super) async fn fill(connection: &impl ConnectionTrait, round: &Round) -> Result<bool, StoreError> {
+    let text = "select count(*) from dead_letter where cursor_id = $1 and round = $2 and position < $3";
+    let position = rows::signed(round.position);
+    let values = vec![round.cursor.clone().into(), round.number.into(), position.into()];
+    let given_up = async || rows::number(connection, "dead_letter", text, values).await;
+    Ok(position == 0 || given_up().await? == position)
 }
 
 #[derive(FromQueryResult)]
@@ -195,20 +186,14 @@ async fn older(
 }
 
 fn letter(row: dead_letter::Model) -> Result<Letter, StoreError> {
-    let entry = match (row.state_mode, row.state_blob) {
+    let before = match (row.before_mode, row.before_blob) {
         (Some(mode), Some(blob)) => Some(Entry {
             mode: u32::try_from(mode).map_err(|error| undecodable("dead_letter", error))?,
             blob,
         }),
         _ => None,
     };
-    let state = match (row.state_kind, entry) {
-        (LetterStateKind::Has, Some(entry)) => LetterState::Has(entry),
-        (LetterStateKind::Has, None) => return Err(undecodable("dead_letter", "it lacks what the app has")),
-        (LetterStateKind::Nothing, _) => LetterState::Nothing,
-        (LetterStateKind::Unknown, before) => LetterState::Unknown { before },
-    };
-    Ok(Letter { id: row.id, path: row.path, state, delivery: DeliveryId::from_stored(row.delivery_id) })
+    Ok(Letter { id: row.id, path: row.path, before, delivery: DeliveryId::from_stored(row.delivery_id) })
 }
 
 /// A letter as people see it.

@@ -8,11 +8,11 @@ use sea_orm::ConnectionTrait;
 use tidings_actors::{
     follow::{Scope, follow},
     ports::{
-        App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter, Fates,
-        Fence, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage,
-        LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees, REDRIVE_STEP, Reach, Receipt,
-        Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError,
-        StoredAnswer, Totals, Watch, WatchPatch,
+        App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter,
+        Dismissed, Fates, Fence, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LaneTerms,
+        LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees,
+        REDRIVE_STEP, Reach, Receipt, Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement,
+        Source, Store, StoreError, StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
@@ -20,16 +20,16 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{
-        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, RepositoryId, SourceId, ViewId,
-        WatchId,
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, ReplicaId, RepositoryId, SourceId,
+        ViewId, WatchId,
     },
     kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
 use super::{
-    SqlStore, apps, attempts, backlog, blobs, breakers, error::OfTable, heads, history, known, lanes,
-    letters, partitions, pinned, receipts, redrive, registration, replays, requests, resync, rounds, skip,
-    sources, upkeep, watches,
+    SqlStore, apps, attempts, backlog, blobs, breakers, dismiss, error::OfTable, heads, history, known,
+    lanes, letters, partitions, pinned, receipts, redrive, refusals, registration, replays, requests, resync,
+    rounds, skip, sources, terms, upkeep, watches,
 };
 use crate::audit::Pending;
 
@@ -59,9 +59,9 @@ impl Store for SqlStore {
         apps::list(&self.snapshot().await?, &self.context, after, limit).await
     }
 
-    async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError> {
-        let (id, reason) = (id.clone(), reason.map(str::to_owned));
-        write!(self, |transaction, _context| apps::set_disabled(transaction, id, reason).await)
+    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError> {
+        let id = id.clone();
+        write!(self, |transaction, _context| apps::disable_gone(transaction, id, endpoint_since).await)
     }
 
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {
@@ -174,7 +174,7 @@ impl Store for SqlStore {
         })
     }
 
-    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError> {
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<bool, StoreError> {
         let (app, id) = (app.clone(), id.clone());
         write!(self, |transaction, _context| registration::unwatch(transaction, &app, &id).await)
     }
@@ -237,6 +237,10 @@ impl Store for SqlStore {
         lanes::snapshot(&self.snapshot().await?, &self.context, cursor).await
     }
 
+    async fn lane_terms(&self, cursors: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
+        terms::of_lanes(&self.readers, cursors).await
+    }
+
     async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
         let round = round.clone();
         write!(self, |transaction, _context| rounds::begin(transaction, &round).await)
@@ -265,6 +269,22 @@ impl Store for SqlStore {
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
         write!(self, |transaction, _context| attempts::record(transaction, &attempt).await)
+    }
+
+    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError> {
+        let app = app.clone();
+        write!(self, |transaction, _context| refusals::of_app(transaction, &app).await)
+    }
+
+    async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError> {
+        let cursor = cursor.clone();
+        write!(self, |transaction, _context| rounds::note_announced(transaction, &cursor, round).await)
+    }
+
+    async fn deliver_no_later(&self, watch: &WatchId, latest: Timestamp) -> Result<(), StoreError> {
+        let watch = watch.clone();
+        write!(self, |transaction, _context| registration::deliver_no_later(transaction, &watch, latest)
+            .await)
     }
 
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
@@ -326,6 +346,22 @@ impl Store for SqlStore {
     async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
         let id = id.cloned();
         write!(self, |transaction, _context| redrive::step(transaction, id.as_ref()).await)
+    }
+
+    async fn dismiss(&self, app: &AppId, ids: &[DeadLetterId], at: Timestamp) -> Result<u64, StoreError> {
+        let (app, ids) = (app.clone(), ids.to_vec());
+        write!(self, |transaction, _context| dismiss::named(transaction, &app, &ids, at).await)
+    }
+
+    async fn dismiss_some(
+        &self,
+        app: &AppId,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        at: Timestamp,
+    ) -> Result<Dismissed, StoreError> {
+        let (app, filter, before) = (app.clone(), filter.clone(), before.cloned());
+        write!(self, |transaction, _context| dismiss::some(transaction, &app, &filter, before, at).await)
     }
 
     async fn redrives(
@@ -487,11 +523,11 @@ impl Store for SqlStore {
         &self,
         request: &KeyedRequest,
         at: Timestamp,
-        stale_before: Timestamp,
+        runner: &ReplicaId,
     ) -> Result<Begun, StoreError> {
-        let request = request.clone();
+        let (request, runner) = (request.clone(), runner.clone());
         write!(self, |transaction, context| {
-            requests::begin(transaction, context, &request, at, stale_before).await
+            requests::begin(transaction, context, &request, at, &runner).await
         })
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{LetterFilter, REDRIVE_STEP, Redrive, RedriveStep, StoreError},
+    ports::{LetterFilter, REDRIVE_STEP, Redrive, RedriveStep, SelfRedrive, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -50,15 +50,17 @@ pub(super) async fn request(
             LetterStatus::Redriven => {
                 return Err(StoreError::Conflict(format!("{id} was sent again already")));
             }
+            LetterStatus::Dismissed => return Err(StoreError::Conflict(format!("{id} was dismissed"))),
         }
         cursors.insert(letter.cursor_id);
     }
     if let Some(through) = fresh.iter().max().cloned() {
         let row = new_row(context, app, None, through);
-        let row = redrive::Model { is_marking: false, asked: rows::signed(fresh.len() as u64), ..row };
-        let id = row.id.clone();
-        rows::insert(connection, "redrive", vec![row]).await?;
-        mark(connection, &id, &fresh).await?;
+        let asked = mark(connection, &row.id, &fresh).await?;
+        if asked > 0 {
+            let row = redrive::Model { is_marking: false, asked: rows::signed(asked), ..row };
+            rows::insert(connection, "redrive", vec![row]).await?;
+        }
     }
     Ok((distinct.len() as u64, cursors.into_iter().collect()))
 }
@@ -132,8 +134,7 @@ pub(super) async fn step(
             cursors.insert(letter.cursor);
         }
     }
-    mark(connection, &row.id, &meant).await?;
-    let marked = meant.len() as u64;
+    let marked = mark(connection, &row.id, &meant).await?;
     let text = "update redrive set marked_to = $1, is_marking = $2, asked = asked + $3 where id = $4";
     let values = vec![last.into(), more.into(), rows::signed(marked).into(), row.id.clone().into()];
     rows::execute(connection, "redrive", text, values).await?;
@@ -141,22 +142,28 @@ pub(super) async fn step(
     Ok(Some(RedriveStep { redrive: row.id, app: row.app_id, marked, cursors, more }))
 }
 
+/// Marks letters as asked for by a redrive. How many: those that an open redrive is sending already belong
+/// to it.
 async fn mark(
     connection: &impl ConnectionTrait,
     redrive: &RedriveId,
     ids: &[DeadLetterId],
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
+    let mut marked = 0;
     for some in ids.chunks(LIST) {
         let listed: Vec<Vec<Value>> =
             some.iter().map(|id| vec![id.clone().into(), redrive.clone().into()]).collect();
         let (list, values) = rows::list(connection, &["text", "text"], &listed);
         let text = format!(
             "with v(id, redrive) as ({list}) update dead_letter set status = 'redrive_requested',
-             redrive_id = (select redrive from v limit 1) where id in (select id from v)"
+             redrive_id = (select redrive from v limit 1) where id in (select id from v)
+             and not exists (select 1 from cursor c
+               join round r on r.cursor_id = c.id and r.number = c.open_round
+               where c.id = dead_letter.cursor_id and r.number = dead_letter.bound_round and r.kind = 'redrive')"
         );
-        rows::execute(connection, "dead_letter", &text, values).await?;
+        marked += rows::execute(connection, "dead_letter", &text, values).await?;
     }
-    Ok(())
+    Ok(marked)
 }
 
 #[derive(FromQueryResult)]
@@ -222,19 +229,27 @@ fn filter(row: &redrive::Model) -> Result<Option<LetterFilter>, StoreError> {
     serde_json::from_str(&row.filter).map_err(|error| undecodable("redrive", error))
 }
 
-/// Marks letters of a cursor that are open; others are left alone.
+/// Marks letters of a cursor that are sent again by themselves; a letter of a path that was is left alone.
 pub(super) async fn of_cursor(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
-    ids: &[DeadLetterId],
+    letters: &SelfRedrive,
 ) -> Result<(), StoreError> {
-    for id in ids {
-        let text = "update dead_letter set status = 'redrive_requested'
-                    where id = $1 and cursor_id = $2 and status = 'open'";
-        let values = vec![id.clone().into(), cursor.clone().into()];
-        rows::execute(connection, "dead_letter", text, values).await?;
-    }
-    Ok(())
+    let text = "update dead_letter set status = 'redrive_requested', self_redriven = $7
+                where cursor_id = $1 and status in ('open', 'redrive_requested') and status = 'open'
+                and not self_redriven and (counted or (not $6 and reason in ('rejected', 'failing')))
+                and (round > $2 or (round = $2 and position >= $3))
+                and (round < $4 or (round = $4 and position < $5))";
+    let values = vec![
+        cursor.clone().into(),
+        letters.from.0.into(),
+        rows::signed(letters.from.1).into(),
+        letters.before.0.into(),
+        rows::signed(letters.before.1).into(),
+        letters.counted.into(),
+        true.into(),
+    ];
+    rows::execute(connection, "dead_letter", text, values).await.map(drop)
 }
 
 /// The marking of an app's redrives ends, of all letters or of those of one watch.
@@ -279,7 +294,8 @@ pub(super) async fn reopen(
     Ok(ids.len() as u64)
 }
 
-/// Letters that are open again belong to no redrive; theirs counts them as cancelled.
+/// Letters that are open again belong to no redrive; theirs counts them as cancelled. The round that binds
+/// them goes on with them: what an open round bound is changed by nobody.
 async fn take_back(connection: &impl ConnectionTrait, ids: &[DeadLetterId]) -> Result<(), StoreError> {
     for some in ids.chunks(LIST) {
         let listed: Vec<Vec<Value>> = some.iter().map(|id| vec![id.clone().into()]).collect();
@@ -291,8 +307,8 @@ async fn take_back(connection: &impl ConnectionTrait, ids: &[DeadLetterId]) -> R
         );
         rows::execute(connection, "redrive", &text, values.clone()).await?;
         let text = format!(
-            "with v(id) as ({list}) update dead_letter set status = 'open', redrive_id = null,
-             bound_round = null where id in (select id from v)"
+            "with v(id) as ({list}) update dead_letter set status = 'open', redrive_id = null
+             where id in (select id from v)"
         );
         rows::execute(connection, "dead_letter", &text, values).await?;
     }

@@ -145,18 +145,21 @@ pub(super) async fn replace_credential(
     Ok(())
 }
 
-/// Removes a watch and what only it used.
+/// Removes a watch and what only it used. Whether a round of it was open.
 pub(super) async fn unwatch(
     transaction: &DatabaseTransaction,
     app: &AppId,
     id: &WatchId,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let old = watches::row(transaction, app, id).await?;
+    let text = "select count(*) from cursor where watch_id = $1 and open_round is not null";
+    let open = rows::number(transaction, "cursor", text, vec![id.clone().into()]).await?;
     let text = "delete from attempt where owner_kind = 'cursor'
                 and owner_id in (select id from cursor where watch_id = $1)";
     rows::execute(transaction, "attempt", text, vec![id.clone().into()]).await?;
     rows::execute(transaction, "watch", "delete from watch where id = $1", vec![id.clone().into()]).await?;
-    sources::remove_unused(transaction, &old.source_id).await
+    sources::remove_unused(transaction, &old.source_id).await?;
+    Ok(open > 0)
 }
 
 /// Writes a view where it is new. Its id.
@@ -169,4 +172,14 @@ pub(super) async fn keep_view(
     let values = vec![view.id().into(), view.canonical().into(), at.0.into()];
     rows::execute(connection, "view", text, values).await?;
     Ok(view.id())
+}
+
+/// Lets a watch wait for its first delivery until this moment at most.
+pub(super) async fn deliver_no_later(
+    connection: &impl ConnectionTrait,
+    watch: &WatchId,
+    latest: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "update watch set deliver_after = $1 where id = $2 and deliver_after > $1";
+    rows::execute(connection, "watch", text, vec![latest.0.into(), watch.clone().into()]).await.map(drop)
 }

@@ -1,9 +1,14 @@
 //! Keyed requests: each runs once, and its answer can be had again. Of a key only the hash is a
 //! row, and an answer is sealed: it may hold the token of an app.
+//!
+//! The row of a request that runs names the process that runs it. On SQLite that is this process, or one that
+//! is gone. On PostgreSQL it may be another replica: its request runs as long as its row says that it lives,
+//! as for its leases. What a process left behind that died begins again, on whichever replica it is asked.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use sea_orm::ConnectionTrait;
@@ -13,12 +18,15 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, Sha256Hash},
+    id::{AppId, ReplicaId, Sha256Hash},
     idempotency,
 };
 
 use super::{Context, error::undecodable, rows};
 use crate::secrets::Place;
+
+/// A request of a version that named no process counts as running for so long.
+const UNNAMED_RUNS: Duration = Duration::from_secs(60);
 
 /// How many requests each owner has in the table, counted once and then kept: a count for each request
 /// would cost more than the request. An owner that asks nothing is not in it.
@@ -80,7 +88,7 @@ pub(super) async fn begin(
     context: &Context,
     request: &KeyedRequest,
     at: Timestamp,
-    stale_before: Timestamp,
+    runner: &ReplicaId,
 ) -> Result<Begun, StoreError> {
     let key = Key::of(request);
     let text = "select * from idempotency where owner = $1 and key_hash = $2";
@@ -94,6 +102,7 @@ pub(super) async fn begin(
             answer: None,
             made_app: None,
             created_at: at.0,
+            runner: Some(runner.clone()),
         };
         rows::insert(connection, "idempotency", vec![row]).await?;
         bound(connection, &context.kept, &request.owner).await?;
@@ -105,13 +114,24 @@ pub(super) async fn begin(
     if let (Some(status), Some(sealed)) = (row.status, &row.answer) {
         return open(context, &key, status, sealed).map(Begun::Answered);
     }
-    if row.created_at >= stale_before.0 {
+    let is_running = match &row.runner {
+        Some(of) if of == runner => true,
+        Some(of) => lives(connection, of, at).await?,
+        None => at.since(Timestamp(row.created_at)) < UNNAMED_RUNS,
+    };
+    if is_running {
         return Ok(Begun::Running);
     }
-    let text = "update idempotency set created_at = $3 where owner = $1 and key_hash = $2";
-    let values = [key.values(), vec![at.0.into()]].concat();
+    let text = "update idempotency set created_at = $3, runner = $4 where owner = $1 and key_hash = $2";
+    let values = [key.values(), vec![at.0.into(), runner.clone().into()]].concat();
     rows::execute(connection, "idempotency", text, values).await?;
     Ok(Begun::New)
+}
+
+/// Whether a replica said lately that it lives; on SQLite none ever says so.
+async fn lives(connection: &impl ConnectionTrait, id: &ReplicaId, at: Timestamp) -> Result<bool, StoreError> {
+    let text = "select count(*) from replica where id = $1 and seen_at + life_ms > $2";
+    Ok(rows::number(connection, "replica", text, vec![id.clone().into(), at.0.into()]).await? > 0)
 }
 
 /// Remembers what a running request was answered, or frees its key.

@@ -66,7 +66,8 @@ pub(super) async fn request(
         CursorState::Blocked => at_rest(connection, &cursor).await?,
         state => state,
     };
-    let text = "update cursor set open_round = null, resync = $1, streak = 0, state = $2, reason = $3,
+    let text = "update cursor set open_round = null, resync = $1, streak = 0, streak_round = null,
+                streak_position = null, refused = 0, state = $2, reason = $3,
                 replay = null, replay_view = null
                 where id = $4";
     let complete = complete || cursor.resync == Some(true);

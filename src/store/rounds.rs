@@ -10,13 +10,13 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{
-    app, cursor,
+    cursor,
     id::{CursorId, ObjectId, ViewId},
     kind::{CursorState, LetterStatus, RoundKind, WatchState},
     round,
 };
 
-use super::{apps, registration, replays, resync, rows};
+use super::{registration, replays, resync, rows};
 
 /// Begins a round, if the cursor is still what it was planned from.
 pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
@@ -112,20 +112,16 @@ async fn check(
 
 /// Binds the letters of a round; each must still be open.
 async fn bind(connection: &impl ConnectionTrait, round: &Round) -> Result<(), StoreError> {
-    // A replay sees what a letter says in doubt, and must see it the same when it is read again.
-    let doubted = if round.spec.kind == RoundKind::Replay { ", state_kind = 'unknown'" } else { "" };
     for letter in &round.spec.letters {
-        let text = format!(
-            "update dead_letter set bound_round = $1, status = $2{doubted}
-                    where id = $3 and cursor_id = $4 and status in ('open', 'redrive_requested')"
-        );
+        let text = "update dead_letter set bound_round = $1, status = $2
+                    where id = $3 and cursor_id = $4 and status in ('open', 'redrive_requested')";
         let values = vec![
             round.number.into(),
             LetterStatus::Open.into(),
             letter.id.clone().into(),
             round.cursor.clone().into(),
         ];
-        if rows::execute(connection, "dead_letter", &text, values).await? == 0 {
+        if rows::execute(connection, "dead_letter", text, values).await? == 0 {
             return Err(StoreError::Conflict("a dead letter of this round is no longer open".into()));
         }
     }
@@ -179,7 +175,7 @@ pub(super) async fn finish(
         let text = "update cursor set open_round = null, held = $1, held_view = $2,
                     deletes_unknown = (deletes_unknown and not $4) where id = $3";
         let view: Value = round.target.and(round.target_view).into();
-        let told = round.complete && hears_of_resyncs(connection, id).await?;
+        let told = round.complete && round.announced;
         let values = vec![round.target.into(), view, id.clone().into(), told.into()];
         rows::execute(connection, "cursor", text, values).await?;
         LetterStatus::Superseded
@@ -192,15 +188,16 @@ pub(super) async fn finish(
     Ok(true)
 }
 
-/// Whether the app of a cursor asked for `/resync`: it was told to drop what was not named.
-async fn hears_of_resyncs(connection: &impl ConnectionTrait, id: &CursorId) -> Result<bool, StoreError> {
-    let text = "select a.* from app a join watch w on w.app_id = a.id
-                join cursor c on c.watch_id = w.id where c.id = $1";
-    let found: Option<app::Model> = rows::one(connection, "app", text, vec![id.clone().into()]).await?;
-    Ok(match found {
-        Some(row) => apps::delivery(&row)?.resync,
-        None => false,
-    })
+/// Notes that the app was told that the open round begins.
+pub(super) async fn note_announced(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+    number: i64,
+) -> Result<(), StoreError> {
+    let text = "update round set announced = $3 where cursor_id = $1 and number = $2
+                and exists (select 1 from cursor c where c.id = $1 and c.open_round = $2)";
+    let values = vec![id.clone().into(), number.into(), true.into()];
+    rows::execute(connection, "round", text, values).await.map(drop)
 }
 
 /// Blocks a cursor, or lets it move again.
@@ -210,7 +207,8 @@ pub(super) async fn set_blocked(
     reason: Option<String>,
 ) -> Result<(), StoreError> {
     if reason.is_none() {
-        let text = "update cursor set streak = 0 where id = $1 and state = 'blocked'";
+        let text = "update cursor set streak = 0, streak_round = null, streak_position = null, refused = 0
+                    where id = $1 and state = 'blocked'";
         rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
     }
     stand(connection, id, &reason.map_or(Standing::Unblocked, Standing::Blocked)).await
@@ -296,6 +294,7 @@ fn to_row(round: &Round) -> round::Model {
         history_rewritten: round.history_rewritten,
         skipped_commits: round.skipped_commits,
         complete: round.complete,
+        announced: false,
         position: 0,
         began_at: round.began_at.0,
         ended_at: None,

@@ -10,8 +10,10 @@ use tracing::error;
 
 use super::error::{OfTable, undecodable};
 
+/// Most rows of a list on SQLite.
+pub(super) const LISTED_MAX: usize = 256;
 /// Sizes to which lists of values are padded, so that few statement texts stay prepared.
-const LIST_SIZES: [usize; 5] = [1, 4, 16, 64, 256];
+const LIST_SIZES: [usize; 5] = [1, 4, 16, 64, LISTED_MAX];
 
 fn statement(connection: &impl ConnectionTrait, text: &str, mut values: Vec<Value>) -> Statement {
     values.iter_mut().for_each(without_nul);
@@ -120,7 +122,7 @@ where
     Ok(())
 }
 
-/// A list of rows for `with v(...) as`, at most 256, with the types of its columns (`text` and `bigint`),
+/// A list of rows for `with v(...) as`, on SQLite at most [`LISTED_MAX`], with the types of its columns (`text` and `bigint`),
 /// none of them null. On PostgreSQL it is an array a column, so that one text serves all lengths. On
 /// SQLite it repeats the last row up to a fixed size: what uses it must not mind.
 pub(super) fn list(
@@ -128,7 +130,7 @@ pub(super) fn list(
     types: &[&str],
     rows: &[Vec<Value>],
 ) -> (String, Vec<Value>) {
-    debug_assert!(!rows.is_empty() && rows.len() <= 256, "a batch has 1 to 256 rows");
+    debug_assert!(!rows.is_empty(), "a batch has rows");
     match connection.get_database_backend() {
         DbBackend::Postgres => arrays(types, rows),
         _ => places(types, rows),
@@ -149,6 +151,7 @@ fn arrays(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
 
 /// SQLite gets nameless places: it searches a name from the first one on, for each of them.
 fn places(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
+    debug_assert!(rows.len() <= LISTED_MAX, "a batch has at most {LISTED_MAX} rows");
     let size = LIST_SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
     let mut text = String::from("values ");
     let mut values = Vec::with_capacity(size * types.len());

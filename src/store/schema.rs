@@ -76,7 +76,8 @@ pub async fn old_rounds(url: &str) -> Result<u64, OpenError> {
     let steps = read_status(&connection).await;
     let has_rounds = steps.map(|steps| steps.iter().any(|step| step.status() == MigrationStatus::Applied));
     let text = "select count(*) from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
-                where r.rules < $1";
+                where r.rules < $1 or (r.rules = $1 and exists (select 1 from dead_letter d
+                  where d.cursor_id = r.cursor_id and d.bound_round = r.number))";
     let count = match has_rounds {
         Ok(true) => rows::number(&connection, "round", text, vec![(RULES - 1).into()])
             .await

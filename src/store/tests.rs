@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
         Begun, DeliverySettings, EndpointAccess, KeyedRequest, NewApp, NewWatch, Reach, Ref, RefListing,
-        RepositoryFacts, Selector, Start, Store, StoreError, StoredAnswer, Watch,
+        RepositoryFacts, Selector, Start, Store, StoreError, StoredAnswer, Streak, Watch,
     },
     secret::Secret,
     testing::{ManualClock, SeededRandom},
@@ -16,7 +16,7 @@ use tidings_actors::{
     view::View,
 };
 use tidings_entity::{
-    id::{AppId, ObjectId, Sha256Hash, WatchId},
+    id::{AppId, ObjectId, ReplicaId, Sha256Hash, WatchId},
     kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use ulid::Ulid;
@@ -26,6 +26,7 @@ use crate::secrets::Keyring;
 
 mod access;
 mod administration;
+mod agreement;
 mod backlog;
 mod home;
 mod key_shares;
@@ -125,7 +126,9 @@ async fn an_older_process_is_fenced_off_a_file() {
         round: 1,
         position: 1,
         parked: vec![],
-        streak: 0,
+        streak: Streak::default(),
+        above: vec![],
+        absorbs: false,
         acknowledged: true,
         standing: tidings_actors::ports::Standing::Unchanged,
         redrive: Vec::new(),
@@ -424,9 +427,10 @@ async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row(home: Home) {
         key: key.into(),
         hash: Sha256Hash::of(b"request"),
     };
+    let runner = ReplicaId::new(Ulid::nil());
     let (first, second) = (request("planted key one"), request("planted key two"));
     for (request, body) in [(&first, "planted token one"), (&second, "planted token two")] {
-        let begun = store.begin_request(request, Timestamp(1), Timestamp(0)).await.expect("begun");
+        let begun = store.begin_request(request, Timestamp(1), &runner).await.expect("begun");
         assert!(matches!(begun, Begun::New));
         let answer = StoredAnswer {
             status: 201,
@@ -447,7 +451,7 @@ async fn an_answer_is_sealed_in_its_place_and_its_key_is_no_row(home: Home) {
     ] {
         connection.execute_unprepared(swap).await.expect("swapped");
     }
-    let moved = store.begin_request(&first, Timestamp(2), Timestamp(0)).await;
+    let moved = store.begin_request(&first, Timestamp(2), &runner).await;
     assert!(matches!(moved, Err(StoreError::Undecodable { table: "idempotency", .. })), "{moved:?}");
 }
 

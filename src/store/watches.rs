@@ -14,13 +14,14 @@ use tidings_entity::{
     watch,
 };
 
-use super::{error::undecodable, registration, rows};
+use super::{error::undecodable, refusals, registration, rows};
 
 #[derive(FromQueryResult)]
 struct WatchRow {
     #[sea_orm(nested)]
     watch: watch::Model,
     view_text: String,
+    url: String,
     credential_id: Option<CredentialId>,
     last_error: Option<String>,
     moved_to: Option<String>,
@@ -34,6 +35,7 @@ struct CursorRow {
     held: Option<ObjectId>,
     state: CursorState,
     reason: Option<String>,
+    acknowledged: bool,
     deletes_unknown: bool,
     last_round: i64,
     behind_since: Option<i64>,
@@ -44,10 +46,12 @@ struct CursorRow {
     letters: i64,
 }
 
-const WATCH: &str = "select w.*, v.text as view_text, s.credential_id, s.last_error, s.moved_to
-     from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id";
+const WATCH: &str = "select w.*, v.text as view_text, r.url, s.credential_id, s.last_error, s.moved_to
+     from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id
+     join repository r on r.id = w.repository_id";
 
-const CURSOR: &str = "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.deletes_unknown,
+const CURSOR: &str =
+    "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.acknowledged, c.deletes_unknown,
        c.last_round, c.behind_since,
        h.commit_id as head, r.number as open_number, r.position as open_position, r.total as open_total,
        (select count(*) from dead_letter d where d.cursor_id = c.id
@@ -128,7 +132,10 @@ pub(super) async fn patch(
     let gone = patch.on_branch_gone.unwrap_or(old.on_branch_gone);
     let values = vec![view.into(), mode.into(), state.into(), reason.into(), gone.into(), id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
-    Ok(())
+    match &patch.state {
+        Some((WatchState::Active, _)) => refusals::of_watch(connection, id).await,
+        _ => Ok(()),
+    }
 }
 
 /// A view from its stored text.
@@ -157,6 +164,7 @@ fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
         id: row.watch.id,
         app: row.watch.app_id,
         repository: row.watch.repository_id,
+        url: row.url,
         source: row.watch.source_id,
         is_private: row.watch.is_private,
         selector: Selector { kind: row.watch.selector_kind, value: row.watch.selector_value },
@@ -165,6 +173,7 @@ fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
         state: row.watch.state,
         reason: row.watch.reason,
         created_at: Timestamp(row.watch.created_at),
+        deliver_after: Timestamp(row.watch.deliver_after),
     })
 }
 
@@ -183,6 +192,7 @@ fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
         head: row.head,
         state: row.state,
         reason: row.reason,
+        acknowledged: row.acknowledged,
         open,
         last_round: row.last_round,
         deletes_unknown: row.deletes_unknown,

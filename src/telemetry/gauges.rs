@@ -6,7 +6,7 @@ use std::{
 };
 
 use opentelemetry::{KeyValue, metrics::Meter};
-use tidings_actors::ports::{LAG_BOUNDS, Survey};
+use tidings_actors::ports::{LAG_BOUNDS, ScanTrouble, Survey};
 
 use super::{
     instruments::{self as list, Instrument},
@@ -47,6 +47,13 @@ const SURVEYED: &[(Instrument, Read)] = &[
             take(letters as f64, &[KeyValue::new("reason", reason.as_str())]);
         }
     }),
+    (list::SOURCES_FAILING, |survey, take| {
+        for trouble in ScanTrouble::ALL {
+            let sources = survey.backlog.sources_failing.get(&trouble).copied().unwrap_or(0);
+            take(sources as f64, &[KeyValue::new("reason", trouble.as_str())]);
+        }
+    }),
+    (list::APPS_BEHIND, |survey, take| take(survey.backlog.apps_behind as f64, &[])),
     (list::BREAKERS, |survey, take| {
         for kind in tidings_entity::kind::BreakerKind::ALL {
             for word in ["closed", "open", "half-open"] {

@@ -157,7 +157,21 @@ pub const LETTERS: Instrument = Instrument::gauge(
     "tidings.dead_letters.open",
     "",
     &["reason"],
-    "Dead letters that are neither redriven nor superseded.",
+    "Dead letters that are open: not redriven, superseded or dismissed.",
+);
+/// `tidings_sources_failing`
+pub const SOURCES_FAILING: Instrument = Instrument::gauge(
+    "tidings.sources.failing",
+    "",
+    &["reason"],
+    "Repositories, each as seen with one credential, whose last scan failed. reason: credential (refused),      not_found, unreachable, other. `tidings admin sources --failing` names them.",
+);
+/// `tidings_apps_behind`
+pub const APPS_BEHIND: Instrument = Instrument::gauge(
+    "tidings.apps.behind",
+    "",
+    &[],
+    "Apps with a watch that is behind by more than 5 minutes although no branch of it is blocked and no breaker      of the endpoint is open.",
 );
 /// `tidings_breakers`
 pub const BREAKERS: Instrument = Instrument::gauge(
@@ -301,6 +315,7 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             MIRROR_SIZE,
             DISK_FREE,
             FETCHES_STOPPED,
+            SOURCES_FAILING,
         ],
     ),
     (
@@ -309,6 +324,7 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             LAG,
             LAG_SUM,
             LAG_MAX,
+            APPS_BEHIND,
             ATTEMPT,
             SETTLED,
             PARKED,

@@ -445,7 +445,7 @@ fn allowance(base: Duration, bytes: u64) -> Duration {
 
 fn refusal(error: &EgressError) -> SendFailure {
     match error {
-        EgressError::Refused | EgressError::PlainHttp => SendFailure::Refused,
+        EgressError::Refused(_) | EgressError::PlainHttp => SendFailure::Refused,
         _ => SendFailure::InvalidUrl,
     }
 }

@@ -27,13 +27,22 @@ const RENDER_AGAIN: Duration = Duration::from_secs(2);
 pub(super) const REOPEN: Duration = Duration::from_secs(1);
 /// The wait before a consequence for a cursor that was not written is written again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// The longest wait before a settlement that was not written is written again; the first is
+/// [`WRITE_AGAIN`], and each doubles it.
+const SETTLE_AGAIN_LAST: Duration = Duration::from_secs(30);
 
 impl DelivererState {
     pub(super) fn on_step(&mut self, cursor: &CursorId, generation: Generation, step: Step) {
-        if let Step::Stretched(..) | Step::Unprobed(_) | Step::Noticed(_) | Step::Unnoticed { .. } = &step {
-            self.gate.leave();
+        if let Step::Stretched(pass, ..)
+        | Step::Unprobed(pass, _)
+        | Step::Noticed(pass, _)
+        | Step::Unnoticed { pass, .. } = &step
+        {
+            self.gate.leave(*pass);
         }
-        if let Step::Unprobed(_) | Step::Unnoticed { is_probe: true } = &step {
+        if let Step::Unprobed(pass, _) | Step::Unnoticed { pass, is_probe: true } = &step
+            && self.gate.is_of(*pass)
+        {
             self.on_unprobed();
         }
         if step.is_fenced() {
@@ -46,14 +55,14 @@ impl DelivererState {
             Step::Read(result) => self.on_read(cursor, result),
             Step::Prepared(head, result) => self.on_prepared(cursor, head, result),
             Step::Answered(tray) => self.on_answered(cursor, generation, tray.take()),
-            Step::Stretched(tray, range) => {
+            Step::Stretched(_, tray, range) => {
                 self.on_answered(cursor, generation, tray.take());
                 self.on_stretched(cursor, range);
             }
-            Step::Unprobed(range) => self.on_stretched(cursor, range),
+            Step::Unprobed(_, range) => self.on_stretched(cursor, range),
             Step::Settled(result) => self.on_settled(cursor, result),
             Step::Finished(result) => self.on_finished(cursor, result),
-            Step::Noticed(outcome) => self.on_noticed(cursor, generation, &outcome),
+            Step::Noticed(pass, outcome) => self.on_noticed(cursor, generation, pass, &outcome),
             Step::Unnoticed { .. } => self.on_unnoticed(cursor),
             Step::Written(result) => self.on_written(cursor, result),
             Step::Recorded(Err(error)) => {
@@ -101,6 +110,10 @@ impl DelivererState {
     fn on_answered(&mut self, cursor: &CursorId, generation: Generation, answers: Vec<Attempted>) {
         let mut acknowledged = None;
         for attempted in answers {
+            if !self.gate.is_of(attempted.pass) {
+                self.on_former_answer(cursor, generation, &attempted);
+                continue;
+            }
             if !attempted.batch.is_empty() {
                 if let Some(at) = acknowledged.take() {
                     self.on_endpoint_answered(at);
@@ -138,6 +151,20 @@ impl DelivererState {
         if let Some(at) = acknowledged {
             self.on_endpoint_answered(at);
         }
+    }
+
+    /// An endpoint answered that the app has no more. What it took is taken; whatever else it says is no
+    /// word of the one that the app has now, which is asked next.
+    fn on_former_answer(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
+        if attempted.outcome.is_success() && !attempted.batch.is_empty() {
+            return self.on_batch(cursor, generation, attempted);
+        }
+        let Some((running, _)) = self.running(cursor) else { return };
+        if attempted.outcome.is_success() {
+            return running.lane.on_acknowledged(attempted.position);
+        }
+        running.lane.on_recalled(attempted.position);
+        attempted.batch.iter().for_each(|(position, _)| running.lane.on_recalled(*position));
     }
 
     /// The endpoint acknowledged something.
@@ -214,6 +241,7 @@ impl DelivererState {
             answer: outcome.answer.clone(),
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at: moment.wall,
+            next_at: failed.retry_in.map(|wait| moment.wall.after(wait)),
         };
         self.record(cursor, generation, attempt);
     }
@@ -241,6 +269,7 @@ impl DelivererState {
             answer: outcome.answer.clone(),
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at,
+            next_at: None,
         };
         self.record(cursor, generation, attempt);
     }
@@ -270,26 +299,40 @@ impl DelivererState {
     /// 410: the app is not served any more.
     pub(super) fn on_gone(&mut self, cursor: &CursorId, generation: Generation) {
         info!(app.id = %self.id, "the endpoint of {} answered 410: the app is disabled", self.id);
-        let (store, id) = (self.context.store.clone(), self.id.clone());
+        let (store, id, since) = (self.context.store.clone(), self.id.clone(), self.gate.since());
         self.endpoint = None;
         self.running_lanes().for_each(RunningLane::reload);
         self.step(cursor, generation, async move {
-            Step::Recorded(in_time(store.set_app_disabled(&id, Some("the endpoint answered 410 Gone"))).await)
+            Step::Recorded(in_time(store.disable_gone(&id, since)).await.map(drop))
         });
     }
 
     fn on_settled(&mut self, cursor: &CursorId, result: Result<bool, StoreError>) {
         let Some((running, _)) = self.running(cursor) else { return };
         match result {
-            Ok(true) => running.lane.on_settled(),
+            Ok(true) => {
+                (running.unwritten, running.settle_after) = (0, None);
+                running.lane.on_settled();
+            }
             Ok(false) => {
-                running.lane.on_settle_failed();
+                running.lane.on_settle_refused();
+                running.reload();
+            }
+            // Whoever works on it now finds out by itself.
+            Err(reason @ StoreError::Lost) => {
+                info!(cursor.id = %cursor, "{cursor} is not worked on here any more: {reason}");
+                running.lane.on_settle_refused();
                 running.reload();
             }
             Err(reason) => {
-                warn!(cursor.id = %cursor, "a settlement of {cursor} was not written: {reason}");
+                let wait = (WRITE_AGAIN * 2_u32.pow(running.unwritten.min(16))).min(SETTLE_AGAIN_LAST);
+                warn!(cursor.id = %cursor, "a settlement of {cursor} was not written, next try in {wait:?}: {reason}");
                 running.lane.on_settle_failed();
-                running.reopen_after(REOPEN);
+                running.unwritten += 1;
+                running.settle_after = Some(Instant::now() + wait);
+                running.hold_back();
+                let due = cursor.clone();
+                self.post.send_after(wait, move || DelivererMessage::Due(due));
             }
         }
     }

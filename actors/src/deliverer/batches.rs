@@ -1,6 +1,8 @@
 //! What an answer to a batch leads to: the lane's word on each of its changes, the rows of what was
 //! not taken, and the endpoint's breaker.
 
+use std::time::Duration;
+
 use futures_util::future::try_join_all;
 use tidings_entity::id::{CursorId, DeadLetterId};
 use tracing::{info, warn};
@@ -16,7 +18,19 @@ use crate::{
     circuit_breaker::{self, endpoint_key},
     context::in_time,
     ports::{AttemptOutcome, AttemptRecord, ItemOutcome},
+    round::DeliveryId,
 };
+
+/// One change of a batch, as its row tells of the try.
+struct TriedChange<'o> {
+    position: u64,
+    number: u32,
+    delivery: Option<DeliveryId>,
+    item_failure: bool,
+    excerpt: &'o str,
+    /// The wait before the next try; `None`: there is none.
+    retry_in: Option<Duration>,
+}
 
 impl DelivererState {
     pub(super) fn on_batch(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
@@ -43,21 +57,35 @@ impl DelivererState {
         let mut rows = Vec::new();
         for (position, item) in batch {
             if record_all && *item == ItemOutcome::Accepted {
-                rows.push((*position, lane.tries(*position) + 1, lane.delivery_id(*position), false, ""));
+                rows.push(TriedChange {
+                    position: *position,
+                    number: lane.tries(*position) + 1,
+                    delivery: lane.delivery_id(*position),
+                    item_failure: false,
+                    excerpt: "",
+                    retry_in: None,
+                });
             }
         }
         // Ids are read before the lane forgets what is settled.
         let ids: Vec<_> = batch.iter().map(|(position, _)| lane.delivery_id(*position)).collect();
         let mut letter = || DeadLetterId::new(random.ulid(moment.wall));
         let failed = lane.on_batch_answered(batch, &failure, moment, &rules, random.as_ref(), &mut letter);
-        for (position, Failed { number, item, .. }) in &failed {
+        for (position, Failed { number, item, retry_in }) in &failed {
             let at = batch.iter().position(|(of, _)| of == position);
             let Some((at, (_, word))) = at.and_then(|at| Some((at, batch.get(at)?))) else { continue };
             let excerpt = match word {
                 ItemOutcome::Accepted | ItemOutcome::Untaken => "",
                 ItemOutcome::Refused(reason) | ItemOutcome::Retry(reason) => reason,
             };
-            rows.push((*position, *number, ids[at].clone(), *item, excerpt));
+            rows.push(TriedChange {
+                position: *position,
+                number: *number,
+                delivery: ids[at].clone(),
+                item_failure: *item,
+                excerpt,
+                retry_in: *retry_in,
+            });
         }
         if !failed.is_empty() {
             let parked = failed.iter().filter(|(_, failed)| failed.retry_in.is_none()).count();
@@ -67,6 +95,9 @@ impl DelivererState {
             );
         }
         self.record_batch(cursor, generation, rows, outcome);
+        if !self.gate.is_of(attempted.pass) {
+            return;
+        }
         if failed.len() < batch.len() {
             self.on_endpoint_answered(*ended_at);
         } else {
@@ -92,8 +123,13 @@ impl DelivererState {
         let Some(failed) = failed else { return };
         let lane = &running.lane;
         // Nobody in it is blamed, so no row counts as the item's own fault.
-        let row = |(position, number): &(u64, u32)| {
-            (*position, *number, lane.delivery_id(*position), false, outcome.excerpt.as_str())
+        let row = |(position, number): &(u64, u32)| TriedChange {
+            position: *position,
+            number: *number,
+            delivery: lane.delivery_id(*position),
+            item_failure: false,
+            excerpt: outcome.excerpt.as_str(),
+            retry_in: Some(failed.retry_in),
         };
         let rows = failed.numbers.iter().map(row).collect();
         if failed.item {
@@ -134,28 +170,28 @@ impl DelivererState {
         &mut self,
         cursor: &CursorId,
         generation: Generation,
-        rows: Vec<(u64, u32, Option<crate::round::DeliveryId>, bool, &str)>,
+        rows: Vec<TriedChange<'_>>,
         outcome: &AttemptOutcome,
     ) {
         let at = self.context.now();
         let Some((running, _)) = self.running(cursor) else { return };
         let round = running.lane.round().number;
-        let record =
-            |(position, number, delivery, item_failure, excerpt): (u64, u32, Option<_>, bool, &str)| {
-                Some(AttemptRecord {
-                    cursor: cursor.clone(),
-                    round,
-                    position,
-                    number,
-                    delivery: delivery?,
-                    status: outcome.result.ok(),
-                    item_failure,
-                    excerpt: excerpt.to_owned(),
-                    answer: None,
-                    took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
-                    at,
-                })
-            };
+        let record = |tried: TriedChange<'_>| {
+            Some(AttemptRecord {
+                cursor: cursor.clone(),
+                round,
+                position: tried.position,
+                number: tried.number,
+                delivery: tried.delivery?,
+                status: outcome.result.ok(),
+                item_failure: tried.item_failure,
+                excerpt: tried.excerpt.to_owned(),
+                answer: None,
+                took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+                at,
+                next_at: tried.retry_in.map(|wait| at.after(wait)),
+            })
+        };
         let mut records: Vec<AttemptRecord> = rows.into_iter().filter_map(record).collect();
         let Some(first) = records.first_mut() else { return };
         first.answer.clone_from(&outcome.answer);

@@ -1,8 +1,11 @@
 //! Whether an app's endpoint may be sent to now, and how much at once: what the deliverer keeps of
-//! its endpoint's breaker, the wait that the endpoint asked for, and the ramp after a recovery.
+//! its endpoint's breaker, the wait that the endpoint asked for, and the ramp after a recovery. An app
+//! whose endpoint changes gets a new gate, and answers of the old endpoint do not pass by it.
 //! Pure.
 
 use tokio::time::Instant;
+
+use crate::time::Timestamp;
 
 /// Attempts at once to an endpoint that has not answered yet: one that never will costs no more.
 const BEGIN: usize = 4;
@@ -15,9 +18,15 @@ enum Mode {
     Probing,
 }
 
+/// What an attempt entered by: which endpoint it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass(Timestamp);
+
 /// The gate.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
+    /// Since when the app has the endpoint behind it.
+    since: Timestamp,
     mode: Mode,
     most: usize,
     hold_until: Option<Instant>,
@@ -27,9 +36,9 @@ pub struct Gate {
 impl Gate {
     /// An open way with room for `most` attempts at once, once the endpoint has acknowledged some.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub fn new(since: Timestamp, most: usize) -> Self {
         let most = most.max(1);
-        Self { mode: Mode::Flowing { limit: most.min(BEGIN) }, most, hold_until: None, in_flight: 0 }
+        Self { since, mode: Mode::Flowing { limit: most.min(BEGIN) }, most, hold_until: None, in_flight: 0 }
     }
 
     /// From now on there is room for `most` at once.
@@ -52,13 +61,28 @@ impl Gate {
     }
 
     /// An attempt starts.
-    pub fn enter(&mut self) {
+    pub fn enter(&mut self) -> Pass {
         self.in_flight += 1;
+        Pass(self.since)
     }
 
     /// An attempt ended.
-    pub fn leave(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn leave(&mut self, pass: Pass) {
+        if self.is_of(pass) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Whether an attempt asked the endpoint behind this gate, not one that the app had before.
+    #[must_use]
+    pub fn is_of(&self, pass: Pass) -> bool {
+        pass == Pass(self.since)
+    }
+
+    /// Since when the app has the endpoint behind it.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// The endpoint acknowledged something: the ramp widens.
@@ -151,10 +175,17 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const SINCE: Timestamp = Timestamp(7);
+    const PASS: Pass = Pass(SINCE);
+
+    fn of(most: usize) -> Gate {
+        Gate::new(SINCE, most)
+    }
+
     #[test]
     fn an_open_gate_admits_only_its_probe_and_then_ramps() {
         let now = Instant::now();
-        let mut gate = Gate::new(4);
+        let mut gate = of(4);
         gate.open();
         assert!(!gate.admits(now) && !gate.take_probe());
         gate.permit_probe();
@@ -164,12 +195,12 @@ mod tests {
         for _ in 0..4 {
             let mut width = 0;
             while gate.admits(now) {
-                gate.enter();
+                assert_eq!(gate.enter(), PASS);
                 width += 1;
             }
             widths.push(width);
             for _ in 0..width {
-                gate.leave();
+                gate.leave(PASS);
                 gate.widen();
             }
         }
@@ -181,44 +212,57 @@ mod tests {
         let now = Instant::now();
         let fill = |gate: &mut Gate| {
             while gate.admits(now) {
-                gate.enter();
+                assert_eq!(gate.enter(), PASS);
             }
             gate.in_flight()
         };
-        let mut gate = Gate::new(32);
+        let mut gate = of(32);
         assert_eq!(fill(&mut gate), BEGIN);
         (0..5).for_each(|_| gate.widen());
         assert_eq!(fill(&mut gate), 32);
         gate.resize(3);
-        (0..29).for_each(|_| gate.leave());
+        (0..29).for_each(|_| gate.leave(PASS));
         gate.widen();
         assert!(!gate.admits(now), "three are on their way");
-        gate.leave();
+        gate.leave(PASS);
         assert_eq!(fill(&mut gate), 3);
-        assert_eq!(fill(&mut Gate::new(0)), 1, "nobody takes nothing");
+        assert_eq!(fill(&mut of(0)), 1, "nobody takes nothing");
     }
 
     #[test]
     fn a_failure_narrows_the_way_to_one() {
         let now = Instant::now();
-        let mut gate = Gate::new(4);
+        let mut gate = of(4);
         assert_eq!(BEGIN, 4);
-        (0..4).for_each(|_| gate.enter());
-        gate.leave();
+        (0..4).for_each(|_| assert_eq!(gate.enter(), PASS));
+        gate.leave(PASS);
         gate.narrow();
         assert!(!gate.admits(now), "three are still on their way");
-        (0..3).for_each(|_| gate.leave());
+        (0..3).for_each(|_| gate.leave(PASS));
         assert!(gate.admits(now));
-        gate.enter();
+        assert_eq!(gate.enter(), PASS);
         assert!(!gate.admits(now));
     }
 
     #[test]
     fn an_endpoint_that_asks_for_patience_is_left_alone() {
         let now = Instant::now();
-        let mut gate = Gate::new(1);
+        let mut gate = of(1);
         gate.hold(now + Duration::from_secs(7));
         gate.hold(now + Duration::from_secs(3));
         assert!(!gate.admits(now + Duration::from_secs(6)) && gate.admits(now + Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn an_attempt_at_an_endpoint_of_before_neither_fills_nor_empties_the_gate() {
+        let mut old = of(1);
+        let of_before = old.enter();
+        let mut gate = Gate::new(Timestamp(8), 1);
+        assert!(gate.admits(Instant::now()) && !gate.is_of(of_before));
+        let pass = gate.enter();
+        gate.leave(of_before);
+        assert_eq!(gate.in_flight(), 1);
+        gate.leave(pass);
+        assert_eq!(gate.in_flight(), 0);
     }
 }

@@ -11,9 +11,11 @@ mod batch;
 mod failure;
 mod lending;
 mod rendering;
+mod settling;
 mod slot;
+mod streak;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use tidings_entity::{
     id::{CursorId, DeadLetterId},
@@ -23,20 +25,18 @@ use tokio::time::Instant;
 
 pub use batch::BatchFailed;
 use batch::Batching;
-use failure::given_up;
 use slot::{Slot, SlotState, Wait};
+pub use streak::{REFUSALS_MAX, STREAK_MAX};
 
 use crate::{
-    deliverer::retry::Verdict,
-    ports::{BatchSettings, HeadAttempts, Parcel, Park, Settlement, Standing},
+    deliverer::retry::{Block, Verdict},
+    ports::{BatchSettings, HeadAttempts, Parcel, Park, SelfRedrive, Settlement, Standing, Streak},
     round::{Change, DeliveryId, Round},
     time::Timestamp,
 };
 
 /// Changes that may be sent beyond the settled prefix: what a crash can repeat at most.
 pub const WINDOW: u64 = 64;
-/// Parks in a row that block a cursor.
-pub const STREAK_MAX: u32 = 10;
 /// Changes read from the trees at once.
 pub const CHANGES_PER_READ: usize = 256;
 /// Most deliveries rendered at once. A lane begins with one and doubles with each acknowledgement,
@@ -62,7 +62,7 @@ pub struct Moment {
 /// leads to goes with its [`Settlement`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorEffect {
-    /// The endpoint failed for too long, or refuses an announcement: only the head goes, under probe.
+    /// Only the head goes, under probe, for this reason.
     Block(String),
     /// What blocked it is over.
     Unblock,
@@ -110,23 +110,31 @@ pub struct Lane {
     last_read: Option<Change>,
     reading: bool,
     settled: u64,
-    settling: Option<u64>,
+    settling: Option<Settlement>,
+    /// A settlement that was not written, or nobody knows; the same one is tried again, and nothing is
+    /// sent before.
+    unwritten: Option<Settlement>,
+    /// Changes above the position that an earlier life of this lane settled.
+    above: Vec<Range<u64>>,
+    /// Some of them were passed by the prefix.
+    absorbs: bool,
     /// Changes are being rendered.
     preparing: bool,
     /// How many may be rendered at once now.
     ahead: usize,
     parks: Vec<Park>,
     standing: Standing,
-    redrive: Vec<DeadLetterId>,
-    streak: u32,
+    redrive: Vec<SelfRedrive>,
+    streak: Streak,
     /// The answer to a batch that counted last in the streak.
     counted: Option<u64>,
-    streak_letters: Vec<DeadLetterId>,
     acknowledged: bool,
-    blocked: bool,
+    block: Option<Block>,
+    /// Until when the watch is new, and its client perhaps not ready.
+    grace_until: Option<Timestamp>,
     effects: VecDeque<CursorEffect>,
-    /// A settlement was not written, and with it letters may be missing: nothing further is sent or
-    /// settled, the rows say where to go on.
+    /// The rows say something else than this lane believes: nothing further is sent or settled, they say
+    /// where to go on.
     stale: bool,
     head_attempts: HeadAttempts,
     skip: Option<DeadLetterId>,
@@ -153,16 +161,18 @@ pub struct LaneStart {
     pub max_in_flight: usize,
     /// How much goes in one request, for those who take batches.
     pub batch: Option<BatchSettings>,
-    /// Parks in a row so far.
-    pub streak: u32,
-    /// Their letters that are still open.
-    pub streak_letters: Vec<DeadLetterId>,
+    /// What was given up in a row so far.
+    pub streak: Streak,
+    /// Until when the watch is new; `None`: it is not.
+    pub grace_until: Option<Timestamp>,
     /// Whether the app ever acknowledged something of this cursor.
     pub acknowledged: bool,
     /// Whether the cursor is blocked.
     pub blocked: bool,
     /// Failed tries of the change at the round's position.
     pub head_attempts: HeadAttempts,
+    /// Changes above the round's position that are settled.
+    pub above: Vec<Range<u64>>,
     /// The change at the round's position is given up by hand, as this letter.
     pub skip: Option<DeadLetterId>,
 }
@@ -173,6 +183,8 @@ impl Lane {
     pub fn new(start: LaneStart) -> Self {
         let position = start.round.position;
         let proven = start.acknowledged && start.head_attempts.tries == 0;
+        let block = streak::block_of(start.streak, start.acknowledged, start.blocked);
+        let unsaid = block.filter(|_| !start.blocked).map(|block| CursorEffect::Block(streak::reason(block)));
         Self {
             batching: start.batch.map(|settings| Batching::new(settings, proven)),
             order: start.order,
@@ -184,6 +196,9 @@ impl Lane {
             reading: false,
             settled: position,
             settling: None,
+            unwritten: None,
+            above: start.above,
+            absorbs: false,
             preparing: false,
             ahead: 1,
             parks: Vec::new(),
@@ -191,10 +206,10 @@ impl Lane {
             redrive: Vec::new(),
             streak: start.streak,
             counted: None,
-            streak_letters: start.streak_letters,
             acknowledged: start.acknowledged,
-            blocked: start.blocked,
-            effects: VecDeque::new(),
+            block,
+            grace_until: start.grace_until,
+            effects: unsaid.into_iter().collect(),
             stale: false,
             head_attempts: start.head_attempts,
             skip: start.skip,
@@ -211,32 +226,41 @@ impl Lane {
     /// Whether every change is durably settled.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.settled == self.round.summary.total() && self.settling.is_none()
+        self.settled == self.round.summary.total() && self.settling.is_none() && self.unwritten.is_none()
     }
 
-    /// Whether nothing of this lane is on its way, so that it may be replaced.
+    /// Whether nothing of this lane is on its way or only in memory, so that it may be replaced.
     #[must_use]
     pub fn is_still(&self) -> bool {
-        self.settling.is_none() && self.in_flight() == 0
+        self.settling.is_none() && self.in_flight() == 0 && (self.stale || !self.owes_outcomes())
+    }
+
+    /// Whether it knows outcomes that are not on disk.
+    fn owes_outcomes(&self) -> bool {
+        self.unwritten.is_some()
+            || self.prefix != self.settled
+            || self.slots.iter().any(|slot| slot.is_done() && !matches!(slot.state, SlotState::Settled))
     }
 
     /// Whether the cursor is blocked.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.blocked
+        self.block.is_some()
     }
 
-    /// Blocks the cursor: from now on only its head goes, under probe.
+    /// Blocks the cursor because of its endpoint: from now on only its head goes, under probe.
     pub fn block(&mut self, reason: String) {
-        if !std::mem::replace(&mut self.blocked, true) {
+        if self.block.is_none() {
+            self.block = Some(Block::Endpoint);
             self.effects.push_back(CursorEffect::Block(reason));
         }
     }
 
-    /// A notice of the round was taken: what blocked the cursor is over, unless it is a streak of
-    /// changes.
+    /// The endpoint took a notice, or answered to a change: what blocked the cursor is over, unless it
+    /// is what was given up.
     pub fn on_noticed(&mut self) {
-        if self.streak < STREAK_MAX && std::mem::take(&mut self.blocked) {
+        if self.block == Some(Block::Endpoint) {
+            self.block = None;
             self.effects.push_back(CursorEffect::Unblock);
         }
     }
@@ -270,12 +294,20 @@ impl Lane {
     pub fn on_read(&mut self, changes: Vec<Change>) -> bool {
         self.reading = false;
         let total = self.round.summary.total();
+        let from = self.read;
         self.read += changes.len() as u64;
         let complete = changes.len() == CHANGES_PER_READ || self.read == total;
         self.last_read = changes.last().cloned().or(self.last_read.take());
-        self.slots.extend(changes.into_iter().map(Slot::new));
+        for (change, position) in changes.into_iter().zip(from..) {
+            let mut slot = Slot::new(change);
+            if self.above.iter().any(|range| range.contains(&position)) {
+                slot.state = SlotState::Settled;
+            }
+            self.slots.push_back(slot);
+        }
         if let Some(head) = self.slots.front_mut().filter(|_| self.prefix == self.round.position) {
             let attempts = std::mem::take(&mut self.head_attempts);
+            head.earlier = attempts.earlier;
             if attempts.tries > 0 {
                 head.tries = attempts.tries;
                 head.item_tries = attempts.item_tries;
@@ -283,13 +315,13 @@ impl Lane {
             }
         }
         self.skip_head();
+        self.advance_prefix();
         complete && self.read <= total
     }
 
-    /// Gives the head up if that was asked for. What the app has of it nobody knows: it may have
-    /// done what it never acknowledged.
+    /// Gives the head up if that was asked for.
     fn skip_head(&mut self) {
-        let (position, round) = (self.prefix, self.round.clone());
+        let position = self.prefix;
         let delivery = self.delivery_id(position);
         let Some((head, delivery)) = self.slots.front_mut().zip(delivery) else { return };
         let Some(id) = self.skip.take() else { return };
@@ -298,7 +330,7 @@ impl Lane {
             position,
             delivery,
             reason: ParkReason::Skipped,
-            state: given_up(&round, ParkReason::Skipped, &head.change),
+            counted: false,
             status: None,
             excerpt: "skipped by hand".to_owned(),
             change: head.change.clone(),
@@ -314,14 +346,14 @@ impl Lane {
     /// The next change that may be sent now, if any.
     #[must_use]
     pub fn next_sendable(&mut self, now: Instant) -> Option<u64> {
-        if self.stale {
+        if self.stale || self.unwritten.is_some() {
             return None;
         }
         if self.batching.is_some() {
             return self.next_batch(now);
         }
         let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
-        let limit = if self.blocked || self.order == OrderMode::Strict { 1 } else { self.max_in_flight };
+        let limit = if self.is_blocked() || self.order == OrderMode::Strict { 1 } else { self.max_in_flight };
         if self.in_flight() >= limit {
             return None;
         }
@@ -365,13 +397,14 @@ impl Lane {
             | SlotState::Flying(_)
             | SlotState::Batched { .. }
             | SlotState::Acknowledged
+            | SlotState::Settled
             | SlotState::Parked(_) => false,
         })
     }
 
     /// Whether one more may be sent beyond the settled prefix.
     fn may_probe(&self) -> bool {
-        !self.stale && self.prefix < self.settled + self.window()
+        !self.stale && self.unwritten.is_none() && self.prefix < self.settled + self.window()
     }
 
     /// Ends the wait of the head, so that it may be rendered for a probe.
@@ -390,7 +423,8 @@ impl Lane {
             return Launch { parcels, together: true };
         }
         let reach = (self.settled + self.window()).saturating_sub(position);
-        let alone = is_probe || self.blocked || self.order == OrderMode::Phased || self.batching.is_some();
+        let alone =
+            is_probe || self.is_blocked() || self.order == OrderMode::Phased || self.batching.is_some();
         let most = if alone { 1 } else { STRETCH.min(usize::try_from(reach).unwrap_or(STRETCH)) };
         let mut launched = Vec::new();
         let first = position.checked_sub(self.prefix).and_then(|first| usize::try_from(first).ok());
@@ -413,47 +447,11 @@ impl Lane {
         self.advance_prefix();
     }
 
-    /// Failed tries of a change that is in memory.
+    /// Failed tries of a change that is in memory, by which its attempts are numbered.
     #[must_use]
     pub fn tries(&self, position: u64) -> u32 {
         let index = position.checked_sub(self.prefix).and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| self.slots.get(index)).map_or(0, |slot| slot.tries)
-    }
-
-    /// What must be written now, if anything. [`Lane::on_settled`] or [`Lane::on_settle_failed`]
-    /// must follow.
-    pub fn want_settle(&mut self, at: Timestamp) -> Option<Settlement> {
-        // A block that is not written yet goes first: the settlement may be what ends it.
-        let waits = self.settling.is_some() || !self.effects.is_empty();
-        if self.stale || waits || self.prefix == self.settled {
-            return None;
-        }
-        self.settling = Some(self.prefix);
-        Some(Settlement {
-            cursor: self.cursor().clone(),
-            round: self.round.number,
-            position: self.prefix,
-            parked: std::mem::take(&mut self.parks),
-            streak: self.streak,
-            acknowledged: self.acknowledged,
-            standing: std::mem::take(&mut self.standing),
-            redrive: std::mem::take(&mut self.redrive),
-            at,
-        })
-    }
-
-    /// The settlement is on disk.
-    pub fn on_settled(&mut self) {
-        if let Some(position) = self.settling.take() {
-            self.settled = position;
-        }
-    }
-
-    /// The settlement is not on disk, or nobody knows. The parks in it are lost to this lane, so it
-    /// settles nothing further: a later prefix would pass them without a record.
-    pub fn on_settle_failed(&mut self) {
-        self.settling = None;
-        self.stale = true;
+        index.and_then(|index| self.slots.get(index)).map_or(0, Slot::attempts)
     }
 
     /// What changes next for the cursor as a whole, once no settlement is on its way.
@@ -489,7 +487,7 @@ impl Lane {
     /// say: until when.
     #[must_use]
     pub fn waits_until(&self, now: Instant) -> Option<Instant> {
-        let is_busy = self.preparing || self.reading || self.stale || self.settled != self.prefix;
+        let is_busy = self.preparing || self.reading || self.stale || self.owes_outcomes();
         if is_busy || !self.head_waits_alone() {
             return None;
         }
@@ -511,40 +509,6 @@ impl Lane {
     fn slot(&mut self, position: u64) -> Option<&mut Slot> {
         let index = usize::try_from(position.checked_sub(self.prefix)?).ok()?;
         self.slots.get_mut(index)
-    }
-
-    /// Moves the done prefix over finished slots, in order, and draws the consequences.
-    fn advance_prefix(&mut self) {
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.is_done()) {
-            self.prefix += 1;
-            match slot.state {
-                SlotState::Parked(park) => {
-                    if matches!(park.reason, ParkReason::Rejected | ParkReason::Failing) {
-                        // What one answer refused is one word of the receiver.
-                        let repeated = slot.answer.is_some() && slot.answer == self.counted;
-                        self.streak += u32::from(!repeated);
-                        self.counted = slot.answer;
-                        self.streak_letters.push(park.id.clone());
-                    }
-                    self.parks.push(*park);
-                    if self.streak >= STREAK_MAX && !std::mem::replace(&mut self.blocked, true) {
-                        self.standing = Standing::Blocked(format!(
-                            "{STREAK_MAX} changes in a row were given up; the next one waits under probe"
-                        ));
-                        self.release();
-                    }
-                }
-                _ => {
-                    self.acknowledged = true;
-                    (self.streak, self.counted) = (0, None);
-                    let letters = std::mem::take(&mut self.streak_letters);
-                    if std::mem::take(&mut self.blocked) {
-                        self.standing = Standing::Unblocked;
-                        self.redrive.extend(letters);
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -15,9 +15,13 @@ use tidings_entity::id::{CursorId, DeadLetterId, WatchId};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{DelivererMessage, DelivererState, Slot, running::RunningLane};
+use super::{
+    DelivererMessage, DelivererState, Slot,
+    running::{RunningLane, Stage},
+};
 use crate::{
     ports::{LaneFacts, Parcel},
+    terms,
     time::Timestamp,
 };
 
@@ -50,8 +54,12 @@ pub struct Lease {
     pub lane: Arc<LaneFacts>,
     /// Their positions.
     pub positions: Range<u64>,
-    /// The changes as they would have been sent.
+    /// The changes as they would have been sent. None of them: only what is told is lent.
     pub parcels: Vec<Parcel>,
+    /// With them the app is told that the round, a resync, begins.
+    pub announces: bool,
+    /// After them the app is told that the round ends.
+    pub tells_end: bool,
     /// When they may be lent to somebody else.
     pub expires_at: Timestamp,
 }
@@ -63,7 +71,8 @@ pub struct Return {
     pub id: String,
     /// Of which watch.
     pub watch: WatchId,
-    /// The last position that is dealt with; `None`: none of them.
+    /// The last position that is dealt with; `None`: none of them. Where nothing but notices was lent, any
+    /// position beside the end of the round says that they are dealt with.
     pub accepted_through: Option<u64>,
     /// Positions up to it that the app does not want, with what it says of them.
     pub refused: Vec<(u64, String)>,
@@ -100,6 +109,8 @@ pub enum Refusal {
 pub(super) struct Loan {
     id: String,
     positions: Range<u64>,
+    announces: bool,
+    tells_end: bool,
     until: Instant,
 }
 
@@ -178,14 +189,27 @@ impl DelivererState {
         if running.loan.is_some() {
             return;
         }
-        running.lane.expect_reader();
-        let (positions, parcels) = running.lane.take_ready(most);
-        if parcels.is_empty() {
+        if !running.open.hold.is_confirmed() {
+            // Its watch may be gone: whoever waits goes on waiting until that is known.
+            let cursor = cursor.clone();
+            self.post.send_after(terms::LOOK, move || DelivererMessage::Due(cursor));
             return;
         }
-        running.loan = Some(Loan { id: id.clone(), positions: positions.clone(), until: now + lease });
+        running.lane.expect_reader();
+        let total = running.lane.round().summary.total();
+        // At the end only notices may be left.
+        let is_over = matches!(running.stage, Stage::Noticing { .. });
+        let (positions, parcels) =
+            if is_over { (total..total, Vec::new()) } else { running.lane.take_ready(most) };
+        if parcels.is_empty() && !is_over {
+            return;
+        }
+        let (announces, tells_end) = (running.owes_resync, running.owes_synced && positions.end == total);
+        let (until, expires_at) = (now + lease, wall.after(lease));
+        running.loan =
+            Some(Loan { id: id.clone(), positions: positions.clone(), announces, tells_end, until });
         let lane = running.facts();
-        let lent = Lease { id, lane, positions, parcels, expires_at: wall.after(lease) };
+        let lent = Lease { id, lane, positions, parcels, announces, tells_end, expires_at };
         let waiting = self.wishes.remove(index);
         // Who left a moment ago holds it until its time is over; the next one asks again.
         answer(waiting.wish.reply, Some(lent));
@@ -210,9 +234,13 @@ impl DelivererState {
             return answer(returned.reply, Err(fault));
         }
         let (random, wall) = (self.context.random.clone(), self.context.now());
-        let Some((running, _)) = self.running(&cursor) else { return };
+        let Some((running, generation)) = self.running(&cursor) else { return };
         let Some(loan) = running.loan.take() else { return };
-        let accepted = returned.accepted_through.map_or(loan.positions.start, |last| last + 1);
+        let is_taken = returned.accepted_through.is_some();
+        let accepted = match returned.accepted_through {
+            Some(last) if !loan.positions.is_empty() => last + 1,
+            _ => loan.positions.start,
+        };
         for position in loan.positions.clone() {
             let refused = returned.refused.iter().find(|(refused, _)| *refused == position);
             match refused {
@@ -223,7 +251,16 @@ impl DelivererState {
                 None => running.lane.on_recalled(position),
             }
         }
+        if loan.tells_end && is_taken && accepted == loan.positions.end {
+            running.owes_synced = false;
+        }
+        if is_taken && loan.positions.is_empty() {
+            running.stage = Stage::Flowing;
+        }
         running.owed.push(Owed { position: accepted, reply: returned.reply });
+        if loan.announces && is_taken {
+            self.note_announced(&cursor, generation);
+        }
         self.drive(&cursor);
     }
 
@@ -290,7 +327,12 @@ impl Loan {
         if self.until <= now {
             return Some(Refusal::Stale);
         }
-        let lent = |position: &u64| self.positions.contains(position);
+        let end = self.positions.end;
+        let beside = end.saturating_sub(1)..=end;
+        let is_notice = self.positions.is_empty();
+        let lent = |position: &u64| {
+            if is_notice { beside.contains(position) } else { self.positions.contains(position) }
+        };
         if let Some(last) = returned.accepted_through.filter(|last| !lent(last)) {
             return Some(Refusal::NotLent(last));
         }

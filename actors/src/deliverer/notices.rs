@@ -11,9 +11,10 @@ use tracing::{Instrument, info_span, warn};
 use super::{
     DelivererMessage, DelivererState, Generation, Step,
     answers::{REOPEN, describe},
-    retry::{Circumstances, Decision, Tries, Verdict, decide, verdict},
+    gate::Pass,
+    retry::{Block, Circumstances, Decision, PROBE_WAIT_LAST, Tries, Verdict, decide, verdict},
     running::Stage,
-    sending::take_turn,
+    sending::take_turn_under,
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
@@ -25,11 +26,11 @@ use crate::{
 impl DelivererState {
     /// Ends the round, after `/synced` for those who want it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
-        let context = self.context.clone();
+        let (context, is_pulled) = (self.context.clone(), self.endpoint.is_none());
         let Some((running, _)) = self.running(cursor) else { return };
         let (round, attempts) = (running.open.round.clone(), running.open.snapshot.head_attempts);
         let store = running.open.store.clone();
-        if running.owes_synced {
+        if running.owes_synced || (running.owes_resync && is_pulled) {
             // Tries before a restart count, if it was this notice that waited.
             let waited = round.position == round.summary.total();
             running.stage = Stage::noticing(Action::Synced, if waited { attempts.tries } else { 0 });
@@ -83,19 +84,17 @@ impl DelivererState {
         let (halt, trace) = (running.halt.clone(), running.trace(&tracer));
         let open = running.open.clone();
         let (position, of) = (running.open.round.position, cursor.to_string());
-        self.gate.enter();
+        let pass = self.gate.enter();
         self.step(cursor, generation, async move {
-            let _place = tokio::select! {
+            let turn = tokio::select! {
                 biased;
-                () = halt.called(), if may_halt => return Step::Unnoticed { is_probe: false },
-                place = take_turn(&endpoint, &outbound) => place,
+                () = halt.called(), if may_halt => return Step::Unnoticed { pass, is_probe: false },
+                turn = take_turn_under(&open.hold, &endpoint, &outbound) => turn,
             };
-            if !open.hold.stands() {
-                return Step::Unnoticed { is_probe: !may_halt };
-            }
+            let Some(_place) = turn else { return Step::Unnoticed { pass, is_probe: !may_halt } };
             let span = info_span!("delivery.notice", app.id = %app, cursor.id = of);
             trace.put(&span, position);
-            Step::Noticed(transport.notify(&endpoint, &notice).instrument(span).await)
+            Step::Noticed(pass, transport.notify(&endpoint, &notice).instrument(span).await)
         });
     }
 
@@ -109,7 +108,17 @@ impl DelivererState {
     }
 
     /// A notice was answered: acknowledged, it opens the way.
-    pub(super) fn on_noticed(&mut self, cursor: &CursorId, generation: Generation, outcome: &AttemptOutcome) {
+    pub(super) fn on_noticed(
+        &mut self,
+        cursor: &CursorId,
+        generation: Generation,
+        pass: Pass,
+        outcome: &AttemptOutcome,
+    ) {
+        if !self.gate.is_of(pass) {
+            // An endpoint of before was asked; the notice goes to the one of now.
+            return self.on_unnoticed(cursor);
+        }
         let now = Instant::now();
         let Some((running, _)) = self.running(cursor) else { return };
         let Stage::Noticing { action, tries, since, .. } = running.stage else { return };
@@ -118,6 +127,9 @@ impl DelivererState {
             running.stage = Stage::Flowing;
             running.owes_synced &= action != Action::Synced;
             running.lane.on_noticed();
+            if action == Action::Resync {
+                self.note_announced(cursor, generation);
+            }
             self.gate.widen();
             circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
             return;
@@ -128,17 +140,18 @@ impl DelivererState {
         let circumstances = Circumstances {
             verdict,
             tries: Tries { all: tries, item: tries, since_first: now.duration_since(since) },
-            acknowledged: running.open.snapshot.acknowledged,
+            status: outcome.result.ok(),
+            in_grace: false,
             // What blocks the changes of a cursor does not keep its round from ending.
-            blocked: running.lane.is_blocked() && action == Action::Resync,
+            block: (running.lane.is_blocked() && action == Action::Resync).then_some(Block::Endpoint),
             retry_after: outcome.retry_after,
         };
         let waits = |until| Stage::Noticing { action, tries, since: Some(since), until, flying: false };
         let (wait, blocks) = match decide(circumstances, &rules, random.as_ref()) {
             Decision::Retry(wait) => (Some(wait), false),
             Decision::Block(wait) => (Some(wait), true),
-            Decision::Park(_) if action == Action::Resync => (Some(rules.cap), true),
-            Decision::Park(_) => (None, false),
+            Decision::Park { .. } if action == Action::Resync => (Some(PROBE_WAIT_LAST), true),
+            Decision::Park { .. } => (None, false),
         };
         running.stage = match wait {
             Some(wait) => waits(Some(now + wait)),
@@ -170,6 +183,15 @@ impl DelivererState {
         }
     }
 
+    /// The app was told that the resync begins.
+    pub(super) fn note_announced(&mut self, cursor: &CursorId, generation: Generation) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        running.owes_resync = false;
+        let (store, round, id) = (running.open.store.clone(), running.open.round.number, cursor.clone());
+        let work = async move { Step::Recorded(in_time(store.note_announced(&id, round)).await) };
+        self.step(cursor, generation, work);
+    }
+
     fn record_refused_synced(
         &mut self,
         cursor: &CursorId,
@@ -192,11 +214,12 @@ impl DelivererState {
             number,
             delivery: DeliveryId::of_notice(cursor, round.number, Action::Synced.as_str()),
             status: outcome.result.ok(),
-            item_failure: matches!(verdict, Verdict::Refused | Verdict::Failing),
+            item_failure: verdict.is_of_the_item(),
             excerpt: outcome.excerpt.clone(),
             answer: outcome.answer.clone(),
             took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
             at,
+            next_at: None,
         };
         self.record(cursor, generation, attempt);
     }

@@ -181,13 +181,14 @@ async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, Ope
     }
 }
 
-async fn open_held(context: &Context, cursor: &CursorId, hold: Hold) -> Result<Opening, OpeningError> {
+async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Result<Opening, OpeningError> {
     let mut conflicts = 0;
     for _ in 0..STEPS_MAX {
         if conflicts >= CONFLICTS_MAX {
             return Ok(Opening::Later(CONFLICT_WAIT));
         }
-        let lane = match in_time(context.store.lane(cursor)).await {
+        let reading = in_time(context.store.lane(cursor));
+        let lane = match hold.read(&context.terms, cursor, reading).await {
             Err(StoreError::NotFound) => return Ok(Opening::Gone),
             other => other?,
         };
@@ -195,15 +196,22 @@ async fn open_held(context: &Context, cursor: &CursorId, hold: Hold) -> Result<O
             return Ok(Opening::Idle);
         }
         let wait = lane.deliver_after.since(context.now());
+        if wait > context.policy.first_delay {
+            // The clock was ahead when the watch was registered.
+            let latest = context.now().after(context.policy.first_delay);
+            in_time(context.store.deliver_no_later(&lane.watch, latest)).await?;
+            continue;
+        }
         if !wait.is_zero() {
             return Ok(Opening::Later(wait));
         }
         if lane.open.is_some() {
             return resume_or_block(context, lane, hold).await;
         }
-        let replay = match next_round(&lane) {
-            Next::Replay(from) => Some(from.commit),
-            _ => None,
+        let (replay, target) = match next_round(&lane) {
+            Next::Replay(from) => (Some(from.commit), None),
+            Next::Sync(target) | Next::Resync { target, .. } => (None, target),
+            Next::Nothing | Next::Redrive => (None, None),
         };
         match (begin_next(context, &lane).await, replay) {
             // Nobody knows what an app has that went back to a tree which cannot be had.
@@ -213,6 +221,14 @@ async fn open_held(context: &Context, cursor: &CursorId, hold: Hold) -> Result<O
                 let said = format!("the replay from {from} cannot be done: {reason}");
                 warn!(commit = %from, "{said}; a complete resync follows");
                 in_time(context.store.request_cursor_resync(cursor, true, &said)).await?;
+            }
+            // What the branch names can be had nowhere: nothing can be delivered before it can, or before the
+            // branch names something else.
+            (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if target == Some(commit) => {
+                let said =
+                    format!("{} cannot be delivered: its commit {commit} is obtainable nowhere", lane.branch);
+                block(context, &Shown::of(&lane), &said).await?;
+                return Ok(Opening::Later(UNFIT_WAIT));
             }
             // An old tree that can be had nowhere: the one case for a complete resync.
             (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if is_held(&lane, commit) => {
@@ -283,7 +299,7 @@ async fn resume_or_block(context: &Context, lane: LaneSnapshot, hold: Hold) -> R
 /// Takes up an open round: makes its trees present and proves that its list is still the same.
 async fn resume(context: &Context, mut lane: LaneSnapshot, hold: Hold) -> Result<Opening, OpeningError> {
     let Some(round) = lane.open.take() else { return Ok(Opening::Idle) };
-    if !(RULES - 1..=RULES).contains(&round.rules) {
+    if !round.is_known() {
         let reason = format!("round {} was begun under rules {}", round.number, round.rules);
         in_time(context.store.request_cursor_resync(&lane.cursor, false, &reason)).await?;
         return Ok(Opening::Again);
@@ -332,7 +348,9 @@ async fn cancel(
     let from = Seek::Position(round.position);
     let changes =
         if known { context.git.window(&lane.remote, &round.spec, &from, most).await? } else { Vec::new() };
-    let ahead: HashSet<Vec<u8>> = changes.into_iter().map(|change| change.path).collect();
+    let is_above = |position: &u64| lane.above.iter().any(|range| range.contains(position));
+    let ahead = changes.into_iter().zip(round.position..).filter(|(_, position)| !is_above(position));
+    let ahead: HashSet<Vec<u8>> = ahead.map(|(change, _)| change.path).collect();
     let reached: Vec<DeadLetterId> =
         letters.filter(|letter| !ahead.contains(&letter.path)).map(|letter| letter.id.clone()).collect();
     info!(
@@ -456,7 +474,7 @@ async fn candidates(
     if redrive || !lane.more_letters {
         let wanted =
             lane.letters.iter().filter(|(_, status)| !redrive || *status == LetterStatus::RedriveRequested);
-        return Ok(seen(spec.kind, wanted.map(|(letter, _)| letter.clone()).collect()));
+        return Ok(wanted.map(|(letter, _)| letter.clone()).collect());
     }
     let mut letters = Vec::new();
     if spec.kind == RoundKind::Sync {
@@ -481,20 +499,9 @@ async fn candidates(
         let is_last = some.len() < LANE_LETTERS;
         letters.extend(some);
         if is_last {
-            return Ok(seen(spec.kind, by_path(letters)));
+            return Ok(by_path(letters));
         }
     }
-}
-
-/// Letters as a round of this kind sees them. Whether an app that asks for a replay really went back
-/// nobody knows, and so neither what it has of a path whose change it never took.
-fn seen(kind: RoundKind, mut letters: Vec<Letter>) -> Vec<Letter> {
-    if kind == RoundKind::Replay {
-        for letter in &mut letters {
-            letter.state = letter.state.doubted();
-        }
-    }
-    letters
 }
 
 /// A path may be there twice: a changed kind of file is a delete and a create.
@@ -601,7 +608,7 @@ async fn begin(
 
 /// A reason from before (what the branch named then, a list that differed, a tree that could not be read) is moot.
 async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
-    if lane.state == CursorState::Blocked && lane.streak == 0 {
+    if lane.state == CursorState::Blocked && lane.streak.count == 0 {
         in_time(context.store.set_blocked(&lane.cursor, None)).await?;
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! What an answer means and when to try again, pure (DESIGN 6).
 //!
-//! Endpoint failures say that the receiver as a whole is not well: they feed its breaker and never
-//! park. Item failures say that this one change is not wanted: they park it after a few tries. A
-//! redirect is an endpoint failure: it is never followed, and it says that the address is wrong,
-//! not the change.
+//! An endpoint failure says that the receiver as a whole is not well: it feeds the breaker and never
+//! parks. A redirect is one: it is never followed, and the address is wrong, not the change. The other
+//! failures are answers to this one change. A refusal is the receiver's word about it: the change is
+//! parked and does not count. A doubtful answer or a failure of the receiver parks the change after a few
+//! tries and counts: so many of them in a row say that the receiver is misconfigured or broken.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -11,17 +12,21 @@ use tidings_entity::kind::{ParkReason, RetryPolicy};
 
 use crate::ports::{AttemptOutcome, Random};
 
-/// Tries of a change that is refused (4xx), and the span they are spread over.
-pub const REFUSED_TRIES: u32 = 3;
-/// The wait between them.
-const REFUSED_WAIT: Duration = Duration::from_millis(2_400);
+/// Tries of a change whose answer may be another one in a moment (401, 403, 404, 405, 409, 423).
+pub const QUICK_TRIES: u32 = 3;
+/// The wait between them: all of them lie within 5 s.
+const QUICK_WAIT: Duration = Duration::from_millis(2_400);
 /// Tries of a change on which the receiver fails (5xx).
 pub const FAILING_TRIES: u32 = 8;
-/// Before a cursor's first 2xx, refusals are retried for this long: a client may not have saved
-/// its registration yet.
-pub const REGISTRATION_GRACE: Duration = Duration::from_secs(600);
+/// For this long after its first delivery was due, a new watch waits on answers that come from a client
+/// which has not saved its registration yet, until its first 2xx.
+pub const REGISTRATION_GRACE: Duration = Duration::from_secs(120);
+/// The answers that it waits on.
+const EARLY: [u16; 5] = [400, 401, 403, 404, 409];
 /// The longest wait between those tries.
 const REGISTRATION_WAIT_LAST: Duration = Duration::from_secs(10);
+/// The longest wait between two probes of a cursor that is blocked by what its receiver answers.
+pub const PROBE_WAIT_LAST: Duration = Duration::from_secs(300);
 /// The longest wait between tries of a change on which the receiver fails.
 pub const FAILING_WAIT_LAST: Duration = Duration::from_secs(60);
 
@@ -36,8 +41,21 @@ pub enum Verdict {
     Endpoint,
     /// This change is refused.
     Refused,
+    /// This change is refused because of what the receiver has or does just now (409, 423).
+    Contested,
+    /// The receiver does not know the request or the caller (401, 403, 404, 405): this change, or its
+    /// configuration.
+    Doubtful,
     /// The receiver fails on this change.
     Failing,
+}
+
+impl Verdict {
+    /// Whether it is an answer to the change, not a failure of the endpoint.
+    #[must_use]
+    pub fn is_of_the_item(self) -> bool {
+        matches!(self, Self::Refused | Self::Contested | Self::Doubtful | Self::Failing)
+    }
 }
 
 /// Reads an answer.
@@ -47,6 +65,8 @@ pub fn verdict(outcome: &AttemptOutcome) -> Verdict {
         Ok(200..=299) => Verdict::Acknowledged,
         Ok(410) => Verdict::Gone,
         Ok(408 | 425 | 429 | 502..=504) | Err(_) => Verdict::Endpoint,
+        Ok(409 | 423) => Verdict::Contested,
+        Ok(401 | 403..=405) => Verdict::Doubtful,
         Ok(400..=499) => Verdict::Refused,
         Ok(500..=599) => Verdict::Failing,
         Ok(_) => Verdict::Endpoint,
@@ -117,9 +137,25 @@ pub enum Decision {
     /// Try again after this wait.
     Retry(Duration),
     /// Give it up.
-    Park(ParkReason),
+    Park {
+        /// Why.
+        reason: ParkReason,
+        /// Whether it is one of those that block a cursor when there are too many in a row.
+        counted: bool,
+    },
     /// Block the cursor, and try again after this wait.
     Block(Duration),
+}
+
+/// Why only the head of a cursor goes, under probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// The endpoint failed for the whole retry window, or does not take an announcement.
+    Endpoint,
+    /// Too many counted parks in a row.
+    Streak,
+    /// The app refused too many changes and never acknowledged one.
+    Refusals,
 }
 
 /// What is known when a try failed.
@@ -130,10 +166,12 @@ pub struct Circumstances {
     pub verdict: Verdict,
     /// Failed tries, this one included.
     pub tries: Tries,
-    /// Whether the app ever acknowledged something of this cursor.
-    pub acknowledged: bool,
-    /// Whether the cursor is blocked: then nothing is parked, the change waits under probe.
-    pub blocked: bool,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
+    /// Whether the watch is new, and its client perhaps not ready.
+    pub in_grace: bool,
+    /// What blocks the cursor.
+    pub block: Option<Block>,
     /// What `Retry-After` asked for.
     pub retry_after: Option<Duration>,
 }
@@ -142,22 +180,24 @@ pub struct Circumstances {
 #[must_use]
 pub fn decide(now: Circumstances, rules: &RetryRules, random: &dyn Random) -> Decision {
     let wait = |span| Decision::Retry(rules.wait_within(span, now.tries.all, now.retry_after, random));
-    let any = Duration::ZERO..=rules.cap;
-    if now.blocked {
-        return wait(any);
-    }
+    let quick = Decision::Retry(QUICK_WAIT.max(now.retry_after.unwrap_or_default().min(rules.cap)));
+    let park = |reason, counted| Decision::Park { reason, counted };
+    let is_early = now.in_grace && now.status.is_some_and(|status| EARLY.contains(&status));
+    let refusal_ends_it = now.block != Some(Block::Refusals);
     match now.verdict {
-        Verdict::Endpoint if now.tries.since_first >= rules.window => Decision::Block(rules.cap),
-        Verdict::Refused if !now.acknowledged && now.tries.since_first < REGISTRATION_GRACE => {
-            wait(rules.base.min(REGISTRATION_WAIT_LAST)..=REGISTRATION_WAIT_LAST)
+        Verdict::Endpoint if now.block.is_none() && now.tries.since_first >= rules.window => {
+            Decision::Block(rules.cap)
         }
-        Verdict::Refused if now.tries.item < REFUSED_TRIES => {
-            Decision::Retry(REFUSED_WAIT.max(now.retry_after.unwrap_or_default().min(rules.cap)))
-        }
-        Verdict::Refused => Decision::Park(ParkReason::Rejected),
+        Verdict::Endpoint | Verdict::Gone | Verdict::Acknowledged => wait(Duration::ZERO..=rules.cap),
+        _ if is_early => wait(rules.base.min(REGISTRATION_WAIT_LAST)..=REGISTRATION_WAIT_LAST),
+        Verdict::Refused if refusal_ends_it => park(ParkReason::Rejected, false),
+        Verdict::Contested if refusal_ends_it && now.tries.item < QUICK_TRIES => quick,
+        Verdict::Contested if refusal_ends_it => park(ParkReason::Rejected, false),
+        _ if now.block.is_some() => wait(Duration::ZERO..=PROBE_WAIT_LAST),
+        Verdict::Doubtful if now.tries.item < QUICK_TRIES => quick,
+        Verdict::Doubtful | Verdict::Refused | Verdict::Contested => park(ParkReason::Rejected, true),
         Verdict::Failing if now.tries.item < FAILING_TRIES => wait(Duration::ZERO..=FAILING_WAIT_LAST),
-        Verdict::Failing => Decision::Park(ParkReason::Failing),
-        Verdict::Endpoint | Verdict::Gone | Verdict::Acknowledged => wait(any),
+        Verdict::Failing => park(ParkReason::Failing, true),
     }
 }
 
@@ -203,11 +243,26 @@ mod tests {
             (100, Verdict::Endpoint),
             (302, Verdict::Endpoint),
             (400, Verdict::Refused),
-            (404, Verdict::Refused),
+            (401, Verdict::Doubtful),
+            (402, Verdict::Refused),
+            (403, Verdict::Doubtful),
+            (404, Verdict::Doubtful),
+            (405, Verdict::Doubtful),
+            (406, Verdict::Refused),
+            (407, Verdict::Refused),
             (408, Verdict::Endpoint),
+            (409, Verdict::Contested),
             (410, Verdict::Gone),
+            (411, Verdict::Refused),
+            (413, Verdict::Refused),
+            (415, Verdict::Refused),
+            (422, Verdict::Refused),
+            (423, Verdict::Contested),
+            (424, Verdict::Refused),
             (425, Verdict::Endpoint),
             (429, Verdict::Endpoint),
+            (431, Verdict::Refused),
+            (451, Verdict::Refused),
             (500, Verdict::Failing),
             (501, Verdict::Failing),
             (502, Verdict::Endpoint),
@@ -225,36 +280,52 @@ mod tests {
         Circumstances {
             verdict,
             tries: Tries { all: item.max(1), item, since_first: Duration::from_secs(since_first) },
-            acknowledged: true,
-            blocked: false,
+            status: Some(418),
+            in_grace: false,
+            block: None,
             retry_after: None,
         }
     }
 
-    #[test]
-    fn a_refused_change_is_parked_at_the_third_refusal_within_five_seconds() {
-        let mut waited = Duration::ZERO;
-        for tries in 1..REFUSED_TRIES {
-            match decide(circumstances(Verdict::Refused, tries, 0), &RULES, &Most) {
-                Decision::Retry(wait) => waited += wait,
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!(waited <= Duration::from_secs(5), "{waited:?}");
-        let last = decide(circumstances(Verdict::Refused, REFUSED_TRIES, 4), &RULES, &Most);
-        assert_eq!(last, Decision::Park(ParkReason::Rejected));
+    fn parked(reason: ParkReason, counted: bool) -> Decision {
+        Decision::Park { reason, counted }
     }
 
     #[test]
-    fn before_the_first_acknowledgement_refusals_are_forgiven_for_ten_minutes() {
-        let mut early = circumstances(Verdict::Refused, 50, 599);
-        early.acknowledged = false;
-        assert!(
-            matches!(decide(early, &RULES, &Most), Decision::Retry(wait) if wait <= REGISTRATION_WAIT_LAST)
-        );
-        let mut late = circumstances(Verdict::Refused, 50, 600);
-        late.acknowledged = false;
-        assert_eq!(decide(late, &RULES, &Most), Decision::Park(ParkReason::Rejected));
+    fn a_refusal_parks_at_once_and_does_not_count() {
+        let decision = decide(circumstances(Verdict::Refused, 1, 0), &RULES, &Most);
+        assert_eq!(decision, parked(ParkReason::Rejected, false));
+    }
+
+    #[test]
+    fn answers_that_may_change_are_asked_for_three_times_within_five_seconds() {
+        for (verdict, counted) in [(Verdict::Contested, false), (Verdict::Doubtful, true)] {
+            let mut waited = Duration::ZERO;
+            for tries in 1..QUICK_TRIES {
+                match decide(circumstances(verdict, tries, 0), &RULES, &Most) {
+                    Decision::Retry(wait) => waited += wait,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(waited <= Duration::from_secs(5), "{waited:?}");
+            let last = decide(circumstances(verdict, QUICK_TRIES, 4), &RULES, &Most);
+            assert_eq!(last, parked(ParkReason::Rejected, counted));
+        }
+    }
+
+    #[test]
+    fn in_the_grace_of_a_new_watch_early_answers_wait_and_others_do_not() {
+        for status in 400..600 {
+            let outcome = outcome(Ok(status));
+            let mut early = circumstances(verdict(&outcome), 50, 119);
+            (early.in_grace, early.status) = (true, Some(status));
+            let waits = matches!(decide(early, &RULES, &Most), Decision::Retry(_));
+            let expected = match early.verdict {
+                Verdict::Endpoint | Verdict::Gone => true,
+                _ => EARLY.contains(&status),
+            };
+            assert_eq!(waits, expected, "{status}");
+        }
     }
 
     #[test]
@@ -266,12 +337,27 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_parked_while_the_cursor_is_blocked() {
-        for verdict in [Verdict::Refused, Verdict::Failing, Verdict::Endpoint] {
-            let mut blocked = circumstances(verdict, 1_000, 100 * 3600);
-            blocked.blocked = true;
-            assert!(matches!(decide(blocked, &RULES, &Most), Decision::Retry(_)), "{verdict:?}");
+    fn a_blocked_cursor_is_probed_every_five_minutes_and_a_refusal_parks_unless_it_is_what_blocks() {
+        for block in [Block::Streak, Block::Refusals] {
+            for verdict in [Verdict::Doubtful, Verdict::Failing, Verdict::Refused, Verdict::Contested] {
+                let mut blocked = circumstances(verdict, 1_000, 100 * 3600);
+                blocked.block = Some(block);
+                let refuses = matches!(verdict, Verdict::Refused | Verdict::Contested);
+                match decide(blocked, &RULES, &Most) {
+                    Decision::Retry(wait) => {
+                        assert!(!refuses || block == Block::Refusals, "{block:?}, {verdict:?}");
+                        assert!(wait <= PROBE_WAIT_LAST);
+                    }
+                    decision => {
+                        assert!(refuses && block == Block::Streak, "{block:?}, {verdict:?}");
+                        assert_eq!(decision, parked(ParkReason::Rejected, false));
+                    }
+                }
+            }
         }
+        let mut endpoint = circumstances(Verdict::Endpoint, 1_000, 100 * 3600);
+        endpoint.block = Some(Block::Endpoint);
+        assert_eq!(decide(endpoint, &RULES, &Most), Decision::Retry(RULES.cap));
     }
 
     /// Draws the middle of what is asked for.
@@ -370,8 +456,9 @@ mod tests {
     #[test]
     fn a_refused_or_failing_change_is_not_tried_before_what_it_asked_for() {
         for (verdict, asked, waited) in [
-            (Verdict::Refused, 1, 2_400),
-            (Verdict::Refused, 30, 30_000),
+            (Verdict::Contested, 1, 2_400),
+            (Verdict::Contested, 30, 30_000),
+            (Verdict::Doubtful, 30, 30_000),
             (Verdict::Failing, 1, 1_000),
             (Verdict::Failing, 30, 30_000),
             (Verdict::Failing, 3_000, 3_000_000),
@@ -383,7 +470,7 @@ mod tests {
             assert_eq!(decision, Decision::Retry(Duration::from_millis(waited)), "{verdict:?}, {asked} s");
         }
         let mut early = circumstances(Verdict::Refused, 1, 0);
-        (early.acknowledged, early.retry_after) = (false, Some(Duration::from_secs(300)));
+        (early.in_grace, early.status, early.retry_after) = (true, Some(400), Some(Duration::from_secs(300)));
         assert_eq!(decide(early, &RULES, &Least), Decision::Retry(Duration::from_secs(300)));
     }
 

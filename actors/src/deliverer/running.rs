@@ -15,6 +15,7 @@ use super::{
     lending::{Loan, Owed},
     opening::OpenLane,
     rendering,
+    retry::REGISTRATION_GRACE,
     sending::{Halt, Stretch, TRACED, Trace},
 };
 use crate::{
@@ -54,12 +55,17 @@ pub(super) struct RunningLane {
     facts: Arc<LaneFacts>,
     pub(super) lane: Lane,
     pub(super) stage: Stage,
+    /// The beginning of the round, a resync, is still to be told.
+    pub(super) owes_resync: bool,
     /// The end of the round is still to be told.
     pub(super) owes_synced: bool,
     reload: Option<Duration>,
     /// A consequence for the cursor is being written, or waits after a failure to.
     pub(super) writing: bool,
     pub(super) write_after: Option<Instant>,
+    /// Settlements in a row that were not written, and when the last of them is tried again.
+    pub(super) unwritten: u32,
+    pub(super) settle_after: Option<Instant>,
     queued: bool,
     timer: Option<Instant>,
     pub(super) halt: Halt,
@@ -75,21 +81,22 @@ impl RunningLane {
     /// `letter` is there for a change that is given up by hand.
     pub(super) fn new(open: OpenLane, app: &App, letter: DeadLetterId) -> Self {
         let round = &open.round;
-        // Whoever pulls is told of a round with each of its changes.
+        // Whoever pulls gets the announcement with the first changes that it gets.
         let pulled = app.base_url.is_none();
-        let is_first = round.spec.kind == RoundKind::Resync && round.position == 0;
-        let announce = is_first && app.delivery.resync && !pulled;
-        let stage = if announce { Stage::noticing(Action::Resync, 0) } else { Stage::Flowing };
+        let is_first = round.spec.kind == RoundKind::Resync && open.snapshot.untouched;
+        let owes_resync = is_first && app.delivery.resync && !open.snapshot.announced;
+        let stage = if owes_resync && !pulled { Stage::noticing(Action::Resync, 0) } else { Stage::Flowing };
         let lane = Lane::new(LaneStart {
             round: round.clone(),
             order: if pulled { OrderMode::Strict } else { app.delivery.order },
             max_in_flight: usize::try_from(app.delivery.max_in_flight).unwrap_or(1),
             batch: app.delivery.batch.filter(|_| !pulled),
             streak: open.snapshot.streak,
-            streak_letters: open.snapshot.streak_letters.clone(),
+            grace_until: open.snapshot.is_new.then(|| open.snapshot.deliver_after.after(REGISTRATION_GRACE)),
             acknowledged: open.snapshot.acknowledged,
             blocked: open.snapshot.state == CursorState::Blocked,
             head_attempts: open.snapshot.head_attempts,
+            above: open.snapshot.above.clone(),
             skip: open.snapshot.skip_head.then_some(letter),
         });
         let facts = LaneFacts {
@@ -103,10 +110,13 @@ impl RunningLane {
             facts: Arc::new(facts),
             lane,
             stage,
-            owes_synced: app.delivery.synced && !pulled,
+            owes_resync,
+            owes_synced: app.delivery.synced,
             reload: None,
             writing: false,
             write_after: None,
+            unwritten: 0,
+            settle_after: None,
             queued: false,
             timer: None,
             halt: Halt::default(),
@@ -255,6 +265,7 @@ impl DelivererState {
             return;
         }
         match running.stage {
+            Stage::Noticing { .. } if lent => self.lend(cursor),
             Stage::Noticing { .. } => {
                 if running.notice_due(moment.instant).is_none() {
                     self.make_room_of(cursor, moment.instant);
@@ -311,6 +322,7 @@ impl DelivererState {
 
     /// Writes, one after another, what the lane did to its cursor, and then its settled prefix.
     fn write(&mut self, cursor: &CursorId, generation: Generation, now: Moment) {
+        let draining = self.draining;
         let Some((running, _)) = self.running(cursor) else { return };
         let may = !running.writing && running.write_after.is_none_or(|after| after <= now.instant);
         if let Some(effect) = running.lane.want_effect().filter(|_| may).cloned() {
@@ -318,8 +330,13 @@ impl DelivererState {
             self.write_effect(cursor, generation, effect);
         }
         let Some((running, _)) = self.running(cursor) else { return };
-        if let Some(settlement) = running.lane.want_settle(now.wall) {
-            let changes = settlement.position.saturating_sub(running.lane.settled());
+        if running.settle_after.is_some_and(|after| after > now.instant) {
+            return;
+        }
+        let ends = draining || running.reload.is_some();
+        if let Some(settlement) = running.lane.want_settle(now.wall, ends) {
+            let above: u64 = settlement.above.iter().map(|range| range.end - range.start).sum();
+            let changes = settlement.position.saturating_sub(running.lane.settled()) + above;
             let parked: Vec<_> = settlement.parked.iter().map(|park| park.reason).collect();
             let (store, meter) = (running.open.store.clone(), self.context.meter.clone());
             let settle = async move {
@@ -556,8 +573,8 @@ impl DelivererState {
         let (outbound, tracer) = (self.context.outbound.clone(), self.context.tracer.clone());
         let Some((running, _)) = self.running(cursor) else { return };
         let (halt, trace, open) = (running.halt.clone(), running.trace(&tracer), running.open.clone());
-        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, trace, open };
-        self.gate.enter();
+        let pass = self.gate.enter();
+        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, pass, trace, open };
         let to = cursor.clone();
         let tell = move |tray| {
             post.send(DelivererMessage::Step(to.clone(), generation, Ok(Step::Answered(tray))));

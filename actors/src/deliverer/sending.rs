@@ -23,9 +23,10 @@ use tokio::{
 };
 use tracing::{Instrument, Span, info_span};
 
-use super::{Step, lane::Launch, opening::OpenLane};
+use super::{Step, gate::Pass, lane::Launch, opening::OpenLane};
 use crate::{
     ports::{AttemptOutcome, Cause, Endpoint, ItemOutcome, Parcel, Tracer, Transport},
+    shards::Hold,
     turns::{Place, Turns},
 };
 
@@ -64,6 +65,8 @@ const TELL_FIRST_AFTER: Duration = Duration::from_millis(2);
 /// One attempt that ended.
 #[derive(Debug)]
 pub(super) struct Attempted {
+    /// Which endpoint was asked.
+    pub(super) pass: Pass,
     /// The change, or the first of a batch.
     pub(super) position: u64,
     /// Of a batch: every change in it, with the receiver's word on it.
@@ -129,6 +132,22 @@ pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Place {
     place
 }
 
+/// Waits until an attempt of a lane may begin; `None`: the lane is another replica's now, or reads its rows
+/// again first. Who had to wait is looked at once more: what is decided about a lane counts until its attempt
+/// goes.
+pub(super) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Place> {
+    loop {
+        hold.confirmed().await;
+        let place = take_turn(endpoint, outbound).await;
+        if !hold.stands() {
+            return None;
+        }
+        if hold.is_confirmed() {
+            return Some(place);
+        }
+    }
+}
+
 /// When the deliverer is told of what is on a tray. One timer serves a whole stretch: to set one for each
 /// attempt would cost more than the attempt's own deadline does.
 struct Telling<F> {
@@ -174,6 +193,7 @@ pub(super) struct Stretch {
     pub(super) launch: Launch,
     pub(super) halt: Halt,
     pub(super) is_probe: bool,
+    pub(super) pass: Pass,
     pub(super) trace: Trace,
     /// The lane, with the right to work on its repository.
     pub(super) open: Arc<OpenLane>,
@@ -191,10 +211,10 @@ impl Stretch {
     async fn turn(&self, may_halt: bool) -> Option<Place> {
         let is_halted = || may_halt && self.halt.is_called();
         let turn = async {
-            let place = take_turn(&self.endpoint, &self.outbound).await;
-            // Others may have been told meanwhile that the endpoint is not well. And whoever lost its
-            // right, or does not know, begins nothing, not even a probe.
-            (!is_halted() && self.open.hold.stands()).then_some(place)
+            // Whoever lost its right, or does not know, begins nothing, not even a probe.
+            let place = take_turn_under(&self.open.hold, &self.endpoint, &self.outbound).await?;
+            // Others may have been told meanwhile that the endpoint is not well.
+            (!is_halted()).then_some(place)
         };
         if is_halted() {
             return None;
@@ -209,7 +229,7 @@ impl Stretch {
 
     /// Sends them; `tell` is called when something on the tray is to be taken.
     pub(super) async fn send(mut self, cursor: String, tell: impl Fn(Tray)) -> Step {
-        let (tray, mut unsent) = (Tray::default(), self.range());
+        let (tray, mut unsent, pass) = (Tray::default(), self.range(), self.pass);
         if self.launch.together {
             return self.send_together(&cursor).await;
         }
@@ -238,24 +258,28 @@ impl Stretch {
                 break;
             };
             let (ended_at, goes_on) = (Instant::now(), outcome.is_success());
-            tray.lay(Attempted { position, batch: Vec::new(), sent_at, ended_at, outcome });
+            tray.lay(Attempted { pass, position, batch: Vec::new(), sent_at, ended_at, outcome });
             if !goes_on {
                 break;
             }
             telling.by(ended_at + std::mem::replace(&mut tell_after, TELL_AFTER));
         }
         if self.is_probe && !unsent.is_empty() {
-            return Step::Unprobed(unsent);
+            return Step::Unprobed(pass, unsent);
         }
         // What is on the tray goes with the end of the stretch.
-        Step::Stretched(tray, unsent)
+        Step::Stretched(pass, tray, unsent)
     }
 
     /// Sends them in one request.
     async fn send_together(self, cursor: &str) -> Step {
-        let (tray, range) = (Tray::default(), self.range());
+        let (tray, range, pass) = (Tray::default(), self.range(), self.pass);
         let Some(_place) = self.turn(!self.is_probe).await else {
-            return if self.is_probe { Step::Unprobed(range) } else { Step::Stretched(tray, range) };
+            return if self.is_probe {
+                Step::Unprobed(pass, range)
+            } else {
+                Step::Stretched(pass, tray, range)
+            };
         };
         let (positions, parcels): (Vec<u64>, Vec<Parcel>) = self.launch.parcels.into_iter().unzip();
         let position = *range.start();
@@ -273,8 +297,8 @@ impl Stretch {
         // What the answer does not speak of was not acknowledged.
         let items = items.into_iter().chain(std::iter::repeat(ItemOutcome::Retry(String::new())));
         let batch = positions.into_iter().zip(items).collect();
-        tray.lay(Attempted { position, batch, sent_at, ended_at: Instant::now(), outcome });
+        tray.lay(Attempted { pass, position, batch, sent_at, ended_at: Instant::now(), outcome });
         // Nothing of it is left to be sent another time.
-        Step::Stretched(tray, position + 1..=position)
+        Step::Stretched(pass, tray, position + 1..=position)
     }
 }

@@ -3,6 +3,7 @@
 mod batches;
 mod blocked;
 mod by_hand;
+mod doubts;
 mod endpoint;
 mod histories;
 mod limits;
@@ -13,3 +14,5 @@ mod replicas;
 mod rounds;
 mod rows;
 mod survival;
+mod unhappy;
+mod walks;

@@ -86,7 +86,7 @@ fn a_renamed_default_branch_changes_only_the_branch() {
 }
 
 #[test]
-fn a_missing_branch_is_marked_and_unmarked_but_a_blocked_one_stays_blocked() {
+fn a_missing_branch_is_marked_and_unmarked_but_a_blocked_one_stays_blocked_while_a_round_is_open() {
     let watch = watch(1, SelectorKind::Branch, "dev");
     let cursors = vec![cursor(&watch, 1, "", "refs/heads/dev")];
     let mut known = known(watch, cursors, &[("refs/heads/dev", 1)]);
@@ -97,7 +97,11 @@ fn a_missing_branch_is_marked_and_unmarked_but_a_blocked_one_stays_blocked() {
     let back = listing(None, &[("refs/heads/dev", 1)]);
     assert_eq!(follow(&known, &back, Scope::Source, NOW).edits[0].2, CursorState::Active);
     known.cursors[0].state = CursorState::Blocked;
+    assert!(follow(&known, &back, Scope::Source, NOW).edits.is_empty());
+    assert_eq!(follow(&known, &gone, Scope::Source, NOW).edits[0].2, CursorState::BranchMissing);
+    known.cursors[0].open = true;
     assert!(follow(&known, &gone, Scope::Source, NOW).edits.is_empty());
+    known.cursors[0].open = false;
     known.cursors[0].state = CursorState::Active;
     assert!(
         follow(&known, &listing(None, &[]), Scope::Source, NOW).is_empty(),

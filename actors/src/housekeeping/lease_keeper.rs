@@ -1,7 +1,9 @@
 //! Keeps this replica's leases: prolongs them at a third of their life, takes its share of what is
-//! free, gives away what is more, hears what other replicas tell, and takes the keys that they hand on. Supervised by `housekeeping`,
-//! restarted after a failure; its mailbox is bounded by its own timers and tasks, and by one signal
-//! at a time. What it believes stands in [`Shards`](crate::shards::Shards) and outlives it; while it is
+//! free, gives away what is more, hears what other replicas tell, tells them what they could not be told
+//! before, and takes the keys that they hand on. Looks each second whether the terms of lanes changed that
+//! run here ([`terms`](crate::terms)): while it is away lanes begin nothing any more.
+//! Supervised by `housekeeping`, restarted after a failure; its mailbox is bounded by its own timers and
+//! tasks, and by one signal at a time. What it believes stands in [`Shards`](crate::shards::Shards) and outlives it; while it is
 //! away nothing is prolonged, belief ends by itself, and other replicas take over.
 //!
 //! It asks the database for one thing at a time, so that no answer is older than the one before it, and
@@ -29,6 +31,7 @@ use crate::{
     repository_watcher::RepositoryWatcherMessage,
     shards::Changes,
     start::{self, Look},
+    terms,
     tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
 };
 
@@ -56,12 +59,16 @@ pub enum LeaseKeeperMessage {
     Leaving,
     /// It was given back, or not.
     Released(Result<Result<Vec<Fence>, StoreError>, String>),
-    /// The others were told that this one is there.
+    /// The others were told something.
     Told(Result<(), String>),
     /// Belief in a lease may have ended.
     Lapsed,
     /// Somebody told something.
     Heard(Result<Signal, String>),
+    /// Look at the terms of the lanes here.
+    LookAtTerms,
+    /// That was done, or not.
+    TermsSeen(Result<Result<(), StoreError>, String>),
     /// Ensure whoever has work here.
     Sweep,
     /// That was done, or not.
@@ -97,6 +104,8 @@ pub struct LeaseKeeperState {
     ensure_again: Option<Look>,
     taking_keys: bool,
     take_keys_again: bool,
+    /// The last look at the terms of lanes failed.
+    is_blind: bool,
 }
 
 /// The actor.
@@ -130,10 +139,12 @@ impl Actor for LeaseKeeper {
             ensure_again: None,
             taking_keys: false,
             take_keys_again: false,
+            is_blind: false,
         };
         if state.context.leases.is_some() {
             state.post.send(LeaseKeeperMessage::Due);
             state.post.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
+            state.post.send(LeaseKeeperMessage::LookAtTerms);
             state.listen();
             // The one before this may have ended while it gave shards away.
             state.look_at_leaving();
@@ -162,6 +173,8 @@ impl Actor for LeaseKeeper {
             M::Told(told) => told?,
             M::Lapsed => state.on_lapsed(),
             M::Heard(signal) => state.on_heard(signal?),
+            M::LookAtTerms => state.look_at_terms(),
+            M::TermsSeen(result) => state.on_terms_seen(result?),
             M::Sweep => {
                 state.ensure(Look::All);
                 state.take_keys();
@@ -251,7 +264,10 @@ impl LeaseKeeperState {
     fn on_renewed(&mut self, asked: Instant, result: Result<LeaseStanding, StoreError>) {
         self.asking = false;
         match result {
-            Ok(standing) => self.take_standing(asked, &standing),
+            Ok(standing) => {
+                self.take_standing(asked, &standing);
+                self.tell_untold();
+            }
             Err(reason) => {
                 warn!("the leases of this replica were not prolonged: {reason}");
                 self.look_after(AGAIN);
@@ -431,6 +447,41 @@ impl LeaseKeeperState {
             }
         }
         self.ask();
+    }
+
+    /// What could not be told can be now: the database answers.
+    fn tell_untold(&mut self) {
+        if !self.context.untold.is_empty() {
+            let context = self.context.clone();
+            let work = async move { context.tell_untold().await };
+            self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Told);
+        }
+    }
+
+    /// Looks at the terms of the lanes here, then a while later again.
+    fn look_at_terms(&mut self) {
+        let context = self.context.clone();
+        let work = async move { context.terms.look(context.store.as_ref(), None).await };
+        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::TermsSeen);
+    }
+
+    fn on_terms_seen(&mut self, result: Result<(), StoreError>) {
+        match result {
+            Ok(()) => self.is_blind = false,
+            Err(reason) if !std::mem::replace(&mut self.is_blind, true) => {
+                warn!(
+                    "the terms of lanes could not be read; soon no delivery begins until they can be: {reason}"
+                );
+            }
+            Err(_) => {}
+        }
+        for app in self.context.terms.ended() {
+            if let Some(deliverer) = self.context.directory.find(DELIVERER, app.as_str()) {
+                // One that ends now has no lanes.
+                deliverer.send(DelivererMessage::LetGo);
+            }
+        }
+        self.post.send_after(terms::LOOK, || LeaseKeeperMessage::LookAtTerms);
     }
 
     /// Hears one signal, then the next.

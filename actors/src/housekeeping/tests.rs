@@ -127,6 +127,7 @@ async fn old_history_goes_also_when_the_store_fails_hangs_and_the_actor_is_kille
     let second = house.commit(&[("a", "1"), ("b", "1")]);
     house.poke(&watch).await;
     house.until_held(&watch, second).await;
+    house.transport.answer_path("b", None);
     let third = house.commit(&[("a", "1")]);
     house.until_held(&watch, third).await;
     assert_eq!(house.letters(&app).await.len(), 1, "superseded, and still history");

@@ -3,11 +3,11 @@
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{AppId, RepositoryId, Sha256Hash, SourceId, TokenId},
+    id::{AppId, DeadLetterId, RepositoryId, Sha256Hash, SourceId, TokenId, WatchId},
     kind::Role,
 };
 
-use super::{StoreError, Watch};
+use super::{AttemptRecord, DeadLetter, LetterFilter, StoreError, Watch};
 use crate::time::Timestamp;
 
 /// Live tokens of one app at most: enough for every place it runs at and a rotation of each.
@@ -141,7 +141,7 @@ pub struct AuditFilter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WatchCondition {
-    /// A branch of it is behind its head.
+    /// A branch of it is behind its head, or nobody knows: the last scan of its source failed.
     Behind,
     /// A branch of it is blocked.
     Blocked,
@@ -192,6 +192,15 @@ pub struct SourceLine {
     pub last_change: Timestamp,
     /// Why the last scan failed, where it did.
     pub last_error: Option<String>,
+}
+
+/// One page of a search for dead letters over all apps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LettersOfAll {
+    /// What was found, newest first, each with its app.
+    pub letters: Vec<(AppId, DeadLetter)>,
+    /// The last letter that was looked at; `None`: there are no older ones.
+    pub next: Option<DeadLetterId>,
 }
 
 /// What the database takes.
@@ -249,7 +258,7 @@ pub trait Administration: Send + Sync + 'static {
     async fn all_watches(
         &self,
         filter: &WatchFilter,
-        after: Option<&tidings_entity::id::WatchId>,
+        after: Option<&WatchId>,
         limit: u64,
     ) -> Result<Vec<Watch>, StoreError>;
     /// Sources of all repositories, in the order of their ids, after `after`, at most `limit`; with
@@ -260,6 +269,18 @@ pub trait Administration: Send + Sync + 'static {
         after: Option<&SourceId>,
         limit: u64,
     ) -> Result<Vec<SourceLine>, StoreError>;
+    /// Dead letters of all apps, or of one, that a filter means, newest first, before `before`, at most
+    /// `limit`. Looks at no more than [`SEARCH_STEP`](super::SEARCH_STEP) of them.
+    async fn all_dead_letters(
+        &self,
+        app: Option<&AppId>,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<LettersOfAll, StoreError>;
+    /// The last attempt at the change at the head of each open round of these watches, at most 256, where
+    /// there was one.
+    async fn attempts_at_heads(&self, watches: &[WatchId]) -> Result<Vec<AttemptRecord>, StoreError>;
     /// What the database takes. Counts every row: a second or so for some million.
     async fn database_use(&self) -> Result<DatabaseUse, StoreError>;
 }

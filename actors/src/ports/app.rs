@@ -179,6 +179,9 @@ pub struct Rotation {
     pub overlap_until: Timestamp,
 }
 
+/// Why an app is disabled whose endpoint said so.
+pub const GONE: &str = "the endpoint answered 410 Gone";
+
 /// Signing keys that an app has at most, the current one among them: each is one more signature on
 /// every delivery.
 pub const KEYS_MAX: usize = 4;
@@ -202,6 +205,9 @@ pub struct App {
     pub delivery: DeliverySettings,
     /// Why it is not served, where it is not (410, by hand).
     pub disabled: Option<String>,
+    /// Since when it has this endpoint. It rises with each change of the address and when the app is enabled
+    /// again, and names what answers are told apart by: those of an endpoint of before say nothing of this one.
+    pub endpoint_since: Timestamp,
     /// The moment of registration.
     pub created_at: Timestamp,
 }

@@ -194,9 +194,9 @@ pub enum GitError {
     /// Another redirect; never followed.
     #[error("the Git host answered with a redirect, which is never followed")]
     Redirected,
-    /// The address is refused by the egress rules.
-    #[error("the address is refused by the egress rules")]
-    Refused,
+    /// The settings refuse to go to the address; the text names the setting.
+    #[error("{0}")]
+    Refused(String),
     /// Another status code.
     #[error("the Git host answered with status {0}")]
     Status(u16),
@@ -267,7 +267,7 @@ impl GitError {
             Self::NotFound => "repository_not_found",
             Self::Moved(_) => "repository_moved",
             Self::Redirected => "redirected",
-            Self::Refused => "address_refused",
+            Self::Refused(_) => "address_refused",
             Self::Status(_) => "host_error",
             Self::Protocol(_) => "protocol_error",
             Self::UnsupportedObjectFormat => "unsupported_object_format",

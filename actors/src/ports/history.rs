@@ -126,6 +126,8 @@ pub struct Tries {
     pub status: Option<u16>,
     /// When the last ended.
     pub at: Timestamp,
+    /// When the change was to be tried again after the last.
+    pub next_at: Option<Timestamp>,
 }
 
 /// What is known of a range of a round's changes, at one moment.
@@ -188,6 +190,8 @@ pub struct Fate {
     pub attempts: u64,
     /// The last status that is known.
     pub status: Option<u16>,
+    /// When it was to be tried again, where it failed; the breaker of the endpoint is not looked at.
+    pub next_at: Option<Timestamp>,
 }
 
 impl Fates {
@@ -218,6 +222,7 @@ impl Fates {
             letter: letter.map(|letter| letter.id.clone()),
             attempts: recorded + u64::from(unrecorded),
             status: tries.filter(|_| !unrecorded).and_then(|tries| tries.status),
+            next_at: tries.filter(|_| state == ChangeState::Failed).and_then(|tries| tries.next_at),
         }
     }
 }

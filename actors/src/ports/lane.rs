@@ -1,15 +1,15 @@
 //! What a lane reads, begins, settles and gives up.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
     kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
 use super::{KeptAnswer, Remote, RepositoryFacts};
 use crate::{
-    round::{Change, DeliveryId, Letter, LetterState, Round, TreeEnd},
+    round::{Change, DeliveryId, Letter, Round, TreeEnd},
     time::Timestamp,
     view::View,
 };
@@ -32,6 +32,8 @@ pub struct LaneSnapshot {
     pub watch: WatchId,
     /// The app.
     pub app: AppId,
+    /// The repository as it is seen with the credential of its watch.
+    pub source: SourceId,
     /// Where content is read and missing objects are fetched.
     pub remote: Remote,
     /// The `repository` object.
@@ -72,16 +74,22 @@ pub struct LaneSnapshot {
     pub letters: Vec<(Letter, LetterStatus)>,
     /// There are more letters than these.
     pub more_letters: bool,
-    /// Parks in a row, over rounds.
-    pub streak: u32,
-    /// The letters of these parks that are still open.
-    pub streak_letters: Vec<DeadLetterId>,
+    /// What was given up in a row.
+    pub streak: Streak,
     /// Whether the app ever acknowledged something of this cursor.
     pub acknowledged: bool,
-    /// Failed tries of the change at `open.position`.
+    /// Failed tries of the change at `open.position`, at the endpoint that the app has now.
     pub head_attempts: HeadAttempts,
+    /// What of the open round is settled above `open.position`.
+    pub above: Vec<Range<u64>>,
+    /// The app was told that the open round, a resync, begins.
+    pub announced: bool,
+    /// Nothing of the open round was acknowledged: all that is settled was given up.
+    pub untouched: bool,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
+    /// Whether the app never acknowledged anything of this watch.
+    pub is_new: bool,
     /// The next sync round may delete as much as it likes: the guard stopped it once and somebody
     /// resumed the watch since. A redrive in between leaves it to that round.
     pub guard_waived: bool,
@@ -91,6 +99,44 @@ pub struct LaneSnapshot {
     pub cancel_open: bool,
     /// When the cursor was made.
     pub created_at: Timestamp,
+}
+
+/// What people can change about a lane that runs: a lane that was opened under other terms reads its rows
+/// again. Whatever else they change counts from the next round on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneTerms {
+    /// Whether its watch is paused.
+    pub is_paused: bool,
+    /// The source that its watch sees the repository through: another one after a new credential.
+    pub source: SourceId,
+    /// The open round; a resync ends it.
+    pub round: Option<i64>,
+    /// The position that is to be given up by hand, while it is not settled.
+    pub skip: Option<u64>,
+    /// Whether the open round, a redrive, is to end early.
+    pub is_cancelled: bool,
+}
+
+impl LaneTerms {
+    /// Those under which a lane is opened from these rows.
+    #[must_use]
+    pub fn of(lane: &LaneSnapshot) -> Self {
+        Self {
+            is_paused: lane.watch_state == WatchState::Paused,
+            source: lane.source.clone(),
+            round: lane.open.as_ref().map(|round| round.number),
+            skip: lane.open.as_ref().filter(|_| lane.skip_head).map(|round| round.position),
+            is_cancelled: lane.cancel_open,
+        }
+    }
+
+    /// Whether a lane that was opened under these may go on under what holds `now`. A skip that is
+    /// done is no reason to read anything again.
+    #[must_use]
+    pub fn last_under(&self, now: &Self) -> bool {
+        let is_skip_known = now.skip.is_none() || now.skip == self.skip;
+        is_skip_known && *now == Self { skip: now.skip, ..self.clone() }
+    }
 }
 
 /// The change at the head of a cursor.
@@ -116,6 +162,8 @@ pub struct Cancelled {
 /// Failed tries of one change, from its attempt rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadAttempts {
+    /// Tries at endpoints that the app had before; all else is of the one that it has now.
+    pub earlier: u32,
     /// How many.
     pub tries: u32,
     /// How many of them were the item's own fault.
@@ -136,6 +184,28 @@ pub struct NewRound {
     pub planned_after: i64,
 }
 
+/// What was given up of a cursor in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streak {
+    /// Counted parks with neither an acknowledgement nor a refusal between, over rounds.
+    pub count: u32,
+    /// Round and position of the first of them.
+    pub from: Option<(i64, u64)>,
+    /// Changes that the app refused, while it never acknowledged one.
+    pub refused: u32,
+}
+
+/// Letters that are sent again by themselves, each once only, because the receiver is well again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelfRedrive {
+    /// Round and position of the first park whose letter is meant.
+    pub from: (i64, u64),
+    /// Round and position of what showed that the receiver is well; letters before it are meant.
+    pub before: (i64, u64),
+    /// Only those of counted parks.
+    pub counted: bool,
+}
+
 /// How far a lane got.
 #[derive(Clone, Debug)]
 pub struct Settlement {
@@ -145,16 +215,20 @@ pub struct Settlement {
     pub round: i64,
     /// The new length of the settled prefix, absolute.
     pub position: u64,
-    /// Changes below it that were given up.
+    /// What is settled above it, by a lane that ends.
+    pub above: Vec<Range<u64>>,
+    /// The prefix passes what was settled above it before.
+    pub absorbs: bool,
+    /// Changes below it, or among those above, that were given up.
     pub parked: Vec<Park>,
-    /// Parks in a row after this settlement.
-    pub streak: u32,
+    /// What was given up in a row, after this settlement.
+    pub streak: Streak,
     /// Whether something was acknowledged.
     pub acknowledged: bool,
     /// What these changes did to the cursor as a whole, in the same transaction.
     pub standing: Standing,
-    /// Letters to be sent again next; those that are no longer open are left alone.
-    pub redrive: Vec<DeadLetterId>,
+    /// Letters to be sent again next.
+    pub redrive: Vec<SelfRedrive>,
     /// The moment.
     pub at: Timestamp,
 }
@@ -171,7 +245,8 @@ pub enum Standing {
     Unblocked,
 }
 
-/// A change that is given up.
+/// A change that is given up. Its letter remembers what the app had before: what an older open letter
+/// of the path remembers, or else the old entry of this change.
 #[derive(Clone, Debug)]
 pub struct Park {
     /// The id of its dead letter.
@@ -184,8 +259,8 @@ pub struct Park {
     pub delivery: DeliveryId,
     /// Why.
     pub reason: ParkReason,
-    /// What the app has of the path now.
-    pub state: LetterState,
+    /// Whether it counts among the parks in a row that block a cursor.
+    pub counted: bool,
     /// The last answer: status and excerpt.
     pub status: Option<u16>,
     /// The excerpt of the last answer.
@@ -217,6 +292,8 @@ pub struct AttemptRecord {
     pub took_ms: u64,
     /// When it ended.
     pub at: Timestamp,
+    /// When the change was to be tried again; `None`: it was acknowledged or given up.
+    pub next_at: Option<Timestamp>,
 }
 
 /// A dead letter as people see it.

@@ -155,6 +155,23 @@ pub enum LetterPick {
     After(Option<Vec<u8>>),
 }
 
+/// What one step of dismissing letters by a filter did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dismissed {
+    /// Letters that are closed now.
+    pub dismissed: u64,
+    /// Letters that are meant and stay open, because an open round sends them.
+    pub bound: u64,
+    /// The last letter that was looked at; `None`: there are no older ones.
+    pub next: Option<DeadLetterId>,
+}
+
+/// Why a letter cannot be dismissed while the open round of its cursor sends it. Public.
+#[must_use]
+pub fn bound_to_open_round(id: &DeadLetterId) -> String {
+    format!("{id} is being sent by the open round of its branch; dismiss it once that round has ended")
+}
+
 /// Letters that were asked to be sent again together, and what became of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {

@@ -9,12 +9,15 @@ use tidings_entity::{
     kind::{BreakerKind, CursorState, ParkReason},
 };
 
-use super::{AttemptOutcome, FetchReport, SendFailure, Storage, Totals};
+use super::{AttemptOutcome, FetchReport, ScanTrouble, SendFailure, Storage, Totals};
 use crate::time::Timestamp;
 
 /// Bounds of the distribution of lag, in seconds; what is beyond the last is counted as well.
 pub const LAG_BOUNDS: [u64; 12] =
     [0, 1, 5, 15, 60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600, 3 * 86_400, 7 * 86_400];
+
+/// A watch that is behind for longer is late.
+pub const LATE: Duration = Duration::from_secs(300);
 
 /// Takes measurements. No method waits, fails or allocates for each call.
 pub trait Meter: Send + Sync + 'static {
@@ -106,6 +109,11 @@ pub struct Backlog {
     pub lag_max_ms: u64,
     /// Open dead letters by their reason.
     pub letters: BTreeMap<ParkReason, u64>,
+    /// Apps with a watch that is behind for more than [`LATE`] although no branch of it is blocked and no
+    /// breaker of its endpoint is open: what holds it up is not its receiver.
+    pub apps_behind: u64,
+    /// Watched sources whose last scan failed, by why.
+    pub sources_failing: BTreeMap<ScanTrouble, u64>,
 }
 
 /// A branch of a watch whose app lacks something for long.

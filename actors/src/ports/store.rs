@@ -7,17 +7,17 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tidings_entity::{
     id::{
-        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, RepositoryId, Sha256Hash, SourceId,
-        ViewId, WatchId,
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, ReplicaId, RepositoryId, Sha256Hash,
+        SourceId, ViewId, WatchId,
     },
     kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
 
 use super::{
-    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Fates, Fence, Glimpse, Head, Hook,
-    KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound,
-    NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive, RedriveStep, RefListing, RoundFacts,
-    RoundFilter, Settlement, Source, StoredAnswer, Watch, WatchPatch,
+    App, AppPatch, AttemptRecord, Backlog, Begun, Cancelled, DeadLetter, Dismissed, Fates, Fence, Glimpse,
+    Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LaneTerms, LetterFilter, LetterPage, LetterPick, Moved,
+    NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive, RedriveStep, RefListing,
+    RoundFacts, RoundFilter, Settlement, Source, StoredAnswer, Watch, WatchPatch,
 };
 use crate::{
     round::{DeliveryId, Letter, TreeEnd},
@@ -123,8 +123,9 @@ pub trait Store: Send + Sync + 'static {
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError>;
     /// All apps, oldest first, after `after`, at most `limit`.
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError>;
-    /// Stops serving an app (410), or serves it again with `None`.
-    async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError>;
+    /// Disables an app whose endpoint answered 410, as [`GONE`](super::GONE), if that endpoint is still the
+    /// one that it has. `false`: the app has another one since, or was enabled again; nothing changes.
+    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError>;
     /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](super::KEYS_MAX) keys
     /// live is a [`StoreError::Conflict`].
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError>;
@@ -180,8 +181,9 @@ pub trait Store: Send + Sync + 'static {
         complete: bool,
         reason: &str,
     ) -> Result<(), StoreError>;
-    /// Unwatches: the rows of the watch go; a source or repository without watches goes too.
-    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError>;
+    /// Unwatches: the rows of the watch go; a source or repository without watches goes too. Whether a
+    /// round of it was open: then a lane of it may run, here or on another replica.
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<bool, StoreError>;
 
     // ---- sources ----------------------------------------------------------------------------
 
@@ -211,6 +213,9 @@ pub trait Store: Send + Sync + 'static {
     async fn glimpse(&self, cursor: &CursorId) -> Result<Glimpse, StoreError>;
     /// Everything a lane needs. Flushes the writer first.
     async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError>;
+    /// Under which terms the lanes of these cursors would be opened now; cursors that are gone are left
+    /// out. Cheap: rows are found by their keys. Does not flush the writer.
+    async fn lane_terms(&self, cursors: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError>;
     /// Begins a round: writes round, bases and bound letters.
     async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError>;
     /// Moves `held` to `(commit, view)` without a round, because nothing differs.
@@ -228,6 +233,17 @@ pub trait Store: Send + Sync + 'static {
     async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError>;
     /// Remembers a failed attempt.
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
+    /// The app took a test delivery: cursors that are blocked because it refused everything go on, and what
+    /// it refused is sent again, each letter by itself once only.
+    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError>;
+
+    /// Notes that the app was told that the open round, a resync, begins. A round that is not open any more
+    /// is left alone.
+    async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError>;
+
+    /// Lets a watch wait for its first delivery until this moment at most.
+    async fn deliver_no_later(&self, watch: &WatchId, latest: Timestamp) -> Result<(), StoreError>;
+
     /// Blocks a cursor with a reason, or unblocks it with `None`; unblocking ends the streak.
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError>;
 
@@ -275,6 +291,19 @@ pub trait Store: Send + Sync + 'static {
     /// Marks some more letters of this redrive, or of the oldest that is not done. `None`: nothing
     /// is left to mark. Looks at no more than [`REDRIVE_STEP`](super::REDRIVE_STEP) letters.
     async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError>;
+    /// Closes letters by hand: they are neither redriven nor counted as open any more. All of them, or
+    /// none: one that is superseded or redriven, and one that the open round of its cursor sends, is a
+    /// [`StoreError::Conflict`]. One that was dismissed before stays as it is. How many were closed.
+    async fn dismiss(&self, app: &AppId, ids: &[DeadLetterId], at: Timestamp) -> Result<u64, StoreError>;
+    /// Closes some of the open letters that a filter means, newest first, before `before`; those that an
+    /// open round sends stay. Looks at no more than [`REDRIVE_STEP`](super::REDRIVE_STEP) letters.
+    async fn dismiss_some(
+        &self,
+        app: &AppId,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        at: Timestamp,
+    ) -> Result<Dismissed, StoreError>;
     /// Redrives of an app, newest first, before `before`, at most `limit`.
     async fn redrives(
         &self,
@@ -380,15 +409,16 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- keyed requests ---------------------------------------------------------------------
 
-    /// Begins a keyed request, or says what became of the one that had its key before. One that
-    /// began before `stale_before` and has no answer was cut off by a crash and may begin again. Of an
+    /// Begins a keyed request in the process `runner`, or says what became of the one that had its key
+    /// before. One without an answer runs as long as its process lives: that is `runner` itself, or a
+    /// replica that said lately that it lives. Otherwise it was cut off and begins again. Of an
     /// owner with more than [`ANSWERS_MAX`](super::ANSWERS_MAX) the oldest answers are forgotten, never
     /// a request that runs.
     async fn begin_request(
         &self,
         request: &KeyedRequest,
         at: Timestamp,
-        stale_before: Timestamp,
+        runner: &ReplicaId,
     ) -> Result<Begun, StoreError>;
     /// Remembers what a running request was answered, or with `None` frees its key. One that is
     /// answered, or gone, stays as it is.

@@ -27,6 +27,8 @@ pub struct Endpoint {
     pub app: AppId,
     /// Its base address; `/create`, `/update`, ... is appended to it word for word.
     pub base_url: String,
+    /// Since when the app has it ([`App::endpoint_since`]).
+    pub since: Timestamp,
     /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
     /// the UTF-8 bytes of the secret.
     pub keys: Vec<Secret>,
@@ -49,6 +51,7 @@ impl Endpoint {
         Some(Self {
             app: app.id.clone(),
             base_url: app.base_url.clone()?,
+            since: app.endpoint_since,
             keys: app.keys.clone(),
             access: Arc::clone(&app.access),
             timeout,
@@ -64,7 +67,8 @@ impl Endpoint {
     pub fn is_like(&self, other: &Self) -> bool {
         let keys =
             |endpoint: &Self| endpoint.keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>();
-        self.base_url == other.base_url
+        self.since == other.since
+            && self.base_url == other.base_url
             && self.format == other.format
             && keys(self) == keys(other)
             && self.access.is_like(&other.access)

@@ -70,6 +70,8 @@ pub struct Watch {
     pub repository: RepositoryId,
     /// The source it sees it through.
     pub source: SourceId,
+    /// The normalised address of the repository.
+    pub url: String,
     /// What bodies show.
     pub facts: RepositoryFacts,
     /// Whether an anonymous `ls-refs` was refused.
@@ -90,6 +92,8 @@ pub struct Watch {
     pub reason: Option<String>,
     /// The moment of registration.
     pub created_at: Timestamp,
+    /// No delivery before this moment.
+    pub deliver_after: Timestamp,
     /// Its cursors.
     pub cursors: Vec<CursorStatus>,
     /// What the last failed scan of its source said; `None` after a good one.
@@ -125,6 +129,8 @@ pub struct CursorStatus {
     pub state: CursorState,
     /// Why not, where it does not.
     pub reason: Option<String>,
+    /// Whether the app ever acknowledged something of it.
+    pub acknowledged: bool,
     /// The number of its open round, its settled prefix and its total.
     pub open: Option<(i64, u64, u64)>,
     /// The number of the round that began last, whether a row of it is kept or not; 0: none ever did.

@@ -8,7 +8,7 @@ use super::{RepositoryWatcherMessage, RepositoryWatcherState};
 use crate::{
     context::Context,
     deliverer::take_turn,
-    ports::{App, Cause, Endpoint, GitError, Notice, Watch},
+    ports::{App, Cause, Endpoint, GitError, Notice, StoreError, Watch},
     round::DeliveryId,
     time::Timestamp,
 };
@@ -102,6 +102,10 @@ async fn tell(context: &Context, app: &App, watch: &Watch, cause: Option<Cause>,
     let endpoint = Endpoint::of(app, context.policy.attempt_timeout, context.pace_of(app));
     let Some(endpoint) = endpoint else { return };
     let _place = take_turn(&endpoint, &context.outbound).await;
+    // It may have waited long; nothing is said of a watch that ended.
+    if matches!(context.store.watch(&app.id, &watch.id).await, Err(StoreError::NotFound)) {
+        return;
+    }
     let span = info_span!(parent: None, "delivery.notice", app.id = %app.id, watch.id = %watch.id);
     if let Some(cause) = cause {
         context.tracer.follow(&span, cause);

@@ -23,7 +23,7 @@ use crate::{
         BlobWanted, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Keep, Location,
         MirrorFacts, Ref, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
-    round::{Change, Entry, Letter, LetterState, ListDigest, Plan, RoundSpec, Summary, TreeEnd},
+    round::{Change, Entry, Letter, ListDigest, Plan, RoundSpec, Summary, TreeEnd},
 };
 
 /// How long a poll of a host that hangs takes until it is given up.
@@ -100,14 +100,20 @@ impl MemoryGit {
 
     /// Commits `files` (path, content) onto a branch and returns the commit.
     pub fn commit(&self, location: &Location, branch: &str, files: &[(&str, &str)]) -> ObjectId {
+        let files: Vec<_> = files.iter().map(|(path, content)| (*path, *content, 0o100_644)).collect();
+        self.commit_modes(location, branch, &files)
+    }
+
+    /// The same with the Git mode of each file; of a symbolic link (`0o120_000`) the content is the target.
+    pub fn commit_modes(&self, location: &Location, branch: &str, files: &[(&str, &str, u32)]) -> ObjectId {
         let mut world = self.world();
         let name = format!("refs/heads/{branch}");
         let parent = world.refs.get(location).and_then(|refs| refs.get(&name)).copied();
         let mut tree = Tree::new();
-        for (path, content) in files {
+        for (path, content, mode) in files {
             let blob = object_id(content.as_bytes());
             world.blobs.insert(blob, Bytes::copy_from_slice(content.as_bytes()));
-            tree.insert(path.as_bytes().to_vec(), Entry { mode: 0o100_644, blob });
+            tree.insert(path.as_bytes().to_vec(), Entry { mode: *mode, blob });
         }
         let commit = object_id(format!("{parent:?}{files:?}{}", world.trees.len()).as_bytes());
         world.trees.insert(commit, tree);
@@ -376,21 +382,12 @@ fn filtered(tree: Option<&Tree>, end: Option<&TreeEnd>) -> Tree {
 fn lay_letters_over(spec: &RoundSpec, before: &mut Tree) -> BTreeSet<Vec<u8>> {
     let mut never_equal: BTreeSet<Vec<u8>> = BTreeSet::new();
     for letter in &spec.letters {
-        let state = match letter.state {
-            LetterState::Has(entry) => Some(entry),
-            LetterState::Nothing => None,
-            LetterState::Unknown { before } => {
-                never_equal.insert(letter.path.clone());
-                before
-            }
-        };
-        match (spec.kind, state) {
+        never_equal.insert(letter.path.clone());
+        match (spec.kind, letter.before) {
             (RoundKind::Resync, Some(entry)) => {
                 before.entry(letter.path.clone()).or_insert(entry);
             }
-            (RoundKind::Resync, None) => {
-                never_equal.insert(letter.path.clone());
-            }
+            (RoundKind::Resync, None) => {}
             (_, Some(entry)) => {
                 before.insert(letter.path.clone(), entry);
             }

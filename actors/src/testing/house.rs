@@ -31,15 +31,17 @@ use crate::{
     hosts::HostPolicy,
     pace::Paces,
     ports::{
-        Action, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource, Leases,
-        LetterFilter, Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica,
+        Action, AppPatch, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource,
+        Leases, LetterFilter, Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica,
         RepositoryFacts, SHARDS, Selector, Start, Store, Watch,
     },
     secret::Secret,
     shards::Shards,
+    terms::Terms,
     time::Timestamp,
     tree::DELIVERER,
     turns::Turns,
+    untold::Untold,
     view::View,
 };
 
@@ -134,6 +136,8 @@ impl House {
             policy: Arc::new(policy),
             budget: Budget::new(128 << 20),
             shards: Shards::sole(),
+            terms: Terms::default(),
+            untold: Untold::default(),
             leases: None,
             directory: Directory::default(),
             fatal: watch::channel(None).0,
@@ -160,6 +164,8 @@ impl House {
             let context = Context {
                 policy: Arc::new(policy),
                 shards: Shards::leased(),
+                terms: Terms::default(),
+                untold: Untold::default(),
                 leases: Some(Arc::new(house.store.leases().seen_by(&id))),
                 directory: Directory::default(),
                 causes: Causes::default(),
@@ -328,6 +334,12 @@ impl House {
 
     pub(crate) async fn poke(&self, watch: &Watch) {
         self.handle().poke(&watch.repository).await;
+    }
+
+    /// Serves an app no more for a reason, or again.
+    pub(crate) async fn disable(&self, app: &AppId, reason: Option<&str>) {
+        let patch = AppPatch { disabled: Some(reason.map(str::to_owned)), ..AppPatch::default() };
+        self.store.patch_app(app, &patch, self.context.now()).await.expect("patched");
     }
 
     pub(crate) async fn refresh(&self, app: &AppId) {

@@ -2,6 +2,7 @@
 //! one does, but for surviving the process.
 
 mod backlog;
+mod dismiss;
 mod history;
 mod lanes;
 mod leases;
@@ -21,8 +22,8 @@ use std::{
 use async_trait::async_trait;
 use tidings_entity::{
     id::{
-        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, RepositoryId, SourceId, ViewId,
-        WatchId,
+        AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, ReplicaId, RepositoryId, SourceId,
+        ViewId, WatchId,
     },
     kind::{BreakerKind, LetterStatus, ReceiptVerdict},
 };
@@ -31,10 +32,10 @@ use super::SeededRandom;
 use crate::{
     ports::{
         App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, Clock, DeadLetter,
-        Fates, Fence, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LetterFilter, LetterPage,
-        LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees, Reach, Receipt, Redrive,
-        RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store, StoreError,
-        StoredAnswer, Totals, Watch, WatchPatch,
+        Dismissed, Fates, Fence, GONE, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LaneTerms,
+        LetterFilter, LetterPage, LetterPick, Moved, NewApp, NewRound, NewWatch, PastRound, PinnedTrees,
+        Reach, Receipt, Redrive, RedriveStep, RefListing, RoundFacts, RoundFilter, Settlement, Source, Store,
+        StoreError, StoredAnswer, Totals, Watch, WatchPatch,
     },
     round::{DeliveryId, Letter, TreeEnd},
     secret::Secret,
@@ -188,11 +189,14 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    async fn set_app_disabled(&self, id: &AppId, reason: Option<&str>) -> Result<(), StoreError> {
+    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError> {
         self.write(|state| {
             let app = state.apps.get_mut(id).ok_or(StoreError::NotFound)?;
-            app.disabled = reason.map(str::to_owned);
-            Ok(())
+            let is_asked = app.endpoint_since == endpoint_since;
+            if is_asked {
+                app.disable(Some(GONE.to_owned()), endpoint_since);
+            }
+            Ok(is_asked)
         })
     }
 
@@ -282,11 +286,12 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError> {
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<bool, StoreError> {
         self.write(|state| {
             state.own_watch(app, id)?;
+            let was_open = state.cursors.values().any(|cursor| cursor.watch == *id && cursor.open.is_some());
             state.unwatch(id);
-            Ok(())
+            Ok(was_open)
         })
     }
 
@@ -346,6 +351,13 @@ impl Store for MemoryStore {
         self.state().lane(cursor)
     }
 
+    async fn lane_terms(&self, cursors: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
+        self.meet("lane_terms").await?;
+        let state = self.state();
+        let terms = |id: &CursorId| Some((id.clone(), LaneTerms::of(&state.lane(id).ok()?)));
+        Ok(cursors.iter().filter_map(terms).collect())
+    }
+
     async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
         self.meet("begin_round").await?;
         self.write_checked(|state| state.begin_round(round))
@@ -375,6 +387,28 @@ impl Store for MemoryStore {
         self.meet("record_attempt").await?;
         self.write_checked(|state| state.record_attempt(attempt));
         Ok(())
+    }
+
+    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.end_refusals(app);
+            Ok(())
+        })
+    }
+
+    async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.note_announced(cursor, round);
+            Ok(())
+        })
+    }
+
+    async fn deliver_no_later(&self, watch: &WatchId, latest: Timestamp) -> Result<(), StoreError> {
+        self.write(|state| {
+            let row = state.watches.get_mut(watch).ok_or(StoreError::NotFound)?;
+            row.new.deliver_after = row.new.deliver_after.min(latest);
+            Ok(())
+        })
     }
 
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
@@ -442,6 +476,20 @@ impl Store for MemoryStore {
     async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
         self.meet("mark_redrive").await?;
         self.write(|state| state.mark_redrive(id))
+    }
+
+    async fn dismiss(&self, app: &AppId, ids: &[DeadLetterId], at: Timestamp) -> Result<u64, StoreError> {
+        self.write(|state| state.dismiss(app, ids, at))
+    }
+
+    async fn dismiss_some(
+        &self,
+        app: &AppId,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        at: Timestamp,
+    ) -> Result<Dismissed, StoreError> {
+        self.write(|state| state.dismiss_some(app, filter, before, at))
     }
 
     async fn redrives(
@@ -579,9 +627,10 @@ impl Store for MemoryStore {
         &self,
         request: &KeyedRequest,
         at: Timestamp,
-        stale_before: Timestamp,
+        runner: &ReplicaId,
     ) -> Result<Begun, StoreError> {
-        self.write(|state| Ok(state.begin_request(request, at, stale_before)))
+        let lives = |other: &ReplicaId| self.leases().lives(other);
+        self.write(|state| Ok(state.begin_request(request, at, runner, lives)))
     }
 
     async fn end_request(

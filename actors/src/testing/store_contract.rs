@@ -1,7 +1,9 @@
 //! What every [`Store`] must keep, as one async function a promise, each on an empty store.
 //! [`store_contract_tests!`](crate::store_contract_tests) makes a test of each.
 
+mod agreement;
 mod apps;
+mod dismissals;
 mod heads;
 mod history;
 mod letters;
@@ -13,7 +15,9 @@ mod rounds;
 mod upkeep;
 mod world;
 
+pub use agreement::two_stores_agree;
 pub use apps::*;
+pub use dismissals::*;
 pub use heads::*;
 pub use history::*;
 pub use letters::*;
@@ -66,7 +70,8 @@ macro_rules! store_contract_tests {
             failed_tries_of_the_head_are_counted
             a_blocked_cursor_keeps_its_round_and_its_place
             a_settlement_blocks_and_unblocks_its_cursor
-            the_streak_is_what_receivers_refused_last
+            a_streak_is_sent_again_by_itself_once
+            a_block_by_refusals_ends_with_a_test_or_by_hand
             the_guard_is_waived_until_a_round_that_is_no_redrive
             what_has_nothing_to_do_is_not_pending
             a_dead_letter_is_bound_by_the_next_round_and_stays_in_its_list
@@ -77,6 +82,9 @@ macro_rules! store_contract_tests {
             a_redrive_of_many_goes_on_step_by_step_and_says_how_far_it_is
             letters_are_searched_by_everything_that_is_known_of_them
             a_cancelled_redrive_reopens_what_it_did_not_reach
+            a_dismissed_letter_is_closed_for_good
+            a_letter_of_the_open_round_cannot_be_dismissed
+            many_letters_are_dismissed_step_by_step
             letters_that_lack_their_content_are_found_page_by_page
             the_head_that_was_seen_is_skipped_and_no_other
             the_trees_of_a_watch_are_what_its_app_may_have
@@ -109,6 +117,7 @@ macro_rules! store_contract_tests {
             too_much_history_of_an_app_is_shortened
             totals_count_what_there_is
             lag_is_told_of_what_is_served_and_behind
+            late_apps_and_failing_sources_are_counted
         }
     };
     ($make:path => $($promise:ident)+) => {

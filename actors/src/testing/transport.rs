@@ -1,5 +1,7 @@
 //! [`MemoryTransport`]: a receiver in memory that keeps what it acknowledged and answers what it was
-//! told to.
+//! told to. It can also keep a change and then say that it failed ([`Answer::Applied`]).
+
+mod answer;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -24,6 +26,8 @@ use crate::{
     shards::Hold,
 };
 
+pub use answer::{Answer, Reply};
+
 /// One request that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -43,32 +47,12 @@ pub struct Arrival {
     pub headers: BTreeMap<String, String>,
 }
 
-/// How to answer: by path, or whatever comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// This status.
-    Status(u16),
-    /// Nothing.
-    Failure(SendFailure),
-    /// This status, with a `Retry-After`.
-    Patience(u16, Duration),
-    /// This status, after so long.
-    Slow(u16, Duration),
-    /// This status to each of so many requests of one attempt, each after so long.
-    Sliced(u16, u32, Duration),
-    /// Nothing, which is found out after so long.
-    Late(Duration),
-    /// Never; the attempt hangs until its task ends.
-    Hang,
-    /// The code that sends it panics.
-    Panic,
-}
-
 #[derive(Default)]
 struct Receiver {
     arrivals: Vec<Arrival>,
     next: VecDeque<Answer>,
     by_path: HashMap<Vec<u8>, Answer>,
+    tries: HashMap<Vec<u8>, VecDeque<Answer>>,
     by_app: HashMap<AppId, Answer>,
     by_watch: HashMap<WatchId, Answer>,
     items: HashMap<Vec<u8>, VecDeque<ItemOutcome>>,
@@ -109,6 +93,12 @@ impl MemoryTransport {
             Some(answer) => receiver.by_path.insert(path.as_bytes().to_vec(), answer),
             None => receiver.by_path.remove(path.as_bytes()),
         };
+    }
+
+    /// The next tries of changes of this path are answered like this, one each; then as
+    /// [`MemoryTransport::answer_path`] says.
+    pub fn script_path(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.receiver().tries.entry(path.as_bytes().to_vec()).or_default().extend(answers);
     }
 
     /// In batches that are acknowledged, this is said of this path, once each.
@@ -238,6 +228,9 @@ impl MemoryTransport {
 
     fn answer(&self, app: &AppId, id: &DeliveryId, path: &[u8]) -> Answer {
         let mut receiver = self.receiver();
+        if let Some(answer) = receiver.tries.get_mut(path).and_then(VecDeque::pop_front) {
+            return answer;
+        }
         let watch = receiver.orders.get(id).map(|order| &order.lane.repository.repository_id);
         let told = watch.and_then(|watch| receiver.by_watch.get(watch));
         let told = told.or_else(|| receiver.by_path.get(path)).or_else(|| receiver.by_app.get(app)).copied();
@@ -253,8 +246,13 @@ impl MemoryTransport {
         hold: &Hold,
     ) -> Option<AttemptOutcome> {
         let _flight = Flight::begin(self, &endpoint.app);
-        let (result, retry_after) = self.answered(self.answer(&endpoint.app, id, &path), hold).await?;
-        let taken = matches!(result, Ok(200..=299));
+        let answer = self.answer(&endpoint.app, id, &path);
+        if matches!(answer, Answer::Applied(_)) {
+            self.apply(endpoint, id, &path);
+        }
+        let (result, retry_after) = self.answered(answer, hold).await?;
+        // An applied change is not applied again after its wait: a later one of the path may have come.
+        let taken = matches!(result, Ok(200..=299)) && !matches!(answer, Answer::Applied(_));
         self.note(endpoint, vec![(id.clone(), path, taken)], action, result);
         Some(AttemptOutcome {
             result,
@@ -293,9 +291,21 @@ impl MemoryTransport {
                 tokio::time::sleep(wait).await;
                 (Err(SendFailure::Timeout), None)
             }
+            Answer::Applied(reply) => Box::pin(self.answered(reply.into(), hold)).await?,
             Answer::Hang => std::future::pending().await,
             Answer::Panic => panic!("as asked"),
         })
+    }
+
+    /// The app has from now on what a change brings.
+    fn apply(&self, endpoint: &Endpoint, id: &DeliveryId, path: &[u8]) {
+        let mut receiver = self.receiver();
+        let Some(order) = receiver.orders.get(id) else { return };
+        let key = (endpoint.app.clone(), path.to_vec());
+        match (order.change.operation, order.change.new) {
+            (Operation::Create | Operation::Update, Some(entry)) => receiver.mirror.insert(key, entry.blob),
+            _ => receiver.mirror.remove(&key),
+        };
     }
 
     /// Notes what arrived in one request, and applies what was taken.
@@ -306,17 +316,11 @@ impl MemoryTransport {
         action: Action,
         answer: Result<u16, SendFailure>,
     ) {
+        for (id, path, _) in changes.iter().filter(|(.., taken)| *taken) {
+            self.apply(endpoint, id, path);
+        }
         let mut receiver = self.receiver();
-        for (id, path, taken) in changes {
-            if let Some(order) = receiver.orders.get(&id).cloned().filter(|_| taken) {
-                let key = (endpoint.app.clone(), path.clone());
-                match (order.change.operation, order.change.new) {
-                    (Operation::Create | Operation::Update, Some(entry)) => {
-                        receiver.mirror.insert(key, entry.blob)
-                    }
-                    _ => receiver.mirror.remove(&key),
-                };
-            }
+        for (id, path, _) in changes {
             let (app, at) = (endpoint.app.clone(), Instant::now());
             let headers = endpoint.access.headers.iter();
             let headers = headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
@@ -406,10 +410,18 @@ impl Transport for MemoryTransport {
         let told = {
             let mut receiver = self.receiver();
             receiver.batches.push(paths.clone());
-            let bad = paths.iter().position(|path| receiver.by_path.contains_key(path));
+            let told = |path: &Vec<u8>| {
+                let scripted = receiver.tries.get(path).is_some_and(|tries| !tries.is_empty());
+                scripted || receiver.by_path.contains_key(path)
+            };
+            let bad = paths.iter().position(told);
             bad.unwrap_or_default()
         };
         let answer = self.answer(&endpoint.app, &parcels[told].id, &paths[told]);
+        let applied = matches!(answer, Answer::Applied(_));
+        if applied {
+            parcels.iter().zip(&paths).for_each(|(parcel, path)| self.apply(endpoint, &parcel.id, path));
+        }
         // One request is sent to its end.
         let answered = self.answered(answer, &Hold::sole()).await;
         let (result, retry_after) = answered.expect("that right does not end");
@@ -420,7 +432,7 @@ impl Transport for MemoryTransport {
         let acknowledged = matches!(result, Ok(200..=299));
         let items: Vec<ItemOutcome> =
             if acknowledged { paths.iter().map(word).collect() } else { Vec::new() };
-        let taken = |at: usize| items.get(at) == Some(&ItemOutcome::Accepted);
+        let taken = |at: usize| !applied && items.get(at) == Some(&ItemOutcome::Accepted);
         let changes = parcels.iter().zip(paths).enumerate();
         let changes = changes.map(|(at, (parcel, path))| (parcel.id.clone(), path, taken(at))).collect();
         self.note(endpoint, changes, Action::Batch, result);

@@ -10,9 +10,9 @@ use std::{
 use clap::{Args, builder::PossibleValuesParser};
 use serde_json::{Map, Value, json};
 
-use super::{
-    super::{Code, Context, ENDPOINT_SECRET_VARIABLE, Failure},
-    secret_of,
+use super::super::{
+    Code, Context, ENDPOINT_SECRET_VARIABLE, Failure,
+    secret_file::{self, Purpose},
 };
 
 /// Most bytes of a secret on standard input.
@@ -166,9 +166,9 @@ struct Secrets {
 }
 
 impl Secrets {
-    fn of(&mut self, path: &Path) -> Result<String, Failure> {
+    fn of(&mut self, path: &Path, purpose: Purpose) -> Result<String, Failure> {
         if path != Path::new("-") {
-            return secret_of(path);
+            return Ok(secret_file::read(path, purpose)?.expose().to_owned());
         }
         if std::mem::replace(&mut self.has_read_input, true) {
             return Err(Failure::new(Code::Usage, "standard input holds one secret only"));
@@ -177,7 +177,10 @@ impl Secrets {
         let read = io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text);
         read.map_err(|error| Failure::new(Code::NoInput, format!("standard input cannot be read: {error}")))?;
         match text.trim() {
-            "" => Err(Failure::new(Code::Data, "standard input holds no secret")),
+            "" => Err(Failure::new(
+                Code::Data,
+                format!("standard input is empty; the {purpose} is read from it"),
+            )),
             text => Ok(text.to_owned()),
         }
     }
@@ -268,7 +271,8 @@ impl DeliveryArgs {
             let (name, file) = given
                 .split_once('=')
                 .ok_or_else(|| Failure::new(Code::Usage, "--header-file is given as NAME=FILE"))?;
-            headers.insert(name.to_owned(), Value::String(secrets.of(Path::new(file))?));
+            headers
+                .insert(name.to_owned(), Value::String(secrets.of(Path::new(file), Purpose::HeaderValue)?));
         }
         headers.extend(self.remove_header.iter().map(|name| (name.clone(), Value::Null)));
         if self.no_headers {
@@ -289,7 +293,7 @@ impl AuthArgs {
             return Ok(None);
         }
         let secret = match &self.auth_secret_file {
-            Some(path) => secrets.of(path)?,
+            Some(path) => secrets.of(path, Purpose::EndpointSecret)?,
             None => {
                 let secret = context.environment.get(ENDPOINT_SECRET_VARIABLE);
                 secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
@@ -330,7 +334,7 @@ impl TlsArgs {
         let mut tls = Map::new();
         if let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key_file) {
             tls.insert("client_certificate".to_owned(), Value::String(read(certificate)?));
-            tls.insert("client_key".to_owned(), Value::String(secrets.of(key)?));
+            tls.insert("client_key".to_owned(), Value::String(secrets.of(key, Purpose::ClientKey)?));
         }
         if let Some(ca) = &self.ca_file {
             tls.insert("ca".to_owned(), Value::String(read(ca)?));

@@ -1,18 +1,17 @@
 //! Which dead letters are meant, on the command line.
 
 use clap::Args;
-use tidings_entity::{
-    id::WatchId,
-    kind::{Operation, ParkReason},
-};
+use tidings_entity::kind::{Operation, ParkReason};
+
+use super::super::{Failure, client::Client, words};
 
 /// Letters that meet everything that is said.
 #[derive(Args, Debug)]
 #[group(id = "filter", multiple = true)]
 pub(in crate::cli) struct FilterArgs {
-    /// Only those of this repository
-    #[arg(long, value_name = "ID")]
-    repository: Option<WatchId>,
+    /// Only those of this repository: its id, owner/name or address
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<String>,
     /// Only those of this path
     #[arg(long, conflicts_with_all = ["path_prefix", "path_glob"])]
     path: Option<String>,
@@ -23,10 +22,10 @@ pub(in crate::cli) struct FilterArgs {
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
     /// Only create, update or delete
-    #[arg(long)]
+    #[arg(long, value_parser = words::word::<Operation>(Operation::ALL.iter().map(|word| word.as_str())))]
     kind: Option<Operation>,
     /// Only those given up because: rejected, failing, content_unavailable or skipped
-    #[arg(long)]
+    #[arg(long, value_parser = words::word::<ParkReason>(ParkReason::ALL.iter().map(|word| word.as_str())))]
     reason: Option<ParkReason>,
     /// Only those given up at this moment (RFC 3339) or later
     #[arg(long, value_name = "MOMENT")]
@@ -37,10 +36,26 @@ pub(in crate::cli) struct FilterArgs {
 }
 
 impl FilterArgs {
-    /// What is said, under the names of the API.
-    pub(super) fn said(&self) -> Vec<(&'static str, String)> {
+    /// Whether nothing is said.
+    pub(super) fn is_empty(&self) -> bool {
+        self.repository.is_none() && self.other().is_empty()
+    }
+
+    /// What is said, under the names of the API; a server knows which watch a repository is.
+    ///
+    /// # Errors
+    /// No such repository is watched, or several watches are of it.
+    pub(super) async fn said(&self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
+        let mut said = self.other();
+        if let Some(named) = &self.repository {
+            said.push(("repository_id", client.watch(named).await?.to_string()));
+        }
+        Ok(said)
+    }
+
+    /// All but the repository.
+    fn other(&self) -> Vec<(&'static str, String)> {
         let words = [
-            ("repository_id", self.repository.as_ref().map(ToString::to_string)),
             ("path", self.path.clone()),
             ("path_prefix", self.path_prefix.clone()),
             ("path_glob", self.path_glob.clone()),

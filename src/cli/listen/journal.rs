@@ -1,12 +1,13 @@
-//! What a mirror remembers: for each cursor and path the highest (round, position) that was
-//! applied, and with which event.
+//! What a mirror remembers: the watches that it is a mirror of, and for each cursor and path the highest
+//! (round, position) that was applied, and with which event. A journal of an older version names no watch;
+//! the first change that comes says which it is.
 //!
 //! It is a file of JSON lines that only grows while the mirror runs; a line counts once it is
 //! whole, and each is synced before the change is acknowledged. At the start it is read and, when
 //! it holds mostly outdated lines, written anew. One process at a time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -45,6 +46,7 @@ struct Cursor {
 enum Line {
     Applied { cursor: String, path_base64: String, round: i64, position: u64, event: String, live: bool },
     Complete { cursor: String, round: i64 },
+    Watch { watch: String },
 }
 
 /// The open journal.
@@ -53,21 +55,32 @@ pub struct Journal {
     /// Length of the file's whole lines in bytes.
     length: u64,
     cursors: HashMap<String, Cursor>,
+    watches: BTreeSet<String>,
 }
 
+/// The file's name.
+const FILE: &str = "journal";
+
 impl Journal {
+    /// Whether there is a journal in `folder`.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// Opens the journal in `folder`, making it where there is none.
     ///
     /// # Errors
     /// When the disk fails, the journal is damaged or another process has it open.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join("journal");
+        let path = folder.join(FILE);
         let mut file = lock(&path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         // What follows the last line end was never acknowledged.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut journal = Self { file, length: whole as u64, cursors: HashMap::new() };
+        let mut journal =
+            Self { file, length: whole as u64, cursors: HashMap::new(), watches: BTreeSet::new() };
         let mut lines = 0;
         for line in text[..whole].lines() {
             lines += 1;
@@ -101,6 +114,20 @@ impl Journal {
         let paths = self.cursors.get(cursor).into_iter().flat_map(|cursor| &cursor.paths);
         let old = paths.filter(|(_, applied)| applied.live && applied.place.0 < round);
         old.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The watches that the folder is a mirror of.
+    #[must_use]
+    pub fn watches(&self) -> &BTreeSet<String> {
+        &self.watches
+    }
+
+    /// Records that the folder is a mirror of this watch; on return it is on disk.
+    ///
+    /// # Errors
+    /// When the disk fails; then nothing is recorded.
+    pub fn record_watch(&mut self, watch: &str) -> io::Result<()> {
+        self.append(Line::Watch { watch: watch.to_owned() })
     }
 
     /// Records what was applied; on return it is on disk.
@@ -142,6 +169,7 @@ impl Journal {
             Line::Complete { cursor, round } => {
                 self.cursors.entry(cursor).or_default().complete = Some(round);
             }
+            Line::Watch { watch } => drop(self.watches.insert(watch)),
         }
         Ok(())
     }
@@ -152,6 +180,10 @@ impl Journal {
         let mut file = lock(&aside)?;
         file.set_len(0)?;
         let mut text = Vec::new();
+        for watch in &self.watches {
+            serde_json::to_writer(&mut text, &Line::Watch { watch: watch.clone() })?;
+            text.push(b'\n');
+        }
         for (cursor, known) in &self.cursors {
             let complete =
                 known.complete.map(|round| Line::Complete { cursor: cursor.clone(), round }).into_iter();

@@ -7,9 +7,11 @@
 //!
 //! Content that was left out (too large, or a view without content) leaves no file, rather than an
 //! outdated one. Symbolic links are written as files that hold the link's text. One folder serves
-//! one watch: two watches in it would write over each other's files.
+//! one watch: two watches in it would write over each other's files. So the journal keeps which watch the
+//! folder is a mirror of; changes of another watch are refused with 404, and so is a folder that holds
+//! other files, unless the person who listens allows both.
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use thiserror::Error;
@@ -41,6 +43,20 @@ pub enum Effect {
     Noted,
 }
 
+/// What allows a mirror among other files, or beside that of another watch.
+const FLAG: &str = "--mirror-into-existing";
+
+/// Why a folder is not mirrored into.
+#[derive(Debug, Error)]
+pub enum OpenMirrorError {
+    /// It holds what no mirror wrote.
+    #[error("it holds other files ({0}), which the mirror would write over; {FLAG} allows it")]
+    Used(String),
+    /// The disk failed, the state is damaged or another process mirrors into the folder.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
+
 /// Why a message was not applied.
 #[derive(Debug, Error)]
 pub enum MirrorError {
@@ -50,6 +66,17 @@ pub enum MirrorError {
     /// The content does not hash to `sha`.
     #[error("the content does not hash to its sha")]
     Hash,
+    /// A change of a watch that the folder is no mirror of.
+    #[error(
+        "the folder is the mirror of {kept}, and this is a change of {sent}: give each watch a listener and a \
+         folder of its own, or allow both in one with {FLAG}"
+    )]
+    OtherWatch {
+        /// The watch whose mirror it is.
+        kept: String,
+        /// The watch of the change.
+        sent: String,
+    },
     /// The path or the disk.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -63,11 +90,12 @@ impl From<std::io::Error> for MirrorError {
 
 impl MirrorError {
     /// The status that tells the sender: 422 is for good, 409 asks for another order of things,
-    /// 503 for patience.
+    /// 404 for another receiver, 503 for patience.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
             Self::Body(_) => 400,
+            Self::OtherWatch { .. } => 404,
             Self::Hash | Self::Folder(FolderError::Refused(_)) => 422,
             Self::Folder(FolderError::Conflict(_)) => 409,
             Self::Folder(FolderError::Disk(_)) => 503,
@@ -80,6 +108,8 @@ pub struct Mirror {
     folder: Folder,
     journal: Journal,
     assemblies: Assemblies,
+    /// Whether other watches may be mirrored into the folder as well.
+    takes_others: bool,
 }
 
 /// A change by its key: what is compared, and what is written down.
@@ -91,15 +121,39 @@ struct Key<'a> {
 }
 
 impl Mirror {
-    /// Opens a mirror.
+    /// Opens a mirror. A folder that holds other files, and changes of a second watch, are refused unless
+    /// `into_existing`.
     ///
     /// # Errors
-    /// When the disk fails, the state is damaged or another process mirrors into the folder.
-    pub fn open(root: &Path) -> std::io::Result<Self> {
-        std::fs::create_dir_all(root.join(STATE_FOLDER))?;
-        let journal = Journal::open(&root.join(STATE_FOLDER))?;
+    /// [`OpenMirrorError`].
+    pub fn open(root: &Path, into_existing: bool) -> Result<Self, OpenMirrorError> {
+        let state = root.join(STATE_FOLDER);
+        if !into_existing
+            && !Journal::is_in(&state)
+            && let Some(found) = other_file(root)?
+        {
+            return Err(OpenMirrorError::Used(found));
+        }
+        fs::create_dir_all(&state)?;
+        let journal = Journal::open(&state)?;
         // Only now, under the journal's lock, may half-written files of others be cleared.
-        Ok(Self { folder: Folder::open(root)?, journal, assemblies: Assemblies::default() })
+        let (folder, assemblies) = (Folder::open(root)?, Assemblies::default());
+        Ok(Self { folder, journal, assemblies, takes_others: into_existing })
+    }
+
+    /// Notes that the folder is the mirror of this watch.
+    ///
+    /// # Errors
+    /// [`MirrorError::OtherWatch`] where it is that of another watch, and the disk.
+    pub fn claim(&mut self, watch: &str) -> Result<(), MirrorError> {
+        let watches = self.journal.watches();
+        if watches.contains(watch) {
+            return Ok(());
+        }
+        match watches.first().filter(|_| !self.takes_others) {
+            Some(kept) => Err(MirrorError::OtherWatch { kept: kept.clone(), sent: watch.to_owned() }),
+            None => Ok(self.journal.record_watch(watch)?),
+        }
     }
 
     /// Applies a message; on `Ok` its effect is on disk.
@@ -107,8 +161,11 @@ impl Mirror {
     /// # Errors
     /// [`MirrorError`]; nothing is recorded then.
     pub fn apply(&mut self, verb: Verb, message: &Message) -> Result<Effect, MirrorError> {
+        if matches!(verb, Verb::News | Verb::Test) {
+            return Ok(Effect::Noted);
+        }
+        self.claim(&message.repository.repository_id)?;
         let (file, event) = match (verb, &message.file, &message.event) {
-            (Verb::News | Verb::Test, ..) => return Ok(Effect::Noted),
             (Verb::Resync | Verb::Synced, _, Some(event)) => return self.notice(verb, event),
             (Verb::Put | Verb::Delete, Some(file), event) => (file, event.as_ref()),
             _ => return Err(MirrorError::Body("a change has a file, a notice has an event")),
@@ -206,6 +263,22 @@ impl Mirror {
         }
         Ok(Effect::Dropped(unnamed.len()))
     }
+}
+
+/// The name of something in the folder that is no state of a mirror; `None` where there is nothing, or no
+/// folder.
+fn other_file(root: &Path) -> io::Result<Option<String>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if name != STATE_FOLDER {
+            return Ok(Some(name.display().to_string()));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ async fn apply(receiver: &Receiver, pending: &Value) -> Result<Outcome, Failure>
     let unusable = |what: &str| Failure::new(Code::Unavailable, format!("the server's answer has no {what}"));
     let changes = pending["changes"].as_array().ok_or_else(|| unusable("changes"))?;
     let mut position = pending["from"].as_u64().ok_or_else(|| unusable("from"))?;
+    let from = position;
     let mut outcome = Outcome { accepted_through: None, refused: Vec::new(), stuck: None };
     for change in changes {
         let word = change["action"].as_str().ok_or_else(|| unusable("action"))?;
@@ -131,6 +132,10 @@ async fn apply(receiver: &Receiver, pending: &Value) -> Result<Outcome, Failure>
             outcome.accepted_through = Some(position);
             position += 1;
         }
+    }
+    if position == from {
+        // Notices alone.
+        outcome.accepted_through = Some(position);
     }
     Ok(outcome)
 }

@@ -54,12 +54,29 @@ struct World {
 const NOW: i64 = 1_767_225_600;
 
 async fn world(arguments: &[&str]) -> World {
+    open(arguments).await.expect("bound")
+}
+
+/// The same once the folder of an earlier one is free, which ends when its last task does.
+async fn restarted(arguments: &[&str]) -> World {
+    let opened = async {
+        loop {
+            match open(arguments).await {
+                Ok(world) => return world,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), opened).await.expect("the folder becomes free")
+}
+
+async fn open(arguments: &[&str]) -> Result<World, ListenError> {
     let fixed = ["listen", "--listen", "127.0.0.1:0", "--secret", "a-client-auth-key"];
     let mut line = Line::parse_from(fixed.iter().chain(arguments.iter().filter(|word| **word != "--json")));
     line.listen.json = arguments.contains(&"--json");
     let lines = Lines::default();
     let clock = Arc::new(Fixed(AtomicI64::new(NOW * 1000)));
-    let listener = Listener::bind(&line.listen, clock, Box::new(lines.clone())).await.expect("bound");
+    let listener = Listener::bind(&line.listen, clock, Box::new(lines.clone())).await?;
     let base = format!("http://{}", listener.address());
     let (stop, stopped) = oneshot::channel();
     let mut tasks = JoinSet::new();
@@ -67,7 +84,7 @@ async fn world(arguments: &[&str]) -> World {
     let settings = crate::settings::egress::EgressSettings::default();
     // Installs the TLS provider; the client of these tests itself is an ordinary one.
     crate::egress::Egress::new(&settings).expect("settings");
-    World { base, lines, client: client(), _stop: stop, _tasks: tasks }
+    Ok(World { base, lines, client: client(), _stop: stop, _tasks: tasks })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a sender that is not ours")]
@@ -137,4 +154,48 @@ async fn json_prints_each_body_as_one_line() {
     }
     assert_eq!(world.post("/update", BODY, "another-key", NOW).await.0, 401);
     assert_eq!(world.lines.take(), format!("{BODY}\n{}\n", spread.replace('\n', " ")));
+}
+
+#[tokio::test]
+async fn a_second_watch_is_refused_unless_it_is_allowed() {
+    let other = BODY.replace("repo_1", "repo_2").replace("cur_1", "cur_2").replace("hello", "other");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("text").to_owned();
+    let read = || std::fs::read_to_string(folder.path().join("docs/a\u{1b}.md")).expect("read");
+    let strict = world(&["--mirror", &path]).await;
+    assert_eq!(strict.post("/create", BODY, "a-client-auth-key", NOW).await.0, 200);
+    for _ in 0..2 {
+        let (status, text) = strict.post("/create", &other, "a-client-auth-key", NOW).await;
+        assert_eq!(status, 404, "{text}");
+        for part in ["the mirror of repo_1", "a change of repo_2", "--mirror-into-existing"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(read(), "hello");
+    }
+    let change = other.replace("\"id\":", "\"type\":\"file.created\",\"id\":");
+    let batch = format!("{{\"batch\":{{\"id\":\"b\"}},\"changes\":[{change}]}}");
+    let (_, text) = strict.post("/batch", &batch, "a-client-auth-key", NOW).await;
+    assert!(text.contains("retry") && text.contains("the mirror of repo_1"), "{text}");
+    assert_eq!(read(), "hello");
+    drop(strict);
+    let open = restarted(&["--mirror", &path, "--mirror-into-existing"]).await;
+    assert_eq!(open.post("/create", &other, "a-client-auth-key", NOW).await.0, 200);
+    assert_eq!(read(), "other");
+    drop(open);
+    let again = restarted(&["--mirror", &path]).await;
+    let next = other.replace("\"round\":1", "\"round\":2").replace("dlv_1", "dlv_2");
+    assert_eq!(again.post("/create", &next, "a-client-auth-key", NOW).await.0, 200, "it was allowed once");
+    let third = BODY.replace("repo_1", "repo_3");
+    assert_eq!(again.post("/create", &third, "a-client-auth-key", NOW).await.0, 404);
+}
+
+#[test]
+fn a_port_alone_is_one_of_this_machine() {
+    let parsed =
+        |text: &str| Line::try_parse_from(["listen", "--listen", text]).map(|line| line.listen.listen);
+    for text in ["9001", ":9001", "localhost:9001", "127.0.0.1:9001"] {
+        assert_eq!(parsed(text).expect(text).to_string(), "127.0.0.1:9001");
+    }
+    assert_eq!(parsed("[::1]:9001").expect("an address").to_string(), "[::1]:9001");
+    assert!(parsed("99999").is_err() && parsed("example.org:1").is_err());
 }

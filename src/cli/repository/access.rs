@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::{Context, Failure, GIT_TOKEN_VARIABLE, app::secret_of};
+use super::super::{
+    Context, Failure, GIT_TOKEN_VARIABLE,
+    secret_file::{self, Purpose},
+};
 
 /// A token of the Git host, or a GitHub App.
 #[derive(Args, Debug)]
@@ -44,8 +47,9 @@ impl AccessArgs {
         if let (Some(id), Some(installation), Some(key)) =
             (&self.github_app_id, self.github_app_installation, &self.github_app_key_file)
         {
+            let key = secret_file::read(key, Purpose::GithubAppKey)?;
             let mut app =
-                json!({ "app_id": id, "installation_id": installation, "private_key": secret_of(key)? });
+                json!({ "app_id": id, "installation_id": installation, "private_key": key.expose() });
             if let Some(url) = &self.github_api_url {
                 app["api_url"] = json!(url);
             }
@@ -53,7 +57,7 @@ impl AccessArgs {
             return Ok(fields);
         }
         let token = match &self.git_token_file {
-            Some(path) => Some(secret_of(path)?),
+            Some(path) => Some(secret_file::read(path, Purpose::GitToken)?.expose().to_owned()),
             None => context.environment.get(GIT_TOKEN_VARIABLE).filter(|token| !token.is_empty()),
         };
         if let Some(token) = token {

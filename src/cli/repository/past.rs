@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     super::{
-        Context, Failure,
+        Code, Context, Failure,
         client::Event,
         output::{shown, table},
     },
@@ -56,8 +56,8 @@ pub(super) async fn changes(arguments: ChangesArgs, context: &Context) -> Result
     let round = round.map(|round| round.to_string());
     let said = [("round", &round), ("branch", &branch), ("path_glob", &path_glob)];
     let query: Vec<_> = said.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?))).collect();
-    let client = context.client(&one.server)?;
-    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str(), "changes"]).collect();
+    let (client, id) = one.find(context).await?;
+    let path: Vec<&str> = PATH.into_iter().chain([id.as_str(), "changes"]).collect();
     let (found, more) = client.list_at_most(&path, &query, limit).await?;
     let mut lines = table(&found, &["position", "state", "type", "path", "mode", "blob", "settled_at"]);
     lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
@@ -65,8 +65,9 @@ pub(super) async fn changes(arguments: ChangesArgs, context: &Context) -> Result
 }
 
 pub(super) async fn rounds(one: OneArgs, context: &Context) -> Result<(), Failure> {
-    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str(), "rounds"]).collect();
-    let rounds = context.client(&one.server)?.list(&path, &[]).await?;
+    let (client, id) = one.find(context).await?;
+    let path: Vec<&str> = PATH.into_iter().chain([id.as_str(), "rounds"]).collect();
+    let rounds = client.list(&path, &[]).await?;
     let columns =
         ["round", "kind", "state", "branch", "position", "total", "parked", "target_commit", "began_at"];
     let lines = table(&rounds, &columns);
@@ -76,8 +77,8 @@ pub(super) async fn rounds(one: OneArgs, context: &Context) -> Result<(), Failur
 /// Prints events until the process ends; a tail that breaks off is taken up where it was.
 pub(super) async fn events(arguments: EventsArgs, context: &Context) -> Result<(), Failure> {
     let EventsArgs { one, branch, mut after } = arguments;
-    let client = context.client(&one.server)?;
-    let path: Vec<&str> = PATH.into_iter().chain([one.id.as_str(), "events"]).collect();
+    let (client, id) = one.find(context).await?;
+    let path: Vec<&str> = PATH.into_iter().chain([id.as_str(), "events"]).collect();
     let (mut was_heard, mut failures) = (false, 0);
     loop {
         let seen = after.clone();
@@ -96,7 +97,7 @@ pub(super) async fn events(arguments: EventsArgs, context: &Context) -> Result<(
         match heard.await {
             // What was never heard will not be heard later either: a wrong id, a wrong token.
             Err(failure) if !was_heard || failures >= FAILURES_MAX => return Err(failure),
-            Err(failure) if failure.code == super::super::Code::Failed => return Err(failure),
+            Err(failure) if matches!(failure.code, Code::Failed | Code::ClosedPipe) => return Err(failure),
             _ => failures += 1,
         }
         tokio::time::sleep(AGAIN_AFTER).await;

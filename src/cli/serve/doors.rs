@@ -1,8 +1,13 @@
-//! The doors of a server: one for the API, and one for operators where the settings name it.
+//! The doors of a server: one for the API, and one for operators where the settings name it. Their
+//! addresses are taken before anything else begins, so that a start at a busy address makes nothing; who
+//! connects is refused until the doors open.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
 use tracing::info;
 use url::Url;
 
@@ -25,6 +30,65 @@ pub(super) fn certificate(settings: &ServerSettings) -> Result<Option<Arc<Certif
     certificate.map_err(|error| Failure::of_error(Code::Config, &error))
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Addresses that are taken, and not listened on yet.
+pub(super) struct Addresses {
+    api: Address,
+    ops: Option<Address>,
+}
+
+/// An address that a setting names.
+struct Address {
+    setting: &'static str,
+    listen: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Addresses {
+    /// Takes the addresses that the settings name.
+    ///
+    /// # Errors
+    /// An address that somebody listens on, or that is not of this machine.
+    pub(super) fn take(settings: &ServerSettings) -> Result<Self, Failure> {
+        let ops = settings.ops_listen.map(|listen| Address::take("server.ops_listen", listen));
+        Ok(Self { api: Address::take("server.listen", settings.listen)?, ops: ops.transpose()? })
+    }
+}
+
+impl Address {
+    fn take(setting: &'static str, listen: SocketAddr) -> Result<Self, Failure> {
+        let bound = || {
+            let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Connections of a server that ended do not hold its address.
+            socket.set_reuseaddr(true)?;
+            socket.bind(listen)?;
+            Ok(socket)
+        };
+        let socket = bound().map_err(|reason| refused(setting, listen, &reason))?;
+        Ok(Self { setting, listen, socket })
+    }
+
+    fn open(self) -> Result<(TcpListener, SocketAddr), Failure> {
+        let Self { setting, listen, socket } = self;
+        let opened = socket.listen(BACKLOG).and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
+        opened.map(|(address, tcp)| (tcp, address)).map_err(|reason| refused(setting, listen, &reason))
+    }
+}
+
+fn refused(setting: &str, listen: SocketAddr, reason: &io::Error) -> Failure {
+    let variable = format!("TIDINGS__{}", setting.to_uppercase().replace('.', "__"));
+    let text = match reason.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "{listen} is in use by another process: stop that one, or name another address in {setting} \
+             ({variable})"
+        ),
+        _ => format!("{listen} cannot be listened on: {reason}; {setting} ({variable}) names it"),
+    };
+    Failure::new(Code::Unavailable, text)
+}
+
 /// Doors that listen, and serve nobody yet.
 pub(super) struct Doors {
     api: (TcpListener, SocketAddr),
@@ -36,17 +100,10 @@ impl Doors {
     /// Listens where the settings say.
     ///
     /// # Errors
-    /// An address that cannot be listened on.
-    pub(super) async fn open(
-        settings: &ServerSettings,
-        certificate: Option<Arc<Certificate>>,
-    ) -> Result<Self, Failure> {
-        let api = bound(settings.listen).await?;
-        let ops = match settings.ops_listen {
-            Some(listen) => Some(bound(listen).await?),
-            None => None,
-        };
-        Ok(Self { api, ops, certificate })
+    /// An address that somebody began to listen on since it was taken.
+    pub(super) fn open(addresses: Addresses, certificate: Option<Arc<Certificate>>) -> Result<Self, Failure> {
+        let Addresses { api, ops } = addresses;
+        Ok(Self { api: api.open()?, ops: ops.map(Address::open).transpose()?, certificate })
     }
 
     /// Tells where they are: the log, and the files that were asked for.
@@ -103,17 +160,6 @@ impl Doors {
             }
         }
     }
-}
-
-async fn bound(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let bound = async {
-        let tcp = TcpListener::bind(listen).await?;
-        let address = tcp.local_addr()?;
-        Ok::<_, std::io::Error>((tcp, address))
-    };
-    bound.await.map_err(|reason| {
-        Failure::new(Code::Unavailable, format!("{listen} cannot be listened on: {reason}"))
-    })
 }
 
 /// Writes the address under another name first, so that whoever waits for the file reads all of it.

@@ -96,14 +96,11 @@ pub(in crate::git) fn views() -> impl Strategy<Value = View> {
     })
 }
 
-fn states() -> impl Strategy<Value = LetterState> {
+/// What letters remember.
+fn befores() -> impl Strategy<Value = Option<Entry>> {
     let entry = (prop::sample::select(vec![0o100_644, 0o120_000]), 1..4_u8)
         .prop_map(|(mode, byte)| Entry { mode, blob: ObjectId::new([byte; 20]) });
-    prop_oneof![
-        entry.clone().prop_map(LetterState::Has),
-        Just(LetterState::Nothing),
-        prop::option::of(entry).prop_map(|before| LetterState::Unknown { before }),
-    ]
+    prop::option::of(entry)
 }
 
 fn whole<T>(made: Result<Made<T>, GitError>) -> T {
@@ -121,7 +118,7 @@ proptest! {
     fn a_list_is_the_same_in_one_pass_and_walked_anew_from_anywhere(
         kind in prop::sample::select(RoundKind::ALL.to_vec()),
         trees in prop::collection::vec((files(), views()), 3),
-        candidates in prop::collection::btree_map(paths(), states(), 0..6),
+        candidates in prop::collection::btree_map(paths(), befores(), 0..6),
         (has_held, has_target) in (any::<bool>(), any::<bool>()),
     ) {
         let memory = Memory::new();
@@ -138,10 +135,10 @@ proptest! {
         };
         let candidates: Vec<_> = candidates
             .into_iter()
-            .map(|(path, state)| Letter {
+            .map(|(path, before)| Letter {
                 id: DeadLetterId::new(Ulid::from_parts(1, 1)),
                 path: path.into_bytes(),
-                state,
+                before,
                 delivery: DeliveryId::from_stored("dlv_x".to_owned()),
             })
             .collect();
@@ -185,7 +182,7 @@ fn where_trees_are_equal_every_round_but_a_sync_binds_a_letter_all_the_same() {
         let letter = Letter {
             id: DeadLetterId::new(Ulid::from_parts(1, 1)),
             path: b"a".to_vec(),
-            state: LetterState::Unknown { before: None },
+            before: None,
             delivery: DeliveryId::from_stored("dlv_x".to_owned()),
         };
         let objects = Objects::of(memory.0);

@@ -126,7 +126,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let id: AppId = request.id(Kind::NO_APP)?;
     let app = front.store.app(&id).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     let app = app.ok_or_else(|| Problem::new(Kind::NO_APP))?;
-    Ok(json(StatusCode::OK, &AppShown::of(&app)))
+    Ok(json(StatusCode::OK, &AppShown::with_endpoint(&front, &app).await?))
 }
 
 /// Erases an app with everything that is known of it.

@@ -18,6 +18,7 @@ use super::super::{
     Front,
     fields::Fields,
     moment::iso,
+    names::Names,
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
@@ -70,6 +71,15 @@ impl BreakerShown {
     }
 }
 
+/// A circuit breaker that has failures, with the name of the app whose endpoint it guards.
+#[derive(Serialize, ToSchema)]
+struct BreakerOfApp {
+    #[serde(flatten)]
+    breaker: BreakerShown,
+    /// Null for a source: `GET /api/admin/sources` tells its repository.
+    app_name: Option<String>,
+}
+
 /// How long one is kept open.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
@@ -80,12 +90,22 @@ struct OpenWish {
 
 /// Every breaker that has failures; all others are closed.
 #[utoipa::path(get, path = "/api/admin/breakers", tag = "admin", responses(
-    (status = 200, body = Vec<BreakerShown>)
+    (status = 200, body = Vec<BreakerOfApp>)
 ))]
 async fn list(front: Arc<Front>, _request: Request) -> Answer {
     let rows = front.store.breakers().await;
     let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
-    Ok(json(StatusCode::OK, &rows.iter().map(BreakerShown::of).collect::<Vec<_>>()))
+    let mut names = Names::of(&front);
+    let mut shown = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let app = row.id.parse::<AppId>().ok().filter(|_| row.kind == BreakerKind::Endpoint);
+        let app_name = match app {
+            Some(app) => Some(names.app(&app).await?.name),
+            None => None,
+        };
+        shown.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name });
+    }
+    Ok(json(StatusCode::OK, &shown))
 }
 
 /// Closes a breaker by hand: the next try goes at once.

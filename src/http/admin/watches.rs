@@ -1,10 +1,13 @@
 //! Watches and sources over all apps: who is behind, why, and what came of the last scans.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::{AttemptRecord, BreakerRow, SourceLine, Watch, WatchCondition, WatchFilter};
+use tidings_actors::{
+    polls::Polled,
+    ports::{BreakerRow, SourceLine, Watch, WatchCondition, WatchFilter},
+};
 use tidings_entity::{
     id::{AppId, RepositoryId},
     kind::BreakerKind,
@@ -16,11 +19,13 @@ use super::super::{
     attempt::AttemptShown,
     fields::Fields,
     moment::iso,
+    names::Names,
     paging::{Page, Query, page},
     problem::{Kind, Problem},
     repositories::Repository,
     request::{Request, json},
     route::{Access, Answer, Route, route},
+    sights::Sights,
 };
 use super::breakers::BreakerShown;
 
@@ -49,7 +54,8 @@ struct WatchShown {
     shared_repository: String,
     /// The breaker of the app's endpoint, where it has failures.
     endpoint_breaker: Option<BreakerShown>,
-    /// What a branch of it waits for: `GET /api/admin/apps/{app_id}/deliveries/{id}` shows every try.
+    /// The change at the head of a branch that was tried and not acknowledged:
+    /// `GET /api/admin/apps/{app_id}/deliveries/{id}` shows every try.
     waits_for: Option<String>,
     /// The last failed try of that.
     last_attempt: Option<AttemptShown>,
@@ -63,7 +69,8 @@ struct WatchShown {
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("condition" = Option<String>, Query,
-            description = "`behind`, `blocked`, `paused` or `failing` (scan, source, endpoint or app)"),
+            description = "`behind` (or nobody knows, because the last scan failed), `blocked`, `paused` or \
+                `failing` (scan, source, endpoint or app)"),
         ("app_id" = Option<String>, Query, description = "only of this app"),
         ("repository" = Option<String>, Query, description = "only of this repository (`rep_...`)"),
     ),
@@ -85,60 +92,37 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let after = query.after(WATCHES)?;
     let watches = front.administration.all_watches(&filter, after.as_ref(), limit + 1).await;
     let watches = watches.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
-    let breakers = front.store.breakers().await;
-    let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
-    let mut apps = HashMap::new();
-    let mut shown = Vec::with_capacity(watches.len());
-    for watch in watches {
-        let line = line(&front, &watch, &breakers, &mut apps).await?;
-        shown.push((watch.id, line));
-    }
-    let page = page(shown, limit, WATCHES, |(id, _)| id.to_string(), |(_, line)| line.clone());
+    let sights = Sights::of_all(&front, &watches).await?;
+    let page =
+        page(watches, limit, WATCHES, |watch| watch.id.to_string(), |watch| WatchShown::of(watch, &sights));
     Ok(json(StatusCode::OK, &page))
 }
 
-async fn line(
-    front: &Front,
-    watch: &Watch,
-    breakers: &[BreakerRow],
-    apps: &mut HashMap<AppId, (String, Option<String>)>,
-) -> Result<serde_json::Value, Problem> {
-    let failed = |error| Problem::of_store(error, Kind::NO_APP);
-    if !apps.contains_key(&watch.app) {
-        // One that was erased meanwhile leaves its line without a name.
-        let app = front.store.app(&watch.app).await.map_err(failed)?;
-        let facts = app.map_or_else(Default::default, |app| (app.name, app.disabled));
-        apps.insert(watch.app.clone(), facts);
-    }
-    let (app_name, app_disabled) = apps.get(&watch.app).cloned().unwrap_or_default();
-    let mut last: Option<AttemptRecord> = None;
-    for cursor in &watch.cursors {
-        let Some((round, position, _)) = cursor.open else { continue };
-        let tries = front.store.attempts(&cursor.id, round, position, u64::from(u16::MAX)).await;
-        let newest = tries.map_err(failed)?.pop();
-        if newest.as_ref().map(|newest| newest.at) > last.as_ref().map(|last| last.at) {
-            last = newest;
+impl WatchShown {
+    fn of(watch: &Watch, sights: &Sights) -> Self {
+        let seen = sights.of(watch);
+        let app = sights.apps.get(&watch.app).cloned().unwrap_or_default();
+        let endpoint = sights
+            .breakers
+            .iter()
+            .find(|row| row.kind == BreakerKind::Endpoint && row.id == watch.app.as_str())
+            .map(BreakerShown::of);
+        let last = watch.cursors.iter().filter_map(|cursor| seen.last_try(cursor)).max_by_key(|row| row.at);
+        Self {
+            app_id: watch.app.to_string(),
+            app_name: app.name,
+            app_disabled: app.disabled,
+            shared_repository: watch.repository.to_string(),
+            endpoint_breaker: endpoint,
+            waits_for: last.map(|attempt| attempt.delivery.to_string()),
+            last_attempt: last.map(AttemptShown::of),
+            watch: Repository::of(watch, sights),
         }
     }
-    let endpoint = breakers
-        .iter()
-        .find(|row| row.kind == BreakerKind::Endpoint && row.id == watch.app.as_str())
-        .map(BreakerShown::of);
-    let shown = WatchShown {
-        app_id: watch.app.to_string(),
-        app_name,
-        app_disabled,
-        shared_repository: watch.repository.to_string(),
-        endpoint_breaker: endpoint,
-        waits_for: last.as_ref().map(|attempt| attempt.delivery.to_string()),
-        last_attempt: last.as_ref().map(AttemptShown::of),
-        watch: Repository::of(watch, breakers, front.clock.now()),
-    };
-    Ok(serde_json::to_value(shown).expect("a line is plain data"))
 }
 
 /// A repository seen with one credential, or with none, and what came of its last scan.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 struct SourceShown {
     source: String,
     /// `rep_...`
@@ -148,29 +132,38 @@ struct SourceShown {
     moved_to: Option<String>,
     /// The app whose credential it is seen with.
     app_id: Option<String>,
+    app_name: Option<String>,
     /// How many watches see through it.
     watches: u64,
     /// When one of its refs moved last.
     last_change: String,
     /// Why the last scan failed; null: it did not.
     last_error: Option<String>,
+    /// When it was scanned last, whatever came of it; null: not since this process began, or by another replica.
+    last_scan_at: Option<String>,
+    /// When it is polled next; null as above.
+    next_poll_at: Option<String>,
     /// Its breaker, where it has failures.
     breaker: Option<BreakerShown>,
 }
 
 impl SourceShown {
-    fn of(line: &SourceLine, breakers: &[BreakerRow]) -> Self {
+    fn of(line: &SourceLine, app_name: Option<String>, breakers: &[BreakerRow], polled: Polled) -> Self {
         let breaker =
             breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == line.id.as_str());
+        let probe = breaker.filter(|row| row.opened_at.is_some()).and_then(|row| row.probe_at);
         Self {
             source: line.id.to_string(),
             repository: line.repository.to_string(),
             url: line.url.clone(),
             moved_to: line.moved_to.clone(),
             app_id: line.app.as_ref().map(ToString::to_string),
+            app_name,
             watches: line.watches,
             last_change: iso(line.last_change),
             last_error: line.last_error.clone(),
+            last_scan_at: polled.last.map(iso),
+            next_poll_at: polled.next.or(probe).map(iso),
             breaker: breaker.map(BreakerShown::of),
         }
     }
@@ -197,8 +190,18 @@ async fn sources(front: Arc<Front>, request: Request) -> Answer {
     let sources = sources.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
     let breakers = front.store.breakers().await;
     let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
-    let show = |line: &SourceLine| SourceShown::of(line, &breakers);
-    Ok(json(StatusCode::OK, &page(sources, limit, SOURCES, |line| line.id.to_string(), show)))
+    let mut names = Names::of(&front);
+    let mut shown = Vec::with_capacity(sources.len());
+    for line in sources {
+        let name = match &line.app {
+            Some(app) => Some(names.app(app).await?.name),
+            None => None,
+        };
+        let polled = front.handle.polled(&line.id).unwrap_or_default();
+        shown.push((line.id.clone(), SourceShown::of(&line, name, &breakers, polled)));
+    }
+    let page = page(shown, limit, SOURCES, |(id, _)| id.to_string(), |(_, shown)| shown.clone());
+    Ok(json(StatusCode::OK, &page))
 }
 
 /// Polls a repository soon, with each of its sources.

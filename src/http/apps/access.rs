@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
@@ -15,11 +15,11 @@ use tidings_actors::{
 use url::Url;
 use utoipa::ToSchema;
 
-use super::super::{Front, fields::Fields, moment::iso};
-use crate::egress::{
-    EgressError,
-    tls::{AppTls, CertificateFacts, TlsPart},
+use super::{
+    super::{Front, fields::Fields, moment::iso},
+    url_fault,
 };
+use crate::egress::tls::{AppTls, CertificateFacts, TlsPart};
 
 /// Most characters of a name or an address.
 const NAME_CHARACTERS_MAX: usize = 2_048;
@@ -337,9 +337,9 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
         }
         "oauth2" => {
             let token_url = part.required("token_url", NAME_CHARACTERS_MAX, "must be a web address", is_line);
-            let fault = token_url.as_deref().and_then(|url| token_url_fault(front, url));
+            let fault = token_url.as_deref().and_then(|url| url_fault::of_token_server(front, url));
             if let Some(fault) = fault {
-                part.refuse("token_url", fault);
+                fault.note(part.fields, "endpoint_auth/oauth2/token_url");
             }
             let client_id = part.required("client_id", NAME_CHARACTERS_MAX, secret_rule, is_line);
             let client_secret = part.required("client_secret", SECRET_CHARACTERS_MAX, secret_rule, is_line);
@@ -357,23 +357,6 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
     };
     part.finish();
     auth
-}
-
-/// What is wrong with the address of a token server. Its name is judged when it is asked.
-fn token_url_fault(front: &Front, text: &str) -> Option<&'static str> {
-    let Ok(url) = Url::parse(text) else { return Some("must be a web address") };
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Some("must not hold a user, a password or a fragment");
-    }
-    if !front.egress.may_carry_secrets(&url) {
-        return Some("URL must use HTTPS");
-    }
-    match front.egress.request(Method::POST, &url) {
-        Ok(_) => None,
-        Err(EgressError::Refused) => Some("Private IP addresses are not allowed"),
-        Err(EgressError::PlainHttp) => Some("URL must use HTTPS"),
-        Err(_) => Some("must be a web address that can be reached"),
-    }
 }
 
 fn read_tls(front: &Front, fields: &mut Fields) -> Option<EndpointTls> {

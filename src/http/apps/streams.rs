@@ -1,5 +1,6 @@
 //! What is different for an app whose changes go to a stream of NATS.
 
+use super::url_fault::UrlFault;
 use tidings_actors::ports::{DeliverySettings, EndpointAccess, EndpointAuth};
 use tidings_entity::kind::PayloadFormat;
 
@@ -15,21 +16,24 @@ pub(super) fn is_stream(receives_at: Option<&str>) -> bool {
 }
 
 /// What is wrong with the address of a stream, as far as can be told before its name is resolved.
-pub(super) fn fault(front: &Front, address: &str) -> Option<&'static str> {
+pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     let target = match Target::parse(address) {
         Ok(target) => target,
-        Err(fault) => return Some(fault),
+        Err(fault) => return Some(fault.into()),
     };
     match front.egress.judged(&target.host, target.port, !target.needs_tls) {
         Ok(_) => None,
-        Err(EgressError::Refused) => Some("Private IP addresses are not allowed"),
-        Err(EgressError::PlainHttp) => {
-            Some("must begin with tls://: connections in clear text are not allowed")
-        }
-        Err(EgressError::Settings(_)) => Some(
-            "is no stream that this server publishes to (egress.streams; through egress.proxy goes HTTP only)",
+        Err(EgressError::PlainHttp) => Some(
+            "must begin with tls://: a connection in clear text is refused, because egress.allow_http is not set"
+                .into(),
         ),
-        Err(_) => Some("must be the address of a NATS server that can be reached"),
+        Err(EgressError::Settings(_)) => Some(
+            "is no stream that this server publishes to (egress.streams; through egress.proxy goes HTTP only)"
+                .into(),
+        ),
+        Err(error) => {
+            Some(UrlFault::of_egress(&error, "must be the address of a NATS server that can be reached"))
+        }
     }
 }
 

@@ -95,7 +95,8 @@ pub(super) struct TestOutcome {
 }
 
 /// Sends one signed test delivery to the endpoint of the app that asks. It is tried once, within 10
-/// seconds; it counts for no breaker and is kept in no history. Six a minute.
+/// seconds; it counts for no breaker and is kept in no history. Six a minute. A branch that is blocked
+/// because the app refused everything goes on when its endpoint takes the test.
 #[utoipa::path(post, path = "/api/app/test", tag = "apps", request_body = Option<TestWish>, responses(
     (status = 200, body = TestOutcome)
 ))]
@@ -104,6 +105,7 @@ pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional(&request.body)?;
     let base_url = read_base_url(&front, &mut fields);
     fields.finish()?;
+    let is_own = base_url.is_none() || base_url == app.base_url;
     if let Some(base_url) = base_url {
         if !app.base_url.as_deref().is_some_and(|own| is_same_origin(own, &base_url)) {
             // Whoever may ask for a test need not know what the endpoint is shown.
@@ -111,7 +113,13 @@ pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
         }
         app.base_url = Some(base_url);
     }
-    Ok(json(StatusCode::OK, &attempt(&front, &app).await?))
+    let outcome = attempt(&front, &app).await?;
+    if outcome.accepted && is_own {
+        let ended = front.store.end_refusals(&app.id).await;
+        ended.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+        front.handle.refresh(&app.id).await;
+    }
+    Ok(json(StatusCode::OK, &outcome))
 }
 
 /// Whether both have the same scheme, host and port.

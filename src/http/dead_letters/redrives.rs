@@ -27,7 +27,7 @@ use super::{
 };
 
 /// Most letters that one request names.
-const IDS_MAX: usize = 1000;
+pub(super) const IDS_MAX: usize = 1000;
 /// How long a request marks letters, or counts them for a dry run, before it answers. What is left
 /// to be marked is marked behind the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,7 +86,7 @@ struct RedriveRequested {
     is_marking: bool,
 }
 
-/// What a redrive would send again.
+/// What a redrive would send again, or a dismissal close.
 #[derive(Serialize, ToSchema)]
 struct DryRun {
     dry_run: bool,
@@ -204,11 +204,13 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
             .await
             .map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
     }
-    if dry_run { count(&front, app, filter).await } else { begin(&front, app, &filter).await }
+    if dry_run {
+        return count(&front, app, &filter, &[LetterStatus::Open]).await;
+    }
+    begin(&front, app, &filter).await
 }
 
-/// Takes every request for a redrive back: what waits is reopened, what is being sent again ends
-/// after the attempts under way, and what it did not reach is reopened as well.
+/// Cancels all redrives. Attempts in flight finish; everything not yet sent goes back to open.
 #[utoipa::path(post, path = "/api/dead-letters/redrive/cancel", tag = "dead letters",
     request_body = Option<Cancel>,
     responses(
@@ -303,23 +305,35 @@ async fn begin(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &answer))
 }
 
-/// Counts what a redrive would mark, page by page, and changes nothing.
-async fn count(front: &Front, app: &AppId, filter: LetterFilter) -> Answer {
-    let filter = LetterFilter { status: Some(LetterStatus::Open), ..filter };
+/// Counts the letters of these states that a filter means, page by page, and changes nothing.
+pub(super) async fn count(
+    front: &Front,
+    app: &AppId,
+    filter: &LetterFilter,
+    states: &[LetterStatus],
+) -> Answer {
     let until = Instant::now() + PATIENCE;
-    let (mut would_request, mut sample, mut before) = (0, Vec::new(), None);
-    loop {
-        let page =
-            front.store.dead_letters(app, &filter, before.as_ref(), SEARCH_STEP).await.map_err(failed)?;
-        would_request += page.letters.len() as u64;
-        let room = SAMPLE.saturating_sub(sample.len());
-        sample.extend(page.letters.iter().take(room).map(DeadLetterShown::of));
-        before = page.next;
-        if before.is_none() || Instant::now() >= until {
-            let at_least = before.is_some();
-            return Ok(json(StatusCode::OK, &DryRun { dry_run: true, would_request, at_least, sample }));
+    let (mut would_request, mut sample, mut at_least) = (0, Vec::new(), false);
+    for state in states {
+        let filter = LetterFilter { status: Some(*state), ..filter.clone() };
+        let mut before = None;
+        loop {
+            let page = front.store.dead_letters(app, &filter, before.as_ref(), SEARCH_STEP).await;
+            let page = page.map_err(failed)?;
+            would_request += page.letters.len() as u64;
+            let room = SAMPLE.saturating_sub(sample.len());
+            sample.extend(page.letters.iter().take(room).map(DeadLetterShown::of));
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+            if Instant::now() >= until {
+                at_least = true;
+                break;
+            }
         }
     }
+    Ok(json(StatusCode::OK, &DryRun { dry_run: true, would_request, at_least, sample }))
 }
 
 fn failed(error: tidings_actors::ports::StoreError) -> Problem {

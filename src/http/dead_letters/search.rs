@@ -15,7 +15,7 @@ use super::super::{
 };
 
 /// What a filter is made of, in queries and in bodies.
-pub(super) const WORDS: [&str; 9] =
+pub(in crate::http) const WORDS: [&str; 9] =
     ["repository_id", "path", "path_base64", "path_prefix", "path_glob", "kind", "reason", "from", "to"];
 
 /// Which letters: those that meet everything that is said.

@@ -23,7 +23,7 @@ use super::{
         request::{Request, json},
         route::{self, Access, Answer, Route},
     },
-    DeliveryShown, Wanted, delivery_id, searched, shown_delivery,
+    DeliveryShown, Wanted, delivery_id, open_endpoint, searched, shown_delivery,
 };
 
 /// Pages that looking for one delivery takes.
@@ -110,7 +110,8 @@ async fn known(
         }
         Err(unread) => return Err(unread.problem()),
     };
-    Ok(shown.map(|shown| shown_delivery(facts, shown, &fate)))
+    let endpoint = open_endpoint(front, app).await?;
+    Ok(shown.map(|shown| shown_delivery(facts, shown, &fate, endpoint.as_ref())))
 }
 
 async fn detail(front: &Front, delivery: DeliveryShown) -> Result<DeliveryDetail, Problem> {

@@ -170,13 +170,13 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Done { message: "Token updated successfully" }))
 }
 
-/// Ends the watch. A body is not looked at.
+/// Ends the watch: after the answer no attempt of it begins. A body is not looked at.
 #[utoipa::path(delete, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)),
     responses((status = 204)))]
 async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
-    front.store.unwatch(&watch.app, &watch.id).await.map_err(store_failed)?;
-    announce(&front, &watch).await;
+    let was_open = front.store.unwatch(&watch.app, &watch.id).await.map_err(store_failed)?;
+    front.handle.unwatched(&watch, was_open).await;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)

@@ -16,6 +16,7 @@ use super::super::{
     Front,
     problem::{Kind, Problem},
 };
+use crate::git::branches;
 
 /// How long both questions together may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -63,6 +64,19 @@ pub(super) async fn access(
     }
 }
 
+/// All branches that the host shows to this credential, for the answer to a branch that is not there;
+/// `None` where the host does not say.
+pub(super) async fn branches(
+    front: &Front,
+    location: Location,
+    credential: Option<Secret>,
+) -> Option<RefListing> {
+    let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
+    let remote = Remote { repository, location, credential };
+    let all = branches::all();
+    timeout(DEADLINE, front.git.list_refs(&remote, &all)).await.ok()?.ok()
+}
+
 /// Proves that the host gives this commit to this credential. Mirrors are shared by all apps that
 /// watch a repository, so that one of them already has a commit proves nothing: it is fetched into
 /// a mirror of its own, which goes at once.
@@ -103,7 +117,7 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
         GitError::Unauthorized | GitError::NotFound => {
             Problem::new(Kind::NOT_ACCESSIBLE).with_status(refused)
         }
-        GitError::Refused
+        GitError::Refused(_)
         | GitError::Redirected
         | GitError::Moved(_)
         | GitError::Credential(_)

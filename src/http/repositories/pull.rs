@@ -15,13 +15,15 @@ use tidings_actors::{
     deliverer::lending::{Lease, Refusal, Return, Wish},
     ports::{Action, App, Notice, Parcel, ParcelBody},
 };
-use tidings_entity::{id::CursorId, kind::RoundKind};
+use tidings_entity::id::CursorId;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
     super::{
-        Front, elsewhere,
+        Front,
+        document::PulledPayload,
+        elsewhere,
         fields::Fields,
         moment::iso,
         paging::Query,
@@ -53,19 +55,19 @@ pub(super) fn routes() -> Vec<Route> {
 /// Changes that are handed out: the next ones of one round, in order.
 #[derive(Serialize, ToSchema)]
 struct Pending {
-    /// Names them when they are settled.
+    /// The lease under which the changes are handed out; it is given back when they are settled.
     lease_id: String,
-    /// When they may be handed out again.
+    /// When the lease ends, in ISO 8601 with milliseconds, UTC. Then the changes may be handed out again.
     expires_at: String,
     /// The cursor, as in `event.cursor`.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// The round.
+    /// The number of the round, as in `event.round`.
     round: i64,
-    /// `sync`, `resync`, `redrive` or `replay`.
+    /// Why the round was begun: `sync`, `resync`, `redrive` or `replay`.
     kind: &'static str,
-    /// Of a resync: whatever it does not name must be dropped at its end.
+    /// Whether the round names every file: drop each file that it did not name once its last change is settled.
     complete: bool,
     /// The position of the first change.
     from: u64,
@@ -73,7 +75,9 @@ struct Pending {
     to: u64,
     /// Changes of the whole round.
     total: u64,
-    /// The changes. Empty here: their bodies are put in as the bytes they are.
+    /// The changes in order, and the notices that the app asked for where they would have been sent: `resync`
+    /// before the first change, `synced` after the last.
+    // Empty here: the bodies are put in as the bytes they are.
     #[schema(required = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<PendingChange>,
@@ -84,8 +88,7 @@ struct Pending {
 struct PendingChange {
     /// `create`, `update` or `delete`; `resync` and `synced` are notices, where they were asked for.
     action: &'static str,
-    /// What would have been sent.
-    #[schema(value_type = Object)]
+    #[schema(value_type = PulledPayload)]
     body: (),
 }
 
@@ -95,9 +98,10 @@ struct PendingChange {
 struct Settlement {
     /// From the answer that handed them out.
     lease_id: String,
-    /// The last position that is dealt with; missing: none, and all are handed out again.
+    /// The last position that the app dealt with; missing: none, and all changes are handed out again. Where
+    /// `from` and `to` are equal, only notices were handed out: `to` says that the app dealt with them.
     accepted_through: Option<u64>,
-    /// Positions up to it that the app does not want: they become dead letters.
+    /// The positions up to `accepted_through` that the app does not want: they become dead letters.
     refused: Option<Vec<Refused>>,
 }
 
@@ -119,7 +123,7 @@ struct SettledShown {
     cursor: String,
     /// The round.
     round: i64,
-    /// How many changes of it are settled.
+    /// How many changes of the round are settled.
     position: u64,
 }
 
@@ -163,7 +167,7 @@ async fn pending(front: Arc<Front>, request: Request) -> Answer {
     }
     let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
     match front.handle.lend(&app.id, wish).await {
-        Some(lease) => Ok(handed_out(app, &lease)),
+        Some(lease) => Ok(handed_out(&lease)),
         None => {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -246,8 +250,8 @@ fn read_refused(fields: &mut Fields) -> Vec<(u64, String)> {
 
 /// The answer with the changes in it, as the bytes that would have been sent. The notices that the
 /// app asked for stand where they would have been sent, too: before the first change of a resync and
-/// after the last one of a round.
-fn handed_out(app: &App, lease: &Lease) -> Response {
+/// after the last one of a round. Where no change is left to stand beside, an answer has notices alone.
+fn handed_out(lease: &Lease) -> Response {
     let round = &lease.lane.round;
     let pending = Pending {
         lease_id: lease.id.clone(),
@@ -262,15 +266,13 @@ fn handed_out(app: &App, lease: &Lease) -> Response {
         total: round.summary.total(),
         changes: Vec::new(),
     };
-    let announced = app.delivery.resync && round.spec.kind == RoundKind::Resync && pending.from == 0;
-    let told = app.delivery.synced && pending.to == pending.total;
     let notice = |action| {
         let (round, repository) = (round.clone(), lease.lane.repository.clone());
         let format = round.format;
         (action, notice_body(&Notice::OfRound { action, round, repository }, format))
     };
-    let before = announced.then(|| notice(Action::Resync));
-    let after = told.then(|| notice(Action::Synced));
+    let before = lease.announces.then(|| notice(Action::Resync));
+    let after = lease.tells_end.then(|| notice(Action::Synced));
     let changes = lease.parcels.iter().map(|parcel| (parcel.action, body(parcel)));
     let mut bytes = serde_json::to_vec(&pending).expect("an answer is plain data");
     bytes.pop();

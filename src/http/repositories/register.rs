@@ -27,7 +27,7 @@ use super::{
     credential::{self, GithubApp},
     proof, selector, shown, store_failed,
 };
-use crate::git::address::Address;
+use crate::git::{address::Address, branches};
 
 /// Most characters of an address.
 const URL_CHARACTERS_MAX: usize = 2048;
@@ -135,7 +135,9 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
         .await
         .map_err(|error| proof::failure(&error, wish.field, has_credential, StatusCode::NOT_FOUND))?;
     if !selector::exists(&wish.selector, &proof.listing) {
-        return Err(Problem::invalid_field("branch", "the repository has no such branch"));
+        let listing = proof::branches(&front, location, wish.credential).await;
+        let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
+        return Err(Problem::invalid_field("branch", format!("the repository has no such branch{there}")));
     }
     let start = match wish.begin {
         Begin::All => Start::All,

@@ -3,6 +3,10 @@
 use globset::GlobBuilder;
 use tidings_actors::ports::{RefListing, RefPatterns, Selector};
 use tidings_entity::{id::ObjectId, kind::SelectorKind};
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, Type},
+};
 
 /// Where branches lie.
 const HEADS: &str = "refs/heads/";
@@ -10,6 +14,21 @@ const HEADS: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 /// What makes a branch name a pattern; none of them can be in the name of a ref.
 const PATTERN: [char; 3] = ['*', '?', '['];
+
+/// Which refs a watch follows.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what the selector itself is written as")]
+pub(super) struct SelectorShown {
+    #[schema(schema_with = kinds)]
+    kind: String,
+    /// The short name of the branch, or the glob over short names; empty for the default branch.
+    value: String,
+}
+
+fn kinds() -> ObjectBuilder {
+    let words = SelectorKind::ALL.iter().map(|kind| kind.as_str());
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
+}
 
 /// The selector of `branch` or `tags`, of which at most one is given.
 ///

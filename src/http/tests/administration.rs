@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tidings_actors::{ports::*, time::Timestamp};
-use tidings_entity::id::{SourceId, TokenId, WatchId};
+use tidings_entity::id::{AppId, DeadLetterId, SourceId, TokenId, WatchId};
 
 use super::double::StoreDouble;
 use crate::{audit, secrets::AuditKeys};
@@ -95,6 +95,37 @@ impl Administration for StoreDouble {
         _: u64,
     ) -> Result<Vec<SourceLine>, StoreError> {
         self.open().map(|_| Vec::new())
+    }
+
+    async fn all_dead_letters(
+        &self,
+        app: Option<&AppId>,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        limit: u64,
+    ) -> Result<LettersOfAll, StoreError> {
+        let matcher = filter.matcher().expect("a valid filter");
+        let mut letters: Vec<_> = self.open()?.letters.iter().rev().cloned().collect();
+        letters.retain(|(owner, letter)| {
+            app.is_none_or(|app| app == owner)
+                && matcher.admits(letter)
+                && before.is_none_or(|before| letter.id < *before)
+        });
+        let limit = usize::try_from(limit).expect("small");
+        let next = letters.get(limit.saturating_sub(1)).filter(|_| letters.len() > limit);
+        let next = next.map(|(_, letter)| letter.id.clone());
+        letters.truncate(limit);
+        Ok(LettersOfAll { letters, next })
+    }
+
+    async fn attempts_at_heads(&self, watches: &[WatchId]) -> Result<Vec<AttemptRecord>, StoreError> {
+        let rows = self.open()?;
+        Ok(rows
+            .at_heads
+            .iter()
+            .filter(|(watch, _)| watches.contains(watch))
+            .map(|(_, row)| row.clone())
+            .collect())
     }
 
     async fn database_use(&self) -> Result<DatabaseUse, StoreError> {

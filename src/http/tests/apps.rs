@@ -103,7 +103,16 @@ async fn every_field_of_an_onboarding_is_checked() {
         ("email", json!("nobody"), "must be an email address"),
         ("email", json!("a b@c"), "must be an email address"),
         ("email", json!(null), "must be a text"),
-        ("base_url", json!("http://app.example"), "URL must use HTTPS"),
+        (
+            "base_url",
+            json!("http://app.example"),
+            "plain http is refused: egress.allow_http is not set (set it to true to allow plain http)",
+        ),
+        (
+            "base_url",
+            json!("https://app.example:22"),
+            "port 22 is never reached: only 80, 443 and those from 1024 on are",
+        ),
         ("base_url", json!("ftp://app.example"), "must be a web address"),
         ("base_url", json!("app.example"), "must be a web address"),
         ("base_url", json!("https://user:pw@app.example"), "must not hold a user or a password"),
@@ -112,10 +121,26 @@ async fn every_field_of_an_onboarding_is_checked() {
             json!("https://app.example/?x"),
             "must not hold a query or a fragment, because a path is appended to it",
         ),
-        ("base_url", json!("https://127.0.0.1/"), "Private IP addresses are not allowed"),
-        ("base_url", json!("https://0x7f.1/"), "Private IP addresses are not allowed"),
-        ("base_url", json!("https://[::ffff:10.0.0.1]/"), "Private IP addresses are not allowed"),
-        ("base_url", json!("https://169.254.169.254/"), "Private IP addresses are not allowed"),
+        (
+            "base_url",
+            json!("https://127.0.0.1/"),
+            "127.0.0.1 is a private address and egress.allow does not list it (add 127.0.0.0/8 to allow it)",
+        ),
+        (
+            "base_url",
+            json!("https://0x7f.1/"),
+            "127.0.0.1 is a private address and egress.allow does not list it (add 127.0.0.0/8 to allow it)",
+        ),
+        (
+            "base_url",
+            json!("https://[::ffff:10.0.0.1]/"),
+            "10.0.0.1 is a private address and egress.allow does not list it (add 10.0.0.1 to allow it)",
+        ),
+        (
+            "base_url",
+            json!("https://169.254.169.254/"),
+            "169.254.169.254 is a link-local or metadata address and egress.allow does not list it (add 169.254.169.254 to allow it)",
+        ),
         ("website", json!("javascript:alert(1)"), "must be a web address"),
         ("description", json!("x".repeat(501)), "must have 0 to 500 characters"),
         ("client_auth_key", json!("short"), "must have 16 to 500 characters"),
@@ -130,7 +155,13 @@ async fn every_field_of_an_onboarding_is_checked() {
             json!([{ "pointer": format!("/{field}"), "detail": detail }]),
             "{value}"
         );
-        assert_eq!(problem["error"], detail, "clients of Docora read the reason there");
+        let error = match detail {
+            detail if detail.contains("egress.allow_http") => "URL must use HTTPS".to_owned(),
+            detail if detail.contains("egress.allow ") => "Private IP addresses are not allowed".to_owned(),
+            detail if detail.starts_with("port") => format!("{field}: {detail}"),
+            detail => format!("{field} {detail}"),
+        };
+        assert_eq!(problem["error"], error, "clients of Docora read the reason there");
     }
     assert_eq!(house.store.rows().apps.len(), 0, "nothing was registered");
 }

@@ -53,6 +53,10 @@ pub(crate) struct Rows {
     /// Whose each of them is.
     pub(crate) owners: Vec<AppId>,
     pub(crate) past: super::histories::PastRows,
+    /// The last try at the head of a watch.
+    pub(crate) at_heads: Vec<(WatchId, AttemptRecord)>,
+    /// Breakers that have failures.
+    pub(crate) breakers: Vec<BreakerRow>,
     /// What is behind, for longest first.
     pub(crate) laggards: Vec<Laggard>,
 }
@@ -129,6 +133,7 @@ fn app_of((app, disabled): &(NewApp, Option<String>)) -> App {
         access: Arc::new(app.access.clone()),
         delivery: app.delivery.clone(),
         disabled: disabled.clone(),
+        endpoint_since: Timestamp(0),
         created_at: app.created_at,
     }
 }
@@ -218,6 +223,7 @@ impl Store for StoreDouble {
             app: new.app.clone(),
             repository: RepositoryId::new(Ulid::from_parts(1, number)),
             source: SourceId::new(Ulid::from_parts(1, number)),
+            url: new.url.clone(),
             facts: new.facts.clone(),
             is_private: new.is_private,
             has_credential: new.credential.is_some(),
@@ -228,6 +234,7 @@ impl Store for StoreDouble {
             state: WatchState::Active,
             reason: None,
             created_at: new.created_at,
+            deliver_after: new.deliver_after,
             cursors: vec![CursorStatus {
                 id: CursorId::new(Ulid::from_parts(1, number)),
                 branch: head.map(|head| head.name.clone()).unwrap_or_default(),
@@ -235,6 +242,7 @@ impl Store for StoreDouble {
                 head: head.map(|head| head.commit),
                 state: CursorState::Active,
                 reason: None,
+                acknowledged: false,
                 open: None,
                 last_round: 0,
                 deletes_unknown: false,
@@ -308,11 +316,11 @@ impl Store for StoreDouble {
         Ok(())
     }
 
-    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<(), StoreError> {
+    async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<bool, StoreError> {
         let mut rows = self.open()?;
         find(&mut rows, app, id)?;
         rows.watches.retain(|watch| watch.id != *id);
-        Ok(())
+        Ok(false)
     }
 
     async fn dead_letters(
@@ -363,6 +371,7 @@ impl Store for StoreDouble {
             })),
             took_ms: 7,
             at: Timestamp(0),
+            next_at: None,
         }])
     }
 
@@ -438,6 +447,44 @@ impl Store for StoreDouble {
         (redrive.is_marking, redrive.asked, redrive.left) = (false, marked, marked);
         let step = RedriveStep { redrive: redrive.id.clone(), app, marked, cursors: Vec::new(), more: false };
         Ok(Some(step))
+    }
+
+    async fn dismiss(&self, app: &AppId, ids: &[DeadLetterId], _: Timestamp) -> Result<u64, StoreError> {
+        let mut rows = self.open()?;
+        let mut dismissed = 0;
+        for id in ids {
+            let found = rows.letters.iter_mut().find(|(owner, letter)| owner == app && letter.id == *id);
+            let (_, letter) = found.ok_or(StoreError::NotFound)?;
+            if letter.status == LetterStatus::Superseded {
+                return Err(StoreError::Conflict("superseded".into()));
+            }
+            dismissed += u64::from(letter.status != LetterStatus::Dismissed);
+            letter.status = LetterStatus::Dismissed;
+        }
+        Ok(dismissed)
+    }
+
+    async fn dismiss_some(
+        &self,
+        app: &AppId,
+        filter: &LetterFilter,
+        before: Option<&DeadLetterId>,
+        _: Timestamp,
+    ) -> Result<Dismissed, StoreError> {
+        let mut rows = self.open()?;
+        let matcher = filter.matcher().expect("a valid filter");
+        let is_open = |letter: &DeadLetter| letter.status == LetterStatus::Open;
+        let mut done = Dismissed::default();
+        // One letter a step, so that whoever asks must go on.
+        let own = rows.letters.iter_mut().rev().filter(|(owner, _)| owner == app).map(|(_, letter)| letter);
+        for letter in own.filter(|letter| before.is_none_or(|before| letter.id < *before)).take(1) {
+            done.next = Some(letter.id.clone());
+            if is_open(letter) && matcher.admits(letter) {
+                letter.status = LetterStatus::Dismissed;
+                done.dismissed += 1;
+            }
+        }
+        Ok(done)
     }
 
     async fn redrives(
@@ -562,8 +609,7 @@ impl Store for StoreDouble {
     }
 
     async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
-        drop(self.open()?);
-        Ok(Vec::new())
+        Ok(self.open()?.breakers.clone())
     }
 
     async fn totals(&self, _now: Timestamp) -> Result<Totals, StoreError> {
@@ -610,7 +656,12 @@ impl Store for StoreDouble {
         Err(StoreError::NotFound)
     }
 
-    async fn begin_request(&self, _: &KeyedRequest, _: Timestamp, _: Timestamp) -> Result<Begun, StoreError> {
+    async fn begin_request(
+        &self,
+        _: &KeyedRequest,
+        _: Timestamp,
+        _: &ReplicaId,
+    ) -> Result<Begun, StoreError> {
         unreachable!("tests of keyed requests run over stores that keep them")
     }
 
@@ -622,12 +673,28 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call repositories")
     }
 
-    async fn set_app_disabled(&self, _: &AppId, _: Option<&str>) -> Result<(), StoreError> {
-        unreachable!("the front door does not call set_app_disabled")
+    async fn disable_gone(&self, _: &AppId, _: Timestamp) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call disable_gone")
     }
 
-    async fn request_cursor_resync(&self, _: &CursorId, _: bool, _: &str) -> Result<(), StoreError> {
-        unreachable!("the front door does not call request_cursor_resync")
+    async fn end_refusals(&self, _: &AppId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn note_announced(&self, _: &CursorId, _: i64) -> Result<(), StoreError> {
+        unreachable!("the front door does not call note_announced")
+    }
+
+    async fn deliver_no_later(&self, _: &WatchId, _: Timestamp) -> Result<(), StoreError> {
+        unreachable!("the front door does not call deliver_no_later")
+    }
+
+    async fn request_cursor_resync(&self, id: &CursorId, complete: bool, _: &str) -> Result<(), StoreError> {
+        let mut rows = self.open()?;
+        let of = |watch: &&Watch| watch.cursors.iter().any(|cursor| cursor.id == *id);
+        let watch = rows.watches.iter().find(of).map(|watch| watch.id.clone()).ok_or(StoreError::NotFound)?;
+        rows.resyncs.push((watch, complete));
+        Ok(())
     }
 
     async fn sources(&self, _: &RepositoryId) -> Result<Vec<Source>, StoreError> {
@@ -656,6 +723,10 @@ impl Store for StoreDouble {
 
     async fn lane(&self, _: &CursorId) -> Result<LaneSnapshot, StoreError> {
         unreachable!("the front door does not call lane")
+    }
+
+    async fn lane_terms(&self, _: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
+        unreachable!("the front door does not call lane_terms")
     }
 
     async fn begin_round(&self, _: &NewRound) -> Result<(), StoreError> {
@@ -743,7 +814,11 @@ impl GitSource for GitDouble {
             "busy" => return Err(GitError::RateLimited { retry_after: Some(Duration::from_secs(77)) }),
             "moved" => return Err(GitError::Redirected),
             "html" => return Err(GitError::Protocol("planted".into())),
-            "forbidden" => return Err(GitError::Refused),
+            "forbidden" => {
+                return Err(GitError::Refused(
+                    crate::egress::refused::Refused::Name("github.com".into()).to_string(),
+                ));
+            }
             "empty" => {
                 let head = Some("refs/heads/main".to_owned());
                 return Ok(RefListing {

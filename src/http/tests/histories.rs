@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::json;
 use tidings_actors::{
     ports::{Fates, Location, PastRound, Remote, RoundFacts, RoundFilter, RoundPlace},
-    round::{Change, DeliveryId, Entry, Letter, LetterState, RULES, Round, RoundSpec, Summary, TreeEnd},
+    round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
 };
@@ -71,7 +71,7 @@ impl PastRows {
         let letter = |number: usize| Letter {
             id: DeadLetterId::new(Ulid::from_parts(1, number as u128)),
             path: format!("letter{number}").into(),
-            state: LetterState::Nothing,
+            before: None,
             delivery: DeliveryId::from_stored("dlv_x".into()),
         };
         let target = TreeEnd { commit: ObjectId::new(HEAD), view: View::default() };

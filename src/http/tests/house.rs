@@ -11,10 +11,12 @@ use tidings_actors::{
     directory::Directory,
     handle::Handle,
     pace::Paces,
-    ports::{Administration, Clock, Store},
+    ports::{Administration, Store},
     shards::Shards,
+    terms::Terms,
     testing::{MemoryMeter, MemoryTransport, NoTracer},
     turns::Turns,
+    untold::Untold,
 };
 use tidings_entity::kind::ReplicaRole;
 use tokio::{
@@ -112,6 +114,8 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         policy: Arc::default(),
         budget: Budget::new(1 << 20),
         shards: Shards::sole(),
+        terms: Terms::default(),
+        untold: Untold::default(),
         leases: None,
         directory: Directory::default(),
         fatal: tokio::sync::watch::channel(None).0,
@@ -184,7 +188,6 @@ impl House {
             admin: AdminToken::of(ADMIN),
             edge: Arc::new(Edge::new(&settings.server)),
             lifecycle: lifecycle.clone(),
-            started_at: MachineClock.now(),
             hooks,
             tests: super::super::apps::test_delivery::Tests::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),

@@ -11,7 +11,7 @@ use tidings_actors::{
     testing::{Fault, MemoryStore},
     time::Timestamp,
 };
-use tidings_entity::id::AppId;
+use tidings_entity::id::{AppId, ReplicaId};
 use tokio::{
     io::AsyncWriteExt,
     time::{sleep, timeout},
@@ -277,12 +277,13 @@ async fn what_runs_is_waited_for_and_what_a_crash_cut_off_begins_again() {
         key: key.into(),
         hash: hash(&Method::POST, ONBOARD, "", body.to_string().as_bytes()),
     };
-    let begin = async |key: &str, at: Timestamp| {
-        let begun = store.begin_request(&request(key), at, Timestamp(0)).await.expect("begun");
+    let begin = async |key: &str, process: u128| {
+        let runner = ReplicaId::new(Ulid::from(process));
+        let begun = store.begin_request(&request(key), Timestamp(1000), &runner).await.expect("begun");
         assert!(matches!(begun, Begun::New));
     };
     let ask = async |key: &str| post(&house, ONBOARD, Some(ADMIN), key, &body).await;
-    begin("runs", Timestamp(i64::MAX)).await;
+    begin("runs", 0).await;
     let waits = ask("runs").await;
     assert_eq!(waits.problem()["type"], "urn:tidings:problem:request-still-running");
     assert_eq!((waits.status, waits.header("retry-after")), (409, Some("1")));
@@ -290,7 +291,7 @@ async fn what_runs_is_waited_for_and_what_a_crash_cut_off_begins_again() {
     store.end_request(&request("runs"), Some(&answer)).await.expect("ended");
     let told = ask("runs").await;
     assert_eq!((told.status, told.body.as_str(), told.header("content-type")), (202, "as told", None));
-    begin("cut-off", Timestamp(1000)).await;
+    begin("cut-off", 1).await;
     let again = ask("cut-off").await;
     assert_eq!((again.status, is_replayed(&again)), (201, false), "{again:?}");
     assert_eq!(apps(&house).await, 1);

@@ -59,9 +59,15 @@ async fn what_the_git_host_says_becomes_the_answer_that_clients_know() {
         ("private", Some("bad"), 404, "Invalid GitHub token"),
         ("down", None, 503, "Failed to validate repository"),
         ("busy", None, 503, "Failed to validate repository"),
-        ("moved", None, 422, "the address answers with a redirect; give the one it leads to"),
-        ("html", None, 422, "the address does not speak the Git protocol"),
-        ("forbidden", None, 422, "the address is refused by the egress rules"),
+        ("moved", None, 422, "github_url: the address answers with a redirect; give the one it leads to"),
+        ("html", None, 422, "github_url: the address does not speak the Git protocol"),
+        (
+            "forbidden",
+            None,
+            422,
+            "github_url: the name github.com leads to a private address and egress.allow lists neither of \
+             them (add github.com to allow it)",
+        ),
     ] {
         let mut body = json!({ "github_url": format!("https://github.com/o/{name}") });
         if let Some(git_token) = git_token {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use serde_json::{Value, json};
 use tidings_entity::id::Sha256Hash;
 
 use super::{super::document::document, House, house::ADMIN};
@@ -39,7 +40,8 @@ fn every_schema_that_the_document_names_is_in_it() {
     }
     let ids: Vec<&str> =
         text.split("\"operationId\":\"").skip(1).filter_map(|id| id.split('"').next()).collect();
-    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), table().len(), "{ids:?}");
+    let operations = table().len() + document["webhooks"].as_object().expect("webhooks").len();
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), operations, "{ids:?}");
     insta::assert_json_snapshot!("openapi", document);
 }
 
@@ -127,7 +129,10 @@ async fn a_token_that_is_almost_right_is_refused_like_any_other() {
     let header =
         |value: &str| format!("GET /api/app HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{value}\r\n\r\n");
     for (value, status) in [
-        (format!("authorization: bearer {token}"), 401),
+        (format!("authorization: bearer {token}"), 200),
+        (format!("authorization: BEARER {token}"), 200),
+        (format!("authorization: bearer{token}"), 401),
+        (format!("authorization: Bearers {token}"), 401),
         (format!("authorization: Basic {token}"), 401),
         (format!("authorization: Bearer  {token}"), 401),
         ("authorization: Bearer ".to_owned(), 401),
@@ -241,4 +246,40 @@ async fn problems_look_as_they_always_did() {
         shown.push(house.call(method, path, token.map(String::as_str), body.as_ref()).await.problem());
     }
     insta::assert_json_snapshot!("problems", shown);
+}
+
+#[test]
+fn a_registration_requires_no_delivery_settings() {
+    let document = serde_json::to_value(document(table())).expect("JSON");
+    for (name, required) in [("Onboarding", json!(["app_name", "email"])), ("AppChange", Value::Null)] {
+        let schema = &document["components"]["schemas"][name];
+        assert_eq!(schema["required"], required, "{name}");
+        let delivery = schema["properties"]["delivery"].to_string();
+        assert!(delivery.contains("/DeliverySettingsWish"), "{name}: {delivery}");
+    }
+    assert_eq!(document["servers"][0]["url"], "/");
+}
+
+#[test]
+fn every_request_to_an_app_is_documented() {
+    use tidings_actors::ports::Action;
+
+    let document = serde_json::to_value(document(table())).expect("JSON");
+    let webhooks = document["webhooks"].as_object().expect("webhooks");
+    let actions = [
+        Action::Create,
+        Action::Update,
+        Action::Delete,
+        Action::Batch,
+        Action::Resync,
+        Action::Synced,
+        Action::SyncFailed,
+        Action::SyncRecovered,
+        Action::Test,
+    ];
+    for action in actions {
+        let body = &webhooks[action.as_str()]["post"]["requestBody"]["content"];
+        assert!(body["application/json"].is_object(), "{}", action.as_str());
+    }
+    assert_eq!(webhooks.len(), actions.len());
 }

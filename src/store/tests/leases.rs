@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, time::Duration};
 use futures_util::future::join_all;
 use tidings_actors::{
     ports::{
-        Fence, LeaseStanding, Leases, Reach, Replica, SHARDS, Settlement, Shard, Signal, Standing, Store,
-        StoreError,
+        Begun, Fence, KeyedRequest, LeaseStanding, Leases, Reach, Replica, SHARDS, Settlement, Shard, Signal,
+        Standing, Store, StoreError, Streak,
     },
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{CursorId, ReplicaId},
+    id::{CursorId, ReplicaId, Sha256Hash},
     kind::ReplicaRole,
 };
 use ulid::Ulid;
@@ -54,7 +54,9 @@ fn settlement(cursor: &CursorId) -> Settlement {
         round: 1,
         position: 1,
         parked: vec![],
-        streak: 0,
+        streak: Streak::default(),
+        above: vec![],
+        absorbs: false,
         acknowledged: true,
         standing: Standing::Unchanged,
         redrive: Vec::new(),
@@ -295,4 +297,37 @@ pub(super) async fn the_rows_of_a_shard_are_found_by_the_ids_of_their_repositori
     let all = store.pending(None, &Reach::These(Shard::all().collect())).await.expect("read");
     assert_eq!(all, store.pending(None, &Reach::All).await.expect("read"));
     assert!(store.pending(None, &Reach::These(Vec::new())).await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn a_keyed_request_runs_as_long_as_its_replica_lives() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let (first, second) = (replica(1), replica(2));
+    let leases = store.leases(&first.id).expect("replicas");
+    leases.renew(&first, LIFE).await.expect("renewed");
+    let owner = new_app(1).id;
+    let request =
+        |key: &str| KeyedRequest { owner: owner.clone(), key: key.into(), hash: Sha256Hash::of(b"a") };
+    let begin = async |key: &str, runner: &Replica| {
+        let now = leases.now().await.expect("a clock");
+        store.begin_request(&request(key), now, &runner.id).await.expect("begun")
+    };
+    assert!(matches!(begin("a", &first).await, Begun::New));
+    assert!(matches!(begin("a", &second).await, Begun::Running), "whichever started first");
+    // It says no more that it lives.
+    store.tamper("update replica set seen_at = seen_at - life_ms").await;
+    assert!(matches!(begin("a", &first).await, Begun::Running), "its own it knows");
+    assert!(matches!(begin("a", &second).await, Begun::New));
+    assert!(matches!(begin("a", &second).await, Begun::Running));
+    assert!(matches!(begin("a", &first).await, Begun::New), "the second never said that it lives");
+    leases.leave(&first.id).await.expect("left");
+    assert!(matches!(begin("a", &second).await, Begun::New));
+
+    // What a version before left says not who runs it.
+    assert!(matches!(begin("b", &first).await, Begun::New));
+    store.tamper("update idempotency set runner = null").await;
+    assert!(matches!(begin("b", &second).await, Begun::Running), "for a minute");
+    store.tamper("update idempotency set created_at = created_at - 60001").await;
+    assert!(matches!(begin("b", &second).await, Begun::New));
 }

@@ -8,7 +8,7 @@ use tidings_actors::{
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
 };
-use tidings_entity::id::{AppId, Sha256Hash};
+use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
 
 use super::{
     super::{Context, requests::Kept},
@@ -24,7 +24,7 @@ async fn begin(store: &SqlStore, owner: &str, key: u64) -> Begun {
     let owner: AppId = owner.parse().expect("an id");
     let request = KeyedRequest { owner, key: key.to_string(), hash: Sha256Hash::of(b"the same") };
     let at = Timestamp(1000 + i64::try_from(key).expect("small"));
-    store.begin_request(&request, at, Timestamp(0)).await.expect("begun")
+    store.begin_request(&request, at, &ReplicaId::new(ulid::Ulid::nil())).await.expect("begun")
 }
 
 async fn end(store: &SqlStore, owner: &str, key: u64) {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
-    ports::{Administration, AuditKept, Deed, Settlement, Standing, Store, StoreError},
+    ports::{Administration, AuditKept, Deed, Settlement, Standing, Store, StoreError, Streak},
     time::Timestamp,
 };
 use tidings_entity::id::CursorId;
@@ -50,7 +50,9 @@ fn settlement() -> Settlement {
         round: 1,
         position: 1,
         parked: vec![],
-        streak: 0,
+        streak: Streak::default(),
+        above: vec![],
+        absorbs: false,
         acknowledged: true,
         standing: Standing::Unchanged,
         redrive: vec![],

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect_file;
 use tidings_actors::ports::{
-    Backlog, HostsSurvey, LAG_BOUNDS, RoleSurvey, SendFailure, Storage, Totals, TreeSurvey,
+    Backlog, HostsSurvey, LAG_BOUNDS, RoleSurvey, ScanTrouble, SendFailure, Storage, Totals, TreeSurvey,
 };
 use tidings_actors::time::Timestamp;
 use tidings_entity::kind::BreakerKind;
@@ -35,6 +35,8 @@ fn survey() -> Survey {
             lag_sum_ms: 2_500,
             lag_max_ms: 2_000,
             letters: BTreeMap::from([(ParkReason::ALL[0], 3)]),
+            apps_behind: 2,
+            sources_failing: BTreeMap::from([(ScanTrouble::Credential, 3)]),
         },
         storage: Storage { mirrors: 1, mirror_bytes: 2, free_bytes: 3, fetches_stopped: None },
         hosts: HostsSurvey { waiting: 1, ..HostsSurvey::default() },
@@ -105,6 +107,9 @@ fn numbers_are_those_that_were_measured() {
         "tidings_changes_settled_total{outcome=\"acknowledged\"} 12",
         "tidings_changes_settled_total{outcome=\"parked\"} 2",
         "tidings_breakers{kind=\"endpoint\",state=\"open\"} 2",
+        "tidings_sources_failing{reason=\"credential\"} 3",
+        "tidings_sources_failing{reason=\"not_found\"} 0",
+        "tidings_apps_behind 2",
         "tidings_breakers{kind=\"source\",state=\"open\"} 0",
         "tidings_watch_lag_seconds_bucket{le=\"0\"} 7",
         "tidings_watch_lag_seconds_bucket{le=\"15\"} 9",

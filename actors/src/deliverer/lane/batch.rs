@@ -21,11 +21,13 @@ use tokio::time::Instant;
 
 use super::{
     AHEAD_BYTES, CHANGES_PER_READ, Failed, Failure, Lane, Moment, WINDOW,
-    failure::given_up,
     slot::{Slot, SlotState, Wait},
+    streak,
 };
 use crate::{
-    deliverer::retry::{Circumstances, Decision, FAILING_WAIT_LAST, RetryRules, Tries, Verdict, decide},
+    deliverer::retry::{
+        Block, Circumstances, Decision, FAILING_WAIT_LAST, RetryRules, Tries, Verdict, decide,
+    },
     ports::{BatchSettings, ItemOutcome, Parcel, Park, Random},
 };
 
@@ -158,7 +160,7 @@ impl Lane {
 
     /// The first change of what may go now, together or alone.
     pub(super) fn next_batch(&mut self, now: Instant) -> Option<u64> {
-        let overlap = self.order == OrderMode::Phased && !self.blocked;
+        let overlap = self.order == OrderMode::Phased && !self.is_blocked();
         if self.in_flight() >= if overlap { self.max_in_flight } else { 1 } {
             return None;
         }
@@ -201,7 +203,7 @@ impl Lane {
     /// The next changes that may go together. A change that must go by itself is a run of one.
     fn run(&self) -> Option<Run> {
         let batching = self.batching.as_ref()?;
-        let limit = if self.blocked { 1 } else { batching.limit };
+        let limit = if self.is_blocked() { 1 } else { batching.limit };
         let reach = usize::try_from((self.settled + self.window()).saturating_sub(self.prefix)).unwrap_or(0);
         let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
         let mut run = Run { indices: Vec::new(), end: End::List };
@@ -271,23 +273,27 @@ impl Lane {
         rules: &RetryRules,
         random: &dyn Random,
     ) -> Option<BatchFailed> {
-        let (acknowledged, blocked) = (self.acknowledged, self.blocked);
+        let block = self.block;
         let head = self.slot(*positions.first()?)?;
         let elsewhere = failure.answered_elsewhere.zip(head.last_try);
         let poisoned = elsewhere.is_some_and(|(elsewhere, tried)| elsewhere > tried);
-        let item = failure.verdict != Verdict::Endpoint || poisoned;
+        let item = failure.verdict.is_of_the_item() || poisoned;
         let since_first = head.first_failure.map_or(Duration::ZERO, |first| now.wall.since(first));
         let tries = Tries { all: head.tries + 1, item: head.item_tries, since_first };
         let asked = failure.retry_after;
         let (wait, block) = match failure.verdict {
-            Verdict::Refused => (asked.unwrap_or_default().min(rules.cap), false),
+            Verdict::Refused | Verdict::Contested | Verdict::Doubtful => {
+                (asked.unwrap_or_default().min(rules.cap), false)
+            }
             _ if item => (rules.wait_within(Duration::ZERO..=FAILING_WAIT_LAST, 1, asked, random), false),
             verdict => {
-                let now = Circumstances { verdict, tries, acknowledged, blocked, retry_after: asked };
+                let status = failure.status;
+                let now =
+                    Circumstances { verdict, tries, status, in_grace: false, block, retry_after: asked };
                 match decide(now, rules, random) {
                     Decision::Block(wait) => (wait, true),
                     Decision::Retry(wait) => (wait, false),
-                    Decision::Park(_) => (rules.base, false),
+                    Decision::Park { .. } => (rules.base, false),
                 }
             }
         };
@@ -299,13 +305,16 @@ impl Lane {
             slot.tries += 1;
             slot.first_failure.get_or_insert(now.wall);
             slot.state = SlotState::Waiting { until: now.instant + wait, why };
-            numbers.push((*position, slot.tries));
+            numbers.push((*position, slot.attempts()));
         }
         if let Some(batching) = &mut self.batching {
             batching.limit = if item { (positions.len() / 2).max(1) } else { 1 };
         }
+        if failure.verdict.is_of_the_item() {
+            self.on_noticed();
+        }
         if block {
-            self.block("the endpoint has failed for the whole retry window".to_owned());
+            self.block(streak::reason(Block::Endpoint));
         }
         if self.head_waits_alone() {
             self.release();
@@ -314,7 +323,7 @@ impl Lane {
     }
 
     /// The request of a batch was acknowledged, with a word on each change. What was refused is
-    /// given up at once, and counts once in the streak; the others are tried again together.
+    /// given up at once; the others are tried again together.
     pub fn on_batch_answered(
         &mut self,
         items: &[(u64, ItemOutcome)],
@@ -324,7 +333,8 @@ impl Lane {
         random: &dyn Random,
         letter: &mut dyn FnMut() -> DeadLetterId,
     ) -> Vec<(u64, Failed)> {
-        let (acknowledged, blocked) = (self.acknowledged, self.blocked);
+        self.on_noticed();
+        let block = self.block;
         let (mut failed, mut wait, mut parks) = (Vec::new(), None, Vec::new());
         for (position, item) in items {
             let Some(slot) = self.slot(*position) else { continue };
@@ -339,7 +349,8 @@ impl Lane {
                     // It was not tried, so nothing is counted; with the others it goes again.
                     let tries = Tries { all: 1, item: 0, since_first: Duration::ZERO };
                     let (verdict, retry_after) = (Verdict::Endpoint, failure.retry_after);
-                    let untried = Circumstances { verdict, tries, acknowledged, blocked, retry_after };
+                    let (status, in_grace) = (failure.status, false);
+                    let untried = Circumstances { verdict, tries, status, in_grace, block, retry_after };
                     if let Decision::Retry(one) | Decision::Block(one) = decide(untried, rules, random) {
                         let until = now.instant + *wait.get_or_insert(one);
                         slot.state = SlotState::Waiting { until, why: Wait::Endpoint };
@@ -353,20 +364,18 @@ impl Lane {
             let first = *slot.first_failure.get_or_insert(now.wall);
             let tries = Tries { all: slot.tries, item: slot.item_tries, since_first: now.wall.since(first) };
             let circumstances = Circumstances {
-                verdict: Verdict::Failing,
+                verdict,
                 tries,
-                acknowledged,
-                blocked,
+                status: failure.status,
+                in_grace: false,
+                block,
                 retry_after: failure.retry_after,
             };
-            let decision = match verdict {
-                Verdict::Refused if !blocked => Decision::Park(ParkReason::Rejected),
-                _ => decide(circumstances, rules, random),
-            };
-            let number = slot.tries;
+            let decision = decide(circumstances, rules, random);
+            let number = slot.attempts();
             let retry_in = match decision {
-                Decision::Park(reason) => {
-                    parks.push((*position, reason, excerpt.clone()));
+                Decision::Park { reason, counted } => {
+                    parks.push((*position, reason, counted, excerpt.clone()));
                     None
                 }
                 // One wait for all of them, so that they go together again.
@@ -378,8 +387,8 @@ impl Lane {
             };
             failed.push((*position, Failed { number, item: true, retry_in }));
         }
-        for (position, reason, excerpt) in parks {
-            self.park_of_batch(position, reason, excerpt, failure.status, letter());
+        for (position, reason, counted, excerpt) in parks {
+            self.park_of_batch(position, (reason, counted), excerpt, failure.status, letter());
         }
         self.ahead = (self.ahead * 2).max(2 * items.len()).min(AHEAD);
         self.widen_batches(items.len());
@@ -393,20 +402,19 @@ impl Lane {
     fn park_of_batch(
         &mut self,
         position: u64,
-        reason: ParkReason,
+        (reason, counted): (ParkReason, bool),
         excerpt: String,
         status: Option<u16>,
         id: DeadLetterId,
     ) {
-        let (Some(delivery), round) = (self.delivery_id(position), self.round.clone()) else { return };
+        let Some(delivery) = self.delivery_id(position) else { return };
         let Some(slot) = self.slot(position) else { return };
         slot.answer = match slot.state {
             SlotState::Batched { batch, .. } => Some(batch),
             _ => None,
         };
-        let state = given_up(&round, reason, &slot.change);
         let change = slot.change.clone();
-        let park = Park { id, position, delivery, reason, state, status, excerpt, change };
+        let park = Park { id, position, delivery, reason, counted, status, excerpt, change };
         slot.state = SlotState::Parked(Box::new(park));
     }
 }

@@ -1,19 +1,19 @@
 //! What a lane does with an attempt that was not acknowledged: wait, give the change up, or block.
 
-use tidings_entity::{
-    id::DeadLetterId,
-    kind::{ParkReason, RoundKind},
-};
+use tidings_entity::id::DeadLetterId;
 use tokio::time::Instant;
 
 use super::{
     Failed, Failure, Lane, Moment,
     slot::{SlotState, Wait},
+    streak,
 };
 use crate::{
-    deliverer::retry::{Circumstances, Decision, RetryRules, Tries, Verdict, decide},
+    deliverer::retry::{
+        Block, Circumstances, Decision, REGISTRATION_GRACE, RetryRules, Tries, Verdict, decide,
+    },
     ports::{Park, Random},
-    round::{Change, LetterState, Round},
+    time::Timestamp,
 };
 
 impl Lane {
@@ -42,32 +42,35 @@ impl Lane {
         letter: DeadLetterId,
     ) -> Option<Failed> {
         let Failure { verdict, sent_at, answered_elsewhere, retry_after, status, excerpt } = failure;
-        let (acknowledged, blocked, round) = (self.acknowledged, self.blocked, self.round.clone());
         let delivery = self.delivery_id(position)?;
         let slot = self.slot(position)?;
         let poisoned = verdict == Verdict::Endpoint
             && answered_elsewhere.zip(slot.last_try).is_some_and(|(elsewhere, tried)| elsewhere > tried);
+        if verdict.is_of_the_item() {
+            self.on_noticed();
+        }
         let verdict = if poisoned { Verdict::Failing } else { verdict };
-        let item = matches!(verdict, Verdict::Refused | Verdict::Failing);
+        let item = verdict.is_of_the_item();
+        let (block, grace_until) = (self.block, self.grace_until.filter(|_| !self.acknowledged));
+        let slot = self.slot(position)?;
         slot.last_try = Some(sent_at);
         slot.tries += 1;
         slot.item_tries += u32::from(item);
         let first = *slot.first_failure.get_or_insert(now.wall);
         let tries = Tries { all: slot.tries, item: slot.item_tries, since_first: now.wall.since(first) };
-        let decision =
-            decide(Circumstances { verdict, tries, acknowledged, blocked, retry_after }, rules, random);
-        let number = slot.tries;
-        let (wait, block) = match decision {
+        let in_grace = is_in_grace(grace_until, now.wall, tries);
+        let number = slot.attempts();
+        let circumstances = Circumstances { verdict, tries, status, in_grace, block, retry_after };
+        let (wait, block) = match decide(circumstances, rules, random) {
             Decision::Retry(wait) => (wait, false),
             Decision::Block(wait) => (wait, true),
-            Decision::Park(reason) => {
-                let state = given_up(&round, reason, &slot.change);
+            Decision::Park { reason, counted } => {
                 slot.state = SlotState::Parked(Box::new(Park {
                     id: letter,
                     position,
                     delivery,
                     reason,
-                    state,
+                    counted,
                     status,
                     excerpt,
                     change: slot.change.clone(),
@@ -85,7 +88,7 @@ impl Lane {
             self.begin_batches_anew();
         }
         if block {
-            self.block("the endpoint has failed for the whole retry window".to_owned());
+            self.block(streak::reason(Block::Endpoint));
         }
         if self.head_waits_alone() {
             self.release();
@@ -103,16 +106,8 @@ impl Lane {
     }
 }
 
-/// What the app has of a path whose change was given up for this reason. What failed it may have
-/// done without saying so; what it had before a replay or a resync, it alone knows; and a refusal says
-/// nothing of a change before, of which nobody knew whether it was done.
-pub(super) fn given_up(round: &Round, reason: ParkReason, change: &Change) -> LetterState {
-    let state = change.old.map_or(LetterState::Nothing, LetterState::Has);
-    let letters = &round.spec.letters;
-    let bound = letters.binary_search_by(|letter| letter.path.as_slice().cmp(&change.path));
-    let was_doubtful = bound.is_ok_and(|at| matches!(letters[at].state, LetterState::Unknown { .. }));
-    let is_doubtful = was_doubtful
-        || matches!(round.spec.kind, RoundKind::Replay | RoundKind::Resync)
-        || matches!(reason, ParkReason::Failing | ParkReason::Skipped);
-    if is_doubtful { state.doubted() } else { state }
+/// Whether the watch is new. A clock that was set back since the registration does not make the grace
+/// longer than it is for one change.
+pub(super) fn is_in_grace(until: Option<Timestamp>, now: Timestamp, tries: Tries) -> bool {
+    until.is_some_and(|until| now < until) && tries.since_first < REGISTRATION_GRACE
 }

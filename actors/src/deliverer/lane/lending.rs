@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tidings_entity::{id::DeadLetterId, kind::ParkReason};
 
-use super::{AHEAD, Lane, WINDOW, failure::given_up, slot::SlotState};
+use super::{AHEAD, Lane, WINDOW, slot::SlotState};
 use crate::ports::{Parcel, Park};
 
 impl Lane {
@@ -19,9 +19,9 @@ impl Lane {
     /// follow for each.
     pub fn take_ready(&mut self, most: usize) -> (Range<u64>, Vec<Parcel>) {
         let reach = usize::try_from((self.settled + WINDOW).saturating_sub(self.prefix)).unwrap_or(0);
-        let most = if self.blocked { most.min(1) } else { most };
+        let most = if self.is_blocked() { most.min(1) } else { most };
         let mut parcels = Vec::new();
-        if !self.stale && self.in_flight() == 0 {
+        if !self.stale && self.unwritten.is_none() && self.in_flight() == 0 {
             for slot in self.slots.iter_mut().take(most.min(reach)) {
                 let SlotState::Ready(parcel) = &slot.state else { break };
                 let parcel = parcel.clone();
@@ -34,14 +34,14 @@ impl Lane {
 
     /// The app does not want this change: it is given up at once.
     pub fn on_refused(&mut self, position: u64, why: &str, letter: DeadLetterId) {
-        let (delivery, round) = (self.delivery_id(position), self.round.clone());
+        let delivery = self.delivery_id(position);
         let Some((slot, delivery)) = self.slot(position).zip(delivery) else { return };
         slot.state = SlotState::Parked(Box::new(Park {
             id: letter,
             position,
             delivery,
             reason: ParkReason::Rejected,
-            state: given_up(&round, ParkReason::Rejected, &slot.change),
+            counted: false,
             status: None,
             excerpt: why.to_owned(),
             change: slot.change.clone(),

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::{
     AHEAD_BYTES, Lane, STRETCH,
-    failure::given_up,
     slot::{Slot, SlotState, Wait},
 };
 use crate::{
@@ -32,7 +31,7 @@ impl Lane {
             (true, None) => most,
             (true, Some(_)) => usize::MAX,
         };
-        let reach = if self.blocked { 1 } else { self.rendered_within() };
+        let reach = if self.is_blocked() { 1 } else { self.rendered_within() };
         let prefix = self.prefix;
         // What lies in a later phase cannot go before the last of this one was answered.
         let phase = self.slots.iter().find(|slot| !slot.is_done()).map(|slot| slot.change.operation);
@@ -71,7 +70,7 @@ impl Lane {
     /// Whether the head waits, and nothing can go before it.
     pub(super) fn head_waits_alone(&self) -> bool {
         let in_line = self.order == OrderMode::Strict || self.batching.is_some();
-        (self.blocked || in_line) && self.slots.front().is_some_and(Slot::is_waiting)
+        (self.is_blocked() || in_line) && self.slots.front().is_some_and(Slot::is_waiting)
     }
 
     /// Whether nothing can go before a wait of the head is over.
@@ -122,7 +121,7 @@ impl Lane {
     /// A blob that a delivery wants can be had nowhere. If it is the content itself, the change is
     /// parked without counting towards the streak; otherwise it is rendered without the hash.
     pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
-        let (delivery, round) = (self.delivery_id(position), self.round.clone());
+        let delivery = self.delivery_id(position);
         let Some(slot) = self.slot(position) else { return };
         let is_content = slot.change.new.is_some_and(|entry| entry.blob == blob);
         if is_content {
@@ -131,7 +130,7 @@ impl Lane {
                 position,
                 delivery: delivery.unwrap_or_else(|| DeliveryId::from_stored(String::new())),
                 reason: ParkReason::ContentUnavailable,
-                state: given_up(&round, ParkReason::ContentUnavailable, &slot.change),
+                counted: false,
                 status: None,
                 excerpt: format!("blob {blob} is obtainable nowhere"),
                 change: slot.change.clone(),

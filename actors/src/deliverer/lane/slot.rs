@@ -27,6 +27,8 @@ pub(super) enum SlotState {
     },
     Acknowledged,
     Parked(Box<Park>),
+    /// An outcome that is on disk, above the prefix.
+    Settled,
 }
 
 /// What a change waits for.
@@ -44,6 +46,8 @@ pub(super) enum Wait {
 pub(super) struct Slot {
     pub(super) change: Change,
     pub(super) state: SlotState,
+    /// Tries at endpoints that the app had before.
+    pub(super) earlier: u32,
     pub(super) tries: u32,
     pub(super) item_tries: u32,
     pub(super) first_failure: Option<Timestamp>,
@@ -58,6 +62,7 @@ impl Slot {
         Self {
             change,
             state: SlotState::New,
+            earlier: 0,
             tries: 0,
             item_tries: 0,
             first_failure: None,
@@ -65,6 +70,11 @@ impl Slot {
             unobtainable: Vec::new(),
             answer: None,
         }
+    }
+
+    /// All tries, by which attempts are numbered.
+    pub(super) fn attempts(&self) -> u32 {
+        self.earlier + self.tries
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -95,6 +105,6 @@ impl Slot {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.state, SlotState::Acknowledged | SlotState::Parked(_))
+        matches!(self.state, SlotState::Acknowledged | SlotState::Parked(_) | SlotState::Settled)
     }
 }

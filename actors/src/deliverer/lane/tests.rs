@@ -15,9 +15,9 @@ mod batches;
 
 use super::*;
 use crate::{
-    deliverer::retry::RetryRules,
+    deliverer::retry::{PROBE_WAIT_LAST, RetryRules},
     ports::{Action, ParcelBody, Random},
-    round::{Entry, LetterState, RoundSpec, Summary},
+    round::{Entry, RoundSpec, Summary},
 };
 
 const RULES: RetryRules = RetryRules {
@@ -65,7 +65,7 @@ fn round(list: &[Change], position: u64) -> Arc<Round> {
             updates: count(Operation::Update),
             digest: Sha256Hash::of(b""),
         },
-        rules: 1,
+        rules: crate::round::RULES,
         began_at: Timestamp(0),
         branch: "refs/heads/main".into(),
         url: String::new(),
@@ -92,11 +92,15 @@ struct World {
     letters: u64,
     effects: Vec<CursorEffect>,
     standings: Vec<Standing>,
-    redriven: Vec<DeadLetterId>,
+    redriven: Vec<SelfRedrive>,
     settled: u64,
+    /// What is on disk above it.
+    above: Vec<Range<u64>>,
     parked: Vec<u64>,
+    /// Of answers.
+    status: u16,
     /// What a restart reads back from rows.
-    streak: u32,
+    streak: Streak,
     acknowledged: bool,
     order: OrderMode,
     /// Of a `strict` lane: what is on its way, and what goes out after it.
@@ -106,7 +110,7 @@ struct World {
 
 impl World {
     fn new(list: Vec<Change>, order: OrderMode) -> Self {
-        let lane = Self::lane(&list, 0, order, 0, false);
+        let lane = Self::lane(&list, 0, order, Streak::default(), false);
         Self {
             list,
             lane,
@@ -117,8 +121,10 @@ impl World {
             standings: Vec::new(),
             redriven: Vec::new(),
             settled: 0,
+            above: Vec::new(),
             parked: Vec::new(),
-            streak: 0,
+            status: 418,
+            streak: Streak::default(),
             acknowledged: false,
             order,
             flying: None,
@@ -126,17 +132,18 @@ impl World {
         }
     }
 
-    fn lane(list: &[Change], position: u64, order: OrderMode, streak: u32, acknowledged: bool) -> Lane {
+    fn lane(list: &[Change], position: u64, order: OrderMode, streak: Streak, acknowledged: bool) -> Lane {
         Lane::new(LaneStart {
             round: round(list, position),
             order,
             max_in_flight: 4,
             batch: None,
             streak,
-            streak_letters: Vec::new(),
+            grace_until: None,
             acknowledged,
-            blocked: streak >= STREAK_MAX,
+            blocked: streak.count >= STREAK_MAX,
             head_attempts: HeadAttempts::default(),
+            above: Vec::new(),
             skip: None,
         })
     }
@@ -146,6 +153,16 @@ impl World {
         self.flying = None;
         self.stretch.clear();
         self.lane = Self::lane(&self.list, self.settled, self.order, self.streak, self.acknowledged);
+        self.lane.above = self.above.clone();
+    }
+
+    /// A stop, or a reload: everything that was answered is written, and the next life starts from it.
+    fn end(&mut self) {
+        self.halt();
+        while !self.lane.is_still() || self.lane.owes_effects() {
+            self.settle_for(true);
+        }
+        self.crash();
     }
 
     fn feed(&mut self) {
@@ -205,7 +222,7 @@ impl World {
             sent_at: self.now,
             answered_elsewhere: elsewhere,
             retry_after: None,
-            status: Some(400),
+            status: Some(self.status),
             excerpt: String::new(),
         };
         let failed = self.lane.on_failed(position, failure, moment, &RULES, &NoDice, letter);
@@ -214,12 +231,21 @@ impl World {
     }
 
     fn settle(&mut self) {
+        self.settle_for(false);
+    }
+
+    fn settle_for(&mut self, ends: bool) {
         while let Some(effect) = self.lane.want_effect().cloned() {
             self.effects.push(effect);
             self.lane.on_effect_written();
         }
-        if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall)) {
-            assert!(settlement.position > self.settled, "positions only rise");
+        if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall), ends) {
+            let least = self.settled + u64::from(settlement.above.is_empty());
+            assert!(settlement.position >= least, "positions only rise");
+            if settlement.absorbs {
+                self.above.retain(|range| range.end > settlement.position);
+            }
+            self.above.extend(settlement.above.iter().cloned());
             self.settled = settlement.position;
             self.parked.extend(settlement.parked.iter().map(|park| park.position));
             self.streak = settlement.streak;
@@ -288,6 +314,45 @@ fn outcomes_above_the_prefix_are_written_only_when_the_prefix_passes_them() {
 }
 
 #[test]
+fn a_lane_that_ends_writes_outcomes_above_the_prefix_and_the_next_life_repeats_none() {
+    let mut world = World::new(changes(0, 6, 0), OrderMode::Phased);
+    while world.launch().is_some() {}
+    world.answer(0, Verdict::Failing);
+    world.answer(1, Verdict::Acknowledged);
+    world.answer(2, Verdict::Refused);
+    world.answer(3, Verdict::Failing);
+    world.end();
+    assert_eq!((world.settled, world.parked.as_slice()), (0, &[2][..]));
+    assert_eq!(world.above.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>(), [(1, 3)]);
+    let sent: Vec<_> = std::iter::from_fn(|| world.launch()).collect();
+    assert_eq!(sent, [0, 3, 4, 5], "what was answered does not come again");
+    world.answer(0, Verdict::Acknowledged);
+    world.settle();
+    assert_eq!((world.settled, world.above.len()), (3, 0), "the prefix passes what was above it");
+    for position in 3..6 {
+        world.answer(position, Verdict::Acknowledged);
+    }
+    world.settle();
+    assert!(world.lane.is_finished());
+}
+
+#[test]
+fn a_settlement_that_was_not_written_is_written_again_and_nothing_is_sent_meanwhile() {
+    let mut world = World::new(changes(0, 100, 0), OrderMode::Strict);
+    let head = world.launch().expect("ready");
+    world.answer(head, Verdict::Refused);
+    let first = world.lane.want_settle(Timestamp(0), false).expect("a park");
+    world.lane.on_settle_failed();
+    world.halt();
+    assert_eq!(world.launch(), None);
+    assert!(!world.lane.is_still(), "a lane that knows what is not on disk is not replaced");
+    let again = world.lane.want_settle(Timestamp(9), false).expect("the same");
+    assert_eq!((again.position, again.parked[0].id.clone()), (first.position, first.parked[0].id.clone()));
+    world.lane.on_settled();
+    assert_eq!(world.launch(), Some(1));
+}
+
+#[test]
 fn nothing_is_sent_beyond_the_window_of_unsettled_changes() {
     let mut world = World::new(changes(0, 200, 0), OrderMode::Strict);
     let mut sent = 0;
@@ -325,7 +390,7 @@ fn ten_parks_in_a_row_block_the_cursor_until_its_head_is_taken() {
         let head = world.launch().expect("the head is tried under probe");
         assert_eq!(head, 10);
         assert!(
-            world.answer(head, Verdict::Refused).expect("failed").retry_in.is_some(),
+            world.answer(head, Verdict::Doubtful).expect("failed").retry_in <= Some(PROBE_WAIT_LAST),
             "nothing more is parked"
         );
         world.settle();
@@ -335,22 +400,195 @@ fn ten_parks_in_a_row_block_the_cursor_until_its_head_is_taken() {
     world.answer(head, Verdict::Acknowledged);
     world.settle();
     assert_eq!(world.standings[1..], [Standing::Unblocked]);
-    assert_eq!(world.redriven.len(), 10, "the streak is sent again");
+    let streak = SelfRedrive { from: (5, 0), before: (5, 10), counted: true };
+    assert_eq!(world.redriven, [streak], "the streak is sent again");
     assert_eq!(world.launch(), Some(11), "the round goes on");
 }
 
 #[test]
-fn a_success_ends_the_streak() {
+fn an_acknowledgement_and_a_refusal_end_the_streak() {
+    for ending in [Verdict::Acknowledged, Verdict::Refused, Verdict::Contested] {
+        the_streak_ends_with(ending);
+    }
+}
+
+fn the_streak_ends_with(ending: Verdict) {
     let mut world = World::new(changes(0, 30, 0), OrderMode::Strict);
     world.acknowledged = true;
     world.crash();
     for _ in 0..3 {
         for _ in 0..9 {
-            world.finish_one(Verdict::Refused);
+            world.finish_one(Verdict::Doubtful);
         }
-        world.finish_one(Verdict::Acknowledged);
+        world.finish_one(ending);
     }
     assert!(world.standings.is_empty() && world.lane.is_finished());
+}
+
+#[test]
+fn a_refused_change_is_parked_at_once_and_a_contested_one_at_the_third_try() {
+    let mut world = World::new(changes(0, 2_000, 0), OrderMode::Strict);
+    world.acknowledged = true;
+    world.crash();
+    for position in 0..1_500 {
+        assert_eq!(world.launch(), Some(position));
+        let failed = world.answer(position, Verdict::Refused).expect("failed");
+        assert_eq!((failed.number, failed.retry_in), (1, None));
+        world.settle();
+    }
+    assert!(world.standings.is_empty(), "a receiver that refused may refuse for ever: {:?}", world.standings);
+    let tries = std::iter::from_fn(|| {
+        world.wait(3);
+        let position = world.launch()?;
+        world.answer(position, Verdict::Contested)?.retry_in
+    });
+    assert_eq!(tries.count(), 2, "the third parks");
+}
+
+#[test]
+fn what_ends_a_block_by_a_streak_sends_the_streak_again() {
+    for ending in [Verdict::Acknowledged, Verdict::Refused, Verdict::Contested] {
+        let mut world = World::new(changes(0, 12, 0), OrderMode::Strict);
+        world.acknowledged = true;
+        world.crash();
+        for _ in 0..10 {
+            world.finish_one(Verdict::Doubtful);
+        }
+        // What the rows say is enough: a restart in between changes nothing.
+        world.crash();
+        assert!(world.lane.is_blocked());
+        assert_eq!(world.finish_one(ending), 10);
+        assert_eq!(world.standings[1..], [Standing::Unblocked], "{ending:?}");
+        assert_eq!(world.redriven, [SelfRedrive { from: (5, 0), before: (5, 10), counted: true }]);
+        assert_eq!(world.streak, Streak::default());
+        assert!(!world.lane.is_blocked());
+    }
+}
+
+#[test]
+fn a_receiver_that_only_refuses_is_probed_after_a_thousand_until_it_takes_something() {
+    let mut world = World::new(changes(0, 1_100, 0), OrderMode::Strict);
+    for position in 0..u64::from(REFUSALS_MAX) {
+        assert_eq!(world.finish_one(Verdict::Refused), position);
+    }
+    assert!(
+        matches!(world.standings.as_slice(), [Standing::Blocked(why)] if why.starts_with("refuses_everything")),
+        "{:?}",
+        world.standings
+    );
+    world.crash();
+    for _ in 0..20 {
+        world.wait(300);
+        let head = world.launch().expect("the head is tried under probe");
+        assert_eq!(head, u64::from(REFUSALS_MAX));
+        let failed = world.answer(head, Verdict::Refused).expect("failed");
+        assert!(failed.retry_in.is_some_and(|wait| wait <= PROBE_WAIT_LAST), "nothing more is parked");
+    }
+    world.wait(300);
+    assert_eq!(world.finish_one(Verdict::Acknowledged), u64::from(REFUSALS_MAX));
+    assert_eq!(world.standings[1..], [Standing::Unblocked]);
+    let all = SelfRedrive { from: (0, 0), before: (5, u64::from(REFUSALS_MAX)), counted: false };
+    assert_eq!(world.redriven, [all], "what it refused meanwhile is sent again");
+}
+
+#[test]
+fn the_streak_of_a_round_that_ended_blocks_the_next_one_from_its_first_change() {
+    let list = changes(0, 3, 0);
+    let streak = Streak { count: STREAK_MAX, from: Some((4, 0)), refused: 0 };
+    let mut world = World::new(list.clone(), OrderMode::Phased);
+    world.lane = Lane::new(LaneStart {
+        round: round(&list, 0),
+        order: OrderMode::Phased,
+        max_in_flight: 3,
+        batch: None,
+        streak,
+        grace_until: None,
+        acknowledged: true,
+        blocked: false,
+        head_attempts: HeadAttempts::default(),
+        above: Vec::new(),
+        skip: None,
+    });
+    assert_eq!((world.launch(), world.launch()), (Some(0), None), "only the head goes");
+    world.settle();
+    assert!(matches!(world.effects.as_slice(), [CursorEffect::Block(_)]), "and that is said");
+}
+
+#[test]
+fn an_answer_ends_a_block_of_the_window() {
+    for verdict in [Verdict::Refused, Verdict::Contested, Verdict::Doubtful, Verdict::Failing] {
+        let mut world = World::new(changes(0, 2, 0), OrderMode::Strict);
+        while !world.lane.is_blocked() {
+            let head = world.launch().expect("due");
+            world.answer(head, Verdict::Endpoint);
+            world.wait(61);
+        }
+        let head = world.launch().expect("due");
+        world.answer(head, verdict);
+        assert!(!world.lane.is_blocked(), "{verdict:?}");
+        world.settle();
+        assert!(matches!(world.effects.as_slice(), [CursorEffect::Block(_), CursorEffect::Unblock]));
+    }
+}
+
+#[test]
+fn a_new_watch_waits_two_minutes_on_what_a_client_that_is_not_ready_answers() {
+    let waits = |status: u16, verdict| {
+        let list = changes(0, 2, 0);
+        let mut world = World::new(list.clone(), OrderMode::Strict);
+        world.lane = Lane::new(LaneStart {
+            round: round(&list, 0),
+            order: OrderMode::Strict,
+            max_in_flight: 1,
+            batch: None,
+            streak: Streak::default(),
+            grace_until: Some(Timestamp(120_000)),
+            acknowledged: false,
+            blocked: false,
+            head_attempts: HeadAttempts::default(),
+            above: Vec::new(),
+            skip: None,
+        });
+        world.status = status;
+        loop {
+            let head = world.launch().expect("due");
+            let Some(wait) = world.answer(head, verdict).expect("failed").retry_in else {
+                return world.wall;
+            };
+            assert!(wait <= Duration::from_secs(10));
+            world.wait(wait.as_secs().max(1) + 1);
+        }
+    };
+    for (status, verdict) in [
+        (400, Verdict::Refused),
+        (401, Verdict::Doubtful),
+        (403, Verdict::Doubtful),
+        (404, Verdict::Doubtful),
+        (409, Verdict::Contested),
+    ] {
+        assert!((120_000..130_000).contains(&waits(status, verdict)), "{status}: {}", waits(status, verdict));
+    }
+    for (status, verdict) in [(422, Verdict::Refused), (413, Verdict::Refused), (405, Verdict::Doubtful)] {
+        assert!(waits(status, verdict) < 10_000, "{status}: {}", waits(status, verdict));
+    }
+}
+
+#[test]
+fn the_grace_of_a_new_watch_ends_with_its_first_acknowledgement() {
+    let mut world = World::new(changes(0, 2, 0), OrderMode::Strict);
+    world.lane.grace_until = Some(Timestamp(120_000));
+    world.status = 404;
+    assert_eq!(world.finish_one(Verdict::Acknowledged), 0);
+    let head = world.launch().expect("ready");
+    world.answer(head, Verdict::Doubtful);
+    world.wait(3);
+    let parked = std::iter::from_fn(|| {
+        let head = world.launch()?;
+        let wait = world.answer(head, Verdict::Doubtful)?.retry_in;
+        world.wait(3);
+        wait
+    });
+    assert_eq!(parked.count(), 1, "the third try parks");
 }
 
 #[test]
@@ -390,7 +628,7 @@ fn an_unobtainable_content_is_parked_and_does_not_count() {
     }
     world.settle();
     assert_eq!((world.settled, world.parked.len()), (11, 11));
-    assert!(world.standings.is_empty() && world.streak == 0);
+    assert!(world.standings.is_empty() && world.streak == Streak::default());
 }
 
 #[test]
@@ -403,19 +641,19 @@ fn a_head_that_is_skipped_by_hand_is_parked_once_and_does_not_count() {
         order: OrderMode::Strict,
         max_in_flight: 1,
         batch: None,
-        streak: 3,
-        streak_letters: Vec::new(),
+        streak: Streak { count: 3, from: Some((4, 2)), refused: 0 },
+        grace_until: None,
         acknowledged: true,
         blocked: false,
         head_attempts: HeadAttempts::default(),
+        above: Vec::new(),
         skip: Some(letter.clone()),
     });
     world.feed();
-    let settlement = world.lane.want_settle(Timestamp(0)).expect("it is given up");
-    assert_eq!((settlement.position, settlement.streak), (2, 3));
+    let settlement = world.lane.want_settle(Timestamp(0), false).expect("it is given up");
+    assert_eq!((settlement.position, settlement.streak.count), (2, 3));
     let park = &settlement.parked[0];
     assert_eq!((&park.id, park.position, park.reason), (&letter, 1, ParkReason::Skipped));
-    assert_eq!(park.state, LetterState::Unknown { before: None });
     world.lane.on_settled();
     assert_eq!(world.launch(), Some(2), "the next one goes on");
 }
@@ -430,7 +668,7 @@ fn a_block_of_the_window_is_written_before_the_settlement_that_ends_it() {
     }
     let head = world.launch().expect("due");
     world.answer(head, Verdict::Acknowledged);
-    assert!(world.lane.want_settle(Timestamp(0)).is_none(), "the block is not written yet");
+    assert!(world.lane.want_settle(Timestamp(0), false).is_none(), "the block is not written yet");
     assert!(matches!(world.lane.want_effect(), Some(CursorEffect::Block(_))));
     world.lane.on_effect_written();
     world.settle();
@@ -468,8 +706,9 @@ proptest! {
                     flying.clear();
                     world.crash();
                 }
-                93..=94 => world.settle(),
-                90..=92 => world.halt(),
+                94 => world.settle(),
+                92..=93 if flying.is_empty() => world.end(),
+                90..=93 => world.halt(),
                 _ if flying.is_empty() => {
                     world.settle();
                     world.wait(61);
@@ -479,7 +718,9 @@ proptest! {
                     let verdict = match roll {
                         0..=69 => Verdict::Acknowledged,
                         70..=79 => Verdict::Endpoint,
-                        80..=84 => Verdict::Refused,
+                        80..=81 => Verdict::Refused,
+                        82 => Verdict::Contested,
+                        83..=84 => Verdict::Doubtful,
                         _ => Verdict::Failing,
                     };
                     if verdict == Verdict::Acknowledged {

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use expect_test::{Expect, expect};
 use tidings_entity::{
-    id::{AppId, DeadLetterId, RepositoryId, WatchId},
+    id::{AppId, DeadLetterId, RepositoryId, SourceId, WatchId},
     kind::BranchGone,
 };
 use ulid::Ulid;
 
 use super::*;
 use crate::{
-    ports::{HeadAttempts, Location, RepositoryFacts},
-    round::{DeliveryId, Entry, LetterState},
+    ports::{HeadAttempts, Location, RepositoryFacts, Streak},
+    round::DeliveryId,
     time::Timestamp,
     view::View,
 };
@@ -29,6 +29,7 @@ fn lane() -> LaneSnapshot {
         cursor: CursorId::new(ulid()),
         watch: WatchId::new(ulid()),
         app: AppId::new(ulid()),
+        source: SourceId::new(ulid()),
         remote: Remote {
             repository: RepositoryId::new(ulid()),
             location: Location::Local(PathBuf::from("/r")),
@@ -57,12 +58,15 @@ fn lane() -> LaneSnapshot {
         resync_bases: Vec::new(),
         letters: Vec::new(),
         more_letters: false,
-        streak: 0,
+        streak: Streak::default(),
         acknowledged: true,
         head_attempts: HeadAttempts::default(),
         deliver_after: Timestamp(0),
+        announced: false,
+        untouched: true,
+        is_new: false,
+        above: Vec::new(),
         guard_waived: false,
-        streak_letters: vec![],
         skip_head: false,
         cancel_open: false,
         created_at: Timestamp(0),
@@ -73,7 +77,7 @@ fn letter(status: LetterStatus) -> (Letter, LetterStatus) {
     let letter = Letter {
         id: DeadLetterId::new(ulid()),
         path: b"a".to_vec(),
-        state: LetterState::Nothing,
+        before: None,
         delivery: DeliveryId::from_stored(String::new()),
     };
     (letter, status)
@@ -251,25 +255,5 @@ fn renames_are_hinted_while_one_list_in_memory_can_hold_them() {
     ] {
         let summary = Summary { deletes, creates, updates: 50_000, digest };
         assert_eq!(hints_renames(&summary), hinted, "{deletes} deletes, {creates} creates");
-    }
-}
-
-#[test]
-fn a_replay_sees_every_letter_in_doubt_and_other_rounds_see_them_as_they_are() {
-    let entry = Entry { mode: 0o100_644, blob: OLD };
-    for kind in RoundKind::ALL {
-        for (state, doubted) in [
-            (LetterState::Has(entry), LetterState::Unknown { before: Some(entry) }),
-            (LetterState::Nothing, LetterState::Unknown { before: None }),
-        ] {
-            let letter = Letter {
-                id: DeadLetterId::new(ulid()),
-                path: b"a".to_vec(),
-                state,
-                delivery: DeliveryId::from_stored("dlv_x".to_owned()),
-            };
-            let expected = if *kind == RoundKind::Replay { doubted } else { state };
-            assert_eq!(seen(*kind, vec![letter])[0].state, expected, "{kind}");
-        }
     }
 }

@@ -184,7 +184,7 @@ async fn gone_disables_the_app_and_serving_it_again_goes_on_where_it_was() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(house.tried(&app).len(), 3, "nothing goes to an app that is gone");
     assert!(house.deliverer(&app).is_none(), "its deliverer ended");
-    house.store.set_app_disabled(&app, None).await.expect("enabled");
+    house.disable(&app, None).await;
     house.refresh(&app).await;
     house.until_held(&watch, commit).await;
     assert_eq!(house.taken(&app).len(), 5);
@@ -202,7 +202,7 @@ async fn an_app_served_again_at_once_goes_on() {
             house.store.app(&app).await.expect("read").expect("there").disabled.is_some()
         })
         .await;
-    house.store.set_app_disabled(&app, None).await.expect("enabled");
+    house.disable(&app, None).await;
     house.refresh(&app).await;
     let start = Instant::now();
     house.until_held(&watch, commit).await;
@@ -234,7 +234,7 @@ async fn an_app_disabled_in_mid_round_without_a_hint_gets_nothing_more() {
     house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_secs(1))));
     house.watch(&app).await;
     house.transport.until("ten arrived", |arrivals| arrivals.len() >= 10).await;
-    house.store.set_app_disabled(&app, Some("by hand")).await.expect("disabled");
+    house.disable(&app, Some("by hand")).await;
     tokio::time::sleep(Duration::from_secs(70)).await;
     let sent = house.tried(&app).len();
     tokio::time::sleep(Duration::from_secs(200)).await;

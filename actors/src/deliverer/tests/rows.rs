@@ -6,7 +6,7 @@ use tidings_entity::kind::LetterStatus;
 use tokio::time::Instant;
 
 use crate::{
-    ports::{GitError, PrepareError, Settlement, Standing, Store, StoreError},
+    ports::{GitError, PrepareError, Settlement, Standing, Store, StoreError, Streak},
     testing::{
         Fault,
         house::{House, files, refs},
@@ -124,8 +124,10 @@ async fn settling_an_ended_round_changes_nothing() {
         cursor: before.id.clone(),
         round,
         position: 20,
+        above: vec![],
+        absorbs: false,
         parked: vec![],
-        streak: 0,
+        streak: Streak::default(),
         acknowledged: true,
         standing: Standing::Unchanged,
         redrive: vec![],

@@ -471,6 +471,22 @@ async fn keys_are_taken_when_they_are_told_of_when_that_may_be_missed_and_by_eac
     assert_eq!(taken(), 5, "without a word");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_told_is_told_when_leases_are_prolonged_again() {
+    let house = House::alone(LIFE).await;
+    let leases = house.store.leases();
+    let other = leases.seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)));
+    let app = house.app().await;
+    leases.mute(true);
+    house.refresh(&app).await;
+    house.refresh(&app).await;
+    sleep(LIFE).await;
+    leases.mute(false);
+    let heard = tokio::time::timeout(LIFE, other.hear()).await.expect("within a third of a lease");
+    assert_eq!(heard, Signal::App(app));
+    assert!(tokio::time::timeout(LIFE * 2, other.hear()).await.is_err(), "and once");
+}
+
 /// A clock that notes what it is told of another.
 struct Following {
     own: Arc<dyn Clock>,

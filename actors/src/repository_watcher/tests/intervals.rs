@@ -81,3 +81,32 @@ async fn a_hundred_watches_of_a_source_are_one_poll_per_interval() {
         house.until_held(watch, changed).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_front_door_sees_when_a_source_was_scanned_and_is_scanned_next() {
+    let (house, watch) = held().await;
+    let handle = house.handle();
+    let polled = || handle.polled(&watch.source);
+    let known = polled().expect("it is watched here");
+    let (last, next) = (known.last.expect("it was scanned"), known.next.expect("it will be"));
+    let now = house.context.now();
+    assert!(last <= now && next > now, "{known:?} at {now:?}");
+    let before = house.git.polls();
+    tokio::time::sleep(next.since(now).saturating_sub(Duration::from_secs(1))).await;
+    assert_eq!(house.git.polls(), before, "not before");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(house.git.polls(), before + 1, "when it was said");
+    let after = polled().expect("it is watched here");
+    assert!(after.last > Some(last) && after.next > known.next, "{after:?} after {known:?}");
+
+    house.poke(&watch).await;
+    let soon = house.context.now().after(Duration::from_secs(1));
+    house.until("it is due soon", async || polled().is_some_and(|polled| polled.next < Some(soon))).await;
+
+    house.git.fail(failures(8));
+    house.until("its breaker is open", async || polled().is_some_and(|polled| polled.next.is_none())).await;
+    assert!(polled().expect("known").last.is_some_and(|at| at > last), "a failed scan is one, too");
+    house.store.unwatch(&watch.app, &watch.id).await.expect("unwatched");
+    handle.repository_changed(&watch.repository).await;
+    house.until("it is forgotten", async || polled().is_none()).await;
+}

@@ -1,12 +1,15 @@
 //! How far watches are behind, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tidings_entity::{id::WatchId, kind::WatchState};
+use tidings_entity::{
+    id::WatchId,
+    kind::{BreakerKind, CursorState, WatchState},
+};
 
-use super::rows::State;
+use super::rows::{CursorRow, State};
 use crate::{
-    ports::{Backlog, LAG_BOUNDS, Laggard},
+    ports::{Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble},
     time::Timestamp,
 };
 
@@ -25,6 +28,21 @@ impl State {
             backlog.lag_sum_ms += lag;
             backlog.lag_max_ms = backlog.lag_max_ms.max(lag);
         }
+        for source in self.sources.values() {
+            if let Some(error) = &source.last_error {
+                *backlog.sources_failing.entry(ScanTrouble::of(error)).or_default() += 1;
+            }
+        }
+        let late = self.laggards().into_iter().filter(|laggard| {
+            let is_failing = |(kind, id): &(BreakerKind, String)| {
+                *kind == BreakerKind::Endpoint && *id == laggard.app.as_str()
+            };
+            let open = self.breakers.iter().any(|(key, row)| is_failing(key) && row.opened_at.is_some());
+            let is_blocked =
+                |row: &CursorRow| row.watch == laggard.watch && row.state == CursorState::Blocked;
+            !open && !self.cursors.values().any(is_blocked) && now.since(laggard.since) > LATE
+        });
+        backlog.apps_behind = late.map(|laggard| laggard.app).collect::<BTreeSet<_>>().len() as u64;
         for letter in self.letters.values().filter(|letter| letter.is_open()) {
             *backlog.letters.entry(letter.shown.reason).or_default() += 1;
         }

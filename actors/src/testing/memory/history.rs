@@ -24,7 +24,18 @@ impl Settled {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((cursor.clone(), round, range));
     }
 
-    fn of(&self, cursor: &CursorId, round: i64, range: &Range<u64>) -> Vec<SettledRange> {
+    /// What was settled above the prefix before the prefix reached it is one with the prefix now.
+    pub(super) fn absorb(&self, cursor: &CursorId, round: i64, prefix: Range<u64>) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in rows.iter_mut().filter(|row| row.0 == *cursor && row.1 == round) {
+            if prefix.contains(&row.2.from) {
+                row.2.from = prefix.end;
+            }
+        }
+        rows.retain(|row| row.2.from < row.2.to);
+    }
+
+    pub(super) fn of(&self, cursor: &CursorId, round: i64, range: &Range<u64>) -> Vec<SettledRange> {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = rows.iter().filter(|row| row.0 == *cursor && row.1 == round).map(|row| row.2);
         let mut touching: Vec<_> = own.filter(|row| row.from < range.end && row.to > range.start).collect();
@@ -202,6 +213,7 @@ impl State {
                 acknowledged: of_change.iter().any(|row| taken(row.status)),
                 status: last.status,
                 at: last.at,
+                next_at: last.next_at,
             })
         });
         Ok(Fates {

@@ -1,6 +1,6 @@
 //! Rounds, settlements and resyncs of the in-memory store.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, ViewId, WatchId},
@@ -9,10 +9,11 @@ use tidings_entity::{
 
 use super::rows::{CursorRow, LetterRow, State};
 use crate::{
+    deliverer::lane::REFUSALS_MAX,
     follow::{goes, unblocked},
     ports::{
-        AttemptRecord, DeadLetter, Glimpse, Head, HeadAttempts, LaneSnapshot, NewRound, Reach, SettledRange,
-        Settlement, Standing, StoreError,
+        AttemptRecord, DeadLetter, Glimpse, Head, HeadAttempts, LaneSnapshot, NewRound, Reach, SelfRedrive,
+        SettledRange, Settlement, Standing, StoreError, Streak,
     },
     round::{Letter, Round, TreeEnd},
     time::Timestamp,
@@ -63,6 +64,7 @@ impl State {
             cursor: id.clone(),
             watch: cursor.watch.clone(),
             app: watch.new.app.clone(),
+            source: watch.source.clone(),
             remote: self.remote(source),
             facts: watch.new.facts.clone(),
             branch: cursor.branch.clone(),
@@ -83,10 +85,13 @@ impl State {
             letters,
             more_letters,
             streak: cursor.streak,
-            streak_letters: self.streak_letters(id, cursor.streak),
             acknowledged: cursor.acknowledged,
-            head_attempts: self.head_attempts(id, cursor),
+            head_attempts: self.head_attempts(id, cursor, watch.new.app.clone()),
+            above: self.settled_above(id, cursor),
+            announced: cursor.announced,
+            untouched: self.is_untouched(id, cursor),
             deliver_after: watch.new.deliver_after,
+            is_new: !watch.acknowledged,
             guard_waived: cursor.guard_waived,
             skip_head: cursor.skip.is_some()
                 && cursor.skip == cursor.open.as_ref().map(|round| (round.number, round.position)),
@@ -96,25 +101,36 @@ impl State {
         })
     }
 
-    fn streak_letters(&self, id: &CursorId, streak: u32) -> Vec<DeadLetterId> {
-        let counts = |row: &&LetterRow| {
-            row.shown.cursor == *id && matches!(row.shown.reason, ParkReason::Rejected | ParkReason::Failing)
-        };
-        let mut rows: Vec<&LetterRow> = self.letters.values().filter(counts).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse((row.shown.round, row.shown.position)));
-        rows.truncate(usize::try_from(streak).unwrap_or(usize::MAX));
-        rows.into_iter().filter(|row| row.is_open()).map(|row| row.shown.id.clone()).collect()
+    fn is_untouched(&self, id: &CursorId, cursor: &CursorRow) -> bool {
+        let Some(round) = &cursor.open else { return true };
+        if round.position == 0 {
+            return true;
+        }
+        let given_up = self.letters.values().filter(|row| {
+            row.shown.cursor == *id && row.shown.round == round.number && row.shown.position < round.position
+        });
+        given_up.count() as u64 == round.position
     }
 
-    fn head_attempts(&self, id: &CursorId, cursor: &CursorRow) -> HeadAttempts {
+    fn settled_above(&self, id: &CursorId, cursor: &CursorRow) -> Vec<Range<u64>> {
+        let Some(round) = &cursor.open else { return Vec::new() };
+        let ranges = self.settled.of(id, round.number, &(round.position..u64::MAX));
+        ranges.into_iter().map(|range| range.from..range.to).collect()
+    }
+
+    fn head_attempts(&self, id: &CursorId, cursor: &CursorRow, app: AppId) -> HeadAttempts {
         let Some(round) = &cursor.open else { return HeadAttempts::default() };
+        let since = self.apps.get(&app).map_or(Timestamp(0), |app| app.endpoint_since);
         let failed = self.attempts.iter().filter(|attempt| {
             attempt.cursor == *id
                 && attempt.round == round.number
                 && attempt.position == round.position
                 && !attempt.status.is_some_and(|status| (200..300).contains(&status))
         });
+        let earlier = failed.clone().filter(|attempt| attempt.at < since).count();
+        let failed = failed.filter(|attempt| attempt.at >= since);
         HeadAttempts {
+            earlier: u32::try_from(earlier).unwrap_or(u32::MAX),
             tries: u32::try_from(failed.clone().count()).unwrap_or(u32::MAX),
             item_tries: u32::try_from(failed.clone().filter(|attempt| attempt.item_failure).count())
                 .unwrap_or(u32::MAX),
@@ -179,6 +195,7 @@ impl State {
         cursor.deletes_unknown |= round.complete;
         cursor.last_was_redrive = round.spec.kind == RoundKind::Redrive;
         cursor.open = Some(round.clone());
+        cursor.announced = false;
         cursor.rounds.insert(round.number, Arc::new(round.clone()));
         if cursor.state != CursorState::Blocked {
             cursor.reason = None;
@@ -195,9 +212,6 @@ impl State {
             row.bound = Some(round.number);
             row.in_redrive = round.spec.kind == RoundKind::Redrive;
             row.shown.status = LetterStatus::Open;
-            if round.spec.kind == RoundKind::Replay {
-                row.state = row.state.doubted();
-            }
         }
         Ok(())
     }
@@ -234,25 +248,36 @@ impl State {
     pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
         let Some(cursor) = self.cursors.get_mut(&settlement.cursor) else { return false };
         let fresh = |round: &&mut crate::round::Round| {
+            let least = round.position + u64::from(settlement.above.is_empty());
             round.number == settlement.round
-                && round.position < settlement.position
+                && least <= settlement.position
                 && settlement.position <= round.summary.total()
         };
         let Some(round) = cursor.open.as_mut().filter(fresh) else { return false };
         let from = std::mem::replace(&mut round.position, settlement.position);
-        let range = SettledRange { from, to: settlement.position, at: settlement.at };
-        self.settled.add(&settlement.cursor, settlement.round, range);
+        if settlement.absorbs {
+            self.settled.absorb(&settlement.cursor, settlement.round, from..settlement.position);
+        }
+        let prefix = (from < settlement.position).then_some(from..settlement.position);
+        for range in prefix.iter().chain(&settlement.above) {
+            let range = SettledRange { from: range.start, to: range.end, at: settlement.at };
+            self.settled.add(&settlement.cursor, settlement.round, range);
+        }
         cursor.streak = settlement.streak;
         cursor.acknowledged |= settlement.acknowledged;
         let watch = cursor.watch.clone();
-        let Some(app) = self.watches.get(&watch).map(|watch| watch.new.app.clone()) else { return false };
+        let Some(row) = self.watches.get_mut(&watch) else { return false };
+        row.acknowledged |= settlement.acknowledged;
+        let app = row.new.app.clone();
         for park in &settlement.parked {
-            let older = self.letters.values_mut().filter(|row| {
+            let older = self.letters.values_mut().find(|row| {
                 row.is_open() && row.shown.cursor == settlement.cursor && row.shown.path == park.change.path
             });
-            for row in older {
+            let (mut before, mut self_redriven) = (park.change.old, false);
+            if let Some(row) = older {
                 row.shown.status = LetterStatus::Superseded;
                 row.closed_at = Some(settlement.at);
+                (before, self_redriven) = (row.before, row.self_redriven);
             }
             let shown = DeadLetter {
                 id: park.id.clone(),
@@ -273,7 +298,9 @@ impl State {
             let row = LetterRow {
                 app: app.clone(),
                 shown,
-                state: park.state,
+                before,
+                counted: park.counted,
+                self_redriven,
                 bound: None,
                 in_redrive: false,
                 closed_at: None,
@@ -281,13 +308,26 @@ impl State {
             self.letters.insert(park.id.clone(), row);
         }
         self.stand(&settlement.cursor, &settlement.standing);
-        for id in &settlement.redrive {
-            let letter = self.letters.get_mut(id).filter(|row| row.shown.cursor == settlement.cursor);
-            if let Some(row) = letter.filter(|row| row.shown.status == LetterStatus::Open) {
-                row.shown.status = LetterStatus::RedriveRequested;
-            }
+        for redrive in &settlement.redrive {
+            self.redrive_by_itself(&settlement.cursor, *redrive);
         }
         true
+    }
+
+    fn redrive_by_itself(&mut self, cursor: &CursorId, redrive: SelfRedrive) {
+        let is_meant = |row: &&mut LetterRow| {
+            let place = (row.shown.round, row.shown.position);
+            let refused = matches!(row.shown.reason, ParkReason::Rejected | ParkReason::Failing);
+            row.shown.cursor == *cursor
+                && row.shown.status == LetterStatus::Open
+                && !row.self_redriven
+                && (redrive.from..redrive.before).contains(&place)
+                && if redrive.counted { row.counted } else { refused }
+        };
+        for row in self.letters.values_mut().filter(is_meant) {
+            row.shown.status = LetterStatus::RedriveRequested;
+            row.self_redriven = true;
+        }
     }
 
     pub(super) fn finish_round(
@@ -296,7 +336,6 @@ impl State {
         number: i64,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
-        let hears = self.hears_of_resyncs(id);
         let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
         let done =
             cursor.open.take_if(|round| round.number == number && round.position == round.summary.total());
@@ -306,7 +345,7 @@ impl State {
             LetterStatus::Redriven
         } else {
             cursor.was.extend(std::mem::replace(&mut cursor.held, round.spec.target));
-            cursor.deletes_unknown &= !(round.complete && hears);
+            cursor.deletes_unknown &= !(round.complete && cursor.announced);
             LetterStatus::Superseded
         };
         let bound = self
@@ -321,11 +360,41 @@ impl State {
         Ok(true)
     }
 
-    /// Whether the app of a cursor asked for `/resync`: it was told to drop what was not named.
-    fn hears_of_resyncs(&self, id: &CursorId) -> bool {
-        let watch = self.cursors.get(id).and_then(|cursor| self.watches.get(&cursor.watch));
-        let app = watch.and_then(|watch| self.apps.get(&watch.new.app));
-        app.is_some_and(|app| app.new.delivery.resync)
+    /// Cursors that are blocked by refusals, of an app or of one watch, and end being so.
+    fn refusing(&mut self, is_meant: impl Fn(&WatchId, &AppId) -> bool) -> Vec<CursorId> {
+        let mut ended = Vec::new();
+        let watches = &self.watches;
+        let is_meant = |watch: &WatchId| watches.get(watch).is_some_and(|row| is_meant(watch, &row.new.app));
+        for (id, row) in &mut self.cursors {
+            if row.streak.refused >= REFUSALS_MAX && !row.acknowledged && is_meant(&row.watch) {
+                row.streak.refused = 0;
+                ended.push(id.clone());
+            }
+        }
+        for id in &ended {
+            self.stand(id, &Standing::Unblocked);
+        }
+        ended
+    }
+
+    pub(super) fn end_refusals(&mut self, app: &AppId) {
+        for id in self.refusing(|_, owner| owner == app) {
+            let all = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
+            self.redrive_by_itself(&id, all);
+        }
+    }
+
+    pub(super) fn end_refusals_of(&mut self, watch: &WatchId) {
+        self.refusing(|of, _| of == watch);
+    }
+
+    pub(super) fn note_announced(&mut self, id: &CursorId, number: i64) {
+        let cursor = self.cursors.get_mut(id);
+        if let Some(cursor) =
+            cursor.filter(|row| row.open.as_ref().is_some_and(|round| round.number == number))
+        {
+            cursor.announced = true;
+        }
     }
 
     pub(super) fn was_held(
@@ -436,7 +505,7 @@ impl State {
     pub(super) fn set_blocked(&mut self, id: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
         let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
         if reason.is_none() && cursor.state == CursorState::Blocked {
-            cursor.streak = 0;
+            cursor.streak = Streak::default();
         }
         self.stand(id, &reason.map_or(Standing::Unblocked, |reason| Standing::Blocked(reason.to_owned())));
         Ok(())
@@ -500,7 +569,7 @@ impl State {
         }
         cursor.resync = Some(complete || cursor.resync == Some(true));
         cursor.reason = reason.map(str::to_owned);
-        cursor.streak = 0;
+        cursor.streak = Streak::default();
     }
 
     fn caught_up(&mut self, id: &CursorId) {

@@ -46,6 +46,7 @@ struct Table {
 pub struct LeaseTable {
     table: Mutex<Table>,
     is_cut_off: AtomicBool,
+    is_mute: AtomicBool,
     refused_claims: AtomicUsize,
     renewals: AtomicUsize,
     signals: broadcast::Sender<(ReplicaId, Signal)>,
@@ -63,6 +64,7 @@ impl Default for LeaseTable {
         Self {
             table: Mutex::default(),
             is_cut_off: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
             refused_claims: AtomicUsize::new(0),
             renewals: AtomicUsize::new(0),
             signals: broadcast::channel(SIGNALS).0,
@@ -95,6 +97,11 @@ impl LeaseTable {
         self.is_cut_off.store(is_cut_off, Ordering::SeqCst);
     }
 
+    /// From now on nobody can tell anything, or everybody again.
+    pub fn mute(&self, is_mute: bool) {
+        self.is_mute.store(is_mute, Ordering::SeqCst);
+    }
+
     /// The next claims fail, so many.
     pub fn refuse_claims(&self, claims: usize) {
         self.refused_claims.store(claims, Ordering::SeqCst);
@@ -125,6 +132,12 @@ impl LeaseTable {
             true => Err(StoreError::Unavailable("cut off".into())),
             false => Ok(self.table()),
         }
+    }
+
+    /// Whether this replica said lately that it lives.
+    pub(super) fn lives(&self, id: &ReplicaId) -> bool {
+        let now = Instant::now();
+        self.table().replicas.get(id).is_some_and(|(_, seen, life)| *seen + *life > now)
     }
 
     /// As if nobody had prolonged these leases for long.
@@ -222,6 +235,9 @@ impl Leases for MemoryLeases {
     }
 
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError> {
+        if self.shared.is_mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("refused, as asked".into()));
+        }
         // Nobody may be listening.
         drop(self.shared.signals.send((self.id.clone(), signal.clone())));
         Ok(())

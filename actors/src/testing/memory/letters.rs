@@ -23,7 +23,7 @@ fn letter(row: &LetterRow) -> (Letter, LetterStatus) {
     let letter = Letter {
         id: shown.id.clone(),
         path: shown.path.clone(),
-        state: row.state,
+        before: row.before,
         delivery: shown.delivery.clone(),
     };
     (letter, shown.status)
@@ -98,12 +98,13 @@ impl State {
         let ids: BTreeSet<&DeadLetterId> = ids.iter().collect();
         let redrive = RedriveId::new(random.ulid(now));
         let (mut cursors, mut asked) = (BTreeSet::new(), 0);
+        let sending = self.sending();
         for id in &ids {
             let row = self.letters.get_mut(*id).filter(|row| row.app == *app).ok_or(StoreError::NotFound)?;
             if !row.is_open() {
                 return Err(StoreError::Conflict(format!("{id} is {}", row.shown.status)));
             }
-            if row.shown.status == LetterStatus::Open {
+            if row.shown.status == LetterStatus::Open && !sending.contains(*id) {
                 row.shown.status = LetterStatus::RedriveRequested;
                 row.shown.redrive = Some(redrive.clone());
                 asked += 1;
@@ -115,6 +116,15 @@ impl State {
             self.redrives.insert(redrive, RedriveRow { asked, is_marking: false, ..row });
         }
         Ok((ids.len() as u64, cursors.into_iter().collect()))
+    }
+
+    /// The letters that open redrives are sending.
+    fn sending(&self) -> BTreeSet<DeadLetterId> {
+        let is_sent = |row: &&LetterRow| {
+            let open = self.cursors.get(&row.shown.cursor).and_then(|cursor| cursor.open.as_ref());
+            open.is_some_and(|round| round.spec.kind == RoundKind::Redrive && row.bound == Some(round.number))
+        };
+        self.letters.values().filter(is_sent).map(|row| row.shown.id.clone()).collect()
     }
 
     fn new_redrive(&self, app: &AppId, filter: Option<LetterFilter>, now: Timestamp) -> RedriveRow {
@@ -145,6 +155,7 @@ impl State {
     }
 
     pub(super) fn mark_redrive(&mut self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
+        let sending = self.sending();
         let wanted =
             |(key, row): &(&RedriveId, &mut RedriveRow)| row.is_marking && id.is_none_or(|id| id == *key);
         let Some((redrive, row)) = self.redrives.iter_mut().find(wanted) else { return Ok(None) };
@@ -162,7 +173,7 @@ impl State {
             }
             looked += 1;
             row.marked_to = Some(id.clone());
-            if matcher.admits(&letter.shown) {
+            if matcher.admits(&letter.shown) && !sending.contains(&letter.shown.id) {
                 letter.shown.status = LetterStatus::RedriveRequested;
                 letter.shown.redrive = Some(redrive.clone());
                 cursors.insert(letter.shown.cursor.clone());
@@ -195,7 +206,7 @@ impl State {
             match letter.shown.status {
                 LetterStatus::Redriven => sent += 1,
                 LetterStatus::Superseded if letter.in_redrive => refused += 1,
-                LetterStatus::Superseded => {}
+                LetterStatus::Superseded | LetterStatus::Dismissed => {}
                 LetterStatus::Open | LetterStatus::RedriveRequested => left += 1,
             }
         }
@@ -246,7 +257,6 @@ impl State {
     pub(super) fn take_back(&mut self, id: &DeadLetterId) {
         let Some(row) = self.letters.get_mut(id) else { return };
         row.shown.status = LetterStatus::Open;
-        row.bound = None;
         let redrive = row.shown.redrive.take();
         if let Some(redrive) = redrive.and_then(|redrive| self.redrives.get_mut(&redrive)) {
             redrive.cancelled += 1;

@@ -1,6 +1,6 @@
 //! Keyed requests of the in-memory store.
 
-use tidings_entity::id::{AppId, Sha256Hash};
+use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
 
 use super::rows::State;
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
 pub(super) struct RequestRow {
     hash: Sha256Hash,
     answer: Option<StoredAnswer>,
+    runner: ReplicaId,
     pub(super) made: Option<AppId>,
     pub(super) began_at: Timestamp,
 }
@@ -25,15 +26,17 @@ impl State {
         &mut self,
         request: &KeyedRequest,
         at: Timestamp,
-        stale_before: Timestamp,
+        runner: &ReplicaId,
+        lives: impl Fn(&ReplicaId) -> bool,
     ) -> Begun {
         match self.requests.get(&name(request)) {
             Some(row) if row.hash != request.hash => return Begun::Other,
             Some(RequestRow { answer: Some(answer), .. }) => return Begun::Answered(answer.clone()),
-            Some(row) if row.began_at >= stale_before => return Begun::Running,
+            Some(row) if row.runner == *runner || lives(&row.runner) => return Begun::Running,
             _ => {}
         }
-        let row = RequestRow { hash: request.hash, answer: None, made: None, began_at: at };
+        let row =
+            RequestRow { hash: request.hash, answer: None, runner: runner.clone(), made: None, began_at: at };
         self.requests.insert(name(request), row);
         Begun::New
     }

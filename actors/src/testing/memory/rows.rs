@@ -16,9 +16,9 @@ use crate::{
     follow::Followed,
     ports::{
         ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
-        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Totals,
+        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
     },
-    round::{LetterState, Round, TreeEnd},
+    round::{Entry, Round, TreeEnd},
     secret::Secret,
     time::Timestamp,
     view::View,
@@ -49,7 +49,22 @@ pub(super) struct AppRow {
     /// The current key first, each with its end.
     pub(super) keys: Vec<(Secret, Option<Timestamp>)>,
     pub(super) disabled: Option<String>,
+    pub(super) endpoint_since: Timestamp,
     pub(super) permits_until: Option<Timestamp>,
+}
+
+impl AppRow {
+    /// Serves it no more, for this reason, or again: then answers of before count no more.
+    pub(super) fn disable(&mut self, reason: Option<String>, at: Timestamp) {
+        if reason.is_none() && self.disabled.is_some() {
+            self.endpoint_begins(at);
+        }
+        self.disabled = reason;
+    }
+
+    fn endpoint_begins(&mut self, at: Timestamp) {
+        self.endpoint_since = at.max(Timestamp(self.endpoint_since.0 + 1));
+    }
 }
 
 #[derive(Clone)]
@@ -71,6 +86,8 @@ pub(super) struct WatchRow {
     pub(super) view: View,
     pub(super) mode: HistoryMode,
     pub(super) on_branch_gone: BranchGone,
+    /// Something of it was acknowledged.
+    pub(super) acknowledged: bool,
     pub(super) state: WatchState,
     pub(super) reason: Option<String>,
 }
@@ -89,7 +106,7 @@ pub(super) struct CursorRow {
     pub(super) bases: Vec<TreeEnd>,
     pub(super) state: CursorState,
     pub(super) reason: Option<String>,
-    pub(super) streak: u32,
+    pub(super) streak: Streak,
     pub(super) acknowledged: bool,
     pub(super) last_was_redrive: bool,
     pub(super) guard_waived: bool,
@@ -98,6 +115,8 @@ pub(super) struct CursorRow {
     pub(super) was: Vec<TreeEnd>,
     pub(super) replay: Option<TreeEnd>,
     pub(super) deletes_unknown: bool,
+    /// The app was told that the open round begins.
+    pub(super) announced: bool,
     pub(super) skip: Option<(i64, u64)>,
     pub(super) cancel: Option<i64>,
     pub(super) behind_since: Option<Timestamp>,
@@ -126,7 +145,7 @@ impl CursorRow {
 
     /// Whether it is blocked by what its branch named before, not by what it delivers.
     pub(super) fn is_moot(&self) -> bool {
-        self.state == CursorState::Blocked && self.open.is_none() && self.streak == 0
+        self.state == CursorState::Blocked && self.open.is_none() && self.streak.count == 0
     }
 }
 
@@ -134,8 +153,10 @@ impl CursorRow {
 pub(super) struct LetterRow {
     pub(super) app: AppId,
     pub(super) shown: DeadLetter,
-    pub(super) state: LetterState,
+    pub(super) before: Option<Entry>,
     pub(super) bound: Option<i64>,
+    pub(super) counted: bool,
+    pub(super) self_redriven: bool,
     /// The round it is bound to is a redrive.
     pub(super) in_redrive: bool,
     pub(super) closed_at: Option<Timestamp>,
@@ -170,6 +191,7 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
         access: Arc::new(row.new.access.clone()),
         delivery: row.new.delivery.clone(),
         disabled: row.disabled.clone(),
+        endpoint_since: row.endpoint_since,
         created_at: row.new.created_at,
     }
 }
@@ -197,8 +219,16 @@ impl State {
             return Err(StoreError::Conflict("such an app exists already".into()));
         }
         let keys = vec![(new.signing_key.clone(), None)];
-        self.apps
-            .insert(new.id.clone(), AppRow { new: new.clone(), keys, disabled: None, permits_until: None });
+        self.apps.insert(
+            new.id.clone(),
+            AppRow {
+                new: new.clone(),
+                keys,
+                disabled: None,
+                endpoint_since: new.created_at,
+                permits_until: None,
+            },
+        );
         if let Some((request, answer)) = &new.answer {
             self.end_making(&new.id, request, answer);
         }
@@ -225,13 +255,16 @@ impl State {
         }
         row.new.access = access;
         if let Some(base_url) = &patch.base_url {
+            if row.new.base_url != *base_url {
+                row.endpoint_begins(at);
+            }
             row.new.base_url = base_url.clone();
         }
         if let Some(delivery) = &patch.delivery {
             row.new.delivery = delivery.clone();
         }
         if let Some(disabled) = &patch.disabled {
-            row.disabled.clone_from(disabled);
+            row.disable(disabled.clone(), at);
         }
         Ok(app(row, at))
     }

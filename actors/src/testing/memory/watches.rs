@@ -11,7 +11,7 @@ use crate::{
     follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
     ports::{
         CursorStatus, Location, Moved, NewWatch, PinnedTrees, Random, RefListing, Remote, RepositoryFacts,
-        Start, StoreError, Watch, WatchPatch,
+        Start, StoreError, Streak, Watch, WatchPatch,
     },
     round::TreeEnd,
     secret::Secret,
@@ -94,6 +94,7 @@ impl State {
                 view: new.view.clone(),
                 mode: new.mode,
                 on_branch_gone: new.on_branch_gone,
+                acknowledged: false,
                 state: WatchState::Active,
                 reason: None,
             };
@@ -163,7 +164,8 @@ impl State {
             bases: Vec::new(),
             state: CursorState::Active,
             reason: None,
-            streak: 0,
+            streak: Streak::default(),
+            announced: false,
             acknowledged: false,
             last_was_redrive: false,
             was: Vec::new(),
@@ -194,6 +196,9 @@ impl State {
                 watch.reason = reason.filter(|_| state != WatchState::Active);
                 watch.state = state;
             }
+        }
+        if matches!(patch.state, Some((WatchState::Active, _))) {
+            self.end_refusals_of(id);
         }
         Ok(self.shown_watch(self.own_watch(app, id)?))
     }
@@ -387,6 +392,7 @@ impl State {
             head: self.head(cursor).map(|(commit, _)| commit),
             state: cursor.state,
             reason: cursor.reason.clone(),
+            acknowledged: cursor.acknowledged,
             open: cursor.open.as_ref().map(|round| (round.number, round.position, round.summary.total())),
             last_round: cursor.last_round,
             deletes_unknown: cursor.deletes_unknown,
@@ -398,6 +404,7 @@ impl State {
             app: watch.new.app.clone(),
             repository: watch.repository.clone(),
             source: watch.source.clone(),
+            url: watch.new.url.clone(),
             facts: watch.new.facts.clone(),
             is_private: watch.new.is_private,
             has_credential: source.is_some_and(|source| source.owner.is_some()),
@@ -408,6 +415,7 @@ impl State {
             state: watch.state,
             reason: watch.reason.clone(),
             created_at: watch.new.created_at,
+            deliver_after: watch.new.deliver_after,
             cursors: cursors.collect(),
             last_error: source.and_then(|source| source.last_error.clone()),
             moved_to: source.and_then(|source| source.moved_to.clone()),

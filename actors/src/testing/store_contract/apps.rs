@@ -28,7 +28,7 @@ pub async fn an_app_is_there_until_it_is_erased(store: &dyn Store) {
     assert_eq!(found.id, app.id);
     assert_eq!(found.keys.iter().map(Secret::expose).collect::<Vec<_>>(), ["signing"]);
     assert_eq!(found.delivery, app.delivery);
-    store.set_app_disabled(&app.id, Some("gone")).await.expect("disabled");
+    world.disable(&app.id, Some("gone")).await;
     let found = store.app(&app.id).await.expect("read").expect("there");
     assert_eq!(found.disabled.as_deref(), Some("gone"));
     let watch = world.watch(&app.id).await;
@@ -213,8 +213,11 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
         last_error: "no answer".into(),
     };
     store.record_breaker(&breaker).await.expect("recorded");
-    store.unwatch(&app, &watch.id).await.expect("unwatched");
+    assert!(store.unwatch(&app, &watch.id).await.expect("unwatched"), "a round of it was open");
     assert!(matches!(store.lane(&cursor).await, Err(StoreError::NotFound)));
+    let ids = [cursor.clone(), kept.cursors[0].id.clone()];
+    let terms = store.lane_terms(&ids).await.expect("a look");
+    assert_eq!(terms.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&ids[1]], "what is gone has none");
     assert!(
         store
             .dead_letters(&app, &LetterFilter::default(), None, 10)
@@ -230,7 +233,7 @@ pub async fn unwatching_leaves_nothing_behind(store: &dyn Store) {
         "another app sees through it"
     );
     assert!(world.is_pending(&kept.cursors[0].id).await);
-    store.unwatch(&other, &kept.id).await.expect("unwatched");
+    assert!(!store.unwatch(&other, &kept.id).await.expect("unwatched"), "no round of it was open");
     assert_eq!(store.breakers().await.expect("breakers"), [], "a breaker of a source that is gone");
     assert!(store.repositories(&Reach::All).await.expect("repositories").is_empty());
     let again = world.watch(&app).await;

@@ -24,6 +24,7 @@ fn attempt(round: &Round, position: u64, number: u32, status: Option<u16>) -> At
         answer: None,
         took_ms: 5,
         at: Timestamp(4000 + i64::from(number)),
+        next_at: Some(Timestamp(4500 + i64::from(number))),
     }
 }
 
@@ -182,6 +183,7 @@ pub async fn what_became_of_each_change_is_told(store: &dyn Store) {
         letter: None,
         attempts,
         status,
+        next_at: None,
     };
     assert_eq!(fates.of(0), fate(ChangeState::Delivered, Some(4000), 1, None));
     assert_eq!(fates.of(1), fate(ChangeState::Delivered, Some(4000), 2, None), "its 2xx is no row");
@@ -189,7 +191,8 @@ pub async fn what_became_of_each_change_is_told(store: &dyn Store) {
         Fate { letter: Some(park.id.clone()), ..fate(ChangeState::Parked, Some(4500), 2, Some(400)) };
     assert_eq!(fates.of(2), parked);
     assert_eq!(fates.of(3), fate(ChangeState::Delivered, Some(4500), 2, Some(204)), "every attempt is a row");
-    assert_eq!(fates.of(4), fate(ChangeState::Failed, Some(4001), 1, None));
+    let failed = Fate { next_at: Some(Timestamp(4501)), ..fate(ChangeState::Failed, Some(4001), 1, None) };
+    assert_eq!(fates.of(4), failed, "it is tried again");
     assert_eq!(fates.of(5), fate(ChangeState::Pending, None, 0, None));
     let some = store.fates(&cursor, round.number, 3..5).await.expect("read");
     assert_eq!((some.of(3), some.of(4)), (fates.of(3), fates.of(4)), "a part says the same");

@@ -11,7 +11,7 @@ use crate::{
         Cancelled, Head, LANE_LETTERS, LetterFilter, LetterPick, NewRound, Park, PathFilter, REDRIVE_STEP,
         Redrive, Settlement, Store, StoreError,
     },
-    round::{Letter, LetterState},
+    round::Letter,
     time::Timestamp,
 };
 
@@ -29,14 +29,18 @@ pub async fn a_dead_letter_is_bound_by_the_next_round_and_stays_in_its_list(stor
     store.begin_round(&next).await.expect("begun");
     assert_eq!(world.lane(&cursor).await.open, Some(next.round.clone()));
     let mut park = world.park(&next.round, 0, "a");
-    park.state = LetterState::Unknown { before: Some(entry(7)) };
+    park.change.old = Some(entry(7));
     let again = Settlement { parked: vec![park.clone()], ..world.settlement(&next.round, 1) };
     assert!(store.settle(again).await.expect("settled"));
     let lane = world.lane(&cursor).await;
     assert_eq!(lane.open.expect("open").spec.letters, next.round.spec.letters, "its list is frozen");
     let open: Vec<&Letter> = lane.letters.iter().map(|(letter, _)| letter).collect();
     assert_eq!(open.len(), 2, "one open letter per path");
-    assert_eq!((&open[0].id, open[0].state), (&park.id, park.state));
+    assert_eq!(
+        (&open[0].id, open[0].before),
+        (&park.id, letters[1].before),
+        "what was before the first of them"
+    );
     world.finish(&next.round).await;
     let lane = world.lane(&cursor).await;
     assert_eq!(lane.letters.len(), 1, "the bound one is superseded, the new one stays");

@@ -2,10 +2,9 @@
 
 use tidings_entity::kind::{LetterStatus, RoundKind};
 
-use super::world::{MAIN, World, commit, entry, listing, tree, view};
+use super::world::{MAIN, World, commit, listing, tree, view};
 use crate::{
     ports::{LetterFilter, NewRound, Store, StoreError, WatchPatch},
-    round::LetterState,
     time::Timestamp,
     view::View,
 };
@@ -53,7 +52,7 @@ pub async fn a_replay_goes_back_to_what_was_held(store: &dyn Store) {
     assert!(store.was_held(&app, &watch.id, Some(&cursor), commit(1)).await.is_ok());
 }
 
-/// The round is the one that was asked for, binds letters in doubt, keeps what is held, and is asked
+/// The round is the one that was asked for, binds letters, keeps what is held, and is asked
 /// for once.
 pub async fn a_replay_begins_as_it_was_asked_for(store: &dyn Store) {
     let world = World::new(store);
@@ -63,7 +62,6 @@ pub async fn a_replay_begins_as_it_was_asked_for(store: &dyn Store) {
     assert!(matches!(asked(1).await, Err(StoreError::Conflict(_))), "nothing is held");
     world.sync(&cursor, 1).await;
     let letters = world.parked(&cursor, 2, &["a"]).await;
-    assert!(matches!(letters[0].state, LetterState::Has(_)));
     let at_head = listing(&[(MAIN, 2)]);
     store.move_heads(&watch.source, &at_head, Timestamp(6000)).await.expect("moved");
     assert!(!world.is_pending(&cursor).await);
@@ -91,11 +89,9 @@ pub async fn a_replay_begins_as_it_was_asked_for(store: &dyn Store) {
 
     let mut new = plan(&world, &cursor, 2).await;
     new.round.spec.letters = letters;
-    let doubted = LetterState::Unknown { before: Some(entry(1)) };
-    new.round.spec.letters[0].state = doubted;
     store.begin_round(&new).await.expect("begun");
     let lane = world.lane(&cursor).await;
-    assert_eq!((lane.open.as_ref(), lane.replay), (Some(&new.round), None), "read back in doubt as well");
+    assert_eq!((lane.open.as_ref(), lane.replay), (Some(&new.round), None));
     assert!(store.pins(&watch.repository).await.expect("pins").contains(&commit(1)), "also while it is open");
     world.finish(&new.round).await;
     let lane = world.lane(&cursor).await;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidings_entity::id::{AppId, Sha256Hash};
+use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
+use ulid::Ulid;
 
 use super::world::World;
 use crate::{
@@ -19,9 +20,10 @@ fn answer(status: u16, body: &str) -> StoredAnswer {
     StoredAnswer { status, content_type: Some("text/plain".into()), body: Secret::new(body.into()) }
 }
 
-/// What is known of it at a moment, in a process that began then or just after `stale_before`.
-async fn begin(store: &dyn Store, request: &KeyedRequest, at: i64, stale_before: i64) -> String {
-    match store.begin_request(request, Timestamp(at), Timestamp(stale_before)).await.expect("begun") {
+/// What is known of it at a moment, in the process with this number. No process said that it lives.
+async fn begin(store: &dyn Store, request: &KeyedRequest, at: i64, process: u128) -> String {
+    let runner = ReplicaId::new(Ulid::from_parts(1, process));
+    match store.begin_request(request, Timestamp(at), &runner).await.expect("begun") {
         Begun::New => "new".into(),
         Begun::Running => "running".into(),
         Begun::Other => "other".into(),
@@ -61,31 +63,31 @@ pub async fn a_keyed_request_runs_once_and_its_answer_is_kept(store: &dyn Store)
     assert_eq!(begin(store, &request(&other, "gone", "c"), 1006, 0).await, "new");
 }
 
-/// Whoever ran a request that is older than this process does not run it any more.
+/// Whoever ran a request in a process that is gone does not run it any more, whenever the next one began.
 pub async fn a_keyed_request_that_was_cut_off_begins_again(store: &dyn Store) {
     let world = World::new(store);
     let app = world.app().await;
     let cut = request(&app, "key", "a");
-    assert_eq!(begin(store, &cut, 1000, 1000).await, "new");
-    assert_eq!(begin(store, &cut, 1500, 1000).await, "running", "of this process");
-    assert_eq!(begin(store, &request(&app, "key", "b"), 2000, 2000).await, "other", "still its key");
-    assert_eq!(begin(store, &cut, 2000, 2000).await, "new", "after a restart");
-    assert_eq!(begin(store, &cut, 2001, 2000).await, "running", "and only once");
+    assert_eq!(begin(store, &cut, 1000, 1).await, "new");
+    assert_eq!(begin(store, &cut, 1500, 1).await, "running", "of this process");
+    assert_eq!(begin(store, &request(&app, "key", "b"), 2000, 2).await, "other", "still its key");
+    assert_eq!(begin(store, &cut, 500, 2).await, "new", "after a restart, whatever the clock says");
+    assert_eq!(begin(store, &cut, 2001, 2).await, "running", "and only once");
     store.end_request(&cut, Some(&answer(200, "done"))).await.expect("ended");
-    assert_eq!(begin(store, &cut, 3000, 3000).await, "200 text/plain done", "a restart forgets no answer");
+    assert_eq!(begin(store, &cut, 3000, 3).await, "200 text/plain done", "a restart forgets no answer");
 }
 
 /// There is no moment in which an app exists and its token is lost.
 pub async fn an_app_and_the_answer_to_its_registration_are_one(store: &dyn Store) {
     let world = World::new(store);
-    let nobody = AppId::new(ulid::Ulid::nil());
+    let nobody = AppId::new(Ulid::nil());
     let asked = request(&nobody, "key", "a");
     let told = Some((asked.clone(), answer(201, "token")));
     let app = NewApp { answer: told.clone(), ..world.new_app() };
     assert_eq!(begin(store, &asked, 1000, 0).await, "new");
     store.create_app(&app).await.expect("created");
     store.end_request(&asked, None).await.expect("the process that asked thinks that it failed");
-    assert_eq!(begin(store, &asked, 2000, 2000).await, "201 text/plain token");
+    assert_eq!(begin(store, &asked, 2000, 1).await, "201 text/plain token");
     let again = request(&nobody, "again", "a");
     assert_eq!(begin(store, &again, 2000, 0).await, "new");
     let twin = NewApp { answer: Some((again.clone(), answer(201, "twin"))), ..app.clone() };

@@ -64,7 +64,10 @@ pub async fn a_resync_in_mid_round_keeps_every_tree(store: &dyn Store) {
     store.request_resync(&app, &watch.id, false).await.expect("asked again");
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.open.is_none(), lane.resync), (true, Some(false)));
-    assert_eq!((lane.state, lane.streak, lane.watch_state), (CursorState::Active, 0, WatchState::Active));
+    assert_eq!(
+        (lane.state, lane.streak.count, lane.watch_state),
+        (CursorState::Active, 0, WatchState::Active)
+    );
     assert_eq!(lane.resync_bases, [tree(1, &all), tree(2, &all)]);
     assert!(!world.settle(&round, 5).await, "the round has ended");
     let first = world.plan_resync(&cursor, 3, 4).await;
@@ -137,8 +140,7 @@ pub async fn a_resync_goes_before_anything_else(store: &dyn Store) {
 pub async fn a_resync_that_nobody_heard_of_leaves_deletes_unknown(store: &dyn Store) {
     let world = World::new(store);
     for hears in [false, true] {
-        let mut new = world.new_app();
-        new.delivery.resync = hears;
+        let new = world.new_app();
         store.create_app(&new).await.expect("an app");
         let watch = world.watch(&new.id).await;
         let cursor = watch.cursors[0].id.clone();
@@ -154,6 +156,15 @@ pub async fn a_resync_that_nobody_heard_of_leaves_deletes_unknown(store: &dyn St
         let complete = world.plan_resync(&cursor, 1, 1).await;
         store.begin_round(&complete).await.expect("begun");
         assert!(unknown().await, "until it ends");
+        let lane = world.lane(&cursor).await;
+        assert!(!lane.announced && lane.untouched);
+        if hears {
+            // Of another round it says nothing.
+            store.note_announced(&cursor, complete.round.number - 1).await.expect("noted");
+            assert!(!world.lane(&cursor).await.announced);
+            store.note_announced(&cursor, complete.round.number).await.expect("noted");
+            assert!(world.lane(&cursor).await.announced);
+        }
         world.finish(&complete.round).await;
         assert_eq!(unknown().await, !hears);
         world.sync(&cursor, 2).await;

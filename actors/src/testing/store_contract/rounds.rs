@@ -7,11 +7,12 @@ use tidings_entity::kind::{CursorState, LetterStatus, Operation, ParkReason, Rou
 
 use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
+    deliverer::lane::REFUSALS_MAX,
     ports::{
-        AttemptRecord, HeadAttempts, KeptAnswer, Park, Reach, Settlement, Standing, Store, StoreError,
-        WatchPatch,
+        AttemptRecord, HeadAttempts, KeptAnswer, Park, Reach, SelfRedrive, Settlement, Standing, Store,
+        StoreError, Streak, WatchPatch,
     },
-    round::{DeliveryId, Round},
+    round::{DeliveryId, Letter, Round},
     time::Timestamp,
     view::View,
 };
@@ -78,10 +79,10 @@ pub async fn settlements_are_absolute_and_belong_to_one_round(store: &dyn Store)
     world.finish(&round).await;
     assert!(!finish(round.number).await.expect("answered"), "ended once");
     let parked = vec![world.park(&round, 2, "late")];
-    let late = Settlement { parked, streak: 9, ..world.settlement(&round, 3) };
+    let late = Settlement { parked, streak: streak(9, &round), ..world.settlement(&round, 3) };
     assert!(!store.settle(late).await.expect("answered"), "the round has ended");
     let lane = world.lane(&cursor).await;
-    assert!(lane.letters.is_empty() && lane.streak == 0, "a late settlement changes nothing");
+    assert!(lane.letters.is_empty() && lane.streak == Streak::default(), "a late settlement changes nothing");
 }
 
 /// The end of a round is where the app stands.
@@ -178,6 +179,7 @@ pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
         answer: status.map(|status| Arc::new(answer(status))),
         took_ms: 5,
         at: Timestamp(4000 + i64::from(number)),
+        next_at: (status != Some(200)).then_some(Timestamp(4500 + i64::from(number))),
     };
     let tries = [
         try_of(0, 1, None, false),
@@ -194,6 +196,7 @@ pub async fn failed_tries_of_the_head_are_counted(store: &dyn Store) {
     assert_eq!(store.attempts(&cursor, round.number, 0, 2).await.expect("read"), first_two);
     assert!(store.attempts(&cursor, round.number + 1, 0, 2).await.expect("read").is_empty());
     let counted = HeadAttempts {
+        earlier: 0,
         tries: 2,
         item_tries: 1,
         first_failure: Some(Timestamp(4001)),
@@ -210,18 +213,18 @@ pub async fn a_blocked_cursor_keeps_its_round_and_its_place(store: &dyn Store) {
     let (_, watch, cursor) = world.watched().await;
     let round = world.begin(&cursor, 1, 3).await;
     let parked = vec![world.park(&round, 0, "a")];
-    let settlement = Settlement { parked, streak: 10, ..world.settlement(&round, 1) };
+    let settlement = Settlement { parked, streak: streak(10, &round), ..world.settlement(&round, 1) };
     assert!(store.settle(settlement).await.expect("settled"));
     store.set_blocked(&cursor, Some("ten in a row")).await.expect("blocked");
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.state, lane.reason.as_deref()), (CursorState::Blocked, Some("ten in a row")));
-    assert_eq!((lane.streak, lane.open.map(|round| round.position)), (10, Some(1)));
+    assert_eq!((lane.streak, lane.open.map(|round| round.position)), (streak(10, &round), Some(1)));
     assert!(world.is_pending(&cursor).await, "it is probed");
     store.move_heads(&watch.source, &listing(&[("refs/heads/x", 1)]), Timestamp(6000)).await.expect("polled");
     assert_eq!(world.lane(&cursor).await.state, CursorState::Blocked, "whatever its branch does");
     store.set_blocked(&cursor, None).await.expect("unblocked");
     let lane = world.lane(&cursor).await;
-    assert_eq!((lane.state, lane.reason, lane.streak), (CursorState::BranchMissing, None, 0));
+    assert_eq!((lane.state, lane.reason, lane.streak.count), (CursorState::BranchMissing, None, 0));
     assert!(world.is_pending(&cursor).await, "its open round goes on");
 }
 
@@ -230,11 +233,12 @@ pub async fn a_settlement_blocks_and_unblocks_its_cursor(store: &dyn Store) {
     let world = World::new(store);
     let (_, _, cursor) = world.watched().await;
     let round = world.begin(&cursor, 1, 4).await;
-    let parked = vec![world.park(&round, 0, "a"), world.park(&round, 1, "b")];
+    let counted = |position, path| Park { counted: true, ..world.park(&round, position, path) };
+    let parked = vec![counted(0, "a"), counted(1, "b")];
     let letters: Vec<_> = parked.iter().map(|park| park.id.clone()).collect();
     let blocked = Settlement {
         parked,
-        streak: 2,
+        streak: streak(2, &round),
         acknowledged: false,
         standing: Standing::Blocked("two in a row".into()),
         ..world.settlement(&round, 2)
@@ -244,47 +248,91 @@ pub async fn a_settlement_blocks_and_unblocks_its_cursor(store: &dyn Store) {
     assert!(!store.settle(late).await.expect("answered"), "nothing new");
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.state, lane.reason.as_deref()), (CursorState::Blocked, Some("two in a row")));
-    assert_eq!((lane.streak, lane.open.map(|round| round.position)), (2, Some(2)));
+    assert_eq!((lane.streak, lane.open.map(|round| round.position)), (streak(2, &round), Some(2)));
     let unblocked = Settlement {
         standing: Standing::Unblocked,
-        redrive: vec![letters[1].clone()],
+        redrive: vec![SelfRedrive { from: (round.number, 1), before: (round.number, 2), counted: true }],
         ..world.settlement(&round, 3)
     };
     assert!(store.settle(unblocked).await.expect("settled"));
     let lane = world.lane(&cursor).await;
-    assert_eq!((lane.state, lane.reason, lane.streak), (CursorState::Active, None, 0));
+    assert_eq!((lane.state, lane.reason, lane.streak.count), (CursorState::Active, None, 0));
     let marks: Vec<_> = lane.letters.iter().map(|(letter, status)| (&letter.id, *status)).collect();
     let expected = [(&letters[0], LetterStatus::Open), (&letters[1], LetterStatus::RedriveRequested)];
     assert_eq!(marks, expected);
     world.finish(&round).await;
 }
 
-/// What was parked for other reasons, before the streak, or is closed since, does not count.
-pub async fn the_streak_is_what_receivers_refused_last(store: &dyn Store) {
+/// What was parked for other reasons, before the streak, after what ended it, or is closed since, is left
+/// alone; and a letter is sent again by itself once only, however often its path is given up.
+pub async fn a_streak_is_sent_again_by_itself_once(store: &dyn Store) {
     let world = World::new(store);
     let (_, _, cursor) = world.watched().await;
     world.parked(&cursor, 1, &["before"]).await;
-    let round = world.begin(&cursor, 2, 5).await;
+    let round = world.begin(&cursor, 2, 6).await;
     let park = |position, path, reason| Park { reason, ..world.park(&round, position, path) };
+    let counted = |position, path, reason| Park { counted: true, ..park(position, path, reason) };
     let parked = vec![
-        park(0, "a", ParkReason::Rejected),
+        counted(0, "a", ParkReason::Rejected),
         park(1, "b", ParkReason::ContentUnavailable),
-        park(2, "c", ParkReason::Skipped),
-        park(3, "d", ParkReason::Failing),
+        park(2, "c", ParkReason::Rejected),
+        counted(3, "d", ParkReason::Failing),
+        counted(5, "e", ParkReason::Failing),
     ];
-    let counted = vec![parked[3].id.clone(), parked[0].id.clone()];
-    let settlement = Settlement { parked, streak: 2, acknowledged: false, ..world.settlement(&round, 4) };
-    assert!(store.settle(settlement).await.expect("settled"));
-    assert_eq!(world.lane(&cursor).await.streak_letters, counted);
-    let again = Settlement {
-        parked: vec![world.park(&round, 4, "a")],
-        streak: 3,
-        acknowledged: false,
-        ..world.settlement(&round, 5)
+    let streak = SelfRedrive { from: (round.number, 0), before: (round.number, 4), counted: true };
+    let ended = Settlement { parked, redrive: vec![streak], ..world.settlement(&round, 6) };
+    assert!(store.settle(ended).await.expect("settled"));
+    let asked = async || {
+        let letters = world.lane(&cursor).await.letters.into_iter();
+        let asked = letters.filter(|(_, status)| *status == LetterStatus::RedriveRequested);
+        asked.map(|(letter, _)| letter).collect::<Vec<Letter>>()
     };
-    let newest = again.parked[0].id.clone();
-    assert!(store.settle(again).await.expect("settled"));
-    assert_eq!(world.lane(&cursor).await.streak_letters, [newest, counted[0].clone()], "one is superseded");
+    let paths = |letters: &[Letter]| letters.iter().map(|letter| letter.path.clone()).collect::<Vec<_>>();
+    let meant = asked().await;
+    assert_eq!(paths(&meant), [b"a".to_vec(), b"d".to_vec()]);
+    world.finish_settled(&round).await;
+
+    let mut again = world.plan(&cursor, 2, 2).await;
+    again.round.spec.kind = RoundKind::Redrive;
+    again.round.spec.letters = meant;
+    store.begin_round(&again).await.expect("begun");
+    let refused = |position, path| Park { counted: true, ..world.park(&again.round, position, path) };
+    let everything = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
+    let parked = vec![refused(0, "a"), refused(1, "d")];
+    let settlement = Settlement { parked, redrive: vec![everything], ..world.settlement(&again.round, 2) };
+    assert!(store.settle(settlement).await.expect("settled"));
+    let left = [b"before".to_vec(), b"c".to_vec(), b"e".to_vec()];
+    assert_eq!(paths(&asked().await), left, "a and d were sent again already");
+}
+
+/// A receiver that refused everything is believed when it takes a test, and its watch when it is resumed.
+pub async fn a_block_by_refusals_ends_with_a_test_or_by_hand(store: &dyn Store) {
+    let world = World::new(store);
+    for by_hand in [true, false] {
+        let (app, watch, cursor) = world.watched().await;
+        let round = world.begin(&cursor, 1, 4).await;
+        let parked = vec![world.park(&round, 0, "a"), world.park(&round, 1, "b")];
+        let refused = Settlement {
+            parked,
+            streak: Streak { refused: REFUSALS_MAX, ..Streak::default() },
+            acknowledged: false,
+            standing: Standing::Blocked("refuses_everything".into()),
+            ..world.settlement(&round, 2)
+        };
+        assert!(store.settle(refused).await.expect("settled"));
+        assert_eq!(world.lane(&cursor).await.state, CursorState::Blocked);
+        if by_hand {
+            let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+            store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed");
+        } else {
+            store.end_refusals(&app).await.expect("ended");
+        }
+        let lane = world.lane(&cursor).await;
+        assert_eq!((lane.state, lane.reason, lane.streak.refused), (CursorState::Active, None, 0));
+        let expected = if by_hand { LetterStatus::Open } else { LetterStatus::RedriveRequested };
+        assert!(lane.letters.iter().all(|(_, status)| *status == expected), "{:?}", lane.letters);
+        assert_eq!(lane.letters.len(), 2);
+    }
 }
 
 /// Somebody looked and let the next deletion happen; a redrive in between is not that.
@@ -326,12 +374,17 @@ pub async fn what_has_nothing_to_do_is_not_pending(store: &dyn Store) {
         WatchPatch { state: Some((WatchState::Paused, Some("why".into()))), ..WatchPatch::default() };
     store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
     assert_eq!(store.pending(None, &Reach::All).await.expect("pending"), [(other.clone(), other_cursor)]);
-    store.set_app_disabled(&other, Some("410")).await.expect("disabled");
+    world.disable(&other, Some("by hand")).await;
     assert!(store.pending(None, &Reach::All).await.expect("pending").is_empty());
     let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
     assert_eq!(store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed").reason, None);
-    store.set_app_disabled(&other, None).await.expect("enabled");
+    world.disable(&other, None).await;
     assert_eq!(store.pending(None, &Reach::All).await.expect("pending").len(), 2);
     world.sync(&cursor, 1).await;
     assert!(!world.is_pending(&cursor).await);
+}
+
+/// So many counted parks, from the beginning of a round.
+fn streak(count: u32, round: &Round) -> Streak {
+    Streak { count, from: Some((round.number, 0)), refused: 0 }
 }

@@ -1,6 +1,6 @@
 //! Pins, breakers, blobs, history, totals.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tidings_entity::{
     id::Sha256Hash,
@@ -9,7 +9,9 @@ use tidings_entity::{
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
-    ports::{Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, RoundFilter, Store, Totals, WatchPatch},
+    ports::{
+        Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, LATE, RoundFilter, ScanTrouble, Store, Totals, WatchPatch,
+    },
     time::Timestamp,
 };
 
@@ -197,9 +199,9 @@ pub async fn totals_count_what_there_is(store: &dyn Store) {
 
 /// Lag is that of watches, and of those alone that somebody serves; letters are counted by reason.
 pub async fn lag_is_told_of_what_is_served_and_behind(store: &dyn Store) {
-    const LATE: Timestamp = Timestamp(6_000);
+    const MOVED: Timestamp = Timestamp(6_000);
     let world = World::new(store);
-    let now = Timestamp(LATE.0 + 16_000);
+    let now = Timestamp(MOVED.0 + 16_000);
     assert_eq!(store.backlog(now).await.expect("a backlog"), Backlog::default());
     let (app, watch, cursor) = world.watched().await;
     world.parked(&cursor, 1, &["a", "b"]).await;
@@ -209,16 +211,16 @@ pub async fn lag_is_told_of_what_is_served_and_behind(store: &dyn Store) {
     assert!(at_rest.letters.keys().all(|reason| ParkReason::ALL.contains(reason)));
     assert!(store.laggards(10).await.expect("laggards").is_empty());
 
-    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATE).await.expect("moved");
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), MOVED).await.expect("moved");
     let behind = store.backlog(now).await.expect("a backlog");
     let place = LAG_BOUNDS.iter().position(|bound| *bound == 60).expect("a bound");
     let mut wanted = [0; LAG_BOUNDS.len() + 1];
     wanted[place] = 1;
     assert_eq!((behind.behind, behind.lag_sum_ms, behind.lag_max_ms), (wanted, 16_000, 16_000));
     // Exactly at a bound it lies within, and beyond all bounds it is counted as well.
-    let day = Timestamp(LATE.0 + 60_000);
+    let day = Timestamp(MOVED.0 + 60_000);
     assert_eq!(store.backlog(day).await.expect("a backlog").behind[place], 1);
-    let ever = Timestamp(LATE.0 + 100 * 86_400_000);
+    let ever = Timestamp(MOVED.0 + 100 * 86_400_000);
     assert_eq!(store.backlog(ever).await.expect("a backlog").behind.last(), Some(&1));
     // A clock that went backwards makes no lag below zero.
     let before = store.backlog(Timestamp(1)).await.expect("a backlog");
@@ -226,12 +228,12 @@ pub async fn lag_is_told_of_what_is_served_and_behind(store: &dyn Store) {
 
     let (other, second, _) = world.watched().await;
     // Its registration saw the head where it was.
-    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATE).await.expect("moved");
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), MOVED).await.expect("moved");
     let shown = store.watch(&other, &second.id).await.expect("watch");
     let since = shown.cursors[0].behind_since.expect("it has nothing yet");
     let laggards = store.laggards(10).await.expect("laggards");
     let found: Vec<_> = laggards.iter().map(|laggard| (&laggard.watch, laggard.since)).collect();
-    assert_eq!(found, [(&second.id, since), (&watch.id, LATE)], "the longest first");
+    assert_eq!(found, [(&second.id, since), (&watch.id, MOVED)], "the longest first");
     assert_eq!(laggards[1].cursor, cursor);
     assert_eq!(laggards[1].branch, MAIN);
     assert_eq!(store.laggards(1).await.expect("laggards").len(), 1);
@@ -240,7 +242,46 @@ pub async fn lag_is_told_of_what_is_served_and_behind(store: &dyn Store) {
     store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
     let left = store.laggards(10).await.expect("laggards");
     assert_eq!(left.iter().map(|laggard| &laggard.watch).collect::<Vec<_>>(), [&second.id]);
-    store.set_app_disabled(&left[0].app, Some("by hand")).await.expect("disabled");
+    world.disable(&left[0].app, Some("by hand")).await;
     assert!(store.laggards(10).await.expect("laggards").is_empty());
     assert_eq!(store.backlog(now).await.expect("a backlog").behind, [0; LAG_BOUNDS.len() + 1]);
+}
+
+/// What holds apps up that is not their receiver, and sources that cannot be looked at, by why.
+pub async fn late_apps_and_failing_sources_are_counted(store: &dyn Store) {
+    let world = World::new(store);
+    let (one, watch, cursor) = world.watched().await;
+    let (_, second, _) = world.watched().await;
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), Timestamp(6_000)).await.expect("moved");
+    let late = Timestamp(6_001).after(LATE);
+    let apps_behind = async || store.backlog(late).await.expect("numbers").apps_behind;
+    let soon = Timestamp(1_000).after(LATE);
+    assert_eq!(store.backlog(soon).await.expect("numbers").apps_behind, 0, "not for so long");
+    assert_eq!(apps_behind().await, 2);
+    store.set_blocked(&cursor, Some("ten in a row")).await.expect("blocked");
+    assert_eq!(apps_behind().await, 1, "that is its receiver");
+    store.set_blocked(&cursor, None).await.expect("unblocked");
+    let open = BreakerRow {
+        kind: BreakerKind::Endpoint,
+        id: one.to_string(),
+        failures: 5,
+        opened_at: Some(Timestamp(7_000)),
+        probe_at: Some(Timestamp(8_000)),
+        last_error: "status 503".into(),
+    };
+    store.record_breaker(&open).await.expect("written");
+    assert_eq!(apps_behind().await, 1, "so is that");
+
+    let failing = async || store.backlog(late).await.expect("numbers").sources_failing;
+    assert!(failing().await.is_empty());
+    store
+        .record_scan_error(&watch.source, Some("the Git host refuses the credential"))
+        .await
+        .expect("written");
+    assert_eq!(failing().await, BTreeMap::from([(ScanTrouble::Credential, 1)]));
+    store.record_scan_error(&second.source, Some("the scan crashed")).await.expect("written");
+    let shared = u64::from(second.source != watch.source);
+    assert_eq!(failing().await.values().sum::<u64>(), 1 + shared);
+    store.record_scan_error(&watch.source, None).await.expect("written");
+    assert_eq!(failing().await.get(&ScanTrouble::Credential), None);
 }

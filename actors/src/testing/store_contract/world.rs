@@ -10,10 +10,11 @@ use ulid::Ulid;
 
 use crate::{
     ports::{
-        DeliverySettings, EndpointAccess, Glimpse, LaneSnapshot, NewApp, NewRound, NewWatch, Park, Reach,
-        Ref, RefListing, RepositoryFacts, Selector, Settlement, Standing, Start, Store, Watch,
+        AppPatch, DeliverySettings, EndpointAccess, Glimpse, LaneSnapshot, LaneTerms, NewApp, NewRound,
+        NewWatch, Park, Reach, Ref, RefListing, RepositoryFacts, Selector, Settlement, Standing, Start,
+        Store, Streak, Watch,
     },
-    round::{Change, DeliveryId, Entry, Letter, LetterState, RULES, Round, RoundSpec, Summary, TreeEnd},
+    round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
@@ -142,6 +143,8 @@ impl<'s> World<'s> {
         let pending = self.store.pending(Some(&lane.app), &Reach::All).await.expect("a list");
         let is_waiting = pending.iter().any(|(_, id)| id == cursor);
         assert_eq!(glimpse, Glimpse { repository: lane.remote.repository.clone(), is_waiting });
+        let terms = self.store.lane_terms(std::slice::from_ref(cursor)).await.expect("a look");
+        assert_eq!(terms, [(cursor.clone(), LaneTerms::of(&lane))], "as a lane is opened that is opened now");
         lane
     }
 
@@ -197,7 +200,9 @@ impl<'s> World<'s> {
             round: round.number,
             position,
             parked: vec![],
-            streak: 0,
+            streak: Streak::default(),
+            above: vec![],
+            absorbs: false,
             acknowledged: true,
             standing: Standing::Unchanged,
             redrive: vec![],
@@ -224,6 +229,12 @@ impl<'s> World<'s> {
         self.finish(&round).await;
     }
 
+    /// Serves an app no more for a reason, or again.
+    pub(super) async fn disable(&self, app: &AppId, reason: Option<&str>) {
+        let patch = AppPatch { disabled: Some(reason.map(str::to_owned)), ..AppPatch::default() };
+        self.store.patch_app(app, &patch, Timestamp(5000)).await.expect("patched");
+    }
+
     pub(super) fn park(&self, round: &Round, position: u64, path: &str) -> Park {
         let change = change(path, Operation::Update);
         Park {
@@ -232,7 +243,7 @@ impl<'s> World<'s> {
             delivery: DeliveryId::of(&round.cursor, round.number, &change),
             change,
             reason: ParkReason::Rejected,
-            state: LetterState::Has(entry(1)),
+            counted: false,
             status: Some(422),
             excerpt: "no".into(),
         }
@@ -246,7 +257,7 @@ impl<'s> World<'s> {
         let letters = parked.iter().map(|park| Letter {
             id: park.id.clone(),
             path: park.change.path.clone(),
-            state: park.state,
+            before: park.change.old,
             delivery: park.delivery.clone(),
         });
         let letters = letters.collect();

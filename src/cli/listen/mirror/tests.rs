@@ -21,14 +21,14 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mirror = Some(Mirror::open(folder.path()).expect("opened"));
+        let mirror = Some(Mirror::open(folder.path(), false).expect("opened"));
         Self { folder, mirror }
     }
 
     /// As after a crash: whatever was in memory is gone.
     fn restart(&mut self) {
         self.mirror = None;
-        self.mirror = Some(Mirror::open(self.folder.path()).expect("opened again"));
+        self.mirror = Some(Mirror::open(self.folder.path(), false).expect("opened again"));
     }
 
     fn apply(&mut self, verb: Verb, body: &Value) -> Result<Effect, MirrorError> {
@@ -332,7 +332,7 @@ fn a_sender_without_events_is_followed_as_it_comes() {
 #[test]
 fn one_process_at_a_time() {
     let world = World::new();
-    assert!(Mirror::open(world.folder.path()).is_err());
+    assert!(Mirror::open(world.folder.path(), false).is_err());
 }
 
 #[test]
@@ -382,4 +382,39 @@ proptest! {
         }
         prop_assert_eq!(world.files(), expected);
     }
+}
+
+#[test]
+fn a_folder_with_other_files_is_mirrored_into_only_where_that_is_allowed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("README.md"), "mine").expect("written");
+    let refused = Mirror::open(folder.path(), false).map(drop).expect_err("it holds a file").to_string();
+    assert!(refused.contains("README.md") && refused.contains("--mirror-into-existing"), "{refused}");
+    assert!(!folder.path().join(STATE_FOLDER).exists(), "a refusal makes nothing");
+    drop(Mirror::open(folder.path(), true).expect("allowed"));
+    drop(Mirror::open(folder.path(), false).expect("the mirror that was made goes on"));
+    let missing = folder.path().join("not/there");
+    drop(Mirror::open(&missing, false).expect("a folder that is missing is made"));
+}
+
+#[test]
+fn the_watch_of_a_mirror_is_kept_over_restarts_and_learnt_by_an_older_journal() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "1", 1, 0)).expect("applied");
+    let journal = world.path(STATE_FOLDER).join("journal");
+    let mut other = put("a", "2", 2, 0);
+    other["repository"]["repository_id"] = "repo_2".into();
+    world.restart();
+    assert!(matches!(world.apply(Verb::Put, &other), Err(MirrorError::OtherWatch { .. })));
+    assert_eq!(world.files()["a"], "1");
+    // As an older version left it: without the line that names the watch.
+    let text = fs::read_to_string(&journal).expect("a journal");
+    let old: String =
+        text.lines().filter(|line| !line.contains("watch")).map(|line| format!("{line}\n")).collect();
+    assert_ne!(old, text);
+    world.mirror = None;
+    fs::write(&journal, old).expect("written");
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &put("b", "1", 1, 1)).expect("applied"), Effect::Applied);
+    assert!(matches!(world.apply(Verb::Put, &other), Err(MirrorError::OtherWatch { .. })));
 }

@@ -34,11 +34,12 @@ impl Mail {
             order,
             max_in_flight: 4,
             batch: Some(SETTINGS),
-            streak: 0,
-            streak_letters: Vec::new(),
+            streak: Streak::default(),
+            grace_until: None,
             acknowledged,
             blocked: false,
             head_attempts: HeadAttempts::default(),
+            above: Vec::new(),
             skip: None,
         })
     }
@@ -123,7 +124,7 @@ impl Mail {
         while self.lane.want_effect().is_some() {
             self.lane.on_effect_written();
         }
-        if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall)) {
+        if let Some(settlement) = self.lane.want_settle(Timestamp(self.wall), false) {
             self.settled = settlement.position;
             self.acknowledged = settlement.acknowledged;
             self.parked.extend(settlement.parked.iter().map(|park| park.position));
@@ -251,18 +252,36 @@ fn what_is_to_be_retried_goes_again_together_before_anything_new() {
 }
 
 #[test]
-fn what_is_refused_is_given_up_at_once_and_one_answer_counts_once() {
+fn what_is_refused_is_given_up_at_once_and_never_counts() {
     let mut mail = Mail::new(changes(0, 200, 0), OrderMode::Strict, true);
-    for answer in 0..10 {
-        assert!(mail.standings.is_empty(), "{answer} answers in a row block nothing");
-        let batch = mail.launch().expect("ready");
-        assert!(batch.len() > 10);
+    while let Some(batch) = mail.launch() {
         mail.answer(&batch, Verdict::Acknowledged, |_| ItemOutcome::Refused(String::new()));
         mail.settle();
     }
+    assert!(mail.standings.is_empty(), "{:?}", mail.standings);
+    assert_eq!(mail.parked.len(), 200);
+}
+
+#[test]
+fn what_is_given_up_by_one_answer_counts_once() {
+    let mut mail = Mail::new(changes(0, 200, 0), OrderMode::Strict, true);
+    for answers in 0..10 {
+        assert!(mail.standings.is_empty(), "{answers} answers in a row block nothing");
+        let parked = mail.parked.len();
+        while mail.parked.len() == parked {
+            let Some(batch) = mail.launch() else {
+                mail.wait();
+                continue;
+            };
+            mail.answer(&batch, Verdict::Acknowledged, |_| ItemOutcome::Retry(String::new()));
+            mail.settle();
+        }
+    }
     assert!(matches!(mail.standings.as_slice(), [Standing::Blocked(_)]), "{:?}", mail.standings);
-    assert_eq!(mail.parked.len(), 160);
-    assert_eq!(mail.launch(), range(160, 161), "under probe only the head goes");
+    assert!(mail.parked.len() > 10, "{} letters of ten answers", mail.parked.len());
+    mail.wait();
+    let head = mail.settled;
+    assert_eq!(mail.launch(), range(head, head + 1), "under probe only the head goes");
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! What the outcomes of changes say of the receiver, in the order of the list: too many given up in a row
+//! block the cursor, and only its head goes, under probe, until something shows that the receiver is well.
+//! Then what was given up in that row is sent again, each letter by itself once only.
+//!
+//! A refusal is the receiver's word about one change: it does not count, and it ends a row, because it was
+//! given by a receiver that works. A receiver that only ever refuses is misconfigured, and blocks its
+//! cursor after [`REFUSALS_MAX`].
+
+use tidings_entity::kind::ParkReason;
+
+use super::{
+    Lane,
+    slot::{Slot, SlotState},
+};
+use crate::{
+    deliverer::retry::Block,
+    ports::{Park, SelfRedrive, Standing, Streak},
+};
+
+/// Counted parks in a row that block a cursor.
+pub const STREAK_MAX: u32 = 10;
+/// Changes that an app which never acknowledged one may refuse before its cursor is blocked.
+pub const REFUSALS_MAX: u32 = 1_000;
+
+/// What blocks a cursor, by its row.
+pub(super) fn block_of(streak: Streak, acknowledged: bool, blocked: bool) -> Option<Block> {
+    if streak.count >= STREAK_MAX {
+        Some(Block::Streak)
+    } else if streak.refused >= REFUSALS_MAX && !acknowledged {
+        Some(Block::Refusals)
+    } else {
+        blocked.then_some(Block::Endpoint)
+    }
+}
+
+/// Why a cursor is blocked, for people.
+pub(super) fn reason(block: Block) -> String {
+    match block {
+        Block::Endpoint => "the endpoint has failed for the whole retry window".to_owned(),
+        Block::Streak => {
+            format!("{STREAK_MAX} changes in a row were given up; the next one waits under probe")
+        }
+        Block::Refusals => format!(
+            "refuses_everything: the receiver refused {REFUSALS_MAX} changes and never took one; the next one \
+             waits under probe until the receiver takes it or a test delivery, or the watch is resumed"
+        ),
+    }
+}
+
+impl Lane {
+    /// Moves the done prefix over finished slots, in order, and draws the consequences.
+    pub(super) fn advance_prefix(&mut self) {
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.is_done()) {
+            let Slot { state, answer, .. } = slot;
+            match state {
+                SlotState::Parked(park) => self.on_given_up(*park, answer),
+                SlotState::Settled => self.absorbs = true,
+                _ => self.on_taken(),
+            }
+            self.prefix += 1;
+        }
+    }
+
+    /// The receiver took the change at the prefix.
+    fn on_taken(&mut self) {
+        self.end_block();
+        self.acknowledged = true;
+        (self.streak, self.counted) = (Streak::default(), None);
+    }
+
+    /// The change at the prefix was given up; `answer`: the batch whose answer did.
+    fn on_given_up(&mut self, park: Park, answer: Option<u64>) {
+        match park.reason {
+            ParkReason::Rejected | ParkReason::Failing if park.counted => {
+                // What one answer refused is one word of the receiver.
+                let repeated = answer.is_some() && answer == self.counted;
+                self.streak.count += u32::from(!repeated);
+                self.counted = answer;
+                self.streak.from.get_or_insert((self.round.number, self.prefix));
+            }
+            ParkReason::Rejected | ParkReason::Failing => {
+                if self.block == Some(Block::Streak) {
+                    self.end_block();
+                }
+                let refused = self.streak.refused + u32::from(!self.acknowledged && park.status.is_some());
+                (self.streak, self.counted) = (Streak { refused, ..Streak::default() }, None);
+            }
+            ParkReason::Skipped if self.block.is_some() => {
+                self.end_block();
+                (self.streak, self.counted) = (Streak::default(), None);
+            }
+            ParkReason::Skipped | ParkReason::ContentUnavailable => {}
+        }
+        self.parks.push(park);
+        let block = block_of(self.streak, self.acknowledged, self.is_blocked());
+        if let Some(block) = block.filter(|_| self.block.is_none()) {
+            self.block = Some(block);
+            self.standing = Standing::Blocked(reason(block));
+            self.release();
+        }
+    }
+
+    /// Something showed that the receiver is well, or that a person looked: what was given up in the row
+    /// that blocked the cursor is sent again.
+    fn end_block(&mut self) {
+        let Some(block) = self.block.take() else { return };
+        self.standing = Standing::Unblocked;
+        let before = (self.round.number, self.prefix);
+        match block {
+            Block::Endpoint => {}
+            Block::Streak => {
+                let from = self.streak.from.unwrap_or(before);
+                self.redrive.push(SelfRedrive { from, before, counted: true });
+            }
+            Block::Refusals => self.redrive.push(SelfRedrive { from: (0, 0), before, counted: false }),
+        }
+    }
+}

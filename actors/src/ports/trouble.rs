@@ -1,0 +1,77 @@
+//! Why sources cannot be scanned, in the few words that a label may be. The row of a source holds the text
+//! of the last error; what kind of trouble that is follows from the text alone.
+
+use super::GitError;
+
+/// What kind of trouble the last scan of a source met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ScanTrouble {
+    /// The Git host refuses the credential, or it cannot be used.
+    Credential,
+    /// The Git host shows no such repository to this credential.
+    NotFound,
+    /// The Git host does not answer, answers too late, or asks for patience.
+    Unreachable,
+    /// Anything else: what was answered cannot be used, or this side failed.
+    Other,
+}
+
+impl ScanTrouble {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Credential, Self::NotFound, Self::Unreachable, Self::Other];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::NotFound => "not_found",
+            Self::Unreachable => "unreachable",
+            Self::Other => "other",
+        }
+    }
+
+    /// Of the text that the row of a source holds.
+    #[must_use]
+    pub fn of(last_error: &str) -> Self {
+        let begins_as = |error: GitError| last_error.starts_with(error.to_string().as_str());
+        if begins_as(GitError::Unauthorized) || begins_as(GitError::Credential(String::new())) {
+            Self::Credential
+        } else if begins_as(GitError::NotFound) {
+            Self::NotFound
+        } else if begins_as(GitError::Unreachable(String::new()))
+            || begins_as(GitError::Timeout(String::new()))
+            || begins_as(GitError::RateLimited { retry_after: None })
+        {
+            Self::Unreachable
+        } else {
+            Self::Other
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_trouble_follows_from_the_text_of_the_error() {
+        let text = || "reset by peer".to_owned();
+        for (error, expected) in [
+            (GitError::Unauthorized, ScanTrouble::Credential),
+            (GitError::Credential(text()), ScanTrouble::Credential),
+            (GitError::NotFound, ScanTrouble::NotFound),
+            (GitError::Unreachable(text()), ScanTrouble::Unreachable),
+            (GitError::Timeout(text()), ScanTrouble::Unreachable),
+            (GitError::RateLimited { retry_after: None }, ScanTrouble::Unreachable),
+            (GitError::Status(500), ScanTrouble::Other),
+            (GitError::Redirected, ScanTrouble::Other),
+            (GitError::Refused("no".into()), ScanTrouble::Other),
+            (GitError::Protocol(text()), ScanTrouble::Other),
+            (GitError::Storage(text()), ScanTrouble::Other),
+        ] {
+            assert_eq!(ScanTrouble::of(&error.to_string()), expected, "{error}");
+        }
+        assert_eq!(ScanTrouble::of("the scan crashed"), ScanTrouble::Other);
+    }
+}

@@ -1,0 +1,40 @@
+//! Where the counted parks in a row began and which letters are of them, so that all of them are redriven
+//! when the receiver is well again, each by itself once only; and how many changes an app refused that never
+//! acknowledged one.
+
+use sea_orm_migration::prelude::*;
+
+/// The step.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const UP: [&str; 5] = [
+    "alter table dead_letter add column counted boolean not null default false",
+    "alter table dead_letter add column self_redriven boolean not null default false",
+    "alter table cursor add column refused integer not null default 0",
+    "alter table cursor add column streak_round bigint",
+    "alter table cursor add column streak_position bigint",
+];
+
+const DOWN: [&str; 5] = [
+    "alter table dead_letter drop column counted",
+    "alter table dead_letter drop column self_redriven",
+    "alter table cursor drop column refused",
+    "alter table cursor drop column streak_round",
+    "alter table cursor drop column streak_position",
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, &UP).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, &DOWN).await
+    }
+}

@@ -1,0 +1,84 @@
+//! `tidings admin dead-letters`: what was given up, over all apps.
+
+use clap::Args;
+use serde_json::Value;
+use tidings_entity::kind::{LetterStatus, Operation, ParkReason};
+
+use super::super::{Context, Failure, client::ServerArgs, output::table};
+
+/// Which letters are listed.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct LettersArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Only of this app, by its id or name
+    #[arg(long, value_name = "APP")]
+    of: Option<String>,
+    /// Only those that stand there: open, redrive_requested, redriven, superseded or dismissed
+    #[arg(long, default_value = "open")]
+    status: LetterStatus,
+    /// Only those given up because: rejected, failing, content_unavailable or skipped
+    #[arg(long)]
+    reason: Option<ParkReason>,
+    /// Only create, update or delete
+    #[arg(long)]
+    kind: Option<Operation>,
+    /// Only those of this path
+    #[arg(long, conflicts_with_all = ["path_prefix", "path_glob"])]
+    path: Option<String>,
+    /// Only those of paths that begin so
+    #[arg(long, value_name = "PATH", conflicts_with = "path_glob")]
+    path_prefix: Option<String>,
+    /// Only those of paths that match
+    #[arg(long, value_name = "GLOB")]
+    path_glob: Option<String>,
+    /// Only those given up at this moment (RFC 3339) or later
+    #[arg(long, value_name = "MOMENT")]
+    from: Option<String>,
+    /// Only those given up before this moment
+    #[arg(long, value_name = "MOMENT")]
+    to: Option<String>,
+    /// Most of them
+    #[arg(long, default_value_t = 100, value_name = "COUNT")]
+    limit: usize,
+}
+
+/// What is shown of each letter.
+const COLUMNS: [&str; 10] = [
+    "created_at",
+    "app_name",
+    "repository",
+    "operation",
+    "path",
+    "reason",
+    "http_status",
+    "excerpt",
+    "app_id",
+    "dead_letter_id",
+];
+
+pub(super) async fn run(arguments: LettersArgs, context: &Context) -> Result<(), Failure> {
+    let limit = arguments.limit;
+    let client = context.client(&arguments.server)?;
+    let of = match &arguments.of {
+        Some(named) => Some(client.app(named).await?),
+        None => None,
+    };
+    let said = [
+        ("app_id", of.map(|app| app.to_string())),
+        ("status", Some(arguments.status.to_string())),
+        ("reason", arguments.reason.map(|reason| reason.to_string())),
+        ("kind", arguments.kind.map(|kind| kind.to_string())),
+        ("path", arguments.path),
+        ("path_prefix", arguments.path_prefix),
+        ("path_glob", arguments.path_glob),
+        ("from", arguments.from),
+        ("to", arguments.to),
+    ];
+    let query: Vec<(&str, &str)> =
+        said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+    let (letters, more) = client.list_at_most(&["api", "admin", "dead-letters"], &query, limit).await?;
+    let mut lines = table(&letters, &COLUMNS);
+    lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
+    context.output.print(&Value::Array(letters), &lines)
+}

@@ -1,0 +1,47 @@
+//! `tidings admin resync`: everything anew, for all apps or for one, page after page.
+
+use clap::Args;
+use http::Method;
+use serde_json::json;
+use tidings_entity::id::AppId;
+
+use super::super::{Context, Failure, client::ServerArgs, words};
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ResyncArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Also tell the apps to drop what they have and is not named
+    #[arg(long)]
+    complete: bool,
+    /// Only the watches of this app
+    #[arg(long, value_name = "ID", required_unless_present = "all",
+        value_parser = words::id::<AppId>("tidings app list"))]
+    of: Option<AppId>,
+    /// The watches of all apps
+    #[arg(long, conflicts_with = "of")]
+    all: bool,
+}
+
+/// The route.
+const PATH: [&str; 4] = ["api", "admin", "watches", "resync"];
+
+pub(super) async fn run(arguments: ResyncArgs, context: &Context) -> Result<(), Failure> {
+    let client = context.client(&arguments.server)?;
+    let body = json!({ "complete": arguments.complete });
+    let (mut watches, mut branches, mut cursor) = (0, 0, None::<String>);
+    loop {
+        let mut query = Vec::new();
+        query.extend(arguments.of.iter().map(|app| ("app_id", app.as_str())));
+        query.extend(cursor.iter().map(|cursor| ("cursor", cursor.as_str())));
+        let done = client.call_with_query(Method::POST, &PATH, &query, Some(&body)).await?;
+        watches += done["watches"].as_u64().unwrap_or(0);
+        branches += done["branches"].as_u64().unwrap_or(0);
+        cursor = done["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let line = format!("{branches} branches of {watches} watches get everything anew");
+    context.output.print(&json!({ "watches": watches, "branches": branches }), &[line])
+}

@@ -1,0 +1,120 @@
+//! What an answer of the server that is no success means for a script and says to people.
+
+use std::path::Path;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::super::{Code, Failure};
+use crate::http::problem::{Kind, TYPE_PREFIX, sentence};
+
+/// How a token is given.
+const GIVEN: &str = "with --token-file FILE or the variable TIDINGS_TOKEN";
+
+/// Where each kind of thing is listed that a request named and that is not there.
+const LISTED: [(Kind, &str); 9] = [
+    (Kind::NOT_REGISTERED, "tidings repository list"),
+    (Kind::NO_APP, "tidings app list"),
+    (Kind::NO_DEAD_LETTER, "tidings dead-letter list"),
+    (Kind::NO_REDRIVE, "tidings dead-letter redrives"),
+    (Kind::NO_DELIVERY, "tidings delivery list"),
+    (Kind::NO_TOKEN, "tidings token list"),
+    (Kind::NO_RECEIPT, "tidings receipt list"),
+    (Kind::NO_KEY, "tidings key list"),
+    (Kind::NO_BREAKER, "tidings admin breaker list"),
+];
+
+/// A refused request.
+pub(super) struct Refusal<'a> {
+    /// The status of the answer.
+    pub(super) status: StatusCode,
+    /// Its body; null where that is no JSON.
+    pub(super) problem: &'a Value,
+    /// Whether a token was sent.
+    pub(super) has_token: bool,
+    /// The app that `--for` names.
+    pub(super) for_app: Option<&'a str>,
+    /// Where the settings of this machine would have the admin token.
+    pub(super) admin_token_file: Option<&'a Path>,
+}
+
+impl Refusal<'_> {
+    /// The failure of the verb.
+    pub(super) fn failure(&self) -> Failure {
+        let code = match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Code::Permission,
+            status if status.is_client_error() => Code::Data,
+            _ => Code::Unavailable,
+        };
+        let message = match self.problem["title"].as_str() {
+            None => {
+                format!("the server answered {} and no reason: is this a server of Tidings?", self.status)
+            }
+            Some(title) => self.of_token().unwrap_or_else(|| self.text(title)),
+        };
+        // What the server says is not trusted with a terminal.
+        Failure::new(code, message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
+    }
+
+    fn is(&self, kind: Kind) -> bool {
+        self.problem["type"].as_str().and_then(|kind| kind.strip_prefix(TYPE_PREFIX)) == Some(kind.code)
+    }
+
+    /// Which token is missing, and where it is.
+    fn of_token(&self) -> Option<String> {
+        if self.is(Kind::ADMIN_REQUIRED) {
+            let sent = if self.has_token {
+                "this needs a token of the staff, and the token that was given is none"
+            } else {
+                "this needs a token of the staff, and none was given"
+            };
+            let file = self.admin_token_file.filter(|file| file.exists());
+            let place = file.map_or_else(String::new, |file| format!(", here {}", file.display()));
+            return Some(format!(
+                "{sent}: the server keeps its own as admin-token in its data directory (data_dir{place}); give \
+                 it {GIVEN}"
+            ));
+        }
+        if self.is(Kind::MISSING_AUTHORIZATION) {
+            return Some(format!(
+                "this needs the token of an app, and none was given: `tidings app create` printed it; give it \
+                 {GIVEN}, or give a token of the staff and name the app with --for APP"
+            ));
+        }
+        self.is(Kind::INVALID_TOKEN).then(|| {
+            "the token that was given opens no app: it is wrong or revoked, or it is a token of the staff, \
+             which needs --for APP"
+                .to_owned()
+        })
+    }
+
+    fn text(&self, title: &str) -> String {
+        if let Some(named) = self.for_app.filter(|_| self.is(Kind::NO_APP)) {
+            return super::names::no_app(named);
+        }
+        let problem = self.problem;
+        let faults: Vec<String> = problem["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|fault| {
+                let text = |name: &str| fault[name].as_str().unwrap_or_default();
+                sentence(text("pointer"), text("detail"))
+            })
+            .collect();
+        let mut message = if faults.is_empty() { title.to_owned() } else { faults.join("; ") };
+        if let Some(detail) = problem["detail"].as_str() {
+            message = format!("{message}: {detail}");
+        }
+        if problem["outcome"].is_object() {
+            let outcome = &problem["outcome"];
+            let came =
+                outcome["failure"].as_str().map_or_else(|| outcome["status"].to_string(), str::to_owned);
+            message = format!("{message}; {came}: {}", outcome["detail"].as_str().unwrap_or_default());
+        }
+        match LISTED.into_iter().find(|(kind, _)| self.is(*kind)) {
+            Some((_, verb)) => format!("{message}; `{verb}` lists what is there"),
+            None => message,
+        }
+    }
+}

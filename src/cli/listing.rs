@@ -1,0 +1,167 @@
+//! Watches as lines of tables: the same words for apps and for the staff.
+
+use serde_json::{Map, Value, json};
+
+use super::output::{shown, table};
+
+/// What a list of an app's watches shows of each.
+pub(super) const COLUMNS: [&str; 9] = [
+    "repository_id",
+    "repository",
+    "state",
+    "position",
+    "lag_ms",
+    "dead_letters",
+    "last_scan_at",
+    "next_poll_at",
+    "why",
+];
+/// What a list of the watches of all apps shows of each.
+pub(super) const STAFF_COLUMNS: [&str; 12] = [
+    "app_name",
+    "app_id",
+    "repository",
+    "repository_id",
+    "state",
+    "lag_ms",
+    "position",
+    "dead_letters",
+    "last_scan_at",
+    "next_poll_at",
+    "waits_for",
+    "why",
+];
+/// What is shown of each branch of a watch.
+const BRANCH_COLUMNS: [&str; 10] = [
+    "branch",
+    "state",
+    "position",
+    "held_commit",
+    "head_commit",
+    "lag_ms",
+    "dead_letters",
+    "next_attempt_at",
+    "deletes_unknown",
+    "reason",
+];
+
+/// What people want to know of a watch, in a line. A server of an older version says less.
+pub(super) fn line(watch: &Value) -> Value {
+    let branches = branches(watch);
+    let lag = branches.iter().filter_map(|branch| branch["lag_ms"].as_u64()).max().unwrap_or(0);
+    let or = |first: &Value, second: Value| if first.is_null() { second } else { first.clone() };
+    let name = json!(format!("{}/{}", shown(&watch["owner"]), shown(&watch["name"])));
+    json!({
+        "app_id": watch["app_id"],
+        "app_name": watch["app_name"],
+        "repository_id": watch["repository_id"],
+        "repository": or(&watch["repository"], name),
+        "state": or(&watch["effective_state"], watch["state"].clone()),
+        "lag_ms": lag,
+        "position": position(branches),
+        "dead_letters": watch["dead_letters"],
+        "last_scan_at": watch["last_scan_at"],
+        "next_poll_at": watch["next_poll_at"],
+        "waits_for": waits_for(watch, branches),
+        "why": or(&watch["effective_reason"], watch["last_error"].clone()),
+    })
+}
+
+/// Lines for the branches of a watch, under their names.
+pub(super) fn branch_lines(watch: &Value) -> Vec<String> {
+    let with_position = |branch: &Value| {
+        let mut branch = branch.clone();
+        branch["position"] = position(std::slice::from_ref(&branch));
+        branch
+    };
+    let branches: Vec<Value> = branches(watch).iter().map(with_position).collect();
+    table(&branches, &BRANCH_COLUMNS)
+}
+
+/// An object whose inner objects are written out as `outer.inner`.
+pub(super) fn flattened(value: &Value) -> Value {
+    let mut flat = Map::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value.as_object().filter(|inner| !inner.is_empty()) {
+            Some(inner) => {
+                flat.extend(inner.iter().map(|(key, value)| (format!("{name}.{key}"), value.clone())));
+            }
+            None => drop(flat.insert(name.clone(), value.clone())),
+        }
+    }
+    Value::Object(flat)
+}
+
+fn branches(watch: &Value) -> &[Value] {
+    watch["branches"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// `208/251`: changes that are settled, of those of the open rounds; null where none is open.
+fn position(branches: &[Value]) -> Value {
+    let open: Vec<(u64, u64)> = branches
+        .iter()
+        .filter_map(|branch| {
+            Some((branch["round"]["position"].as_u64()?, branch["round"]["total"].as_u64()?))
+        })
+        .collect();
+    if open.is_empty() {
+        return Value::Null;
+    }
+    let (settled, total) =
+        open.iter().fold((0, 0), |(settled, all), (position, total)| (settled + position, all + total));
+    json!(format!("{settled}/{total}"))
+}
+
+/// The delivery that failed, or the place of the change that is being delivered.
+fn waits_for(watch: &Value, branches: &[Value]) -> Value {
+    if !watch["waits_for"].is_null() {
+        return watch["waits_for"].clone();
+    }
+    let open = branches.iter().find(|branch| branch["round"]["position"].is_u64());
+    open.map_or(Value::Null, |branch| {
+        let (position, round) = (&branch["round"]["position"], &branch["round"]["round"]);
+        json!(format!("position {position} of round {round}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_app_shows_how_far_it_is_and_why() {
+        let watch = json!({
+            "app_name": "search", "repository": "a/b", "state": "active", "effective_state": "delivering",
+            "effective_reason": "208 of 251 changes are settled", "waits_for": null, "dead_letters": 2,
+            "branches": [
+                { "lag_ms": 5, "round": { "round": 7, "position": 200, "total": 240 } },
+                { "lag_ms": 9, "round": { "round": 8, "position": 8, "total": 11 } },
+                { "lag_ms": 0 },
+            ],
+        });
+        let line = line(&watch);
+        for (column, expected) in [
+            ("state", json!("delivering")),
+            ("position", json!("208/251")),
+            ("lag_ms", json!(9)),
+            ("dead_letters", json!(2)),
+            ("waits_for", json!("position 200 of round 7")),
+            ("why", json!("208 of 251 changes are settled")),
+        ] {
+            assert_eq!(line[column], expected, "{column}");
+        }
+        let branches = branch_lines(&watch);
+        assert!(branches[1].contains("200/240") && branches[3].contains('-'), "{branches:?}");
+    }
+
+    #[test]
+    fn a_watch_at_rest_waits_for_nothing_and_inner_objects_are_written_out() {
+        let watch = json!({ "state": "active", "owner": "a", "name": "b", "branches": [{ "lag_ms": 0 }] });
+        let line = line(&watch);
+        assert_eq!((&line["waits_for"], &line["position"]), (&Value::Null, &Value::Null));
+        assert_eq!((&line["state"], &line["repository"]), (&json!("active"), &json!("a/b")));
+        let flat =
+            flattened(&json!({ "breaker": { "state": "open", "failures": 5 }, "name": "b", "none": {} }));
+        assert_eq!(flat, json!({ "breaker.state": "open", "breaker.failures": 5, "name": "b", "none": {} }));
+    }
+}

@@ -1,0 +1,41 @@
+//! What is said about a command line that cannot be read: the fault, what was probably meant, and where
+//! the help about the verb is.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::{Cli, Code, Failure};
+
+/// The failure of a command line. A group of verbs without a verb (`tidings`, `tidings app`) prints the
+/// list of its verbs instead.
+pub(super) fn failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // On standard error: nothing was done. If nobody reads it, the exit code says so.
+        drop(error.print());
+        return Failure::new(Code::Usage, "");
+    }
+    let text = error.render().to_string();
+    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let said = parts.next().unwrap_or_default();
+    let mut line = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
+    for part in parts {
+        if let Some(tip) = part.strip_prefix("tip: ") {
+            line = format!("{line}; {}", tip.replace(" tip: ", "; "));
+        }
+    }
+    Failure::new(Code::Usage, format!("{line} (see {} --help)", verb(arguments)))
+}
+
+/// The verb that a command line names, as far as there is such a verb.
+fn verb(arguments: &[OsString]) -> String {
+    let mut command = &Cli::command();
+    let mut path = command.get_name().to_owned();
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(found) = command.find_subcommand(word) {
+            path = format!("{path} {}", found.get_name());
+            command = found;
+        }
+    }
+    path
+}

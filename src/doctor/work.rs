@@ -1,0 +1,42 @@
+//! The work, as it stands in the rows: what keeps apps from getting their changes although the installation
+//! is well. Warnings, because somebody else has to act: the owner of a receiver or of a credential.
+
+use super::Finding;
+use crate::store::examine::{Examination, InTheWay};
+
+const CHECK: &str = "work";
+
+/// Everything that is in the way.
+pub(super) fn examine(found: &Examination, findings: &mut Vec<Finding>) {
+    let InTheWay { credentials_refused, sources_failing, branches_blocked, breakers_open } = found.in_the_way;
+    let before = findings.len();
+    for (count, what, remedy) in [
+        (
+            credentials_refused,
+            "repositories are not read, because the Git host refuses the credential",
+            "tidings admin sources --failing names them; the app replaces it with tidings repository token",
+        ),
+        (
+            sources_failing,
+            "repositories are not read for another reason",
+            "tidings admin sources --failing names them with what the Git host said",
+        ),
+        (
+            branches_blocked,
+            "branches wait at a change that is not taken",
+            "tidings admin watches --condition blocked names them with the reason",
+        ),
+        (
+            breakers_open,
+            "breakers are open: an endpoint or a Git host fails, and is asked now and then only",
+            "tidings admin breaker list names them with the last failure",
+        ),
+    ] {
+        if count > 0 {
+            findings.push(Finding::warning(CHECK, format!("{count} {what}"), remedy));
+        }
+    }
+    if findings.len() == before {
+        findings.push(Finding::ok(CHECK, "no credential is refused, no branch blocked, no breaker open"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Why the rules refuse to go somewhere, and the entry of `egress.allow` that would open it. An address
+//! that a name resolved to is not shown: an app that registers the name would learn it.
+
+use std::{fmt, net::IpAddr};
+
+use super::address::{Reach, reach};
+
+/// What the rules refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// An address that is not public, as the URL names it.
+    Address(IpAddr),
+    /// A name that resolves to an address that is not public.
+    Name(String),
+    /// A port that requests never go to.
+    Port(u16),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => {
+                let address = address.to_canonical();
+                let kind = match reach(address) {
+                    Reach::Metadata => "a link-local or metadata address",
+                    Reach::Private | Reach::Public => "a private address",
+                };
+                write!(
+                    formatter,
+                    "{address} is {kind} and egress.allow does not list it (add {} to allow it)",
+                    entry(address)
+                )
+            }
+            Self::Name(name) => write!(
+                formatter,
+                "the name {name} leads to a private address and egress.allow lists neither of them (add {name} \
+                 to allow it)"
+            ),
+            Self::Port(port) => {
+                write!(formatter, "port {port} is never reached: only 80, 443 and those from 1024 on are")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The entry that opens an address: all of loopback, which is one machine, else the address alone.
+fn entry(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) if address.is_loopback() => "127.0.0.0/8".to_owned(),
+        address => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::rules::Rules;
+
+    #[test]
+    fn the_entry_that_a_refusal_names_opens_the_address() {
+        for (text, entry_expected) in [
+            ("127.0.0.1", "127.0.0.0/8"),
+            ("::1", "::1"),
+            ("::ffff:127.0.0.1", "127.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("fd00::7", "fd00::7"),
+            ("169.254.169.254", "169.254.169.254"),
+            ("fe80::1", "fe80::1"),
+        ] {
+            let address: IpAddr = text.parse().expect("an address");
+            let said = Refused::Address(address).to_string();
+            assert!(said.contains(&format!("(add {entry_expected} to allow it)")), "{said}");
+            let rules = Rules::parse(&[entry_expected.to_owned()]).expect("an entry");
+            assert!(rules.admit(address, Some(443)), "{said}");
+        }
+        let name = Refused::Name("ci.internal".to_owned()).to_string();
+        assert!(name.contains("egress.allow") && name.contains("add ci.internal"), "{name}");
+    }
+}

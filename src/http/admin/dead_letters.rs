@@ -1,0 +1,84 @@
+//! Dead letters over all apps: what was given up, whose it is, and what the receivers said.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::LetterFilter;
+use tidings_entity::id::{AppId, DeadLetterId};
+use utoipa::ToSchema;
+
+use super::super::{
+    Front,
+    dead_letters::{DeadLetterShown, search, status_of},
+    names::Names,
+    paging::{Page, Query, cursor_at},
+    problem::{Kind, Problem},
+    request::{Request, json},
+    route::{Access, Answer, Route, route},
+};
+
+/// What the cursors of this list are made for.
+const LETTERS: &str = "admin dead letters";
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![route::<__path_list, _, _>(Access::Viewer, list)]
+}
+
+/// A change of some app that was given up. `/api/admin/apps/{app_id}/dead-letters/{id}` shows its tries;
+/// below that it is redriven and dismissed.
+#[derive(Serialize, ToSchema)]
+struct LetterOfApp {
+    app_id: String,
+    app_name: String,
+    /// `owner/name`, or the path of a local repository; null where it is not watched any more.
+    repository: Option<String>,
+    #[serde(flatten)]
+    letter: DeadLetterShown,
+}
+
+/// Dead letters of all apps, newest first. A page looks at some thousand letters at most: it may hold fewer
+/// than were asked for, or none, and still name a next one.
+#[utoipa::path(get, path = "/api/admin/dead-letters", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("app_id" = Option<String>, Query, description = "only of this app"),
+        ("status" = Option<String>, Query,
+            description = "only letters that stand there; `open` costs what is open, however many are closed"),
+        ("repository_id" = Option<String>, Query, description = "only of this repository"),
+        ("path" = Option<String>, Query, description = "only of this path"),
+        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
+        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
+        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
+        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+        ("reason" = Option<String>, Query,
+            description = "`rejected`, `failing`, `content_unavailable` or `skipped`"),
+        ("from" = Option<String>, Query, description = "given up at this moment (RFC 3339) or later"),
+        ("to" = Option<String>, Query, description = "given up before this moment"),
+    ),
+    responses((status = 200, body = Page<LetterOfApp>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let known = [&["limit", "cursor", "status", "app_id"][..], &search::WORDS[..]].concat();
+    let query = Query::of(&request.query, &known)?;
+    let limit = query.limit()?;
+    let filter = LetterFilter { status: status_of(&query)?, ..search::of_query(&query)? };
+    let app = query.get("app_id").map(str::parse::<AppId>).transpose();
+    let app = app.map_err(|_| Problem::malformed("app_id is an id of another kind"))?;
+    let before: Option<DeadLetterId> = query.after(LETTERS)?;
+    let found = front.administration.all_dead_letters(app.as_ref(), &filter, before.as_ref(), limit).await;
+    let found = found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
+    let mut names = Names::of(&front);
+    let mut items = Vec::with_capacity(found.letters.len());
+    for (app, letter) in &found.letters {
+        items.push(LetterOfApp {
+            app_id: app.to_string(),
+            app_name: names.app(app).await?.name,
+            repository: names.repository(app, &letter.watch).await?,
+            letter: DeadLetterShown::of(letter),
+        });
+    }
+    let next_cursor = found.next.map(|last| cursor_at(LETTERS, last.as_str()));
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
+}

@@ -1,0 +1,166 @@
+//! How an app wants to be served, as schemas of the OpenAPI document. A test compares both with the
+//! settings themselves.
+
+use std::collections::BTreeMap;
+
+use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy};
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, Type},
+};
+
+/// How an app wants to be served. What is missing stays as it is; in a registration it has its default.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+pub(super) struct DeliverySettingsWish {
+    #[schema(schema_with = orders, required = false)]
+    order: String,
+    /// Most attempts of one branch at once with `phased`, 1 to 64; 8.
+    #[schema(nullable = false)]
+    max_in_flight: Option<u32>,
+    /// Most attempts at once over all branches, 1 to 1,024; null: the server's setting, which is never exceeded.
+    max_concurrent: Option<u32>,
+    /// Most requests in a second, chunks, retries and notices included, 1 to 10,000; null: the server's setting,
+    /// which is never exceeded.
+    rate: Option<u32>,
+    /// Takes many changes in one request (`/batch`); null (default): one by one.
+    batch: Option<BatchSettingsWish>,
+    #[schema(schema_with = formats, required = false)]
+    format: String,
+    #[schema(schema_with = policies, required = false)]
+    retry_policy: String,
+    /// The first wait, in milliseconds; null: the server's setting.
+    retry_base_ms: Option<u64>,
+    /// The longest wait, in milliseconds; null: the server's setting.
+    retry_cap_ms: Option<u64>,
+    /// How long failures of the endpoint are retried before the watch is blocked, in milliseconds; null: the
+    /// server's setting.
+    retry_window_ms: Option<u64>,
+    /// Wants `/synced` after each round.
+    #[schema(nullable = false)]
+    synced: Option<bool>,
+    /// Wants `/resync` before each resync.
+    #[schema(nullable = false)]
+    resync: Option<bool>,
+    /// Wants `/sync_recovered`.
+    #[schema(nullable = false)]
+    sync_recovered: Option<bool>,
+    /// Keeps files of different branches apart, so that it may watch patterns of branches and tags.
+    #[schema(nullable = false)]
+    multi_branch: Option<bool>,
+    /// At most 16 header fields, 8 KiB with their values, that go with each request: a text sets one, null
+    /// takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
+    headers: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// How much travels in one request; what is missing has its default.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct BatchSettingsWish {
+    /// Most changes, 2 to 1,000; 100.
+    #[schema(nullable = false)]
+    count: Option<u32>,
+    /// Most bytes of their bodies together, 65,536 to 8,388,608; 1,048,576. A change that is larger goes alone.
+    #[schema(nullable = false)]
+    bytes: Option<u64>,
+    /// How long a batch that is not full waits for changes that are still being read, in milliseconds, 0 to
+    /// 10,000; 50.
+    #[schema(nullable = false)]
+    linger_ms: Option<u64>,
+}
+
+/// How an app is served; what each means is said where it is set.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what the settings themselves are written as")]
+pub(super) struct DeliverySettingsShown {
+    #[schema(schema_with = orders)]
+    order: String,
+    max_in_flight: u32,
+    #[schema(required = true)]
+    max_concurrent: Option<u32>,
+    #[schema(required = true)]
+    rate: Option<u32>,
+    #[schema(required = true)]
+    batch: Option<BatchSettingsShown>,
+    #[schema(schema_with = formats)]
+    format: String,
+    #[schema(schema_with = policies)]
+    retry_policy: String,
+    #[schema(required = true)]
+    retry_base_ms: Option<u64>,
+    #[schema(required = true)]
+    retry_cap_ms: Option<u64>,
+    #[schema(required = true)]
+    retry_window_ms: Option<u64>,
+    synced: bool,
+    resync: bool,
+    sync_recovered: bool,
+    multi_branch: bool,
+}
+
+/// How much travels in one request.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what the settings themselves are written as")]
+struct BatchSettingsShown {
+    count: u32,
+    bytes: u64,
+    linger_ms: u64,
+}
+
+fn orders() -> ObjectBuilder {
+    let meaning = "`strict` (default): one change at a time. `phased`: deletes, then creates, then updates, of each up \
+                   to `max_in_flight` at once.";
+    words(OrderMode::ALL.iter().map(|word| word.as_str()), meaning)
+}
+
+fn formats() -> ObjectBuilder {
+    let meaning = "What bodies look like, from the next round of each branch on; `docora`.";
+    words(PayloadFormat::ALL.iter().map(|word| word.as_str()), meaning)
+}
+
+fn policies() -> ObjectBuilder {
+    let meaning = "How the wait between tries grows; `exp_full_jitter`.";
+    words(RetryPolicy::ALL.iter().map(|word| word.as_str()), meaning)
+}
+
+fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).description(Some(meaning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+    use tidings_actors::ports::{BatchSettings, DeliverySettings};
+    use utoipa::PartialSchema;
+
+    fn fields(value: &Value) -> BTreeSet<String> {
+        value.as_object().into_iter().flat_map(|object| object.keys().cloned()).collect()
+    }
+
+    fn documented<S: PartialSchema>() -> BTreeSet<String> {
+        let schema = serde_json::to_value(S::schema()).expect("JSON");
+        fields(&schema["properties"])
+    }
+
+    #[test]
+    fn each_setting_is_documented_and_nothing_else_is() {
+        let all = DeliverySettings { batch: Some(BatchSettings::default()), ..DeliverySettings::default() };
+        let settings = serde_json::to_value(all).expect("JSON");
+        assert_eq!(documented::<DeliverySettingsShown>(), fields(&settings));
+        let mut wishes = documented::<DeliverySettingsWish>();
+        assert!(wishes.remove("headers"), "kept apart, because it is secret");
+        assert_eq!(wishes, fields(&settings));
+        assert_eq!(documented::<BatchSettingsShown>(), fields(&settings["batch"]));
+        assert_eq!(documented::<BatchSettingsWish>(), fields(&settings["batch"]));
+    }
+
+    #[test]
+    fn a_wish_requires_nothing() {
+        for schema in [DeliverySettingsWish::schema(), BatchSettingsWish::schema()] {
+            let schema = serde_json::to_value(schema).expect("JSON");
+            assert!(schema["required"].is_null(), "{}", schema["required"]);
+        }
+    }
+}

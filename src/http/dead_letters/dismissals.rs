@@ -1,0 +1,169 @@
+//! Closing dead letters by hand: by their ids, by a filter, or all that are open.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::{Dismissed, LetterFilter, StoreError};
+use tidings_entity::{
+    id::{AppId, DeadLetterId},
+    kind::LetterStatus,
+};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        Front,
+        fields::Fields,
+        problem::{Kind, Problem},
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    redrives::{self, IDS_MAX},
+    search,
+};
+
+/// How long a request closes letters before it answers; the next request goes on.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How letters stand that can be closed.
+const OPEN: [LetterStatus; 2] = [LetterStatus::Open, LetterStatus::RedriveRequested];
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_dismiss_one, _, _>(Access::App, dismiss_one),
+        route::<__path_dismiss, _, _>(Access::App, dismiss),
+    ]
+}
+
+/// Which letters are closed: by their ids, or those that meet everything else that is said.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
+struct DismissalRequest {
+    /// Their ids, at most 1,000; missing: every open one that meets the rest.
+    ids: Option<Vec<String>>,
+    /// Must be true where neither `ids` nor a filter is given: then every open letter is closed.
+    all: Option<bool>,
+    /// Close nothing; say how many and which.
+    dry_run: Option<bool>,
+    /// Only letters of this repository.
+    repository_id: Option<String>,
+    /// Only of this path.
+    path: Option<String>,
+    /// The same by its raw bytes.
+    path_base64: Option<String>,
+    /// Only of paths that begin so.
+    path_prefix: Option<String>,
+    /// Only of paths that match, as in `include`.
+    path_glob: Option<String>,
+    /// `create`, `update` or `delete`.
+    kind: Option<String>,
+    /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+    reason: Option<String>,
+    /// Given up at this moment (RFC 3339) or later.
+    from: Option<String>,
+    /// Given up before this moment.
+    to: Option<String>,
+}
+
+/// How many letters were closed.
+#[derive(Serialize, ToSchema)]
+struct DismissalDone {
+    /// Letters that were open and are closed now.
+    dismissed: u64,
+    /// Letters that are meant and stay open, because the open round of their branch sends them.
+    bound: u64,
+    /// The time of the request was over before all letters were looked at: send the request again.
+    more: bool,
+}
+
+impl DismissalDone {
+    fn of_named(dismissed: u64) -> Self {
+        Self { dismissed, bound: 0, more: false }
+    }
+}
+
+/// Closes one dead letter by hand: it is not redriven and not counted as open any more. The app gets the
+/// path again as soon as it changes. A letter that is being sent by the open round of its branch, or was
+/// redriven or superseded, is a conflict.
+#[utoipa::path(post, path = "/api/dead-letters/{id}/dismiss", tag = "dead letters",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = DismissalDone),
+        (status = 409, description = "the open round of its branch sends it, or it is closed already")
+    ))]
+async fn dismiss_one(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let id: DeadLetterId = request.id(Kind::NO_DEAD_LETTER)?;
+    named(&front, &request.app()?.id, &[id]).await
+}
+
+/// Closes dead letters by hand: those that are named, those that a filter means, or all that are open.
+#[utoipa::path(post, path = "/api/dead-letters/dismiss", tag = "dead letters",
+    request_body = DismissalRequest,
+    responses(
+        (status = 200, body = DismissalDone, description = "with `dry_run` a `DryRun`"),
+        (status = 409, description = "one of `ids` is being sent by the open round of its branch, or is closed already")
+    ))]
+async fn dismiss(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional(&request.body)?;
+    let ids = fields.texts("ids");
+    if ids.as_ref().is_some_and(|ids| !(1..=IDS_MAX).contains(&ids.len())) {
+        fields.refuse("ids", format!("must name 1 to {IDS_MAX} dead letters"));
+    }
+    let all = fields.boolean("all").unwrap_or(false);
+    let dry_run = fields.boolean("dry_run").unwrap_or(false);
+    let filter = search::of_fields(&mut fields);
+    let is_filtered = filter != LetterFilter::default();
+    if ids.is_some() && (all || dry_run || is_filtered) {
+        fields.refuse("ids", "stands alone: a request that names letters has no filter, `all` or `dry_run`");
+    }
+    if all && is_filtered {
+        fields.refuse("all", "stands alone: a filter means only some of the letters");
+    }
+    if ids.is_none() && !all && !dry_run && !is_filtered {
+        fields.refuse("all", "must be true to close every open letter; or give `ids` or a filter");
+    }
+    fields.finish()?;
+    let app = &request.app()?.id;
+    if let Some(ids) = ids {
+        let ids: Result<Vec<DeadLetterId>, _> = ids.iter().map(|id| id.parse()).collect();
+        return named(&front, app, &ids.map_err(|_| Problem::new(Kind::NO_DEAD_LETTER))?).await;
+    }
+    if let Some(watch) = &filter.watch {
+        let found = front.store.watch(app, watch).await;
+        found.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
+    }
+    if dry_run {
+        return redrives::count(&front, app, &filter, &OPEN).await;
+    }
+    meant(&front, app, &filter).await
+}
+
+async fn named(front: &Front, app: &AppId, ids: &[DeadLetterId]) -> Answer {
+    let dismissed = front.store.dismiss(app, ids, front.clock.now()).await.map_err(failed)?;
+    Ok(json(StatusCode::OK, &DismissalDone::of_named(dismissed)))
+}
+
+/// Closes step by step, each step in a transaction of its own.
+async fn meant(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
+    let until = Instant::now() + PATIENCE;
+    let mut done = DismissalDone::of_named(0);
+    let mut before = None;
+    loop {
+        let step = front.store.dismiss_some(app, filter, before.as_ref(), front.clock.now()).await;
+        let Dismissed { dismissed, bound, next } = step.map_err(failed)?;
+        done.dismissed += dismissed;
+        done.bound += bound;
+        before = next;
+        if before.is_none() || Instant::now() >= until {
+            done.more = before.is_some();
+            return Ok(json(StatusCode::OK, &done));
+        }
+    }
+}
+
+fn failed(error: StoreError) -> Problem {
+    Problem::of_store(error, Kind::NO_DEAD_LETTER)
+}

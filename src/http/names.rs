@@ -1,0 +1,79 @@
+//! The names that people know things by, beside their ids: of apps and of repositories. Looked up once each
+//! for one answer.
+
+use std::collections::HashMap;
+
+use tidings_actors::ports::{StoreError, Watch};
+use tidings_entity::id::{AppId, WatchId};
+use url::Url;
+
+use super::{
+    Front,
+    problem::{Kind, Problem},
+};
+
+/// What lists show of an app. An app that was erased meanwhile has no name.
+#[derive(Clone, Default)]
+pub(super) struct AppFacts {
+    pub(super) name: String,
+    /// Why it is not served, where it is not.
+    pub(super) disabled: Option<String>,
+}
+
+/// Names that were looked up for one answer.
+pub(super) struct Names<'f> {
+    front: &'f Front,
+    apps: HashMap<AppId, AppFacts>,
+    repositories: HashMap<WatchId, Option<String>>,
+}
+
+impl<'f> Names<'f> {
+    /// None are known yet.
+    pub(super) fn of(front: &'f Front) -> Self {
+        Self { front, apps: HashMap::new(), repositories: HashMap::new() }
+    }
+
+    /// An app.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn app(&mut self, id: &AppId) -> Result<AppFacts, Problem> {
+        if let Some(known) = self.apps.get(id) {
+            return Ok(known.clone());
+        }
+        let app = self.front.store.app(id).await;
+        let app = app.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+        let facts =
+            app.map_or_else(AppFacts::default, |app| AppFacts { name: app.name, disabled: app.disabled });
+        self.apps.insert(id.clone(), facts.clone());
+        Ok(facts)
+    }
+
+    /// The repository of a watch; `None` where it is not watched any more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn repository(&mut self, app: &AppId, id: &WatchId) -> Result<Option<String>, Problem> {
+        if let Some(known) = self.repositories.get(id) {
+            return Ok(known.clone());
+        }
+        let name = match self.front.store.watch(app, id).await {
+            Ok(watch) => Some(repository_name(&watch)),
+            Err(StoreError::NotFound) => None,
+            Err(error) => return Err(Problem::of_store(error, Kind::NOT_REGISTERED)),
+        };
+        self.repositories.insert(id.clone(), name.clone());
+        Ok(name)
+    }
+}
+
+/// `owner/name`; of a repository on this machine its path.
+pub(super) fn repository_name(watch: &Watch) -> String {
+    local_path(&watch.url).unwrap_or_else(|| format!("{}/{}", watch.facts.owner, watch.facts.name))
+}
+
+/// The path behind the normalised address of a repository on this machine.
+fn local_path(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+    Some(url.to_file_path().ok()?.display().to_string())
+}

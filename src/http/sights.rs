@@ -1,0 +1,88 @@
+//! What is looked up beside watches before they are shown: breakers, the last tries at their heads, polls,
+//! whether their apps are served. A fixed number of questions for a whole page.
+
+use std::collections::HashMap;
+
+use tidings_actors::{
+    polls::Polled,
+    ports::{App, AttemptRecord, BreakerRow, StoreError, Watch},
+    time::Timestamp,
+};
+use tidings_entity::id::{AppId, SourceId, WatchId};
+
+use super::{
+    Front,
+    names::{AppFacts, Names},
+    problem::{Kind, Problem},
+    standing::Facts,
+};
+
+/// What is known beside the rows of some watches, at one moment.
+pub(super) struct Sights {
+    pub(super) apps: HashMap<AppId, AppFacts>,
+    pub(super) breakers: Vec<BreakerRow>,
+    pub(super) tries: Vec<AttemptRecord>,
+    polls: HashMap<SourceId, Polled>,
+    now: Timestamp,
+}
+
+impl Sights {
+    /// Of watches of one app.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn of_app(front: &Front, app: &App, watches: &[Watch]) -> Result<Self, Problem> {
+        let facts = AppFacts { name: app.name.clone(), disabled: app.disabled.clone() };
+        Self::gather(front, HashMap::from([(app.id.clone(), facts)]), watches).await
+    }
+
+    /// Of watches of any apps.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn of_all(front: &Front, watches: &[Watch]) -> Result<Self, Problem> {
+        let mut names = Names::of(front);
+        let mut apps = HashMap::new();
+        for watch in watches {
+            apps.insert(watch.app.clone(), names.app(&watch.app).await?);
+        }
+        Self::gather(front, apps, watches).await
+    }
+
+    async fn gather(
+        front: &Front,
+        apps: HashMap<AppId, AppFacts>,
+        watches: &[Watch],
+    ) -> Result<Self, Problem> {
+        let failed = |error: StoreError| Problem::of_store(error, Kind::NOT_REGISTERED);
+        let breakers = front.store.breakers().await.map_err(failed)?;
+        let is_open = |watch: &&Watch| watch.cursors.iter().any(|cursor| cursor.open.is_some());
+        let open: Vec<WatchId> = watches.iter().filter(is_open).map(|watch| watch.id.clone()).collect();
+        let tries = match open.is_empty() {
+            true => Vec::new(),
+            false => front.administration.attempts_at_heads(&open).await.map_err(failed)?,
+        };
+        let polls = watches.iter().filter_map(|watch| {
+            let polled = front.handle.polled(&watch.source)?;
+            Some((watch.source.clone(), polled))
+        });
+        Ok(Self { apps, breakers, tries, polls: polls.collect(), now: front.clock.now() })
+    }
+
+    /// What is known of one of them.
+    pub(super) fn of<'s>(&'s self, watch: &'s Watch) -> Facts<'s> {
+        let app = self.apps.get(&watch.app);
+        Facts {
+            watch,
+            app_disabled: app.and_then(|app| app.disabled.as_deref()),
+            breakers: &self.breakers,
+            tries: &self.tries,
+            now: self.now,
+        }
+    }
+
+    /// How its source is polled.
+    pub(super) fn polled(&self, watch: &Watch) -> Polled {
+        self.polls.get(&watch.source).copied().unwrap_or_default()
+    }
+}

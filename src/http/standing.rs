@@ -1,0 +1,263 @@
+//! How a watch really stands: whether its changes flow, and if not, what is in their way. Computed here
+//! alone, from rows, for every route and table that shows a watch. What was chosen (`state`: active or
+//! paused) says nothing of a refused credential, a blocked branch or an endpoint that does not answer.
+
+use std::time::Duration;
+
+use tidings_actors::{
+    deliverer::retry::REGISTRATION_GRACE,
+    ports::{AttemptRecord, BreakerRow, CursorStatus, ScanTrouble, Watch},
+    time::Timestamp,
+};
+use tidings_entity::kind::{BreakerKind, CursorState, WatchState};
+
+use super::moment::iso;
+
+/// Answers of a receiver that may not know its registration yet: a new watch waits on them.
+const EARLY: [u16; 5] = [400, 401, 403, 404, 409];
+/// A pace is told only of a round that began less than so long ago: its number may not be its beginning.
+const PACE_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// What a watch does, in one word; the first that applies, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EffectiveState {
+    /// Its app is not served.
+    AppDisabled,
+    /// It is paused, by its app or by a guard.
+    Paused,
+    /// A branch of it is blocked.
+    Blocked,
+    /// The Git host refuses its credential.
+    CredentialRefused,
+    /// Its repository cannot be looked at for another reason.
+    SourceFailing,
+    /// The endpoint of its app fails; nothing is sent but probes.
+    EndpointFailing,
+    /// It is new, and its receiver refuses the first deliveries, which therefore wait.
+    InGrace,
+    /// The change at the head of a branch failed and is tried again.
+    Retrying,
+    /// A round is being delivered.
+    Delivering,
+    /// A branch is behind its head, and its next round has not begun.
+    Pending,
+    /// A branch vanished from the repository.
+    BranchMissing,
+    /// The repository has no commit yet.
+    Empty,
+    /// The app has everything.
+    Active,
+}
+
+impl EffectiveState {
+    /// The word for it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::AppDisabled => "app_disabled",
+            Self::Paused => "paused",
+            Self::Blocked => "blocked",
+            Self::CredentialRefused => "credential_refused",
+            Self::SourceFailing => "source_failing",
+            Self::EndpointFailing => "endpoint_failing",
+            Self::InGrace => "in_grace",
+            Self::Retrying => "retrying",
+            Self::Delivering => "delivering",
+            Self::Pending => "pending",
+            Self::BranchMissing => "branch_missing",
+            Self::Empty => "empty",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// How a watch stands, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) state: EffectiveState,
+    /// Missing where there is nothing to say.
+    pub(super) reason: Option<String>,
+}
+
+/// What is known of a watch.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'f> {
+    pub(super) watch: &'f Watch,
+    /// Why its app is not served, where it is not.
+    pub(super) app_disabled: Option<&'f str>,
+    /// All breakers that have failures.
+    pub(super) breakers: &'f [BreakerRow],
+    /// The last try of the change at the head of each open round, where there was one.
+    pub(super) tries: &'f [AttemptRecord],
+    pub(super) now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// The breaker of the app's endpoint, while it is open.
+    fn open_endpoint(&self) -> Option<&BreakerRow> {
+        let id = self.watch.app.as_str();
+        open_breaker(self.breakers, BreakerKind::Endpoint, id)
+    }
+
+    /// The last try of the change at the head of a cursor.
+    pub(super) fn last_try(&self, cursor: &CursorStatus) -> Option<&AttemptRecord> {
+        let (round, position, _) = cursor.open?;
+        self.tries
+            .iter()
+            .find(|row| row.cursor == cursor.id && row.round == round && row.position == position)
+    }
+
+    /// When the change at the head of a cursor is tried next, where it failed.
+    pub(super) fn next_attempt(&self, cursor: &CursorStatus) -> Option<Timestamp> {
+        let last = self.last_try(cursor)?;
+        next_attempt(last.next_at, self.open_endpoint())
+    }
+}
+
+/// A breaker that is open.
+pub(super) fn open_breaker<'b>(
+    breakers: &'b [BreakerRow],
+    kind: BreakerKind,
+    id: &str,
+) -> Option<&'b BreakerRow> {
+    breakers.iter().find(|row| row.kind == kind && row.id == id && row.opened_at.is_some())
+}
+
+/// When a change that failed is tried next: as it was planned, or with the next probe while the breaker of
+/// the endpoint is open.
+pub(super) fn next_attempt(planned: Option<Timestamp>, endpoint: Option<&BreakerRow>) -> Option<Timestamp> {
+    match endpoint {
+        Some(open) => open.probe_at,
+        None => planned,
+    }
+}
+
+/// How a watch stands.
+pub(super) fn of(facts: &Facts<'_>) -> Standing {
+    use EffectiveState as S;
+    let watch = facts.watch;
+    let is = |state, reason| Standing { state, reason };
+    if let Some(reason) = facts.app_disabled {
+        return is(S::AppDisabled, Some(reason.to_owned()));
+    }
+    if watch.state == WatchState::Paused {
+        return is(S::Paused, watch.reason.clone());
+    }
+    if let Some(reason) = stuck(watch, CursorState::Blocked) {
+        return is(S::Blocked, Some(reason));
+    }
+    if let Some(standing) = source(facts) {
+        return standing;
+    }
+    if let Some(open) = facts.open_endpoint() {
+        return is(S::EndpointFailing, Some(probed("the endpoint fails", open)));
+    }
+    if let Some(standing) = failed_head(facts) {
+        return standing;
+    }
+    if let Some(progress) = progress(watch, facts.now) {
+        return is(S::Delivering, Some(progress));
+    }
+    if watch.cursors.iter().any(|cursor| cursor.behind_since.is_some()) {
+        let reason = match watch.deliver_after > facts.now {
+            true => format!("the first delivery is due at {}", iso(watch.deliver_after)),
+            false => "the next round has not begun".to_owned(),
+        };
+        return is(S::Pending, Some(reason));
+    }
+    for (state, standing) in [(CursorState::BranchMissing, S::BranchMissing), (CursorState::Empty, S::Empty)]
+    {
+        if let Some(reason) = stuck(watch, state) {
+            return is(standing, Some(reason));
+        }
+    }
+    is(S::Active, None)
+}
+
+/// Why branches stand still in this state, if some do; the first is named where there are several.
+fn stuck(watch: &Watch, state: CursorState) -> Option<String> {
+    let mut stuck = watch.cursors.iter().filter(|cursor| cursor.state == state);
+    let first = stuck.next()?;
+    let more = stuck.count();
+    let reason = first.reason.as_deref().unwrap_or(match state {
+        CursorState::BranchMissing => "the branch is not in the repository",
+        CursorState::Empty => "the repository has no commit",
+        _ => "it waits at its head",
+    });
+    Some(match (watch.cursors.len(), more) {
+        (1, _) => reason.to_owned(),
+        (_, 0) => format!("{}: {reason}", first.branch),
+        (_, more) => format!("{}: {reason} (and {more} more branches)", first.branch),
+    })
+}
+
+/// What is wrong with the source of a watch.
+fn source(facts: &Facts<'_>) -> Option<Standing> {
+    let watch = facts.watch;
+    let open = open_breaker(facts.breakers, BreakerKind::Source, watch.source.as_str());
+    let text = watch.last_error.as_deref().or(open.map(|row| row.last_error.as_str()))?;
+    let state = match ScanTrouble::of(text) {
+        ScanTrouble::Credential => EffectiveState::CredentialRefused,
+        _ => EffectiveState::SourceFailing,
+    };
+    let next = open.and_then(|row| row.probe_at).map(|at| format!("; it is asked again at {}", iso(at)));
+    Some(Standing { state, reason: Some(format!("{text}{}", next.unwrap_or_default())) })
+}
+
+/// What a breaker that is open says.
+fn probed(what: &str, open: &BreakerRow) -> String {
+    let why = if open.last_error.is_empty() { String::new() } else { format!(" ({})", open.last_error) };
+    let next = open.probe_at.map(|at| format!("; the next probe is due at {}", iso(at)));
+    format!("{what}{why}{}", next.unwrap_or_default())
+}
+
+/// The change at the head that was tried last and not acknowledged.
+fn failed_head(facts: &Facts<'_>) -> Option<Standing> {
+    let watch = facts.watch;
+    let heads = watch.cursors.iter().filter_map(|cursor| facts.last_try(cursor));
+    let failed = heads.filter(|row| !row.status.is_some_and(|status| (200..300).contains(&status)));
+    let last = failed.max_by_key(|row| row.at)?;
+    let answer = match last.status {
+        Some(status) => format!("the receiver answered {status}"),
+        None if last.excerpt.is_empty() => "the receiver did not answer".to_owned(),
+        None => format!("the receiver did not answer: {}", last.excerpt),
+    };
+    let grace_ends = watch.deliver_after.after(REGISTRATION_GRACE);
+    let is_new = !watch.cursors.iter().any(|cursor| cursor.acknowledged);
+    if is_new && facts.now < grace_ends && last.status.is_some_and(|status| EARLY.contains(&status)) {
+        let reason = format!(
+            "{answer} to its first deliveries: a new watch waits until {} before such a change is given up",
+            iso(grace_ends)
+        );
+        return Some(Standing { state: EffectiveState::InGrace, reason: Some(reason) });
+    }
+    let next = last.next_at.map(|at| format!(", the next is due at {}", iso(at)));
+    let reason = format!("{answer}; try {}{}", last.number, next.unwrap_or_default());
+    Some(Standing { state: EffectiveState::Retrying, reason: Some(reason) })
+}
+
+/// How far the open rounds are, and how fast they go.
+fn progress(watch: &Watch, now: Timestamp) -> Option<String> {
+    let open: Vec<_> = watch.cursors.iter().filter_map(|cursor| cursor.open).collect();
+    let position: u64 = open.iter().map(|(_, position, _)| position).sum();
+    let total: u64 = open.iter().map(|(_, _, total)| total).sum();
+    if open.is_empty() {
+        return None;
+    }
+    let mut text = format!("{position} of {total} changes are settled");
+    // The number of a round is the moment of its beginning, unless the clock was behind then.
+    if let [(round, position @ 1.., _)] = open[..] {
+        let since = now.since(Timestamp(round));
+        if !since.is_zero() && since < PACE_MAX {
+            let each = since.as_secs_f64() / position as f64;
+            text.push_str(&format!(", one in {} on average", span(each)));
+        }
+    }
+    Some(text)
+}
+
+fn span(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1_000.0) } else { format!("{seconds:.1} s") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use tidings_actors::{
+    ports::{BreakerRow, RepositoryFacts, Selector},
+    round::DeliveryId,
+    view::View,
+};
+use tidings_entity::{
+    id::*,
+    kind::{BranchGone, HistoryMode, SelectorKind},
+};
+use ulid::Ulid;
+
+use super::*;
+
+/// The number of the open round, and the moment at which it began.
+const ROUND: i64 = 1_800_000_000_000;
+const NOW: Timestamp = Timestamp(ROUND + 250_000);
+
+fn cursor(number: u64) -> CursorStatus {
+    CursorStatus {
+        id: CursorId::new(Ulid::from_parts(1, number.into())),
+        branch: format!("refs/heads/{number}"),
+        held: None,
+        head: None,
+        state: CursorState::Active,
+        reason: None,
+        acknowledged: true,
+        open: None,
+        last_round: 0,
+        deletes_unknown: false,
+        dead_letters: 0,
+        behind_since: None,
+    }
+}
+
+fn watch() -> Watch {
+    let id = WatchId::new(Ulid::from_parts(1, 1));
+    Watch {
+        facts: RepositoryFacts {
+            repository_id: id.clone(),
+            github_url: "https://git.example/a/b".into(),
+            owner: "a".into(),
+            name: "b".into(),
+        },
+        id,
+        app: AppId::new(Ulid::from_parts(1, 1)),
+        repository: RepositoryId::new(Ulid::from_parts(1, 1)),
+        source: SourceId::new(Ulid::from_parts(1, 1)),
+        url: "https://git.example/a/b".into(),
+        is_private: false,
+        has_credential: true,
+        selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+        view: View::default(),
+        mode: HistoryMode::Net,
+        on_branch_gone: BranchGone::Keep,
+        state: WatchState::Active,
+        reason: None,
+        created_at: Timestamp(ROUND - 2_000),
+        deliver_after: Timestamp(ROUND - 1_000),
+        cursors: vec![cursor(1)],
+        last_error: None,
+        moved_to: None,
+    }
+}
+
+fn failed(watch: &Watch, status: Option<u16>) -> AttemptRecord {
+    AttemptRecord {
+        cursor: watch.cursors[0].id.clone(),
+        round: ROUND,
+        position: 208,
+        number: 3,
+        delivery: DeliveryId::from_stored("dlv_x".into()),
+        status,
+        item_failure: false,
+        excerpt: if status.is_none() { "Timeout".into() } else { "no".into() },
+        answer: None,
+        took_ms: 1,
+        at: Timestamp(NOW.0 - 1_000),
+        next_at: Some(Timestamp(NOW.0 + 5_000)),
+    }
+}
+
+fn breaker(kind: BreakerKind, id: &str, opened_at: Option<Timestamp>) -> BreakerRow {
+    BreakerRow {
+        kind,
+        id: id.to_owned(),
+        failures: 5,
+        opened_at,
+        probe_at: Some(Timestamp(NOW.0 + 60_000)),
+        last_error: "status 503".into(),
+    }
+}
+
+/// A watch with everything in its way at once: each line takes the strongest reason away, and shows the next.
+#[test]
+fn the_strongest_reason_is_the_state() {
+    let mut watch = watch();
+    watch.state = WatchState::Paused;
+    watch.reason = Some("paused by the app".into());
+    watch.last_error = Some("the Git host refuses the credential".into());
+    watch.cursors[0].open = Some((ROUND, 208, 251));
+    watch.cursors[0].behind_since = Some(Timestamp(ROUND));
+    watch.cursors[0].state = CursorState::Blocked;
+    watch.cursors[0].reason = Some("ten in a row".into());
+    let mut tries = vec![failed(&watch, Some(500))];
+    let mut breakers = vec![breaker(BreakerKind::Endpoint, watch.app.as_str(), Some(NOW))];
+    let mut app_disabled = Some("the endpoint answered 410 Gone");
+    let mut lines = Vec::new();
+    for step in 0..9 {
+        let facts = Facts { watch: &watch, app_disabled, breakers: &breakers, tries: &tries, now: NOW };
+        let Standing { state, reason } = of(&facts);
+        lines.push(format!("{}: {}", state.as_str(), reason.unwrap_or_default()));
+        match step {
+            0 => app_disabled = None,
+            1 => watch.state = WatchState::Active,
+            2 => watch.cursors[0].state = CursorState::Active,
+            3 => watch.last_error = Some("the repository was not found or is not accessible".into()),
+            4 => watch.last_error = None,
+            5 => breakers.clear(),
+            6 => tries.clear(),
+            7 => watch.cursors[0].open = None,
+            _ => {}
+        }
+    }
+    expect_test::expect![[r#"
+        app_disabled: the endpoint answered 410 Gone
+        paused: paused by the app
+        blocked: ten in a row
+        credential_refused: the Git host refuses the credential
+        source_failing: the repository was not found or is not accessible
+        endpoint_failing: the endpoint fails (status 503); the next probe is due at 2027-01-15T08:05:10.000Z
+        retrying: the receiver answered 500; try 3, the next is due at 2027-01-15T08:04:15.000Z
+        delivering: 208 of 251 changes are settled, one in 1.2 s on average
+        pending: the next round has not begun
+    "#]]
+    .assert_eq(&(lines.join("\n") + "\n"));
+}
+
+fn stands(watch: &Watch, tries: &[AttemptRecord], breakers: &[BreakerRow]) -> (&'static str, String) {
+    let Standing { state, reason } = of(&Facts { watch, app_disabled: None, breakers, tries, now: NOW });
+    (state.as_str(), reason.unwrap_or_default())
+}
+
+#[test]
+fn a_watch_with_nothing_in_its_way_is_active() {
+    let watch = watch();
+    assert_eq!(stands(&watch, &[], &[]), ("active", String::new()));
+    let others = breaker(BreakerKind::Endpoint, "app_of_somebody_else", Some(NOW));
+    let closed = breaker(BreakerKind::Endpoint, watch.app.as_str(), None);
+    assert_eq!(stands(&watch, &[], &[others, closed]), ("active", String::new()));
+}
+
+#[test]
+fn a_new_watch_is_in_grace_until_its_first_2xx_or_the_end_of_the_grace() {
+    let mut new = watch();
+    new.cursors[0].open = Some((ROUND, 208, 251));
+    new.cursors[0].acknowledged = false;
+    new.deliver_after = Timestamp(NOW.0 - 1_000);
+    for (status, expected) in [
+        (Some(400), "in_grace"),
+        (Some(401), "in_grace"),
+        (Some(403), "in_grace"),
+        (Some(404), "in_grace"),
+        (Some(409), "in_grace"),
+        (Some(422), "retrying"),
+        (Some(500), "retrying"),
+        (None, "retrying"),
+        (Some(204), "delivering"),
+    ] {
+        assert_eq!(stands(&new, &[failed(&new, status)], &[]).0, expected, "{status:?}");
+    }
+    let (_, reason) = stands(&new, &[failed(&new, Some(404))], &[]);
+    assert!(reason.starts_with("the receiver answered 404 to its first deliveries"), "{reason}");
+    let over = Timestamp(NOW.0 - i64::try_from(REGISTRATION_GRACE.as_millis()).expect("short"));
+    let old = Watch { deliver_after: over, ..new.clone() };
+    assert_eq!(stands(&old, &[failed(&old, Some(404))], &[]).0, "retrying", "the grace is over");
+    let mut known = new.clone();
+    known.cursors.push(CursorStatus { acknowledged: true, ..cursor(2) });
+    assert_eq!(stands(&known, &[failed(&known, Some(404))], &[]).0, "retrying", "another branch was taken");
+    let mut moved = new.clone();
+    moved.cursors[0].open = Some((ROUND, 209, 251));
+    assert_eq!(stands(&moved, &[failed(&new, Some(404))], &[]).0, "delivering", "an earlier change failed");
+}
+
+#[test]
+fn of_several_branches_the_one_that_stands_still_is_named() {
+    let mut watch = watch();
+    watch.cursors = vec![cursor(1), cursor(2), cursor(3)];
+    for at in [1, 2] {
+        watch.cursors[at].state = CursorState::Blocked;
+        watch.cursors[at].reason = Some("ten in a row".into());
+    }
+    let expected = "refs/heads/2: ten in a row (and 1 more branches)".to_owned();
+    assert_eq!(stands(&watch, &[], &[]), ("blocked", expected));
+    watch.cursors = vec![cursor(1)];
+    watch.cursors[0].state = CursorState::Empty;
+    assert_eq!(stands(&watch, &[], &[]), ("empty", "the repository has no commit".to_owned()));
+    watch.cursors[0].state = CursorState::BranchMissing;
+    assert_eq!(stands(&watch, &[], &[]).0, "branch_missing");
+}
+
+#[test]
+fn while_a_breaker_is_open_its_probe_is_the_next_try() {
+    let open = breaker(BreakerKind::Endpoint, "app", Some(NOW));
+    let planned = Some(Timestamp(NOW.0 + 3_600_000));
+    assert_eq!(next_attempt(planned, Some(&open)), open.probe_at);
+    assert_eq!(next_attempt(planned, None), planned);
+}
+
+#[test]
+fn a_source_whose_breaker_was_opened_says_when_it_is_asked_again() {
+    let watch = watch();
+    let open = breaker(BreakerKind::Source, watch.source.as_str(), Some(NOW));
+    let reason = "status 503; it is asked again at 2027-01-15T08:05:10.000Z".to_owned();
+    assert_eq!(stands(&watch, &[], &[open]), ("source_failing", reason));
+}

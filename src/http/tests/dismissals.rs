@@ -1,0 +1,61 @@
+//! Dead letters that are closed by hand, through the API.
+
+use serde_json::{Value, json};
+use tidings_entity::id::AppId;
+
+use super::house::House;
+
+#[tokio::test]
+async fn letters_are_dismissed_by_id_by_filter_or_all_of_them() {
+    let house = House::open().await;
+    let (mine, other) = (house.app().await, house.app().await);
+    let owner = house.call("GET", "/api/app", Some(&mine), None).await.json();
+    let owner: AppId = owner["app_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let park = |path: &[u8]| house.store.park(&owner, path);
+    let ids = [park(b"docs/a.md"), park(b"docs/b.md"), park(b"src/x"), park(b"src/y")];
+    let open = async || -> Vec<String> {
+        let page = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
+        let items = page["items"].as_array().expect("items").clone();
+        items.iter().map(|item| item["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    let all = "/api/dead-letters/dismiss";
+    let one = format!("/api/dead-letters/{}/dismiss", ids[0]);
+
+    for path in [one.as_str(), "/api/dead-letters/dead_00000000000000000000000000/dismiss"] {
+        let answered = house.call("POST", path, Some(&other), None).await;
+        assert_eq!(answered.problem()["type"], "urn:tidings:problem:dead-letter-not-found");
+    }
+    let ask = async |body: Value| house.call("POST", all, Some(&mine), Some(&body)).await;
+    for wrong in [
+        json!({}),
+        json!({ "all": false }),
+        json!({ "all": true, "path": "a" }),
+        json!({ "ids": [ids[0]], "all": true }),
+        json!({ "ids": [] }),
+        json!({ "path_glob": "[" }),
+        json!({ "everything": true }),
+    ] {
+        assert_eq!(ask(wrong.clone()).await.status, 422, "{wrong}");
+    }
+    assert_eq!(ask(json!({ "repository_id": "repo_00000000000000000000000000" })).await.status, 404);
+    assert_eq!(house.call("POST", all, Some(&mine), None).await.status, 422, "no body is not all");
+    let dry = ask(json!({ "path_prefix": "docs/", "dry_run": true })).await.json();
+    assert_eq!((&dry["would_request"], &dry["sample"][1]["path"]), (&json!(2), &json!("docs/a.md")));
+    assert_eq!(open().await.len(), 4, "a wrong request and a dry run close nothing");
+
+    let done = house.call("POST", &one, Some(&mine), None).await;
+    let closed = |dismissed: u64| json!({ "dismissed": dismissed, "bound": 0, "more": false });
+    assert_eq!((done.status, done.json()), (200, closed(1)));
+    assert_eq!(house.call("POST", &one, Some(&mine), None).await.json(), closed(0), "closed before");
+    let shown = house.call("GET", &format!("/api/dead-letters/{}", ids[0]), Some(&mine), None).await.json();
+    assert_eq!(shown["status"], "dismissed");
+    assert_eq!(ask(json!({ "path_glob": "docs/*" })).await.json(), closed(1));
+    assert_eq!(open().await, ["src/y", "src/x"]);
+    house.store.supersede(&ids[2]);
+    let answered = ask(json!({ "ids": [ids[2]] })).await;
+    assert_eq!(answered.problem()["type"], "urn:tidings:problem:conflict");
+    assert_eq!(ask(json!({ "all": true })).await.json(), closed(1));
+    assert_eq!(open().await, Vec::<String>::new());
+    let listed = house.call("GET", "/api/dead-letters?status=dismissed", Some(&mine), None).await.json();
+    assert_eq!(listed["items"].as_array().expect("items").len(), 3);
+}

@@ -1,0 +1,133 @@
+//! How watches stand, and what was given up, as apps and the staff see it through the API.
+
+use serde_json::{Value, json};
+use tidings_actors::{
+    ports::{AttemptRecord, BreakerRow},
+    round::DeliveryId,
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, WatchId},
+    kind::BreakerKind,
+};
+
+use super::house::{ADMIN, House};
+
+const LATER: Timestamp = Timestamp(4_000_000_000_000);
+
+async fn own(house: &House, token: &str) -> AppId {
+    let app = house.call("GET", "/api/app", Some(token), None).await.json();
+    app["app_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
+}
+
+fn breaker(kind: BreakerKind, id: &str) -> BreakerRow {
+    BreakerRow {
+        kind,
+        id: id.to_owned(),
+        failures: 5,
+        opened_at: Some(Timestamp(1)),
+        probe_at: Some(LATER),
+        last_error: "status 503".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let app = own(&house, &token).await;
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let watch: WatchId = id.parse().expect("an id");
+    let shown = async || -> (Value, Value, Value) {
+        let one = house.call("GET", &format!("/api/repositories/{id}"), Some(&token), None).await.json();
+        let list = house.call("GET", "/api/repositories", Some(&token), None).await.json();
+        let all = house.call("GET", "/api/admin/watches", Some(ADMIN), None).await.json();
+        (one, list["items"][0].clone(), all["items"][0].clone())
+    };
+    let state = async || -> String {
+        let (one, listed, staffs) = shown().await;
+        for (field, other) in [("effective_state", &listed), ("effective_state", &staffs), ("state", &listed)]
+        {
+            assert_eq!(one[field], other[field], "{field}");
+        }
+        one["effective_state"].as_str().expect("a word").to_owned()
+    };
+    assert_eq!(state().await, "active");
+    {
+        let mut rows = house.store.rows();
+        let cursor = &mut rows.watches[0].cursors[0];
+        cursor.open = Some((7, 3, 9));
+        cursor.acknowledged = true;
+        cursor.dead_letters = 2;
+        let attempt = AttemptRecord {
+            cursor: cursor.id.clone(),
+            round: 7,
+            position: 3,
+            number: 2,
+            delivery: DeliveryId::from_stored("dlv_x".into()),
+            status: Some(500),
+            item_failure: true,
+            excerpt: "no".into(),
+            answer: None,
+            took_ms: 1,
+            at: Timestamp(1),
+            next_at: Some(Timestamp(2)),
+        };
+        rows.at_heads.push((watch.clone(), attempt));
+    }
+    assert_eq!(state().await, "retrying");
+    let (one, _, staffs) = shown().await;
+    assert_eq!(one["branches"][0]["next_attempt_at"], "1970-01-01T00:00:00.002Z");
+    assert_eq!((&one["dead_letters"], &one["repository"]), (&json!(2), &json!("o/r")));
+    assert_eq!((&staffs["waits_for"], &staffs["last_attempt"]["number"]), (&json!("dlv_x"), &json!(2)));
+    assert_eq!(staffs["app_id"], json!(app));
+    assert!(staffs["app_name"].is_string());
+
+    house.store.rows().breakers.push(breaker(BreakerKind::Endpoint, app.as_str()));
+    assert_eq!(state().await, "endpoint_failing");
+    let (one, _, _) = shown().await;
+    assert_eq!(one["branches"][0]["next_attempt_at"], "2096-10-02T07:06:40.000Z", "with the next probe");
+    let of_app = house.call("GET", "/api/app", Some(&token), None).await.json();
+    let expected = json!({
+        "state": "open", "failures": 5, "probe_at": "2096-10-02T07:06:40.000Z", "last_error": "status 503",
+    });
+    assert_eq!(of_app["endpoint"], expected);
+    let breakers = house.call("GET", "/api/admin/breakers", Some(ADMIN), None).await.json();
+    assert_eq!(breakers[0]["app_name"], of_app["app_name"]);
+
+    house.store.rows().watches[0].last_error = Some("the Git host refuses the credential".into());
+    assert_eq!(state().await, "credential_refused");
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_over_all_apps() {
+    let house = House::open().await;
+    let (one, other) = (house.app().await, house.app().await);
+    let (mine, theirs) = (own(&house, &one).await, own(&house, &other).await);
+    let first = house.store.park(&mine, b"docs/a.md");
+    house.store.park(&theirs, b"docs/b.md");
+    house.store.park(&mine, b"src/x");
+    let list = "/api/admin/dead-letters";
+    let paths = async |query: &str| -> Vec<String> {
+        let page = house.call("GET", &format!("{list}?{query}"), Some(ADMIN), None).await.json();
+        let items = page["items"].as_array().expect("items").clone();
+        items.iter().map(|item| item["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    assert_eq!(paths("").await, ["src/x", "docs/b.md", "docs/a.md"]);
+    assert_eq!(paths("path_prefix=docs/").await, ["docs/b.md", "docs/a.md"]);
+    assert_eq!(paths(&format!("app_id={mine}&path_prefix=docs/")).await, ["docs/a.md"]);
+    let page = house.call("GET", &format!("{list}?limit=2"), Some(ADMIN), None).await.json();
+    assert_eq!(page["items"][1]["app_id"], json!(theirs));
+    assert!(page["items"][1]["app_name"].is_string(), "{page}");
+    let next = page["next_cursor"].as_str().expect("there is more");
+    assert_eq!(paths(&format!("limit=2&cursor={next}")).await, ["docs/a.md"]);
+    let dismiss = format!("/api/admin/apps/{mine}/dead-letters/{first}/dismiss");
+    assert_eq!(house.call("POST", &dismiss, Some(ADMIN), None).await.status, 200, "the staff may");
+    assert_eq!(paths("status=open").await, ["src/x", "docs/b.md"]);
+    assert_eq!(paths("status=dismissed").await, ["docs/a.md"]);
+    for wrong in ["app_id=x", "status=lost", "path=a&path_prefix=b", "app=1"] {
+        let answered = house.call("GET", &format!("{list}?{wrong}"), Some(ADMIN), None).await;
+        assert_eq!(answered.status, 400, "{wrong}");
+    }
+    assert_eq!(house.call("GET", list, Some(&one), None).await.status, 401, "apps see their own");
+}

@@ -1,0 +1,52 @@
+//! The end of a block by refusals: a receiver that refused everything took a test delivery, or a person let
+//! its watch go on.
+
+use sea_orm::ConnectionTrait;
+use tidings_actors::{
+    deliverer::lane::REFUSALS_MAX,
+    ports::{SelfRedrive, StoreError},
+};
+use tidings_entity::{
+    cursor,
+    id::{AppId, WatchId},
+    kind::CursorState,
+};
+
+use super::{redrive, resync, rows};
+
+/// Every letter of a cursor.
+const ALL: SelfRedrive = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
+
+/// The receiver of an app took a test delivery: what it refused is sent again, each letter by itself once.
+pub(super) async fn of_app(connection: &impl ConnectionTrait, app: &AppId) -> Result<(), StoreError> {
+    let text = "select c.* from cursor c join watch w on w.id = c.watch_id
+                where w.app_id = $1 and c.refused >= $2 and not c.acknowledged order by c.id";
+    let values = vec![app.clone().into(), i64::from(REFUSALS_MAX).into()];
+    let blocked: Vec<cursor::Model> = rows::all(connection, "cursor", text, values).await?;
+    for cursor in blocked {
+        redrive::of_cursor(connection, &cursor.id, &ALL).await?;
+        end(connection, cursor).await?;
+    }
+    Ok(())
+}
+
+/// Somebody resumed a watch: it may refuse as much again.
+pub(super) async fn of_watch(connection: &impl ConnectionTrait, watch: &WatchId) -> Result<(), StoreError> {
+    let text = "select * from cursor where watch_id = $1 and refused >= $2 and not acknowledged";
+    let values = vec![watch.clone().into(), i64::from(REFUSALS_MAX).into()];
+    let blocked: Vec<cursor::Model> = rows::all(connection, "cursor", text, values).await?;
+    for cursor in blocked {
+        end(connection, cursor).await?;
+    }
+    Ok(())
+}
+
+async fn end(connection: &impl ConnectionTrait, cursor: cursor::Model) -> Result<(), StoreError> {
+    let (state, reason) = match cursor.state {
+        CursorState::Blocked => (resync::at_rest(connection, &cursor).await?, None),
+        state => (state, cursor.reason),
+    };
+    let text = "update cursor set refused = 0, state = $1, reason = $2 where id = $3";
+    let values = vec![state.into(), reason.into(), cursor.id.into()];
+    rows::execute(connection, "cursor", text, values).await.map(drop)
+}
