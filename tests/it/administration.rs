@@ -110,6 +110,103 @@ fn why_an_app_is_behind_is_found_in_three_steps() {
 }
 
 #[test]
+fn what_was_given_up_is_seen_over_all_apps_and_dismissed() {
+    let project = Project::with(&[("a", "1"), ("bad", "1"), ("worse", "1")]);
+    let (server, subscriber) = (Server::start(), Subscriber::start());
+    let app = App::onboard_with(&server, &subscriber, &json!({ "app_name": "search index" }));
+    subscriber.script(refuse(&["bad", "worse"], 422));
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &project.head());
+    let staff = admin(&server);
+    let letters = staff.json(&["admin", "dead-letters"]);
+    let paths = |letters: &Value| -> Vec<Value> {
+        letters.as_array().expect("letters").iter().map(|letter| letter["path"].clone()).collect()
+    };
+    assert_eq!(paths(&letters), ["worse", "bad"], "the newest first");
+    assert_eq!((&letters[0]["app_id"], &letters[0]["app_name"]), (&json!(app.id), &json!("search index")));
+    assert_eq!(
+        letters[0]["repository"],
+        json!(project.path().canonicalize().expect("there").display().to_string())
+    );
+    let lines = staff.lines(&["admin", "dead-letters"]);
+    assert!(lines.contains("search index") && lines.contains("422") && lines.contains("worse"), "{lines}");
+    let watch = &staff.json(&["admin", "watches"])[0];
+    assert_eq!((&watch["effective_state"], &watch["dead_letters"]), (&json!("active"), &json!(2)), "{watch}");
+    for moment in ["last_scan_at", "next_poll_at"] {
+        assert!(watch[moment].is_string(), "{moment} in {watch}");
+        assert!(staff.json(&["admin", "sources"])[0][moment].is_string(), "{moment} of the source");
+    }
+    assert_eq!(staff.json(&["admin", "overview"])["work"]["dead_letters"], 2);
+
+    let text = |letter: &Value| letter["dead_letter_id"].as_str().expect("an id").to_owned();
+    let (worse, bad) = (text(&letters[0]), text(&letters[1]));
+    let dismiss = ["dead-letter", "dismiss", "--for", app.id.as_str()];
+    let dismissed = |more: &[&str]| staff.json(&[&dismiss[..], more].concat());
+    let refused = |more: &[&str]| staff.code(&[&dismiss[..], more].concat());
+    assert_eq!(refused(&[]), Some(64), "all of them only when it is said");
+    assert_eq!(dismissed(&["--all", "--dry-run"])["would_request"], 2);
+    assert_eq!(dismissed(&[&bad])["dismissed"], 1);
+    assert_eq!(paths(&staff.json(&["admin", "dead-letters"])), ["worse"]);
+    assert_eq!(paths(&staff.json(&["admin", "dead-letters", "--status", "dismissed"])), ["bad"]);
+    assert_eq!(dismissed(&["--path", "worse"])["dismissed"], 1);
+    assert_eq!(refused(&["--all"]), Some(65), "nothing is open any more");
+    assert_eq!(staff.code(&["dead-letter", "redrive", &worse, "--for", &app.id]), Some(65));
+    assert_eq!(staff.json(&["admin", "overview"])["work"]["dead_letters"], 0);
+
+    // A dismissed letter forgets nothing: the path comes again as soon as it changes.
+    subscriber.accept_all();
+    project.write("bad", b"2");
+    project.remove("worse");
+    let next = project.commit("one changes, one goes");
+    app.tell(&server, &id, "scan");
+    app.wait_until_held(&server, &id, &next);
+    subscriber.wait_for_tree(&id, &project.tree(&next));
+}
+
+#[test]
+fn a_slow_app_and_a_repository_that_cannot_be_read_are_told_apart() {
+    let project = Project::with(&[("a", "1"), ("b", "1")]);
+    let (server, subscriber) = (Server::start(), Subscriber::start());
+    let app = App::onboard(&server, &subscriber);
+    let gate = subscriber.hold_after(1);
+    let id = app.watch(&server, &project);
+    let staff = admin(&server);
+    let of = |condition: &str| staff.json(&["admin", "watches", "--condition", condition]);
+    let slow = eventually("a change that is settled, and one that is not", SOON, || {
+        let watch = of("behind")[0].clone();
+        (watch["branches"][0]["round"]["position"] == 1).then_some(watch)
+    });
+    assert_eq!(slow["effective_state"], "delivering", "{slow}");
+    assert!(
+        slow["effective_reason"].as_str().expect("why").starts_with("1 of 2 changes are settled"),
+        "{slow}"
+    );
+    let lines = staff.lines(&["admin", "watches"]);
+    assert!(lines.contains("1/2") && lines.contains("position 1 of round"), "{lines}");
+    let lines = staff.lines(&["repository", "list", "--for", &app.id]);
+    assert!(lines.contains("1/2") && lines.contains("delivering"), "{lines}");
+    gate.open();
+    app.wait_until_held(&server, &id, &project.head());
+    assert_eq!(app.repository(&server, &id)["effective_state"], "active");
+    assert_eq!(of("behind"), json!([]));
+
+    // The repository goes away: nobody knows whether the app is behind.
+    let away = project.path().with_extension("away");
+    fs::rename(project.path(), &away).expect("moved");
+    app.tell(&server, &id, "scan");
+    let failing = eventually("a failing source", SOON, || {
+        let watch = of("failing")[0].clone();
+        watch["last_error"].is_string().then_some(watch)
+    });
+    assert_eq!(failing["effective_state"], "source_failing", "{failing}");
+    assert_eq!(of("behind")[0]["repository_id"], json!(id), "it is not known to be in step");
+    assert_eq!(staff.json(&["admin", "overview"])["work"]["sources_failing"], 1);
+    fs::rename(&away, project.path()).expect("moved back");
+    app.tell(&server, &id, "scan");
+    eventually("a source that is well", SOON, || (of("failing") == json!([])).then_some(()));
+}
+
+#[test]
 fn a_breaker_that_is_opened_by_hand_holds_deliveries_until_it_is_reset() {
     let project = Project::with(&[("a", "1")]);
     let (server, subscriber) = (Server::start(), Subscriber::start());

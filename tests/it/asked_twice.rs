@@ -1,16 +1,26 @@
 //! A client that never heard its answer asks again under the same key: nothing is done twice,
 //! wherever the server was killed in between.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    dice::Dice,
-    http::{Reply, raw},
-    patience::{SOON, eventually},
-    project::Project,
-    server::Server,
+use crate::{
+    replicas::LEASE,
+    support::{
+        api::App,
+        dice::Dice,
+        fleet::Fleet,
+        http::{Reply, raw},
+        patience::{SOON, eventually},
+        project::Project,
+        server::Server,
+        subscriber::Subscriber,
+    },
 };
 
 /// A POST under a key.
@@ -85,4 +95,42 @@ fn what_a_kill_left_unanswered_is_done_once_under_its_key() {
         watch.over_a_kill(&mut server, dice.up_to(Duration::from_millis(20)));
         assert_eq!(count(&server, "watches"), round + 1, "one watch a key");
     }
+}
+
+/// A request that takes long, because its Git host says nothing.
+#[test]
+fn what_a_replica_runs_is_waited_for_by_the_others_while_it_lives_and_no_longer() {
+    let Some(mut fleet) = Fleet::start(1, LEASE) else { return };
+    let app = App::onboard(&fleet.servers[0], &Subscriber::start());
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("set");
+    let url = format!("http://{}/owner/silent", silent.local_addr().expect("an address"));
+    let asked = Asked {
+        path: "/api/repositories",
+        token: Some(app.token.clone()),
+        key: "a registration that takes long".into(),
+        body: json!({ "url": url }),
+    };
+    let (first, address) = (asked.clone(), fleet.servers[0].address());
+    let answer = thread::spawn(move || first.of(address));
+    // Whoever takes the connection knows that the request runs.
+    let _connection = eventually("question to the Git host", SOON, || silent.accept().ok());
+
+    // A replica that started later does not run it a second time.
+    fleet.join();
+    let later = asked.of(fleet.servers[1].address()).expect("an answer");
+    assert_eq!(later.status, 409, "{}", later.json());
+    assert_eq!(later.json()["type"], "urn:tidings:problem:request-still-running");
+
+    fleet.servers[0].kill();
+    let killed = Instant::now();
+    let cut_off = answer.join().expect("no panic");
+    assert!(cut_off.is_err(), "it was still running");
+    let address = fleet.servers[1].address();
+    eventually("request that runs again", SOON, || {
+        (asked.of(address).expect("an answer").status != 409).then_some(())
+    });
+    // It asks the same silent host, for ten seconds.
+    let waited = killed.elapsed();
+    assert!(waited < LEASE + Duration::from_secs(14), "{waited:?}");
 }

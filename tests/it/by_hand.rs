@@ -216,5 +216,5 @@ fn whoever_reads_no_further_is_told_nothing() {
     drop(out);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(141));
 }

@@ -50,7 +50,7 @@ impl Delivered {
         let other = Project::with(&[("z", "1")]);
         let subscriber = Subscriber::start();
         let app = App::onboard(&server, &subscriber);
-        subscriber.script(refuse(&["bad"], 422));
+        subscriber.script(refuse(&["bad"], 404));
         let id = app.watch(&server, &one);
         app.wait_until_held(&server, &id, &one.head());
         let second = app.watch(&server, &other);
@@ -86,7 +86,7 @@ fn deliveries_are_found_by_everything_that_is_known_of_them() {
     let bad = &everything[3];
     assert_eq!(
         (&bad["state"], &bad["attempts"], &bad["last_status"]),
-        (&json!("parked"), &json!(3), &json!(422))
+        (&json!("parked"), &json!(3), &json!(404))
     );
     let newest = &everything[0];
     assert_eq!((&newest["attempts"], &newest["last_status"]), (&json!(1), &Value::Null));
@@ -140,7 +140,7 @@ fn a_delivery_is_shown_with_its_tries_to_its_own_app() {
     assert_eq!((&parked["path"], &parked["dead_letter_id"]), (&json!("bad"), &letter["dead_letter_id"]));
     let tries = parked["tries"].as_array().expect("tries");
     let names = texts(tries[0]["answer"]["headers"].as_array().expect("headers"), "name");
-    assert!(tries.len() == 3 && tries[0]["http_status"] == 422, "{parked:#}");
+    assert!(tries.len() == 3 && tries[0]["http_status"] == 404, "{parked:#}");
     assert!(names.contains(&"content-length".to_owned()), "{parked:#}");
     let taken = delivered.show(&everything[5]);
     assert_eq!((taken.status, &taken.json()["path"], &taken.json()["tries"]), (200, &json!("a"), &json!([])));

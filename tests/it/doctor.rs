@@ -237,6 +237,42 @@ fn endpoints_and_hosts_that_are_out_of_reach_are_found() {
 }
 
 #[test]
+fn what_is_in_the_way_of_the_work_is_a_warning() {
+    let project = Project::with(&[("file", "1")]);
+    let (mut server, subscriber) = (Server::start(), Subscriber::start());
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &project.head());
+    server.terminate();
+    let (code, found) = examined(&server, &[]);
+    assert!(found.iter().all(|finding| finding["check"] != "work"), "{found:?}");
+    for (statement, words) in [
+        (
+            "update source set last_error = 'the Git host refuses the credential'",
+            "1 repositories are not read, because",
+        ),
+        (
+            "update source set last_error = 'the Git host took too long: 10 s'",
+            "1 repositories are not read for another",
+        ),
+        ("update cursor set state = 'blocked', reason = 'by a test'", "1 branches wait"),
+        (
+            "insert into breaker (kind, id, failures, opened_at, probe_at, last_error)
+             values ('endpoint', 'app_x', 5, 1, 2, 'status 503')",
+            "1 breakers are open",
+        ),
+    ] {
+        database::change(&server, statement);
+        assert_found(&server, &[], "warning", "work", words);
+    }
+    assert_eq!(
+        examined(&server, &[]).0,
+        code,
+        "somebody else has to act: the installation is as well as before"
+    );
+}
+
+#[test]
 fn a_proxy_that_cannot_be_reached_is_found_without_being_asked_for() {
     let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://user:hush@{}", proxy.local_addr().expect("an address"));

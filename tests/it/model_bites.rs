@@ -1,13 +1,16 @@
 //! The model that the stories trust, made to fail: each promise broken once, each noticed. A build
 //! that moved its cursor before the answer would look like `a_change_that_was_skipped`.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use crate::support::{
+    alphabet::{Ending, Program, Word},
     http::Message,
-    model::{Model, REPEATS_MAX, sign},
-    project::sha256,
+    model::{Arrival, Model, REPEATS_MAX, sign},
+    project::{FileFacts, Tree, sha256},
     subscriber::KEY,
 };
 
@@ -244,11 +247,120 @@ fn more_than_a_batch_repeated_by_one_kill_is_noticed() {
 fn what_was_taken_of_a_batch_must_not_come_again_and_the_rest_may() {
     let mut model = batching();
     let part = batch("dlv_a", 0..4);
-    let Some(crate::support::model::Arrival::Batch(changes)) = model.arrive(&part) else { panic!("a batch") };
+    let Some(Arrival::Batch(changes)) = model.arrive(&part) else { panic!("a batch") };
     let words = model.take_some(&changes, &[true, false, false, true]);
     assert_eq!(words["results"].as_array().expect("words").len(), 3, "one is not named");
     take(&mut model, &batch("dlv_b", 1..3));
     assert!(model.faults.is_empty(), "{:?}", model.faults);
     take(&mut model, &batch("dlv_c", 3..5));
     assert_eq!(model.faults.len(), 1, "{:?}", model.faults);
+}
+
+#[test]
+fn what_a_receiver_lacks_or_has_in_excess_at_rest_is_noticed_unless_a_letter_is_open() {
+    let model = taken(0..3);
+    let facts = |content: &str| FileFacts { mode: "100644".into(), sha: sha256(content.as_bytes()) };
+    let tree: Tree =
+        (0..3).map(|at| (format!("f{at:03}").into_bytes(), facts(&format!("content {at}")))).collect();
+    let differences = |tree: &Tree, parked: &[&str]| {
+        let parked: BTreeSet<Vec<u8>> = parked.iter().map(|path| path.as_bytes().to_vec()).collect();
+        model.differences("repo_1", tree, &parked)
+    };
+    assert_eq!(differences(&tree, &[]), Vec::<String>::new());
+
+    let mut more = tree.clone();
+    more.insert(b"g".to_vec(), facts("g"));
+    assert!(differences(&more, &[])[0].contains("lacks g"));
+    let mut fewer = tree.clone();
+    fewer.remove(b"f001".as_slice());
+    assert!(differences(&fewer, &[])[0].contains("still has f001"));
+    let mut other = tree.clone();
+    other.insert(b"f002".to_vec(), facts("other"));
+    assert!(differences(&other, &[])[0].contains("another f002"));
+    for (tree, path) in [(more, "g"), (fewer, "f001"), (other, "f002")] {
+        assert_eq!(differences(&tree, &[path]), Vec::<String>::new(), "{path} is parked");
+        assert_eq!(differences(&tree, &["f000"]).len(), 1, "a letter of another path excuses nothing");
+    }
+}
+
+#[test]
+fn what_was_applied_and_answered_with_an_error_is_in_the_mirror_and_may_come_again() {
+    let mut model = Model::new(KEY);
+    let first = message("create", &create(0));
+    let arrival = model.arrive(&first).expect("a change");
+    model.apply(&arrival);
+    model.turned_down(&arrival);
+    assert_eq!(model.mirrors["repo_1"].len(), 1, "it was applied");
+    take(&mut model, &first);
+    assert!(model.faults.is_empty(), "no 2xx had been said: {:?}", model.faults);
+    take(&mut model, &first);
+    assert_eq!(model.faults.len(), 1, "now one had");
+}
+
+#[test]
+fn in_phased_order_a_change_that_was_turned_down_holds_no_other_phase_up() {
+    let mut model = Model::new(KEY);
+    model.phased = true;
+    let refused = model.arrive(&message("create", &create(0))).expect("a change");
+    model.turned_down(&refused);
+    model.arrive(&message("update", &create(1)));
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+}
+
+#[test]
+fn one_skip_by_hand_explains_one_gap() {
+    let mut model = taken(0..2);
+    model.skips = 1;
+    take(&mut model, &message("create", &create(3)));
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    take(&mut model, &message("create", &create(5)));
+    assert_eq!(model.faults.len(), 1, "{:?}", model.faults);
+}
+
+#[test]
+fn a_program_answers_each_try_of_each_pattern_as_it_was_told() {
+    let program = Program::default();
+    let late = Word::Apply(Ending::Late(Duration::from_secs(1)));
+    program.answer("f00*", &[late, Word::Apply(Ending::Reset)], Word::Refuse(422));
+    program.answer("f001", &[], Word::Refuse(500));
+    let mut model = batching();
+    let mut tries = |message: &Message, times: usize| -> Vec<String> {
+        let arrival = model.arrive(message).expect("changes");
+        (0..times).map(|_| format!("{:?}", program.next(&arrival))).collect()
+    };
+    let all = |word: Word| format!("All({word:?})");
+    let first = tries(&message("create", &create(0)), 4);
+    assert_eq!(first[..2], [all(late), all(Word::Apply(Ending::Reset))]);
+    assert_eq!(first[2..], [all(Word::Refuse(422)), all(Word::Refuse(422))]);
+    assert_eq!(tries(&message("create", &create(1)), 1), [all(Word::Refuse(500))]);
+    assert_eq!(tries(&message("create", &create(20)), 1), [all(Word::Accept)]);
+    // A batch is answered change by change, and every second time as a whole.
+    let each = format!("Each({:?})", [Word::Refuse(500), Word::Accept]);
+    assert_eq!(tries(&batch("dlv_b", [1, 20]), 2), [each, all(Word::Refuse(500))]);
+    // A reset is a reset for all of a batch.
+    assert_eq!(tries(&batch("dlv_c", [2, 21]), 2), [all(late), all(Word::Apply(Ending::Reset))]);
+}
+
+#[test]
+fn what_a_word_applies_of_a_batch_is_in_the_mirror_and_what_it_refuses_is_named() {
+    let mut model = batching();
+    let Some(Arrival::Batch(changes)) = model.arrive(&batch("dlv_a", 0..5)) else { panic!("a batch") };
+    let words = [
+        Word::Accept,
+        Word::Refuse(422),
+        Word::Refuse(500),
+        Word::Apply(Ending::Status(422)),
+        Word::Apply(Ending::Status(500)),
+    ];
+    let answer = model.take_by_word(&changes, &words);
+    let outcomes: Vec<&str> = answer["results"]
+        .as_array()
+        .expect("words")
+        .iter()
+        .filter_map(|word| word["outcome"].as_str())
+        .collect();
+    assert_eq!(outcomes, ["accepted", "refused", "retry", "refused", "retry"]);
+    let has: Vec<String> =
+        model.mirrors["repo_1"].keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    assert_eq!(has, ["f000", "f003", "f004"]);
 }

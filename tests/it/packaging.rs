@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -26,6 +28,8 @@ fn the_binary_needs_no_library_of_the_machine_but_that_of_c() {
         mapped.iter().filter(|name| !EXPECTED.iter().any(|known| name.starts_with(known))).collect();
     assert!(others.is_empty(), "{others:?}");
 }
+
+const COMPOSE: &str = include_str!("../../deploy/compose.yaml");
 
 fn service(home: &Path, arguments: &[&str]) -> Output {
     bare_command(home).arg("service").args(arguments).output().expect("it ran")
@@ -91,4 +95,69 @@ fn systemd_accepts_the_unit_and_finds_it_closed() {
         "more exposed than 2.0: {said} {}",
         String::from_utf8_lossy(&security.stderr)
     );
+}
+
+/// The commands in the head of the compose file, each in one line.
+fn compose_commands() -> Vec<String> {
+    let head = COMPOSE.lines().map_while(|line| line.strip_prefix('#')).collect::<Vec<_>>().join("\n");
+    let joined = head.replace("\\\n", " ");
+    joined.lines().filter(|line| line.starts_with("   ")).map(|line| line.trim().to_owned()).collect()
+}
+
+/// A command of the binary by the user of the image, with the secret where an engine mounts it.
+fn in_a_container(home: &Path, arguments: &[String]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-euc"]);
+    command.arg(
+        "mount -t tmpfs none /run && mkdir /run/secrets && cp -p deploy/sample-key /run/secrets/sample_key\n\
+         exec setpriv --reuid 65532 --regid 65532 --clear-groups \"$@\"",
+    );
+    command.arg("sh").arg(env!("CARGO_BIN_EXE_tidings")).args(arguments);
+    command.env("HOME", home.join("data")).current_dir(home);
+    command
+}
+
+/// Needs root, for another user and a `/run` of its own; elsewhere it says so.
+#[test]
+fn the_commands_of_the_compose_file_can_read_the_secrets_that_it_makes() {
+    if !rustix::process::getuid().is_root() {
+        println!("skipped: only root can be another user");
+        return;
+    }
+    let home = TempDir::new().expect("a folder");
+    let data = home.path().join("data");
+    for folder in [&data, &home.path().join("deploy")] {
+        fs::create_dir(folder).expect("made");
+    }
+    let commands = compose_commands();
+    let named = |part: &str| commands.iter().find(|command| command.contains(part)).expect("a command");
+    let mut make = Command::new("sh");
+    make.args(["-c", &format!("umask 077; {}", named("openssl"))]).current_dir(home.path());
+    assert!(make.status().expect("it ran").success());
+
+    let server = Server::start();
+    fs::copy(server.data().join("admin-token"), data.join("admin-token")).expect("copied");
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("set");
+    let owned = Command::new("chown").args(["-R", "65532:65532"]).arg(&data).status();
+    assert!(owned.expect("it ran").success());
+    let in_place = |word: &str| {
+        let word = word.trim_matches('"').replace("/data/", &format!("{}/", data.display()));
+        word.replace("//receiver:", "//127.0.0.1:").replace("0.0.0.0:9000", "127.0.0.1:0")
+    };
+
+    let create = named("app create").split_once("exec server /tidings ").expect("in the server").1;
+    let mut create: Vec<String> = create.split_whitespace().map(in_place).collect();
+    create.extend(["--server".to_owned(), format!("http://{}", server.address())]);
+    let created = in_a_container(home.path(), &create).output().expect("it ran");
+    assert!(created.status.success(), "{created:?}");
+
+    let listen = COMPOSE.lines().find_map(|line| line.trim().strip_prefix("command: [listen, "));
+    let listen = listen.expect("a receiver").trim_end_matches(']').split(", ").map(in_place);
+    let listen: Vec<String> = std::iter::once("listen".to_owned()).chain(listen).collect();
+    let mut listening = in_a_container(home.path(), &listen).stderr(Stdio::piped()).spawn().expect("it ran");
+    let mut line = String::new();
+    BufReader::new(listening.stderr.take().expect("piped")).read_line(&mut line).expect("a line");
+    listening.kill().expect("killed");
+    listening.wait().expect("ended");
+    assert!(line.starts_with("listening on "), "{line}");
 }

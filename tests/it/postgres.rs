@@ -1,7 +1,7 @@
 //! The product on PostgreSQL: what serves on a file serves here, and the commands say what differs. Other
 //! stories run here too where `TIDINGS_STORY_DATABASE` says `postgres`; `.ci/postgres` does that.
 
-mod between;
+pub(crate) mod between;
 mod trouble;
 
 use std::process::Output;

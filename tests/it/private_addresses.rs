@@ -1,7 +1,7 @@
 //! Private addresses: refused in every spelling when an app registers, and again at each
 //! connection, when a name turns out to lead to one.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     api::App,
@@ -71,11 +71,21 @@ fn no_spelling_of_a_private_address_is_registered_or_watched() {
             let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
             assert_eq!(reply.status, 422, "{url} was accepted");
             assert_eq!(reply.message.header("content-type"), Some("application/problem+json"));
+            let problem = reply.json();
+            assert_eq!(problem["error"], "Private IP addresses are not allowed", "as Docora says it");
+            assert_names_the_setting(&problem);
             let body = json!({ "url": format!("{url}/repository.git") });
             let reply = server.ask("POST", "/api/repositories", Some(&app), Some(&body)).expect("an answer");
             assert_eq!(reply.status, 422, "{url} was asked: {}", reply.json());
+            assert_names_the_setting(&reply.json());
         }
     }
+}
+
+/// The refusal of an address tells an operator what would allow it.
+fn assert_names_the_setting(problem: &Value) {
+    let detail = problem["errors"][0]["detail"].as_str().expect("a text");
+    assert!(detail.contains("egress.allow does not list it") && detail.contains("(add "), "{detail}");
 }
 
 #[test]

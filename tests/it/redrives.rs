@@ -31,11 +31,11 @@ const REPEATS_MAX: u64 = 64;
 /// had been given up. The blob is that of the text `old`.
 const PARKED: &str = "with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < ?)
     insert into dead_letter (id, app_id, watch_id, cursor_id, round, position, path, operation, delivery_id,
-      reason, status, state_kind, state_mode, state_blob, http_status, excerpt, created_at)
+      reason, status, before_mode, before_blob, http_status, excerpt, created_at)
     select 'dead_' || printf('%026d', i), w.app_id, w.id, c.id, c.last_round, i,
       case i when 0 then cast('kept' as blob) else cast(printf('gone/%07d', i) as blob) end,
       case i when 0 then 'create' else 'delete' end, 'dlv_' || printf('%052d', i), 'failing', 'open',
-      case i when 0 then 'nothing' else 'has' end, 33188, '489ce0f857e7634a0eb9f328265a3e91fad49f61', 500, 'no', c.created_at
+      case i when 0 then null else 33188 end, case i when 0 then null else '489ce0f857e7634a0eb9f328265a3e91fad49f61' end, 500, 'no', c.created_at
     from n, cursor c join watch w on w.id = c.watch_id";
 
 /// What arrived of redrives, by the number of the letter: memory for a million of them.

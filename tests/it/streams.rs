@@ -305,7 +305,7 @@ fn addresses_that_are_no_streams_are_refused_with_their_reason() {
         ("nats://127.0.0.1:4222/a.*", json!({}), "base_url", "subject"),
         ("nats://user:word@127.0.0.1/a", json!({}), "base_url", "endpoint_auth"),
         ("nats://10.1.2.3/a", json!({}), "base_url", "Private IP"),
-        ("nats://127.0.0.1:25/a", json!({}), "base_url", "Private IP"),
+        ("nats://127.0.0.1:25/a", json!({}), "base_url", "port 25"),
         (
             "nats://127.0.0.1/a",
             json!({ "delivery": { "format": "docora" } }),

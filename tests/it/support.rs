@@ -1,6 +1,7 @@
 //! What stories are told with: real repositories and Git hosts, the real binary, real receivers
 //! that can be told to misbehave or that check everything they are told, and small stand-ins.
 
+pub(crate) mod alphabet;
 pub(crate) mod api;
 pub(crate) mod cable;
 pub(crate) mod churn;

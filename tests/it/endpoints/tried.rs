@@ -84,7 +84,10 @@ fn an_endpoint_that_cannot_be_reached_is_told_by_kind() {
     let detail = outcome.json()["detail"].as_str().expect("a text").to_owned();
     assert!(detail.contains("UnknownIssuer"), "{detail}");
     for (url, fault) in [
-        ("https://192.168.1.1", "Private IP addresses are not allowed"),
+        (
+            "https://192.168.1.1",
+            "192.168.1.1 is a private address and egress.allow does not list it (add 192.168.1.1 to allow it)",
+        ),
         ("https://a.example/?x", "must not hold a query or a fragment, because a path is appended to it"),
     ] {
         let refused = owner.ask(&server, "POST", "/api/app/test", Some(&json!({ "base_url": url })));

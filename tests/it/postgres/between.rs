@@ -26,11 +26,11 @@ use crate::support::{
 const PGBOUNCER: &str = "TIDINGS_PGBOUNCER";
 
 /// A PgBouncer in front of a cluster, in the folder of that.
-struct Pooler(Child);
+pub(crate) struct Pooler(Child);
 
 impl Pooler {
     /// `None` where this machine has none.
-    fn before(cluster: &Cluster) -> Option<Self> {
+    pub(crate) fn before(cluster: &Cluster) -> Option<Self> {
         let named = text_setting(PGBOUNCER).map(PathBuf::from);
         let found = named.or_else(|| Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|path| path.exists()));
         let Some(binary) = found else {

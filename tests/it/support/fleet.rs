@@ -60,6 +60,26 @@ impl Fleet {
         Self::build(roles, lease, |server| server)
     }
 
+    /// So many that hear no notification, as behind a pooler: what another replica did they find by
+    /// looking at the rows.
+    pub(crate) fn deaf(count: usize, lease: Duration, dress: impl Fn(Server) -> Server) -> Option<Self> {
+        let database = cluster::database(None)?;
+        let url = format!("{}&pgbouncer=true", database.url);
+        let lease = format!("{}ms", lease.as_millis());
+        let mut fleet = Self { servers: Vec::new(), cables: Vec::new(), database };
+        for index in 0..count {
+            let mut server = Server::prepare().with("database.url", &url).with("database.lease", &lease);
+            server = dress(server);
+            if index > 0 {
+                fleet.lend_keyring(&server);
+            }
+            server.run();
+            fleet.servers.push(server);
+        }
+        fleet.wait_until_shared(count);
+        Some(fleet)
+    }
+
     fn build(roles: &[&str], lease: Duration, dress: impl Fn(Server) -> Server) -> Option<Self> {
         let database = cluster::database(None)?;
         let lease = format!("{}ms", lease.as_millis());
@@ -82,6 +102,17 @@ impl Fleet {
         Some(fleet)
     }
 
+    /// One more replica, which starts now and may not have its share yet.
+    pub(crate) fn join(&mut self) {
+        let (cable, url) = self.cable().expect("as before");
+        let server = Server::prepare().with("database.url", &url);
+        let mut server = server.with("database.lease", self.servers[0].setting("database.lease"));
+        self.lend_keyring(&server);
+        server.run();
+        self.cables.push(cable);
+        self.servers.push(server);
+    }
+
     /// A cable to the database, and the address at its end.
     fn cable(&self) -> Option<(Cable, String)> {
         let mut url = Url::parse(&self.database.url).expect("an address");
@@ -100,10 +131,7 @@ impl Fleet {
 
     /// What the first replica sealed opens for this one as well.
     pub(crate) fn lend_keyring(&self, server: &Server) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(server.data()).expect("a folder");
-        let path = server.data().join("keyring");
-        fs::copy(self.servers[0].data().join("keyring"), &path).expect("copied");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its own");
+        lend_keyring(&self.servers[0], server);
     }
 
     /// Waits until so many replicas hold all shards between them, none more than its share.
@@ -146,6 +174,14 @@ impl Fleet {
         let owner = &found.first()?.0;
         (0..self.servers.len()).find(|index| self.id(*index) == *owner)
     }
+}
+
+/// What one replica sealed opens for another as well.
+pub(crate) fn lend_keyring(from: &Server, to: &Server) {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(to.data()).expect("a folder");
+    let path = to.data().join("keyring");
+    fs::copy(from.data().join("keyring"), &path).expect("copied");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its own");
 }
 
 /// The rows of a question, each a text and a number.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 mod batch;
 mod chunk;
 mod envelope;
+mod rest;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
@@ -142,6 +143,10 @@ pub(crate) struct Model {
     pub(crate) chunks_seen: Vec<(String, u64, u64)>,
     /// Requests seen, repeats and chunks included.
     pub(crate) requests: u64,
+    /// What was acknowledged may come again at any time, as from replicas whose leases end.
+    pub(crate) may_repeat: bool,
+    /// Changes that were given up by hand, perhaps before they were ever sent; each may leave a gap.
+    pub(crate) skips: u64,
     /// Requests for something that had been acknowledged before the last kill.
     pub(crate) repeats: u64,
     cursors: HashMap<String, Progress>,
@@ -295,6 +300,23 @@ impl Model {
         }
     }
 
+    /// The arrival was answered with something else than a 2xx, or with nothing: it may be given up now,
+    /// and what comes after it may be sent.
+    pub(crate) fn turned_down(&mut self, arrival: &Arrival) {
+        match arrival {
+            Arrival::Change(change) => self.turned_down_change(change),
+            Arrival::Batch(changes) => changes.iter().for_each(|change| self.turned_down_change(change)),
+            Arrival::Notice => {}
+        }
+    }
+
+    fn turned_down_change(&mut self, change: &Change) {
+        let progress = self.cursors.get_mut(&change.cursor);
+        if let Some(progress) = progress.filter(|progress| progress.round == change.round) {
+            progress.open.remove(&change.position);
+        }
+    }
+
     fn check_content(&mut self, change: &Change) {
         let file = &change.body["file"];
         if change.action == "delete" {
@@ -333,7 +355,7 @@ impl Model {
         let window = self.window();
         let first_chunk = change.chunk.as_ref().is_none_or(|chunk| chunk.index == 0);
         match seen.acknowledged_in {
-            Some(kill) if first_chunk && kill == self.kill => {
+            Some(kill) if first_chunk && kill == self.kill && !self.may_repeat => {
                 self.faults.push(format!("{} was acknowledged and came again without a kill", change.id));
             }
             Some(_) if first_chunk => {
@@ -379,6 +401,9 @@ impl Model {
             if progress.open.values().any(|open| *open != phase) {
                 self.faults.push(format!("position {position} of round {round} overlaps another phase"));
             }
+        } else if position > progress.seen && position - progress.seen <= self.skips {
+            self.skips -= position - progress.seen;
+            progress.seen = position;
         } else if position != progress.seen {
             let (cursor, expected, total) = (&change.cursor, progress.seen, change.total);
             self.faults.push(format!(

@@ -90,6 +90,7 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
     Endpoint {
         app: AppId::new(Ulid::from_parts(1, 9)),
         base_url,
+        since: Timestamp(0),
         keys: vec![Secret::new(SECRET.into())],
         access: Arc::default(),
         timeout: DEADLINE,

@@ -99,6 +99,11 @@ impl Server {
         self
     }
 
+    /// What a setting is.
+    pub(crate) fn setting(&self, key: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == key).map(|(_, value)| value).expect("it is set")
+    }
+
     /// Without this setting.
     pub(crate) fn without(mut self, key: &str) -> Self {
         self.settings.retain(|(known, _)| known != key);

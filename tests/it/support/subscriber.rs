@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    alphabet::{Doing, Ending, Program, Word},
     http::{Message, read_body, read_head},
     model::{Arrival, Change, Model},
     patience::{SOON, eventually},
@@ -47,6 +48,8 @@ pub(crate) enum Answer {
     Flood,
     /// Waits until the gate opens; takes it in only if the other side still waits.
     Wait(Arc<Gate>),
+    /// What a program says.
+    Do(Doing),
 }
 
 type Script = Box<dyn FnMut(&Arrival) -> Answer + Send>;
@@ -95,6 +98,8 @@ struct Shared {
 /// The receiver.
 pub(crate) struct Subscriber {
     address: SocketAddr,
+    /// Another address of the same receiver.
+    second: Option<SocketAddr>,
     shared: Arc<Shared>,
 }
 
@@ -106,8 +111,6 @@ impl Subscriber {
 
     /// The same for an app whose deliveries are signed with this key.
     pub(crate) fn start_with(key: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             model: Mutex::new(Model::new(key)),
             script: Mutex::new(Box::new(|_| Answer::Accept)),
@@ -117,23 +120,24 @@ impl Subscriber {
             flooded: AtomicU64::new(0),
             connections: AtomicU64::new(0),
         });
-        let at_the_door = shared.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if at_the_door.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                at_the_door.connections.fetch_add(1, Ordering::SeqCst);
-                let shared = at_the_door.clone();
-                thread::spawn(move || serve(stream, &shared));
-            }
-        });
-        Self { address, shared }
+        Self { address: open_door(&shared), second: None, shared }
+    }
+
+    /// The same with a second address.
+    pub(crate) fn start_with_two_doors() -> Self {
+        let mut subscriber = Self::start();
+        subscriber.second = Some(open_door(&subscriber.shared));
+        subscriber
     }
 
     /// Where it receives.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The second address at which it receives.
+    pub(crate) fn second_url(&self) -> String {
+        format!("http://{}", self.second.expect("it has two doors"))
     }
 
     /// Its address.
@@ -144,6 +148,12 @@ impl Subscriber {
     /// From now on this decides.
     pub(crate) fn script(&self, script: impl FnMut(&Arrival) -> Answer + Send + 'static) {
         *locked(&self.shared.script) = Box::new(script);
+    }
+
+    /// From now on this program decides; it may be changed at any time.
+    pub(crate) fn follow(&self, program: &Program) {
+        let program = program.clone();
+        self.script(move |arrival| Answer::Do(program.next(arrival)));
     }
 
     /// From now on everything is accepted.
@@ -241,9 +251,29 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread, so that it sees that it is over.
-        drop(TcpStream::connect(self.address));
+        // Wakes the accepting threads, so that they see that it is over.
+        for address in self.second.into_iter().chain([self.address]) {
+            drop(TcpStream::connect(address));
+        }
     }
+}
+
+/// Accepts connections at a port of its own.
+fn open_door(shared: &Arc<Shared>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let at_the_door = shared.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if at_the_door.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            at_the_door.connections.fetch_add(1, Ordering::SeqCst);
+            let shared = at_the_door.clone();
+            thread::spawn(move || serve(stream, &shared));
+        }
+    });
+    address
 }
 
 /// A tree that can be read in a failed assertion.
@@ -299,6 +329,8 @@ fn give(
         Answer::Each(taken) => each = taken,
         Answer::AcceptAfter(wait) => thread::sleep(wait),
         Answer::Wait(gate) => gate.pass(&shared.stopped),
+        Answer::Do(Doing::All(Word::Accept)) => {}
+        Answer::Do(doing) => return act(stream, reader, shared, arrival, doing),
         Answer::Refuse(code) => {
             stream.write_all(&status(code))?;
             return Ok(true);
@@ -348,6 +380,70 @@ fn give(
     }
     stream.write_all(&status(200))?;
     Ok(true)
+}
+
+/// Does what a program says, and is no plain 200. Whether the connection goes on.
+fn act(
+    stream: &mut TcpStream,
+    reader: &mut BufReader<TcpStream>,
+    shared: &Shared,
+    arrival: &Arrival,
+    doing: Doing,
+) -> io::Result<bool> {
+    let turned_down = |is_applied: bool| {
+        let mut model = locked(&shared.model);
+        if is_applied {
+            model.apply(arrival);
+        }
+        model.turned_down(arrival);
+    };
+    match (doing, arrival) {
+        (Doing::Each(words), Arrival::Batch(changes)) => {
+            let mut model = locked(&shared.model);
+            if has_gone(stream)? {
+                return Ok(false);
+            }
+            let words = model.take_by_word(changes, &words).to_string();
+            drop(model);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", words.len());
+            stream.write_all((head + &words).as_bytes())?;
+            Ok(true)
+        }
+        (Doing::Each(_), _) | (Doing::All(Word::Accept), _) => unreachable!("no batch, or answered before"),
+        (Doing::All(Word::Refuse(code)), _) => {
+            turned_down(false);
+            stream.write_all(&status(code))?;
+            Ok(true)
+        }
+        (Doing::All(Word::Apply(Ending::Status(code))), _) => {
+            turned_down(true);
+            stream.write_all(&status(code))?;
+            Ok(true)
+        }
+        (Doing::All(Word::Apply(Ending::Silence)), _) => {
+            turned_down(true);
+            drop(reader.fill_buf());
+            Ok(false)
+        }
+        (Doing::All(Word::Apply(Ending::Reset)), _) => {
+            turned_down(true);
+            // Closed at once, whatever was sent meanwhile is lost.
+            socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+            Ok(false)
+        }
+        (Doing::All(Word::Apply(Ending::Late(wait))), _) => {
+            turned_down(true);
+            thread::sleep(wait);
+            let mut model = locked(&shared.model);
+            if has_gone(stream)? {
+                return Ok(false);
+            }
+            model.acknowledged(arrival);
+            drop(model);
+            stream.write_all(&status(200))?;
+            Ok(true)
+        }
+    }
 }
 
 fn drip(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {

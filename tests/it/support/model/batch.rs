@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Arrival, Change, Model, read_change};
+use crate::support::alphabet::{Ending, Word};
 
 impl Model {
     /// Takes a batch in.
@@ -75,6 +76,35 @@ impl Model {
                 results.push(json!({ "id": change.id, "outcome": "retry", "reason": "not now" }));
             }
             // What is not named is to come again as well.
+        }
+        json!({ "results": results })
+    }
+}
+
+impl Model {
+    /// The app does with each change of a batch what a word says; the answer.
+    pub(crate) fn take_by_word(&mut self, changes: &[Change], words: &[Word]) -> Value {
+        self.batches.1 += 1;
+        let mut results = Vec::new();
+        for (change, word) in changes.iter().zip(words) {
+            let (is_applied, outcome) = match word {
+                Word::Accept | Word::Apply(Ending::Silence | Ending::Reset | Ending::Late(_)) => {
+                    (true, "accepted")
+                }
+                Word::Refuse(500..) => (false, "retry"),
+                Word::Refuse(_) => (false, "refused"),
+                Word::Apply(Ending::Status(500..)) => (true, "retry"),
+                Word::Apply(Ending::Status(_)) => (true, "refused"),
+            };
+            if is_applied {
+                self.apply_change(change);
+            }
+            if outcome == "accepted" {
+                self.acknowledged_change(change);
+            } else {
+                self.turned_down_change(change);
+            }
+            results.push(json!({ "id": change.id, "outcome": outcome, "reason": format!("{word:?}") }));
         }
         json!({ "results": results })
     }
