@@ -8,12 +8,16 @@ use sea_orm_migration::prelude::*;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-const UP: [&str; 5] = [
+const UP: [&str; 7] = [
     "alter table dead_letter add column counted boolean not null default false",
     "alter table dead_letter add column self_redriven boolean not null default false",
     "alter table cursor add column refused integer not null default 0",
     "alter table cursor add column streak_round bigint",
     "alter table cursor add column streak_position bigint",
+    // Where a row goes on from before, which of the open letters are of it is not known: all are sent again.
+    "update dead_letter set counted = true where status = 'open' and reason in ('rejected', 'failing')
+       and cursor_id in (select id from cursor where streak > 0)",
+    "update cursor set streak_round = 0, streak_position = 0 where streak > 0",
 ];
 
 const DOWN: [&str; 5] = [

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
-    ports::{Glimpse, HeadAttempts, LaneSnapshot, Reach, StoreError, Streak},
+    ports::{Glimpse, HeadAttempts, LaneSnapshot, REFUSALS_MAX, Reach, StoreError, Streak},
     round::{Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
@@ -35,20 +35,25 @@ const FOLLOWED: &str = "cursor c
     join watch w on w.id = c.watch_id join app a on a.id = w.app_id
     left join head h on h.source_id = w.source_id and h.ref_name = c.branch";
 
-/// Whether it has something to do.
-const IS_WAITING: &str = "(w.state = 'active' and a.disabled is null
-    and (c.open_round is not null
-      or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
-        and (c.held is not null or c.resync is not null))
-      or (c.state not in ('branch_missing', 'empty')
-        and (c.resync is not null or (c.state = 'blocked' and c.streak = 0)
-          or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
-          or (c.held is not null and c.held_view <> w.view_id)))
-      or (c.state <> 'empty' and c.replay is not null and c.held is not null)
-      or (c.state <> 'empty' and c.resync is null
-        and exists (select 1 from dead_letter d
-                    where d.app_id = w.app_id and d.cursor_id = c.id
-                      and d.status = 'redrive_requested'))))";
+/// Whether it has something to do. A block that is no word of its receiver ends with the next round.
+fn is_waiting() -> String {
+    format!(
+        "(w.state = 'active' and a.disabled is null
+        and (c.open_round is not null
+          or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
+            and (c.held is not null or c.resync is not null))
+          or (c.state not in ('branch_missing', 'empty')
+            and (c.resync is not null
+              or (c.state = 'blocked' and c.streak = 0 and (c.refused < {REFUSALS_MAX} or c.acknowledged))
+              or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
+              or (c.held is not null and c.held_view <> w.view_id)))
+          or (c.state <> 'empty' and c.replay is not null and c.held is not null)
+          or (c.state <> 'empty' and c.resync is null
+            and exists (select 1 from dead_letter d
+                        where d.app_id = w.app_id and d.cursor_id = c.id
+                          and d.status = 'redrive_requested'))))"
+    )
+}
 
 /// The cursors that have something to do, of one app or of all.
 pub(super) async fn pending(
@@ -64,8 +69,9 @@ pub(super) async fn pending(
         condition = format!("{condition} and {within}");
         values.push(map);
     }
+    let is_waiting = is_waiting();
     let text =
-        format!("select w.app_id, c.id from {FOLLOWED} where {condition} and {IS_WAITING} order by c.id");
+        format!("select w.app_id, c.id from {FOLLOWED} where {condition} and {is_waiting} order by c.id");
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
     Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
 }
@@ -78,8 +84,9 @@ struct Seen {
 
 /// Whose a cursor is, and whether it has something to do.
 pub(super) async fn glimpse(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Glimpse, StoreError> {
+    let is_waiting = is_waiting();
     let text = format!(
-        "select w.repository_id, case when {IS_WAITING} then 1 else 0 end as waits
+        "select w.repository_id, case when {is_waiting} then 1 else 0 end as waits
          from {FOLLOWED} where c.id = $1"
     );
     let seen: Option<Seen> = rows::one(connection, "cursor", &text, vec![id.clone().into()]).await?;
@@ -145,14 +152,14 @@ async fn progress(
         return Ok(Progress { head_attempts: HeadAttempts::default(), above: Vec::new(), untouched: true });
     };
     let Round { cursor, number, position, .. } = round;
-    Ok(Progress {
-        head_attempts: attempts::of_change(connection, cursor, *number, *position, endpoint_since).await?,
-        above: settle::above(connection, cursor, *number, *position).await?,
-        untouched: match round.spec.kind {
-            RoundKind::Resync => letters::fill(connection, round).await?,
-            _ => *position == 0,
-        },
-    })
+    let above = settle::above(connection, cursor, *number, *position).await?;
+    let untouched = match round.spec.kind {
+        _ if !above.is_empty() => false,
+        RoundKind::Resync => letters::fill(connection, round).await?,
+        _ => *position == 0,
+    };
+    let head_attempts = attempts::of_change(connection, cursor, *number, *position, endpoint_since).await?;
+    Ok(Progress { head_attempts, above, untouched })
 }
 
 /// Everything a lane needs.

@@ -229,7 +229,8 @@ fn filter(row: &redrive::Model) -> Result<Option<LetterFilter>, StoreError> {
     serde_json::from_str(&row.filter).map_err(|error| undecodable("redrive", error))
 }
 
-/// Marks letters of a cursor that are sent again by themselves; a letter of a path that was is left alone.
+/// Marks letters of a cursor that are sent again by themselves, but for those of a path that was once, and
+/// those whose path the open round sends anyway.
 pub(super) async fn of_cursor(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -239,7 +240,9 @@ pub(super) async fn of_cursor(
                 where cursor_id = $1 and status in ('open', 'redrive_requested') and status = 'open'
                 and not self_redriven and (counted or (not $6 and reason in ('rejected', 'failing')))
                 and (round > $2 or (round = $2 and position >= $3))
-                and (round < $4 or (round = $4 and position < $5))";
+                and (round < $4 or (round = $4 and position < $5))
+                and not exists (select 1 from cursor c
+                  where c.id = dead_letter.cursor_id and c.open_round = dead_letter.bound_round)";
     let values = vec![
         cursor.clone().into(),
         letters.from.0.into(),

@@ -2,10 +2,7 @@
 //! its watch go on.
 
 use sea_orm::ConnectionTrait;
-use tidings_actors::{
-    deliverer::lane::REFUSALS_MAX,
-    ports::{SelfRedrive, StoreError},
-};
+use tidings_actors::ports::{REFUSALS_MAX, SelfRedrive, StoreError};
 use tidings_entity::{
     cursor,
     id::{AppId, WatchId},

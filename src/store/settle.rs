@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use tidings_actors::ports::{Park, Settlement, StoreError};
+use tidings_actors::ports::{Park, Settlement, StoreError, Streak};
 use tidings_entity::{dead_letter, id::CursorId, kind::LetterStatus};
 
 use super::{
@@ -20,8 +20,19 @@ struct OpenRound {
     position: i64,
     total: i64,
     streak: i64,
+    streak_round: Option<i64>,
+    streak_position: Option<i64>,
     refused: i64,
     acknowledged: bool,
+}
+
+impl OpenRound {
+    /// Whether the row of the cursor says something else of what was given up in a row.
+    fn differs(&self, streak: &Streak) -> bool {
+        let from = self.streak_round.zip(self.streak_position);
+        (i64::from(streak.count), i64::from(streak.refused)) != (self.streak, self.refused)
+            || streak.from.map(|(round, position)| (round, signed(position))) != from
+    }
 }
 
 /// What the settlements of one lane come to.
@@ -62,9 +73,7 @@ pub(super) async fn settle(
         }
         let acknowledged = settlement.acknowledged || lane.is_some_and(|lane| lane.acknowledged);
         fresh[index] = true;
-        let streak = settlement.streak;
-        let is_news = (i64::from(streak.count), i64::from(streak.refused)) != (round.streak, round.refused)
-            || (acknowledged && !round.acknowledged);
+        let is_news = round.differs(&settlement.streak) || (acknowledged && !round.acknowledged);
         let absorbs = settlement.absorbs || lane.is_some_and(|lane| lane.absorbs);
         let lane = Lane { from: round.position, to, last: settlement, acknowledged, absorbs, is_news };
         lanes.insert(&settlement.cursor, lane);
@@ -100,6 +109,7 @@ async fn open_rounds(
     let text = format!(
         "with v(cursor_id) as ({list})
          select r.cursor_id, r.number, r.position, r.total, cast(c.streak as bigint) as streak,
+           c.streak_round, c.streak_position,
            cast(c.refused as bigint) as refused, c.acknowledged
          from (select distinct cursor_id from v) v
          join cursor c on c.id = v.cursor_id
@@ -225,13 +235,18 @@ async fn record(
     Ok(())
 }
 
-/// Writes a dead letter. An older open letter of the path is superseded and hands on what it remembers
-/// of the time before; a round that binds the older letter keeps it in its list.
+/// Writes a dead letter, if it is not written already: a lane that ends may write the same outcomes again.
+/// An older open letter of the path is superseded and hands on what it remembers of the time before; a
+/// round that binds the older letter keeps it in its list.
 async fn bury(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,
     park: &Park,
 ) -> Result<(), StoreError> {
+    let text = "select count(*) from dead_letter where id = $1";
+    if rows::number(connection, "dead_letter", text, vec![park.id.clone().into()]).await? > 0 {
+        return Ok(());
+    }
     let text = "select * from dead_letter
                 where cursor_id = $1 and path = $2 and status in ('open', 'redrive_requested')";
     let values = vec![settlement.cursor.clone().into(), park.change.path.clone().into()];

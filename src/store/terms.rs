@@ -1,7 +1,7 @@
 //! Under which terms lanes would be opened now: one statement for many cursors, by the keys of their rows.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
-use tidings_actors::ports::{LaneTerms, StoreError};
+use tidings_actors::ports::{LaneTerms, REFUSALS_MAX, StoreError};
 use tidings_entity::{
     id::{CursorId, SourceId},
     kind::WatchState,
@@ -17,6 +17,7 @@ struct Row {
     open_round: Option<i64>,
     skip_position: Option<i64>,
     cancelled: i32,
+    refuses: i32,
 }
 
 /// The terms of those of these cursors that are there.
@@ -37,7 +38,8 @@ pub(super) async fn of_lanes(
             "with v(id) as ({list}) select c.id, w.state, w.source_id, c.open_round,
                case when c.skip_round = r.number and c.skip_position >= r.position then c.skip_position end
                  as skip_position,
-               case when c.cancel_round = c.open_round then 1 else 0 end as cancelled
+               case when c.cancel_round = c.open_round then 1 else 0 end as cancelled,
+               case when c.refused >= {REFUSALS_MAX} and not c.acknowledged then 1 else 0 end as refuses
              from cursor c join watch w on w.id = c.watch_id
              left join round r on r.cursor_id = c.id and r.number = c.open_round
              where c.id in (select id from v)"
@@ -51,6 +53,7 @@ pub(super) async fn of_lanes(
                 round: row.open_round,
                 skip,
                 is_cancelled: row.cancelled == 1,
+                refuses_everything: row.refuses == 1,
             };
             terms.push((row.id, of_lane));
         }

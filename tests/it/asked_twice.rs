@@ -108,7 +108,7 @@ fn what_a_replica_runs_is_waited_for_by_the_others_while_it_lives_and_no_longer(
     let asked = Asked {
         path: "/api/repositories",
         token: Some(app.token.clone()),
-        key: "a registration that takes long".into(),
+        key: "a-registration-that-takes-long".into(),
         body: json!({ "url": url }),
     };
     let (first, address) = (asked.clone(), fleet.servers[0].address());

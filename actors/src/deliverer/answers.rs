@@ -17,7 +17,7 @@ use super::{
 use crate::{
     circuit_breaker::{self, endpoint_key},
     context::in_time,
-    ports::{AttemptOutcome, AttemptRecord, GitError, Parcel, PrepareError, StoreError},
+    ports::{AttemptOutcome, AttemptRecord, GitError, ItemOutcome, Parcel, PrepareError, StoreError},
     round::Change,
 };
 
@@ -111,7 +111,7 @@ impl DelivererState {
         let mut acknowledged = None;
         for attempted in answers {
             if !self.gate.is_of(attempted.pass) {
-                self.on_former_answer(cursor, generation, &attempted);
+                self.on_former_answer(cursor, &attempted);
                 continue;
             }
             if !attempted.batch.is_empty() {
@@ -122,7 +122,7 @@ impl DelivererState {
                 continue;
             }
             let Attempted { position, ended_at, outcome, .. } = &attempted;
-            match verdict(outcome) {
+            match verdict(outcome.result) {
                 Verdict::Acknowledged => {
                     acknowledged = Some(*ended_at);
                     if self.context.policy.record_all {
@@ -155,16 +155,19 @@ impl DelivererState {
 
     /// An endpoint answered that the app has no more. What it took is taken; whatever else it says is no
     /// word of the one that the app has now, which is asked next.
-    fn on_former_answer(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
-        if attempted.outcome.is_success() && !attempted.batch.is_empty() {
-            return self.on_batch(cursor, generation, attempted);
-        }
+    fn on_former_answer(&mut self, cursor: &CursorId, attempted: &Attempted) {
         let Some((running, _)) = self.running(cursor) else { return };
-        if attempted.outcome.is_success() {
-            return running.lane.on_acknowledged(attempted.position);
+        let is_success = attempted.outcome.is_success();
+        let mut settle = |position, is_taken| match is_taken {
+            true => running.lane.on_acknowledged(position),
+            false => running.lane.on_recalled(position),
+        };
+        if attempted.batch.is_empty() {
+            return settle(attempted.position, is_success);
         }
-        running.lane.on_recalled(attempted.position);
-        attempted.batch.iter().for_each(|(position, _)| running.lane.on_recalled(*position));
+        for (position, item) in &attempted.batch {
+            settle(*position, is_success && *item == ItemOutcome::Accepted);
+        }
     }
 
     /// The endpoint acknowledged something.

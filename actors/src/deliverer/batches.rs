@@ -34,7 +34,7 @@ struct TriedChange<'o> {
 
 impl DelivererState {
     pub(super) fn on_batch(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
-        match verdict(&attempted.outcome) {
+        match verdict(attempted.outcome.result) {
             Verdict::Acknowledged => self.on_batch_answered(cursor, generation, attempted),
             Verdict::Gone => {
                 if let Some((running, _)) = self.running(cursor) {

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub use batch::BatchFailed;
 use batch::Batching;
 use slot::{Slot, SlotState, Wait};
-pub use streak::{REFUSALS_MAX, STREAK_MAX};
+pub use streak::STREAK_MAX;
 
 use crate::{
     deliverer::retry::{Block, Verdict},
@@ -307,7 +307,7 @@ impl Lane {
         }
         if let Some(head) = self.slots.front_mut().filter(|_| self.prefix == self.round.position) {
             let attempts = std::mem::take(&mut self.head_attempts);
-            head.earlier = attempts.earlier;
+            head.earlier += attempts.earlier;
             if attempts.tries > 0 {
                 head.tries = attempts.tries;
                 head.item_tries = attempts.item_tries;

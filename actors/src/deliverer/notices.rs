@@ -122,7 +122,7 @@ impl DelivererState {
         let now = Instant::now();
         let Some((running, _)) = self.running(cursor) else { return };
         let Stage::Noticing { action, tries, since, .. } = running.stage else { return };
-        let verdict = verdict(outcome);
+        let verdict = verdict(outcome.result);
         if verdict == Verdict::Acknowledged {
             running.stage = Stage::Flowing;
             running.owes_synced &= action != Action::Synced;

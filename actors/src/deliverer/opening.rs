@@ -608,7 +608,8 @@ async fn begin(
 
 /// A reason from before (what the branch named then, a list that differed, a tree that could not be read) is moot.
 async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
-    if lane.state == CursorState::Blocked && lane.streak.count == 0 {
+    let is_streak = lane.streak.count > 0 || lane.streak.refuses_everything(lane.acknowledged);
+    if lane.state == CursorState::Blocked && !is_streak {
         in_time(context.store.set_blocked(&lane.cursor, None)).await?;
     }
     Ok(())

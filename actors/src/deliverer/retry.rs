@@ -10,7 +10,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use tidings_entity::kind::{ParkReason, RetryPolicy};
 
-use crate::ports::{AttemptOutcome, Random};
+use crate::ports::{Random, SendFailure};
 
 /// Tries of a change whose answer may be another one in a moment (401, 403, 404, 405, 409, 423).
 pub const QUICK_TRIES: u32 = 3;
@@ -60,8 +60,8 @@ impl Verdict {
 
 /// Reads an answer.
 #[must_use]
-pub fn verdict(outcome: &AttemptOutcome) -> Verdict {
-    match outcome.result {
+pub fn verdict(result: Result<u16, SendFailure>) -> Verdict {
+    match result {
         Ok(200..=299) => Verdict::Acknowledged,
         Ok(410) => Verdict::Gone,
         Ok(408 | 425 | 429 | 502..=504) | Err(_) => Verdict::Endpoint,
@@ -224,16 +224,6 @@ mod tests {
         window: Duration::from_secs(72 * 3600),
     };
 
-    fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
-        AttemptOutcome {
-            result,
-            retry_after: None,
-            excerpt: String::new(),
-            took: Duration::ZERO,
-            answer: None,
-        }
-    }
-
     #[test]
     fn every_answer_has_its_meaning() {
         for (status, expected) in [
@@ -271,9 +261,9 @@ mod tests {
             (505, Verdict::Failing),
             (999, Verdict::Endpoint),
         ] {
-            assert_eq!(verdict(&outcome(Ok(status))), expected, "{status}");
+            assert_eq!(verdict(Ok(status)), expected, "{status}");
         }
-        assert_eq!(verdict(&outcome(Err(SendFailure::Timeout))), Verdict::Endpoint);
+        assert_eq!(verdict(Err(SendFailure::Timeout)), Verdict::Endpoint);
     }
 
     fn circumstances(verdict: Verdict, item: u32, since_first: u64) -> Circumstances {
@@ -316,8 +306,7 @@ mod tests {
     #[test]
     fn in_the_grace_of_a_new_watch_early_answers_wait_and_others_do_not() {
         for status in 400..600 {
-            let outcome = outcome(Ok(status));
-            let mut early = circumstances(verdict(&outcome), 50, 119);
+            let mut early = circumstances(verdict(Ok(status)), 50, 119);
             (early.in_grace, early.status) = (true, Some(status));
             let waits = matches!(decide(early, &RULES, &Most), Decision::Retry(_));
             let expected = match early.verdict {

@@ -115,6 +115,8 @@ pub struct LaneTerms {
     pub skip: Option<u64>,
     /// Whether the open round, a redrive, is to end early.
     pub is_cancelled: bool,
+    /// Whether it is blocked because the app refused too much and never took anything.
+    pub refuses_everything: bool,
 }
 
 impl LaneTerms {
@@ -127,6 +129,7 @@ impl LaneTerms {
             round: lane.open.as_ref().map(|round| round.number),
             skip: lane.open.as_ref().filter(|_| lane.skip_head).map(|round| round.position),
             is_cancelled: lane.cancel_open,
+            refuses_everything: lane.streak.refuses_everything(lane.acknowledged),
         }
     }
 
@@ -184,6 +187,9 @@ pub struct NewRound {
     pub planned_after: i64,
 }
 
+/// Changes that an app which never acknowledged one may refuse before its cursor is blocked.
+pub const REFUSALS_MAX: u32 = 1_000;
+
 /// What was given up of a cursor in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
@@ -193,6 +199,14 @@ pub struct Streak {
     pub from: Option<(i64, u64)>,
     /// Changes that the app refused, while it never acknowledged one.
     pub refused: u32,
+}
+
+impl Streak {
+    /// Whether an app that never took anything refused so much that its cursor is blocked.
+    #[must_use]
+    pub fn refuses_everything(&self, acknowledged: bool) -> bool {
+        self.refused >= REFUSALS_MAX && !acknowledged
+    }
 }
 
 /// Letters that are sent again by themselves, each once only, because the receiver is well again.

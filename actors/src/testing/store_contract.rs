@@ -72,6 +72,10 @@ macro_rules! store_contract_tests {
             a_settlement_blocks_and_unblocks_its_cursor
             a_streak_is_sent_again_by_itself_once
             a_block_by_refusals_ends_with_a_test_or_by_hand
+            a_block_by_refusals_outlives_its_round
+            a_letter_that_the_open_round_binds_is_not_sent_again_by_itself
+            outcomes_above_the_position_are_written_once_however_often_they_come
+            a_streak_that_begins_anew_with_the_same_number_is_written
             the_guard_is_waived_until_a_round_that_is_no_redrive
             what_has_nothing_to_do_is_not_pending
             a_dead_letter_is_bound_by_the_next_round_and_stays_in_its_list

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tidings_actors::{
+    deliverer::retry::{Verdict, verdict},
     ports::{AttemptOutcome, ItemOutcome, KeptAnswer, Parcel, ParcelBody, SendFailure},
     shards::Hold,
 };
@@ -52,7 +53,8 @@ impl Sender<'_> {
 
     /// Many messages, each after the stream has said what became of the one before: the stream has them
     /// in their order whatever happens. Behind one that it has no word for nothing is tried; where that
-    /// is the first, the attempt as a whole failed. Nothing more is tried, either, when the right to send
+    /// is the first, the attempt as a whole failed, and so it did where the word is not about this message.
+    /// Nothing more is tried, either, when the right to send
     /// them ends.
     pub(super) async fn publish_each(
         &self,
@@ -73,10 +75,10 @@ impl Sender<'_> {
             let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
             let left = until.saturating_duration_since(Instant::now()).min(self.limit(parcel.size()));
             let reply = timeout(left, self.publish(post)).await.unwrap_or_else(|_| late(left));
-            match reply.result {
-                Ok(200..=299) => items.push(ItemOutcome::Accepted),
-                Ok(400..=499) => items.push(ItemOutcome::Refused(reply.excerpt)),
-                Ok(_) | Err(_) => {
+            match verdict(reply.result) {
+                Verdict::Acknowledged => items.push(ItemOutcome::Accepted),
+                Verdict::Refused => items.push(ItemOutcome::Refused(reply.excerpt)),
+                _ => {
                     if items.is_empty() {
                         whole = reply;
                     }

@@ -2,7 +2,8 @@
 //! an answer leads to.
 //!
 //! A batch holds the next changes in their order: in `phased` of one phase, in `strict` also across
-//! the end of one, because the order inside a batch is the order of the round. Changes that failed
+//! the end of one, because the order inside a batch is the order of the round. Two changes of one path (a
+//! file that becomes a link) never share a batch: one of them may be taken and the other not. Changes that failed
 //! before go together first, and nothing new goes beside or before them. What cannot share a request
 //! (a file in chunks, a body that is larger than a batch) goes by itself, and so does a change that
 //! is alone. Nothing at or beyond one batch from the settled prefix is sent.
@@ -11,11 +12,11 @@
 //! many as were refused together, and one again after the endpoint failed. So a change that makes a
 //! receiver refuse whole batches is found in a few requests, and only it is given up.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tidings_entity::{
     id::DeadLetterId,
-    kind::{OrderMode, ParkReason},
+    kind::{Operation, OrderMode, ParkReason},
 };
 use tokio::time::Instant;
 
@@ -208,6 +209,7 @@ impl Lane {
         let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
         let mut run = Run { indices: Vec::new(), end: End::List };
         let (mut bytes, mut retried) = (0, false);
+        let mut deleted = HashSet::new();
         for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_done()) {
             let crosses = self.order == OrderMode::Phased && slot.change.operation != phase;
             if index >= reach || crosses {
@@ -220,11 +222,14 @@ impl Lane {
                     let fits = !alone && bytes + parcel.size() <= batching.bytes;
                     if run.indices.is_empty() {
                         retried = slot.tries > 0;
-                    } else if !fits || retried != (slot.tries > 0) {
+                    } else if !fits || retried != (slot.tries > 0) || deleted.contains(&slot.change.path) {
                         run.end = End::Bound;
                         break;
                     }
                     run.indices.push(index);
+                    if slot.change.operation == Operation::Delete {
+                        deleted.insert(&slot.change.path);
+                    }
                     bytes += parcel.size();
                     if alone || run.indices.len() >= limit {
                         run.end = End::Bound;

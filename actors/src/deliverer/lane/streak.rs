@@ -14,19 +14,17 @@ use super::{
 };
 use crate::{
     deliverer::retry::Block,
-    ports::{Park, SelfRedrive, Standing, Streak},
+    ports::{Park, REFUSALS_MAX, SelfRedrive, Standing, Streak},
 };
 
 /// Counted parks in a row that block a cursor.
 pub const STREAK_MAX: u32 = 10;
-/// Changes that an app which never acknowledged one may refuse before its cursor is blocked.
-pub const REFUSALS_MAX: u32 = 1_000;
 
 /// What blocks a cursor, by its row.
 pub(super) fn block_of(streak: Streak, acknowledged: bool, blocked: bool) -> Option<Block> {
     if streak.count >= STREAK_MAX {
         Some(Block::Streak)
-    } else if streak.refused >= REFUSALS_MAX && !acknowledged {
+    } else if streak.refuses_everything(acknowledged) {
         Some(Block::Refusals)
     } else {
         blocked.then_some(Block::Endpoint)

@@ -16,7 +16,7 @@ mod batches;
 use super::*;
 use crate::{
     deliverer::retry::{PROBE_WAIT_LAST, RetryRules},
-    ports::{Action, ParcelBody, Random},
+    ports::{Action, ParcelBody, REFUSALS_MAX, Random},
     round::{Entry, RoundSpec, Summary},
 };
 

@@ -33,14 +33,15 @@ impl State {
                 *backlog.sources_failing.entry(ScanTrouble::of(error)).or_default() += 1;
             }
         }
+        let open = self.breakers.iter().filter(|(_, row)| row.opened_at.is_some());
+        let endpoints = open.filter(|((kind, _), _)| *kind == BreakerKind::Endpoint);
+        let failing: BTreeSet<&str> = endpoints.map(|((_, id), _)| id.as_str()).collect();
+        let is_blocked = |row: &&CursorRow| row.state == CursorState::Blocked;
+        let blocked: BTreeSet<&WatchId> =
+            self.cursors.values().filter(is_blocked).map(|row| &row.watch).collect();
         let late = self.laggards().into_iter().filter(|laggard| {
-            let is_failing = |(kind, id): &(BreakerKind, String)| {
-                *kind == BreakerKind::Endpoint && *id == laggard.app.as_str()
-            };
-            let open = self.breakers.iter().any(|(key, row)| is_failing(key) && row.opened_at.is_some());
-            let is_blocked =
-                |row: &CursorRow| row.watch == laggard.watch && row.state == CursorState::Blocked;
-            !open && !self.cursors.values().any(is_blocked) && now.since(laggard.since) > LATE
+            let is_known = failing.contains(laggard.app.as_str()) || blocked.contains(&laggard.watch);
+            !is_known && now.since(laggard.since) > LATE
         });
         backlog.apps_behind = late.map(|laggard| laggard.app).collect::<BTreeSet<_>>().len() as u64;
         for letter in self.letters.values().filter(|letter| letter.is_open()) {

@@ -9,7 +9,6 @@ use tidings_entity::{
 
 use super::rows::{CursorRow, LetterRow, State};
 use crate::{
-    deliverer::lane::REFUSALS_MAX,
     follow::{goes, unblocked},
     ports::{
         AttemptRecord, DeadLetter, Glimpse, Head, HeadAttempts, LaneSnapshot, NewRound, Reach, SelfRedrive,
@@ -103,8 +102,11 @@ impl State {
 
     fn is_untouched(&self, id: &CursorId, cursor: &CursorRow) -> bool {
         let Some(round) = &cursor.open else { return true };
-        if round.position == 0 {
-            return true;
+        if !self.settled_above(id, cursor).is_empty() {
+            return false;
+        }
+        if round.position == 0 || round.spec.kind != RoundKind::Resync {
+            return round.position == 0;
         }
         let given_up = self.letters.values().filter(|row| {
             row.shown.cursor == *id && row.shown.round == round.number && row.shown.position < round.position
@@ -269,7 +271,9 @@ impl State {
         let Some(row) = self.watches.get_mut(&watch) else { return false };
         row.acknowledged |= settlement.acknowledged;
         let app = row.new.app.clone();
-        for park in &settlement.parked {
+        let fresh: Vec<_> =
+            settlement.parked.iter().filter(|park| !self.letters.contains_key(&park.id)).collect();
+        for park in fresh {
             let older = self.letters.values_mut().find(|row| {
                 row.is_open() && row.shown.cursor == settlement.cursor && row.shown.path == park.change.path
             });
@@ -315,12 +319,14 @@ impl State {
     }
 
     fn redrive_by_itself(&mut self, cursor: &CursorId, redrive: SelfRedrive) {
+        let open = self.cursors.get(cursor).and_then(|row| row.open.as_ref()).map(|round| round.number);
         let is_meant = |row: &&mut LetterRow| {
             let place = (row.shown.round, row.shown.position);
             let refused = matches!(row.shown.reason, ParkReason::Rejected | ParkReason::Failing);
             row.shown.cursor == *cursor
                 && row.shown.status == LetterStatus::Open
                 && !row.self_redriven
+                && (row.bound.is_none() || row.bound != open)
                 && (redrive.from..redrive.before).contains(&place)
                 && if redrive.counted { row.counted } else { refused }
         };
@@ -366,7 +372,7 @@ impl State {
         let watches = &self.watches;
         let is_meant = |watch: &WatchId| watches.get(watch).is_some_and(|row| is_meant(watch, &row.new.app));
         for (id, row) in &mut self.cursors {
-            if row.streak.refused >= REFUSALS_MAX && !row.acknowledged && is_meant(&row.watch) {
+            if row.streak.refuses_everything(row.acknowledged) && is_meant(&row.watch) {
                 row.streak.refused = 0;
                 ended.push(id.clone());
             }

@@ -145,7 +145,8 @@ impl CursorRow {
 
     /// Whether it is blocked by what its branch named before, not by what it delivers.
     pub(super) fn is_moot(&self) -> bool {
-        self.state == CursorState::Blocked && self.open.is_none() && self.streak.count == 0
+        let is_streak = self.streak.count > 0 || self.streak.refuses_everything(self.acknowledged);
+        self.state == CursorState::Blocked && self.open.is_none() && !is_streak
     }
 }
 

@@ -30,20 +30,43 @@ const PREFIXES: [&str; 6] = ["cur_", "src_", "dlv_", "rdv_", "rep_", "cred_"];
 #[derive(Clone, Debug)]
 enum Verb {
     MoveHead(u8),
-    Sync { target: u8, total: u64, bound: Vec<usize> },
+    Sync {
+        target: u8,
+        total: u64,
+        bound: Vec<usize>,
+    },
     Redrive(usize),
-    Resync { target: u8, total: u64 },
-    Replay { total: u64 },
-    Settle { by: u64, parks: Vec<usize>, standing: Standing },
+    Resync {
+        target: u8,
+        total: u64,
+    },
+    Replay {
+        total: u64,
+    },
+    Settle {
+        by: u64,
+        parks: Vec<usize>,
+        standing: Standing,
+    },
+    /// What is settled above the position, twice: nobody knew whether the first was written.
+    SettleAbove {
+        parks: bool,
+    },
     Finish,
     Advance(u8),
     AskRedrive(Vec<usize>),
     BeginRedrive,
     MarkRedrive,
-    Cancel { of_watch: bool },
+    Cancel {
+        of_watch: bool,
+    },
     EndRedrive(Vec<usize>),
-    AskResync { complete: bool },
-    AskResyncOfCursor { complete: bool },
+    AskResync {
+        complete: bool,
+    },
+    AskResyncOfCursor {
+        complete: bool,
+    },
     Skip,
     AskReplay(u8),
     DropReplay(u8),
@@ -51,7 +74,10 @@ enum Verb {
     Filter(bool),
     Block(bool),
     Guard,
-    Attempt { number: u32, item: bool },
+    Attempt {
+        number: u32,
+        item: bool,
+    },
 }
 
 /// One of the two stores, with what was made in it.
@@ -147,12 +173,19 @@ impl<'s> Side<'s> {
                 let bound = some(dice, letters);
                 Verb::Sync { target: number(), total: total(), bound }
             }
+            (4, Some(round)) if round.position + 2 < round.summary.total() && lane.above.is_empty() => {
+                Verb::SettleAbove { parks: below(dice, 2) == 0 }
+            }
             (4..=17, Some(round)) if round.position < round.summary.total() => {
                 let by = 1 + small(2);
                 let positions = round.position..(round.position + by).min(round.summary.total());
                 let positions: Vec<usize> =
                     positions.map(|position| usize::try_from(position).expect("small")).collect();
-                let parks = positions.into_iter().filter(|_| below(dice, 3) == 0).collect();
+                let is_settled = |at: &usize| {
+                    lane.above.iter().any(|range| range.contains(&u64::try_from(*at).expect("small")))
+                };
+                let mut parks: Vec<usize> = positions.into_iter().filter(|_| below(dice, 3) == 0).collect();
+                parks.retain(|at| !is_settled(at));
                 let standing = match below(dice, 8) {
                     0 => Standing::Blocked("too much in a row".to_owned()),
                     1 => Standing::Unblocked,
@@ -200,6 +233,7 @@ impl<'s> Side<'s> {
             | Verb::Resync { .. }
             | Verb::Replay { .. }
             | Verb::Settle { .. }
+            | Verb::SettleAbove { .. }
             | Verb::Finish
             | Verb::Advance(_)
             | Verb::Attempt { .. } => self.deliver(at, verb).await,
@@ -247,10 +281,21 @@ impl<'s> Side<'s> {
                 let settlement = Settlement {
                     parked,
                     acknowledged: parks.is_empty(),
+                    absorbs: !lane.above.is_empty(),
                     standing: standing.clone(),
                     ..world.settlement(&round, position)
                 };
                 answer(store.settle(settlement).await)
+            }
+            Verb::SettleAbove { parks } => {
+                let round = open();
+                let at = round.position + 1;
+                let path = PATHS[usize::try_from(at).expect("small")];
+                let parked = parks.then(|| world.park(&round, at, path)).into_iter().collect();
+                let above = std::iter::once(at..at + 1).collect();
+                let settlement = Settlement { above, parked, ..world.settlement(&round, round.position) };
+                let first = answer(store.settle(settlement.clone()).await);
+                format!("{first}, {}", answer(store.settle(settlement).await))
             }
             Verb::Finish => answer(store.finish_round(cursor, open().number, Timestamp(5000)).await),
             Verb::Advance(target) => {

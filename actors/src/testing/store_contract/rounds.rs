@@ -7,10 +7,9 @@ use tidings_entity::kind::{CursorState, LetterStatus, Operation, ParkReason, Rou
 
 use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
-    deliverer::lane::REFUSALS_MAX,
     ports::{
-        AttemptRecord, HeadAttempts, KeptAnswer, Park, Reach, SelfRedrive, Settlement, Standing, Store,
-        StoreError, Streak, WatchPatch,
+        AttemptRecord, HeadAttempts, KeptAnswer, LaneTerms, Park, REFUSALS_MAX, Reach, SelfRedrive,
+        Settlement, Standing, Store, StoreError, Streak, WatchPatch,
     },
     round::{DeliveryId, Letter, Round},
     time::Timestamp,
@@ -305,6 +304,69 @@ pub async fn a_streak_is_sent_again_by_itself_once(store: &dyn Store) {
     assert_eq!(paths(&asked().await), left, "a and d were sent again already");
 }
 
+/// What the open round sends anyway is not sent again by itself as well.
+pub async fn a_letter_that_the_open_round_binds_is_not_sent_again_by_itself(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a", "b"]).await;
+    let mut next = world.plan(&cursor, 2, 3).await;
+    next.round.spec.letters = vec![letters[0].clone()];
+    store.begin_round(&next).await.expect("begun");
+    let everything = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
+    let well = Settlement { redrive: vec![everything], ..world.settlement(&next.round, 1) };
+    assert!(store.settle(well).await.expect("settled"));
+    let status = async |path: &[u8]| {
+        let lane = world.lane(&cursor).await;
+        lane.letters.iter().find(|(letter, _)| letter.path == path).map(|(_, status)| *status)
+    };
+    assert_eq!(status(b"a").await, Some(LetterStatus::Open));
+    assert_eq!(status(b"b").await, Some(LetterStatus::RedriveRequested));
+    // Its own once is not spent: given up again, it may still be sent by itself.
+    let parked = vec![world.park(&next.round, 1, "a")];
+    let again = Settlement { parked, redrive: vec![everything], ..world.settlement(&next.round, 3) };
+    assert!(store.settle(again).await.expect("settled"));
+    assert_eq!(status(b"a").await, Some(LetterStatus::RedriveRequested));
+}
+
+/// A lane that ends and does not learn whether its outcomes were written writes them again.
+pub async fn outcomes_above_the_position_are_written_once_however_often_they_come(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    let round = world.begin(&cursor, 2, 6).await;
+    assert!(world.lane(&cursor).await.untouched);
+    let above = Settlement {
+        above: vec![1..3, 4..5],
+        parked: vec![world.park(&round, 2, "c"), world.park(&round, 4, "e"), world.park(&round, 4, "e")],
+        ..world.settlement(&round, 0)
+    };
+    for _ in 0..3 {
+        assert!(store.settle(above.clone()).await.expect("settled"));
+        let lane = world.lane(&cursor).await;
+        assert_eq!(lane.above, [1..3, 4..5]);
+        assert!(!lane.untouched, "the app has something of this round");
+        let open: Vec<_> = lane.letters.iter().map(|(letter, _)| letter.id.clone()).collect();
+        assert_eq!(open, [above.parked[0].id.clone(), above.parked[2].id.clone()], "the last of a path");
+    }
+    let passes = Settlement { absorbs: true, ..world.settlement(&round, 4) };
+    assert!(store.settle(passes).await.expect("settled"));
+    let left = world.lane(&cursor).await.above;
+    assert_eq!(left.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>(), [(4, 5)]);
+}
+
+/// Where the parks in a row began is written also when their number stays.
+pub async fn a_streak_that_begins_anew_with_the_same_number_is_written(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 6).await;
+    for position in [1, 3] {
+        let streak = Streak { count: 1, from: Some((round.number, position - 1)), refused: 0 };
+        let settlement = Settlement { streak, ..world.settlement(&round, position) };
+        assert!(store.settle(settlement).await.expect("settled"));
+        assert_eq!(world.lane(&cursor).await.streak, streak);
+    }
+}
+
 /// A receiver that refused everything is believed when it takes a test, and its watch when it is resumed.
 pub async fn a_block_by_refusals_ends_with_a_test_or_by_hand(store: &dyn Store) {
     let world = World::new(store);
@@ -320,7 +382,8 @@ pub async fn a_block_by_refusals_ends_with_a_test_or_by_hand(store: &dyn Store) 
             ..world.settlement(&round, 2)
         };
         assert!(store.settle(refused).await.expect("settled"));
-        assert_eq!(world.lane(&cursor).await.state, CursorState::Blocked);
+        let blocked = world.lane(&cursor).await;
+        assert_eq!(blocked.state, CursorState::Blocked);
         if by_hand {
             let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
             store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed");
@@ -328,11 +391,33 @@ pub async fn a_block_by_refusals_ends_with_a_test_or_by_hand(store: &dyn Store) 
             store.end_refusals(&app).await.expect("ended");
         }
         let lane = world.lane(&cursor).await;
+        assert!(!LaneTerms::of(&blocked).last_under(&LaneTerms::of(&lane)), "a lane that runs reads it");
         assert_eq!((lane.state, lane.reason, lane.streak.refused), (CursorState::Active, None, 0));
         let expected = if by_hand { LetterStatus::Open } else { LetterStatus::RedriveRequested };
         assert!(lane.letters.iter().all(|(_, status)| *status == expected), "{:?}", lane.letters);
         assert_eq!(lane.letters.len(), 2);
     }
+}
+
+/// A block by refusals outlives the end of its round, and what waits for that block alone waits on.
+pub async fn a_block_by_refusals_outlives_its_round(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    let round = world.begin(&cursor, 1, 2).await;
+    let refused = Settlement {
+        parked: vec![world.park(&round, 0, "a"), world.park(&round, 1, "b")],
+        streak: Streak { refused: REFUSALS_MAX, ..Streak::default() },
+        acknowledged: false,
+        standing: Standing::Blocked("refuses_everything".into()),
+        ..world.settlement(&round, 2)
+    };
+    assert!(store.settle(refused).await.expect("settled"));
+    world.finish_settled(&round).await;
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.state, lane.streak.refused), (CursorState::Blocked, REFUSALS_MAX));
+    assert!(!world.is_pending(&cursor).await);
+    store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), Timestamp(6000)).await.expect("moved");
+    assert!(world.is_pending(&cursor).await, "a new commit is probed with");
 }
 
 /// Somebody looked and let the next deletion happen; a redrive in between is not that.

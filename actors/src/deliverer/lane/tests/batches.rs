@@ -158,6 +158,19 @@ fn a_strict_lane_sends_one_batch_at_a_time_and_the_next_after_it_is_settled() {
 }
 
 #[test]
+fn two_changes_of_one_path_never_share_a_batch() {
+    let mut list = changes(3, 4, 0);
+    // A file that becomes a link is deleted, then created.
+    list[4].path = list[1].path.clone();
+    let mut mail = Mail::new(list, OrderMode::Strict, true);
+    for (from, to) in [(0, 4), (4, 7)] {
+        assert_eq!(mail.launch(), range(from, to));
+        mail.take(&(from..to).collect::<Vec<_>>());
+        mail.settle();
+    }
+}
+
+#[test]
 fn a_phased_lane_never_mixes_phases_in_a_batch() {
     let mut mail = Mail::new(changes(3, 4, 2), OrderMode::Phased, true);
     for (from, to) in [(0, 3), (3, 7), (7, 9)] {
