@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use tidings_actors::{
     follow::{Known, KnownCursor, KnownWatch},
-    ports::{Selector, StoreError},
+    ports::{Selector, StoreError, Streak},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -25,7 +25,7 @@ const KNOWN: &str = "
       w.state as w_state, a.disabled as w_disabled,
       c.id as c_id, c.watch_id as c_watch_id, c.slot as c_slot, c.branch as c_branch, c.held as c_held,
       c.held_view as c_held_view, c.open_round as c_open_round, c.state as c_state, c.streak as c_streak,
-      c.resync as c_resync
+      c.refused as c_refused, c.acknowledged as c_acknowledged, c.resync as c_resync
     from source s
     left join watch w on w.source_id = s.id
     left join app a on a.id = w.app_id
@@ -34,7 +34,7 @@ const KNOWN: &str = "
     where s.id = $1
     union all
     select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, null, null, null, null, null, null, null, null, null,
-      null, null, null, null, null, null, null, null, null
+      null, null, null, null, null, null, null, null, null, null, null
     from source s join head h on h.source_id = s.id
     where s.id = $1 and h.ref_name not in
       (select c.branch from watch w join cursor c on c.watch_id = w.id where w.source_id = $1)";
@@ -69,6 +69,8 @@ struct CursorRow {
     open_round: Option<i64>,
     state: CursorState,
     streak: i32,
+    refused: i32,
+    acknowledged: bool,
     resync: Option<bool>,
 }
 
@@ -145,6 +147,8 @@ impl CursorRow {
 
     /// Whether it is blocked by what its branch named before, not by what it delivers.
     fn is_moot(&self) -> bool {
-        self.state == CursorState::Blocked && self.open_round.is_none() && self.streak == 0
+        let streak = Streak { refused: u32::try_from(self.refused).unwrap_or(0), ..Streak::default() };
+        let is_word = self.streak > 0 || streak.refuses_everything(self.acknowledged);
+        self.state == CursorState::Blocked && self.open_round.is_none() && !is_word
     }
 }

@@ -194,16 +194,15 @@ async fn record(
         let (values, bound) = list(connection, &RANGE, some);
         rows::execute(connection, "settled", &insert(&values), bound).await?;
     }
-    if ranges.is_empty() {
-        return Ok(());
+    if !ranges.is_empty() {
+        let (values, bound) = list(connection, &RANGE, &ranges);
+        rows::execute(connection, "settled", &insert(&values), bound.clone()).await?;
+        let text = format!(
+            "with v(cursor_id, round, start, finish, at) as ({values}) update round set position = v.finish from v
+             where round.cursor_id = v.cursor_id and round.number = v.round and round.position < v.finish"
+        );
+        rows::execute(connection, "round", &text, bound).await?;
     }
-    let (values, bound) = list(connection, &RANGE, &ranges);
-    rows::execute(connection, "settled", &insert(&values), bound.clone()).await?;
-    let text = format!(
-        "with v(cursor_id, round, start, finish, at) as ({values}) update round set position = v.finish from v
-         where round.cursor_id = v.cursor_id and round.number = v.round and round.position < v.finish"
-    );
-    rows::execute(connection, "round", &text, bound).await?;
     let news: Vec<_> = lanes
         .iter()
         .filter(|(_, lane)| lane.is_news)

@@ -42,7 +42,7 @@ fn changes(deletes: u64, creates: u64, updates: u64) -> Vec<Change> {
     };
     let make = |operation, number: u64| Change {
         operation,
-        path: format!("{number:06}").into_bytes(),
+        path: format!("{operation:?}{number:06}").into_bytes(),
         old: (operation != Operation::Create).then(|| entry(number)).flatten(),
         new: (operation != Operation::Delete).then(|| entry(number + 1_000_000)).flatten(),
         replay_of: None,

@@ -261,7 +261,9 @@ impl State {
             self.settled.absorb(&settlement.cursor, settlement.round, from..settlement.position);
         }
         let prefix = (from < settlement.position).then_some(from..settlement.position);
-        for range in prefix.iter().chain(&settlement.above) {
+        let known = self.settled.of(&settlement.cursor, settlement.round, &(settlement.position..u64::MAX));
+        let above = settlement.above.iter().filter(|range| known.iter().all(|one| one.from != range.start));
+        for range in prefix.iter().chain(above) {
             let range = SettledRange { from: range.start, to: range.end, at: settlement.at };
             self.settled.add(&settlement.cursor, settlement.round, range);
         }
