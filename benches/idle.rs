@@ -208,9 +208,7 @@ fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commi
             refs: vec![main],
             head: Some("refs/heads/main".into()),
             has_refs: true,
-            absence_confirmed: false,
-            asked_at: None,
-            moved_to: None,
+            ..RefListing::default()
         },
         deliver_after: clock.now(),
         created_at: clock.now(),

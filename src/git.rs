@@ -16,6 +16,7 @@ mod compact;
 pub mod credential;
 mod difference;
 mod failure;
+mod faults;
 mod fetch;
 mod forge;
 #[doc(hidden)]
@@ -320,12 +321,15 @@ impl GitSource for Git {
         }
     }
 
-    async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
+    async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
         match &remote.location {
             Location::Http(url) => {
                 let mirror = self.mirror(&remote.repository);
-                let fetched = self.acquire(remote, url, &mirror).fetch(order).await;
-                fetched.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
+                let scrub = |error| scrubbed(error, remote.credential.as_ref(), url);
+                let mut outcome = self.acquire(remote, url, &mirror).fetch(order).await.map_err(scrub)?;
+                let refused = outcome.refused.into_iter();
+                outcome.refused = refused.map(|(want, error)| (want, scrub(error))).collect();
+                Ok(outcome)
             }
             Location::Local(path) => {
                 let path = self.local(path)?.to_owned();
@@ -430,8 +434,16 @@ impl GitSource for Git {
             return Ok(contents);
         }
         let wanted = wanted.to_vec();
+        let first = wanted.first().map(|wanted| wanted.blob);
         let read = move |objects: &Objects, cancel: &Cancel| objects.blobs(&wanted, budget, &recent, cancel);
-        self.readers.read(self.place(remote)?, Gap::Content, read).await
+        let is_local = matches!(remote.location, Location::Local(_));
+        let read = self.readers.read(self.place(remote)?, Gap::Content, read).await;
+        read.map_err(|error| match (error, first) {
+            // It cannot be had, whoever is asked, until its repository is mended.
+            (GitError::Broken(_), Some(first)) => GitError::Unobtainable(first),
+            (GitError::Corrupt(_), Some(first)) if is_local => GitError::Unobtainable(first),
+            (error, _) => error,
+        })
     }
 
     async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError> {

@@ -153,6 +153,8 @@ impl Followed {
 pub struct Known {
     /// Its heads by full ref name, and when each was learnt.
     pub heads: BTreeMap<String, (ObjectId, Timestamp)>,
+    /// Why the commits of some heads cannot be taken, by ref name.
+    pub faults: BTreeMap<String, String>,
     /// The ref that HEAD named last.
     pub head_ref: Option<String>,
     /// Where it is asked, if that is not where it was registered.
@@ -238,11 +240,22 @@ pub enum Scope<'a> {
     Watch(&'a WatchId),
 }
 
+/// A ref that names another commit, or whose commit can or cannot be taken by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedHead {
+    /// The full ref name.
+    pub name: String,
+    /// The commit.
+    pub commit: ObjectId,
+    /// Why the commit cannot be taken, if it cannot.
+    pub fault: Option<String>,
+}
+
 /// What a listing changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Following {
     /// Heads to write.
-    pub moved: Vec<(String, ObjectId)>,
+    pub moved: Vec<MovedHead>,
     /// Heads to remove.
     pub gone: Vec<String>,
     /// The ref that HEAD names now, where that changed.
@@ -253,15 +266,15 @@ pub struct Following {
     pub edits: Vec<(CursorId, String, CursorState)>,
     /// Refs that a pattern meets for the first time: cursors to be made.
     pub births: Vec<(WatchId, String)>,
-    /// Whether a followed ref is absent from a repository that has others, believed or not.
-    pub absent: bool,
+    /// The followed refs that are absent from a repository that has others, believed or not.
+    pub absent: BTreeSet<String>,
 }
 
 impl Following {
     /// Whether nothing is to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self { absent: self.absent, ..Self::default() }
+        *self == Self { absent: self.absent.clone(), ..Self::default() }
     }
 }
 
@@ -307,8 +320,9 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
                     following.edits.push((cursor.id.clone(), branch.clone(), state));
                 }
             }
-            following.absent |=
-                listing.has_refs && cursor.awaits_proof() && !listed.contains_key(branch.as_str());
+            if listing.has_refs && cursor.awaits_proof() && !listed.contains_key(branch.as_str()) {
+                following.absent.insert(branch.clone());
+            }
             followed.insert(branch);
         }
         if let Some(matcher) = watch.selector.matcher() {
@@ -320,20 +334,25 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
         }
     }
     // Absence is believed only when the watcher saw it twice.
-    let believed = listing.has_refs && listing.absence_confirmed;
+    let believed = |name: &str| listing.has_refs && listing.gone.contains(name);
     for name in &followed {
-        if let Some(commit) = listed.get(name.as_str())
-            && known.heads.get(name).map(|(known, _)| known) != Some(commit)
-        {
-            following.moved.push((name.clone(), *commit));
+        let Some(commit) = listed.get(name.as_str()).filter(|commit| !listing.untried.contains(*commit))
+        else {
+            continue;
+        };
+        let before = (known.heads.get(name).map(|(commit, _)| commit), known.faults.get(name));
+        // What was learnt since the listing stands, with its fault.
+        let is_newer = known.heads.get(name).is_some_and(|(_, at)| is_newer_than(listing, *at, now));
+        let fault = if is_newer { before.1 } else { listing.refused.get(commit) };
+        if before != (Some(commit), fault) {
+            following.moved.push(MovedHead { name: name.clone(), commit: *commit, fault: fault.cloned() });
         }
     }
     if scope == Scope::Source {
-        let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed);
-        following.absent |= listing.has_refs
-            && followed
-                .iter()
-                .any(|name| known.heads.contains_key(name) && !listed.contains_key(name.as_str()));
+        let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed(name));
+        let is_absent =
+            |name: &&String| known.heads.contains_key(*name) && !listed.contains_key(name.as_str());
+        following.absent.extend(followed.iter().filter(|name| listing.has_refs && is_absent(name)).cloned());
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
     following
@@ -342,9 +361,12 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
 /// The heads that were learnt after a listing was asked for. A moment that is yet to come tells of a
 /// clock that was set back, not of an answer that was overtaken.
 fn newer_than<'k>(known: &'k Known, listing: &RefListing, now: Timestamp) -> Vec<(&'k str, ObjectId)> {
-    let newer = |at: Timestamp| at <= now && listing.asked_at.is_some_and(|asked| asked < at);
-    let heads = known.heads.iter().filter(|(_, (_, at))| newer(*at));
+    let heads = known.heads.iter().filter(|(_, (_, at))| is_newer_than(listing, *at, now));
     heads.map(|(name, (commit, _))| (name.as_str(), *commit)).collect()
+}
+
+fn is_newer_than(listing: &RefListing, at: Timestamp, now: Timestamp) -> bool {
+    at <= now && listing.asked_at.is_some_and(|asked| asked < at)
 }
 
 /// The branch of a cursor after a listing.
@@ -374,7 +396,7 @@ fn state_of(
         // One listing without it is no proof that it is gone.
         state
             if has_refs
-                && !listing.absence_confirmed
+                && !listing.gone.contains(branch)
                 && (known.heads.contains_key(branch) || cursor.awaits_proof()) =>
         {
             state

@@ -95,14 +95,6 @@ enum Mode {
     },
 }
 
-/// Refs of a source are absent.
-struct Missing {
-    /// Since no fewer refs are there than now.
-    since: Instant,
-    /// Those that are there.
-    seen: BTreeSet<String>,
-}
-
 /// A place in line at the host, given up when dropped.
 struct InLine {
     _place: oneshot::Sender<()>,
@@ -115,7 +107,8 @@ struct Watched {
     urgent: bool,
     in_line: Option<InLine>,
     failures: u32,
-    missing: Option<Missing>,
+    /// Refs that are absent, and since when each of them is.
+    missing: BTreeMap<String, Instant>,
     failing: Option<String>,
     /// Where the last scan stands in its trace: notices follow from it.
     last_scan: Option<Cause>,
@@ -124,14 +117,12 @@ struct Watched {
 }
 
 impl Watched {
-    /// Remembers what is absent: the clock of an absence starts again when something more vanishes,
-    /// so that each absent ref was absent in two listings that far apart.
-    fn take_missing(&mut self, listed: Option<BTreeSet<String>>) {
-        let before = self.missing.take();
-        self.missing = listed.map(|seen| {
-            let still = before.filter(|missing| missing.seen.is_subset(&seen));
-            Missing { since: still.map_or_else(Instant::now, |missing| missing.since), seen }
-        });
+    /// Remembers what is absent. Each ref has a clock of its own: whatever else comes and goes, it was absent
+    /// in two listings that far apart.
+    fn take_missing(&mut self, absent: BTreeSet<String>) {
+        let (before, now) = (std::mem::take(&mut self.missing), Instant::now());
+        let since = |name: &String| before.get(name).copied().unwrap_or(now);
+        self.missing = absent.into_iter().map(|name| (name.clone(), since(&name))).collect();
     }
 }
 
@@ -322,7 +313,7 @@ impl RepositoryWatcherState {
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
         let (in_line, last_scan, scanned_at, source) = (None, None, None, Arc::new(source));
-        let (urgent, failures, missing, id) = (fresh, 0, None, source.id.clone());
+        let (urgent, failures, missing, id) = (fresh, 0, BTreeMap::new(), source.id.clone());
         let watched =
             Watched { mode, urgent, in_line, failures, missing, failing, last_scan, scanned_at, source };
         self.sources.insert(id.clone(), Box::new(watched));
@@ -440,11 +431,11 @@ impl RepositoryWatcherState {
         self.scanning = Some(id.clone());
         self.hooks.scan_began(self.context.now());
         let gone_after = self.context.policy.branch_gone_after;
-        let long = watched.missing.as_ref().filter(|missing| missing.since.elapsed() >= gone_after);
-        let seen = long.map(|missing| missing.seen.clone());
+        let long = watched.missing.iter().filter(|(_, since)| since.elapsed() >= gone_after);
+        let gone = long.map(|(name, _)| name.clone()).collect();
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let reported = id.clone();
-        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, seen, turn), move |ended| {
+        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, gone, turn), move |ended| {
             RepositoryWatcherMessage::Scanned(reported, ended)
         });
     }
@@ -534,12 +525,12 @@ impl RepositoryWatcherState {
         let bounds = Bounds { min: policy.poll_min, max: longest };
         let calm = now.since(watched.source.last_change);
         let mut wait = next_wait(calm, watched.failures, bounds, self.context.random.as_ref());
-        if let Some(missing) = &watched.missing {
+        if let Some(since) = watched.missing.values().min() {
             // Look again as soon as the absence of a branch can be believed.
             wait = wait.min(
                 policy
                     .branch_gone_after
-                    .saturating_sub(missing.since.elapsed())
+                    .saturating_sub(since.elapsed())
                     .max(policy.poll_min.min(policy.branch_gone_after)),
             );
         }

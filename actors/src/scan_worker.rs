@@ -18,13 +18,13 @@ use ractor::{
 };
 use tidings_entity::id::{AppId, CursorId, SourceId};
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{Instrument, Span, debug, info, info_span};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::{
     context::{Context, in_time},
     directory::Directory,
     hosts::Turn,
-    ports::{Cause, FetchOrder, Fetched, GitError, Source, StoreError},
+    ports::{Cause, FetchOrder, FetchOutcome, Fetched, GitError, RefListing, Source, StoreError},
     supervisor::Birth,
     tree::SCANS,
 };
@@ -38,8 +38,8 @@ pub const SCAN_DEADLINE: Duration = Duration::from_secs(1_200);
 pub struct ScanReport {
     /// Whether a head moved.
     pub changed: bool,
-    /// Where a watched ref is absent from a repository that has others: the refs that are there.
-    pub missing: Option<BTreeSet<String>>,
+    /// The watched refs that are absent from a repository that has others.
+    pub missing: BTreeSet<String>,
     /// Whose cursors now have something to do.
     pub cursors: Vec<(AppId, CursorId)>,
 }
@@ -96,10 +96,8 @@ impl From<ScanError> for Ended {
 pub struct Scan {
     /// What to scan.
     pub source: Arc<Source>,
-    /// Where refs have been absent for long enough to believe it: the refs that were there all
-    /// the while. Without one of them the listing shows an absence that nobody saw before, and none
-    /// is believed yet.
-    pub seen: Option<BTreeSet<String>>,
+    /// Refs that have been absent for long enough: if they still are, that is believed.
+    pub gone: BTreeSet<String>,
     /// Its turn at the host, taken before it got a worker.
     pub turn: Turn,
     /// Where the outcome goes.
@@ -132,11 +130,11 @@ impl Worker for ScanWorker {
         job: Job<SourceId, Scan>,
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
-        let Scan { source, seen, mut turn, mut reply } = job.msg;
+        let Scan { source, gone, mut turn, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = scan(context, &source, seen.as_ref(), &mut turn) => ended,
+            ended = scan(context, &source, gone, &mut turn) => ended,
             () = reply.closed() => return Ok(job.key),
         };
         let outcome = &ended.outcome;
@@ -151,12 +149,7 @@ impl Worker for ScanWorker {
 }
 
 /// Does one scan, as part of the trace of whoever asked for it.
-pub async fn scan(
-    context: &Context,
-    source: &Source,
-    seen: Option<&BTreeSet<String>>,
-    turn: &mut Turn,
-) -> Ended {
+pub async fn scan(context: &Context, source: &Source, gone: BTreeSet<String>, turn: &mut Turn) -> Ended {
     let repository = &source.remote.repository;
     let Some((context, _hold)) = context.of(repository) else {
         return ScanError::from(StoreError::Lost).into();
@@ -167,35 +160,33 @@ pub async fn scan(
     if let Some(cause) = context.causes.scan_begins(repository) {
         context.tracer.follow(&span, cause);
     }
-    let outcome = scan_traced(context, source, seen, turn).instrument(span.clone()).await;
+    let outcome = scan_traced(context, source, gone, turn).instrument(span.clone()).await;
     Ended { outcome, place: context.tracer.place(&span) }
 }
 
 async fn scan_traced(
     context: &Context,
     source: &Source,
-    seen: Option<&BTreeSet<String>>,
+    gone: BTreeSet<String>,
     turn: &mut Turn,
 ) -> ScanOutcome {
     let (asked_at, began) = (Some(context.now()), Instant::now());
     let listed = context.git.list_refs(&source.remote, &source.patterns).await;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), began.elapsed());
     let mut listing = listed?;
-    let names = || listing.refs.iter().map(|found| found.name.clone()).collect::<BTreeSet<String>>();
     listing.asked_at = asked_at;
-    listing.absence_confirmed = seen.is_some_and(|seen| seen.is_subset(&names()));
+    listing.gone = gone;
     let wants = source.followed.commits(&listing);
     if !wants.is_empty() {
         turn.fetches();
         let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
         let began = Instant::now();
-        let fetched = context.git.fetch(&source.remote, &order).await;
-        context.meter.fetched(
-            Fetched::Commits,
-            fetched.as_ref().copied().map_err(GitError::code),
-            began.elapsed(),
-        );
-        let report = fetched?;
+        let fetched = context.git.fetch_each(&source.remote, &order).await;
+        let cost = fetched.as_ref().map(|outcome| outcome.cost).map_err(GitError::code);
+        context.meter.fetched(Fetched::Commits, cost, began.elapsed());
+        let outcome = fetched?;
+        let report = outcome.cost;
+        take_word(&mut listing, outcome, order.wants.len())?;
         if report.objects > 0 {
             info!(
                 fetch.bytes = report.bytes,
@@ -211,8 +202,21 @@ async fn scan_traced(
     for (_, cursor) in &moved.cursors {
         context.causes.of_lane(cursor, place);
     }
-    let missing = moved.absent.then(|| listing.refs.into_iter().map(|found| found.name).collect());
-    Ok(ScanReport { changed: moved.changed, missing, cursors: moved.cursors })
+    Ok(ScanReport { changed: moved.changed, missing: moved.absent, cursors: moved.cursors })
+}
+
+/// What cannot be had is noted beside the refs that name it; where nothing can be had, that is the fault of
+/// the whole source.
+fn take_word(listing: &mut RefListing, outcome: FetchOutcome, wanted: usize) -> Result<(), GitError> {
+    if outcome.refused.len() + outcome.untried.len() == wanted {
+        return outcome.whole().map(drop);
+    }
+    for (commit, reason) in outcome.refused {
+        warn!(commit = %commit, "{commit} cannot be taken: {reason}; other refs go on");
+        listing.refused.insert(commit, reason.to_string());
+    }
+    listing.untried.extend(outcome.untried);
+    Ok(())
 }
 
 struct Builder(Context);
@@ -249,7 +253,7 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
 pub async fn dispatch(
     directory: Directory,
     source: Arc<Source>,
-    seen: Option<BTreeSet<String>>,
+    gone: BTreeSet<String>,
     turn: Turn,
 ) -> Ended {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
@@ -257,7 +261,7 @@ pub async fn dispatch(
     };
     let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
-    let scan = Scan { source, seen, turn, reply };
+    let scan = Scan { source, gone, turn, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return ScanError::Crashed.into();

@@ -35,6 +35,14 @@ pub enum InvalidView {
         /// What the glob parser says.
         reason: String,
     },
+    /// A glob that matches no path of any repository.
+    #[error("the glob {glob:?} matches no path: {mend}")]
+    NeverMatches {
+        /// The pattern as given.
+        glob: String,
+        /// What to write instead.
+        mend: String,
+    },
     /// A glob that is empty or too long.
     #[error("a glob has 1 to {GLOB_BYTES_MAX} bytes")]
     GlobLength,
@@ -95,6 +103,33 @@ impl View {
         let view = Self { include, exclude, symlinks, content, max_size };
         view.filter()?;
         Ok(view)
+    }
+
+    /// Checks that a glob is spelt so that it can match: paths begin at the root of the repository, without a
+    /// slash. An exclude that matches nothing would let through what it should keep back.
+    ///
+    /// # Errors
+    /// [`InvalidView::NeverMatches`], with the spelling that works.
+    pub fn check_spelling(glob: &str) -> Result<(), InvalidView> {
+        let plain = glob.trim_start_matches("./").trim_start_matches('/');
+        let mend = if let Some(rest) = glob.strip_prefix('!') {
+            format!("put {rest:?} among the excludes")
+        } else if glob != glob.trim() {
+            format!("write {:?}; a space at the end of a name is `[ ]`", glob.trim())
+        } else if plain != glob && !plain.is_empty() {
+            format!("paths begin at the root of the repository; write {plain:?}")
+        } else if glob.contains("//") {
+            let mut single = glob.to_owned();
+            while single.contains("//") {
+                single = single.replace("//", "/");
+            }
+            format!("write {single:?}")
+        } else if glob.split('/').any(|component| matches!(component, "." | "..")) || plain.is_empty() {
+            "paths have no `.` and `..`, and begin at the root of the repository".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(InvalidView::NeverMatches { glob: glob.to_owned(), mend })
     }
 
     /// The text whose SHA-256 names this view: its fields as JSON, in their order here.
@@ -293,6 +328,29 @@ mod tests {
         assert!(view(&["docs/**"], &[]).is_narrow() && view(&[], &["*.png"]).is_narrow());
         assert!(no_content.expect("valid").is_narrow());
         assert!(!View::default().is_narrow() && !small.is_narrow());
+    }
+
+    #[test]
+    fn a_glob_that_can_match_nothing_is_refused_with_the_spelling_that_works() {
+        for (glob, mend) in [
+            ("/secret/**", "\"secret/**\""),
+            ("./docs/**", "\"docs/**\""),
+            ("!x", "excludes"),
+            ("docs//a", "\"docs/a\""),
+            (" docs/**", "\"docs/**\""),
+            ("a/../b", "`..`"),
+            ("/", "root"),
+        ] {
+            let fault = View::check_spelling(glob).expect_err(glob).to_string();
+            assert!(fault.contains(mend), "{fault}");
+            let view = view(&[glob], &[]).filter().expect("it parses");
+            for path in ["secret/a", "docs/a", "x", "b", "a"] {
+                assert!(!view.admits(path.as_bytes(), FILE), "{glob} matches {path}");
+            }
+        }
+        for glob in ["**", "*.md", "docs/", "docs/**", "a b", "[!a]*", ".github/**", "..a", "a/.b/..c"] {
+            View::check_spelling(glob).expect(glob);
+        }
     }
 
     #[test]

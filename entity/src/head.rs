@@ -18,6 +18,8 @@ pub struct Model {
     pub commit_id: ObjectId,
     /// When it came to this commit, in unix milliseconds.
     pub moved_at: i64,
+    /// Why the commit cannot be taken whole, if it cannot: nothing is concluded from its being here.
+    pub fault: Option<String>,
 }
 
 /// None: joins are written out where they are used.

@@ -25,6 +25,7 @@ mod m20261123_000130_note_announcements;
 mod m20261123_000200_dismiss_letters;
 mod m20261123_000210_tell_next_tries;
 mod m20261123_000300_name_runners;
+mod m20261123_000400_name_faults;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000200_dismiss_letters::Migration),
             Box::new(m20261123_000210_tell_next_tries::Migration),
             Box::new(m20261123_000300_name_runners::Migration),
+            Box::new(m20261123_000400_name_faults::Migration),
         ]
     }
 }

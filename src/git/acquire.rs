@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
     growth::Growth,
-    ports::{Extent, FetchOrder, FetchReport, GitError, Walk},
+    ports::{Extent, FetchOrder, FetchOutcome, FetchReport, GitError, Walk},
     secret::Secret,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
@@ -18,7 +18,8 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::{
-    Host, closure,
+    Host,
+    closure::{COMPARED_MAX, Known, Seen},
     fetch::{self, FetchFailure, Request},
     history::{Chain, chain},
     limits::{Cancel, Limits},
@@ -35,6 +36,10 @@ const FIRST_DEPTH: u32 = 50;
 /// this in a mirror means that compacting is overdue.
 const SHALLOW_SAID: usize = 1_000;
 
+/// Requests of one fetch by which it is found out which of several wants cannot be had. What is left then
+/// comes next time; what was found out is remembered.
+const ASKED_MAX: usize = 40;
+
 /// A repository of a host, and its mirror.
 pub(super) struct Acquire<'a> {
     pub(super) host: &'a Host,
@@ -49,19 +54,41 @@ pub(super) struct Acquire<'a> {
 /// What is here and what is not.
 struct Survey {
     missing: Vec<ObjectId>,
+    /// Wants that are here and are not what they should be.
+    refused: Vec<(ObjectId, GitError)>,
     haves: Vec<ObjectId>,
     shallow: Vec<ObjectId>,
+    /// Every tree that is here is complete, as far as the order goes.
+    trusted: bool,
+}
+
+/// What is asked of a host in one go, but for its wants.
+struct Said<'a> {
+    turn: &'a Turn,
+    order: &'a FetchOrder,
+    haves: &'a [ObjectId],
+    shallow: &'a [ObjectId],
+    trusted: bool,
 }
 
 impl Acquire<'_> {
-    /// Makes what an order wants present.
-    pub(super) async fn fetch(&self, order: &FetchOrder) -> Result<FetchReport, GitError> {
+    /// Makes what an order wants present. What could not be had a moment ago is not asked for again yet.
+    pub(super) async fn fetch(&self, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
+        let (refused, wants) = self.mirror.faults().known(&order.wants);
+        let order = FetchOrder { wants, ..order.clone() };
         let (wants, extent) = (order.wants.clone(), order.extent);
-        if self.look(move |mirror| mirror.still_holds(&wants, extent)).await? {
-            return Ok(FetchReport::default());
-        }
-        let turn = self.mirror.turn().await?;
-        self.healing(&turn, order, false).await
+        let mut outcome =
+            if wants.is_empty() || self.look(move |mirror| mirror.still_holds(&wants, extent)).await? {
+                FetchOutcome::default()
+            } else {
+                let turn = self.mirror.turn().await?;
+                self.healing(&turn, &order, false).await?
+            };
+        // Alone, it is the repository that cannot be had: that is asked each time.
+        let others = order.wants.len() > outcome.refused.len() + outcome.untried.len();
+        self.mirror.faults().note(&order.wants, &outcome.refused, others || !refused.is_empty());
+        outcome.refused.extend(refused);
+        Ok(outcome)
     }
 
     /// Walks first parents from `head` to `held`, deepening where it must.
@@ -89,7 +116,7 @@ impl Acquire<'_> {
             let haves = [held, head].into_iter().chain(last).collect();
             let depth = depth.min(limit.max(1));
             let order = FetchOrder { wants: vec![head], haves, depth, extent };
-            self.healing(&turn, &order, true).await?;
+            self.healing(&turn, &order, true).await?.whole()?;
         }
     }
 
@@ -136,7 +163,7 @@ impl Acquire<'_> {
     }
 
     /// Asks again with a new mirror where the old one turns out to be damaged.
-    async fn healing(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchReport, GitError> {
+    async fn healing(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchOutcome, GitError> {
         self.mirror.note_wanted(&order.wants);
         // Contents that were dropped to make room come back when they are needed, not all at once.
         let is_evicted = self.look(Mirror::is_evicted).await?;
@@ -154,10 +181,10 @@ impl Acquire<'_> {
             other => other,
         };
         // A commit that is fetched to be proved goes again at once, with its mirror.
-        if let Ok(report) = &brought
+        if let Ok(outcome) = &brought
             && order.extent != Extent::Commit
         {
-            self.note_growth(*report);
+            self.note_growth(outcome.cost);
         }
         brought
     }
@@ -169,18 +196,73 @@ impl Acquire<'_> {
         }
     }
 
-    async fn bring(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchReport, GitError> {
-        let survey = self.survey(turn, order, deepen).await?;
-        if survey.missing.is_empty() {
-            return Ok(FetchReport::default());
+    /// Asks for what is not here. Where some of several wants cannot be had, the others are asked for without
+    /// them: those that are named are left out, else the wants are divided until it is known which they are.
+    async fn bring(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchOutcome, GitError> {
+        let Survey { missing, refused, haves, shallow, trusted } = self.survey(turn, order, deepen).await?;
+        let mut outcome = FetchOutcome { refused, ..FetchOutcome::default() };
+        if missing.is_empty() {
+            return Ok(outcome);
         }
         self.mirror.check_room()?;
-        let Survey { missing: wants, haves, shallow } = survey;
+        let said = Said { turn, order, haves: &haves, shallow: &shallow, trusted };
+        let (mut groups, mut asked) = (vec![missing], 0);
+        while let Some(mut wants) = groups.pop() {
+            if wants.is_empty() {
+                continue;
+            }
+            if asked == ASKED_MAX {
+                outcome.untried.extend(wants);
+                continue;
+            }
+            asked += 1;
+            match self.bring_together(&said, &wants).await {
+                Ok(report) => {
+                    outcome.cost.bytes += report.bytes;
+                    outcome.cost.objects += report.objects;
+                }
+                Err(FetchFailure::Wants(odd)) => {
+                    wants.retain(|want| odd.iter().all(|(id, _)| id != want));
+                    groups.push(wants);
+                    outcome.refused.extend(odd.into_iter().map(|(want, error)| (want, settled(want, error))));
+                }
+                Err(FetchFailure::Git(GitError::Unobtainable(id)))
+                    if wants.len() > 1 && wants.contains(&id) =>
+                {
+                    wants.retain(|want| *want != id);
+                    groups.push(wants);
+                    outcome.refused.push((id, GitError::Unobtainable(id)));
+                }
+                Err(failure) => {
+                    let error = failure.reason();
+                    match wants.as_slice() {
+                        _ if !error.is_divisible() => return Err(error),
+                        [alone] => outcome.refused.push((*alone, settled(*alone, error))),
+                        _ => {
+                            let rest = wants.split_off(wants.len() / 2);
+                            groups.push(rest);
+                            groups.push(wants);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Asks for these wants, and again where the host says why it cannot be so.
+    async fn bring_together(&self, said: &Said<'_>, wants: &[ObjectId]) -> Result<FetchReport, FetchFailure> {
         let can_filter = self.host.capabilities(self.url, self.credential).await?.protocol.can_filter();
-        let extent = if can_filter { order.extent } else { Extent::Whole };
-        let mut request = Request { wants, haves, shallow, depth: order.depth.max(1), extent };
+        let extent = if can_filter { said.order.extent } else { Extent::Whole };
+        let mut request = Request {
+            wants: wants.to_vec(),
+            haves: said.haves.to_vec(),
+            shallow: said.shallow.to_vec(),
+            depth: said.order.depth.max(1),
+            extent,
+        };
         loop {
-            let failure = match self.ask(turn, &request).await {
+            let failure = match self.ask(said.turn, &request, said.trusted).await {
                 Ok(report) => return Ok(report),
                 Err(failure) => failure,
             };
@@ -197,21 +279,19 @@ impl Acquire<'_> {
                     request.extent = Extent::Whole;
                     continue;
                 }
-                (FetchFailure::Git(GitError::Missing(id)), _) if has_more_to_say => {
+                (failure, _) if !has_more_to_say => return Err(failure),
+                (FetchFailure::Git(GitError::Missing(id)), _) => {
                     tracing::debug!(object = %id, "the host left out {id}; asking for everything");
                 }
-                (FetchFailure::Git(GitError::Missing(id)), _) => {
-                    return Err(GitError::Protocol(format!("the host did not send object {id}")));
+                (FetchFailure::Wants(odd), _)
+                    if odd.iter().any(|(_, error)| matches!(error, GitError::Missing(_))) =>
+                {
+                    tracing::debug!("the host left out objects; asking for everything");
                 }
-                (FetchFailure::Refused(error), _) if has_more_to_say => {
+                (FetchFailure::Refused(error) | FetchFailure::Object(error), _) => {
                     tracing::debug!(%error, "what came does not fit what is here; asking for everything");
                 }
-                (
-                    FetchFailure::Git(error) | FetchFailure::Refused(error) | FetchFailure::Filter(error),
-                    _,
-                ) => {
-                    return Err(error);
-                }
+                (failure, _) => return Err(failure),
             }
             request.haves.clear();
             request.shallow.clear();
@@ -228,13 +308,19 @@ impl Acquire<'_> {
         .await
     }
 
-    pub(super) async fn ask(&self, turn: &Turn, request: &Request) -> Result<FetchReport, FetchFailure> {
+    pub(super) async fn ask(
+        &self,
+        turn: &Turn,
+        request: &Request,
+        trusted: bool,
+    ) -> Result<FetchReport, FetchFailure> {
         let capabilities = self.host.capabilities(self.url, self.credential).await?;
         let expected = Expected {
             mirror: Arc::clone(self.mirror),
             wants: request.wants.clone(),
             haves: request.haves.clone(),
             extent: request.extent,
+            trusted,
             turn: turn.clone(),
         };
         let (client, credential) = (&self.host.client, self.credential);
@@ -248,7 +334,7 @@ impl Acquire<'_> {
                 report.bytes
             ),
             Err(FetchFailure::Git(error)) => self.host.doubt(self.url, error),
-            Err(FetchFailure::Refused(_) | FetchFailure::Filter(_)) => {}
+            Err(_) => {}
         }
         result
     }
@@ -268,40 +354,60 @@ fn survey(
     // What was let in was complete as far as it was asked for; that is checked again only where a
     // read missed something, or where less may have been asked for than now.
     let said: BTreeSet<_> = order.haves.iter().copied().collect();
-    let is_doubted =
-        !said.is_empty() && (mirror.take_doubt() || extent == Extent::Whole && mirror.is_partial());
-    let mut haves = Vec::new();
-    for have in said.into_iter().filter(|have| is_usable(&objects, *have)) {
+    let trusted = !(mirror.is_doubted() || extent == Extent::Whole && mirror.is_partial());
+    let is_doubted = !said.is_empty() && (mirror.take_doubt() || !trusted);
+    let (mut haves, mut checked) = (Vec::new(), Seen::default());
+    for have in said.iter().copied().filter(|have| is_usable(&objects, *have)) {
+        cancel.check()?;
         if is_doubted && !mirror.is_complete(have, extent) {
-            if closure::check(&objects, &limits(), have, &[], extent).is_err() {
+            if haves.len() >= COMPARED_MAX
+                || checked.check(&objects, &Known::Commits(&[]), &limits(), have, extent).is_err()
+            {
                 continue;
             }
             mirror.mark_complete(have, extent);
         }
         haves.push(have);
     }
-    let (mut missing, mut is_broken) = (Vec::new(), false);
+    let (mut missing, mut refused, mut is_broken) = (Vec::new(), Vec::new(), false);
     for want in order.wants.iter().copied().collect::<BTreeSet<_>>() {
+        cancel.check()?;
         if !objects.contains(want) || deepen {
             missing.push(want);
+        } else if trusted && said.contains(&want) {
+            mirror.mark_complete(want, extent);
         } else if !mirror.is_complete(want, extent) {
-            match closure::check(&objects, &limits(), want, &haves, extent) {
+            match checked.check(&objects, &Known::Commits(&haves), &limits(), want, extent) {
                 Ok(()) => mirror.mark_complete(want, extent),
                 Err(GitError::Missing(_)) => {
                     is_broken = true;
                     missing.push(want);
                 }
+                Err(error) if error.is_of_the_object() => refused.push((want, error)),
                 Err(error) => return Err(error),
             }
         }
     }
     if is_broken {
         // What we say we have decides what is left out; after a loss nothing is sure.
-        return Ok(Survey { missing, haves: Vec::new(), shallow: Vec::new() });
+        let (haves, shallow) = (Vec::new(), Vec::new());
+        return Ok(Survey { missing, refused, haves, shallow, trusted: false });
     }
     let here = mirror.shallow()?.into_iter().filter(|commit| objects.contains(*commit));
-    let (first, others): (Vec<_>, Vec<_>) = here.partition(|commit| order.haves.contains(commit));
-    Ok(Survey { missing, haves, shallow: first.into_iter().chain(others).take(SHALLOW_SAID).collect() })
+    let (first, others): (Vec<_>, Vec<_>) = here.partition(|commit| said.contains(commit));
+    let shallow = first.into_iter().chain(others).take(SHALLOW_SAID).collect();
+    Ok(Survey { missing, refused, haves, shallow, trusted })
+}
+
+/// What is told of a want that cannot be had: a host that leaves out what it needs is broken there.
+fn settled(want: ObjectId, error: GitError) -> GitError {
+    match error {
+        GitError::Missing(missing) if missing == want => GitError::Unobtainable(want),
+        GitError::Missing(missing) => {
+            GitError::Broken(format!("the host did not send object {missing}, which {want} needs"))
+        }
+        error => error,
+    }
 }
 
 /// A commit whose tree is here.

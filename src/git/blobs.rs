@@ -50,7 +50,7 @@ impl Acquire<'_> {
         while let Some(mut batch) = batches.pop() {
             let (haves, shallow) = (Vec::new(), Vec::new());
             let request = Request { wants: batch.clone(), haves, shallow, depth: 1, extent: Extent::Whole };
-            match self.ask(&turn, &request).await {
+            match self.ask(&turn, &request, false).await {
                 Ok(one) => {
                     self.note_growth(one);
                     report.fetched.bytes += one.bytes;
@@ -65,15 +65,18 @@ impl Acquire<'_> {
                 Err(FetchFailure::Git(GitError::Missing(id))) if left_out < REFUSALS_MAX => {
                     batch.retain(|blob| *blob != id);
                 }
-                Err(FetchFailure::Git(GitError::TooLarge(_))) if batch.len() > 1 => {
+                Err(FetchFailure::Wants(odd)) if left_out < REFUSALS_MAX => {
+                    batch.retain(|blob| odd.iter().all(|(id, _)| id != blob));
+                }
+                Err(FetchFailure::Git(GitError::TooLarge(_)) | FetchFailure::Object(_))
+                    if batch.len() > 1 =>
+                {
                     let rest = batch.split_off(batch.len() / 2);
                     batches.push(rest);
                     batches.push(batch);
                     continue;
                 }
-                Err(
-                    FetchFailure::Git(error) | FetchFailure::Refused(error) | FetchFailure::Filter(error),
-                ) => return Err(error),
+                Err(failure) => return Err(failure.reason()),
             }
             left_out += 1;
             if !batch.is_empty() {

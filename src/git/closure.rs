@@ -1,65 +1,171 @@
 //! Whether all that is wanted of a commit is here: every tree, and every file's blob unless trees
-//! are enough. Looked for only below directories that differ from trees which are known to be
-//! complete in the same sense.
+//! are enough. Looked for only below directories that are not known to be complete in the same sense.
+//!
+//! What a path may be is not asked here: the rounds of each app judge what their view lets through.
 
-use tidings_actors::{
-    ports::{Extent, GitError},
-    view::{MAX_SIZE_DEFAULT, View, ViewFilter},
-};
-use tidings_entity::{id::ObjectId, kind::ContentRule};
+use std::collections::HashSet;
+
+use tidings_actors::ports::{Extent, GitError};
+use tidings_entity::id::ObjectId;
 
 use super::{
     limits::Limits,
     objects::{Kind, Objects},
-    tree_join::{Side, TreeJoin},
+    tree::{Tree, TreeEntry},
 };
 
-/// Checks that `wanted` (a commit, a tree, a blob or a tag) and all it needs are here, as far as
-/// `extent` goes.
-///
-/// # Errors
-/// [`GitError::Missing`] names the first object that is not; damage, malformed trees and spent
-/// limits are errors too.
-pub(super) fn check(
-    objects: &Objects,
-    limits: &Limits,
-    wanted: ObjectId,
-    complete: &[ObjectId],
-    extent: Extent,
-) -> Result<(), GitError> {
-    let tree = match objects.header(wanted)?.1 {
-        Kind::Commit => objects.commit(wanted)?.tree,
-        Kind::Tree => wanted,
-        Kind::Blob | Kind::Other => return Ok(()),
-    };
-    if extent == Extent::Commit {
-        return Ok(());
-    }
-    let filter = everything()?;
-    let mut sides = Vec::with_capacity(complete.len() + 1);
-    for commit in complete {
-        sides.push(Side { root: Some(objects.commit(*commit)?.tree), filter: &filter });
-    }
-    sides.push(Side { root: Some(tree), filter: &filter });
-    let skip = |found: &[Option<(u32, ObjectId)>]| match found.split_last() {
-        Some((Some(new), known)) => known.contains(&Some(*new)),
-        _ => true,
-    };
-    let mut join = TreeJoin::new(objects, limits, &sides, &skip, None)?;
-    while let Some(row) = join.next()? {
-        if extent == Extent::Whole
-            && let Some(Some(entry)) = row.entries.last()
-            && !objects.contains(entry.blob)
-        {
-            return Err(GitError::Missing(entry.blob));
-        }
-    }
-    Ok(())
+/// The mode of a commit of another repository.
+const SUBMODULE: u32 = 0o160_000;
+/// Commits that a wanted one is compared with at most. More would cost memory for each directory on the
+/// way down, and what they spare is spared by the first few.
+pub(super) const COMPARED_MAX: usize = 8;
+/// Most bytes of trees on the way down: of the wanted commit; and of those that it is compared with, which
+/// are let go of beyond that.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// What was complete before.
+pub(super) enum Known<'a> {
+    /// Every tree that is here: nothing incomplete was ever let in.
+    All(&'a Objects),
+    /// These commits, of which the first few count.
+    Commits(&'a [ObjectId]),
 }
 
-/// Sees all that has an object of its own: files and symbolic links.
-fn everything() -> Result<ViewFilter, GitError> {
-    View::new(Vec::new(), Vec::new(), true, ContentRule::None, MAX_SIZE_DEFAULT)
-        .and_then(|view| view.filter())
-        .map_err(|error| GitError::Protocol(error.to_string()))
+/// Trees that were seen to be complete in one pass, over all that is wanted in it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    trees: HashSet<ObjectId>,
+}
+
+/// A directory on the way down.
+struct Frame {
+    id: ObjectId,
+    tree: Tree,
+    at: usize,
+    /// What complete commits have there.
+    beside: Vec<Tree>,
+}
+
+impl Seen {
+    /// Checks that `wanted` (a commit, a tree, a blob or a tag) and all it needs are here, as far as
+    /// `extent` goes.
+    ///
+    /// # Errors
+    /// [`GitError::Missing`] names the first object that is not; damage, malformed trees and spent
+    /// limits are errors too.
+    pub(super) fn check(
+        &mut self,
+        objects: &Objects,
+        known: &Known<'_>,
+        limits: &Limits,
+        wanted: ObjectId,
+        extent: Extent,
+    ) -> Result<(), GitError> {
+        let root = match objects.header(wanted)?.1 {
+            Kind::Commit => objects.commit(wanted)?.tree,
+            Kind::Tree => wanted,
+            Kind::Blob | Kind::Other => return Ok(()),
+        };
+        if extent == Extent::Commit {
+            return Ok(());
+        }
+        let mut beside = Vec::new();
+        let before = match known {
+            Known::All(before) => Some(*before),
+            Known::Commits(commits) => {
+                for commit in commits.iter().take(COMPARED_MAX) {
+                    let Ok(complete) = objects.commit(*commit) else { continue };
+                    if complete.tree == root {
+                        return Ok(());
+                    }
+                    beside.extend(objects.tree(complete.tree));
+                }
+                None
+            }
+        };
+        let mut walk = Walk { objects, before, limits, seen: &mut self.trees, held: 0, stack: Vec::new() };
+        if !walk.is_known(root) {
+            walk.enter(root, beside)?;
+        }
+        walk.go(extent)
+    }
+}
+
+struct Walk<'a> {
+    objects: &'a Objects,
+    before: Option<&'a Objects>,
+    limits: &'a Limits,
+    seen: &'a mut HashSet<ObjectId>,
+    held: usize,
+    stack: Vec<Frame>,
+}
+
+impl Walk<'_> {
+    fn is_known(&self, tree: ObjectId) -> bool {
+        self.seen.contains(&tree) || self.before.is_some_and(|before| before.contains(tree))
+    }
+
+    fn go(&mut self, extent: Extent) -> Result<(), GitError> {
+        while let Some(frame) = self.stack.last_mut() {
+            let Some(entry) = frame.tree.get(frame.at) else {
+                self.leave();
+                continue;
+            };
+            frame.at += 1;
+            if is_beside(&frame.beside, &entry) {
+                continue;
+            }
+            let (id, mode) = (entry.id, entry.mode);
+            if entry.is_tree() {
+                let beside = frame.beside.iter().filter_map(|tree| tree.find(entry.name));
+                let beside: Vec<_> = beside.filter(TreeEntry::is_tree).map(|found| found.id).collect();
+                if !self.is_known(id) {
+                    let beside = beside.into_iter().flat_map(|tree| self.objects.tree(tree));
+                    let beside = beside.collect();
+                    self.enter(id, beside)?;
+                }
+            } else if extent == Extent::Whole && mode != SUBMODULE && !self.objects.contains(id) {
+                return Err(GitError::Missing(id));
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, id: ObjectId, beside: Vec<Tree>) -> Result<(), GitError> {
+        self.limits.check_depth(self.stack.len())?;
+        let tree = self.objects.tree(id)?;
+        self.limits.spend(tree.len())?;
+        let mut frame = Frame { id, tree, at: 0, beside };
+        if self.held + frame.bytes() > HELD_BYTES_MAX {
+            frame.beside.clear();
+            self.stack.iter_mut().for_each(|above| above.beside.clear());
+            self.held = self.stack.iter().map(Frame::bytes).sum();
+        }
+        self.held += frame.bytes();
+        if self.held > HELD_BYTES_MAX {
+            let what = format!("directories of more than {HELD_BYTES_MAX} bytes within each other");
+            return Err(GitError::TooLarge(what));
+        }
+        self.stack.push(frame);
+        Ok(())
+    }
+
+    /// Only now the directory counts as complete: all below it was seen.
+    fn leave(&mut self) {
+        if let Some(frame) = self.stack.pop() {
+            self.held -= frame.bytes();
+            self.seen.insert(frame.id);
+        }
+    }
+}
+
+impl Frame {
+    fn bytes(&self) -> usize {
+        self.tree.bytes() + self.beside.iter().map(Tree::bytes).sum::<usize>()
+    }
+}
+
+/// Whether a complete commit has the same there.
+fn is_beside(beside: &[Tree], entry: &TreeEntry<'_>) -> bool {
+    beside.iter().any(|tree| tree.find(entry.name).is_some_and(|found| found.id == entry.id))
 }

@@ -52,8 +52,26 @@ pub(super) enum FetchFailure {
     Refused(GitError),
     /// The host does not leave out what it was asked to; it may leave out less.
     Filter(GitError),
+    /// An object of the pack is larger, or made of a larger one, than what is taken in; where nothing is said of
+    /// what is here, it may come by itself.
+    Object(GitError),
+    /// Some of several wants are not what they should be; nothing was let in.
+    Wants(Vec<(ObjectId, GitError)>),
     /// Anything else.
     Git(GitError),
+}
+
+impl FetchFailure {
+    /// What is told of it.
+    pub(super) fn reason(self) -> GitError {
+        match self {
+            Self::Refused(error) | Self::Filter(error) | Self::Object(error) | Self::Git(error) => error,
+            Self::Wants(odd) => odd.into_iter().next().map_or_else(
+                || GitError::Protocol("what came is not what was asked for".to_owned()),
+                |(_, error)| error,
+            ),
+        }
+    }
 }
 
 impl From<GitError> for FetchFailure {
@@ -89,10 +107,10 @@ pub(super) async fn fetch(
     drop(pieces);
     let received = receiving.await.map_err(|_| GitError::Storage("taking a pack in panicked".to_owned()))?;
     told?;
-    let objects = received.map_err(|error| match error {
+    let objects = received.map_err(|failure| match failure {
         // A delta whose base is not here after all looks like this.
-        error @ GitError::Protocol(_) => FetchFailure::Refused(error),
-        error => error.into(),
+        FetchFailure::Git(error @ GitError::Protocol(_)) => FetchFailure::Refused(error),
+        failure => failure,
     })?;
     Ok(FetchReport { bytes: answer.received(), objects })
 }
@@ -155,8 +173,8 @@ fn line(line: &[u8], wants: &[ObjectId], shallow: &mut ShallowChange) -> Result<
     let text = std::str::from_utf8(line).map_err(|_| unknown(line))?;
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     match word {
-        "shallow" => shallow.added.push(rest.parse().map_err(|_| unknown(line))?),
-        "unshallow" => shallow.removed.push(rest.parse().map_err(|_| unknown(line))?),
+        "shallow" => shallow.add(rest.parse().map_err(|_| unknown(line))?)?,
+        "unshallow" => shallow.remove(rest.parse().map_err(|_| unknown(line))?)?,
         "shallow-info" | "packfile" | "acknowledgments" | "wanted-refs" | "ACK" | "NAK" | "ready" => {}
         _ => return Err(unknown(line).into()),
     }

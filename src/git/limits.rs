@@ -27,6 +27,12 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// # Errors
+    /// [`GitError::Cancelled`] once the work is no longer wanted.
+    pub(super) fn check(&self) -> Result<(), GitError> {
+        if self.is_cancelled() { Err(GitError::Cancelled) } else { Ok(()) }
+    }
+
     /// Cancels when the returned guard is dropped.
     pub(super) fn on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(self.clone())

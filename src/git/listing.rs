@@ -180,14 +180,7 @@ impl Listing {
             self.refs.entry(head.clone()).or_insert(commit);
         }
         let refs = self.refs.into_iter().map(|(name, commit)| Ref { name, commit }).collect();
-        RefListing {
-            refs,
-            head: self.head,
-            has_refs: self.has_refs,
-            absence_confirmed: false,
-            asked_at: None,
-            moved_to: None,
-        }
+        RefListing { refs, head: self.head, has_refs: self.has_refs, ..RefListing::default() }
     }
 }
 

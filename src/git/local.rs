@@ -7,11 +7,12 @@ use std::{
 };
 
 use git2::{ErrorCode, ObjectType, Repository};
-use tidings_actors::ports::{FetchOrder, FetchReport, GitError, RefListing, RefPatterns};
+use tidings_actors::ports::{FetchOrder, FetchOutcome, GitError, RefListing, RefPatterns};
 use tidings_entity::id::ObjectId;
 
 use super::{
-    closure, failure,
+    closure::{COMPARED_MAX, Known, Seen},
+    failure,
     limits::{Cancel, Limits},
     listing::Listing,
     objects::Objects,
@@ -35,18 +36,23 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
     let mut listing = Listing::new(patterns);
     let head = repository.find_reference("HEAD").map_err(|error| of_open(&error))?;
     listing.set_head(head.symbolic_target().ok().flatten());
-    if let Ok(commit) = repository.find_reference("HEAD").and_then(|head| head.peel(ObjectType::Commit)) {
-        listing.found("HEAD", object_id(commit.id()));
+    if let Ok(named) = repository.find_reference("HEAD").and_then(|head| head.resolve()) {
+        let commit = named.peel(ObjectType::Commit).map(|commit| commit.id()).ok().or_else(|| named.target());
+        commit.into_iter().for_each(|commit| listing.found("HEAD", object_id(commit)));
     }
     for reference in repository.references().map_err(|error| of_open(&error))? {
         // A ref that cannot be read is as good as absent, and a host would not show it either.
         let Ok(reference) = reference else { continue };
         let Ok(name) = std::str::from_utf8(reference.name_bytes()) else { continue };
-        // What names no commit is listed with what it names, as a host does it.
-        let named = || reference.peel(ObjectType::Commit).or_else(|_| reference.peel(ObjectType::Any));
-        match listing.wants(name).then(named) {
-            Some(Ok(object)) => listing.found(name, object_id(object.id())),
-            _ => listing.passed_by(),
+        // What names no commit is listed with what it names, as a host does it. So is what names an object
+        // that cannot be read: the ref is there, and its absence would take files away.
+        let named = || {
+            let object = reference.peel(ObjectType::Commit).or_else(|_| reference.peel(ObjectType::Any));
+            object.map(|object| object.id()).ok().or_else(|| reference.target())
+        };
+        match listing.wants(name).then(named).flatten() {
+            Some(object) => listing.found(name, object_id(object)),
+            None => listing.passed_by(),
         }
     }
     Ok(listing.finish())
@@ -58,17 +64,28 @@ pub(super) fn verify(
     settings: &GitSettings,
     order: &FetchOrder,
     cancel: &Cancel,
-) -> Result<FetchReport, GitError> {
+) -> Result<FetchOutcome, GitError> {
     let objects = Objects::open(&[&objects(path)?])?;
-    let complete: Vec<_> = order.haves.iter().copied().filter(|have| objects.commit(*have).is_ok()).collect();
+    // Nobody but us says what was complete here: what differs from some commits is looked at.
+    let complete = order.haves.iter().copied().filter(|have| objects.commit(*have).is_ok());
+    let complete: Vec<_> = complete.take(COMPARED_MAX).collect();
+    let (mut outcome, mut seen) = (FetchOutcome::default(), Seen::default());
     for want in &order.wants {
         let limits = Limits::new(settings, cancel.clone());
-        match closure::check(&objects, &limits, *want, &complete, order.extent) {
-            Err(GitError::Missing(missing)) => return Err(GitError::Unobtainable(missing)),
-            other => other?,
+        match seen.check(&objects, &Known::Commits(&complete), &limits, *want, order.extent) {
+            Ok(()) => {}
+            Err(GitError::Missing(missing)) if missing == *want => {
+                outcome.refused.push((*want, GitError::Unobtainable(missing)));
+            }
+            Err(GitError::Missing(missing)) => {
+                outcome.refused.push((*want, GitError::Broken(format!("object {missing} is missing"))));
+            }
+            Err(GitError::Corrupt(text)) => outcome.refused.push((*want, GitError::Broken(text))),
+            Err(error) if error.is_divisible() => outcome.refused.push((*want, error)),
+            Err(error) => return Err(error),
         }
     }
-    Ok(FetchReport::default())
+    Ok(outcome)
 }
 
 fn open(path: &Path) -> Result<Repository, GitError> {

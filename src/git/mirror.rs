@@ -17,7 +17,7 @@ mod aside;
 mod measure;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::OsString,
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
@@ -34,14 +34,15 @@ use tidings_entity::id::{ObjectId, RepositoryId};
 pub(super) use self::aside::sweep_damaged;
 use super::{
     failure,
+    faults::Faults,
     objects::Objects,
     scrub::Proofs,
     space::Space,
     turn::{Sharing, Turn, Turns},
 };
 
-/// Above this many commits, what is known to be complete is learned anew.
-const COMPLETE_KEPT: usize = 10_000;
+/// Above this many commits, only those that were wanted last are known to be complete.
+const COMPLETE_KEPT: usize = 100_000;
 const QUARANTINE: &str = "quarantine-";
 const DAMAGED: &str = ".damaged-";
 /// Packs that were replaced and may still be read by another process.
@@ -66,6 +67,7 @@ pub(super) struct Mirror {
     /// The directory of packs as it was when it was last looked at: inode and time of change.
     seen: Mutex<Option<(u64, i64, i64)>>,
     wanted: Mutex<Vec<ObjectId>>,
+    faults: Faults,
     proofs: Arc<Proofs>,
     space: Arc<Space>,
 }
@@ -102,6 +104,7 @@ impl Mirror {
             directory,
             space,
             wanted: Mutex::default(),
+            faults: Faults::default(),
             generation: AtomicU64::new(0),
             damaged: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
@@ -190,6 +193,11 @@ impl Mirror {
         self.damaged.store(true, Ordering::Release);
     }
 
+    /// Commits of it that could not be had lately.
+    pub(super) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// Whether so much of a commit was seen to be here.
     pub(super) fn is_complete(&self, commit: ObjectId, extent: Extent) -> bool {
         let complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,7 +208,9 @@ impl Mirror {
     pub(super) fn mark_complete(&self, commit: ObjectId, extent: Extent) {
         let mut complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
         if complete.len() >= COMPLETE_KEPT {
-            complete.clear();
+            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted: HashSet<_> = wanted.iter().collect();
+            complete.retain(|commit, _| wanted.contains(commit));
         }
         let seen = complete.entry(commit).or_insert(extent);
         *seen = (*seen).max(extent);
@@ -222,6 +232,11 @@ impl Mirror {
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Ordering::Release);
         self.forget_complete();
+    }
+
+    /// Whether a read missed something, and nobody looked since.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Acquire)
     }
 
     /// Whether a read missed something since the last time this was asked.

@@ -249,7 +249,7 @@ impl Objects {
         } else if wanted == Kind::Commit {
             GitError::NotACommit(id)
         } else {
-            GitError::Protocol(what)
+            GitError::Broken(what)
         }
     }
 }

@@ -17,7 +17,9 @@ use tidings_entity::id::ObjectId;
 use tokio::sync::mpsc;
 
 use super::{
-    closure, failure,
+    closure::{Known, Seen},
+    failure,
+    fetch::FetchFailure,
     limits::{Cancel, Limits},
     mirror::{Mirror, Quarantine},
     objects::Objects,
@@ -46,11 +48,41 @@ pub(super) enum Piece {
     End(ShallowChange),
 }
 
+/// More commits without parents than these no honest answer has: one for each commit of its edge.
+const SHALLOW_LINES_MAX: usize = 200_000;
+
 /// How the list of commits without parents changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ShallowChange {
-    pub(super) added: Vec<ObjectId>,
-    pub(super) removed: Vec<ObjectId>,
+    added: BTreeSet<ObjectId>,
+    removed: BTreeSet<ObjectId>,
+}
+
+impl ShallowChange {
+    /// A commit is without its parents from now on.
+    ///
+    /// # Errors
+    /// [`GitError::TooLarge`].
+    pub(super) fn add(&mut self, commit: ObjectId) -> Result<(), GitError> {
+        self.added.insert(commit);
+        self.check()
+    }
+
+    /// A commit has its parents from now on.
+    ///
+    /// # Errors
+    /// [`GitError::TooLarge`].
+    pub(super) fn remove(&mut self, commit: ObjectId) -> Result<(), GitError> {
+        self.removed.insert(commit);
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), GitError> {
+        if self.added.len() + self.removed.len() <= SHALLOW_LINES_MAX {
+            return Ok(());
+        }
+        Err(GitError::TooLarge(format!("more than {SHALLOW_LINES_MAX} commits at the edge of the history")))
+    }
 }
 
 /// What must be complete before the pack is let in.
@@ -60,6 +92,8 @@ pub(super) struct Expected {
     pub(super) haves: Vec<ObjectId>,
     /// How much of each want was asked for.
     pub(super) extent: Extent,
+    /// Every tree that is here is complete in that sense.
+    pub(super) trusted: bool,
     /// The right to write; whoever drops this last lets the next writer in.
     pub(super) turn: Turn,
 }
@@ -70,7 +104,7 @@ pub(super) fn receive(
     settings: &GitSettings,
     mut pieces: mpsc::Receiver<Piece>,
     cancel: &Cancel,
-) -> Result<u64, GitError> {
+) -> Result<u64, FetchFailure> {
     let mut intake = Intake {
         quarantine: expected.mirror.quarantine("fetch")?,
         bases: expected.mirror.open()?,
@@ -92,32 +126,35 @@ pub(super) fn receive(
         match pieces.blocking_recv() {
             Some(Piece::Pack(bytes)) => intake.take(&bytes)?,
             Some(Piece::End(shallow)) => break shallow,
-            None => return Err(GitError::Cancelled),
+            None => return Err(GitError::Cancelled.into()),
         }
     };
     let (objects, quarantine) = intake.finish()?;
-    let limits = || Limits::new(settings, cancel.clone());
     let mirror = &expected.mirror;
     let open = Objects::open(&[quarantine.objects(), &mirror.objects()])?;
-    for want in &expected.wants {
-        closure::check(&open, &limits(), *want, &expected.haves, expected.extent)?;
-    }
-    drop(open);
+    check_wants(&open, expected, settings, cancel)?;
     if expected.extent < Extent::Whole {
         quarantine.mark_partial()?;
     }
     let turn = &expected.turn;
-    // Shallow lines first: one too many is harmless, one too few misleads the host.
+    // Shallow lines first: one too many is harmless, one too few misleads the host. Of a commit that is not
+    // here nobody needs a line.
     if shallow != ShallowChange::default() {
-        let mut lines: BTreeSet<_> = mirror.shallow()?;
-        lines.extend(shallow.added);
-        mirror.set_shallow(turn, &lines)?;
+        let before = mirror.shallow()?;
+        let mut lines = before.clone();
+        lines.extend(shallow.added.into_iter().filter(|commit| open.contains(*commit)));
+        if lines != before {
+            mirror.set_shallow(turn, &lines)?;
+        }
+        drop(open);
         mirror.promote(turn, &quarantine)?;
-        if !shallow.removed.is_empty() {
-            lines.retain(|line| !shallow.removed.contains(line));
+        let with_all = lines.len();
+        lines.retain(|line| !shallow.removed.contains(line));
+        if lines.len() < with_all {
             mirror.set_shallow(turn, &lines)?;
         }
     } else {
+        drop(open);
         mirror.promote(turn, &quarantine)?;
     }
     for want in &expected.wants {
@@ -125,6 +162,27 @@ pub(super) fn receive(
     }
     mirror.measure()?;
     Ok(objects)
+}
+
+/// Checks that every want is complete. Of several, all that are not are named.
+fn check_wants(
+    open: &Objects,
+    expected: &Expected,
+    settings: &GitSettings,
+    cancel: &Cancel,
+) -> Result<(), FetchFailure> {
+    let here = Objects::open(&[&expected.mirror.objects()])?;
+    let known = if expected.trusted { Known::All(&here) } else { Known::Commits(&expected.haves) };
+    let (mut seen, mut odd) = (Seen::default(), Vec::new());
+    for want in &expected.wants {
+        let limits = Limits::new(settings, cancel.clone());
+        match seen.check(open, &known, &limits, *want, expected.extent) {
+            Ok(()) => {}
+            Err(error) if error.is_divisible() && expected.wants.len() > 1 => odd.push((*want, error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if odd.is_empty() { Ok(()) } else { Err(FetchFailure::Wants(odd)) }
 }
 
 /// How long taking a pack in may go on, and whether anybody still wants it.
@@ -173,7 +231,7 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), GitError> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), FetchFailure> {
         self.unchecked += bytes.len();
         if self.unchecked >= ROOM_CHECKED_EVERY {
             self.unchecked = 0;
@@ -190,10 +248,16 @@ impl Intake<'_> {
         }
         self.patience.check()?;
         if let Some(check) = &mut self.check {
-            check.take(bytes, &|id| self.bases.header(id).ok().map(|(size, _)| size))?;
+            let checked = check.take(bytes, &|id| self.bases.header(id).ok().map(|(size, _)| size));
+            checked.map_err(|error| match error {
+                error @ GitError::TooLarge(_) => FetchFailure::Object(error),
+                error => error.into(),
+            })?;
         }
         match &mut self.indexer {
-            Some(indexer) => indexer.write_all(bytes).map_err(|error| self.patience.or(of_write(&error))),
+            Some(indexer) => {
+                indexer.write_all(bytes).map_err(|error| self.patience.or(of_write(&error)).into())
+            }
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    follow::{Following, Scope, follow},
+    follow::{Following, MovedHead, Scope, follow},
     ports::{Moved, RefListing, StoreError},
     time::Timestamp,
 };
@@ -52,15 +52,16 @@ async fn write(
     start: Option<(ObjectId, ViewId)>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    for name in following.gone.iter().chain(following.moved.iter().map(|(name, _)| name)) {
+    for name in following.gone.iter().chain(following.moved.iter().map(|head| &head.name)) {
         let text = "delete from head where source_id = $1 and ref_name = $2";
         rows::execute(connection, "head", text, vec![source.clone().into(), name.clone().into()]).await?;
     }
-    let head = |(name, commit): &(String, ObjectId)| head::Model {
+    let head = |moved: &MovedHead| head::Model {
         source_id: source.clone(),
-        ref_name: name.clone(),
-        commit_id: *commit,
+        ref_name: moved.name.clone(),
+        commit_id: moved.commit,
         moved_at: at.0,
+        fault: moved.fault.clone(),
     };
     rows::insert(connection, "head", following.moved.iter().map(head).collect()).await?;
     if let Some(name) = &following.head_ref {

@@ -20,6 +20,7 @@ use super::{error::OfTable, rows};
 /// cursors, one for a source without watches; and one for each head that no cursor follows.
 const KNOWN: &str = "
     select s.head_ref, s.moved_to, h.ref_name as h_ref_name, h.commit_id as h_commit_id, h.moved_at as h_moved_at,
+      h.fault as h_fault,
       w.id as w_id, w.app_id as w_app_id, w.selector_kind as w_selector_kind,
       w.selector_value as w_selector_value, w.on_branch_gone as w_on_branch_gone, w.view_id as w_view_id,
       w.state as w_state, a.disabled as w_disabled,
@@ -33,7 +34,7 @@ const KNOWN: &str = "
     left join head h on h.source_id = s.id and h.ref_name = c.branch
     where s.id = $1
     union all
-    select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, null, null, null, null, null, null, null, null, null,
+    select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, h.fault, null, null, null, null, null, null, null, null, null,
       null, null, null, null, null, null, null, null, null, null, null
     from source s join head h on h.source_id = s.id
     where s.id = $1 and h.ref_name not in
@@ -44,6 +45,7 @@ struct HeadRow {
     ref_name: Option<String>,
     commit_id: Option<ObjectId>,
     moved_at: Option<i64>,
+    fault: Option<String>,
 }
 
 #[derive(FromQueryResult)]
@@ -90,7 +92,8 @@ pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> R
     let (mut views, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for row in &rows {
         let head = HeadRow::from_query_result(row, "h_").of("head")?;
-        if let HeadRow { ref_name: Some(name), commit_id: Some(commit), moved_at: Some(at) } = head {
+        if let HeadRow { ref_name: Some(name), commit_id: Some(commit), moved_at: Some(at), fault } = head {
+            known.faults.extend(fault.map(|fault| (name.clone(), fault)));
             known.heads.insert(name, (commit, Timestamp(at)));
         }
         // The rows of a watch with many cursors repeat it.

@@ -111,7 +111,8 @@ async fn list_where(
     );
     let followers: Vec<Follower> = rows::readable(connection, "watch", &text, values.clone()).await?;
     let text = format!(
-        "select h.source_id, h.commit_id from head h join source s on s.id = h.source_id where {condition}"
+        "select h.source_id, h.commit_id from head h join source s on s.id = h.source_id
+         where h.fault is null and {condition}"
     );
     let heads: Vec<HeadRow> = rows::readable(connection, "head", &text, values).await?;
 

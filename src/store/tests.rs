@@ -75,14 +75,7 @@ fn new_app(number: u128) -> NewApp {
 
 fn listing(commit: u8) -> RefListing {
     let main = Ref { name: MAIN.into(), commit: ObjectId::new([commit; 20]) };
-    RefListing {
-        refs: vec![main],
-        head: Some(MAIN.into()),
-        has_refs: true,
-        absence_confirmed: true,
-        asked_at: None,
-        moved_to: None,
-    }
+    RefListing { refs: vec![main], head: Some(MAIN.into()), has_refs: true, ..RefListing::default() }
 }
 
 async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&str>) -> Watch {

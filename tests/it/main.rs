@@ -3,6 +3,7 @@
 mod administration;
 mod asked_twice;
 mod backups;
+mod bad_refs;
 mod by_hand;
 mod cloud_events;
 mod damage;

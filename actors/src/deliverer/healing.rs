@@ -19,9 +19,9 @@ pub(super) async fn bring(context: &Context, order: &DeliveryOrder, blob: Object
         let all =
             FetchOrder { wants: vec![target.commit], haves: Vec::new(), depth: 1, extent: Extent::Whole };
         match context.git.fetch(remote, &all).await {
-            // The host has forgotten the commit; perhaps not yet the blob.
-            Err(GitError::Unobtainable(_)) | Ok(_) => {}
-            Err(error) => return Err(error),
+            // The host has forgotten the commit, or cannot give all of it; perhaps it has the blob.
+            Err(error) if !error.is_divisible() => return Err(error),
+            Err(_) | Ok(_) => {}
         }
     }
     if !context.git.absent_blobs(remote, &[blob]).await?.is_empty() {

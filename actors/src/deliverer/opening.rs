@@ -232,6 +232,12 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
             }
             // An old tree that can be had nowhere: the one case for a complete resync.
             (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if is_held(&lane, commit) => {
+                // A repository that has lost everything for a moment has lost no tree for good.
+                if let Some(reason) = obstacle(context, &lane, target).await? {
+                    let said = format!("{} cannot be delivered: {reason}", lane.branch);
+                    block(context, &Shown::of(&lane), &said).await?;
+                    return Ok(Opening::Later(UNFIT_WAIT));
+                }
                 warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
                 let reason = "the held commit is obtainable nowhere";
                 in_time(context.store.request_cursor_resync(cursor, true, reason)).await?;
@@ -251,6 +257,21 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
         }
     }
     Ok(Opening::Again)
+}
+
+/// Why what the branch names cannot be had either, if it cannot.
+async fn obstacle(
+    context: &Context,
+    lane: &LaneSnapshot,
+    target: Option<ObjectId>,
+) -> Result<Option<GitError>, OpeningError> {
+    let Some(target) = target else { return Ok(None) };
+    let order = FetchOrder { wants: vec![target], haves: Vec::new(), depth: 1, extent: Extent::Trees };
+    match fetch(context, &lane.remote, order).await {
+        Ok(()) => Ok(None),
+        Err(reason) if reason.is_divisible() => Ok(Some(reason)),
+        Err(reason) => Err(reason.into()),
+    }
 }
 
 fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {

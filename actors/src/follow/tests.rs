@@ -34,7 +34,7 @@ fn cursor(watch: &KnownWatch, number: u128, slot: &str, branch: &str) -> KnownCu
 
 fn listing(head: Option<&str>, refs: &[(&str, u8)]) -> RefListing {
     RefListing {
-        absence_confirmed: true,
+        gone: gone(refs),
         asked_at: None,
         moved_to: None,
         refs: refs
@@ -43,7 +43,23 @@ fn listing(head: Option<&str>, refs: &[(&str, u8)]) -> RefListing {
             .collect(),
         head: head.map(str::to_owned),
         has_refs: !refs.is_empty(),
+        ..RefListing::default()
     }
+}
+
+/// Every ref that is not among these.
+fn gone(refs: &[(&str, u8)]) -> BTreeSet<String> {
+    let names =
+        ["main", "trunk", "dev", "other", "release/1", "release/2"].map(|name| format!("{BRANCHES}{name}"));
+    names
+        .into_iter()
+        .chain(["v1", "v2"].map(|name| format!("{TAGS}{name}")))
+        .filter(|name| refs.iter().all(|(there, _)| there != name))
+        .collect()
+}
+
+fn moved(name: &str, commit: u8) -> MovedHead {
+    MovedHead { name: name.to_owned(), commit: ObjectId::new([commit; 20]), fault: None }
 }
 
 fn known(watch: KnownWatch, cursors: Vec<KnownCursor>, heads: &[(&str, u8)]) -> Known {
@@ -56,6 +72,7 @@ fn known(watch: KnownWatch, cursors: Vec<KnownCursor>, heads: &[(&str, u8)]) -> 
         moved_to: None,
         watches: vec![watch],
         cursors,
+        ..Known::default()
     }
 }
 
@@ -128,7 +145,7 @@ fn a_pattern_gets_a_cursor_per_matching_ref() {
     );
     let following = follow(&known, &listing, Scope::Source, NOW);
     assert_eq!(following.births, [(id, "refs/heads/release/2".to_owned())]);
-    assert_eq!(following.moved, [("refs/heads/release/2".to_owned(), ObjectId::new([2; 20]))]);
+    assert_eq!(following.moved, [moved("refs/heads/release/2", 2)]);
 }
 
 #[test]
@@ -171,19 +188,22 @@ fn holding() -> Known {
 #[test]
 fn a_vanished_branch_of_a_pattern_goes_after_two_listings_also_at_a_source_that_never_had_it() {
     let absent = listing(Some("refs/heads/main"), &[("refs/heads/main", 3)]);
-    let once = RefListing { absence_confirmed: false, ..absent.clone() };
+    let once = RefListing { gone: BTreeSet::new(), ..absent.clone() };
     let mut never_had_it = holding();
     never_had_it.heads.clear();
     for mut known in [holding(), never_had_it] {
         let following = follow(&known, &once, Scope::Source, NOW);
-        assert!(following.is_empty() && following.absent, "one listing proves nothing, but is noted");
+        assert!(
+            following.is_empty() && following.absent.len() == 1,
+            "one listing proves nothing, but is noted"
+        );
         let following = follow(&known, &absent, Scope::Source, NOW);
         assert_eq!(following.edits[0].2, CursorState::BranchMissing);
         known.cursors[0].state = CursorState::BranchMissing;
         known.heads.clear();
         assert_eq!(known.waiting().len(), 1, "its files go");
         let following = follow(&known, &once, Scope::Source, NOW);
-        assert!(following.is_empty() && !following.absent, "it is gone and that is that");
+        assert!(following.is_empty() && following.absent.is_empty(), "it is gone and that is that");
         known.watches[0].on_branch_gone = BranchGone::Keep;
         assert!(known.waiting().is_empty(), "its files stay");
     }
@@ -197,7 +217,7 @@ fn a_proof_at_another_source_takes_no_files_away() {
     let mut known = holding();
     known.heads.clear();
     let id = known.watches[0].id.clone();
-    let proof = RefListing { absence_confirmed: false, ..listing(None, &[("refs/heads/main", 3)]) };
+    let proof = RefListing { gone: BTreeSet::new(), ..listing(None, &[("refs/heads/main", 3)]) };
     assert!(follow(&known, &proof, Scope::Watch(&id), NOW).edits.is_empty());
     assert!(known.waiting().is_empty());
     assert_eq!(unblocked(None, "refs/heads/release/1"), CursorState::Active);
@@ -217,7 +237,7 @@ fn an_answer_that_was_overtaken_moves_nothing_backwards() {
     };
     assert!(follow(&known, &old(LEARNT.0 - 1), Scope::Source, NOW).is_empty(), "asked before");
     let following = follow(&known, &old(LEARNT.0), Scope::Source, NOW);
-    assert_eq!(following.moved, [("refs/heads/main".to_owned(), ObjectId::new([1; 20]))]);
+    assert_eq!(following.moved, [moved("refs/heads/main", 1)]);
     // The clock was set back: what was learnt in the future is no measure.
     let set_back = follow(&known, &old(LEARNT.0 - 2), Scope::Source, Timestamp(LEARNT.0 - 1));
     assert_eq!(set_back.moved, following.moved);

@@ -1,6 +1,10 @@
 //! [`GitSource`]: asking a Git host for refs and objects, and reading what came.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -60,9 +64,14 @@ pub struct RefListing {
     pub has_refs: bool,
     /// When it was asked for; what was learnt since then is newer. `None`: just now.
     pub asked_at: Option<Timestamp>,
-    /// Whether a ref that is absent here has been absent for long enough to believe it. The
-    /// watcher says so; a single listing never does.
-    pub absence_confirmed: bool,
+    /// Commits that could not be taken, with the reason: what names them moves there, and is known to be
+    /// broken. Everything else goes on.
+    pub refused: BTreeMap<ObjectId, String>,
+    /// Commits that were not asked for yet: what names them stays where it was.
+    pub untried: BTreeSet<ObjectId>,
+    /// Refs whose absence from here may be believed: each has been absent for long enough. The watcher says so;
+    /// a single listing never does.
+    pub gone: BTreeSet<String>,
     /// The normalised address at which the repository was found, where its host said that it moved
     /// for good and this one proved itself with the same credential; always at the same host.
     pub moved_to: Option<String>,
@@ -114,6 +123,30 @@ pub struct FetchReport {
     pub bytes: u64,
     /// Objects in the pack.
     pub objects: u64,
+}
+
+/// What became of an order, want by want: one that cannot be had keeps no other from being had.
+#[derive(Clone, Debug, Default)]
+pub struct FetchOutcome {
+    /// What it cost.
+    pub cost: FetchReport,
+    /// Wants that cannot be had, or not whole, with the reason of each.
+    pub refused: Vec<(ObjectId, GitError)>,
+    /// Wants that were not asked for: too many requests failed before.
+    pub untried: Vec<ObjectId>,
+}
+
+impl FetchOutcome {
+    /// The cost, if everything that was wanted is there.
+    ///
+    /// # Errors
+    /// The reason of the first want that is not.
+    pub fn whole(self) -> Result<FetchReport, GitError> {
+        match self.refused.into_iter().next() {
+            Some((_, reason)) => Err(reason),
+            None => Ok(self.cost),
+        }
+    }
 }
 
 /// Author, time and subject of a commit, for bodies.
@@ -221,6 +254,9 @@ pub enum GitError {
     /// An object that is well, but no commit: a tag of a file, or of a tree.
     #[error("object {0} is no commit")]
     NotACommit(ObjectId),
+    /// The repository itself lacks an object, or has a damaged one.
+    #[error("the repository is damaged at its source: {0}")]
+    Broken(String),
     /// The mirror is damaged.
     #[error("the mirror is damaged: {0}")]
     Corrupt(String),
@@ -252,7 +288,15 @@ impl GitError {
     /// well the host and the mirror are.
     #[must_use]
     pub fn is_of_the_object(&self) -> bool {
-        matches!(self, Self::NotACommit(_) | Self::MalformedTree(_) | Self::TooLarge(_))
+        matches!(self, Self::NotACommit(_) | Self::MalformedTree(_) | Self::TooLarge(_) | Self::Broken(_))
+    }
+
+    /// Whether it may be about one of the objects that were asked for, so that the others may be had without
+    /// that one: not the host, the way to it, or the disk.
+    #[must_use]
+    pub fn is_divisible(&self) -> bool {
+        self.is_of_the_object()
+            || matches!(self, Self::Protocol(_) | Self::Missing(_) | Self::Unobtainable(_))
     }
 
     /// A stable word for logs, rows and `sync_failed` (`error_type` has it; the class of refused
@@ -276,6 +320,7 @@ impl GitError {
             Self::Missing(_) => "object_missing",
             Self::Unobtainable(_) => "object_unobtainable",
             Self::NotACommit(_) => "not_a_commit",
+            Self::Broken(_) => "repository_damaged",
             Self::Corrupt(_) => "mirror_damaged",
             Self::Storage(_) => "storage_failed",
             Self::Cancelled => "cancelled",
@@ -368,8 +413,19 @@ pub trait GitSource: Send + Sync + 'static {
 
     /// Makes objects present in the mirror and checks that wanted commits are complete, as far as
     /// the order's extent goes. What is present already is not fetched again. A local repository
-    /// never fetches.
-    async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError>;
+    /// never fetches. A want that cannot be had keeps no other from being had.
+    ///
+    /// # Errors
+    /// When the host, the way to it or the mirror is at fault.
+    async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError>;
+
+    /// The same where every want is needed.
+    ///
+    /// # Errors
+    /// Also when a want cannot be had.
+    async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
+        self.fetch_each(remote, order).await?.whole()
+    }
 
     /// Which of these blobs are not present, each named once. Asks nobody; a local repository
     /// lacks nothing.

@@ -1,5 +1,7 @@
 //! Watches, their cursors and the sources that they see repositories through.
 
+use std::collections::BTreeSet;
+
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
     kind::{BranchGone, CursorState, HistoryMode, SelectorKind, WatchState},
@@ -189,8 +191,8 @@ pub struct Source {
 pub struct Moved {
     /// Whether any head was written, or the address where the source is asked.
     pub changed: bool,
-    /// Whether a followed ref is absent from a repository that has others.
-    pub absent: bool,
+    /// The followed refs that are absent from a repository that has others.
+    pub absent: BTreeSet<String>,
     /// The cursors of the source that are behind their head now, with their apps; also where this
     /// listing wrote nothing, so that a lane which missed a hint gets another one.
     pub cursors: Vec<(AppId, CursorId)>,

@@ -527,19 +527,20 @@ impl GitSource for MemoryGit {
             refs: found.map(|(name, commit)| Ref { name: name.clone(), commit: *commit }).collect(),
             has_refs: !refs.is_empty(),
             head: head.clone(),
-            absence_confirmed: false,
-            asked_at: None,
             moved_to,
+            ..RefListing::default()
         })
     }
 
-    async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
+    async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
         let mut world = self.world();
         world.fetches += 1;
+        let mut refused = Vec::new();
         for want in &order.wants {
             if !world.trees.contains_key(want) && !world.blobs.contains_key(want) {
                 world.refusals += 1;
-                return Err(GitError::Unobtainable(*want));
+                refused.push((*want, GitError::Unobtainable(*want)));
+                continue;
             }
             world.fetched.insert(*want);
             world.unfetched.remove(want);
@@ -547,7 +548,8 @@ impl GitSource for MemoryGit {
         if world.fetched_objects > 0 {
             self.2.note(&remote.repository);
         }
-        Ok(FetchReport { objects: world.fetched_objects, ..FetchReport::default() })
+        let cost = FetchReport { objects: world.fetched_objects, ..FetchReport::default() };
+        Ok(FetchOutcome { cost, refused, untried: Vec::new() })
     }
 
     async fn commit(&self, _remote: &Remote, commit: ObjectId) -> Result<CommitFacts, GitError> {

@@ -821,14 +821,7 @@ impl GitSource for GitDouble {
             }
             "empty" => {
                 let head = Some("refs/heads/main".to_owned());
-                return Ok(RefListing {
-                    refs: Vec::new(),
-                    head,
-                    has_refs: false,
-                    absence_confirmed: false,
-                    asked_at: None,
-                    moved_to: None,
-                });
+                return Ok(RefListing { refs: Vec::new(), head, has_refs: false, ..RefListing::default() });
             }
             _ => {}
         }
@@ -836,14 +829,7 @@ impl GitSource for GitDouble {
         let asked = patterns.is_empty() || patterns.iter().any(|pattern| main.starts_with(pattern));
         let refs =
             if asked { vec![Ref { name: main.clone(), commit: ObjectId::new(HEAD) }] } else { Vec::new() };
-        Ok(RefListing {
-            refs,
-            head: Some(main),
-            has_refs: true,
-            absence_confirmed: false,
-            asked_at: None,
-            moved_to: None,
-        })
+        Ok(RefListing { refs, head: Some(main), has_refs: true, ..RefListing::default() })
     }
 
     /// One host asked for patience.
@@ -854,7 +840,7 @@ impl GitSource for GitDouble {
         hosts
     }
 
-    async fn fetch(&self, _: &Remote, _: &FetchOrder) -> Result<FetchReport, GitError> {
+    async fn fetch_each(&self, _: &Remote, _: &FetchOrder) -> Result<FetchOutcome, GitError> {
         unreachable!("the front door fetches nothing")
     }
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_actors::{
     ports::{
-        BlobWanted, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Keep, MirrorFacts,
+        BlobWanted, CommitFacts, Content, FetchOrder, FetchOutcome, GitError, GitSource, Keep, MirrorFacts,
         RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},
@@ -74,7 +74,7 @@ impl GitSource for Blobs {
         Err(GitError::NotFound)
     }
 
-    async fn fetch(&self, _: &Remote, _: &FetchOrder) -> Result<FetchReport, GitError> {
+    async fn fetch_each(&self, _: &Remote, _: &FetchOrder) -> Result<FetchOutcome, GitError> {
         Err(GitError::NotFound)
     }
 

@@ -73,6 +73,8 @@ pub(super) struct SourceRow {
     pub(super) owner: Option<(AppId, Secret)>,
     pub(super) head_ref: Option<String>,
     pub(super) heads: BTreeMap<String, (ObjectId, Timestamp)>,
+    /// Why the commits of some of them cannot be taken.
+    pub(super) faults: BTreeMap<String, String>,
     pub(super) last_change: Timestamp,
     pub(super) last_error: Option<String>,
     pub(super) moved_to: Option<String>,
@@ -290,7 +292,8 @@ impl State {
 
     fn shown_source(&self, id: &SourceId, row: &SourceRow) -> Source {
         let mut patterns = BTreeSet::new();
-        let mut haves: BTreeSet<ObjectId> = row.heads.values().map(|(commit, _)| *commit).collect();
+        let sound = row.heads.iter().filter(|(name, _)| !row.faults.contains_key(*name));
+        let mut haves: BTreeSet<ObjectId> = sound.map(|(_, (commit, _))| *commit).collect();
         let (mut every, mut followed, mut apps) = (false, Followed::default(), BTreeSet::new());
         for watch in self.watches.values().filter(|watch| watch.source == *id) {
             apps.insert(watch.new.app.clone());

@@ -135,6 +135,7 @@ impl State {
             owner: credential.map(|secret| (app.clone(), secret.clone())),
             head_ref: None,
             heads: std::collections::BTreeMap::new(),
+            faults: std::collections::BTreeMap::new(),
             last_change: at,
             last_error: None,
             moved_to: None,
@@ -295,7 +296,12 @@ impl State {
     ) {
         if let Some(row) = self.sources.get_mut(source) {
             row.heads.retain(|name, _| !following.gone.contains(name));
-            row.heads.extend(following.moved.iter().map(|(name, commit)| (name.clone(), (*commit, at))));
+            for head in &following.moved {
+                row.heads.insert(head.name.clone(), (head.commit, at));
+                row.faults.remove(&head.name);
+                row.faults.extend(head.fault.clone().map(|fault| (head.name.clone(), fault)));
+            }
+            row.faults.retain(|name, _| row.heads.contains_key(name));
             row.head_ref = following.head_ref.clone().or(row.head_ref.take());
             if let Some(moved_to) = &following.moved_to {
                 let registered = self.repositories.get(&row.repository);
@@ -331,6 +337,7 @@ impl State {
             .filter(|(_, cursor)| self.watches.get(&cursor.watch).is_some_and(|watch| watch.source == *id));
         Known {
             heads: source.heads.clone(),
+            faults: source.faults.clone(),
             head_ref: source.head_ref.clone(),
             moved_to: source.moved_to.clone(),
             watches: watches

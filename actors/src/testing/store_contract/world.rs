@@ -23,6 +23,18 @@ use crate::{
 pub(super) const MAIN: &str = "refs/heads/main";
 pub(super) const URL: &str = "https://git.example/one/two";
 
+/// What a listing that lacks it proves to be gone.
+const GONE: [&str; 8] = [
+    MAIN,
+    "refs/heads/trunk",
+    "refs/heads/dev",
+    "refs/heads/other",
+    "refs/heads/release/1",
+    "refs/heads/release/2",
+    "refs/tags/v1",
+    "refs/tags/v2",
+];
+
 /// A store and a counter for ids.
 pub(super) struct World<'s> {
     pub(super) store: &'s dyn Store,
@@ -53,10 +65,15 @@ pub(super) fn listing(refs: &[(&str, u8)]) -> RefListing {
     RefListing {
         has_refs: !refs.is_empty(),
         head: Some(MAIN.into()),
-        absence_confirmed: true,
+        gone: GONE
+            .iter()
+            .filter(|name| refs.iter().all(|found| found.name != **name))
+            .map(ToString::to_string)
+            .collect(),
         asked_at: None,
         moved_to: None,
         refs,
+        ..RefListing::default()
     }
 }
 

@@ -1,0 +1,147 @@
+//! One bad ref harms nobody else: an app watches a branch that is malformed, too deep, broken at its host, or
+//! names nothing, of a repository that another app watches, too. The other app notices nothing, and the bad
+//! branch shows its reason until it names something else.
+
+use std::{fs, time::Instant};
+
+use serde_json::{Value, json};
+use tidings_entity::id::ObjectId;
+
+use crate::support::{
+    api::App,
+    patience::{SOON, eventually},
+    remote::Host,
+    repository::Repository,
+    server::Server,
+    subscriber::Subscriber,
+};
+
+/// Makes a commit that nobody can take; of some the host sends nothing.
+struct Bad {
+    what: &'static str,
+    make: fn(&Repository) -> ObjectId,
+    /// Whether a watch that sees everything shows a reason; else it gets what can be had.
+    shows: bool,
+}
+
+const BAD: [Bad; 8] = [
+    Bad {
+        what: "a tree with .git",
+        make: |repository| odd_tree(repository, &[("40000", ".git")]),
+        shows: true,
+    },
+    Bad {
+        what: "an unsorted tree",
+        make: |repository| odd_tree(repository, &[("100644", "b"), ("100644", "a")]),
+        shows: true,
+    },
+    Bad {
+        what: "an impossible mode",
+        make: |repository| odd_tree(repository, &[("170000", "a")]),
+        shows: true,
+    },
+    Bad {
+        what: "a tree that is missing",
+        make: |repository| without(repository, "evil^{tree}"),
+        shows: true,
+    },
+    Bad { what: "a blob that is missing", make: |repository| without(repository, "evil:only"), shows: false },
+    Bad { what: "a commit that is missing", make: |_| ObjectId::new([7; 20]), shows: true },
+    Bad {
+        what: "directories deeper than 256",
+        make: |repository| {
+            repository.commit("evil", &[(&format!("{}f", "d/".repeat(300)), Some(("100644", b"x")))])
+        },
+        shows: true,
+    },
+    Bad {
+        what: "a path of more than 4,096 bytes",
+        make: |repository| {
+            let directory = format!("{}/", "d".repeat(200));
+            repository.commit("evil", &[(&format!("{}f", directory.repeat(25)), Some(("100644", b"x")))])
+        },
+        shows: true,
+    },
+];
+
+/// A commit of a tree of these entries, all of one content.
+fn odd_tree(repository: &Repository, entries: &[(&str, &str)]) -> ObjectId {
+    let blob = repository.write_object("blob", b"odd");
+    let inner = repository.write_object("tree", b"");
+    let mut tree = Vec::new();
+    for (mode, name) in entries {
+        tree.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+        tree.extend_from_slice(if *mode == "40000" { inner.as_bytes() } else { blob.as_bytes() });
+    }
+    let tree = repository.write_object("tree", &tree);
+    repository.commit_tree("evil", tree)
+}
+
+/// A commit that the repository has, but for an object that it needs.
+fn without(repository: &Repository, object: &str) -> ObjectId {
+    let commit = repository.commit("evil", &[("only", Some(("100644", b"only on the bad branch")))]);
+    let lost = repository.resolve(object).to_string();
+    let file = repository.path().join("objects").join(&lost[..2]).join(&lost[2..]);
+    fs::remove_file(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    commit
+}
+
+/// Lets a branch name what git itself would not let it name.
+fn point(repository: &Repository, branch: &str, commit: ObjectId) {
+    fs::write(repository.path().join("refs/heads").join(branch), format!("{commit}\n")).expect("a ref");
+}
+
+fn story(over_http: bool) {
+    let server = Server::start();
+    let (victim_side, attacker_side) = (Subscriber::start(), Subscriber::start());
+    let (victim, attacker) = (App::onboard(&server, &victim_side), App::onboard(&server, &attacker_side));
+    let host = Host::start();
+    let repository = host.repository("r");
+    let good = |branch: &str, text: String| {
+        repository.commit(branch, &[("a", Some(("100644", text.as_bytes())))]).to_string()
+    };
+    let mut last = good("main", "0".into());
+    good("evil", "0".into());
+    let url = if over_http { host.url("r") } else { repository.path().display().to_string() };
+    let watched = victim.watch_with(&server, &json!({ "url": url }));
+    let bad_watch = attacker.watch_with(&server, &json!({ "url": url, "branch": "evil" }));
+    victim.wait_until_held(&server, &watched, &last);
+    for (number, Bad { what, make, shows }) in BAD.iter().enumerate() {
+        let began = Instant::now();
+        last = good("main", format!("before {number}"));
+        victim.wait_until_held(&server, &watched, &last);
+        let undisturbed = began.elapsed();
+
+        let bad = make(&repository);
+        point(&repository, "evil", bad);
+        let began = Instant::now();
+        last = good("main", format!("beside {number}"));
+        victim.wait_until_held(&server, &watched, &last);
+        println!("{what}: {:?} beside, {undisturbed:?} alone", began.elapsed());
+        let shown = victim.repository(&server, &watched);
+        assert_eq!(shown["last_error"], Value::Null, "{what}");
+        if *shows {
+            let reason = eventually(what, SOON, || {
+                let shown = attacker.repository(&server, &bad_watch);
+                shown["branches"][0]["reason"].as_str().map(ToOwned::to_owned)
+            });
+            println!("{what}: {reason}");
+        }
+        repository.git(["update-ref", "-d", "refs/heads/evil"]);
+        let healed = good("evil", format!("healed {number}"));
+        attacker.wait_until_held(&server, &bad_watch, &healed);
+    }
+    victim_side.assert_straight();
+    let notices: Vec<_> = victim_side.model().notices.iter().map(|notice| notice.action.clone()).collect();
+    assert!(notices.is_empty(), "the neighbour was told of {notices:?}");
+}
+
+#[test]
+fn a_bad_branch_stops_no_other_app_over_http() {
+    story(true);
+}
+
+#[test]
+fn a_bad_branch_stops_no_other_app_at_a_path() {
+    story(false);
+}
