@@ -20,6 +20,7 @@ use tidings_actors::{
     handle::{Handle, Tree},
     pace::Paces,
     ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica, Transport},
+    scan_slots::ScanSlots,
     shards::Shards,
     terms::Terms,
     turns::Turns,
@@ -193,6 +194,7 @@ impl Adapters {
             desks: Turns::new(policy.desks),
             heavy: Turns::new(1),
             outbound: Turns::new(policy.in_flight),
+            scan_slots: ScanSlots::new(policy.scan_workers),
             store: store.clone(),
             git: git.clone(),
             transport: match wrap {

@@ -55,7 +55,7 @@ use tidings_actors::{
     growth::Growth,
     hosts::Hosts,
     ports::{
-        BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource,
+        BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchOutcome, GitError, GitSource,
         Keep, Location, MirrorFacts, Random, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},

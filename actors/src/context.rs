@@ -21,6 +21,7 @@ use crate::{
     ports::{
         App, Clock, GitSource, Leases, Meter, Random, Replica, Signal, Store, StoreError, Tracer, Transport,
     },
+    scan_slots::ScanSlots,
     shards::{Hold, Shards},
     supervisor::SupervisorMessage,
     terms::Terms,
@@ -195,6 +196,8 @@ pub struct Context {
     pub heavy: Turns,
     /// Who sends next, when the whole server has as many attempts in flight as it may.
     pub outbound: Turns,
+    /// Which app may scan.
+    pub scan_slots: ScanSlots,
     /// Which repositories are worked on here.
     pub shards: Shards,
     /// Under which terms the lanes here run.

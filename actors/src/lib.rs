@@ -20,6 +20,7 @@ pub mod ports;
 pub mod receipt;
 pub mod repository_watcher;
 pub mod round;
+pub mod scan_slots;
 pub mod scan_worker;
 pub mod secret;
 pub mod shards;

@@ -434,10 +434,12 @@ impl RepositoryWatcherState {
         let long = watched.missing.iter().filter(|(_, since)| since.elapsed() >= gone_after);
         let gone = long.map(|(name, _)| name.clone()).collect();
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
-        let reported = id.clone();
-        self.tasks.spawn(&self.post, scan_worker::dispatch(directory, source, gone, turn), move |ended| {
-            RepositoryWatcherMessage::Scanned(reported, ended)
-        });
+        let (reported, slots) = (id.clone(), self.context.scan_slots.clone());
+        let scan = async move {
+            let _slot = slots.take(&source.apps).await;
+            scan_worker::dispatch(directory, source, gone, turn).await
+        };
+        self.tasks.spawn(&self.post, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
     }
 
     fn on_scanned(&mut self, id: &SourceId, ended: scan_worker::Ended) {

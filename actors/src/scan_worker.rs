@@ -18,7 +18,7 @@ use ractor::{
 };
 use tidings_entity::id::{AppId, CursorId, SourceId};
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{Instrument, Span, debug, info, info_span, warn};
+use tracing::{Instrument, Span, debug, info, info_span};
 
 use crate::{
     context::{Context, in_time},
@@ -212,7 +212,7 @@ fn take_word(listing: &mut RefListing, outcome: FetchOutcome, wanted: usize) -> 
         return outcome.whole().map(drop);
     }
     for (commit, reason) in outcome.refused {
-        warn!(commit = %commit, "{commit} cannot be taken: {reason}; other refs go on");
+        debug!(commit = %commit, "{commit} cannot be taken: {reason}; other refs go on");
         listing.refused.insert(commit, reason.to_string());
     }
     listing.untried.extend(outcome.untried);

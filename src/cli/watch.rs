@@ -21,7 +21,8 @@ use std::{
 use clap::Args;
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, NewApp, NewWatch, RepositoryFacts, Selector, Start, Store, Watch,
+        DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, RepositoryFacts, Selector, Start,
+        Store, Watch,
     },
     secret::Secret,
     time::Timestamp,
@@ -29,7 +30,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, WatchId},
-    kind::{BranchGone, ContentRule, CursorState, HistoryMode, SelectorKind},
+    kind::{BranchGone, ContentRule, CursorState, HistoryMode, LetterStatus, SelectorKind},
 };
 
 use super::{
@@ -47,6 +48,8 @@ use crate::{
 };
 use printer::Printer;
 
+/// Changes that were given up which `--once` counts.
+const GIVEN_UP_SHOWN: u64 = 100;
 /// How often `--once` looks whether everything has arrived.
 const LOOK: Duration = Duration::from_millis(25);
 /// The shortest poll interval of a path on this machine: a look costs one file read.
@@ -337,10 +340,30 @@ async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Re
         }
         let taken = watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
         if taken {
-            return Ok(());
+            return nothing_given_up(store, app).await;
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// A change that was given up was not taken: that is no success.
+async fn nothing_given_up(store: &dyn Store, app: &AppId) -> Result<(), Failure> {
+    let open = LetterFilter::standing(LetterStatus::Open);
+    let page = store.dead_letters(app, &open, None, GIVEN_UP_SHOWN).await;
+    let letters = page.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.letters;
+    let Some(newest) = letters.first() else { return Ok(()) };
+    let count = match letters.len() as u64 {
+        1 => "a change was".to_owned(),
+        GIVEN_UP_SHOWN => format!("{GIVEN_UP_SHOWN} changes or more were"),
+        count => format!("{count} changes were"),
+    };
+    let path = String::from_utf8_lossy(&newest.path);
+    let why = match (newest.http_status, newest.excerpt.as_str()) {
+        (Some(status), "") => format!("the receiver answered {status}"),
+        (Some(status), excerpt) => format!("the receiver answered {status}: {excerpt}"),
+        (None, excerpt) => excerpt.to_owned(),
+    };
+    Err(Failure::new(Code::Data, format!("{count} not taken, {path} among them: {why}")))
 }
 
 #[cfg(test)]

@@ -86,7 +86,11 @@ impl Acquire<'_> {
             };
         // Alone, it is the repository that cannot be had: that is asked each time.
         let others = order.wants.len() > outcome.refused.len() + outcome.untried.len();
-        self.mirror.faults().note(&order.wants, &outcome.refused, others || !refused.is_empty());
+        let is_of_wants = others || !refused.is_empty();
+        if is_of_wants {
+            outcome.refused.iter_mut().for_each(|(_, error)| blame(error));
+        }
+        self.mirror.faults().note(&order.wants, &outcome.refused, is_of_wants);
         outcome.refused.extend(refused);
         Ok(outcome)
     }
@@ -397,6 +401,13 @@ fn survey(
     let (first, others): (Vec<_>, Vec<_>) = here.partition(|commit| said.contains(commit));
     let shallow = first.into_iter().chain(others).take(SHALLOW_SAID).collect();
     Ok(Survey { missing, refused, haves, shallow, trusted })
+}
+
+/// A host that gives other commits and fails on this one is not what is broken.
+fn blame(error: &mut GitError) {
+    if let GitError::Protocol(text) = error {
+        *error = GitError::Broken(std::mem::take(text));
+    }
 }
 
 /// What is told of a want that cannot be had: a host that leaves out what it needs is broken there.

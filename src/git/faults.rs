@@ -64,6 +64,9 @@ impl Faults {
             let reason = refused.get(want).map(|reason| (*reason).clone());
             let before = faults.remove(want).map_or(0, |fault| fault.tries);
             if let Some(reason) = reason.filter(|_| others && faults.len() < REMEMBERED_MAX) {
+                if before == 0 {
+                    tracing::warn!(commit = %want, "{want} cannot be taken: {reason}; other refs go on");
+                }
                 let wait = WAIT_FIRST.saturating_mul(1 << before.min(16)).min(WAIT_LAST);
                 faults.insert(*want, Fault { reason, tries: before + 1, until: now + wait });
             }

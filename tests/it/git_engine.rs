@@ -28,11 +28,11 @@ use tidings_actors::{
     round::{Change, RoundSpec, TreeEnd},
     secret::Secret,
     time::Timestamp,
-    view::View,
+    view::{MAX_SIZE_DEFAULT, View},
 };
 use tidings_entity::{
     id::{ObjectId, RepositoryId},
-    kind::RoundKind,
+    kind::{ContentRule, RoundKind},
 };
 use ulid::Ulid;
 

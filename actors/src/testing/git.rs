@@ -20,8 +20,8 @@ use crate::{
     growth::Growth,
     hosts::{HostPolicy, Hosts},
     ports::{
-        BlobWanted, CommitFacts, Content, FetchOrder, FetchReport, GitError, GitSource, Keep, Location,
-        MirrorFacts, Ref, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
+        BlobWanted, CommitFacts, Content, FetchOrder, FetchOutcome, FetchReport, GitError, GitSource, Keep,
+        Location, MirrorFacts, Ref, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
     round::{Change, Entry, Letter, ListDigest, Plan, RoundSpec, Summary, TreeEnd},
 };

@@ -10,7 +10,6 @@ type Case = (fn(&mut GitSettings), fn(&Repository) -> ObjectId, &'static str);
 const CASES: &[Case] = &[
     (|settings| settings.tree_max_entries = 100, wide, "more than 100 entries"),
     (|settings| settings.tree_max_depth = 20, deep, "directories deeper than 20"),
-    (|_| {}, long_path, "a path of more than 4096 bytes"),
     (|settings| settings.object_max_bytes = 9_999, large, "an object of 10000 bytes, where 9999"),
     (|settings| settings.unpacked_max_bytes = 9_999, large, "where 9999 are admitted"),
     (|settings| settings.fetch_max_objects = 30, wide, "a pack of 1042 objects, where 30 are admitted"),
@@ -75,6 +74,21 @@ async fn every_limit_is_named_when_a_repository_crosses_it() {
         refuses(&desk, hostile, text).await;
         assert_eq!(desk.changes(&remote, &sync(None, good)).await.expect("readable").len(), 1, "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_too_long_is_refused_where_a_view_lets_it_through() {
+    let desk = Desk::new().await;
+    let head = long_path(&desk.host.repository("long.git"));
+    let remote = desk.remote("long.git");
+    desk.fetch(&remote, head, &[]).await.expect("nobody asked for it yet");
+    let error = desk.changes(&remote, &sync(None, head)).await.expect_err("it is seen");
+    assert!(error.to_string().contains("a path of more than 4096 bytes"), "{error}");
+    assert!(error.is_of_the_object(), "its branch is blocked");
+    let mut elsewhere = sync(None, head);
+    let docs = View::new(vec!["docs/**".into()], vec![], false, ContentRule::Inline, MAX_SIZE_DEFAULT);
+    elsewhere.target.as_mut().expect("a target").view = docs.expect("a view");
+    assert!(desk.changes(&remote, &elsewhere).await.expect("readable").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,10 +85,8 @@ async fn a_gap_below_what_is_said_to_be_here_is_found_and_filled() {
     let head = repository.commit("main", &[("f01", Some(("100644", b"newer")))]);
     let git = engine(engine_settings(), &desk.data);
     let order = FetchOrder { wants: vec![head], haves: vec![held], depth: 1, ..FetchOrder::default() };
-    git.fetch(&remote, &order).await.expect("what differs came");
-    let old = repository.resolve("main:f29");
-    assert!(matches!(git.content(&remote, old, 1_000).await, Err(GitError::Missing(id)) if id == old));
     git.fetch(&remote, &order).await.expect("the gap is found");
+    let old = repository.resolve("main:f29");
     assert!(matches!(git.content(&remote, old, 1_000).await, Ok(Content::Whole(_))));
 }
 

@@ -38,7 +38,7 @@ fn most_in_a_second(house: &House, host: &str, since: Instant) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_hangs_holds_no_worker_that_another_host_needs() {
-    let mut house = House::with(|policy| policy.scan_workers = 11);
+    let mut house = House::with(|policy| policy.scan_workers = 22);
     let app = house.app().await;
     let slow = crowd(&house, &app, "slow", 40).await;
     let quick = crowd(&house, &app, "quick", 1).await.remove(0);
