@@ -14,7 +14,10 @@
 //! - What was learnt after a listing was asked for is newer than it and stands: answers may overtake
 //!   each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use globset::{GlobBuilder, GlobMatcher};
 use tidings_entity::{
@@ -30,8 +33,8 @@ use crate::{
 const BRANCHES: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
-/// A pattern follows at most so many refs at a time; further ones are left out, first by name wins. A host
-/// with a million tags costs no more than this.
+/// A pattern follows at most so many refs at a time; of more, those with the greatest versions in their names are
+/// taken. A host with a million tags costs no more than this.
 pub const CURSORS_PER_WATCH_MAX: usize = 10_000;
 
 /// So many cursors a pattern has at most together with those at rest, whose branch is gone. They stay
@@ -43,6 +46,42 @@ pub const CURSORS_KEPT_PER_WATCH_MAX: usize = 5 * CURSORS_PER_WATCH_MAX;
 fn room(cursors: usize, at_rest: usize) -> usize {
     let followed = CURSORS_PER_WATCH_MAX.saturating_sub(cursors.saturating_sub(at_rest));
     followed.min(CURSORS_KEPT_PER_WATCH_MAX.saturating_sub(cursors))
+}
+
+/// The names that there is room for: where not all fit, those with the greatest versions.
+fn newest<'n>(mut names: Vec<&'n str>, room: usize) -> Vec<&'n str> {
+    if names.len() > room {
+        names.sort_unstable_by(|one, other| by_version(other, one));
+        names.truncate(room);
+    }
+    names
+}
+
+/// Orders names as people order versions: `v9` before `v10`.
+fn by_version(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    while let (Some(first), Some(second)) = (one.first(), other.first()) {
+        let order = if first.is_ascii_digit() && second.is_ascii_digit() {
+            let (number, of_one) = number(one);
+            let (counterpart, of_other) = self::number(other);
+            (one, other) = (of_one, of_other);
+            number.len().cmp(&counterpart.len()).then_with(|| number.cmp(counterpart))
+        } else {
+            (one, other) = (&one[1..], &other[1..]);
+            first.cmp(second)
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    one.len().cmp(&other.len())
+}
+
+/// The digits at the beginning, without leading zeros, and what follows them.
+fn number(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let start = text[..end].iter().position(|byte| *byte != b'0').unwrap_or(end);
+    (&text[start..end], &text[end..])
 }
 
 impl Selector {
@@ -137,7 +176,7 @@ impl Followed {
                         .partition(|name| self.branches.contains(*name));
                     // Those of its cursors that the listing lacks are at rest, or soon will be.
                     let cursors = self.branches.iter().filter(|name| matcher.matches(name)).count();
-                    wanted.extend(new.into_iter().take(room(cursors, cursors - old.len())));
+                    wanted.extend(newest(new, room(cursors, cursors - old.len())));
                 }
                 None => single.extend(selector.single_ref(listing.head.as_deref())),
             }
@@ -327,9 +366,9 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
         }
         if let Some(matcher) = watch.selector.matcher() {
             let fresh = listed.keys().filter(|name| matcher.matches(name) && !slots.contains(*name));
-            for name in fresh.take(room(slots.len(), at_rest)) {
-                followed.insert((*name).to_owned());
-                following.births.push((watch.id.clone(), (*name).to_owned()));
+            for name in newest(fresh.copied().collect(), room(slots.len(), at_rest)) {
+                followed.insert(name.to_owned());
+                following.births.push((watch.id.clone(), name.to_owned()));
             }
         }
     }

@@ -60,6 +60,7 @@ mod replicas_mirrors;
 mod replicas_unheard;
 mod same_tree;
 mod signatures;
+mod slow_hosts;
 mod streams;
 mod supervision;
 mod support;

@@ -362,3 +362,14 @@ fn a_pattern_that_matches_too_much_fetches_no_more_than_it_follows() {
         assert_eq!(followed.commits(&many).len(), CURSORS_PER_WATCH_MAX);
     }
 }
+
+#[test]
+fn of_more_refs_than_there_is_room_for_the_greatest_versions_are_taken() {
+    let names = vec!["v1.9", "v1.10", "v2", "a", "v0010", "v1.10-rc1"];
+    assert_eq!(newest(names.clone(), 3), ["v0010", "v2", "v1.10-rc1"]);
+    assert_eq!(newest(names.clone(), 6), names, "all of them in their order");
+    assert!(newest(names, 0).is_empty());
+    assert!(
+        by_version("v9", "v10").is_lt() && by_version("v010", "v10").is_eq() && by_version("a", "ab").is_lt()
+    );
+}

@@ -46,7 +46,8 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Patch {
-    /// Globs of which one must match a path; empty: all paths.
+    /// Globs of which one must match a path; empty: all paths. `*` and `?` stay within a name,
+    /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.
     include: Option<Vec<String>>,
     /// Globs of which none may match a path.
     exclude: Option<Vec<String>>,

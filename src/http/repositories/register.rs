@@ -77,7 +77,8 @@ struct Registration {
     branch: Option<String>,
     /// A pattern of tags, instead of `branch`.
     tags: Option<String>,
-    /// Globs of which one must match a path; missing: all paths.
+    /// Globs of which one must match a path; missing: all paths. `*` and `?` stay within a name,
+    /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.
     include: Option<Vec<String>>,
     /// Globs of which none may match a path.
     exclude: Option<Vec<String>>,

@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Stall,
     /// Answers this many bytes a second.
     Drip(usize),
+    /// Answers fetches with a word of progress a second, and never with a pack.
+    ProgressAlone,
     /// Answers HTML with status 200, as Git.
     Html,
     /// Answers a web page with its own content type.
@@ -212,7 +214,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
         parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let demanded = state.credential.lock().expect("no panic").clone();
     let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded));
-    let misbehaves = fault.filter(|_| parts.method == Method::POST);
+    let mut misbehaves = fault.filter(|_| parts.method == Method::POST);
     let moved = moved(state, &parts.uri);
     let (status, kind, bytes) = match misbehaves {
         _ if moved.is_some() => (301, "text/plain".to_owned(), Bytes::new()),
@@ -223,8 +225,15 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
         Some(Fault::FloodOfRefs(bytes)) => {
             (200, "application/x-git-upload-pack-result".to_owned(), flood_of_refs(bytes))
         }
-        Some(Fault::Pack(ref pack)) if body.windows(13).any(|window| window == b"command=fetch") => {
+        Some(Fault::Pack(ref pack)) if is_fetch(&body) => {
             (200, "application/x-git-upload-pack-result".to_owned(), in_band(pack))
+        }
+        Some(Fault::ProgressAlone) if !is_fetch(&body) => {
+            misbehaves = None;
+            backend(state, &parts, &body).await
+        }
+        Some(Fault::ProgressAlone) => {
+            (200, "application/x-git-upload-pack-result".to_owned(), progress_alone())
         }
         Some(Fault::Echo) => {
             (200, "application/x-git-upload-pack-result".to_owned(), echo(authorization.as_deref()))
@@ -283,6 +292,19 @@ fn echo(authorization: Option<&str>) -> Bytes {
     format!("{:04x}{words}", words.len() + 4).into()
 }
 
+fn is_fetch(body: &[u8]) -> bool {
+    body.windows(13).any(|window| window == b"command=fetch")
+}
+
+/// Bytes of one word of progress.
+const PROGRESS_BYTES: usize = 6;
+
+fn progress_alone() -> Bytes {
+    let mut answer = BytesMut::from(&b"000dpackfile\n"[..]);
+    (0..3_600).for_each(|_| answer.extend_from_slice(b"0006\x02."));
+    answer.freeze()
+}
+
 /// An answer of version 2 that brings a pack.
 fn in_band(pack: &[u8]) -> Bytes {
     let mut answer = BytesMut::from(&b"000dpackfile\n"[..]);
@@ -303,6 +325,7 @@ fn misbehave(fault: Option<Fault>, bytes: Bytes) -> Body {
         }
         Some(Fault::Stall) => dripping(half, usize::MAX, true),
         Some(Fault::Drip(rate)) => dripping(bytes, rate, false),
+        Some(Fault::ProgressAlone) => dripping(bytes, PROGRESS_BYTES, false),
         Some(Fault::Html) => whole(Bytes::from_static(b"<html><body>Please log in</body></html>")),
         Some(Fault::ObjectCount(count)) => {
             let mut bytes = BytesMut::from(&bytes[..]);
