@@ -1,9 +1,9 @@
 //! Rounds of before in the in-memory store.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tidings_entity::id::{AppId, CursorId};
@@ -15,51 +15,50 @@ use crate::{
     time::Timestamp,
 };
 
-/// Settled ranges, shared by all copies of the state: a copy of them for each write would be dear.
+/// Settled ranges of each round, shared by all copies of the state: a copy of them for each write would be dear.
 #[derive(Clone, Default)]
-pub(super) struct Settled(Arc<Mutex<Vec<(CursorId, i64, SettledRange)>>>);
+pub(super) struct Settled(Arc<Mutex<Ranges>>);
+
+type Ranges = HashMap<(CursorId, i64), Vec<SettledRange>>;
 
 impl Settled {
     pub(super) fn add(&self, cursor: &CursorId, round: i64, range: SettledRange) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((cursor.clone(), round, range));
+        self.ranges().entry((cursor.clone(), round)).or_default().push(range);
     }
 
     /// What was settled above the prefix before the prefix reached it is one with the prefix now.
     pub(super) fn absorb(&self, cursor: &CursorId, round: i64, prefix: Range<u64>) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in rows.iter_mut().filter(|row| row.0 == *cursor && row.1 == round) {
-            if prefix.contains(&row.2.from) {
-                row.2.from = prefix.end;
+        if let Some(own) = self.ranges().get_mut(&(cursor.clone(), round)) {
+            for range in own.iter_mut().filter(|range| prefix.contains(&range.from)) {
+                range.from = prefix.end;
             }
+            own.retain(|range| range.from < range.to);
         }
-        rows.retain(|row| row.2.from < row.2.to);
     }
 
     pub(super) fn of(&self, cursor: &CursorId, round: i64, range: &Range<u64>) -> Vec<SettledRange> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = rows.iter().filter(|row| row.0 == *cursor && row.1 == round).map(|row| row.2);
-        let mut touching: Vec<_> = own.filter(|row| row.from < range.end && row.to > range.start).collect();
-        touching.sort_by_key(|row| row.from);
+        let ranges = self.ranges();
+        let own = ranges.get(&(cursor.clone(), round)).into_iter().flatten().copied();
+        let mut touching: Vec<_> = own.filter(|one| one.from < range.end && one.to > range.start).collect();
+        touching.sort_by_key(|one| one.from);
         touching
     }
-}
 
-impl Settled {
     fn count(&self, cursor: &CursorId, round: i64) -> u64 {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.iter().filter(|row| row.0 == *cursor && row.1 == round).count() as u64
+        self.ranges().get(&(cursor.clone(), round)).map_or(0, |own| own.len() as u64)
     }
 
     /// Removes at most `limit` ranges of a round; how many.
     fn remove(&self, cursor: &CursorId, round: i64, limit: u64) -> u64 {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = 0;
-        rows.retain(|row| {
-            let goes = row.0 == *cursor && row.1 == round && gone < limit;
-            gone += u64::from(goes);
-            !goes
-        });
-        gone
+        let mut ranges = self.ranges();
+        let Some(own) = ranges.get_mut(&(cursor.clone(), round)) else { return 0 };
+        let gone = own.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+        own.drain(..gone);
+        gone as u64
+    }
+
+    fn ranges(&self) -> MutexGuard<'_, Ranges> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
