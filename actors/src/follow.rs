@@ -359,7 +359,11 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
                     following.edits.push((cursor.id.clone(), branch.clone(), state));
                 }
             }
-            if listing.has_refs && cursor.awaits_proof() && !listed.contains_key(branch.as_str()) {
+            if listing.has_refs
+                && cursor.awaits_proof()
+                && !listed.contains_key(branch.as_str())
+                && !listing.is_unseen(&branch)
+            {
                 following.absent.insert(branch.clone());
             }
             followed.insert(branch);
@@ -389,8 +393,9 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     }
     if scope == Scope::Source {
         let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed(name));
-        let is_absent =
-            |name: &&String| known.heads.contains_key(*name) && !listed.contains_key(name.as_str());
+        let is_absent = |name: &&String| {
+            known.heads.contains_key(*name) && !listed.contains_key(name.as_str()) && !listing.is_unseen(name)
+        };
         following.absent.extend(followed.iter().filter(|name| listing.has_refs && is_absent(name)).cloned());
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
@@ -430,6 +435,7 @@ fn state_of(
         // What is given up of a branch does not keep the branch from being gone.
         CursorState::Blocked if cursor.open || listed.contains_key(branch) => CursorState::Blocked,
         _ if listed.contains_key(branch) => CursorState::Active,
+        state if listing.is_unseen(branch) => state,
         // A default branch that was just renamed was not asked for by its new name.
         state if branch != cursor.branch && has_refs && !known.heads.contains_key(branch) => state,
         // One listing without it is no proof that it is gone.

@@ -109,6 +109,8 @@ struct Watched {
     failures: u32,
     /// Refs that are absent, and since when each of them is.
     missing: BTreeMap<String, Instant>,
+    /// What its apps follow together is more than one listing may say.
+    wide: bool,
     failing: Option<String>,
     /// Where the last scan stands in its trace: notices follow from it.
     last_scan: Option<Cause>,
@@ -313,9 +315,19 @@ impl RepositoryWatcherState {
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
         let (in_line, last_scan, scanned_at, source) = (None, None, None, Arc::new(source));
-        let (urgent, failures, missing, id) = (fresh, 0, BTreeMap::new(), source.id.clone());
-        let watched =
-            Watched { mode, urgent, in_line, failures, missing, failing, last_scan, scanned_at, source };
+        let (urgent, failures, missing, wide, id) = (fresh, 0, BTreeMap::new(), false, source.id.clone());
+        let watched = Watched {
+            mode,
+            urgent,
+            in_line,
+            failures,
+            missing,
+            wide,
+            failing,
+            last_scan,
+            scanned_at,
+            source,
+        };
         self.sources.insert(id.clone(), Box::new(watched));
         self.tell_polls(&id);
     }
@@ -432,12 +444,12 @@ impl RepositoryWatcherState {
         self.hooks.scan_began(self.context.now());
         let gone_after = self.context.policy.branch_gone_after;
         let long = watched.missing.iter().filter(|(_, since)| since.elapsed() >= gone_after);
-        let gone = long.map(|(name, _)| name.clone()).collect();
+        let known = (long.map(|(name, _)| name.clone()).collect(), watched.wide);
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let (reported, slots) = (id.clone(), self.context.scan_slots.clone());
         let scan = async move {
             let _slot = slots.take(&source.apps).await;
-            scan_worker::dispatch(directory, source, gone, turn).await
+            scan_worker::dispatch(directory, source, known, turn).await
         };
         self.tasks.spawn(&self.post, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
     }
@@ -458,6 +470,7 @@ impl RepositoryWatcherState {
             Ok(report) => {
                 watched.failures = 0;
                 watched.take_missing(report.missing);
+                watched.wide = report.wide;
                 if report.changed {
                     Arc::make_mut(&mut watched.source).last_change = now;
                     self.hooks.change_found(now);

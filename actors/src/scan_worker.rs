@@ -24,7 +24,9 @@ use crate::{
     context::{Context, in_time},
     directory::Directory,
     hosts::Turn,
-    ports::{Cause, FetchOrder, FetchOutcome, Fetched, GitError, RefListing, Source, StoreError},
+    ports::{
+        Cause, FetchOrder, FetchOutcome, Fetched, GitError, RefListing, RefPatterns, Source, StoreError,
+    },
     supervisor::Birth,
     tree::SCANS,
 };
@@ -40,6 +42,8 @@ pub struct ScanReport {
     pub changed: bool,
     /// The watched refs that are absent from a repository that has others.
     pub missing: BTreeSet<String>,
+    /// What its apps follow together is more than one listing may say.
+    pub wide: bool,
     /// Whose cursors now have something to do.
     pub cursors: Vec<(AppId, CursorId)>,
 }
@@ -98,6 +102,8 @@ pub struct Scan {
     pub source: Arc<Source>,
     /// Refs that have been absent for long enough: if they still are, that is believed.
     pub gone: BTreeSet<String>,
+    /// What its apps follow together was more than one listing may say: each app's refs are listed alone.
+    pub wide: bool,
     /// Its turn at the host, taken before it got a worker.
     pub turn: Turn,
     /// Where the outcome goes.
@@ -130,11 +136,11 @@ impl Worker for ScanWorker {
         job: Job<SourceId, Scan>,
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
-        let Scan { source, gone, mut turn, mut reply } = job.msg;
+        let Scan { source, gone, wide, mut turn, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = scan(context, &source, gone, &mut turn) => ended,
+            ended = scan(context, &source, (gone, wide), &mut turn) => ended,
             () = reply.closed() => return Ok(job.key),
         };
         let outcome = &ended.outcome;
@@ -160,22 +166,23 @@ pub async fn scan(context: &Context, source: &Source, gone: BTreeSet<String>, tu
     if let Some(cause) = context.causes.scan_begins(repository) {
         context.tracer.follow(&span, cause);
     }
-    let outcome = scan_traced(context, source, gone, turn).instrument(span.clone()).await;
+    let outcome = scan_traced(context, source, known, turn).instrument(span.clone()).await;
     Ended { outcome, place: context.tracer.place(&span) }
 }
 
 async fn scan_traced(
     context: &Context,
     source: &Source,
-    gone: BTreeSet<String>,
+    known: (BTreeSet<String>, bool),
     turn: &mut Turn,
 ) -> ScanOutcome {
+    let (gone, mut wide) = known;
     let (asked_at, began) = (Some(context.now()), Instant::now());
-    let listed = context.git.list_refs(&source.remote, &source.patterns).await;
+    let listed = list(context, source, &mut wide).await;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), began.elapsed());
     let mut listing = listed?;
     listing.asked_at = asked_at;
-    listing.gone = gone;
+    listing.gone = gone.into_iter().filter(|name| !listing.is_unseen(name)).collect();
     let wants = source.followed.commits(&listing);
     if !wants.is_empty() {
         turn.fetches();
@@ -202,7 +209,44 @@ async fn scan_traced(
     for (_, cursor) in &moved.cursors {
         context.causes.of_lane(cursor, place);
     }
-    Ok(ScanReport { changed: moved.changed, missing: moved.absent, cursors: moved.cursors })
+    Ok(ScanReport { changed: moved.changed, missing: moved.absent, wide, cursors: moved.cursors })
+}
+
+/// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed alone:
+/// those of an app that follows more than one listing may say are unknown, and nobody else's are.
+async fn list(context: &Context, source: &Source, wide: &mut bool) -> Result<RefListing, GitError> {
+    let all: BTreeSet<&String> = source.patterns.iter().flatten().collect();
+    if !*wide || source.patterns.len() < 2 {
+        let all: RefPatterns = all.into_iter().cloned().collect();
+        match context.git.list_refs(&source.remote, &all).await {
+            Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => *wide = true,
+            listed => return listed,
+        }
+    }
+    let (mut listing, mut fault) = (None::<RefListing>, None);
+    let mut unseen = BTreeSet::new();
+    for patterns in &source.patterns {
+        match context.git.list_refs(&source.remote, patterns).await {
+            Ok(found) => match &mut listing {
+                Some(listing) => listing.join(found),
+                None => listing = Some(found),
+            },
+            Err(reason @ GitError::TooLarge(_)) => {
+                unseen.extend(patterns.iter().cloned());
+                fault = Some(reason);
+            }
+            Err(reason) => return Err(reason),
+        }
+    }
+    let Some(mut listing) = listing else {
+        return Err(fault.unwrap_or_else(|| GitError::Protocol("nobody follows anything".to_owned())));
+    };
+    // What another app could list is seen.
+    listing.unseen = unseen
+        .into_iter()
+        .filter(|pattern| listing.refs.iter().all(|found| found.name != *pattern))
+        .collect();
+    Ok(listing)
 }
 
 /// What cannot be had is noted beside the refs that name it; where nothing can be had, that is the fault of
@@ -253,7 +297,7 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
 pub async fn dispatch(
     directory: Directory,
     source: Arc<Source>,
-    gone: BTreeSet<String>,
+    (gone, wide): (BTreeSet<String>, bool),
     turn: Turn,
 ) -> Ended {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
@@ -261,7 +305,7 @@ pub async fn dispatch(
     };
     let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
-    let scan = Scan { source, gone, turn, reply };
+    let scan = Scan { source, gone, wide, turn, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return ScanError::Crashed.into();

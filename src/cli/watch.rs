@@ -257,7 +257,7 @@ async fn look(adapters: &Adapters, watch: &Watch, shown: &str) -> Result<(), Fai
     let Some(source) = sources.into_iter().find(|source| source.id == watch.source) else { return Ok(()) };
     let listing = adapters
         .git
-        .list_refs(&source.remote, &source.patterns)
+        .list_refs(&source.remote, &source.patterns.concat())
         .await
         .map_err(|reason| Failure::new(Code::Unavailable, format!("{shown}: {reason}")))?;
     store.move_heads(&source.id, &listing, adapters.clock.now()).await.map_err(unavailable)?;

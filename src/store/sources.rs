@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     follow::Followed,
-    ports::{Extent, Location, Reach, Remote, Selector, Source, StoreError},
+    ports::{Extent, Location, Reach, Remote, Selector, Source, StoreError, patterns_of},
     secret::Secret,
     time::Timestamp,
 };
@@ -135,7 +135,7 @@ async fn list_where(
         repositories.entry(row.repository_id).or_default().push(Source {
             id: row.id,
             remote,
-            patterns: needs.patterns.into_iter().collect(),
+            patterns: patterns_of(needs.patterns.into_values()),
             followed: needs.followed,
             extent: if is_whole { Extent::Whole } else { Extent::Trees },
             every: needs.every,
@@ -151,7 +151,7 @@ async fn list_where(
 /// What the watches of a source need of it.
 #[derive(Default)]
 struct Needs {
-    patterns: BTreeSet<String>,
+    patterns: BTreeMap<AppId, BTreeSet<String>>,
     followed: Followed,
     every: bool,
     haves: BTreeSet<ObjectId>,
@@ -164,7 +164,7 @@ impl Needs {
         self.followed.branches.extend(follower.branch.clone().filter(|branch| !branch.is_empty()));
         // The default branch is asked for by name too, so that a listing always has its commit.
         let pattern = selector.ref_pattern().or(follower.branch).filter(|pattern| !pattern.is_empty());
-        self.patterns.extend(pattern);
+        self.patterns.entry(follower.app_id.clone()).or_default().extend(pattern);
         self.followed.selectors.insert(selector);
         self.every |= follower.mode == HistoryMode::Every;
         self.haves.extend(follower.held);

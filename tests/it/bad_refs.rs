@@ -145,3 +145,53 @@ fn a_bad_branch_stops_no_other_app_over_http() {
 fn a_bad_branch_stops_no_other_app_at_a_path() {
     story(false);
 }
+
+#[test]
+fn what_two_apps_follow_together_may_be_more_than_one_listing_says() {
+    let mut server = Server::prepare().with("git.listing_max_bytes", "20000");
+    server.run();
+    let host = Host::start();
+    let repository = host.repository("r");
+    let commit = |branch: &str, text: &str| {
+        repository.commit(branch, &[("a", Some(("100644", text.as_bytes())))]).to_string()
+    };
+    let mut last = commit("main", "0");
+    // Some 60 bytes a ref: each app's refs fit, those of two do not.
+    let first = last.clone();
+    let many = |space: &str, count: usize| {
+        let refs = (0..count).map(|number| format!("create refs/{space}{number:05} {first}\n"));
+        repository.git_with(["update-ref", "--stdin"], refs.collect::<String>().as_bytes());
+    };
+    many("heads/b", 200);
+    many("tags/t", 200);
+    let sides: Vec<Subscriber> = (0..3).map(|_| Subscriber::start()).collect();
+    let apps: Vec<App> = sides.iter().map(|side| App::onboard(&server, side)).collect();
+    let watch = |app: usize, more: Value| {
+        let mut body = json!({ "url": host.url("r"), "start": "now" });
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+        apps[app].watch_with(&server, &body)
+    };
+    let watched = watch(0, json!({}));
+    let tags = watch(1, json!({ "tags": "t00*" }));
+    apps[0].wait_until_held(&server, &watched, &last);
+    let wide = json!({ "url": host.url("r"), "branch": "b00*", "start": "now" });
+    for round in 0..3 {
+        match round {
+            0 => {}
+            1 => drop(apps[2].watch_with(&server, &wide)),
+            // From now on its refs alone do not fit either.
+            _ => many("heads/c", 500),
+        }
+        last = commit("main", &format!("round {round}"));
+        apps[0].wait_until_held(&server, &watched, &last);
+        let tag = commit("side", &format!("tagged {round}"));
+        repository.git(["update-ref", "refs/tags/t00000", &tag]);
+        eventually("the tag that moved", SOON, || {
+            let shown = apps[1].repository(&server, &tags);
+            let branches = shown["branches"].as_array().cloned().unwrap_or_default();
+            branches.iter().any(|branch| branch["held_commit"] == tag.as_str()).then_some(())
+        });
+        assert_eq!(apps[0].repository(&server, &watched)["last_error"], Value::Null, "round {round}");
+    }
+    sides[0].assert_straight();
+}

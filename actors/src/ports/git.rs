@@ -72,13 +72,46 @@ pub struct RefListing {
     /// Refs whose absence from here may be believed: each has been absent for long enough. The watcher says so;
     /// a single listing never does.
     pub gone: BTreeSet<String>,
+    /// Patterns of which nothing is known: their refs were too many to be listed. What they name is neither
+    /// there nor absent.
+    pub unseen: RefPatterns,
     /// The normalised address at which the repository was found, where its host said that it moved
     /// for good and this one proved itself with the same credential; always at the same host.
     pub moved_to: Option<String>,
 }
 
+impl RefListing {
+    /// Whether nothing is known of a ref, because its pattern could not be listed.
+    #[must_use]
+    pub fn is_unseen(&self, name: &str) -> bool {
+        self.unseen.iter().any(|pattern| match pattern.ends_with('/') {
+            true => name.starts_with(pattern.as_str()),
+            false => name == pattern,
+        })
+    }
+
+    /// What another listing of the same repository says of other refs.
+    pub fn join(&mut self, other: Self) {
+        let refs: BTreeMap<String, ObjectId> =
+            self.refs.drain(..).chain(other.refs).map(|found| (found.name, found.commit)).collect();
+        self.refs = refs.into_iter().map(|(name, commit)| Ref { name, commit }).collect();
+        self.head = self.head.take().or(other.head);
+        self.has_refs |= other.has_refs;
+        self.moved_to = self.moved_to.take().or(other.moved_to);
+    }
+}
+
 /// What to ask for: full ref names, or a prefix that ends in `/`. HEAD is always asked for.
 pub type RefPatterns = Vec<String>;
+
+/// The different sets of patterns of some apps, each of which one listing may ask for.
+#[must_use]
+pub fn patterns_of(apps: impl Iterator<Item = BTreeSet<String>>) -> Vec<RefPatterns> {
+    let mut seen = BTreeSet::new();
+    apps.filter(|patterns| seen.insert(patterns.clone()))
+        .map(|patterns| patterns.into_iter().collect())
+        .collect()
+}
 
 /// How much of each wanted commit must be there after a fetch. More may come: hosts that cannot
 /// leave anything out send everything.

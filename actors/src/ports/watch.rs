@@ -7,7 +7,7 @@ use tidings_entity::{
     kind::{BranchGone, CursorState, HistoryMode, SelectorKind, WatchState},
 };
 
-use super::{Extent, RefListing, Remote, RepositoryFacts};
+use super::{Extent, RefListing, RefPatterns, Remote, RepositoryFacts};
 use crate::{follow::Followed, round::TreeEnd, secret::Secret, time::Timestamp, view::View};
 
 /// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch).
@@ -167,8 +167,9 @@ pub struct Source {
     pub id: SourceId,
     /// What a poll needs to know.
     pub remote: Remote,
-    /// Full names or prefixes of the refs that its watches follow; HEAD is always asked for.
-    pub patterns: Vec<String>,
+    /// Full names or prefixes of the refs that its watches follow, for each app that follows others than the
+    /// ones before; HEAD is always asked for.
+    pub patterns: Vec<RefPatterns>,
     /// Which of the refs that a poll lists are to be fetched.
     pub followed: Followed,
     /// How much of a commit a scan fetches: trees alone where every watch of the repository,

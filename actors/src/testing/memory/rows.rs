@@ -17,6 +17,7 @@ use crate::{
     ports::{
         ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
         LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
+        patterns_of,
     },
     round::{Entry, Round, TreeEnd},
     secret::Secret,
@@ -291,12 +292,13 @@ impl State {
     }
 
     fn shown_source(&self, id: &SourceId, row: &SourceRow) -> Source {
-        let mut patterns = BTreeSet::new();
+        let mut patterns: BTreeMap<&AppId, BTreeSet<String>> = BTreeMap::new();
         let sound = row.heads.iter().filter(|(name, _)| !row.faults.contains_key(*name));
         let mut haves: BTreeSet<ObjectId> = sound.map(|(_, (commit, _))| *commit).collect();
         let (mut every, mut followed, mut apps) = (false, Followed::default(), BTreeSet::new());
         for watch in self.watches.values().filter(|watch| watch.source == *id) {
             apps.insert(watch.new.app.clone());
+            let patterns = patterns.entry(&watch.new.app).or_default();
             every |= watch.mode == HistoryMode::Every;
             followed.selectors.insert(watch.new.selector.clone());
             patterns.extend(watch.new.selector.ref_pattern());
@@ -320,7 +322,7 @@ impl State {
         Source {
             id: id.clone(),
             remote: self.remote(row),
-            patterns: patterns.into_iter().collect(),
+            patterns: patterns_of(patterns.into_values()),
             followed,
             extent: if narrow { Extent::Trees } else { Extent::Whole },
             every,

@@ -361,7 +361,7 @@ pub async fn a_source_says_what_to_ask_for(store: &dyn Store) {
     store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATER).await.expect("moved");
     let sources = store.sources(&watch.repository).await.expect("sources");
     let source = &sources[0];
-    assert_eq!(source.patterns, [MAIN, "refs/heads/release/"]);
+    assert_eq!(source.patterns, [vec![MAIN.to_owned(), "refs/heads/release/".to_owned()]]);
     assert_eq!(source.followed.selectors, [watch.selector.clone(), new.selector.clone()].into());
     assert_eq!(source.followed.branches, [MAIN.to_owned()].into());
     assert_eq!(source.extent, Extent::Whole);
