@@ -1,6 +1,7 @@
 //! `tidings serve`: the server, until it is told to stop.
 
 mod doors;
+mod limits;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -55,6 +56,7 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
 
 async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::listen();
+    limits::set(settings.server.connections_max);
     // Before anything is made or migrated: a start at a busy address leaves everything as it was.
     let addresses = Addresses::take(&settings.server)?;
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;

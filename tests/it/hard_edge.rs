@@ -304,3 +304,16 @@ fn operators_have_a_listener_of_their_own() {
     let status = check.env("TIDINGS__SERVER__OPS_LISTEN", ops.to_string()).status().expect("run");
     assert!(status.success(), "it asks where health is served");
 }
+
+#[test]
+fn a_server_opens_as_many_files_as_it_may_and_dumps_no_memory() {
+    let server = Server::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.process())).expect("limits");
+    let of = |name: &str| -> Vec<String> {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.split_whitespace().map(ToOwned::to_owned).collect()
+    };
+    let files = of("Max open files");
+    assert_eq!(files[0], files[1], "soft and hard");
+    assert_eq!(of("Max core file size")[0], "0");
+}
