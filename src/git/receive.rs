@@ -6,7 +6,8 @@
 use std::{
     collections::BTreeSet,
     io::Write,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -33,9 +34,13 @@ const PACK_HEADER_BYTES: usize = 12;
 /// A pack without objects is its header and its hash.
 const EMPTY_PACK_OBJECTS: u32 = 0;
 
-/// Packs with deltas of larger objects than this are indexed one at a time.
+/// Packs with deltas of larger objects than this are indexed one at a time, and no longer than a minute each:
+/// others wait for it.
 const LARGE_DELTA_BYTES: u64 = 8 << 20;
+const LARGE_DELTA_TIME: Duration = Duration::from_mins(1);
 static LARGE_DELTAS: Mutex<()> = Mutex::new(());
+/// Between two looks whether it is free.
+const LARGE_DELTA_LOOK: Duration = Duration::from_millis(50);
 
 /// The free space is looked at again after so many bytes.
 const ROOM_CHECKED_EVERY: usize = 8 << 20;
@@ -115,7 +120,12 @@ pub(super) fn receive(
             unpacked_bytes: settings.unpacked_max_bytes,
         },
         check: None,
-        patience: Patience { began: Instant::now(), longest: settings.fetch_timeout, cancel: cancel.clone() },
+        patience: Patience {
+            began: Instant::now(),
+            longest: settings.fetch_timeout,
+            cancel: cancel.clone(),
+            alone_until: Arc::default(),
+        },
         head: Vec::with_capacity(PACK_HEADER_BYTES),
         objects: None,
         indexer: None,
@@ -191,12 +201,17 @@ struct Patience {
     began: Instant,
     longest: Duration,
     cancel: Cancel,
+    /// Until when it may keep others with large deltas waiting, once it does.
+    alone_until: Arc<OnceLock<Instant>>,
 }
 
 impl Patience {
     fn check(&self) -> Result<(), GitError> {
-        if self.cancel.is_cancelled() {
-            return Err(GitError::Cancelled);
+        self.cancel.check()?;
+        if self.alone_until.get().is_some_and(|until| Instant::now() > *until) {
+            return Err(GitError::TooLarge(format!(
+                "putting its deltas together takes longer than {LARGE_DELTA_TIME:?}"
+            )));
         }
         if self.began.elapsed() > self.longest {
             return Err(GitError::TooLarge(format!(
@@ -205,6 +220,21 @@ impl Patience {
             )));
         }
         Ok(())
+    }
+
+    /// Waits until no other pack with large deltas is put together.
+    fn alone(&self) -> Result<MutexGuard<'static, ()>, GitError> {
+        loop {
+            self.check()?;
+            match LARGE_DELTAS.try_lock() {
+                Ok(alone) => {
+                    self.alone_until.get_or_init(|| Instant::now() + LARGE_DELTA_TIME);
+                    return Ok(alone);
+                }
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => thread::sleep(LARGE_DELTA_LOOK),
+            }
+        }
     }
 
     /// Why work was stopped, if it was, else what it says itself.
@@ -298,7 +328,7 @@ impl Intake<'_> {
         if let Some(indexer) = self.indexer {
             // What deltas are made of is held whole: one such pack at a time.
             let is_large = self.check.as_ref().is_some_and(|check| check.largest_delta() > LARGE_DELTA_BYTES);
-            let _turn = is_large.then(|| LARGE_DELTAS.lock().unwrap_or_else(PoisonError::into_inner));
+            let _alone = if is_large { Some(self.patience.alone()?) } else { None };
             indexer.commit().map_err(|error| self.patience.or(failure::of_indexing(&error)))?;
         }
         Ok((u64::from(objects), self.quarantine))
@@ -309,5 +339,27 @@ fn of_write(error: &std::io::Error) -> GitError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<git2::Error>()) {
         Some(error) => failure::of_indexing(error),
         None => failure::of_disk(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edge_of_a_history_is_a_set_of_so_many_commits() {
+        let commit = |number: usize| {
+            let mut id = [0; 20];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            ObjectId::new(id)
+        };
+        let mut shallow = ShallowChange::default();
+        for number in 0..SHALLOW_LINES_MAX {
+            shallow.add(commit(number)).expect("so many may be");
+            // Said again it is the same.
+            shallow.add(commit(number / 2)).expect("nothing new");
+        }
+        let error = shallow.remove(commit(SHALLOW_LINES_MAX)).expect_err("one too many");
+        assert!(matches!(error, GitError::TooLarge(_)), "{error}");
     }
 }
