@@ -3,7 +3,10 @@
 mod dismiss;
 mod filter;
 
-use std::time::Duration;
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use clap::Subcommand;
 use http::Method;
@@ -87,6 +90,12 @@ const LIST: &str = "tidings dead-letter list";
 const PATH: [&str; 2] = ["api", "dead-letters"];
 /// How often who waits asks.
 const WAIT_STEP: Duration = Duration::from_millis(500);
+/// After so many looks at a redrive that goes on, what is in its way is looked for again.
+const LOOKS_A_REASON: u32 = 6;
+/// Watches that are looked at for that.
+const WATCHES_LOOKED_AT: usize = 1_000;
+/// How a watch stands that nothing holds up.
+const MOVES: [&str; 3] = ["active", "delivering", "pending"];
 /// What a list shows of each letter.
 const COLUMNS: [&str; 7] =
     ["dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
@@ -173,7 +182,20 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
         return context.output.print(&done, &lines);
     }
     if done["requested"] == 0 && done["is_marking"] != true {
-        return Err(Failure::new(Code::Data, "no such dead letter is open, so nothing will be sent again"));
+        let redrives = client.list_at_most(&["api", "dead-letters", "redrives"], &[], 10).await?.0;
+        let running = redrives.iter().find(|redrive| redrive["state"] != "done");
+        return match running.and_then(|redrive| redrive["redrive_id"].as_str()) {
+            Some(id) if wish.wait => wait(context, &client, id).await,
+            Some(id) => {
+                let text = format!(
+                    "what is open is being sent again already; see `tidings dead-letter redrives {id}`"
+                );
+                Err(Failure::new(Code::Data, text))
+            }
+            None => {
+                Err(Failure::new(Code::Data, "no such dead letter is open, so nothing will be sent again"))
+            }
+        };
     }
     if let (true, Some(id)) = (wish.wait, done["redrive_id"].as_str()) {
         return wait(context, &client, id).await;
@@ -188,16 +210,39 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
     context.output.print(&done, &[line])
 }
 
-/// Waits until every letter of a redrive met its end.
+/// What is in the way of the watches of an app that have dead letters.
+async fn obstacles(client: &Client) -> Result<Vec<String>, Failure> {
+    let (watches, _) = client.list_at_most(&["api", "repositories"], &[], WATCHES_LOOKED_AT).await?;
+    let is_held = |watch: &&Value| {
+        let state = watch["effective_state"].as_str().unwrap_or_default();
+        watch["dead_letters"].as_u64() != Some(0) && !MOVES.contains(&state)
+    };
+    let told = watches.iter().filter(is_held).map(|watch| {
+        let why = watch["effective_reason"].as_str().or(watch["effective_state"].as_str());
+        format!("{}: {}", shown(&watch["repository"]), why.unwrap_or_default())
+    });
+    Ok(told.collect())
+}
+
+/// Waits until every letter of a redrive met its end, and says what is in the way.
 async fn wait(context: &Context, client: &Client, id: &str) -> Result<(), Failure> {
     let path = ["api", "dead-letters", "redrives", id];
     let progress = Progress::of("changes");
+    let (mut told, mut looks) = (Vec::new(), 0_u32);
     let done = loop {
         let redrive = client.call(Method::GET, &path, None).await?;
         let number = |name: &str| redrive[name].as_u64().unwrap_or(0);
         progress.done_of(number("asked").saturating_sub(number("left")), number("asked"));
         if redrive["state"] == "done" {
             break redrive;
+        }
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_A_REASON) {
+            let reasons = obstacles(client).await?;
+            for reason in reasons.iter().filter(|reason| !told.contains(*reason)) {
+                drop(writeln!(io::stderr(), "waits: {reason}"));
+            }
+            told = reasons;
         }
         tokio::time::sleep(WAIT_STEP).await;
     };

@@ -184,7 +184,8 @@ impl Lane {
         let position = start.round.position;
         let proven = start.acknowledged && start.head_attempts.tries == 0;
         let block = streak::block_of(start.streak, start.acknowledged, start.blocked);
-        let unsaid = block.filter(|_| !start.blocked).map(|block| CursorEffect::Block(streak::reason(block)));
+        let unsaid =
+            block.filter(|_| !start.blocked).map(|block| CursorEffect::Block(streak::reason(block, None)));
         Self {
             batching: start.batch.map(|settings| Batching::new(settings, proven)),
             order: start.order,
@@ -374,6 +375,16 @@ impl Lane {
             }
         }
         None
+    }
+
+    /// Somebody says that the receiver is well: a blocked head is tried without the wait for its next probe.
+    pub fn try_now(&mut self, now: Instant) {
+        if self.is_blocked()
+            && let Some(Slot { state: SlotState::Waiting { until, why }, .. }) = self.slots.front_mut()
+            && *why != Wait::Rendering
+        {
+            *until = (*until).min(now);
+        }
     }
 
     /// The head, if it may be sent as a probe.

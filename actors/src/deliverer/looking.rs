@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use tidings_entity::id::CursorId;
+use tokio::time::Instant;
 
 use super::{DelivererMessage, DelivererState, Slot};
 use crate::{context::in_time, ports::App};
@@ -30,6 +31,8 @@ impl DelivererState {
         for cursor in waiting {
             self.open(&cursor);
         }
+        let now = Instant::now();
+        self.running_lanes().for_each(|running| running.lane.try_now(now));
         self.drive_all();
         self.read_pending();
     }

@@ -319,7 +319,7 @@ impl Lane {
             self.on_noticed();
         }
         if block {
-            self.block(streak::reason(Block::Endpoint));
+            self.block(streak::reason(Block::Endpoint, None));
         }
         if self.head_waits_alone() {
             self.release();

@@ -88,7 +88,7 @@ impl Lane {
             self.begin_batches_anew();
         }
         if block {
-            self.block(streak::reason(Block::Endpoint));
+            self.block(streak::reason(Block::Endpoint, None));
         }
         if self.head_waits_alone() {
             self.release();

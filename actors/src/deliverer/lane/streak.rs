@@ -32,11 +32,18 @@ pub(super) fn block_of(streak: Streak, acknowledged: bool, blocked: bool) -> Opt
 }
 
 /// Why a cursor is blocked, for people.
-pub(super) fn reason(block: Block) -> String {
+pub(super) fn reason(block: Block, answer: Option<u16>) -> String {
     match block {
         Block::Endpoint => "the endpoint has failed for the whole retry window".to_owned(),
         Block::Streak => {
-            format!("{STREAK_MAX} changes in a row were given up; the next one waits under probe")
+            let said = match answer {
+                Some(status) => format!(", the last one with {status}"),
+                None => String::new(),
+            };
+            format!(
+                "{STREAK_MAX} changes in a row were given up{said}; the next one is tried every few minutes until the \
+                 receiver takes or refuses it (resume the watch to try at once)"
+            )
         }
         Block::Refusals => format!(
             "refuses_everything: the receiver refused {REFUSALS_MAX} changes and never took one; the next one \
@@ -89,11 +96,12 @@ impl Lane {
             }
             ParkReason::Skipped | ParkReason::ContentUnavailable => {}
         }
+        let answer = park.status;
         self.parks.push(park);
         let block = block_of(self.streak, self.acknowledged, self.is_blocked());
         if let Some(block) = block.filter(|_| self.block.is_none()) {
             self.block = Some(block);
-            self.standing = Standing::Blocked(reason(block));
+            self.standing = Standing::Blocked(reason(block, answer));
             self.release();
         }
     }
