@@ -155,7 +155,12 @@ impl Worker for ScanWorker {
 }
 
 /// Does one scan, as part of the trace of whoever asked for it.
-pub async fn scan(context: &Context, source: &Source, gone: BTreeSet<String>, turn: &mut Turn) -> Ended {
+pub async fn scan(
+    context: &Context,
+    source: &Source,
+    known: (BTreeSet<String>, bool),
+    turn: &mut Turn,
+) -> Ended {
     let repository = &source.remote.repository;
     let Some((context, _hold)) = context.of(repository) else {
         return ScanError::from(StoreError::Lost).into();
