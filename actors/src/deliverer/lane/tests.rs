@@ -261,6 +261,10 @@ impl World {
         self.wall += i64::try_from(seconds * 1_000).unwrap();
     }
 
+    fn try_now(&mut self) {
+        self.lane.try_now(self.now);
+    }
+
     /// Plays one change to its end with one verdict for each try.
     fn finish_one(&mut self, verdict: Verdict) -> u64 {
         loop {
@@ -287,6 +291,31 @@ fn a_strict_lane_has_one_change_on_its_way() {
         world.settle();
     }
     assert!(world.lane.is_finished());
+}
+
+#[test]
+fn a_blocked_head_is_tried_at_once_when_somebody_says_so() {
+    let mut world = World::new(changes(0, 12, 0), OrderMode::Strict);
+    world.try_now();
+    for _ in 0..STREAK_MAX {
+        world.finish_one(Verdict::Doubtful);
+    }
+    let head = world.launch().expect("a probe");
+    world.answer(head, Verdict::Doubtful);
+    world.settle();
+    assert_eq!(world.launch(), None, "it waits for the next probe");
+    world.try_now();
+    assert_eq!(world.launch(), Some(head));
+    assert!(matches!(&world.standings[0], Standing::Blocked(reason) if reason.contains("418")), "the last answer");
+}
+
+#[test]
+fn a_head_that_is_not_blocked_keeps_its_wait_whoever_says_so() {
+    let mut world = World::new(changes(0, 2, 0), OrderMode::Strict);
+    let head = world.launch().expect("the first");
+    world.answer(head, Verdict::Failing);
+    world.try_now();
+    assert_eq!(world.launch(), None, "its tries are few");
 }
 
 #[test]
