@@ -170,8 +170,8 @@ impl Acquire<'_> {
     async fn healing(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchOutcome, GitError> {
         self.mirror.note_wanted(&order.wants);
         // Contents that were dropped to make room come back when they are needed, not all at once.
-        let is_evicted = self.look(Mirror::is_evicted).await?;
-        let extent = if is_evicted { order.extent.min(Extent::Trees) } else { order.extent };
+        let comes_alone = self.look(|mirror| mirror.is_evicted() || mirror.is_heavy()).await?;
+        let extent = if comes_alone { order.extent.min(Extent::Trees) } else { order.extent };
         let order = &FetchOrder { extent, ..order.clone() };
         let brought = match self.bring(turn, order, deepen).await {
             Err(GitError::Corrupt(_)) => {
@@ -281,6 +281,12 @@ impl Acquire<'_> {
                     tracing::debug!(%error, "the host does not leave out contents; asking for them");
                     self.host.known.no_filter(self.url);
                     request.extent = Extent::Whole;
+                    continue;
+                }
+                (FetchFailure::Object(error), Extent::Whole) if can_filter && !has_more_to_say => {
+                    tracing::debug!(%error, "asking for trees; contents come by themselves when they are needed");
+                    self.look(Mirror::set_heavy).await??;
+                    request.extent = Extent::Trees;
                     continue;
                 }
                 (failure, _) if !has_more_to_say => return Err(failure),

@@ -165,7 +165,9 @@ fn what_two_apps_follow_together_may_be_more_than_one_listing_says() {
     many("heads/b", 200);
     many("tags/t", 200);
     let sides: Vec<Subscriber> = (0..3).map(|_| Subscriber::start()).collect();
-    let apps: Vec<App> = sides.iter().map(|side| App::onboard(&server, side)).collect();
+    let patterns = json!({ "delivery": { "multi_branch": true } });
+    let onboard = |side| App::onboard_with(&server, side, &patterns);
+    let apps: Vec<App> = sides.iter().map(onboard).collect();
     let watch = |app: usize, more: Value| {
         let mut body = json!({ "url": host.url("r"), "start": "now" });
         body.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));

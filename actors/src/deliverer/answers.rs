@@ -99,6 +99,10 @@ impl DelivererState {
                 running.lane.on_prepared(Vec::new());
                 running.lane.on_blob_unobtainable(head, blob, letter);
             }
+            Err(PrepareError::Git(reason)) if reason.is_of_the_object() => {
+                running.lane.on_prepared(Vec::new());
+                running.lane.on_content_unfit(head, reason.to_string(), letter);
+            }
             Err(reason) => {
                 warn!(cursor.id = %cursor, delivery.position = head, "delivery {head} of {cursor} could not be rendered: {reason}");
                 running.lane.on_prepared(Vec::new());

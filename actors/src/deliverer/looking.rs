@@ -32,7 +32,7 @@ impl DelivererState {
             self.open(&cursor);
         }
         let now = Instant::now();
-        self.running_lanes().for_each(|running| running.lane.try_now(now));
+        self.running_lanes().for_each(|running| running.try_now(now));
         self.drive_all();
         self.read_pending();
     }

@@ -23,6 +23,9 @@ use crate::{
     round::DeliveryId,
 };
 
+/// The first wait after a refused notice.
+const NOTICE_WAIT_FIRST: Duration = Duration::from_secs(5);
+
 impl DelivererState {
     /// Ends the round, after `/synced` for those who want it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
@@ -150,7 +153,11 @@ impl DelivererState {
         let (wait, blocks) = match decide(circumstances, &rules, random.as_ref()) {
             Decision::Retry(wait) => (Some(wait), false),
             Decision::Block(wait) => (Some(wait), true),
-            Decision::Park { .. } if action == Action::Resync => (Some(PROBE_WAIT_LAST), true),
+            // What was refused once is refused again, as a rule: asked for again after waits that grow.
+            Decision::Park { .. } if action == Action::Resync => {
+                let span = NOTICE_WAIT_FIRST..=PROBE_WAIT_LAST;
+                (Some(rules.wait_within(span, tries, outcome.retry_after, random.as_ref())), true)
+            }
             Decision::Park { .. } => (None, false),
         };
         running.stage = match wait {

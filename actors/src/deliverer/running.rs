@@ -126,6 +126,16 @@ impl RunningLane {
         }
     }
 
+    /// Somebody says that the receiver is well: what blocks it is tried without the wait for the next probe.
+    pub(super) fn try_now(&mut self, now: Instant) {
+        self.lane.try_now(now);
+        if let Stage::Noticing { until: Some(until), .. } = &mut self.stage
+            && self.lane.is_blocked()
+        {
+            *until = (*until).min(now);
+        }
+    }
+
     /// What all its deliveries share.
     pub(super) fn facts(&self) -> Arc<LaneFacts> {
         self.facts.clone()

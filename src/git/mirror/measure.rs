@@ -13,6 +13,9 @@ use tidings_entity::id::{ObjectId, RepositoryId};
 
 use super::{Mirror, failure};
 
+/// The file that says that contents come one by one.
+const HEAVY: &str = "heavy";
+
 impl Mirror {
     /// Remembers what is being asked for: rows that name it are written only after it came.
     pub(in crate::git) fn note_wanted(&self, wants: &[ObjectId]) {
@@ -27,6 +30,17 @@ impl Mirror {
     /// Whether its blobs were dropped to make room.
     pub(in crate::git) fn is_evicted(&self) -> bool {
         self.marker().exists()
+    }
+
+    /// Whether its repository has files that do not come among others: contents are fetched one by one, when
+    /// they are needed.
+    pub(in crate::git) fn is_heavy(&self) -> bool {
+        self.directory.join(HEAVY).exists()
+    }
+
+    /// Says so on disk.
+    pub(in crate::git) fn set_heavy(&self) -> Result<(), GitError> {
+        fs::write(self.directory.join(HEAVY), "").map_err(|error| failure::of_disk(&error))
     }
 
     /// Says on disk that its blobs were dropped, and how many bytes were left.

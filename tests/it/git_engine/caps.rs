@@ -10,8 +10,6 @@ type Case = (fn(&mut GitSettings), fn(&Repository) -> ObjectId, &'static str);
 const CASES: &[Case] = &[
     (|settings| settings.tree_max_entries = 100, wide, "more than 100 entries"),
     (|settings| settings.tree_max_depth = 20, deep, "directories deeper than 20"),
-    (|settings| settings.object_max_bytes = 9_999, large, "an object of 10000 bytes, where 9999"),
-    (|settings| settings.unpacked_max_bytes = 9_999, large, "where 9999 are admitted"),
     (|settings| settings.fetch_max_objects = 30, wide, "a pack of 1042 objects, where 30 are admitted"),
     (|settings| settings.fetch_max_bytes = 500, noisy, "the answer has more than 500 bytes"),
     (|settings| settings.tree_timeout = Duration::from_nanos(1), wide, "takes longer than 1ns"),
@@ -73,6 +71,33 @@ async fn every_limit_is_named_when_a_repository_crosses_it() {
         let hostile = build(&desk.host.repository("bad.git"));
         refuses(&desk, hostile, text).await;
         assert_eq!(desk.changes(&remote, &sync(None, good)).await.expect("readable").len(), 1, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_too_large_keeps_no_other_from_coming() {
+    let limits: [fn(&mut GitSettings); 2] =
+        [|settings| settings.object_max_bytes = 9_999, |settings| settings.unpacked_max_bytes = 9_999];
+    for limit in limits {
+        let mut settings = engine_settings();
+        limit(&mut settings);
+        let desk = Desk::with(settings).await;
+        let repository = desk.host.repository("r.git");
+        repository.commit("main", &[("small", Some(("100644", b"1")))]);
+        let head = large(&repository);
+        let remote = desk.remote("r.git");
+        desk.fetch(&remote, head, &[]).await.expect("its trees");
+        let small = repository.resolve("main:small");
+        desk.fetch(&remote, small, &[]).await.expect("a content by itself");
+        assert!(matches!(desk.git.content(&remote, small, 10).await, Ok(Content::Whole(_))));
+        let large = repository.resolve("main:large");
+        let error = desk.fetch(&remote, large, &[]).await.expect_err("too large");
+        assert_eq!(error.code(), "repository_too_large", "{error}");
+        assert!(error.to_string().contains("9999"), "{error}");
+        // Nothing of that is asked for at each look.
+        let before = desk.host.requests();
+        desk.fetch(&remote, head, &[]).await.expect("here already");
+        assert_eq!(desk.host.requests(), before);
     }
 }
 

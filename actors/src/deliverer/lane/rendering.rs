@@ -121,24 +121,29 @@ impl Lane {
     /// A blob that a delivery wants can be had nowhere. If it is the content itself, the change is
     /// parked without counting towards the streak; otherwise it is rendered without the hash.
     pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
-        let delivery = self.delivery_id(position);
         let Some(slot) = self.slot(position) else { return };
-        let is_content = slot.change.new.is_some_and(|entry| entry.blob == blob);
-        if is_content {
-            slot.state = SlotState::Parked(Box::new(Park {
-                id: letter,
-                position,
-                delivery: delivery.unwrap_or_else(|| DeliveryId::from_stored(String::new())),
-                reason: ParkReason::ContentUnavailable,
-                counted: false,
-                status: None,
-                excerpt: format!("blob {blob} is obtainable nowhere"),
-                change: slot.change.clone(),
-            }));
-            self.advance_prefix();
+        if slot.change.new.is_some_and(|entry| entry.blob == blob) {
+            self.on_content_unfit(position, format!("blob {blob} is obtainable nowhere"), letter);
         } else {
             slot.unobtainable.push(blob);
         }
+    }
+
+    /// The content of a change can be had nowhere, or is not what it should be: the change is parked.
+    pub fn on_content_unfit(&mut self, position: u64, why: String, letter: DeadLetterId) {
+        let delivery = self.delivery_id(position);
+        let Some(slot) = self.slot(position) else { return };
+        slot.state = SlotState::Parked(Box::new(Park {
+            id: letter,
+            position,
+            delivery: delivery.unwrap_or_else(|| DeliveryId::from_stored(String::new())),
+            reason: ParkReason::ContentUnavailable,
+            counted: false,
+            status: None,
+            excerpt: why,
+            change: slot.change.clone(),
+        }));
+        self.advance_prefix();
     }
 
     /// Rendering failed for a reason that may pass.

@@ -306,7 +306,10 @@ fn a_blocked_head_is_tried_at_once_when_somebody_says_so() {
     assert_eq!(world.launch(), None, "it waits for the next probe");
     world.try_now();
     assert_eq!(world.launch(), Some(head));
-    assert!(matches!(&world.standings[0], Standing::Blocked(reason) if reason.contains("418")), "the last answer");
+    assert!(
+        matches!(&world.standings[0], Standing::Blocked(reason) if reason.contains("418")),
+        "the last answer"
+    );
 }
 
 #[test]
