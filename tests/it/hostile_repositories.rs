@@ -130,3 +130,42 @@ fn copied_to(bytes: u64) -> bytes::Bytes {
     pack.delta(base, PIECE as u64, bytes, &copy.repeat(times));
     pack.finish()
 }
+
+/// A host packs one of them as a delta of the other, which is larger than what deltas may be made from.
+#[test]
+fn two_large_files_that_resemble_each_other_hold_no_other_up() {
+    let mut server = Server::prepare().with("git.delta_max_bytes", "100000");
+    server.run();
+    let subscriber = Subscriber::start();
+    let app = App::onboard(&server, &subscriber);
+    let (project, host) = (Project::with(&[("small", "1")]), Host::start());
+    // Noise, so that each stays as large in a pack.
+    let mut state = 7_u64;
+    let mut noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    })
+    .take(300_000)
+    .collect();
+    project.write("big", &noise);
+    noise[150_000..150_010].fill(0);
+    project.write("big2", &noise);
+    let first = project.commit("two");
+    host.publish(&project, "o/r");
+    let status =
+        crate::support::repository::git_command(&host.path("o/r")).args(["repack", "-adfq"]).status();
+    assert!(status.expect("git runs").success());
+    let id = app.watch_with(&server, &json!({ "url": host.url("o/r"), "max_size": 1_000 }));
+    app.wait_until_held(&server, &id, &first);
+    for round in 2..5 {
+        project.write("small", format!("{round}").as_bytes());
+        noise[round] ^= 1;
+        project.write("big", &noise);
+        let head = project.commit("next");
+        host.push_main(&project, "o/r");
+        app.wait_until_held(&server, &id, &head);
+    }
+    assert!(app.dead_letters(&server).is_empty());
+    let applied = subscriber.applied();
+    assert_eq!(applied.len(), 3 + 3 * 2, "{applied:?}");
+}

@@ -4,6 +4,8 @@
 //! cursor, which is then tried under probe; a refusal of `/synced` is recorded, as an attempt at the
 //! position after the last change, and the round ends.
 
+use std::time::Duration;
+
 use tidings_entity::id::CursorId;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span, warn};

@@ -1,6 +1,8 @@
 //! What a repository may cost: each limit is crossed once, by a real repository of a real host. The
 //! error names what was crossed, nothing of it is let in, and what is here stays readable.
 
+use tidings_actors::ports::Content;
+
 use super::*;
 use crate::support::{git_host::Fault, pack::Pack, repository::Repository};
 
