@@ -2,7 +2,7 @@
 //! names nothing, of a repository that another app watches, too. The other app notices nothing, and the bad
 //! branch shows its reason until it names something else.
 
-use std::{fs, time::Instant};
+use std::{fs, ops::Range, time::Instant};
 
 use serde_json::{Value, json};
 use tidings_entity::id::ObjectId;
@@ -156,43 +156,47 @@ fn what_two_apps_follow_together_may_be_more_than_one_listing_says() {
         repository.commit(branch, &[("a", Some(("100644", text.as_bytes())))]).to_string()
     };
     let mut last = commit("main", "0");
-    // Some 60 bytes a ref: each app's refs fit, those of two do not.
-    let first = last.clone();
-    let many = |space: &str, count: usize| {
-        let refs = (0..count).map(|number| format!("create refs/{space}{number:05} {first}\n"));
+    // Some 680 bytes a ref: each app's refs fit, those of two do not.
+    let (first, long) = (last.clone(), ["n".repeat(200).as_str(); 3].join("/"));
+    let name = |space: &str, number: usize| format!("refs/{space}/{number:03}/{long}");
+    let many = |space: &str, numbers: Range<usize>| {
+        let refs = numbers.map(|number| format!("create {} {first}\n", name(space, number)));
         repository.git_with(["update-ref", "--stdin"], refs.collect::<String>().as_bytes());
     };
-    many("heads/b", 200);
-    many("tags/t", 200);
+    many("heads/b", 0..25);
+    many("tags/t", 0..25);
     let sides: Vec<Subscriber> = (0..3).map(|_| Subscriber::start()).collect();
     let patterns = json!({ "delivery": { "multi_branch": true } });
     let onboard = |side| App::onboard_with(&server, side, &patterns);
     let apps: Vec<App> = sides.iter().map(onboard).collect();
     let watch = |app: usize, more: Value| {
-        let mut body = json!({ "url": host.url("r"), "start": "now" });
+        let mut body = json!({ "url": host.url("r") });
         body.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
         apps[app].watch_with(&server, &body)
     };
     let watched = watch(0, json!({}));
-    let tags = watch(1, json!({ "tags": "t00*" }));
+    let tags = watch(1, json!({ "tags": "t/**" }));
     apps[0].wait_until_held(&server, &watched, &last);
-    let wide = json!({ "url": host.url("r"), "branch": "b00*", "start": "now" });
+    let wide = json!({ "url": host.url("r"), "branch": "b/**" });
     for round in 0..3 {
         match round {
             0 => {}
             1 => drop(apps[2].watch_with(&server, &wide)),
             // From now on its refs alone do not fit either.
-            _ => many("heads/c", 500),
+            _ => many("heads/b", 25..50),
         }
+        let began = Instant::now();
         last = commit("main", &format!("round {round}"));
         apps[0].wait_until_held(&server, &watched, &last);
+        println!("round {round}: main after {:?}", began.elapsed());
         let tag = commit("side", &format!("tagged {round}"));
-        repository.git(["update-ref", "refs/tags/t00000", &tag]);
+        repository.git(["update-ref", &name("tags/t", 0), &tag]);
         eventually("the tag that moved", SOON, || {
             let shown = apps[1].repository(&server, &tags);
             let branches = shown["branches"].as_array().cloned().unwrap_or_default();
             branches.iter().any(|branch| branch["held_commit"] == tag.as_str()).then_some(())
         });
+        println!("round {round}: tag after {:?}", began.elapsed());
         assert_eq!(apps[0].repository(&server, &watched)["last_error"], Value::Null, "round {round}");
     }
     sides[0].assert_straight();
