@@ -49,7 +49,7 @@ fn room(cursors: usize, at_rest: usize) -> usize {
 }
 
 /// The names that there is room for: where not all fit, those with the greatest versions.
-fn newest<'n>(mut names: Vec<&'n str>, room: usize) -> Vec<&'n str> {
+fn newest(mut names: Vec<&str>, room: usize) -> Vec<&str> {
     if names.len() > room {
         names.sort_unstable_by(|one, other| by_version(other, one));
         names.truncate(room);
@@ -378,19 +378,7 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     }
     // Absence is believed only when the watcher saw it twice.
     let believed = |name: &str| listing.has_refs && listing.gone.contains(name);
-    for name in &followed {
-        let Some(commit) = listed.get(name.as_str()).filter(|commit| !listing.untried.contains(*commit))
-        else {
-            continue;
-        };
-        let before = (known.heads.get(name).map(|(commit, _)| commit), known.faults.get(name));
-        // What was learnt since the listing stands, with its fault.
-        let is_newer = known.heads.get(name).is_some_and(|(_, at)| is_newer_than(listing, *at, now));
-        let fault = if is_newer { before.1 } else { listing.refused.get(commit) };
-        if before != (Some(commit), fault) {
-            following.moved.push(MovedHead { name: name.clone(), commit: *commit, fault: fault.cloned() });
-        }
-    }
+    following.moved = moved_heads(known, listing, (&listed, &followed), now);
     if scope == Scope::Source {
         let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed(name));
         let is_absent = |name: &&String| {
@@ -400,6 +388,30 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
     following
+}
+
+/// The followed refs whose heads move, or can or cannot be taken by now.
+fn moved_heads(
+    known: &Known,
+    listing: &RefListing,
+    (listed, followed): (&BTreeMap<&str, ObjectId>, &BTreeSet<String>),
+    now: Timestamp,
+) -> Vec<MovedHead> {
+    let mut moved = Vec::new();
+    for name in followed {
+        let Some(commit) = listed.get(name.as_str()).filter(|commit| !listing.untried.contains(*commit))
+        else {
+            continue;
+        };
+        let before = (known.heads.get(name).map(|(commit, _)| commit), known.faults.get(name));
+        // What was learnt since the listing stands, with its fault.
+        let is_newer = known.heads.get(name).is_some_and(|(_, at)| is_newer_than(listing, *at, now));
+        let fault = if is_newer { before.1 } else { listing.refused.get(commit) };
+        if before != (Some(commit), fault) {
+            moved.push(MovedHead { name: name.clone(), commit: *commit, fault: fault.cloned() });
+        }
+    }
+    moved
 }
 
 /// The heads that were learnt after a listing was asked for. A moment that is yet to come tells of a

@@ -119,7 +119,7 @@ impl Drop for ScanSlot {
 mod tests {
     use std::time::Duration;
 
-    use tokio::time::timeout;
+    use tokio::{task::JoinSet, time::timeout};
     use ulid::Ulid;
 
     use super::*;
@@ -160,12 +160,17 @@ mod tests {
         let first = is_free(&slots, &app(1)).await.expect("free");
         assert!(is_free(&slots, &app(1)).await.is_none(), "gone before it had its turn");
         let (again, waiting) = (slots.clone(), app(1));
-        let waits = tokio::spawn(async move { again.take(&waiting).await });
+        let mut waits = JoinSet::new();
+        waits.spawn(async move { again.take(&waiting).await });
         tokio::task::yield_now().await;
-        assert!(!waits.is_finished());
+        assert!(waits.try_join_next().is_none());
         let other = is_free(&slots, &app(2)).await.expect("left for others");
         drop(first);
-        let second = timeout(Duration::from_secs(1), waits).await.expect("in time").expect("no panic");
+        let second = timeout(Duration::from_secs(1), waits.join_next())
+            .await
+            .expect("in time")
+            .expect("it")
+            .expect("no panic");
         drop((second, other));
         let all = [is_free(&slots, &app(1)).await, is_free(&slots, &app(2)).await];
         assert!(all.iter().all(Option::is_some), "nothing was lost");

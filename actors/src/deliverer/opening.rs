@@ -232,15 +232,9 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
             }
             // An old tree that can be had nowhere: the one case for a complete resync.
             (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if is_held(&lane, commit) => {
-                // A repository that has lost everything for a moment has lost no tree for good.
-                if let Some(reason) = obstacle(context, &lane, target).await? {
-                    let said = format!("{} cannot be delivered: {reason}", lane.branch);
-                    block(context, &Shown::of(&lane), &said).await?;
-                    return Ok(Opening::Later(UNFIT_WAIT));
+                if let Some(blocked) = lose_held(context, &lane, commit, target).await? {
+                    return Ok(blocked);
                 }
-                warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
-                let reason = "the held commit is obtainable nowhere";
-                in_time(context.store.request_cursor_resync(cursor, true, reason)).await?;
             }
             (Err(OpeningError::Store(StoreError::Conflict(reason))), _) => {
                 conflicts += 1;
@@ -257,6 +251,25 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
         }
     }
     Ok(Opening::Again)
+}
+
+/// What the app holds can be had nowhere: everything is sent anew. But a repository that has lost everything
+/// for a moment has lost no tree for good: where what the branch names cannot be had either, that is waited for.
+async fn lose_held(
+    context: &Context,
+    lane: &LaneSnapshot,
+    commit: ObjectId,
+    target: Option<ObjectId>,
+) -> Result<Option<Opening>, OpeningError> {
+    if let Some(reason) = obstacle(context, lane, target).await? {
+        let said = format!("{} cannot be delivered: {reason}", lane.branch);
+        block(context, &Shown::of(lane), &said).await?;
+        return Ok(Some(Opening::Later(UNFIT_WAIT)));
+    }
+    warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
+    let reason = "the held commit is obtainable nowhere";
+    in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
+    Ok(None)
 }
 
 /// Why what the branch names cannot be had either, if it cannot.

@@ -323,7 +323,7 @@ impl ViewFields {
                 MAX_SIZE_DEFAULT,
             );
             let spelt = globs.iter().flatten().try_for_each(|glob| View::check_spelling(glob));
-            let alone = alone.and_then(|_| spelt);
+            let alone = alone.and(spelt);
             let holds_nul = globs.iter().flatten().any(|glob| glob.contains(char::is_control));
             match alone {
                 Err(fault) => fields.refuse(name, fault.to_string()),
