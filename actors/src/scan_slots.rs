@@ -1,6 +1,6 @@
-//! Who may scan: places for so many scans at once, shared by all apps. An app takes another place only while
-//! more are free than it holds, so that a place is left for whoever holds none: hosts that send as slowly as
-//! they may cost the apps that watch them half of the places, and nobody else a wait.
+//! Places for scans: so many run at once, shared by all apps. An app takes another place only while more
+//! places are free than it holds. So an app that watches hosts which send by the byte holds at most half of
+//! the places, and an app that holds none finds one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,7 +34,7 @@ pub struct ScanSlot {
 }
 
 impl ScanSlots {
-    /// So many places.
+    /// `count` places, all of them free.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let (held, waiting) = (HashMap::new(), BTreeMap::new());

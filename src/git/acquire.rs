@@ -1,6 +1,7 @@
 //! Making objects present in a mirror: look what is here, ask the host for the rest, and put
 //! right what is wrong on the way. A host that refuses what we say we have is asked again without
-//! it, one that refuses to leave something out is asked for more; a damaged mirror is begun anew.
+//! it, one that refuses to leave something out is asked for more; a damaged mirror is begun anew. Several
+//! wants are asked for together; where some of them cannot be had, the others are asked for without them.
 //!
 //! In a partial mirror a commit counts as here for an order of trees alone as soon as its trees
 //! are; for an order of everything only once its blobs were seen as well, or the host would leave
@@ -36,8 +37,8 @@ const FIRST_DEPTH: u32 = 50;
 /// this in a mirror means that compacting is overdue.
 const SHALLOW_SAID: usize = 1_000;
 
-/// Requests of one fetch by which it is found out which of several wants cannot be had. What is left then
-/// comes next time; what was found out is remembered.
+/// Most requests of one fetch, where it is not known which of several wants cannot be had. Wants that are left
+/// then are asked for by the next poll, without those that were found to be bad.
 const ASKED_MAX: usize = 40;
 
 /// A repository of a host, and its mirror.
@@ -84,7 +85,8 @@ impl Acquire<'_> {
                 let turn = self.mirror.turn().await?;
                 self.healing(&turn, &order, false).await?
             };
-        // Alone, it is the repository that cannot be had: that is asked each time.
+        // Where nothing of the order can be had, the repository is at fault and not its commits: then nothing is
+        // remembered, and the next poll asks again.
         let others = order.wants.len() > outcome.refused.len() + outcome.untried.len();
         let is_of_wants = others || !refused.is_empty();
         if is_of_wants {

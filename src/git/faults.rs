@@ -1,5 +1,5 @@
-//! Commits that could not be had while others of their repository could: asked for again after waits that
-//! grow, so that one bad ref costs no request at each poll.
+//! Commits that could not be had while others of their repository could. A host is asked for such a commit
+//! again after growing waits, so that a bad ref does not cost a request at each poll.
 
 use std::{
     collections::HashMap,
@@ -12,11 +12,11 @@ use tidings_entity::id::ObjectId;
 
 /// The first wait; each further one is twice as long.
 const WAIT_FIRST: Duration = Duration::from_secs(10);
-/// The longest wait.
+/// The longest wait between two requests for a bad commit.
 const WAIT_LAST: Duration = Duration::from_mins(15);
-/// Those that are asked for again at once: each may cost a request of its own.
+/// Most bad commits that one poll asks for again: each may cost a request of its own.
 const AGAIN_AT_ONCE: usize = 4;
-/// More than these are not remembered.
+/// Most bad commits of a repository that are remembered.
 const REMEMBERED_MAX: usize = 50_000;
 
 /// What could not be had of one repository.

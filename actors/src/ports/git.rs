@@ -64,16 +64,16 @@ pub struct RefListing {
     pub has_refs: bool,
     /// When it was asked for; what was learnt since then is newer. `None`: just now.
     pub asked_at: Option<Timestamp>,
-    /// Commits that could not be taken, with the reason: what names them moves there, and is known to be
-    /// broken. Everything else goes on.
+    /// Commits that could not be fetched, with the reason. Refs that name them move there with that fault; all
+    /// other refs move as usual.
     pub refused: BTreeMap<ObjectId, String>,
-    /// Commits that were not asked for yet: what names them stays where it was.
+    /// Commits that were not asked for yet: the heads of refs that name them stay where they were.
     pub untried: BTreeSet<ObjectId>,
     /// Refs whose absence from here may be believed: each has been absent for long enough. The watcher says so;
     /// a single listing never does.
     pub gone: BTreeSet<String>,
-    /// Patterns of which nothing is known: their refs were too many to be listed. What they name is neither
-    /// there nor absent.
+    /// Patterns whose refs were too many to be listed. A ref that only these patterns name counts neither as
+    /// there nor as absent.
     pub unseen: RefPatterns,
     /// The normalised address at which the repository was found, where its host said that it moved
     /// for good and this one proved itself with the same credential; always at the same host.

@@ -1,3 +1,5 @@
+//! Which of several reasons a watch shows, and how the reason reads.
+
 use tidings_actors::{
     ports::{BreakerRow, RepositoryFacts, Selector},
     round::DeliveryId,

@@ -97,7 +97,7 @@ struct World {
     /// What is on disk above it.
     above: Vec<Range<u64>>,
     parked: Vec<u64>,
-    /// Of answers.
+    /// The status of every answer that is no acknowledgement.
     status: u16,
     /// What a restart reads back from rows.
     streak: Streak,
