@@ -7,7 +7,7 @@ use http::StatusCode;
 use tidings_actors::{
     ports::{App, GitError, NewWatch, RepositoryFacts, Selector, Start},
     secret::Secret,
-    view::{MAX_SIZE_DEFAULT, View},
+    view::{InvalidView, MAX_SIZE_DEFAULT, View},
 };
 use tidings_entity::{
     id::{ObjectId, WatchId},
@@ -335,7 +335,8 @@ impl ViewFields {
         let include = self.include.unwrap_or_else(|| base.include().to_vec());
         let exclude = self.exclude.unwrap_or_else(|| base.exclude().to_vec());
         View::new(include, exclude, symlinks, content, max_size).unwrap_or_else(|fault| {
-            fields.refuse("max_size", fault.to_string());
+            let name = if matches!(fault, InvalidView::MaxSize) { "max_size" } else { "include" };
+            fields.refuse(name, fault.to_string());
             View::default()
         })
     }
