@@ -106,7 +106,7 @@ async fn batches(receiver: &Receiver, folder: &std::path::Path) {
                 &adapters,
                 &app,
                 path.to_str().expect("utf-8"),
-                &format!("b{lane}"),
+                registered::branch(&format!("b{lane}")),
                 Start::All,
                 Duration::ZERO,
             )
@@ -172,7 +172,8 @@ async fn tidings(
     let app = registered::app(&adapters, Some(&format!("http://{}", receiver.address)), delivery).await;
     for lane in 0..lanes {
         let (path, branch) = (path.to_str().expect("utf-8"), format!("b{lane}"));
-        registered::watch(&adapters, &app, path, &branch, Start::All, Duration::ZERO).await;
+        registered::watch(&adapters, &app, path, registered::branch(&branch), Start::All, Duration::ZERO)
+            .await;
     }
     let expected = (lanes * files) as u64;
     let before = receiver.count();

@@ -40,24 +40,27 @@ pub(crate) async fn app(adapters: &Adapters, base_url: Option<&str>, delivery: D
     id
 }
 
-/// Registers a watch of one branch, of which nothing is delivered for a while.
+/// Registers a watch of a branch or of branches, of which nothing is delivered for a while.
 pub(crate) async fn watch(
     adapters: &Adapters,
     app: &AppId,
     repository: &str,
-    branch: &str,
+    selector: Selector,
     start: Start,
     wait: Duration,
 ) -> WatchId {
     let now = adapters.clock.now();
     let address = Address::parse(repository, true, true).expect("an address");
-    let name = format!("refs/heads/{branch}");
+    let pattern = match selector.kind {
+        SelectorKind::Branch => format!("refs/heads/{}", selector.value),
+        _ => "refs/heads/".to_owned(),
+    };
     let remote = Remote {
         repository: RepositoryId::new(adapters.random.ulid(now)),
         location: address.location.clone(),
         credential: None,
     };
-    let listing = adapters.git.list_refs(&remote, &vec![name]).await.expect("listed");
+    let listing = adapters.git.list_refs(&remote, &vec![pattern]).await.expect("listed");
     let id = WatchId::new(adapters.random.ulid(now));
     let watch = NewWatch {
         id: id.clone(),
@@ -71,7 +74,7 @@ pub(crate) async fn watch(
         },
         is_private: false,
         credential: None,
-        selector: Selector { kind: SelectorKind::Branch, value: branch.into() },
+        selector,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,
@@ -81,4 +84,9 @@ pub(crate) async fn watch(
         created_at: now,
     };
     adapters.store.register_watch(&watch).await.expect("registered").id
+}
+
+/// What follows one branch.
+pub(crate) fn branch(name: &str) -> Selector {
+    Selector { kind: SelectorKind::Branch, value: name.into() }
 }

@@ -109,7 +109,15 @@ async fn throughput(
             let app = registered::app(adapters, Some(&base), DeliverySettings::default()).await;
             // By another name each: a repository belongs to one shard.
             let named = linked(&home, path, watch);
-            registered::watch(adapters, &app, &named, &format!("b{watch}"), Start::All, SHARED_WITHIN).await;
+            registered::watch(
+                adapters,
+                &app,
+                &named,
+                registered::branch(&format!("b{watch}")),
+                Start::All,
+                SHARED_WITHIN,
+            )
+            .await;
         }
     })
     .await;
@@ -161,7 +169,8 @@ async fn idle(folder: &Path, path: &Path, cluster: &Cluster) {
             for watch in 0..watches {
                 let start = Start::At(head);
                 let named = linked(&home, path, watch);
-                registered::watch(adapters, &app, &named, "main", start, Duration::ZERO).await;
+                registered::watch(adapters, &app, &named, registered::branch("main"), start, Duration::ZERO)
+                    .await;
             }
         })
         .await;

@@ -9,7 +9,7 @@ use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::ObjectId;
 
 use super::{
-    limits::Limits,
+    limits::{HELD_BYTES_MAX, Limits},
     objects::{Kind, Objects},
     tree::{Tree, TreeEntry},
 };
@@ -19,9 +19,6 @@ const SUBMODULE: u32 = 0o160_000;
 /// Commits that a wanted one is compared with at most. More would cost memory for each directory on the
 /// way down, and what they spare is spared by the first few.
 pub(super) const COMPARED_MAX: usize = 8;
-/// Most bytes of trees on the way down: of the wanted commit; and of those that it is compared with, which
-/// are let go of beyond that.
-const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// What was complete before.
 pub(super) enum Known<'a> {
@@ -137,15 +134,13 @@ impl Walk<'_> {
         self.limits.spend(tree.len())?;
         let mut frame = Frame { id, tree, at: 0, beside };
         if self.held + frame.bytes() > HELD_BYTES_MAX {
+            // The trees to compare with only spare work.
             frame.beside.clear();
             self.stack.iter_mut().for_each(|above| above.beside.clear());
             self.held = self.stack.iter().map(Frame::bytes).sum();
         }
         self.held += frame.bytes();
-        if self.held > HELD_BYTES_MAX {
-            let what = format!("directories of more than {HELD_BYTES_MAX} bytes within each other");
-            return Err(GitError::TooLarge(what));
-        }
+        self.limits.check_held(self.held)?;
         self.stack.push(frame);
         Ok(())
     }

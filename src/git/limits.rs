@@ -1,5 +1,5 @@
-//! What one pass over trees may cost: so many entries, so deep, so long; and a word that ends it
-//! early when whoever asked has gone away.
+//! What one pass over trees may cost: entries, depth, bytes and time; and how it is cancelled when nobody
+//! waits for its result any more.
 
 use std::{
     cell::Cell,
@@ -16,6 +16,8 @@ use crate::settings::git::{GitSettings, TREE_DEPTH_CEILING};
 
 /// How many entries go by between two looks at the clock.
 const LOOK_EVERY: u64 = 512;
+/// Most bytes of trees on the way down to one directory.
+pub(super) const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Ends blocking work when the future that waits for it is dropped.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +108,19 @@ impl Limits {
             Ok(())
         } else {
             Err(GitError::TooLarge(format!("directories deeper than {}", self.depth)))
+        }
+    }
+
+    /// Checks the bytes of the trees on the way down to one directory.
+    ///
+    /// # Errors
+    /// [`GitError::TooLarge`].
+    pub(super) fn check_held(&self, bytes: usize) -> Result<(), GitError> {
+        if bytes <= HELD_BYTES_MAX {
+            Ok(())
+        } else {
+            let what = format!("directories of more than {HELD_BYTES_MAX} bytes within each other");
+            Err(GitError::TooLarge(what))
         }
     }
 }

@@ -14,9 +14,6 @@ use super::{
     tree::{PATH_BYTES_MAX, Tree, TreeEntry},
 };
 
-/// Most bytes of trees on the way down.
-const HELD_BYTES_MAX: usize = 64 << 20;
-
 /// One of the trees.
 #[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
@@ -142,11 +139,7 @@ impl<'a> TreeJoin<'a> {
         self.limits.spend(cursors.iter().map(|cursor| cursor.tree.len()).max().unwrap_or(0))?;
         let frame = Frame { path_length: self.path.len(), cursors };
         self.held += frame.bytes();
-        if self.held > HELD_BYTES_MAX {
-            return Err(GitError::TooLarge(format!(
-                "directories of more than {HELD_BYTES_MAX} bytes within each other"
-            )));
-        }
+        self.limits.check_held(self.held)?;
         self.stack.push(frame);
         Ok(())
     }

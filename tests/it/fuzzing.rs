@@ -5,6 +5,7 @@
 //!
 //! `TIDINGS_STORY_SEED=7` plays one seed, `TIDINGS_STORY_SEEDS=200` that many. A failure prints its seed
 //! and what happened. The verbs follow from the seed; when each of them meets the server does not.
+//! `TIDINGS_STORY_KILL_ONE_IN=15` adds kills: before each verb the server dies with that chance.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -41,20 +42,29 @@ fn play(known: &[u64], steps: u64, begin: impl Fn(u64) -> Option<World>) {
         (None, None) => known.to_vec(),
     };
     let steps = setting("TIDINGS_STORY_STEPS").unwrap_or(steps);
-    let mut failed = Vec::new();
-    for seed in asked {
+    let kill_one_in = setting("TIDINGS_STORY_KILL_ONE_IN");
+    let (mut failed, mut kills) = (Vec::new(), 0);
+    for seed in &asked {
         let played = catch_unwind(AssertUnwindSafe(|| {
-            let Some(mut world) = begin(seed) else { return };
+            let Some(mut world) = begin(*seed) else { return 0 };
             for _ in 0..steps {
+                if kill_one_in.is_some_and(|chance| world.dice.one_in(chance)) {
+                    world.kill();
+                }
                 world.step();
             }
             world.end();
+            world.kills
         }));
-        if played.is_err() {
-            println!("TIDINGS_STORY_SEED={seed} failed");
-            failed.push(seed);
+        match played {
+            Ok(of_this) => kills += of_this,
+            Err(_) => {
+                println!("TIDINGS_STORY_SEED={seed} failed");
+                failed.push(*seed);
+            }
         }
     }
+    println!("{} seeds, {kills} kills", asked.len());
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
 }
 

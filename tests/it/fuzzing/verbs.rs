@@ -148,8 +148,9 @@ impl World {
         self.say(what);
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let at = self.any_server();
+        self.kills += 1;
         self.say(format!("server {at} is killed"));
         self.servers[at].kill();
         for receiver in &self.receivers {

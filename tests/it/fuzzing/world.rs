@@ -9,6 +9,8 @@ use crate::support::{dice::Dice, fleet::Fleet, server::Server};
 pub(super) struct World {
     seed: u64,
     pub(super) dice: Dice,
+    /// How often a server was killed.
+    pub(super) kills: u64,
     /// What happened, to be read when it went wrong.
     log: Vec<String>,
     pub(super) servers: Vec<Server>,
@@ -49,8 +51,16 @@ impl World {
     fn over(seed: u64, servers: Vec<Server>, fleet: Option<Fleet>) -> Self {
         let branches = Branches::new();
         let receivers = receivers::register(&servers[0], &branches);
-        let mut world =
-            Self { seed, dice: Dice::of(seed), log: Vec::new(), servers, branches, receivers, _fleet: fleet };
+        let mut world = Self {
+            seed,
+            dice: Dice::of(seed),
+            kills: 0,
+            log: Vec::new(),
+            servers,
+            branches,
+            receivers,
+            _fleet: fleet,
+        };
         // The first 2xx of each is what ends the grace of a new registration.
         world.rest();
         world
