@@ -1,0 +1,229 @@
+//! What one app may cost the others at the front door: the time of another app's `GET /api/app`, each on a
+//! connection of its own, undisturbed and while one app sends costly globs on 64 connections, waits for
+//! changes of 1,040 watches at once, or reads no answer on 1,200 connections from eight addresses.
+
+#![expect(clippy::disallowed_methods, reason = "the benchmark is a client of its own")]
+
+#[path = "served.rs"]
+#[expect(dead_code, reason = "what counts here is time")]
+mod served;
+#[path = "support.rs"]
+#[expect(dead_code, reason = "what counts here is time")]
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use served::Served;
+use support::{figure, repository, settings};
+use tidings::settings::Settings;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+const WATCHES: usize = 1_040;
+const GLOBS: usize = 64;
+const POLLS: usize = 1_100;
+const SILENT: usize = 1_200;
+/// Requests of one figure, and the time between two of them.
+const REQUESTS: u32 = 500;
+const BETWEEN: Duration = Duration::from_millis(20);
+/// How long an attack has gone on when its cost is measured.
+const BEGUN: Duration = Duration::from_secs(3);
+
+#[tokio::main]
+async fn main() {
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("shared.git");
+    repository(&path, 1, 10, WATCHES, false);
+    let (_server, address) = start(folder.path(), &settings(&folder.path().join("data"))).await;
+    let client = Client::builder().no_proxy().build().expect("a client");
+    let (victim, crowd) = (onboard(&client, address).await, onboard(&client, address).await);
+    let ids = Arc::new(watches(&client, address, &crowd, &path).await);
+    println!("{} watches are registered", ids.len());
+
+    measured(address, &victim).await;
+    let quiet = measured(address, &victim).await;
+    let crowd = Arc::new(crowd);
+    let mut attacks = JoinSet::new();
+    for _ in 0..GLOBS {
+        attacks.spawn(send_globs(client.clone(), address, Arc::clone(&crowd), ids[0].clone()));
+    }
+    show("64 connections send costly globs", address, &victim, quiet, &mut attacks).await;
+    for number in 0..POLLS {
+        attacks.spawn(wait(address, number, Arc::clone(&crowd), ids[number % ids.len()].clone()));
+    }
+    show("1,100 requests wait for changes", address, &victim, quiet, &mut attacks).await;
+    for number in 0..SILENT {
+        attacks.spawn(never_read(address, number));
+    }
+    show("1,200 connections read nothing", address, &victim, quiet, &mut attacks).await;
+}
+
+/// Measures beside an attack, and ends it.
+async fn show(what: &str, address: SocketAddr, token: &str, quiet: Duration, attacks: &mut JoinSet<()>) {
+    sleep(BEGUN).await;
+    let beside = measured(address, token).await;
+    let milliseconds = |span: Duration| span.as_secs_f64() * 1e3;
+    figure(&format!("p99 while {what}"), "ms", milliseconds(beside), milliseconds(quiet), "<= 2.00");
+    attacks.shutdown().await;
+    sleep(BEGUN).await;
+}
+
+/// The p99 of reads at their times, each on a new connection.
+async fn measured(address: SocketAddr, token: &str) -> Duration {
+    let request = format!(
+        "GET /api/app HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    let request: Arc<str> = request.into();
+    let (mut requests, began) = (JoinSet::new(), Instant::now());
+    for number in 0..REQUESTS {
+        let (at, request) = (began + BETWEEN * number, Arc::clone(&request));
+        sleep_until(at).await;
+        requests.spawn(async move {
+            while !answered(address, &request).await {
+                // Who is turned away asks again; the time goes on.
+                sleep(BETWEEN).await;
+            }
+            at.elapsed()
+        });
+    }
+    let mut took = requests.join_all().await;
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+async fn answered(address: SocketAddr, request: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let mut answer = Vec::new();
+    stream.write_all(request.as_bytes()).await.is_ok()
+        && stream.read_to_end(&mut answer).await.is_ok()
+        && answer.starts_with(b"HTTP/1.1 200")
+}
+
+/// Globs as long and as costly as a view may have, each time other ones.
+async fn send_globs(client: Client, address: SocketAddr, token: Arc<String>, id: String) {
+    for turn in 0_u64.. {
+        let glob = |number: usize| format!("{turn}/{number}/**/{}*", "?".repeat(20));
+        let globs: Vec<String> = (0..200).map(glob).collect();
+        let request = client.patch(format!("http://{address}/api/repositories/{id}"));
+        // Whatever the answer is.
+        let body = json!({ "include": globs }).to_string();
+        let request = request.bearer_auth(&token).header("content-type", "application/json").body(body);
+        drop(request.send().await);
+    }
+}
+
+/// Waits for changes that never come, again and again.
+async fn wait(address: SocketAddr, number: usize, token: Arc<String>, id: String) {
+    let request = format!(
+        "GET /api/repositories/{id}/pending?wait_seconds=60 HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    loop {
+        if let Ok(mut stream) = connect(address, number, None).await {
+            let sent = stream.write_all(request.as_bytes()).await;
+            let mut answer = Vec::new();
+            if sent.is_ok() {
+                drop(stream.read_to_end(&mut answer).await);
+            }
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Asks for large answers and reads none of them.
+async fn never_read(address: SocketAddr, number: usize) {
+    let request = format!("GET /openapi.json HTTP/1.1\r\nhost: {address}\r\n\r\n").repeat(50);
+    loop {
+        if let Ok(mut stream) = connect(address, number, Some(2_048)).await {
+            drop(stream.write_all(request.as_bytes()).await);
+            // Until the server closes it.
+            drop(stream.writable().await);
+            let closed = async {
+                while stream.write_all(b"\r\n").await.is_ok() {
+                    sleep(Duration::from_millis(500)).await;
+                }
+            };
+            closed.await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// From one of eight addresses.
+async fn connect(address: SocketAddr, number: usize, receive: Option<u32>) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = receive {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(SocketAddr::from(([127, 0, 1, (number % 8) as u8 + 1], 0)))?;
+    socket.connect(address).await
+}
+
+async fn onboard(client: &Client, address: SocketAddr) -> String {
+    let body = json!({ "app_name": "an app", "email": "a@example.org" });
+    let answer = asked(client, &format!("http://{address}/api/apps/onboard"), None, &body).await;
+    answer["token"].as_str().expect("a token").to_owned()
+}
+
+/// Watches of the branches of one repository.
+async fn watches(client: &Client, address: SocketAddr, token: &str, path: &Path) -> Vec<String> {
+    let mut ids = Vec::with_capacity(WATCHES);
+    for branch in 0..WATCHES {
+        let body = json!({ "url": path, "branch": format!("b{branch}") });
+        let answer = asked(client, &format!("http://{address}/api/repositories"), Some(token), &body).await;
+        ids.push(answer["repository_id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+    }
+    ids
+}
+
+async fn asked(client: &Client, url: &str, token: Option<&str>, body: &Value) -> Value {
+    let mut request = client.post(url).header("content-type", "application/json").body(body.to_string());
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
+    serde_json::from_slice(&answer).expect("JSON")
+}
+
+async fn start(home: &Path, settings: &Settings) -> (Served, SocketAddr) {
+    let address_file = home.join("address");
+    let server = Served(
+        Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .env_clear()
+            .env("HOME", home)
+            .env("TIDINGS__DATA_DIR", &settings.data_dir)
+            .envs([
+                ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
+                ("TIDINGS__SERVER__ADDRESS_RATE", "100000/s"),
+                ("TIDINGS__ONBOARDING__MODE", "open"),
+                ("TIDINGS__GIT__ALLOW_LOCAL", "true"),
+                ("TIDINGS__TELEMETRY__LOG_FILTER", "error"),
+            ])
+            .args(["serve", "--address-file"])
+            .arg(&address_file)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the binary starts"),
+    );
+    loop {
+        if let Some(address) =
+            fs::read_to_string(&address_file).ok().and_then(|text| text.trim().parse().ok())
+        {
+            return (server, address);
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
