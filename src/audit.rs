@@ -1,14 +1,16 @@
 //! The audit log: what is hashed, how a chain is checked, and how the deed of a request comes into
 //! the transaction of its change.
 //!
-//! **Canonical form, version 2.** The hash of a row is HMAC-SHA-256, with the key that the row names
-//! ([`AuditKeys`]), over the text `tidings audit v2` and these fields, each as UTF-8 behind its length in
+//! **Canonical form, version 3.** The hash of a row is HMAC-SHA-256, with the key that the row names
+//! ([`AuditKeys`]), over the text `tidings audit v3` and these fields, each as UTF-8 behind its length in
 //! bytes (8 bytes, big-endian): id, moment (unix milliseconds), actor, app, action, target, result,
-//! request, hash of the row before (64 hexadecimal digits), id of the key. Numbers are decimal. The row
-//! before the first has the hash of 64 zeros.
+//! request, hash of the row before (64 hexadecimal digits), id of the key, address of the client. Numbers are
+//! decimal. The row before the first has the hash of 64 zeros.
 //!
-//! **Version 1**, of rows that name no key: SHA-256 over `tidings audit v1` and the same fields but the
-//! last. Such a row is never behind one that names a key.
+//! **Version 2**, of rows that name no address: the same with `tidings audit v2`, without the last field.
+//!
+//! **Version 1**, of rows that name no key: SHA-256 over `tidings audit v1` and the fields of version 2 but
+//! the last. Such a row is never behind one that names a key.
 //!
 //! **Old rows go** together with a row that says so: its action is [`PRUNED`] and its target names
 //! the last row that went, as `<id>:<hash>`. A log that begins later than that was cut.
@@ -38,8 +40,6 @@ use tidings_entity::id::Sha256Hash;
 
 use crate::secrets::AuditKeys;
 
-/// What the canonical forms begin with: without a key, and with one.
-const VERSIONS: [&str; 2] = ["tidings audit v1", "tidings audit v2"];
 /// The action of rows that say how many older ones went.
 pub const PRUNED: &str = "audit.prune";
 /// The result of what was done.
@@ -57,11 +57,16 @@ pub fn beginning() -> Sha256Hash {
 
 /// The hash that a row should have; `None` where its key is not among these.
 fn hash(row: &AuditRow, keys: &AuditKeys) -> Option<Sha256Hash> {
-    let Deed { at, actor, app, action, target, result, request } = &row.deed;
-    let mut text = VERSIONS[usize::from(row.key.is_some())].as_bytes().to_vec();
+    let Deed { at, actor, app, action, target, result, request, address } = &row.deed;
+    let version = match (&row.key, address) {
+        (_, Some(_)) => "tidings audit v3",
+        (Some(_), None) => "tidings audit v2",
+        (None, None) => "tidings audit v1",
+    };
+    let mut text = version.as_bytes().to_vec();
     let (id, at, previous) = (row.id.to_string(), at.0.to_string(), row.previous.to_string());
     let fields = [&id, &at, actor, app, action, target, result, request, &previous];
-    for field in fields.into_iter().chain(&row.key) {
+    for field in fields.into_iter().chain(&row.key).chain(address) {
         text.extend((field.len() as u64).to_be_bytes());
         text.extend(field.as_bytes());
     }
@@ -304,6 +309,7 @@ mod tests {
             target: format!("tok_{number}"),
             result: OK.into(),
             request: "req_1".into(),
+            address: None,
         }
     }
 
@@ -360,7 +366,12 @@ mod tests {
             mac.finalize().into_bytes().into()
         };
         let key = mac(&key.expect("base64"), b"tidings v1 audit");
-        let rows = [next(None, deed(1), &keyring.audit_keys()), unkeyed(None, deed(1))];
+        let from = Deed { address: Some("192.0.2.7".into()), ..deed(1) };
+        let rows = [
+            next(None, deed(1), &keyring.audit_keys()),
+            unkeyed(None, deed(1)),
+            next(None, from, &keyring.audit_keys()),
+        ];
         let fields = [
             "1",
             "1767225600001",
@@ -384,6 +395,8 @@ mod tests {
         assert_eq!(rows[0].key.as_deref(), Some(id));
         assert_eq!(rows[0].hash, Sha256Hash::new(mac(&key, &keyed)));
         assert_eq!(rows[1].hash, Sha256Hash::of(&canonical("tidings audit v1", &fields)));
+        let from = canonical("tidings audit v3", &[fields.as_slice(), &[id, "192.0.2.7"]].concat());
+        assert_eq!(rows[2].hash, Sha256Hash::new(mac(&key, &from)));
     }
 
     #[test]
@@ -419,6 +432,21 @@ mod tests {
         // Without a keyring the places of rows can be checked, and it is said that no more was.
         let found = verdict(&rows, None);
         assert_eq!((found.unchecked, found.faults), (1, vec![]));
+    }
+
+    #[test]
+    fn rows_with_and_without_an_address_make_one_chain_and_none_loses_or_gets_one_unseen() {
+        let from = |number| Deed { address: Some("192.0.2.7".into()), ..deed(number) };
+        let mut rows = log(2);
+        rows.push(next(place(&rows), from(3), &keys()));
+        rows.push(next(place(&rows), deed(4), &keys()));
+        assert!(faults(&rows).is_empty());
+        let changes = [(1, Some("192.0.2.7")), (2, None), (2, Some("192.0.2.8")), (3, Some(""))];
+        for (row, address) in changes {
+            let mut rows = rows.clone();
+            rows[row].deed.address = address.map(str::to_owned);
+            assert_eq!(faults(&rows), [Fault::Changed(rows[row].id)], "{address:?}");
+        }
     }
 
     #[test]

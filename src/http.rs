@@ -333,7 +333,7 @@ where
         }
     };
     Span::current().record("http.route", &route.template);
-    let Known { caller, actor } = auth::caller(&front, route.access, headers, request_id).await?;
+    let Known { caller, actor } = auth::caller(&front, route.access, headers, request_id, client).await?;
     front.edge.admit_owner(&caller)?;
     let key = idempotency::key(route, &caller, headers)?;
     // Held until the answer: what is read stays in memory so long.
@@ -359,7 +359,7 @@ where
         Bytes::new()
     };
     let keyed = key.map(|key| key.of(method, path, &query, &body));
-    let deed = witness::deed(&front, route, &caller, &actor, &parameters, request_id);
+    let deed = witness::deed(&front, route, &caller, &actor, &parameters, request_id, client);
     let is_witnessed = deed.is_some();
     let handler = match deed {
         Some(deed) => witness::witnessed(route.handler.clone(), deed),

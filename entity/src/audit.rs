@@ -1,4 +1,5 @@
-//! Who did what. Holds ids only, so that erasing an app leaves nothing of it. Each row holds the
+//! Who did what, and from where. Holds ids and addresses of clients only, so that erasing an app leaves
+//! nothing of its data. Each row holds the
 //! hash of the row before it, made with a key that is not in the database, so that none can be changed,
 //! put in or taken out unseen.
 
@@ -33,6 +34,9 @@ pub struct Model {
     pub hash: Sha256Hash,
     /// The key of the keyring that the hash was made with; none in rows from before there was one.
     pub key_id: Option<String>,
+    /// The address that the request came from; none where there was no request, and in rows from before it
+    /// was written down.
+    pub address: Option<String>,
 }
 
 /// None: joins are written out where they are used.

@@ -26,6 +26,7 @@ mod m20261123_000200_dismiss_letters;
 mod m20261123_000210_tell_next_tries;
 mod m20261123_000300_name_runners;
 mod m20261123_000400_name_faults;
+mod m20261123_000500_note_clients;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000210_tell_next_tries::Migration),
             Box::new(m20261123_000300_name_runners::Migration),
             Box::new(m20261123_000400_name_faults::Migration),
+            Box::new(m20261123_000500_note_clients::Migration),
         ]
     }
 }

@@ -106,7 +106,7 @@ pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failur
             let query: Vec<_> =
                 asked.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
             let (rows, _) = client.list_at_most(&PATH, &query, limit).await?;
-            let lines = table(&rows, &["id", "at", "actor", "action", "target", "result"]);
+            let lines = table(&rows, &["id", "at", "actor", "address", "action", "target", "result"]);
             context.output.print(&Value::Array(rows), &lines)
         }
         AuditVerb::Verify { server, file: None, head, .. } => {

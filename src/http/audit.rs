@@ -59,6 +59,11 @@ pub struct AuditShown {
     result: String,
     /// The id of the request, as in the log of the server.
     request: String,
+    /// The address that the request came from, as far as it is believed (`server.trusted_proxies`); null
+    /// where there was no request, and in rows from before it was written down. Where a row stands for several
+    /// requests (`times:n`), that of one of them.
+    #[serde(default)]
+    address: Option<String>,
     /// The hash of the row before.
     previous: String,
     /// The key of the keyring that the hash was made with; null in rows from before there was one.
@@ -70,7 +75,7 @@ pub struct AuditShown {
 
 impl AuditShown {
     fn of(row: &AuditRow) -> Self {
-        let Deed { at, actor, app, action, target, result, request } = row.deed.clone();
+        let Deed { at, actor, app, action, target, result, request, address } = row.deed.clone();
         Self {
             id: row.id,
             at_ms: at.0,
@@ -81,6 +86,7 @@ impl AuditShown {
             target,
             result,
             request,
+            address,
             previous: row.previous.to_string(),
             key: row.key.clone(),
             hash: row.hash.to_string(),
@@ -90,9 +96,9 @@ impl AuditShown {
     /// The row as it is hashed; `None` if it holds no hashes.
     #[must_use]
     pub fn row(self) -> Option<AuditRow> {
-        let Self { id, at_ms, at: _, actor, app, action, target, result, request, previous, key, hash } =
-            self;
-        let deed = Deed { at: Timestamp(at_ms), actor, app, action, target, result, request };
+        let Self { id, at_ms, at: _, actor, app, action, target, result, request, .. } = self;
+        let Self { address, previous, key, hash, .. } = self;
+        let deed = Deed { at: Timestamp(at_ms), actor, app, action, target, result, request, address };
         let (previous, hash): (Sha256Hash, Sha256Hash) = (previous.parse().ok()?, hash.parse().ok()?);
         Some(AuditRow { id, deed, previous, key, hash })
     }

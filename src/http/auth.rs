@@ -2,7 +2,7 @@
 //! constant time; an unknown public part costs the same comparison. What is sent is never logged, not
 //! even in part. A token of an app opens nothing of the staff's, nor the other way round.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
@@ -45,6 +45,7 @@ pub async fn caller(
     access: Access,
     headers: &HeaderMap,
     request_id: &str,
+    client: IpAddr,
 ) -> Result<Known, Problem> {
     let anyone = |caller| Known { caller, actor: ANYONE.to_owned() };
     match access {
@@ -60,7 +61,7 @@ pub async fn caller(
             if let Err(problem) = &known
                 && [Kind::ADMIN_REQUIRED.code, Kind::ROLE_REQUIRED.code].contains(&problem.code())
             {
-                witness::refused(front, by, problem.code(), request_id);
+                witness::refused(front, by, problem.code(), request_id, client);
             }
             known
         }

@@ -9,7 +9,7 @@
 //!
 //! Not written are the settlements of apps that pull: they are a stream, with a record of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::Method;
@@ -53,6 +53,7 @@ pub(super) fn deed(
     actor: &str,
     parameters: &[String],
     request_id: &str,
+    client: IpAddr,
 ) -> Option<Deed> {
     if route.method == Method::GET || route.unwitnessed || matches!(route.access, Access::Hook(_)) {
         return None;
@@ -70,6 +71,7 @@ pub(super) fn deed(
         target: parameters.last().filter(|id| is_id(id)).cloned().unwrap_or_default(),
         result: OK.to_owned(),
         request: request_id.to_owned(),
+        address: Some(client.to_string()),
     })
 }
 
@@ -134,7 +136,13 @@ fn count(front: &Arc<Front>, deed: Deed) {
 }
 
 /// Somebody was refused at the staff's door; `by`: the id of a token that is known.
-pub(super) fn refused(front: &Arc<Front>, by: Option<String>, result: &'static str, request_id: &str) {
+pub(super) fn refused(
+    front: &Arc<Front>,
+    by: Option<String>,
+    result: &'static str,
+    request_id: &str,
+    client: IpAddr,
+) {
     let now = front.clock.now();
     let Some(times) = front.identity.refused(now) else { return };
     let deed = Deed {
@@ -145,6 +153,7 @@ pub(super) fn refused(front: &Arc<Front>, by: Option<String>, result: &'static s
         target: format!("times:{times}"),
         result: result.to_owned(),
         request: request_id.to_owned(),
+        address: Some(client.to_string()),
     };
     let front = front.clone();
     #[expect(
@@ -165,6 +174,7 @@ pub async fn started(front: &Front) {
         target: tidings_entity::id::Sha256Hash::of(settings.as_bytes()).to_string(),
         result: OK.to_owned(),
         request: String::new(),
+        address: None,
     };
     write(front, &deed).await;
 }

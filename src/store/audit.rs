@@ -42,6 +42,7 @@ pub(super) async fn append(
         target: format!("{through}:{hash}"),
         result: OK.to_owned(),
         request: String::new(),
+        address: None,
     };
     write(transaction, deed, &keys).await.map(drop)
 }
@@ -66,6 +67,7 @@ async fn write(
         previous: row.previous,
         hash: row.hash,
         key_id: row.key.clone(),
+        address: row.deed.address.clone(),
     };
     rows::insert(transaction, "audit", vec![model]).await?;
     Ok(row)
@@ -136,6 +138,7 @@ fn shown(row: audit::Model) -> AuditRow {
             target: row.target,
             result: row.result,
             request: row.request,
+            address: row.address,
         },
         previous: row.previous,
         key: row.key_id,

@@ -77,7 +77,8 @@ impl AccessToken {
     }
 }
 
-/// What somebody did, before it has a place in the log. Ids only: erasing an app leaves nothing of it.
+/// What somebody did, before it has a place in the log. Ids and addresses only: erasing an app leaves nothing
+/// of its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
     /// When.
@@ -94,6 +95,9 @@ pub struct Deed {
     pub result: String,
     /// The id of the request; empty where there was none.
     pub request: String,
+    /// The address that the request came from; `None` where there was none, and in rows from before it was
+    /// written down. Where a row stands for several requests, that of one of them.
+    pub address: Option<String>,
 }
 
 /// A deed in its place in the log.

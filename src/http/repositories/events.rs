@@ -11,6 +11,7 @@
 //! end, or whose trees cannot be read again.
 
 use std::{
+    net::IpAddr,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -120,6 +121,7 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
         failures: Failures::default(),
         headers: request.headers.clone(),
         access: request.access,
+        client: request.client,
         checked_at: now,
         said_at: now,
         look_after: now,
@@ -208,6 +210,7 @@ struct Tail {
     /// With these the caller came.
     headers: HeaderMap,
     access: Access,
+    client: IpAddr,
     checked_at: Instant,
     said_at: Instant,
     /// After a failure it looks no earlier.
@@ -275,7 +278,7 @@ impl Tail {
             return false;
         }
         self.checked_at = Instant::now();
-        let known = auth::caller(&self.front, self.access, &self.headers, "").await;
+        let known = auth::caller(&self.front, self.access, &self.headers, "", self.client).await;
         known.is_err_and(|problem| problem.status().is_client_error())
     }
 

@@ -428,6 +428,7 @@ async fn what_was_done_is_written_down_with_it_and_tampering_is_found() {
             (&json!("post_api_apps_onboard"), &admin, &json!(app.id)),
         ]
     );
+    assert!(rows.iter().all(|row| row["address"] == "127.0.0.1"), "{rows:?}");
     let failed = call("GET", "/api/admin/audit?action=post_api_admin_receipts_id_replay", viewer, None).await;
     assert_eq!(failed.json()["items"][0]["result"], "receipt-not-found");
     let verified = call("GET", "/api/admin/audit/verify", viewer, None).await.json();
@@ -458,8 +459,10 @@ async fn refusals_at_the_staffs_door_are_written_down_but_not_each() {
     let until = std::time::Instant::now() + PATIENCE;
     loop {
         let rows = world.house.call("GET", path, Some(ADMIN), None).await.json();
-        let rows = rows["items"].as_array().expect("items").len();
+        let refused = rows["items"].as_array().expect("items");
+        let rows = refused.len();
         if rows == 10 {
+            assert!(refused.iter().all(|row| row["address"] == "127.0.0.1"), "{refused:?}");
             break;
         }
         assert!(rows < 10 && std::time::Instant::now() < until, "{rows} rows");

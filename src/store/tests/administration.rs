@@ -22,6 +22,7 @@ fn deed(number: i64) -> Deed {
         target: format!("target_{number}"),
         result: OK.into(),
         request: String::new(),
+        address: (number % 2 == 1).then(|| format!("192.0.2.{number}")),
     }
 }
 

@@ -40,6 +40,7 @@ fn deed(target: &str) -> Deed {
         target: target.into(),
         result: "ok".into(),
         request: String::new(),
+        address: None,
     }
 }
 

@@ -28,6 +28,7 @@ fn deed() -> Deed {
         target: "an app".into(),
         result: "ok".into(),
         request: String::new(),
+        address: None,
     }
 }
 
