@@ -338,26 +338,7 @@ where
     let key = idempotency::key(route, &caller, headers)?;
     // Held until the answer: what is read stays in memory so long.
     let mut room = front.hooks.room();
-    let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended before its end")));
-    let has_body = matches!(*method, Method::POST | Method::PATCH);
-    let body = if has_body {
-        let server = &front.settings.server;
-        if let Access::Hook(_) = route.access {
-            let limit = front.settings.hooks.body_bytes_max;
-            let body = body.map(|part| part.and_then(|part| room.take(part.remaining()).map(|()| part)));
-            read_body(headers, body, limit, server.body_timeout).await?
-        } else {
-            let body = read_body(headers, body, server.body_bytes_max, server.body_timeout).await?;
-            if !body.is_empty() {
-                expect_json(headers)?;
-            }
-            body
-        }
-    } else {
-        // Whoever waits for the rest of it waits no longer.
-        drop(body);
-        Bytes::new()
-    };
+    let body = body_of(&front, route, method, headers, body, &mut room).await?;
     let keyed = key.map(|key| key.of(method, path, &query, &body));
     let deed = witness::deed(&front, route, &caller, &actor, &parameters, request_id, client);
     let is_witnessed = deed.is_some();
@@ -385,6 +366,38 @@ where
         None if is_witnessed => apart(handler(front, request)).await,
         None => handler(front, request).await,
     }
+}
+
+/// The body of a request to a route; that of a hook as far as there is room.
+async fn body_of<S, B>(
+    front: &Front,
+    route: &Route,
+    method: &Method,
+    headers: &HeaderMap,
+    body: S,
+    room: &mut hooks::Room,
+) -> Result<Bytes, Problem>
+where
+    S: Stream<Item = Result<B, warp::Error>> + Send,
+    B: Buf,
+{
+    if !matches!(*method, Method::POST | Method::PATCH) {
+        // Whoever waits for the rest of it waits no longer.
+        drop(body);
+        return Ok(Bytes::new());
+    }
+    let server = &front.settings.server;
+    let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended before its end")));
+    if let Access::Hook(_) = route.access {
+        let limit = front.settings.hooks.body_bytes_max;
+        let body = body.map(|part| part.and_then(|part| room.take(part.remaining()).map(|()| part)));
+        return read_body(headers, body, limit, server.body_timeout).await;
+    }
+    let body = read_body(headers, body, server.body_bytes_max, server.body_timeout).await?;
+    if !body.is_empty() {
+        expect_json(headers)?;
+    }
+    Ok(body)
 }
 
 /// Does the work of a request in a task of its own, so that a client that goes away cuts nothing off:

@@ -62,12 +62,12 @@ impl Envelope {
         !self.proofs.is_empty()
     }
 
-    /// Whether one of `secrets` proves this body. `now` is in unix seconds. Takes as long as a
-    /// signature over the body takes, times the number of secrets.
+    /// Which of `secrets` proves this body. `now` is in unix seconds. Takes as long as a signature over
+    /// the body takes, times the number of secrets.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn prove(&self, secrets: &[Secret], body: &[u8], now: i64) -> Result<(), ReceiptReason> {
+    pub fn prove(&self, secrets: &[Secret], body: &[u8], now: i64) -> Result<usize, ReceiptReason> {
         // Gitea signs the JSON whatever it is sent in; GitHub signs what it sends.
         let payload = match self.provider {
             HookProvider::Gitea => super::payload::unwrapped(self.form, body).ok(),
@@ -76,12 +76,12 @@ impl Envelope {
         let mut refusal = ReceiptReason::NoSignature;
         for proof in &self.proofs {
             match proof.holds(secrets, body, now) {
-                Ok(()) => return Ok(()),
+                Ok(secret) => return Ok(secret),
                 Err(reason) => refusal = reason,
             }
             let inner = payload.as_deref().filter(|payload| *payload != body);
-            if inner.is_some_and(|payload| proof.holds(secrets, payload, now).is_ok()) {
-                return Ok(());
+            if let Some(Ok(secret)) = inner.map(|payload| proof.holds(secrets, payload, now)) {
+                return Ok(secret);
             }
         }
         Err(refusal)

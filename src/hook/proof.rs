@@ -28,10 +28,10 @@ pub(super) fn mac(text: &str) -> Option<[u8; 32]> {
 }
 
 impl Proof {
-    /// Whether one of the secrets proves the body. `now` is in unix seconds.
-    pub(super) fn holds(&self, secrets: &[Secret], body: &[u8], now: i64) -> Result<(), ReceiptReason> {
-        let holds = match self {
-            Self::Mac(given) => secrets.iter().any(|secret| {
+    /// Which of the secrets proves the body. `now` is in unix seconds.
+    pub(super) fn holds(&self, secrets: &[Secret], body: &[u8], now: i64) -> Result<usize, ReceiptReason> {
+        let found = match self {
+            Self::Mac(given) => secrets.iter().position(|secret| {
                 let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
                     .expect("HMAC takes keys of every length");
                 mac.update(body);
@@ -41,23 +41,27 @@ impl Proof {
                 // Compared as hashes: how long a secret is must not be told either.
                 let hash = |secret: &Secret| Sha256::digest(secret.expose().as_bytes());
                 let given = hash(given);
-                secrets.iter().any(|secret| bool::from(hash(secret).as_slice().ct_eq(given.as_slice())))
+                secrets.iter().position(|secret| hash(secret).as_slice().ct_eq(given.as_slice()).into())
             }
             Self::Standard(headers) => return signed(headers, secrets, body, now),
         };
-        if holds { Ok(()) } else { Err(ReceiptReason::WrongSignature) }
+        found.ok_or(ReceiptReason::WrongSignature)
     }
 }
 
-fn signed(headers: &HeaderMap, secrets: &[Secret], body: &[u8], now: i64) -> Result<(), ReceiptReason> {
-    let keys: Vec<_> = secrets.iter().flat_map(|secret| SigningKey::readings(secret.expose())).collect();
-    let verdict = check(&keys, headers, body, Some(now));
-    verdict.standard.unwrap_or(Err(SignatureFault::Mismatch)).map_err(|fault| match fault {
-        SignatureFault::Timestamp(_) | SignatureFault::TooOld(_) | SignatureFault::TooNew(_) => {
-            ReceiptReason::WrongTime
-        }
-        SignatureFault::Header(_) | SignatureFault::Form(_) | SignatureFault::Mismatch => {
-            ReceiptReason::WrongSignature
-        }
-    })
+fn signed(headers: &HeaderMap, secrets: &[Secret], body: &[u8], now: i64) -> Result<usize, ReceiptReason> {
+    let mut refusal = ReceiptReason::WrongSignature;
+    for (number, secret) in secrets.iter().enumerate() {
+        let verdict = check(&SigningKey::readings(secret.expose()), headers, body, Some(now));
+        refusal = match verdict.standard.unwrap_or(Err(SignatureFault::Mismatch)) {
+            Ok(()) => return Ok(number),
+            Err(SignatureFault::Timestamp(_) | SignatureFault::TooOld(_) | SignatureFault::TooNew(_)) => {
+                ReceiptReason::WrongTime
+            }
+            Err(SignatureFault::Header(_) | SignatureFault::Form(_) | SignatureFault::Mismatch) => {
+                ReceiptReason::WrongSignature
+            }
+        };
+    }
+    Err(refusal)
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use ipnet::IpNet;
 use warp::reply::Response;
 
+pub(super) use self::rates::Limiter;
 use self::{cors::Cors, rates::Rates};
 use super::{problem::Problem, request::Caller};
 use crate::settings::ServerSettings;

@@ -13,13 +13,16 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidings_actors::ports::{Hook, Receipt};
 use tidings_entity::{
-    id::ReceiptId,
+    id::{ReceiptId, Sha256Hash},
     kind::{HookNews, HookProvider, ReceiptReason, ReceiptVerdict},
 };
 use tracing::{info, warn};
 use utoipa::ToSchema;
+use warp::reply::Response;
 
+use self::bounds::BodyMark;
 pub use self::bounds::Bounds;
+pub(super) use self::bounds::Room;
 use super::{
     Front,
     problem::{Kind, Problem},
@@ -54,7 +57,7 @@ struct HookAnswer {
 
 /// A hook of GitHub, proved by `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
 #[utoipa::path(post, path = "/hooks/github", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition, or nothing that anybody watches"),
+    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
 async fn github(front: Arc<Front>, request: Request) -> Answer {
@@ -63,7 +66,7 @@ async fn github(front: Arc<Front>, request: Request) -> Answer {
 
 /// A hook of GitLab, proved by `X-Gitlab-Token` or by the headers of Standard Webhooks.
 #[utoipa::path(post, path = "/hooks/gitlab", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition, or nothing that anybody watches"),
+    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
 async fn gitlab(front: Arc<Front>, request: Request) -> Answer {
@@ -73,7 +76,7 @@ async fn gitlab(front: Arc<Front>, request: Request) -> Answer {
 /// A hook of Gitea or Forgejo, proved by `X-Gitea-Signature`, `X-Forgejo-Signature` or
 /// `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
 #[utoipa::path(post, path = "/hooks/gitea", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition, or nothing that anybody watches"),
+    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
 async fn gitea(front: Arc<Front>, request: Request) -> Answer {
@@ -103,13 +106,20 @@ pub(super) async fn caller(
 }
 
 async fn receive(front: &Front, request: Request) -> Answer {
-    let Caller::Hook(envelope) = request.caller else { return Err(Problem::new(Kind::HOOK_REFUSED)) };
-    let (envelope, read) = read(front, *envelope, request.body).await?;
-    let payload = match read {
-        Ok(payload) => payload,
+    let Request { caller: Caller::Hook(envelope), client, body, .. } = request else {
+        return Err(Problem::new(Kind::HOOK_REFUSED));
+    };
+    let (envelope, read) = read(front, *envelope, body).await?;
+    let Genuine { payload, secret, mark } = match read {
+        Ok(genuine) => genuine,
         Err(reason) => return Err(refuse(front, envelope, reason).await),
     };
-    front.hooks.admit()?;
+    if front.hooks.is_repeated(&mark) {
+        let receipt = unread(front, envelope, ReceiptVerdict::Duplicate, ReceiptReason::SeenBefore);
+        note(front, &receipt).await;
+        return Ok(answer(StatusCode::OK, None, &receipt));
+    }
+    front.hooks.admit(client, secret)?;
     let hook = Hook {
         provider: envelope.provider,
         delivery: envelope.delivery,
@@ -121,23 +131,27 @@ async fn receive(front: &Front, request: Request) -> Answer {
     };
     let receipt = front.store.receive(&hook).await;
     let receipt = receipt.map_err(|error| Problem::of_store(error, Kind::NO_RECEIPT))?;
-    let (status, written) = match receipt.verdict {
+    let written = Some(receipt.id.to_string());
+    Ok(match receipt.verdict {
         ReceiptVerdict::Accepted => {
+            front.hooks.took(mark);
             poke(front, &receipt).await;
-            (StatusCode::ACCEPTED, true)
+            answer(StatusCode::ACCEPTED, written, &receipt)
         }
         ReceiptVerdict::Duplicate => {
             note(front, &receipt).await;
-            (StatusCode::OK, false)
+            answer(StatusCode::OK, None, &receipt)
         }
-        ReceiptVerdict::Ignored | ReceiptVerdict::Refused => (StatusCode::OK, true),
-    };
-    let answer = HookAnswer {
-        receipt_id: written.then(|| receipt.id.to_string()),
-        verdict: receipt.verdict.as_str(),
-        reason: receipt.reason.as_str(),
-    };
-    Ok(json(status, &answer))
+        ReceiptVerdict::Ignored | ReceiptVerdict::Refused => {
+            front.hooks.took(mark);
+            answer(StatusCode::OK, written, &receipt)
+        }
+    })
+}
+
+fn answer(status: StatusCode, receipt_id: Option<String>, receipt: &Receipt) -> Response {
+    let (verdict, reason) = (receipt.verdict.as_str(), receipt.reason.as_str());
+    json(status, &HookAnswer { receipt_id, verdict, reason })
 }
 
 /// Tells the watchers of the repositories that an accepted hook names.
@@ -153,19 +167,28 @@ pub(super) async fn poke(front: &Front, receipt: &Receipt) {
     }
 }
 
+/// A body that was proved and read.
+struct Genuine {
+    payload: payload::Payload,
+    /// The number of the secret that proved it.
+    secret: usize,
+    mark: BodyMark,
+}
+
 /// Checks and reads a body, a large one on a thread of its own.
 async fn read(
     front: &Front,
     envelope: Envelope,
     body: Bytes,
-) -> Result<(Envelope, Result<payload::Payload, ReceiptReason>), Problem> {
+) -> Result<(Envelope, Result<Genuine, ReceiptReason>), Problem> {
     let secrets = front.settings.hooks.secret.clone();
     let now = front.clock.now().0.div_euclid(1_000);
     let is_large = body.len() > INLINE_BYTES_MAX;
     let work = move || {
-        let read = envelope.prove(&secrets, &body, now).and_then(|()| {
-            payload::read(envelope.provider, &envelope.event, envelope.form, &body)
-                .map_err(|_| ReceiptReason::Unreadable)
+        let read = envelope.prove(&secrets, &body, now).and_then(|secret| {
+            let payload = payload::read(envelope.provider, &envelope.event, envelope.form, &body)
+                .map_err(|_| ReceiptReason::Unreadable)?;
+            Ok(Genuine { payload, secret, mark: (envelope.provider, secret, Sha256Hash::of(&body)) })
         });
         (envelope, read)
     };
@@ -177,25 +200,7 @@ async fn read(
 
 /// Notes a refused hook, within bounds, and says what it is answered with.
 async fn refuse(front: &Front, envelope: Envelope, reason: ReceiptReason) -> Problem {
-    let now = front.clock.now();
-    let receipt = Receipt {
-        id: ReceiptId::new(front.random.ulid(now)),
-        hook: Hook {
-            provider: envelope.provider,
-            delivery: envelope.delivery,
-            event: envelope.event,
-            news: HookNews::Other,
-            ref_name: None,
-            addresses: Vec::new(),
-            received_at: now,
-        },
-        verdict: ReceiptVerdict::Refused,
-        reason,
-        repositories: Vec::new(),
-        times: 1,
-        replayed_at: None,
-    };
-    note(front, &receipt).await;
+    note(front, &unread(front, envelope, ReceiptVerdict::Refused, reason)).await;
     let refused = Problem::new(Kind::HOOK_REFUSED);
     match reason {
         ReceiptReason::NoSignature => {
@@ -205,6 +210,22 @@ async fn refuse(front: &Front, envelope: Envelope, reason: ReceiptReason) -> Pro
         ReceiptReason::Unreadable => Problem::malformed("the hook is genuine, but its body cannot be read"),
         _ => refused.with_detail("no secret of hooks.secret proves this body"),
     }
+}
+
+/// The receipt of a hook whose news nobody looked at.
+fn unread(front: &Front, envelope: Envelope, verdict: ReceiptVerdict, reason: ReceiptReason) -> Receipt {
+    let now = front.clock.now();
+    let hook = Hook {
+        provider: envelope.provider,
+        delivery: envelope.delivery,
+        event: envelope.event,
+        news: HookNews::Other,
+        ref_name: None,
+        addresses: Vec::new(),
+        received_at: now,
+    };
+    let id = ReceiptId::new(front.random.ulid(now));
+    Receipt { id, hook, verdict, reason, repositories: Vec::new(), times: 1, replayed_at: None }
 }
 
 /// Writes that a hook was refused or repeated, unless too many were.

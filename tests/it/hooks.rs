@@ -57,9 +57,11 @@ impl World {
         body(&self.host.url("o/r"), branch)
     }
 
-    /// A hook of GitHub about `main`.
+    /// A hook of GitHub about `main`; each delivery has a body of its own.
     fn hook(&self, delivery: &str) -> Reply {
-        github(&self.server, delivery, SECRET, &self.body("main"))
+        let mut body: Value = serde_json::from_slice(&self.body("main")).expect("JSON");
+        body["pushed_at"] = json!(delivery);
+        github(&self.server, delivery, SECRET, body.to_string().as_bytes())
     }
 
     fn wait_until_held(&self, commit: &str) {
@@ -228,6 +230,26 @@ fn forged_repeated_lost_and_unwanted_hooks_change_nothing_but_the_moment() {
     assert_eq!(arrived, order, "in the order of arrival, of all verdicts together");
     let kept = world.receipts("accepted");
     assert_eq!((&kept[1]["delivery_id"], &kept[1]["ref"]), (&json!("1"), &json!("refs/heads/main")));
+    world.subscriber.assert_straight();
+}
+
+#[test]
+fn a_captured_hook_under_fresh_ids_counts_once() {
+    let world = World::new();
+    let body = world.body("main");
+    let first = github(&world.server, "captured", SECRET, &body);
+    assert_eq!(outcome(&first), is(202, "accepted", "ref_moved"));
+    eventually("the poll that it asks for", SOON, || (world.host.take_polls() > 0).then_some(()));
+    for number in 0..30 {
+        let again = github(&world.server, &format!("fresh {number}"), SECRET, &body);
+        assert_eq!(outcome(&again), is(200, "duplicate", "seen_before"));
+    }
+    let second = world.push("b");
+    assert_eq!(world.hook("genuine").status, 202, "others are taken in");
+    world.wait_until_held(&second);
+    let polls = world.host.take_polls();
+    assert!((1..=2).contains(&polls), "{polls} polls");
+    assert_eq!(world.receipts("accepted").len(), 2);
     world.subscriber.assert_straight();
 }
 

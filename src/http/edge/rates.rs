@@ -1,9 +1,10 @@
-//! How often one address and one owner of tokens may ask, by the generic cell rate algorithm. What is
+//! How often one key (an address, an owner of tokens) may ask, by the generic cell rate algorithm. What is
 //! remembered of those that ask no more goes again.
 
 use std::{
     hash::Hash,
     net::IpAddr,
+    num::NonZeroU32,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -42,7 +43,8 @@ impl Rates {
     }
 }
 
-struct Limiter<K: Clone + Eq + Hash> {
+/// A rate for each key.
+pub(in super::super) struct Limiter<K: Clone + Eq + Hash> {
     limiter: DefaultKeyedRateLimiter<K>,
     clock: DefaultClock,
     asked: AtomicU64,
@@ -51,7 +53,12 @@ struct Limiter<K: Clone + Eq + Hash> {
 impl<K: Clone + Eq + Hash> Limiter<K> {
     fn new(rate: Rate) -> Self {
         let burst = rate.burst().try_into().expect("a rate lets one through at least");
-        let quota = Quota::with_period(rate.interval()).expect("no interval is zero").allow_burst(burst);
+        Self::of(rate.interval(), burst)
+    }
+
+    /// One in each interval, which is not zero, after so many at once.
+    pub(in super::super) fn of(interval: Duration, burst: NonZeroU32) -> Self {
+        let quota = Quota::with_period(interval).expect("no interval is zero").allow_burst(burst);
         Self {
             limiter: DefaultKeyedRateLimiter::keyed(quota),
             clock: DefaultClock::default(),
@@ -60,7 +67,7 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     }
 
     /// Lets one through, or says how long it should wait.
-    fn admit(&self, key: &K) -> Result<(), Duration> {
+    pub(in super::super) fn admit(&self, key: &K) -> Result<(), Duration> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();

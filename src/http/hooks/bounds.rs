@@ -2,15 +2,29 @@
 //! again under another delivery id (GitHub signs the body only), so each cost has a bound of its own:
 //! memory for bodies beyond the usual size, rows of refused and repeated hooks, rows of genuine ones.
 //! Beyond a bound hooks are answered and not kept; polling finds what they would have told.
+//!
+//! Genuine hooks are bounded by the address and the secret that they come with: who floods spends its own
+//! part. A body that comes again soon counts once, whatever the delivery is called: whoever captured a hook
+//! gets nothing by sending it again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use tidings_entity::{id::Sha256Hash, kind::HookProvider};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
-use super::super::problem::{Kind, Problem};
+use super::super::{
+    edge::{Limiter, counted},
+    problem::{Kind, Problem},
+};
 
 /// So much of every body is free, as on every other route (1 MiB, in bytes).
 const FREE_BYTES: usize = 1 << 20;
@@ -18,8 +32,14 @@ const FREE_BYTES: usize = 1 << 20;
 const SHARED_KIB: usize = 64 << 10;
 /// Refused and repeated hooks that are written: one a second, after this many at once.
 const NOTES: (f64, f64) = (1.0, 50.0);
-/// Genuine hooks that are taken in: so many a second, after so many at once.
-const RECEIPTS: (f64, f64) = (200.0, 1_000.0);
+/// Genuine hooks of one address with one secret that are taken in: one in each interval (200 a second) ...
+const RECEIPT_EVERY: Duration = Duration::from_millis(5);
+/// ... after so many at once.
+const RECEIPTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(1_000).expect("it is not zero");
+/// For how long a body that was taken in is not taken in again.
+const SAME_BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Most bodies that are remembered for that.
+const BODIES_REMEMBERED: usize = 4_096;
 /// How many seconds a host should wait beyond a bound.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
@@ -27,26 +47,35 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 pub struct Bounds {
     bodies: Arc<Semaphore>,
     notes: Mutex<Bucket>,
-    receipts: Mutex<Bucket>,
+    /// By address and number of the secret.
+    receipts: Limiter<(IpAddr, usize)>,
+    taken: Mutex<VecDeque<(Instant, BodyMark)>>,
 }
+
+/// What tells a body from others, with the number of the secret that proved it. The header fields beside it
+/// are not signed by every host.
+pub(super) type BodyMark = (HookProvider, usize, Sha256Hash);
 
 impl Default for Bounds {
     fn default() -> Self {
-        let bucket = |(rate, burst)| Mutex::new(Bucket::full(rate, burst, Instant::now()));
+        let (rate, burst) = NOTES;
         Self {
             bodies: Arc::new(Semaphore::new(SHARED_KIB)),
-            notes: bucket(NOTES),
-            receipts: bucket(RECEIPTS),
+            notes: Mutex::new(Bucket::full(rate, burst, Instant::now())),
+            receipts: Limiter::of(RECEIPT_EVERY, RECEIPTS_AT_ONCE),
+            taken: Mutex::default(),
         }
     }
 }
 
 impl Bounds {
-    /// Bounds that are reached.
+    /// Bounds that are reached by who asks from this address with the first secret.
     #[cfg(test)]
-    pub(in crate::http) fn spent() -> Self {
-        let spent = || Mutex::new(Bucket { tokens: 0.0, ..Bucket::full(0.0, 1.0, Instant::now()) });
-        Self { bodies: Arc::new(Semaphore::new(0)), notes: spent(), receipts: spent() }
+    pub(in crate::http) fn spent(address: IpAddr) -> Self {
+        let receipts = Limiter::of(Duration::from_hours(1), NonZeroU32::MIN);
+        receipts.admit(&(address, 0)).expect("the first one");
+        let notes = Mutex::new(Bucket { tokens: 0.0, ..Bucket::full(0.0, 1.0, Instant::now()) });
+        Self { bodies: Arc::new(Semaphore::new(0)), notes, receipts, taken: Mutex::default() }
     }
 
     /// Room for one body, as it arrives.
@@ -60,13 +89,29 @@ impl Bounds {
         notes.take(Instant::now())
     }
 
-    /// Whether a genuine hook is taken in.
-    pub(super) fn admit(&self) -> Result<(), Problem> {
-        let mut receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
-        match receipts.take(Instant::now()) {
-            Some(_) => Ok(()),
-            None => Err(Problem::new(Kind::TOO_MANY).retry_after(RETRY_AFTER_SECONDS)),
+    /// Whether a genuine hook of this address, proved by the secret of this number, is taken in.
+    pub(super) fn admit(&self, client: IpAddr, secret: usize) -> Result<(), Problem> {
+        self.receipts
+            .admit(&(counted(client), secret))
+            .map_err(|_wait| Problem::new(Kind::TOO_MANY).retry_after(RETRY_AFTER_SECONDS))
+    }
+
+    /// Whether the same body was taken in a moment ago.
+    pub(super) fn is_repeated(&self, mark: &BodyMark) -> bool {
+        let (mut taken, now) = (self.taken.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        while taken.front().is_some_and(|(at, _)| now.duration_since(*at) >= SAME_BODY_WITHIN) {
+            taken.pop_front();
         }
+        taken.iter().any(|(_, known)| known == mark)
+    }
+
+    /// A body was taken in, and its receipt is on disk.
+    pub(super) fn took(&self, mark: BodyMark) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.len() == BODIES_REMEMBERED {
+            taken.pop_front();
+        }
+        taken.push_back((Instant::now(), mark));
     }
 }
 
@@ -131,8 +176,6 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -146,6 +189,31 @@ mod tests {
         assert_eq!(bucket.take(at(1_001)), Some(9), "eight before it and itself");
         assert_eq!(bucket.take(at(1_002)), None);
         assert_eq!((0..10).filter_map(|_| bucket.take(at(60_000))).count(), 3, "no more than the burst");
+    }
+
+    #[test]
+    fn who_floods_spends_the_part_of_its_address_and_secret_only() {
+        let bounds = Bounds::default();
+        let [flood, other] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+        let admitted = (0..3_000).filter(|_| bounds.admit(flood, 0).is_ok()).count();
+        assert!((1_000..3_000).contains(&admitted), "{admitted}");
+        assert!(bounds.admit(other, 0).is_ok() && bounds.admit(flood, 1).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_counts_once_in_a_while_and_so_many_are_remembered() {
+        let bounds = Bounds::default();
+        let mark = |number: usize| (HookProvider::Github, 0, Sha256Hash::of(&number.to_be_bytes()));
+        assert!(!bounds.is_repeated(&mark(0)));
+        bounds.took(mark(0));
+        assert!(bounds.is_repeated(&mark(0)) && !bounds.is_repeated(&mark(1)));
+        let (host, secret, digest) = mark(0);
+        assert!(!bounds.is_repeated(&(HookProvider::Gitea, secret, digest)), "another kind of host");
+        assert!(!bounds.is_repeated(&(host, 1, digest)), "who knows one secret silences no other");
+        tokio::time::advance(SAME_BODY_WITHIN).await;
+        assert!(!bounds.is_repeated(&mark(0)), "it may be true again");
+        (0..=BODIES_REMEMBERED).for_each(|number| bounds.took(mark(number)));
+        assert!(!bounds.is_repeated(&mark(0)) && bounds.is_repeated(&mark(BODIES_REMEMBERED)));
     }
 
     #[test]

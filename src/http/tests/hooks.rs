@@ -49,7 +49,7 @@ fn body(more: usize) -> Vec<u8> {
 #[tokio::test]
 async fn beyond_the_rate_a_hook_is_put_off_and_the_store_is_not_asked() {
     // The store would panic if it were asked.
-    let house = house(Bounds::spent()).await;
+    let house = house(Bounds::spent([127, 0, 0, 1].into())).await;
     let answered = push(&house, &body(0)).await;
     assert_eq!((answered.status, answered.header("retry-after")), (429, Some("10")), "{answered:?}");
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:too-many-requests");
@@ -57,7 +57,7 @@ async fn beyond_the_rate_a_hook_is_put_off_and_the_store_is_not_asked() {
 
 #[tokio::test]
 async fn a_large_body_for_which_there_is_no_room_is_put_off() {
-    let house = house(Bounds::spent()).await;
+    let house = house(Bounds::spent([127, 0, 0, 1].into())).await;
     let answered = push(&house, &body(2 << 20)).await;
     assert_eq!((answered.status, answered.header("retry-after")), (503, Some("10")), "{answered:?}");
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:unavailable");
