@@ -146,6 +146,7 @@ async fn start(home: &Path) -> (Served, String) {
                 ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
                 // All of it comes from one address.
                 ("TIDINGS__SERVER__ADDRESS_RATE", "100000/s"),
+                ("TIDINGS__ONBOARDING__APPS_PER_HOUR", "1000000"),
                 ("TIDINGS__TELEMETRY__LOG_FILTER", "warn"),
             ])
             .args(["serve", "--address-file"])

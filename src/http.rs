@@ -114,6 +114,8 @@ pub struct Front {
     pub lifecycle: Lifecycle,
     /// What hooks may cost.
     pub hooks: hooks::Bounds,
+    /// How many apps one address registers.
+    pub onboardings: apps::onboardings::Onboardings,
     /// What test deliveries may cost.
     pub tests: apps::test_delivery::Tests,
     /// What downloads of contents may cost.

@@ -126,6 +126,7 @@ impl Settings {
             );
             faults.push(Fault::new("server.role", message));
         }
+        faults.extend(self.onboarding.validate());
         faults.extend(self.identity.validate());
         faults.extend(self.egress.validate());
         faults.extend(self.git.validate());

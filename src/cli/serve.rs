@@ -120,6 +120,7 @@ fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifec
         metrics: telemetry::Metrics::of_process(),
         told_metrics: http::metrics::Told::default(),
         hooks: http::hooks::Bounds::default(),
+        onboardings: http::apps::onboardings::Onboardings::new(app.settings.onboarding.apps_per_hour),
         tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
         histories: http::histories::Histories::new(app.settings.server.connections_max),

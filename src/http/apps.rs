@@ -2,6 +2,7 @@
 
 mod access;
 mod delivery;
+pub mod onboardings;
 mod streams;
 pub mod test_delivery;
 mod url_fault;
@@ -37,7 +38,7 @@ use super::{
     idempotency,
     moment::iso,
     problem::{Kind, Problem},
-    request::{Request, json},
+    request::{Caller, Request, json},
     route::{Access, Answer, Route, route},
 };
 use crate::audit;
@@ -254,6 +255,9 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
         streams::check(&mut fields, wish.delivery.as_ref().unwrap_or(&DeliverySettings::default()), &access);
     }
     fields.finish()?;
+    if matches!(request.caller, Caller::Anyone) {
+        front.onboardings.admit(request.client)?;
+    }
 
     let now = front.clock.now();
     let token = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());

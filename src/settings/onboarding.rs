@@ -1,13 +1,33 @@
-//! Who may register an app.
+//! Who may register an app, and how many.
 
 use serde::{Deserialize, Serialize};
 
-/// Who may register an app.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+use super::Fault;
+
+/// Apps of one address in an hour, where nothing else is said.
+const APPS_PER_HOUR: u32 = 100;
+
+/// Who may register an app, and how many.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnboardingSettings {
     /// Who.
     pub mode: OnboardingMode,
+    /// Apps that one address registers in an hour, where anyone may.
+    pub apps_per_hour: u32,
+}
+
+impl Default for OnboardingSettings {
+    fn default() -> Self {
+        Self { mode: OnboardingMode::default(), apps_per_hour: APPS_PER_HOUR }
+    }
+}
+
+impl OnboardingSettings {
+    pub(super) fn validate(&self) -> Vec<Fault> {
+        let per_hour = u64::from(self.apps_per_hour);
+        Fault::of_range("onboarding.apps_per_hour", per_hour, 1..=1_000_000).into_iter().collect()
+    }
 }
 
 /// Who may register an app.

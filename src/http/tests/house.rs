@@ -191,6 +191,7 @@ impl House {
             edge: Arc::new(Edge::new(&settings.server)),
             lifecycle: lifecycle.clone(),
             hooks,
+            onboardings: super::super::apps::onboardings::Onboardings::new(settings.onboarding.apps_per_hour),
             tests: super::super::apps::test_delivery::Tests::default(),
             downloads: Downloads::new(settings.server.download_memory_bytes),
             metrics: Metrics::of_process(),
