@@ -230,14 +230,15 @@ pub fn routes(front: Arc<Front>, served: &[Served]) -> BoxedFilter<(Response,)> 
             let (front, table) = (front.clone(), table.clone());
             async move {
                 let is_tls = peer.is_some_and(|peer| peer.is_tls);
+                let is_named = peer.is_none_or(|peer| edge::is_host_named(peer.version, &headers));
                 let peer = peer.map_or(IpAddr::from(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
                 let client = front.edge.client(peer, &headers);
                 let request_id = format!("req_{}", front.random.ulid(front.clock.now()));
                 let (method, headers) = (&method, &headers);
-                let head =
-                    Head { method, path: path.as_str(), query, headers, client, request_id: &request_id };
+                let (path, request_id) = (path.as_str(), request_id.as_str());
+                let head = Head { method, path, query, headers, is_named, client, request_id };
                 let mut response = answer(front.clone(), &table, head, body).await;
-                finish(&mut response, method, &request_id);
+                finish(&mut response, method, request_id);
                 front.edge.dress(&mut response, headers, is_tls);
                 response
             }
@@ -308,6 +309,8 @@ struct Head<'a> {
     path: &'a str,
     query: String,
     headers: &'a HeaderMap,
+    /// Whether it says without doubt which host it is for.
+    is_named: bool,
     client: IpAddr,
     request_id: &'a str,
 }
@@ -317,8 +320,13 @@ where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf,
 {
-    let Head { method, path, query, headers, client, request_id } = head;
+    let Head { method, path, query, headers, is_named, client, request_id } = head;
     front.edge.admit(client)?;
+    if !is_named {
+        // What follows on such a connection may be part of this request to somebody before us.
+        return Err(Problem::malformed("a request has one Host header")
+            .with_header(header::CONNECTION, HeaderValue::from_static("close")));
+    }
     if path.len() + query.len() > URI_BYTES_MAX {
         return Err(Problem::new(Kind::URI_TOO_LONG));
     }

@@ -6,7 +6,7 @@ mod rates;
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use ipnet::IpNet;
 use warp::reply::Response;
 
@@ -29,6 +29,17 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether it speaks TLS.
     pub is_tls: bool,
+    /// The version of HTTP that its request is in.
+    pub version: Version,
+}
+
+/// Whether a request says without doubt which host it is for (RFC 9112, 3.2): one `Host`, which only
+/// HTTP/1.0 may leave out.
+pub(super) fn is_host_named(version: Version, headers: &HeaderMap) -> bool {
+    match headers.get_all(header::HOST).iter().count() {
+        0 => version < Version::HTTP_11,
+        count => count == 1,
+    }
 }
 
 /// The bounds and rules of the front door.

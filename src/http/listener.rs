@@ -1,8 +1,9 @@
 //! The accept loop: our own, because a silent client must not keep a connection for ever. HTTP/1.1
 //! only, in TLS where a certificate is set; deadlines for the handshake, for headers, for idleness and
-//! for unread answers, and a least rate of reading them; limits on connections, in all and per address, but for trusted proxies. A client
-//! beyond the limit of its address is closed at once, before it has cost a byte; where all together are
-//! too many, the connection that has waited longest without a whole request makes room.
+//! for unread answers, and a least rate of reading them; limits on connections, in all and per address, but
+//! for trusted proxies. A client beyond the limit of its address is closed at once, before it has cost a
+//! byte. Where all together are too many, so is one whose address has more than an equal part of them; for
+//! any other a connection makes room that waits for its client, as [`crowd`] says.
 
 mod crowd;
 mod patience;
@@ -10,7 +11,7 @@ pub mod tls;
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -98,7 +99,8 @@ pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<
         };
         let connection = Connection {
             member: crowd.enter(),
-            peer: Peer { address, is_tls: tls.is_some() },
+            address,
+            is_tls: tls.is_some(),
             routes: routes.clone(),
             header_timeout: settings.header_timeout,
             patience: Bounds { limit: settings.write_timeout, rate: settings.write_bytes_per_second_min },
@@ -122,7 +124,8 @@ pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<
 /// A connection, and what it may cost.
 struct Connection {
     member: Arc<Member>,
-    peer: Peer,
+    address: SocketAddr,
+    is_tls: bool,
     routes: BoxedFilter<(Response,)>,
     header_timeout: Duration,
     patience: Bounds,
@@ -154,9 +157,10 @@ impl Connection {
     }
 
     async fn exchange(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Self { member, peer, routes, header_timeout, headers_max, watcher, .. } = self;
+        let Self { member, address, is_tls, routes, header_timeout, headers_max, watcher, .. } = self;
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut service = warp::service(routes.clone());
+            let peer = Peer { address, is_tls, version: request.version() };
             request.extensions_mut().insert(peer);
             let member = member.clone();
             let request = request.map(|body| Arriving::new(body, member.clone()));
@@ -179,6 +183,7 @@ impl Connection {
 /// How many connections there may be.
 struct Limits {
     slots: Arc<Semaphore>,
+    all: usize,
     per_address: usize,
     addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
@@ -193,6 +198,7 @@ impl Limits {
     fn new(settings: &ServerSettings) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(settings.connections_max)),
+            all: settings.connections_max,
             per_address: settings.connections_per_address_max,
             addresses: Arc::default(),
         }
@@ -215,11 +221,18 @@ impl Limits {
         }
     }
 
+    /// One more connection of an address, if it may have one.
     fn share(&self, address: IpAddr) -> Option<Share> {
         let address = counted(address);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let equal_part = self.all / (addresses.len() + usize::from(!addresses.contains_key(&address)));
+        let most = match self.slots.available_permits() {
+            0 => self.per_address.min(equal_part.saturating_add(1)),
+            _ => self.per_address,
+        };
         let count = addresses.entry(address).or_default();
-        if *count >= self.per_address {
+        // Whoever has none is never refused here, so that no entry stays empty.
+        if *count >= most {
             return None;
         }
         *count += 1;

@@ -1,7 +1,8 @@
-//! Which connections only wait. When there is no room for one more, the one that has waited longest
-//! makes room: whoever opens connections and asks nothing keeps nobody out, from however many
-//! addresses. A connection waits until its request is there, body and all, and again once its answer
-//! has left this process; in between it keeps its place.
+//! Which connections wait for their clients. When there is no room for one more, the one that has waited
+//! longest for a request makes room: whoever opens connections and asks nothing keeps nobody out, from however
+//! many addresses. A connection waits so until its request is there, body and all, and again once its answer
+//! has left this process; in between it keeps its place, unless its client is behind with reading the answer.
+//! Those make room when no other waits.
 
 use std::{
     collections::BTreeMap,
@@ -16,24 +17,44 @@ use std::{
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
+/// A place in line: those that are behind with reading stand after all that wait for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    is_behind: bool,
+    number: u64,
+}
+
 /// Those that wait, the longest first.
 #[derive(Clone, Default)]
 pub(super) struct Crowd {
     next: Arc<AtomicU64>,
-    waiting: Arc<Mutex<BTreeMap<u64, Arc<Notify>>>>,
+    waiting: Arc<Mutex<BTreeMap<Place, Arc<Notify>>>>,
     /// Told whenever one begins to wait.
     arrived: Arc<Notify>,
 }
 
 impl Crowd {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Notify>>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Notify>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts one in line.
+    fn join(&self, is_behind: bool, leave: &Arc<Notify>) -> Place {
+        let place = Place { is_behind, number: self.next.fetch_add(1, Ordering::Relaxed) };
+        self.waiting().insert(place, leave.clone());
+        self.arrived.notify_waiters();
+        place
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_any(&self) -> bool {
+        !self.waiting().is_empty()
     }
 
     /// A connection that waits from now on.
     pub(super) fn enter(&self) -> Arc<Member> {
-        let stage = Mutex::new(Stage::Flushing);
-        let member = Member { crowd: self.clone(), leave: Arc::default(), stage };
+        let state = Mutex::new(State { stage: Stage::Flushing, behind: None });
+        let member = Member { crowd: self.clone(), leave: Arc::default(), state };
         member.flushed();
         Arc::new(member)
     }
@@ -55,11 +76,17 @@ impl Crowd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// It is not there yet, or not whole; with the place in line.
-    Waiting(u64),
+    Waiting(Place),
     /// It is being answered.
     Busy,
     /// Its answer is complete, but not written yet.
     Flushing,
+}
+
+struct State {
+    stage: Stage,
+    /// Its client is behind with reading; with the place in line.
+    behind: Option<Place>,
 }
 
 /// One connection.
@@ -67,12 +94,12 @@ pub(super) struct Member {
     crowd: Crowd,
     leave: Arc<Notify>,
     /// Locked before the crowd, where both are.
-    stage: Mutex<Stage>,
+    state: Mutex<State>,
 }
 
 impl Member {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when it has to make room. Where a request came in at the same moment, the next in line
@@ -80,8 +107,11 @@ impl Member {
     pub(super) async fn told_to_leave(&self) {
         loop {
             self.leave.notified().await;
-            if matches!(*self.stage(), Stage::Waiting(_)) {
-                break;
+            {
+                let state = self.state();
+                if matches!(state.stage, Stage::Waiting(_)) || state.behind.is_some() {
+                    break;
+                }
             }
             self.crowd.make_room();
         }
@@ -89,35 +119,51 @@ impl Member {
 
     /// Its request is there, or is answered before that: it keeps its place.
     pub(super) fn asked(&self) {
-        let mut stage = self.stage();
-        if let Stage::Waiting(place) = *stage {
+        let mut state = self.state();
+        if let Stage::Waiting(place) = state.stage {
             self.crowd.waiting().remove(&place);
         }
-        *stage = Stage::Busy;
+        state.stage = Stage::Busy;
     }
 
     /// The end of its answer was reached; what is left is to write it.
     fn answered(&self) {
-        *self.stage() = Stage::Flushing;
+        self.state().stage = Stage::Flushing;
     }
 
     /// Everything that was there to write is written. If that was an answer, it waits again.
     pub(super) fn flushed(&self) {
-        let mut stage = self.stage();
-        if *stage != Stage::Flushing {
-            return;
+        let mut state = self.state();
+        if state.stage == Stage::Flushing {
+            state.stage = Stage::Waiting(self.crowd.join(false, &self.leave));
         }
-        let place = self.crowd.next.fetch_add(1, Ordering::Relaxed);
-        *stage = Stage::Waiting(place);
-        self.crowd.waiting().insert(place, self.leave.clone());
-        self.crowd.arrived.notify_waiters();
+    }
+
+    /// Its client is behind with reading the answer.
+    pub(super) fn behind(&self) {
+        let mut state = self.state();
+        if state.behind.is_none() {
+            state.behind = Some(self.crowd.join(true, &self.leave));
+        }
+    }
+
+    /// Its client has caught up.
+    pub(super) fn keeps_up(&self) {
+        if let Some(place) = self.state().behind.take() {
+            self.crowd.waiting().remove(&place);
+        }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Stage::Waiting(place) = *self.stage() {
-            self.crowd.waiting().remove(&place);
+        let state = self.state();
+        let mut waiting = self.crowd.waiting();
+        if let Stage::Waiting(place) = state.stage {
+            waiting.remove(&place);
+        }
+        if let Some(place) = state.behind {
+            waiting.remove(&place);
         }
     }
 }
@@ -264,10 +310,10 @@ mod tests {
 
         let member = crowd.enter();
         let body = Arriving::new(Full::new(Bytes::from_static(b"{}")), member);
-        assert!(matches!(*body.member.stage(), Stage::Waiting(_)));
+        assert!(matches!(body.member.state().stage, Stage::Waiting(_)));
         let member = body.member.clone();
         drop(body);
-        assert_eq!(*member.stage(), Stage::Busy);
+        assert_eq!(member.state().stage, Stage::Busy);
     }
 
     #[test]
@@ -304,6 +350,23 @@ mod tests {
         member.flushed();
         assert!(waits.as_mut().now_or_never().is_some());
         assert!(crowd.make_room());
+    }
+
+    #[test]
+    fn who_is_behind_makes_room_after_those_that_wait_for_a_request() {
+        let crowd = Crowd::default();
+        let [slow, caught_up, idle] = [crowd.enter(), crowd.enter(), crowd.enter()];
+        let _answers = [&slow, &caught_up].map(|member| Answering::new((), member.clone()));
+        slow.behind();
+        caught_up.behind();
+        caught_up.keeps_up();
+        let who_leaves = || {
+            assert!(crowd.make_room());
+            [&slow, &caught_up, &idle].map(|member| is_told(member))
+        };
+        assert_eq!(who_leaves(), [false, false, true]);
+        assert_eq!(who_leaves(), [true, false, false]);
+        assert!(!crowd.make_room(), "nobody waits any more");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! There is so much patience for a connection. A write that waits uses it up; bytes that were taken give
 //! some back, at the least rate that is borne, and so does time in which there was nothing to write, as
 //! between the events of a tail. There is never more than at the beginning: a peer that takes a little
-//! now and then keeps its place for as long as its answer takes at that rate, and no longer.
+//! now and then keeps its place for as long as its answer takes at that rate, and no longer. One that is some
+//! seconds behind that rate makes room for others, where there is none.
 
 use std::{
     io,
@@ -21,6 +22,9 @@ use tokio::{
 
 use super::crowd::Member;
 
+/// A peer that is so far behind the least rate makes room for others.
+const BEHIND: Duration = Duration::from_secs(2);
+
 /// How long writes may wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -28,6 +32,13 @@ pub(super) struct Bounds {
     pub(super) limit: Duration,
     /// Bytes a second that a peer takes at least.
     pub(super) rate: u64,
+}
+
+impl Bounds {
+    /// With no more than so much patience left, a peer is behind.
+    fn little(self) -> Duration {
+        self.limit.saturating_sub(BEHIND)
+    }
 }
 
 /// A stream whose writes may wait for so long only.
@@ -38,9 +49,10 @@ pub(super) struct Patience<S> {
     left: Duration,
     /// When `left` was counted last: a write began to wait or ended.
     since: Instant,
-    /// Runs while a write waits.
+    /// Runs while a write waits: until the peer is behind, and then until there is no patience left.
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
+    is_behind: bool,
     /// Told when everything is written.
     member: Arc<Member>,
 }
@@ -48,7 +60,16 @@ pub(super) struct Patience<S> {
 impl<S> Patience<S> {
     pub(super) fn new(stream: S, bounds: Bounds, member: Arc<Member>) -> Self {
         let (left, since) = (bounds.limit, Instant::now());
-        Self { stream, bounds, left, since, deadline: Box::pin(sleep(left)), waiting: false, member }
+        Self {
+            stream,
+            bounds,
+            left,
+            since,
+            deadline: Box::pin(sleep(left)),
+            waiting: false,
+            is_behind: false,
+            member,
+        }
     }
 
     /// Passes a finished write of so many bytes on; lets one that waits begin or continue its wait.
@@ -61,16 +82,32 @@ impl<S> Patience<S> {
         if let Poll::Ready(written) = written {
             self.count(written.as_ref().map_or(0, bytes));
             self.waiting = false;
+            if self.left > self.bounds.little() {
+                self.keeps_up();
+            }
             return Poll::Ready(written);
         }
         if !self.waiting {
             self.count(0);
             self.waiting = true;
-            let end = self.since + self.left;
-            self.deadline.as_mut().reset(end);
+            let behind = self.since + self.left.saturating_sub(self.bounds.little());
+            self.deadline.as_mut().reset(behind);
         }
         ready!(self.deadline.as_mut().poll(context));
+        let end = self.since + self.left;
+        if self.deadline.deadline() < end {
+            self.is_behind = true;
+            self.member.behind();
+            self.deadline.as_mut().reset(end);
+            ready!(self.deadline.as_mut().poll(context));
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read, or too slowly")))
+    }
+
+    fn keeps_up(&mut self) {
+        if std::mem::take(&mut self.is_behind) {
+            self.member.keeps_up();
+        }
     }
 
     /// Counts what happened since the last time.
@@ -121,6 +158,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         // Asked for this once its own buffer is empty, and that of TLS.
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.keeps_up();
             self.member.flushed();
         }
         self.judge(context, flushed, |()| 0)
@@ -181,6 +219,30 @@ mod tests {
         let ((), all) = tokio::join!(writing, read(&mut far, 10, Duration::from_millis(100)));
         assert_eq!(all, 100_000);
         assert!(began.elapsed() > BOUNDS.limit * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_behind_makes_room_until_it_has_caught_up() {
+        let crowd = Crowd::default();
+        let member = crowd.enter();
+        // It is being answered: nobody else makes it leave its place.
+        let _answer = super::super::crowd::Answering::new((), member.clone());
+        let (near, mut far) = duplex(10);
+        let mut stream = Patience::new(near, BOUNDS, member);
+        let writing = async {
+            stream.write_all(&[b'a'; 1_000]).await.expect("written");
+            stream.flush().await.expect("flushed");
+        };
+        let reading = async {
+            sleep(Duration::from_secs(1)).await;
+            assert!(!crowd.has_any(), "a second is nothing");
+            sleep(Duration::from_secs(2)).await;
+            assert!(crowd.has_any(), "it has read nothing for three seconds");
+            let mut bytes = [0; 1_000];
+            far.read_exact(&mut bytes).await.expect("read");
+        };
+        tokio::join!(writing, reading);
+        assert!(!crowd.has_any(), "it has read everything");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Clients that are slow, silent or many cost bounded time, and never others.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +15,7 @@ use super::{
         edge::Edge,
         tests::{House, raw},
     },
-    Door, serve,
+    Door, Limits, serve,
 };
 use crate::settings::ServerSettings;
 
@@ -151,6 +151,42 @@ async fn where_there_is_no_room_the_one_that_has_waited_longest_goes() {
     }
     assert!(closed(&mut used).await.is_empty());
     assert!(closed(&mut silent).await.is_empty());
+}
+
+#[test]
+fn where_there_is_no_room_an_address_with_more_than_an_equal_part_gets_no_more() {
+    let settings =
+        ServerSettings { connections_max: 6, connections_per_address_max: 5, ..ServerSettings::default() };
+    let limits = Limits::new(&settings);
+    let [greedy, modest, newcomer] = [1, 2, 3].map(|host| IpAddr::from([192, 0, 2, host]));
+    let take = |address| {
+        let share = limits.share(address).expect("it may have one more");
+        (share, limits.slots.clone().try_acquire_owned().expect("there is room"))
+    };
+    let _held: Vec<_> = [greedy, greedy, greedy, greedy, modest].map(take).into();
+    assert!(limits.share(greedy).is_some(), "there is room for more");
+    let last = take(modest);
+    assert!(limits.share(greedy).is_none(), "it has four of six, and there are two addresses");
+    assert!(limits.share(modest).is_some() && limits.share(newcomer).is_some());
+    drop(last);
+    assert!(limits.share(greedy).is_some(), "there is room again");
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_host_or_two_is_refused_and_its_connection_closed() {
+    let house = House::with(|_| {}).await;
+    for (hosts, version, status) in [
+        ("", "1.1", 400),
+        ("host: a\r\nhost: a\r\n", "1.1", 400),
+        ("host: a\r\nhost: b\r\n", "1.0", 400),
+        ("", "1.0", 200),
+        ("host: a\r\n", "1.1", 200),
+    ] {
+        let closing = if status == 200 { "connection: close\r\n" } else { "" };
+        let request = format!("GET /livez HTTP/{version}\r\n{hosts}{closing}\r\n");
+        let answer = house.send(request.as_bytes()).await;
+        assert_eq!(answer.status, status, "{hosts:?} {version}: {answer:?}");
+    }
 }
 
 #[tokio::test]
