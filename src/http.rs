@@ -55,6 +55,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tidings_actors::{
     handle::Handle,
     ports::{Administration, Clock, GitSource, Random, Store},
+    turns::Turns,
 };
 use tidings_entity::kind::ReplicaRole;
 use tokio::time::Instant;
@@ -126,6 +127,8 @@ pub struct Front {
     pub told_metrics: metrics::Told,
     /// What reading histories remembers and may cost.
     pub histories: histories::Histories,
+    /// Turns at compiling globs.
+    pub compiling: Turns,
 }
 
 /// Whether this process takes work, and since when it runs.

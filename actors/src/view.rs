@@ -19,7 +19,8 @@ use tidings_entity::{
 pub const GLOB_BYTES_MAX: usize = 1024;
 /// Most globs a view may have, includes and excludes together.
 pub const GLOBS_MAX: usize = 256;
-/// Bytes of all globs of a view together: enough for some hundred ordinary ones.
+/// Bytes of all globs of a new view together: enough for some hundred ordinary ones. What was stored before
+/// there was this bound may have more.
 pub const VIEW_BYTES_MAX: usize = 8_192;
 /// Content above this many bytes is omitted unless the view says otherwise (64 MiB).
 pub const MAX_SIZE_DEFAULT: u64 = 64 << 20;
@@ -98,10 +99,6 @@ impl View {
         if include.len() + exclude.len() > GLOBS_MAX {
             return Err(InvalidView::TooManyGlobs);
         }
-        // Before anything is compiled: that takes microseconds a byte.
-        if include.iter().chain(&exclude).map(String::len).sum::<usize>() > VIEW_BYTES_MAX {
-            return Err(InvalidView::ViewLength);
-        }
         if max_size > MAX_SIZE_CEILING {
             return Err(InvalidView::MaxSize);
         }
@@ -112,6 +109,21 @@ impl View {
         let view = Self { include, exclude, symlinks, content, max_size };
         view.filter()?;
         Ok(view)
+    }
+
+    /// Checks the length of new globs, before anything is compiled: that takes microseconds a byte.
+    ///
+    /// # Errors
+    /// [`InvalidView::GlobLength`] and [`InvalidView::ViewLength`].
+    pub fn check_length<'g>(globs: impl IntoIterator<Item = &'g String>) -> Result<(), InvalidView> {
+        let mut bytes = 0;
+        for glob in globs {
+            if glob.is_empty() || glob.len() > GLOB_BYTES_MAX {
+                return Err(InvalidView::GlobLength);
+            }
+            bytes += glob.len();
+        }
+        if bytes > VIEW_BYTES_MAX { Err(InvalidView::ViewLength) } else { Ok(()) }
     }
 
     /// Checks that a glob is spelt so that it can match: paths begin at the root of the repository, without a
@@ -360,6 +372,25 @@ mod tests {
         for glob in ["**", "*.md", "docs/", "docs/**", "a b", "[!a]*", ".github/**", "..a", "a/.b/..c"] {
             View::check_spelling(glob).expect(glob);
         }
+    }
+
+    #[test]
+    fn new_globs_have_a_length_and_stored_ones_that_are_longer_are_still_taken() {
+        let globs =
+            |count, bytes| -> Vec<String> { (0..count).map(|number| format!("{number:0bytes$}")).collect() };
+        for (globs, expected) in [
+            (globs(8, GLOB_BYTES_MAX), Ok(())),
+            (globs(9, GLOB_BYTES_MAX), Err(InvalidView::ViewLength)),
+            (globs(1, GLOB_BYTES_MAX + 1), Err(InvalidView::GlobLength)),
+            (vec![String::new()], Err(InvalidView::GlobLength)),
+            (Vec::new(), Ok(())),
+        ] {
+            assert_eq!(View::check_length(&globs), expected);
+        }
+        let stored = globs(16, GLOB_BYTES_MAX);
+        let view =
+            View::new(stored.clone(), vec![], true, ContentRule::Inline, 1).expect("it was taken once");
+        assert!(view.filter().expect("valid").admits(stored[3].as_bytes(), FILE));
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifec
         tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
         histories: http::histories::Histories::new(app.settings.server.connections_max),
+        compiling: tidings_actors::turns::Turns::new(1),
     }
 }
 

@@ -307,9 +307,11 @@ fn receiver(args: &WatchArgs) -> &str {
 }
 
 fn view(args: &WatchArgs) -> Result<View, Failure> {
-    let spelt = args.include.iter().chain(&args.exclude).try_for_each(|glob| View::check_spelling(glob));
+    let globs = || args.include.iter().chain(&args.exclude);
+    let spelt = globs().try_for_each(|glob| View::check_spelling(glob));
     let (include, exclude) = (args.include.clone(), args.exclude.clone());
     spelt
+        .and_then(|()| View::check_length(globs()))
         .and_then(|()| View::new(include, exclude, false, ContentRule::Inline, MAX_SIZE_DEFAULT))
         .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))
 }

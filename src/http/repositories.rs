@@ -12,6 +12,7 @@ mod pull;
 mod register;
 mod replay;
 mod selector;
+mod views;
 
 use std::sync::Arc;
 

@@ -23,8 +23,9 @@ use super::{
     Repository, STATES, announce,
     credential::{self, GithubApp},
     named, proof, reason_of,
-    register::{ViewFields, read_on_branch_gone},
+    register::read_on_branch_gone,
     selector, shown, store_failed,
+    views::ViewFields,
 };
 use crate::git::address::Address;
 
@@ -121,7 +122,11 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let mut fields = Fields::of(&request.body)?;
     let view = ViewFields::read(&mut fields);
-    let view = if view.is_empty() { None } else { Some(view.over(&watch.view, &mut fields)) };
+    let view = if view.is_empty() {
+        None
+    } else {
+        Some(view.over(&front, &watch.app, &watch.view, &mut fields).await?)
+    };
     let mode: Option<HistoryMode> = fields.word("mode", "net, every");
     let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
     let state: Option<WatchState> = fields.word("state", STATES);

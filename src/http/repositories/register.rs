@@ -7,11 +7,11 @@ use http::StatusCode;
 use tidings_actors::{
     ports::{App, GitError, NewWatch, RepositoryFacts, Selector, Start},
     secret::Secret,
-    view::{InvalidView, MAX_SIZE_DEFAULT, View},
+    view::View,
 };
 use tidings_entity::{
     id::{ObjectId, WatchId},
-    kind::{BranchGone, ContentRule, HistoryMode, SelectorKind},
+    kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use utoipa::ToSchema;
 
@@ -26,6 +26,7 @@ use super::{
     Repository, announce,
     credential::{self, GithubApp},
     proof, selector, shown, store_failed,
+    views::ViewFields,
 };
 use crate::git::{address::Address, branches};
 
@@ -125,7 +126,7 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     fields.ignore_unknown_unless(OURS);
-    let wish = read(&front, app, &mut fields);
+    let wish = read(&front, app, &mut fields).await?;
     fields.finish()?;
     let address = wish.address.ok_or_else(|| Problem::invalid_field(wish.field, "is required"))?;
 
@@ -189,7 +190,7 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::CREATED, &shown?))
 }
 
-fn read(front: &Front, app: &App, fields: &mut Fields) -> Wish {
+async fn read(front: &Front, app: &App, fields: &mut Fields) -> Result<Wish, Problem> {
     let field = fields.either("github_url", "url");
     let url = fields.required_text(field, 1..=URL_CHARACTERS_MAX);
     let address = if url.is_empty() { None } else { read_address(front, fields, field, &url) };
@@ -206,12 +207,12 @@ fn read(front: &Front, app: &App, fields: &mut Fields) -> Wish {
             Selector { kind: SelectorKind::DefaultBranch, value: String::new() }
         },
     );
-    let view = ViewFields::read(fields).over(&View::default(), fields);
+    let view = ViewFields::read(fields).over(front, &app.id, &View::default(), fields).await?;
     let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
     let gone = read_on_branch_gone(fields, &selector);
     let begin = read_start(fields, &selector);
     let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
-    Wish { field, address, credential, selector, view, mode, on_branch_gone, begin }
+    Ok(Wish { field, address, credential, selector, view, mode, on_branch_gone, begin })
 }
 
 fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> Option<Address> {
@@ -270,74 +271,4 @@ pub(super) fn read_on_branch_gone(fields: &mut Fields, selector: &Selector) -> O
         fields.refuse("on_branch_gone", "is for patterns; the files of a single branch always stay");
     }
     gone
-}
-
-/// The fields of a view, as far as they are there.
-pub(super) struct ViewFields {
-    include: Option<Vec<String>>,
-    exclude: Option<Vec<String>>,
-    symlinks: Option<bool>,
-    content: Option<ContentRule>,
-    max_size: Option<u64>,
-}
-
-impl ViewFields {
-    pub(super) fn read(fields: &mut Fields) -> Self {
-        let symlinks = match fields.text("symlinks", 1..=16).as_deref() {
-            None => None,
-            Some("skip") => Some(false),
-            Some("send") => Some(true),
-            Some(_) => {
-                fields.refuse("symlinks", "must be one of: skip, send");
-                None
-            }
-        };
-        Self {
-            include: fields.texts("include"),
-            exclude: fields.texts("exclude"),
-            symlinks,
-            content: fields.word("content", "inline, none"),
-            max_size: fields.number("max_size"),
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.include.is_none()
-            && self.exclude.is_none()
-            && self.symlinks.is_none()
-            && self.content.is_none()
-            && self.max_size.is_none()
-    }
-
-    /// The view with these fields changed; a fault is noted at the field that has it.
-    pub(super) fn over(self, base: &View, fields: &mut Fields) -> View {
-        let symlinks = self.symlinks.unwrap_or_else(|| base.symlinks());
-        let content = self.content.unwrap_or_else(|| base.content());
-        let max_size = self.max_size.unwrap_or_else(|| base.max_size());
-        for (name, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
-            let alone = View::new(
-                globs.clone().unwrap_or_default(),
-                Vec::new(),
-                false,
-                ContentRule::Inline,
-                MAX_SIZE_DEFAULT,
-            );
-            let spelt = globs.iter().flatten().try_for_each(|glob| View::check_spelling(glob));
-            let alone = alone.and(spelt);
-            let holds_nul = globs.iter().flatten().any(|glob| glob.contains(char::is_control));
-            match alone {
-                Err(fault) => fields.refuse(name, fault.to_string()),
-                Ok(_) if holds_nul => fields.refuse(name, "must not hold control characters"),
-                Ok(_) => continue,
-            }
-            return View::default();
-        }
-        let include = self.include.unwrap_or_else(|| base.include().to_vec());
-        let exclude = self.exclude.unwrap_or_else(|| base.exclude().to_vec());
-        View::new(include, exclude, symlinks, content, max_size).unwrap_or_else(|fault| {
-            let name = if matches!(fault, InvalidView::MaxSize) { "max_size" } else { "include" };
-            fields.refuse(name, fault.to_string());
-            View::default()
-        })
-    }
 }

@@ -197,6 +197,7 @@ impl House {
             metrics: Metrics::of_process(),
             told_metrics: super::super::metrics::Told::default(),
             histories: Histories::new(settings.server.connections_max),
+            compiling: Turns::new(1),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("bound");
