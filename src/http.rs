@@ -28,7 +28,9 @@ pub mod metrics;
 mod moment;
 mod names;
 mod paging;
+pub mod places;
 pub mod problem;
+mod quota;
 pub mod receipts;
 pub mod repositories;
 pub mod request;
@@ -125,8 +127,10 @@ pub struct Front {
     pub metrics: Metrics,
     /// What `/metrics` told last.
     pub told_metrics: metrics::Told,
-    /// What reading histories remembers and may cost.
+    /// What reading histories remembers.
     pub histories: histories::Histories,
+    /// What callers may keep busy of the connections.
+    pub places: places::Places,
     /// Turns at compiling globs.
     pub compiling: Turns,
 }
@@ -348,6 +352,7 @@ where
     Span::current().record("http.route", &route.template);
     let Known { caller, actor } = auth::caller(&front, route.access, headers, request_id, client).await?;
     front.edge.admit_owner(&caller)?;
+    let _place_until_it_is_answered = front.places.request(&caller)?;
     let key = idempotency::key(route, &caller, headers)?;
     // Held until the answer: what is read stays in memory so long.
     let mut room = front.hooks.room();

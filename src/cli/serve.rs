@@ -123,7 +123,8 @@ fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifec
         onboardings: http::apps::onboardings::Onboardings::new(app.settings.onboarding.apps_per_hour),
         tests: http::apps::test_delivery::Tests::default(),
         downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
-        histories: http::histories::Histories::new(app.settings.server.connections_max),
+        histories: http::histories::Histories::default(),
+        places: http::places::Places::new(app.settings.server.connections_max),
         compiling: tidings_actors::turns::Turns::new(1),
     }
 }

@@ -20,7 +20,6 @@ use tracing::info;
 use utoipa::ToSchema;
 
 pub use self::bounds::Histories;
-pub(super) use self::bounds::TailShare;
 use super::{
     Front,
     moment::iso,

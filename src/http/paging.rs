@@ -58,6 +58,13 @@ impl Query {
         self.pairs.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
+    /// The same query without a key, as it is sent.
+    #[must_use]
+    pub(super) fn without(&self, key: &str) -> String {
+        let rest = self.pairs.iter().filter(|(other, _)| other != key);
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(rest).finish()
+    }
+
     /// How many items are asked for.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::{io::Write, time::Duration};
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::{
     super::{Code, Failure, client::Client},
@@ -19,7 +20,9 @@ use super::{
 
 /// How long one question waits for a change; the client's deadline is above it.
 const WAIT_SECONDS: &str = "20";
-/// The wait after a failure that may pass.
+/// No change so soon: the server lets no more requests wait.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// The wait after that, and after a failure that may pass.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What came of one answer of the server.
@@ -44,6 +47,7 @@ pub(super) async fn run(
     let client = client.expecting(BODY_MAX);
     let mut stop = std::pin::pin!(stop);
     loop {
+        let asked_at = Instant::now();
         // What is begun is not left half done: a stop waits for the end of a lease.
         let pending = tokio::select! {
             () = &mut stop => return Ok(()),
@@ -51,6 +55,12 @@ pub(super) async fn run(
         };
         let pause = match pending {
             Ok(Value::Null) if once => return Ok(()),
+            Ok(Value::Null) if asked_at.elapsed() < AT_ONCE => {
+                tokio::select! {
+                    () = &mut stop => return Ok(()),
+                    () = sleep(AGAIN) => continue,
+                }
+            }
             Ok(Value::Null) => None,
             Ok(pending) => work_off(&client, receiver, watch, &pending).await?,
             Err(failure) if failure.code == Code::Unavailable && !once => Some(failure.message),
@@ -63,7 +73,7 @@ pub(super) async fn run(
         drop(writeln!(std::io::stderr(), "tidings: {why}; next try in {AGAIN:?}"));
         tokio::select! {
             () = &mut stop => return Ok(()),
-            () = tokio::time::sleep(AGAIN) => {}
+            () = sleep(AGAIN) => {}
         }
     }
 }

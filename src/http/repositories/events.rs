@@ -33,9 +33,10 @@ use warp::reply::{Reply, Response};
 use super::{
     super::{
         Front, auth,
-        histories::{ChangeShown, Reading, TailShare, Unread, followed, round_failed},
+        histories::{ChangeShown, Reading, Unread, followed, round_failed},
         paging::Query,
         problem::{Kind, Problem},
+        quota::QuotaShare,
         request::Request,
         route::{Access, Answer, Route, route},
     },
@@ -106,7 +107,7 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
     let cursor = followed(&watch, query.get("branch"))?;
     // The tails of the staff take no app's part.
     let owner = if request.access == Access::App { app.id.as_str() } else { &request.actor };
-    let share = front.histories.tail(owner)?;
+    let share = front.places.tail(owner)?;
     let place = begin(&front, &app.id, cursor, seen).await?;
     let now = Instant::now();
     let tail = Tail {
@@ -217,7 +218,7 @@ struct Tail {
     look_after: Instant,
     is_greeted: bool,
     failures: Failures,
-    _share: TailShare,
+    _share: QuotaShare,
 }
 
 /// Failures in a row. They are met again every few seconds, and logged once.

@@ -41,6 +41,8 @@ const CHANGES_MAX: usize = 64;
 const LEASE_SECONDS: [u64; 2] = [60, 3_600];
 /// Seconds that an answer may wait for a change when nobody says how many, and at most.
 const WAIT_SECONDS: [u64; 2] = [0, 60];
+/// How many seconds a client should wait before it asks again, where it may not wait for the answer.
+const RETRY_AFTER_SECONDS: u64 = 5;
 /// Most characters of what an app says of a change that it refuses.
 const REASON_CHARACTERS_MAX: usize = 1_024;
 
@@ -127,7 +129,9 @@ struct SettledShown {
     position: u64,
 }
 
-/// The next changes of a watch, for an app without an endpoint; 204 where there are none.
+/// The next changes of a watch, for an app without an endpoint; 204 where there are none. Of the requests that
+/// wait for a change an app has one for each sixteen connections of the server at once, and all apps together
+/// one for each four: beyond that a request is answered as if it did not wait, and 204 has `Retry-After`.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
         ("id" = String, Path),
@@ -139,18 +143,17 @@ struct SettledShown {
     ),
     responses(
         (status = 200, body = Pending),
-        (status = 204, description = "nothing is pending, or all of it is handed out"),
+        (status = 204, description = "nothing is pending, or all of it is handed out; with `Retry-After` where too many requests wait already"),
         (status = 409, description = "the app has an endpoint, or is disabled"),
         (status = 503, description = "the watch goes from one replica to another: ask again")
     ))]
-async fn pending(front: Arc<Front>, request: Request) -> Answer {
+async fn pending(front: Arc<Front>, mut request: Request) -> Answer {
     let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
     let most = number(&query, "limit", 1, [CHANGES_MAX as u64; 2])?;
     let lease = Duration::from_secs(number(&query, "lease_seconds", 1, LEASE_SECONDS)?);
-    let wait = Duration::from_secs(number(&query, "wait_seconds", 0, WAIT_SECONDS)?);
+    let mut wait = Duration::from_secs(number(&query, "wait_seconds", 0, WAIT_SECONDS)?);
     let watch = named(&front, &request).await?;
-    let app = request.app()?;
-    pulls(app)?;
+    pulls(request.app()?)?;
     let branch = query.get("branch");
     let cursors: Vec<CursorId> = watch
         .cursors
@@ -162,18 +165,30 @@ async fn pending(front: Arc<Front>, request: Request) -> Answer {
         return Err(Problem::malformed("no such branch is followed; its full name is needed"));
     }
     let most = usize::try_from(most).unwrap_or(CHANGES_MAX);
-    if let Some(answer) = elsewhere::answered(&front, &request, &watch.repository).await {
-        return answer;
+    // Held until it is answered.
+    let place = if wait.is_zero() { None } else { front.places.poll(watch.app.as_str()) };
+    let may_not_wait = !wait.is_zero() && place.is_none();
+    if may_not_wait {
+        wait = Duration::ZERO;
+        request.query = query.without("wait_seconds");
     }
-    let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
-    match front.handle.lend(&app.id, wish).await {
-        Some(lease) => Ok(handed_out(&lease)),
+    let mut answer = match elsewhere::answered(&front, &request, &watch.repository).await {
+        Some(answer) => answer?,
         None => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Ok(response)
+            let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
+            front.handle.lend(&watch.app, wish).await.map_or_else(nothing, |lease| handed_out(&lease))
         }
+    };
+    if may_not_wait && answer.status() == StatusCode::NO_CONTENT {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
+    Ok(answer)
+}
+
+fn nothing() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 /// Says what became of changes that were handed out. The answer comes when it is on disk.

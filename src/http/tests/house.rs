@@ -37,6 +37,7 @@ use super::{
         histories::Histories,
         hooks::Bounds,
         listener::{self, Door},
+        places::Places,
         routes,
     },
     double::{GitDouble, StoreDouble},
@@ -196,7 +197,8 @@ impl House {
             downloads: Downloads::new(settings.server.download_memory_bytes),
             metrics: Metrics::of_process(),
             told_metrics: super::super::metrics::Told::default(),
-            histories: Histories::new(settings.server.connections_max),
+            histories: Histories::default(),
+            places: Places::new(settings.server.connections_max),
             compiling: Turns::new(1),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
