@@ -6,6 +6,7 @@ mod backups;
 mod bad_refs;
 mod by_hand;
 mod cloud_events;
+mod crowded_door;
 mod damage;
 mod dashboards;
 mod deliveries;
