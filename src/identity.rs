@@ -55,7 +55,7 @@ struct Series {
 impl Series {
     fn has_rested(&self, now: Timestamp) -> bool {
         // A clock that was set back begins anew, or nothing would be written until it is where it was.
-        self.written_at.is_none_or(|at| now < at || now.since(at) >= WRITTEN_EVERY)
+        !self.written_at.is_some_and(|at| at.is_within(WRITTEN_EVERY, now))
     }
 
     /// Whether the next one may be written by itself, and is counted as such.
@@ -78,7 +78,7 @@ impl Identity {
     /// Whether this use of a token is to be written: a minute after the last one that was, and by one
     /// of many requests at once.
     pub fn is_use_written(&self, token: &AccessToken, now: Timestamp) -> bool {
-        let is_fresh = |at: &Timestamp| now.since(*at) < USE_WRITTEN_EVERY;
+        let is_fresh = |at: &Timestamp| at.is_within(USE_WRITTEN_EVERY, now);
         if token.last_used_at.as_ref().is_some_and(is_fresh) {
             return false;
         }
@@ -169,6 +169,7 @@ mod tests {
         assert!(!written(100_000, None) && !written(159_999, None), "many at once, and soon after");
         assert!(written(160_000, None));
         assert!(!written(230_000, Some(Timestamp(200_000))), "another process wrote one");
+        assert!(written(20_000, Some(Timestamp(90_000))), "the clock was set back");
     }
 
     #[test]

@@ -31,10 +31,13 @@ impl Clock for MachineClock {
 
 /// The wall clock of this machine until another one is told, then that one: the moments that replicas
 /// write and sign are those of one clock, however their own ones differ or are moved. Between two looks at
-/// it, the time that passes is counted by a clock that nobody sets.
+/// it, the time that passes is counted by a clock that nobody sets. Where none is told, the machine's clock
+/// is believed also when it was set back, and the log says so.
 #[derive(Debug)]
 pub struct SharedClock {
     start: Instant,
+    /// What the machine's clock said last, less the time since `start`; [`UNKNOWN`]: it was not asked yet.
+    own: AtomicI64,
     /// What the followed clock said at `start`, in unix milliseconds; [`UNKNOWN`]: none is followed.
     base: AtomicI64,
 }
@@ -48,7 +51,7 @@ const STEP_TOLD: Duration = Duration::from_secs(2);
 
 impl Default for SharedClock {
     fn default() -> Self {
-        Self { start: Instant::now(), base: AtomicI64::new(UNKNOWN) }
+        Self { start: Instant::now(), own: AtomicI64::new(UNKNOWN), base: AtomicI64::new(UNKNOWN) }
     }
 }
 
@@ -57,12 +60,34 @@ impl SharedClock {
         let since = at.checked_duration_since(self.start).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
+
+    /// The machine's clock says so; by how much it was set back since it was asked last, if by much.
+    fn heed(&self, said: Timestamp, at: Instant) -> Option<Duration> {
+        let base = said.0.saturating_sub(self.since_start(at));
+        let known = self.own.load(Ordering::Relaxed);
+        if known != UNKNOWN && Duration::from_millis(base.abs_diff(known)) <= STEP_MIN {
+            return None;
+        }
+        self.own.store(base, Ordering::Relaxed);
+        let back = Duration::from_millis(u64::try_from(known.saturating_sub(base)).unwrap_or(0));
+        (known != UNKNOWN && back > STEP_TOLD).then_some(back)
+    }
+
+    fn machine(&self) -> Timestamp {
+        let said = MachineClock.now();
+        if let Some(back) = self.heed(said, Instant::now()) {
+            warn!(
+                "the clock of this machine was set back by {back:?}; what waits for a moment waits no longer than it may"
+            );
+        }
+        said
+    }
 }
 
 impl Clock for SharedClock {
     fn now(&self) -> Timestamp {
         match self.base.load(Ordering::Relaxed) {
-            UNKNOWN => MachineClock.now(),
+            UNKNOWN => self.machine(),
             base => Timestamp(base.saturating_add(self.since_start(Instant::now()))),
         }
     }
@@ -120,6 +145,20 @@ mod tests {
         // Set back as well.
         clock.follow(far, Instant::now(), Duration::ZERO);
         assert_eq!(clock.now(), far);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_is_told_of_once_and_one_that_drifts_is_not() {
+        let clock = SharedClock::default();
+        let start = Timestamp(1_800_000_000_000);
+        let heed = |milliseconds: i64| clock.heed(Timestamp(start.0 + milliseconds), Instant::now());
+        assert_eq!(heed(0), None);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!((heed(59_900), heed(60_100)), (None, None), "it drifts");
+        assert_eq!(heed(-39_900), Some(Duration::from_secs(100)));
+        assert_eq!(heed(-39_900), None);
+        assert_eq!(heed(3_600_000), None, "set forward");
+        assert_eq!(heed(60_000), Some(Duration::from_secs(3_540)));
     }
 
     #[test]

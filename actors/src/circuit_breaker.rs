@@ -287,10 +287,24 @@ impl CircuitBreakerState {
             // it ended while this one was away, and whoever still waits for the word of it hears it now.
             self.tell(BreakerNews::Closed);
             myself.stop(None);
-        } else if self.gives_back {
+            return Ok(true);
+        }
+        self.bound().await?;
+        if self.gives_back {
             self.give_back().await?;
         }
-        Ok(ends)
+        Ok(false)
+    }
+
+    /// A clock that was set back keeps nobody waiting. Written, because nobody else would be let through
+    /// before the moment in the row.
+    async fn bound(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
+        if self.breaker.bound(self.context.now()) {
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+            self.arm();
+        }
+        Ok(())
     }
 
     /// Takes what its row says, if there is one, and tells of it. Another replica's word counts as much as
@@ -307,15 +321,11 @@ impl CircuitBreakerState {
         match rows.into_iter().find(|row| row.kind == self.kind && row.id == self.id) {
             Some(row) => {
                 // What a peer asked for is never more than the cap, nor is a wait of the policy's own longer.
-                let longest = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
-                let latest = self.context.now().after(longest);
-                self.breaker = Breaker::restored(policy, row.failures, row.opened_at, row.probe_at, latest);
+                let patience = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
+                let (opened_at, probe_at, now) = (row.opened_at, row.probe_at, self.context.now());
+                self.breaker = Breaker::restored(policy, row.failures, opened_at, probe_at, patience, now);
                 self.last_error = row.last_error;
                 self.on_subscribed();
-                if row.probe_at.is_some_and(|probe_at| probe_at > latest) {
-                    // Nobody else would be let through before.
-                    self.record().await?;
-                }
             }
             None => self.breaker = Breaker::new(policy),
         }

@@ -308,7 +308,7 @@ impl RepositoryWatcherState {
         }
         // At a start with thousands of repositories the first polls spread over the least interval;
         // a source that was made just now is polled at once.
-        let fresh = self.context.now().since(source.last_change) < Duration::from_secs(5);
+        let fresh = source.last_change.is_within(Duration::from_secs(5), self.context.now());
         let spread = u64::try_from(self.context.policy.poll_min.as_millis()).unwrap_or(u64::MAX);
         let wait = if fresh { 0 } else { self.context.random.below(spread) };
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };

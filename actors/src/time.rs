@@ -1,5 +1,9 @@
 //! Moments and spans as numbers. Wall-clock moments are unix milliseconds and come from
 //! [`crate::ports::Clock`]; waits are measured on tokio's clock, which tests can pause.
+//!
+//! Somebody may set the wall clock back. Then a stored moment lies further ahead than anybody meant:
+//! whoever waits for one reads it through [`Timestamp::bounded`], and whoever asks for its age through
+//! [`Timestamp::is_within`].
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -19,5 +23,42 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// This moment, but no later than `longest` after `now`: one that lies further ahead was written before
+    /// the clock was set back, and nobody waits longer than the rule allows.
+    #[must_use]
+    pub fn bounded(self, now: Self, longest: Duration) -> Self {
+        self.min(now.after(longest))
+    }
+
+    /// Whether this moment lies less than `span` before `now`. A moment that is still to come was written
+    /// before the clock was set back: its age is unknown, and nothing is concluded from it.
+    #[must_use]
+    pub fn is_within(self, span: Duration, now: Self) -> bool {
+        self <= now && now.since(self) < span
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn nobody_waits_longer_than_the_rule_for_a_moment_of_a_clock_that_was_ahead() {
+        let now = Timestamp(1_000_000);
+        for (moment, expected) in [(900_000, 900_000), (1_059_999, 1_059_999), (90_000_000, 1_060_000)] {
+            assert_eq!(Timestamp(moment).bounded(now, MINUTE), Timestamp(expected));
+        }
+    }
+
+    #[test]
+    fn a_moment_to_come_is_not_recent() {
+        let now = Timestamp(1_000_000);
+        for (moment, expected) in [(940_000, false), (940_001, true), (1_000_000, true), (1_000_001, false)] {
+            assert_eq!(Timestamp(moment).is_within(MINUTE, now), expected, "{moment}");
+        }
     }
 }

@@ -117,7 +117,7 @@ pub(super) async fn begin(
     let is_running = match &row.runner {
         Some(of) if of == runner => true,
         Some(of) => lives(connection, of, at).await?,
-        None => at.since(Timestamp(row.created_at)) < UNNAMED_RUNS,
+        None => Timestamp(row.created_at).is_within(UNNAMED_RUNS, at),
     };
     if is_running {
         return Ok(Begun::Running);

@@ -132,7 +132,8 @@ impl Hashes {
     fn add(&self, learned: &[(ObjectId, BlobFacts)], now: Timestamp) -> Vec<(ObjectId, BlobFacts)> {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
         unsaved.facts.extend(learned.iter().copied());
-        let since = *unsaved.since.get_or_insert(now);
+        let since = unsaved.since.map_or(now, |since| since.min(now));
+        unsaved.since = Some(since);
         if unsaved.facts.len() < BATCH && now.since(since) < PATIENCE {
             return Vec::new();
         }

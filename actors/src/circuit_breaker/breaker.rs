@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
+/// The clocks of replicas differ by less than this.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+
 /// When a breaker opens and how often it probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerPolicy {
@@ -15,6 +18,14 @@ pub struct BreakerPolicy {
     pub first_wait: Duration,
     /// The longest wait between probes.
     pub last_wait: Duration,
+}
+
+impl BreakerPolicy {
+    /// The wait before the next probe after so many failures in a row.
+    fn wait(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(self.threshold).min(20);
+        self.first_wait.saturating_mul(2_u32.pow(doublings)).min(self.last_wait)
+    }
 }
 
 /// Where a breaker stands.
@@ -57,32 +68,49 @@ pub struct Breaker {
     policy: BreakerPolicy,
     state: BreakerState,
     failures: u32,
+    /// The longest wait for what is due next.
+    wait: Duration,
 }
 
 impl Breaker {
     /// A closed breaker.
     #[must_use]
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: BreakerState::Closed, failures: 0 }
+        Self { policy, state: BreakerState::Closed, failures: 0, wait: Duration::ZERO }
     }
 
-    /// A breaker as its row remembers it. A clock may have gone backwards since, so nobody waits beyond
-    /// `latest`.
+    /// A breaker as its row remembers it. Its next probe may have been put off for as long as `patience`,
+    /// which a peer can ask for; where the clock was set back since it opened, nobody knows what was asked.
     #[must_use]
     pub fn restored(
         policy: BreakerPolicy,
         failures: u32,
         opened_at: Option<Timestamp>,
         probe_at: Option<Timestamp>,
-        latest: Timestamp,
+        patience: Duration,
+        now: Timestamp,
     ) -> Self {
-        let state = match opened_at {
-            None => BreakerState::Closed,
+        let (state, wait) = match opened_at {
+            None => (BreakerState::Closed, Duration::ZERO),
             Some(opened_at) => {
-                BreakerState::Open { opened_at, probe_at: probe_at.unwrap_or(opened_at).min(latest) }
+                let was_set_back = opened_at > now.after(CLOCKS_APART);
+                let wait = if was_set_back { policy.wait(failures) } else { patience };
+                (BreakerState::Open { opened_at, probe_at: probe_at.unwrap_or(opened_at) }, wait)
             }
         };
-        Self { policy, state, failures }
+        Self { policy, state, failures, wait }
+    }
+
+    /// Nobody waits longer than was meant, also where the clock was set back meanwhile. Whether the moment
+    /// that is waited for moved.
+    pub fn bound(&mut self, now: Timestamp) -> bool {
+        let due = match &mut self.state {
+            BreakerState::Closed => return false,
+            BreakerState::Open { probe_at, .. } => probe_at,
+            BreakerState::HalfOpen { lost_at, .. } => lost_at,
+        };
+        let bounded = due.bounded(now, self.wait);
+        std::mem::replace(due, bounded) != bounded
     }
 
     /// Where it stands.
@@ -103,9 +131,8 @@ impl Breaker {
         if self.failures < self.policy.threshold {
             return Transition::None;
         }
-        let doublings = (self.failures - self.policy.threshold).min(20);
-        let wait = (self.policy.first_wait * 2_u32.pow(doublings)).min(self.policy.last_wait);
-        let probe_at = now.after(wait.max(asked_wait.unwrap_or_default()));
+        let wait = self.policy.wait(self.failures).max(asked_wait.unwrap_or_default());
+        let probe_at = now.after(wait);
         let (opened_at, transition) = match self.state {
             BreakerState::Closed => (now, Transition::Opened),
             // Tries that were on their way when it opened say nothing new.
@@ -116,7 +143,7 @@ impl Breaker {
             self.failures -= 1;
             return transition;
         }
-        self.state = BreakerState::Open { opened_at, probe_at };
+        (self.state, self.wait) = (BreakerState::Open { opened_at, probe_at }, wait);
         transition
     }
 
@@ -137,13 +164,14 @@ impl Breaker {
             _ => return false,
         };
         self.state = BreakerState::HalfOpen { opened_at, lost_at: now.after(deadline) };
+        self.wait = deadline;
         true
     }
 
     /// The probe did not go: another may, now. Whether one was on its way.
     pub fn give_probe_back(&mut self, now: Timestamp) -> bool {
         let BreakerState::HalfOpen { opened_at, .. } = self.state else { return false };
-        self.state = BreakerState::Open { opened_at, probe_at: now };
+        (self.state, self.wait) = (BreakerState::Open { opened_at, probe_at: now }, Duration::ZERO);
         true
     }
 
@@ -183,6 +211,11 @@ mod tests {
                 ("ok", _) => format!("{:?}", breaker.on_success()),
                 ("back", _) => format!("{}", breaker.give_probe_back(now)),
                 ("probe", _) => format!("{}", breaker.try_probe(now, Duration::from_secs(30))),
+                ("bound", _) => format!("{}", breaker.bound(now)),
+                ("set", seconds) => {
+                    now = Timestamp(now.0 - 1_000 * seconds.parse::<i64>().unwrap());
+                    continue;
+                }
                 ("wait", seconds) => {
                     now = now.after(Duration::from_secs(seconds.parse().unwrap()));
                     continue;
@@ -239,13 +272,35 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_lengthens_no_wait_by_more_than_itself() {
+        check(
+            "fail fail fail bound set:86400 probe bound bound wait:4 probe wait:1 probe",
+            expect!["None None Opened false false true false false true"],
+        );
+        check(
+            "fail fail busy:40 wait:39 set:100 bound wait:39 probe wait:1 probe set:100 bound wait:29 probe wait:1 probe",
+            expect!["None None Opened true false true true false true"],
+        );
+        check(
+            "fail fail fail wait:5 probe back set:100 bound probe",
+            expect!["None None Opened true true true true"],
+        );
+    }
+
+    #[test]
     fn a_row_of_a_clock_that_went_backwards_keeps_nobody_waiting_for_it() {
-        let restored = |probe_at| {
-            let moments = (Some(Timestamp(0)), Some(Timestamp(probe_at)));
-            Breaker::restored(POLICY, 3, moments.0, moments.1, Timestamp(60_000)).due()
+        let (now, patience) = (Timestamp(1_000_000), Duration::from_secs(3_600));
+        let restored = |failures, opened_at, probe_at| {
+            let moments = (Some(Timestamp(opened_at)), Some(Timestamp(probe_at)));
+            let mut breaker = Breaker::restored(POLICY, failures, moments.0, moments.1, patience, now);
+            (breaker.bound(now), breaker.due().expect("open").0 - now.0)
         };
-        assert_eq!(restored(59_000), Some(Timestamp(59_000)));
-        assert_eq!(restored(3_600_000), Some(Timestamp(60_000)));
+        assert_eq!(restored(3, 0, 1_059_000), (false, 59_000));
+        assert_eq!(restored(3, 0, 3_000_000), (false, 2_000_000), "a peer may have asked for it");
+        assert_eq!(restored(3, 0, 90_000_000), (true, 3_600_000));
+        assert_eq!(restored(3, 1_001_000, 1_041_000), (false, 41_000), "another replica opened it just now");
+        assert_eq!(restored(3, 87_400_000, 87_405_000), (true, 5_000), "it opened tomorrow");
+        assert_eq!(restored(5, 87_400_000, 87_405_000), (true, 20_000));
     }
 
     #[test]

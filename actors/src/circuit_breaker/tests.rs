@@ -228,6 +228,33 @@ async fn a_moment_of_a_clock_that_is_ahead_keeps_nobody_waiting_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_puts_no_probe_off_also_over_a_restart() {
+    for (back, restarts) in [(100, false), (86_400, false), (100, true), (86_400, true)] {
+        let mut house = House::running().await;
+        let commit = house.commit(&refs(&files(5, "one")));
+        let app = house.app().await;
+        house.transport.answer_app(&app, Some(DOWN));
+        let watch = house.watch(&app).await;
+        house
+            .until("it opened", async || {
+                house.store.breakers().await.expect("rows").first().is_some_and(|row| row.opened_at.is_some())
+            })
+            .await;
+        // The clock is set back within the wait for the first probe, which takes seconds.
+        house.set_clock_back(Duration::from_secs(back));
+        house.transport.answer_app(&app, None);
+        if restarts {
+            house.stop(Duration::ZERO).await;
+            house.start().await;
+        }
+        let began = Instant::now();
+        house.until_held(&watch, commit).await;
+        let longest = 2 * house.context.policy.endpoint_breaker.first_wait + Duration::from_secs(30);
+        assert!(began.elapsed() < longest, "{back} s back, {restarts}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn by_hand_it_closes_at_once() {
     let house = House::running().await;
     let commit = house.commit(&refs(&files(5, "one")));

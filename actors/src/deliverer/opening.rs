@@ -195,13 +195,14 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
         if lane.watch_state == WatchState::Paused {
             return Ok(Opening::Idle);
         }
-        let wait = lane.deliver_after.since(context.now());
-        if wait > context.policy.first_delay {
-            // The clock was ahead when the watch was registered.
-            let latest = context.now().after(context.policy.first_delay);
+        let now = context.now();
+        let latest = lane.deliver_after.bounded(now, context.policy.first_delay);
+        if latest < lane.deliver_after {
+            // The clock was ahead when the watch was registered. Written: the grace of the watch follows.
             in_time(context.store.deliver_no_later(&lane.watch, latest)).await?;
             continue;
         }
+        let wait = latest.since(now);
         if !wait.is_zero() {
             return Ok(Opening::Later(wait));
         }

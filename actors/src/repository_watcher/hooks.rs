@@ -4,7 +4,7 @@
 //!
 //! Hooks can be relied on from one of them until [`TRUSTED_FOR`] has passed without another, or a
 //! poll has found a change that no hook told of: then hooks get lost, and the repository is polled as
-//! if it had none until the next one comes.
+//! if it had none until the next one comes. A hook of a clock that was set back since says nothing.
 
 use std::time::Duration;
 
@@ -78,12 +78,12 @@ impl Hooks {
 
     /// The longest interval between two polls.
     pub(super) fn ceiling(&self, now: Timestamp, plain: Duration, hooked: Duration) -> Duration {
-        let trusted = self.last.filter(|last| Some(*last) > self.missed && now.since(*last) < TRUSTED_FOR);
+        let trusted = self.last.filter(|last| Some(*last) > self.missed && last.is_within(TRUSTED_FOR, now));
         if trusted.is_some() { hooked.max(plain) } else { plain }
     }
 
     fn told_of(&self, now: Timestamp) -> bool {
-        self.last.is_some_and(|last| now.since(last) <= TOLD_WITHIN)
+        self.last.is_some_and(|last| last.is_within(TOLD_WITHIN, now))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicI64, AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -51,12 +51,16 @@ const BEGINNING: Timestamp = Timestamp(1_750_000_000_000);
 /// The address of the repository that most tests watch.
 pub(crate) const URL: &str = "https://git.example/one/two";
 
-/// A wall clock that moves with tokio's.
-struct TokioClock(Instant);
+/// A wall clock that moves with tokio's, and can be set back.
+struct TokioClock {
+    start: Instant,
+    /// By how much it was set back, in milliseconds.
+    behind: AtomicI64,
+}
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        BEGINNING.after(self.0.elapsed())
+        Timestamp(BEGINNING.after(self.start.elapsed()).0 - self.behind.load(SeqCst))
     }
 }
 
@@ -94,6 +98,7 @@ pub(crate) struct House {
     pub(crate) random: Arc<FragileRandom>,
     pub(crate) meter: Arc<MemoryMeter>,
     pub(crate) context: Context,
+    clock: Arc<TokioClock>,
     tree: Option<Tree>,
 }
 
@@ -114,7 +119,8 @@ impl House {
     }
 
     fn made(hosts: HostPolicy, edit: impl FnOnce(&mut Policy)) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
+        let own_clock = Arc::new(TokioClock { start: Instant::now(), behind: AtomicI64::default() });
+        let clock: Arc<dyn Clock> = own_clock.clone();
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let (git, transport) = (Arc::new(MemoryGit::with_hosts(hosts)), Arc::new(MemoryTransport::default()));
         let meter = Arc::new(MemoryMeter::default());
@@ -144,7 +150,13 @@ impl House {
             directory: Directory::default(),
             fatal: watch::channel(None).0,
         };
-        Self { store, git, transport, random, meter, context, tree: None }
+        Self { store, git, transport, random, meter, context, clock: own_clock, tree: None }
+    }
+
+    /// Somebody sets the wall clock back.
+    pub(crate) fn set_clock_back(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).expect("a span of a test");
+        self.clock.behind.fetch_add(by, SeqCst);
     }
 
     /// So many replicas over the same rows, hosts and receivers. None of them runs.
@@ -182,6 +194,7 @@ impl House {
                 random,
                 meter: house.meter.clone(),
                 context,
+                clock: house.clock.clone(),
                 tree: None,
             }
         };

@@ -283,7 +283,7 @@ impl Lane {
         let elsewhere = failure.answered_elsewhere.zip(head.last_try);
         let poisoned = elsewhere.is_some_and(|(elsewhere, tried)| elsewhere > tried);
         let item = failure.verdict.is_of_the_item() || poisoned;
-        let since_first = head.first_failure.map_or(Duration::ZERO, |first| now.wall.since(first));
+        let since_first = head.failing_for(now.wall);
         let tries = Tries { all: head.tries + 1, item: head.item_tries, since_first };
         let asked = failure.retry_after;
         let (wait, block) = match failure.verdict {
@@ -308,7 +308,7 @@ impl Lane {
             let Some(slot) = self.slot(*position) else { continue };
             slot.last_try = Some(failure.sent_at);
             slot.tries += 1;
-            slot.first_failure.get_or_insert(now.wall);
+            slot.failing_for(now.wall);
             slot.state = SlotState::Waiting { until: now.instant + wait, why };
             numbers.push((*position, slot.attempts()));
         }
@@ -366,8 +366,8 @@ impl Lane {
             slot.last_try = Some(failure.sent_at);
             slot.tries += 1;
             slot.item_tries += 1;
-            let first = *slot.first_failure.get_or_insert(now.wall);
-            let tries = Tries { all: slot.tries, item: slot.item_tries, since_first: now.wall.since(first) };
+            let since_first = slot.failing_for(now.wall);
+            let tries = Tries { all: slot.tries, item: slot.item_tries, since_first };
             let circumstances = Circumstances {
                 verdict,
                 tries,

@@ -56,8 +56,8 @@ impl Lane {
         slot.last_try = Some(sent_at);
         slot.tries += 1;
         slot.item_tries += u32::from(item);
-        let first = *slot.first_failure.get_or_insert(now.wall);
-        let tries = Tries { all: slot.tries, item: slot.item_tries, since_first: now.wall.since(first) };
+        let since_first = slot.failing_for(now.wall);
+        let tries = Tries { all: slot.tries, item: slot.item_tries, since_first };
         let in_grace = is_in_grace(grace_until, now.wall, tries);
         let number = slot.attempts();
         let circumstances = Circumstances { verdict, tries, status, in_grace, block, retry_after };

@@ -1,5 +1,7 @@
 //! One change of a lane in memory: how far it got, and what its tries were.
 
+use std::time::Duration;
+
 use tidings_entity::id::ObjectId;
 use tokio::time::Instant;
 
@@ -70,6 +72,14 @@ impl Slot {
             unobtainable: Vec::new(),
             answer: None,
         }
+    }
+
+    /// For how long it has been failing when a try failed `now`. A first failure that lies ahead was noted
+    /// before the clock was set back: from now on it counts from here, so that a cursor is blocked in time.
+    pub(super) fn failing_for(&mut self, now: Timestamp) -> Duration {
+        let first = self.first_failure.map_or(now, |first| first.min(now));
+        self.first_failure = Some(first);
+        now.since(first)
     }
 
     /// All tries, by which attempts are numbered.

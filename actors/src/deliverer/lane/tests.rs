@@ -547,6 +547,22 @@ fn the_streak_of_a_round_that_ended_blocks_the_next_one_from_its_first_change() 
 }
 
 #[test]
+fn a_clock_that_is_set_back_puts_a_block_off_by_one_window_at_most() {
+    let mut world = World::new(changes(0, 1, 0), OrderMode::Strict);
+    let head = world.launch().expect("due");
+    world.answer(head, Verdict::Endpoint);
+    world.wait(61);
+    world.wall -= 86_400_000;
+    let set_back_at = world.wall;
+    while !world.lane.is_blocked() {
+        assert!(world.wall - set_back_at < 3_700_000, "not blocked after more than a window");
+        let head = world.launch().expect("due");
+        world.answer(head, Verdict::Endpoint);
+        world.wait(61);
+    }
+}
+
+#[test]
 fn an_answer_ends_a_block_of_the_window() {
     for verdict in [Verdict::Refused, Verdict::Contested, Verdict::Doubtful, Verdict::Failing] {
         let mut world = World::new(changes(0, 2, 0), OrderMode::Strict);

@@ -53,6 +53,18 @@ fn hooks_are_relied_on_for_a_day_and_until_one_was_missed() {
     assert_eq!(ceiling(&hooks, 1_010), HOOKED, "they arrive again");
 }
 
+#[test]
+fn a_hook_of_a_clock_that_was_ahead_is_not_relied_on() {
+    let now = |seconds: u64| Timestamp(0).after(Duration::from_secs(seconds));
+    let mut hooks = Hooks::default();
+    hooks.arrived(Some(now(100_000)));
+    assert_eq!(hooks.ceiling(now(100_001), PLAIN, HOOKED), HOOKED);
+    assert_eq!(hooks.ceiling(now(13_600), PLAIN, HOOKED), PLAIN, "a day back");
+    hooks.scan_began(now(13_600));
+    hooks.change_found(now(13_601));
+    assert_eq!(hooks.ceiling(now(13_602), PLAIN, HOOKED), PLAIN, "nothing told of the change either");
+}
+
 /// A house where a repository that was quiet for long is held; its intervals are a tenth of the
 /// usual ones.
 async fn quiet() -> (House, Watch) {
