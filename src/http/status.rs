@@ -68,7 +68,7 @@ async fn alive(_front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Condition { status: "ok" }))
 }
 
-/// Whether this process takes work: the database answers and no stop was asked for.
+/// Whether this process takes work: the database answers and took the last write, and no stop was asked for.
 #[utoipa::path(get, path = "/readyz", tag = "status", responses(
     (status = 200, body = Condition)
 ))]

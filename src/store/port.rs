@@ -633,6 +633,9 @@ impl Store for SqlStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
+        if !self.writer.takes_writes() {
+            return Err(StoreError::Unavailable("the database takes no writes".to_owned()));
+        }
         self.readers.execute_unprepared("select 1 from lease").await.of("lease").map(drop)
     }
 }

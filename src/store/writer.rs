@@ -10,13 +10,23 @@
 //!
 //! When the transaction fails, every verb of the turn gets the same error, and after trouble with
 //! the database the connection is made anew at the next turn: a full disk or a lock heals without a
-//! restart. A server that falls silent is given up after a while. What became of a turn that was cut off
+//! restart (`trial` finds out when). A server that falls silent is given up after a while. What became of a turn that was cut off
 //! nobody knows: the next one has the database to itself, and so waits for its end. A verb that is part of
 //! a request takes the request's deed along into its transaction ([`crate::audit`]). Every turn begins with
 //! the leases: a turn of a process from which the database was taken changes nothing, and so does each verb
 //! whose own lease is over. A full channel makes verbs wait. Dropping a verb's future does not take it back.
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+mod trial;
+
+use std::{
+    collections::BTreeSet,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -160,6 +170,8 @@ pub(super) struct Writer {
     inbox: mpsc::Sender<Work>,
     /// Of the work that this handle is for.
     fence: Option<Fence>,
+    /// Whether the last trial failed.
+    is_refused: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -167,16 +179,30 @@ impl Writer {
     #[expect(clippy::disallowed_methods, reason = "the one task of the store; `close` ends it")]
     pub(super) fn start(address: Address, connection: Connection, context: Context, epoch: i64) -> Self {
         let (inbox, work) = mpsc::channel(WAITING);
-        let metrics = Metrics::of_process();
-        let task =
-            Task { address, connection: Some(connection), is_in_doubt: false, context, epoch, work, metrics };
+        let (metrics, is_refused) = (Metrics::of_process(), Arc::<AtomicBool>::default());
+        let task = Task {
+            address,
+            connection: Some(connection),
+            is_in_doubt: false,
+            context,
+            epoch,
+            work,
+            metrics,
+            next_trial: None,
+            is_refused: is_refused.clone(),
+        };
         tokio::spawn(task.run());
-        Self { inbox, fence: None }
+        Self { inbox, fence: None, is_refused }
+    }
+
+    /// Whether the database took the last write that was tried. Asks nobody.
+    pub(super) fn takes_writes(&self) -> bool {
+        !self.is_refused.load(Relaxed)
     }
 
     /// The same door for work that was begun under a lease.
     pub(super) fn under(&self, fence: Fence) -> Self {
-        Self { inbox: self.inbox.clone(), fence: Some(fence) }
+        Self { fence: Some(fence), ..self.clone() }
     }
 
     /// Runs a verb.
@@ -317,6 +343,9 @@ struct Task {
     epoch: i64,
     work: mpsc::Receiver<Work>,
     metrics: Metrics,
+    /// When it is tried whether the database takes writes; `None`: nothing says that it does not.
+    next_trial: Option<Instant>,
+    is_refused: Arc<AtomicBool>,
 }
 
 impl Task {
@@ -324,7 +353,7 @@ impl Task {
         let mut batch = Vec::with_capacity(TURN);
         let mut closing = Vec::new();
         let mut gather_until = None;
-        while self.work.recv_many(&mut batch, TURN).await > 0 {
+        while self.receive(&mut batch).await > 0 {
             if let Some(until) = gather_until {
                 self.gather(&mut batch, until).await;
             }
@@ -338,12 +367,16 @@ impl Task {
             if verbs > 0 {
                 self.metrics.committed(outcome.is_ok(), verbs, began.elapsed());
             }
+            let failed = was_failed(&turn, &outcome);
+            if failed || matches!(outcome, Err(StoreError::Unavailable(_))) {
+                self.next_trial = Some(Instant::now());
+            }
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
                 error!(reason, "the database did not take a write; its connection is made anew");
                 self.disconnect().await;
                 self.is_in_doubt = true;
-            } else if self.address.file().is_none() && was_failed(&turn, &outcome) {
+            } else if self.address.file().is_none() && failed {
                 // What fails over one connection alone (a plan from before a change of the schema, a server
                 // that takes no writes any more) would fail over it again.
                 self.disconnect().await;

@@ -1,6 +1,6 @@
 //! The same routes over the real store: what was answered is there, also after a restart.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -13,6 +13,10 @@ use crate::{
 };
 
 pub(super) async fn house(folder: &Path) -> House {
+    House::real(store(folder).await, |_| {}).await
+}
+
+async fn store(folder: &Path) -> Arc<SqlStore> {
     let keyring = folder.join("keyring");
     let keyring =
         Keyring::open(&keyring).or_else(|_| Keyring::create(&keyring, &MachineRandom)).expect("a keyring");
@@ -20,7 +24,38 @@ pub(super) async fn house(folder: &Path) -> House {
     let (clock, random) = (Arc::new(MachineClock), Arc::new(MachineRandom));
     let store =
         SqlStore::open(&settings.database_url(), Arc::new(keyring), clock, random).await.expect("opened");
-    House::real(Arc::new(store), |_| {}).await
+    Arc::new(store)
+}
+
+#[tokio::test]
+async fn a_server_whose_database_takes_no_writes_is_not_ready_until_it_does_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store(folder.path()).await;
+    let house = House::real(store.clone(), |_| {}).await;
+    let becomes = async |status: u16| {
+        for _ in 0..200 {
+            if house.call("GET", "/readyz", None, None).await.status == status {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    };
+    // As a full disk does, these take no row.
+    for (name, table) in [("full_app", "insert on app"), ("full_lease", "update on lease")] {
+        let text = format!("create trigger {name} before {table} begin select raise(abort, 'full'); end");
+        store.tamper(&text).await;
+    }
+    assert!(becomes(200).await, "nobody has tried yet, and to ask writes nothing");
+    let onboarding = json!({ "app_name": "an app", "email": "a@b.c", "base_url": "https://app.example" });
+    let register = async || house.call("POST", "/api/apps/onboard", None, Some(&onboarding)).await.status;
+    assert_eq!(register().await, 503);
+    assert!(becomes(503).await, "a write failed, and the trial after it");
+    assert_eq!(house.call("GET", "/livez", None, None).await.status, 200);
+    store.tamper("drop trigger full_lease").await;
+    assert!(becomes(200).await, "it takes writes again");
+    assert_eq!(register().await, 503);
+    assert!(becomes(200).await, "a verb that fails alone says nothing of the others");
 }
 
 #[tokio::test]

@@ -1,0 +1,65 @@
+//! Whether the database takes writes. After one that failed a trial follows, at once and then every
+//! [`TRIAL`] until one comes to the disk. The last trial is what whoever asks is told: nobody writes to find
+//! out, and a verb that failed for a reason of its own says nothing of the others.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tidings_actors::ports::StoreError;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{error, info};
+
+use super::{Share, TURN, Task, Turn, Work, unavailable};
+use crate::store::{error::OfTable, fences, rows};
+
+/// The wait between two trials of a database that takes no writes.
+const TRIAL: Duration = Duration::from_secs(2);
+/// The longest trial.
+const TRIAL_MAX: Duration = Duration::from_secs(5);
+
+impl Task {
+    /// Waits for work, and tries meanwhile whether a database takes writes again that took none.
+    pub(super) async fn receive(&mut self, batch: &mut Vec<Work>) -> usize {
+        loop {
+            let Some(trial_at) = self.next_trial else { return self.work.recv_many(batch, TURN).await };
+            // A trial that is due comes first: work that never pauses must not put it off.
+            if Instant::now() < trial_at
+                && let Ok(count) = timeout_at(trial_at, self.work.recv_many(batch, TURN)).await
+            {
+                return count;
+            }
+            let outcome = self.trial().await;
+            let is_refused = outcome.is_err();
+            self.next_trial = is_refused.then(|| Instant::now() + TRIAL);
+            match outcome {
+                _ if self.is_refused.swap(is_refused, Relaxed) == is_refused => {}
+                Ok(()) => info!("the database takes writes again"),
+                Err(reason) => error!(%reason, "the database takes no writes: this server is not ready"),
+            }
+        }
+    }
+
+    /// Writes a row as it is, and waits until that is on disk.
+    async fn trial(&mut self) -> Result<(), StoreError> {
+        let outcome = timeout(TRIAL_MAX, self.rewrite()).await;
+        match outcome.unwrap_or_else(|_| Err(unavailable("the database does not answer"))) {
+            Ok(()) => {
+                self.is_in_doubt = false;
+                Ok(())
+            }
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.disconnect().await;
+                self.is_in_doubt = true;
+                Err(error)
+            }
+            // It answers. That another process took it over is told to those who write.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn rewrite(&mut self) -> Result<(), StoreError> {
+        let transaction = self.begin(Share::Alone, &mut Turn::default()).await?;
+        let text = "update lease set taken_at = taken_at where shard = $1";
+        rows::execute(&transaction, "lease", text, vec![fences::ALL.into()]).await?;
+        transaction.commit().await.of("commit")
+    }
+}
