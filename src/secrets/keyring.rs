@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -38,11 +38,15 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const AUDIT: &str = "audit";
 /// 32 random bytes with fewer distinct values than this do not occur (chance below 2^-60).
 const DISTINCT_BYTES_MIN: usize = 16;
+/// Random bytes do not begin anew after so few of them.
+const PERIOD_MAX: usize = 16;
 
 /// The keys that protect secrets at rest.
 pub struct Keyring {
     /// Its file; `None` for one that was read from elsewhere.
     path: Option<PathBuf>,
+    /// Whether that file is there.
+    is_kept: AtomicBool,
     /// What is in force; readers take it as it is and never wait for a file.
     ring: RwLock<Arc<Ring>>,
     /// Held while the file is changed.
@@ -106,9 +110,41 @@ impl Keyring {
     /// # Errors
     /// [`SecretsError::File`], also when there is a file already.
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, SecretsError> {
-        let keyring = Self::of(Ring { keys: vec![Key::generate(random)], primary: 0, retired: Vec::new() });
-        keyring.save_new(path)?;
-        Ok(Self { path: Some(path.into()), ..keyring })
+        let keyring = Self::generate(random).destined_for(path);
+        keyring.keep()?;
+        Ok(keyring)
+    }
+
+    /// A keyring with one new key, in memory.
+    #[must_use]
+    pub fn generate(random: &dyn Random) -> Self {
+        Self::of(Ring { keys: vec![Key::generate(random)], primary: 0, retired: Vec::new() })
+    }
+
+    /// The same keyring, which [`Keyring::keep`] writes there.
+    #[must_use]
+    pub fn destined_for(self, path: &Path) -> Self {
+        Self { path: Some(path.into()), is_kept: AtomicBool::new(false), ..self }
+    }
+
+    /// Whether nothing is lost with this process: it lies in a file.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::SeqCst)
+    }
+
+    /// Writes a keyring that is only in memory to the file that it is destined for. Before anything is
+    /// sealed with it: what is sealed with a keyring that nobody has is lost.
+    ///
+    /// # Errors
+    /// [`SecretsError::File`], also when there is a file already; [`SecretsError::NoFile`].
+    pub fn keep(&self) -> Result<(), SecretsError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_kept() {
+            self.save_new(self.path.as_deref().ok_or(SecretsError::NoFile)?)?;
+            self.is_kept.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Writes this keyring, synced, to a file that did not exist.
@@ -152,7 +188,7 @@ impl Keyring {
     /// A missing file, wrong permissions, garbage, and keys that are short or not random.
     pub fn open(path: &Path) -> Result<Self, SecretsError> {
         let keyring = Self::read(path, true)?;
-        Ok(Self { path: Some(path.into()), ..keyring })
+        Ok(Self { path: Some(path.into()), is_kept: AtomicBool::new(true), ..keyring })
     }
 
     /// Reads a keyring that somebody else keeps, as a mounted secret: who else may read it is their
@@ -279,6 +315,7 @@ impl Keyring {
     fn of(ring: Ring) -> Self {
         Self {
             path: None,
+            is_kept: AtomicBool::new(false),
             ring: RwLock::new(Arc::new(ring)),
             changing: Mutex::default(),
             sealings: AtomicU64::default(),
@@ -377,10 +414,21 @@ impl Key {
         let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| "a key does not have 32 bytes")?;
         let key =
             Self { id: id.ok_or("a key id is not 8 hexadecimal digits")?, bytes: Zeroizing::new(bytes) };
-        if key.bytes.iter().collect::<BTreeSet<_>>().len() < DISTINCT_BYTES_MIN {
-            return Err("a key is not random");
+        if key.is_obvious() {
+            return Err(
+                "a key is not random: its bytes repeat or count; `tidings key generate` makes one that is",
+            );
         }
         Ok(key)
+    }
+
+    /// Whether its bytes were obviously chosen by hand.
+    fn is_obvious(&self) -> bool {
+        let bytes = self.bytes.as_slice();
+        let repeats = (1..=PERIOD_MAX).any(|period| bytes[period..] == bytes[..bytes.len() - period]);
+        let step = |two: &[u8]| two[1].wrapping_sub(two[0]);
+        let counts = bytes.windows(2).all(|two| step(two) == step(bytes));
+        repeats || counts || bytes.iter().collect::<BTreeSet<_>>().len() < DISTINCT_BYTES_MIN
     }
 
     /// The key of one purpose.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::BASE64;
 use tidings_actors::{ports::Random, secret::Secret, testing::SeededRandom};
 use tidings_entity::id::AppId;
 use ulid::Ulid;
@@ -88,7 +89,16 @@ fn a_keyring_that_is_open_to_others_or_weak_is_refused() {
     let value: serde_json::Value = serde_json::from_str(&good).expect("json");
     let key = value["keys"][0]["key"].as_str().expect("key").to_owned();
     let zero = format!("{}=", "A".repeat(43));
+    let of = |bytes: [u8; 32]| BASE64.encode(&bytes);
+    let typed: [u8; 32] = "0123456789abcdef".repeat(2).into_bytes().try_into().expect("32 bytes");
+    let counting = |step: u8| std::array::from_fn(|index| 7_u8.wrapping_add(step.wrapping_mul(index as u8)));
+    let period = |length: usize| std::array::from_fn(|index| (index % length) as u8 * 13);
     let bad = [
+        good.replace(&key, &of(typed)),
+        good.replace(&key, &of(counting(1))),
+        good.replace(&key, &of(counting(255))),
+        good.replace(&key, &of(period(8))),
+        good.replace(&key, &of(period(15))),
         String::new(),
         "garbage".into(),
         good[..good.len() / 2].into(),
@@ -104,6 +114,22 @@ fn a_keyring_that_is_open_to_others_or_weak_is_refused() {
     }
     fs::write(&path, good).expect("written");
     Keyring::open(&path).expect("the good one still opens");
+}
+
+#[test]
+fn a_keyring_that_is_made_in_memory_is_a_file_once_it_is_kept() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("keyring");
+    let random = SeededRandom::new(8);
+    let keyring = Keyring::generate(&random).destined_for(&path);
+    assert!(!keyring.is_kept() && !path.exists());
+    keyring.keep().expect("kept");
+    keyring.keep().expect("it is already");
+    assert!(keyring.is_kept());
+    assert_eq!(Keyring::open(&path).expect("opened").status(), keyring.status());
+    let other = Keyring::generate(&random).destined_for(&path);
+    assert!(matches!(other.keep(), Err(SecretsError::File { .. })), "never overwritten");
+    assert!(!other.is_kept());
 }
 
 #[test]
