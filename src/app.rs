@@ -1,7 +1,10 @@
 //! The composition root: builds the adapters, starts the tree, and in the end drains it. `serve`
 //! adds the front door, `watch` a single app; both run the same house.
 
+mod keyring;
+mod privacy;
 mod replica;
+pub(crate) mod served;
 
 use std::{
     fs,
@@ -27,7 +30,7 @@ use tidings_actors::{
     untold::Untold,
 };
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 use url::Url;
 
 use crate::{
@@ -35,9 +38,9 @@ use crate::{
     egress::{Egress, EgressError},
     git::Git,
     machine::{MachineRandom, SharedClock},
-    secrets::{Keyring, SecretsError},
+    secrets::SecretsError,
     settings::{History, Settings},
-    store::{OpenError, SqlStore},
+    store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
     webhook::Webhooks,
 };
@@ -146,14 +149,24 @@ impl Adapters {
         let clock: Arc<dyn Clock> = Arc::new(SharedClock::default());
         let random: Arc<dyn Random> = Arc::new(MachineRandom);
         let data_dir = settings.data_dir.clone();
+        privacy::keep_others_out();
         make_private_directory(&data_dir)?;
         let claim = Claim::take(&settings)?;
-        let keyring = Arc::new(open_keyring(&settings, random.as_ref())?);
+        let keyring = Arc::new(keyring::open(&settings, random.as_ref())?);
         Metrics::of_process().keyring(&keyring);
+        let is_new = !keyring.is_kept();
+        let rules = StartRules {
+            wait: settings.database.start_wait,
+            refuses_new: served::was_here(&data_dir) && !settings.database.may_be_new,
+        };
         let url = settings.database_url();
-        let wait = settings.database.start_wait;
-        let store = SqlStore::open_within(wait, &url, keyring, clock.clone(), random.clone()).await?;
-        let store = Arc::new(store);
+        let opened = SqlStore::open_at_start(rules, &url, keyring, clock.clone(), random.clone());
+        let store = Arc::new(opened.await?);
+        if is_new {
+            keyring::tell(&settings);
+        }
+        served::note(&data_dir)?;
+        privacy::tell(&settings);
         let egress = Egress::new(&settings.egress)?;
         // Polls and deliveries share no connections, and wait for one as long as each may.
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
@@ -351,19 +364,3 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
 
 /// The keyring's file in the data directory.
 pub(crate) const KEYRING: &str = "keyring";
-
-/// Opens the keyring; at the first start it is the one that the settings give, or made.
-fn open_keyring(settings: &Settings, random: &dyn Random) -> Result<Keyring, SecretsError> {
-    let path = settings.data_dir.join(KEYRING);
-    if path.exists() {
-        return Keyring::open(&path);
-    }
-    if let Some(given) = &settings.keyring_file {
-        Keyring::open_given(given)?.save_new(&path)?;
-        info!("the keyring {} was copied to {}", given.display(), path.display());
-        return Keyring::open(&path);
-    }
-    let keyring = Keyring::create(&path, random)?;
-    info!("a keyring was made at {}: keep a copy of it, what it seals is lost without it", path.display());
-    Ok(keyring)
-}

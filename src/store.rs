@@ -80,7 +80,7 @@ use tracing::warn;
 use crate::secrets::{Keyring, SecretsError};
 use address::Address;
 use connect::{Connection, Look};
-use error::OfTable;
+use error::{OfTable, of_first_use};
 use keys::Resealing;
 use requests::Kept;
 use writer::Writer;
@@ -108,6 +108,22 @@ pub enum OpenError {
         "a copy of another database into this one did not end: run `tidings migrate copy` again, which begins anew"
     )]
     UnfinishedCopy,
+    /// The data directory belongs to a database that was used, and this one was not.
+    #[error(
+        "the database {0} is new, and this data directory was used with one that was not: its apps and watches \
+         would be gone. Put that one back (`tidings restore` fills an empty data directory from a backup), let \
+         database.url name it, or begin anew with `tidings serve --new-database`"
+    )]
+    NotTheSame(String),
+    /// The data directory has no keyring, and the database needs one.
+    #[error(
+        "the data directory has no keyring, and the database was sealed with one: put it back from a copy \
+         (`tidings key import`), or let keyring_file name one that opens it ({0})"
+    )]
+    NoKeyring(Box<OpenError>),
+    /// The keyring that was made or given cannot be written into the data directory.
+    #[error(transparent)]
+    Keyring(SecretsError),
     /// The keyring is not the one that sealed the secrets of this database.
     #[error("the keyring does not belong to this database: {0}")]
     WrongKey(SecretsError),
@@ -117,6 +133,15 @@ pub enum OpenError {
          copy the keyring of one that runs"
     )]
     MissingKey(String),
+}
+
+/// How a start goes about its database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartRules {
+    /// How long it waits for a server that is not up yet.
+    pub wait: Duration,
+    /// Whether a database that no server has used is refused, before anything is made in it.
+    pub refuses_new: bool,
 }
 
 /// What verbs need besides the database.
@@ -154,28 +179,28 @@ impl SqlStore {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        Self::open_within(Duration::ZERO, url, keyring, clock, random).await
+        Self::open_at_start(StartRules::default(), url, keyring, clock, random).await
     }
 
-    /// The same; waits so long for a server that is not up yet.
+    /// The same by these rules. A keyring that is not kept yet ([`Keyring::keep`]) is once it is proved.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open_within(
-        wait: Duration,
+    pub async fn open_at_start(
+        rules: StartRules,
         url: &str,
         keyring: Arc<Keyring>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        Self::keeping(wait, url, Context { keyring, clock, random, kept: Arc::default() }).await
+        Self::keeping(rules, url, Context { keyring, clock, random, kept: Arc::default() }).await
     }
 
-    async fn keeping(wait: Duration, url: &str, context: Context) -> Result<Self, OpenError> {
+    async fn keeping(rules: StartRules, url: &str, context: Context) -> Result<Self, OpenError> {
         let address = Address::parse(url)?;
-        let last = Instant::now() + wait;
+        let last = Instant::now() + rules.wait;
         let (connection, readers, epoch) = loop {
-            match first_steps(&address, &context).await {
+            match first_steps(&address, &context, rules.refuses_new).await {
                 Err(OpenError::Unreachable(reason)) if Instant::now() < last => {
                     warn!("the database cannot be reached, and is asked again: {reason}");
                     sleep(START_PAUSE).await;
@@ -223,8 +248,16 @@ impl SqlStore {
 async fn first_steps(
     address: &Address,
     context: &Context,
+    refuses_new: bool,
 ) -> Result<(Connection, Connection, i64), OpenError> {
+    let not_the_same = || OpenError::NotTheSame(address.to_string());
+    if refuses_new && !address.may_exist() {
+        return Err(not_the_same());
+    }
     let connection = connect::writer(address).await?;
+    if refuses_new && canary::is_new(&connection).await.map_err(of_first_use)? {
+        return Err(not_the_same());
+    }
     schema::bring_up(&connection).await?;
     let epoch = canary::take_over(&connection, context).await?;
     let readers = connect::readers(address).await?;

@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// The same for the address of `server.ops_listen`
     #[arg(long, value_name = "FILE")]
     ops_address_file: Option<PathBuf>,
+    /// Begin anew where the database is gone or empty although this data directory was used with one
+    #[arg(long)]
+    new_database: bool,
 }
 
 /// Runs until SIGTERM or SIGINT; a second one, half a second later or more, ends at once.
@@ -54,11 +57,12 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
     drop(tokio::task::spawn_blocking(move || telemetry.stop()).await);
 }
 
-async fn serve(args: &ServeArgs, settings: Settings) -> Result<(), Failure> {
+async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::listen();
     limits::set(settings.server.connections_max);
     // Before anything is made or migrated: a start at a busy address leaves everything as it was.
     let addresses = Addresses::take(&settings.server)?;
+    settings.database.may_be_new = args.new_database;
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     // After the data directory was made: a token that is made lies there.
     let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())

@@ -164,7 +164,11 @@ fn not_opened(error: &StartError) -> Failure {
 /// before the first delivery.
 fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Settings {
     settings.data_dir = data_dir;
-    settings.database = crate::settings::DatabaseSettings::default();
+    // Where it is gone, all files are told again: nothing of anybody else's is lost with it.
+    settings.database = crate::settings::DatabaseSettings {
+        may_be_new: true,
+        ..crate::settings::DatabaseSettings::default()
+    };
     settings.git.allow_local = true;
     settings.egress.reaches_loopback = true;
     // What others share is not looked after by a database that knows nothing of it.

@@ -7,6 +7,7 @@ use tidings_actors::ports::Clock;
 
 use super::Finding;
 use crate::{
+    app::served,
     secrets::Keyring,
     settings::Settings,
     store::{
@@ -42,7 +43,10 @@ pub(super) async fn examine(
     let found = match examine::examine(&url, keyring).await {
         Ok(Some(found)) => found,
         Ok(None) => {
-            findings.push(Finding::ok(CHECK, "there is none yet: the first start makes it"));
+            findings.push(match served::was_here(&settings.data_dir) {
+                true => lost("it is gone"),
+                false => Finding::ok(CHECK, "there is none yet: the first start makes it"),
+            });
             return None;
         }
         Err(error) => {
@@ -68,6 +72,10 @@ pub(super) async fn examine(
     for (said, remedy) in &found.advice {
         findings.push(Finding::warning(CHECK, said.as_str(), *remedy));
     }
+    if found.is_new && served::was_here(&settings.data_dir) {
+        findings.push(lost("it is empty"));
+        return None;
+    }
     if found.missing_steps > 0 {
         let said = format!("it is of an older version: {} steps are missing", found.missing_steps);
         findings.push(Finding::warning(CHECK, said, "take a backup; the next start takes the steps"));
@@ -83,6 +91,16 @@ pub(super) async fn examine(
         _ => Finding::ok("clock", "it is not behind what was written down"),
     });
     Some(found)
+}
+
+/// The database that the data directory was used with is not there; `what`: what is instead.
+fn lost(what: &str) -> Finding {
+    Finding::fault(
+        CHECK,
+        format!("{what}, and this data directory was used with one that was not"),
+        "put it back, restore the last backup into an empty data directory, or let database.url name it; \
+         tidings serve --new-database begins anew",
+    )
 }
 
 fn keys(found: &Examination, keyring: Option<&Keyring>, findings: &mut Vec<Finding>) {

@@ -38,12 +38,16 @@ pub struct DatabaseSettings {
     /// (PostgreSQL).
     #[serde(with = "duration")]
     pub lease: Duration,
+    /// Whether a database that no server has used is taken although the data directory belongs to one that
+    /// was. No setting can set it: `tidings serve --new-database` does, and `tidings watch`.
+    #[serde(skip)]
+    pub may_be_new: bool,
 }
 
 impl Default for DatabaseSettings {
     fn default() -> Self {
         let (start_wait, lease) = (Duration::from_secs(60), Duration::from_secs(15));
-        Self { url: None, url_file: None, start_wait, lease }
+        Self { url: None, url_file: None, start_wait, lease, may_be_new: false }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     connect::{Connection, Share},
     error::{of_first_use, of_start},
     fences::ALL,
-    key_shares, partitions, rows,
+    key_shares, partitions, rows, schema,
 };
 use crate::secrets::{Keyring, Place};
 
@@ -24,6 +24,7 @@ struct Canary {
 /// Proves the keyring and, on SQLite, raises the epoch; the epoch.
 pub(super) async fn take_over(connection: &Connection, context: &Context) -> Result<i64, OpenError> {
     let transaction = connection.begin(Share::Alone).await.map_err(|error| of_start(&error))?;
+    keep(&transaction, &context.keyring).await?;
     key_shares::take_at_start(&transaction, &context.keyring).await?;
     if !prove(&transaction, &context.keyring).await? {
         let sealed = context.keyring.seal(&PLACE, &Secret::new(TEXT.into()), &*context.random);
@@ -39,6 +40,34 @@ pub(super) async fn take_over(connection: &Connection, context: &Context) -> Res
     partitions::make_ahead(&transaction, context.clock.now()).await;
     transaction.commit().await.map_err(|error| of_start(&error))?;
     Ok(epoch)
+}
+
+/// A keyring that was made or given for this start is written into the data directory once it is known to
+/// be the right one, and before anything is sealed with it: a start that is refused leaves none behind, and
+/// nothing is ever sealed with one that a crash takes along.
+async fn keep(connection: &impl ConnectionTrait, keyring: &Keyring) -> Result<(), OpenError> {
+    if keyring.is_kept() {
+        return Ok(());
+    }
+    let proved = match key_shares::foreseen(connection, keyring).await {
+        Ok(foreseen) => prove(connection, &foreseen).await,
+        Err(error) => Err(error),
+    };
+    match proved {
+        Ok(_) => keyring.keep().map_err(OpenError::Keyring),
+        Err(error @ (OpenError::WrongKey(_) | OpenError::MissingKey(_))) => {
+            Err(OpenError::NoKeyring(Box::new(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether no server has used the database yet: no keyring was proved on it.
+pub(super) async fn is_new(connection: &Connection) -> Result<bool, StoreError> {
+    if !schema::has_table(connection, "canary").await? {
+        return Ok(true);
+    }
+    Ok(rows::number(connection, "canary", "select count(*) from canary", vec![]).await? == 0)
 }
 
 /// Proves the keyring; false where the database has never seen one.

@@ -27,6 +27,8 @@ pub struct Examination {
     pub faults: Vec<String>,
     /// What is unwise about it, and what to do about that.
     pub advice: Vec<(String, &'static str)>,
+    /// Whether no server has used it yet.
+    pub is_new: bool,
     /// Steps of its schema that are missing. Where there are any, nothing below was looked at.
     pub missing_steps: usize,
     /// Whether the keyring opens it; the error where it does not. `None`: none was given.
@@ -78,10 +80,12 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
         DbBackend::Postgres => connect::advice(connection).await?,
         _ => of_journal(connection).await.map_err(refused)?,
     };
+    let is_new = faults.is_empty() && canary::is_new(connection).await.map_err(refused)?;
     let missing_steps = Migrator::migrations().len() - schema::taken(connection).await?.len();
     let mut found = Examination {
         faults,
         advice,
+        is_new,
         missing_steps,
         key: None,
         sealed: BTreeMap::new(),

@@ -201,11 +201,7 @@ async fn refuse_newer(transaction: &DatabaseTransaction) -> Result<(), OpenError
 
 /// The steps that a database has taken, oldest first; all of them are known. Changes nothing.
 pub(super) async fn taken(connection: &Connection) -> Result<Vec<String>, OpenError> {
-    let text = match connection.get_database_backend() {
-        DbBackend::Postgres => "select count(*) from pg_class where oid = to_regclass('seaql_migrations')",
-        _ => "select count(*) from sqlite_schema where name = 'seaql_migrations'",
-    };
-    if rows::number(connection, "sqlite_schema", text, vec![]).await.map_err(asked)? == 0 {
+    if !has_table(connection, "seaql_migrations").await.map_err(asked)? {
         return Ok(Vec::new());
     }
     let text = "select version from seaql_migrations order by version";
@@ -214,6 +210,15 @@ pub(super) async fn taken(connection: &Connection) -> Result<Vec<String>, OpenEr
     let versions: Vec<String> = versions.collect::<Result<_, _>>()?;
     all_known(versions.iter().cloned())?;
     Ok(versions)
+}
+
+/// Whether the database has a table of this name.
+pub(super) async fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+    let text = match connection.get_database_backend() {
+        DbBackend::Postgres => "select count(*) from pg_class where oid = to_regclass($1)",
+        _ => "select count(*) from sqlite_schema where name = $1",
+    };
+    Ok(rows::number(connection, "sqlite_schema", text, vec![name.into()]).await? > 0)
 }
 
 fn all_known(mut taken: impl Iterator<Item = String>) -> Result<(), OpenError> {

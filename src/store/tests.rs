@@ -35,6 +35,7 @@ mod leases;
 mod listing;
 mod postgres;
 mod requests;
+mod start;
 mod transfer;
 mod trouble;
 mod upkeep;

@@ -35,6 +35,7 @@ mod killing;
 mod killing_mirrors;
 mod limits;
 mod listening;
+mod lost_database;
 mod mid_round;
 mod model_bites;
 mod moving;

@@ -1,7 +1,7 @@
 //! Bad settings, a newer database, another keyring, wrong tokens: a clear error each, and nothing
 //! is lost.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Output};
+use std::{fs, process::Output};
 
 use crate::support::{api::App, database, http, project::Project, server::Server, subscriber::Subscriber};
 use serde_json::json;
@@ -10,6 +10,7 @@ use serde_json::json;
 const EXIT_CONFIG: i32 = 78;
 /// `EX_UNAVAILABLE`.
 const EXIT_UNAVAILABLE: i32 = 69;
+const PASSPHRASE: &str = "a passphrase for stories";
 
 fn refused(server: &Server) -> (Option<i32>, String) {
     let Output { status, stderr, stdout } = server.command(&["serve"]).output().expect("it ran");
@@ -111,7 +112,10 @@ fn another_keyring_is_refused_and_the_right_one_goes_on() {
     app.wait_until_held(&server, &id, &project.head());
     server.terminate();
     let keyring = server.data().join("keyring");
-    let right = fs::read(&keyring).expect("a keyring");
+    let sealed = server.data().with_file_name("keyring.sealed");
+    let export = ["key", "export", sealed.to_str().expect("a path")];
+    let exported = server.command(&export).env("TIDINGS_PASSPHRASE", PASSPHRASE).output().expect("it ran");
+    assert!(exported.status.success(), "{exported:?}");
     let mut other = Server::start();
     other.terminate();
     let wrong = fs::read(other.data().join("keyring")).expect("another keyring");
@@ -127,10 +131,12 @@ fn another_keyring_is_refused_and_the_right_one_goes_on() {
         code.is_some_and(|code| code != 0),
         "a new keyring must not be made beside an old database: {text}"
     );
-    assert!(text.contains("key"), "{text}");
+    assert!(text.contains("key import"), "{text}");
+    assert!(!keyring.exists(), "a wrong keyring would be in the way of the right one");
 
-    fs::write(&keyring, right).expect("back");
-    fs::set_permissions(&keyring, fs::Permissions::from_mode(0o600)).expect("set");
+    let import = ["key", "import", sealed.to_str().expect("a path")];
+    let imported = server.command(&import).env("TIDINGS_PASSPHRASE", PASSPHRASE).output().expect("it ran");
+    assert!(imported.status.success(), "{imported:?}");
     server.run();
     project.write("b", b"2");
     let head = project.commit("goes on");

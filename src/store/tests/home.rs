@@ -15,7 +15,7 @@ use tidings_actors::{
 
 use crate::{
     secrets::Keyring,
-    store::{OpenError, SqlStore, schema},
+    store::{OpenError, SqlStore, StartRules, schema},
 };
 
 #[path = "../../../tests/it/support/cluster.rs"]
@@ -117,7 +117,8 @@ impl Home {
         let path = self.path().join(keyring);
         let keyring = Keyring::open(&path).or_else(|_| Keyring::create(&path, &*random)).expect("a keyring");
         let clock = Arc::new(ManualClock::new(Timestamp(3000)));
-        SqlStore::open_within(wait, url, Arc::new(keyring), clock, random).await
+        let rules = StartRules { wait, ..StartRules::default() };
+        SqlStore::open_at_start(rules, url, Arc::new(keyring), clock, random).await
     }
 
     /// A connection of its own, to look behind the store's back.

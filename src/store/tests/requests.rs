@@ -1,6 +1,6 @@
 //! How many answers are kept of one owner.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tidings_actors::{
     ports::{Begun, KeyedRequest, Store, StoredAnswer},
@@ -11,7 +11,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
 
 use super::{
-    super::{Context, requests::Kept},
+    super::{Context, StartRules, requests::Kept},
     SqlStore,
     home::{Home, on_both},
     number,
@@ -40,7 +40,7 @@ async fn beyond_their_limit_the_oldest_answers_of_an_owner_go_and_no_request_tha
     let clock = Arc::new(ManualClock::new(Timestamp(3000)));
     let kept = Arc::new(Kept::at_most(MOST));
     let context = Context { keyring: Arc::new(keyring), clock, random, kept };
-    let store = SqlStore::keeping(Duration::ZERO, home.url(), context).await.expect("opened");
+    let store = SqlStore::keeping(StartRules::default(), home.url(), context).await.expect("opened");
     let [busy, calm] = [1, 2].map(|number| AppId::new(ulid::Ulid::from_parts(1, number)).to_string());
     assert!(matches!(begin(&store, &busy, 0).await, Begun::New), "it runs until the end");
     assert!(matches!(begin(&store, &calm, 1).await, Begun::New));
