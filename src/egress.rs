@@ -4,7 +4,7 @@
 //!
 //! What it holds to: addresses are judged after resolution and the judged ones are dialled;
 //! literal addresses are judged too, in every spelling; one refused address refuses the whole
-//! answer of a resolver; private ranges are refused unless `egress.allow` names them; redirects
+//! answer of a resolver; where this server itself listens nothing is sent; private ranges are refused unless `egress.allow` names them; redirects
 //! are never followed; environment proxies are never used; nothing is retried; answers are not
 //! decompressed; ports are 80, 443 and those above 1023; TLS 1.2 or newer against bundled roots
 //! plus `egress.ca_file`, and for one app the authorities that it named ([`of_apps`]).
@@ -77,8 +77,8 @@ pub struct Egress {
 struct Shared {
     recipe: Arc<Recipe>,
     general: Client,
-    /// Clients for the ports that `egress.allow` names: a resolver does not learn the port of a
-    /// request, so each of these ports has a resolver that knows it.
+    /// Clients for the ports that `egress.allow` names or this server listens on: a resolver does not learn
+    /// the port of a request, so each of these ports has a resolver that knows it.
     by_port: BTreeMap<u16, Client>,
 }
 
@@ -126,7 +126,8 @@ impl Egress {
     ) -> Result<Self, EgressError> {
         let rules =
             Rules::parse(&settings.allow).map_err(|faults| EgressError::Settings(faults.join("; ")))?;
-        let rules = Arc::new(if settings.reaches_loopback { rules.with_host(LOCALHOST) } else { rules });
+        let rules = if settings.reaches_loopback { rules.with_host(LOCALHOST) } else { rules };
+        let rules = Arc::new(rules.without(&settings.own));
         let roots = tls::roots(settings)?;
         let recipe = Recipe { settings: settings.clone(), rules, roots, lookup, connect_timeout };
         Self::of_recipe(Arc::new(recipe), None)
@@ -196,6 +197,9 @@ impl Egress {
             // The connector would dial such a name without asking a resolver.
             Some(Host::Domain(name)) => name.trim_end_matches('.').parse().ok(),
         };
+        if let Some(address) = literal.filter(|address| rules.is_own(*address, Some(port))) {
+            return Err(Refused::Own(address.to_string()).into());
+        }
         let is_open = |address: IpAddr| {
             rules.admit(address, Some(port)) || self.reaches_loopback() && address.is_loopback()
         };

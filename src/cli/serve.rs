@@ -62,6 +62,7 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
     limits::set(settings.server.connections_max);
     // Before anything is made or migrated: a start at a busy address leaves everything as it was.
     let addresses = Addresses::take(&settings.server)?;
+    settings.egress.own = addresses.own();
     settings.database.may_be_new = args.new_database;
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
     // After the data directory was made: a token that is made lies there.

@@ -34,6 +34,9 @@ impl Egress {
             return Err(Refused::Port(port).into());
         }
         match host.parse() {
+            Ok(address) if recipe.rules.is_own(address, Some(port)) => {
+                Err(Refused::Own(address.to_string()).into())
+            }
             Ok(address) if recipe.rules.admit(address, Some(port)) => Ok(Some(address)),
             Ok(address) => Err(Refused::Address(address).into()),
             Err(_) => Ok(None),

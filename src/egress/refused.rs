@@ -12,6 +12,8 @@ pub enum Refused {
     Address(IpAddr),
     /// A name that resolves to an address that is not public.
     Name(String),
+    /// This server itself, under the name or address of the URL.
+    Own(String),
     /// A port that requests never go to.
     Port(u16),
 }
@@ -35,6 +37,11 @@ impl fmt::Display for Refused {
                 formatter,
                 "the name {name} leads to a private address and egress.allow lists neither of them (add {name} \
                  to allow it)"
+            ),
+            Self::Own(host) => write!(
+                formatter,
+                "{host} with this port is this server itself, which sends nothing there; name the address of a \
+                 receiver or of a Git host"
             ),
             Self::Port(port) => {
                 write!(formatter, "port {port} is never reached: only 80, 443 and those from 1024 on are")

@@ -44,7 +44,7 @@ pub fn system_lookup() -> Lookup {
 pub struct Guard {
     /// What settings allow.
     pub rules: Arc<Rules>,
-    /// The port that all requests of this client go to, where an allow entry names it.
+    /// The port that all requests of this client go to, where the rules say something of it.
     pub port: Option<u16>,
     /// Who knows the addresses.
     pub lookup: Lookup,
@@ -62,6 +62,9 @@ impl Guard {
         let addresses = (self.lookup)(name.to_owned()).await?;
         if addresses.is_empty() {
             return Err(Box::from("the name has no address"));
+        }
+        if addresses.iter().any(|address| self.rules.is_own(*address, self.port)) {
+            return Err(Box::new(Refused::Own(name.to_owned())));
         }
         let named = self.rules.names(name, self.port);
         if !named && !addresses.iter().all(|address| self.rules.admit(*address, self.port)) {

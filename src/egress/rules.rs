@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use ipnet::IpNet;
@@ -20,6 +20,8 @@ use super::address::{Reach, reach};
 pub struct Rules {
     networks: Vec<(IpNet, Option<u16>)>,
     hosts: Vec<(String, Option<u16>)>,
+    /// Where this server listens itself.
+    own: Vec<SocketAddr>,
 }
 
 impl Rules {
@@ -71,11 +73,33 @@ impl Rules {
         self
     }
 
-    /// The ports that entries name: requests to these are judged with those entries as well.
+    /// Closes the addresses at which this server listens itself, also to entries that name them.
+    #[must_use]
+    pub fn without(mut self, own: &[SocketAddr]) -> Self {
+        self.own.extend(own);
+        self
+    }
+
+    /// Whether this server would be reached there. A listener on all addresses of the machine is reached
+    /// at each of them; whoever dials "all addresses" reaches the machine itself.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr, port: Option<u16>) -> bool {
+        let address = address.to_canonical();
+        let is_reached = |own: IpAddr| match own {
+            IpAddr::V4(own) if own.is_unspecified() => address.is_ipv4() && is_of_this_machine(address),
+            IpAddr::V6(own) if own.is_unspecified() => is_of_this_machine(address),
+            own => own.to_canonical() == address || address.is_unspecified(),
+        };
+        self.own.iter().any(|own| Some(own.port()) == port && is_reached(own.ip()))
+    }
+
+    /// The ports that entries name, and those that this server listens on: requests to these are judged
+    /// by their port as well.
     #[must_use]
     pub fn ports(&self) -> BTreeSet<u16> {
         let networks = self.networks.iter().filter_map(|(_, port)| *port);
-        networks.chain(self.hosts.iter().filter_map(|(_, port)| *port)).collect()
+        let hosts = self.hosts.iter().filter_map(|(_, port)| *port);
+        networks.chain(hosts).chain(self.own.iter().map(SocketAddr::port)).collect()
     }
 
     /// Whether an entry names this host.
@@ -102,6 +126,11 @@ impl Rules {
             Reach::Metadata => covers(true),
         }
     }
+}
+
+/// Whether an address is one of this machine: then, and only then, it can be listened on.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn applies(only: Option<u16>, port: Option<u16>) -> bool {
@@ -169,6 +198,32 @@ mod tests {
         assert!(admits(&rules, "fd00::1", 443) && !admits(&rules, "fd00::1", 8443));
         assert!(rules.names("CI.internal.", Some(443)) && !rules.names("ci.internal", None));
         assert_eq!(rules.ports(), BTreeSet::from([443, 8443]));
+    }
+
+    #[test]
+    fn this_server_itself_is_found_at_each_of_its_addresses_and_nobody_else_is() {
+        let listening = |own: &str| Rules::default().without(&[own.parse().expect("an address")]);
+        for (own, address, port, is_own) in [
+            ("127.0.0.1:8080", "127.0.0.1", 8080, true),
+            ("127.0.0.1:8080", "::ffff:127.0.0.1", 8080, true),
+            ("127.0.0.1:8080", "0.0.0.0", 8080, true),
+            ("127.0.0.1:8080", "127.0.0.1", 8081, false),
+            ("127.0.0.1:8080", "127.0.0.2", 8080, false),
+            ("0.0.0.0:8080", "127.0.0.1", 8080, true),
+            ("0.0.0.0:8080", "127.9.9.9", 8080, true),
+            ("0.0.0.0:8080", "0.0.0.0", 8080, true),
+            ("0.0.0.0:8080", "192.0.2.1", 8080, false),
+            ("0.0.0.0:8080", "::1", 8080, false),
+            ("[::]:8080", "::1", 8080, true),
+            ("[::]:8080", "127.0.0.1", 8080, true),
+            ("[::]:8080", "2001:db8::1", 8080, false),
+            ("[::1]:8080", "::1", 8080, true),
+            ("[::1]:8080", "127.0.0.1", 8080, false),
+        ] {
+            let found = listening(own).is_own(address.parse().expect("an address"), Some(port));
+            assert_eq!(found, is_own, "{address} {port} by {own}");
+        }
+        assert!(listening("0.0.0.0:8080").ports().contains(&8080), "names are judged there, too");
     }
 
     #[test]

@@ -269,6 +269,33 @@ async fn an_allowed_port_opens_a_name_on_that_port_only() {
 }
 
 #[tokio::test]
+async fn this_server_itself_is_never_reached_and_its_neighbours_on_the_machine_are() {
+    let (own, visits, _first) = canary().await;
+    let (other, reached, _second) = canary().await;
+    for listen in ["127.0.0.1", "0.0.0.0"] {
+        let mut settings = settings(&["127.0.0.0/8", "0.0.0.0", "by.name"]);
+        settings.own = vec![format!("{listen}:{own}").parse().expect("an address")];
+        let egress = Egress::with_lookup(&settings, answering(&["127.0.0.1"]).0).expect("settings");
+        for host in ["127.0.0.1", "127.1", "0.0.0.0", "[::ffff:127.0.0.1]"] {
+            let url = Url::parse(&format!("http://{host}:{own}/")).expect("a URL");
+            let refused = egress.request(Method::POST, &url).map(drop);
+            assert!(matches!(refused, Err(EgressError::Refused(Refused::Own(_)))), "{host}: {refused:?}");
+        }
+        for host in ["name.example", "by.name"] {
+            let url = Url::parse(&format!("http://{host}:{own}/")).expect("a URL");
+            let error = egress.request(Method::POST, &url).expect("judged later").send().await;
+            let error = error.expect_err("refused");
+            assert!(matches!(Egress::refusal(&error), Some(Refused::Own(_))), "{host}: {error:?}");
+        }
+        for host in ["127.0.0.1", "name.example"] {
+            let url = Url::parse(&format!("http://{host}:{other}/")).expect("a URL");
+            assert!(egress.request(Method::POST, &url).expect("a request").send().await.is_ok(), "{host}");
+        }
+    }
+    assert_eq!((visits.load(Ordering::SeqCst), reached.load(Ordering::SeqCst)), (0, 4));
+}
+
+#[tokio::test]
 async fn an_allowed_host_may_be_anywhere() {
     let (port, visits, _tasks) = canary().await;
     let egress = Egress::new(&settings(&["localhost"])).expect("settings");

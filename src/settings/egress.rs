@@ -1,6 +1,6 @@
 //! `egress`: where requests may go, and what they trust.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 use url::Url;
@@ -27,6 +27,10 @@ pub struct EgressSettings {
     /// No setting can set it: `tidings watch` does, for the person at the keyboard.
     #[serde(skip)]
     pub reaches_loopback: bool,
+    /// Where this server listens: never reached, whatever `allow` says. No setting can set it: `tidings
+    /// serve` does.
+    #[serde(skip)]
+    pub own: Vec<SocketAddr>,
 }
 
 impl EgressSettings {

@@ -144,6 +144,28 @@ fn what_the_settings_allow_is_reached_and_nothing_beside_it() {
     subscriber.assert_straight();
 }
 
+#[test]
+fn the_server_sends_nothing_to_itself_whatever_the_settings_allow() {
+    let (project, subscriber) = (Project::with(&[("a", "1")]), Subscriber::start());
+    let server = Server::start();
+    let port = server.address().port();
+    let base_url = format!("http://127.0.0.1:{port}/hook");
+    let body = json!({ "app_name": "app", "email": "app@example.org", "base_url": base_url, "client_auth_key": KEY });
+    let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
+    assert_eq!(reply.status, 422, "{}", reply.json());
+    assert!(reply.json().to_string().contains("this server itself"), "{}", reply.json());
+
+    // A name says nothing until it is resolved.
+    let token = onboarded(&server, &format!("http://localhost:{port}/hook"));
+    let tested = server.ask("POST", "/api/app/test", Some(&token), None).expect("an answer");
+    assert_eq!((tested.status, &tested.json()["failure"]), (200, &json!("refused")), "{}", tested.json());
+
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch(&server, &project);
+    app.wait_until_held(&server, &id, &project.head());
+    subscriber.assert_straight();
+}
+
 fn onboarded(server: &Server, base_url: &str) -> String {
     let body = json!({ "app_name": "app", "email": "app@example.org", "base_url": base_url, "client_auth_key": KEY });
     let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");

@@ -2,7 +2,7 @@
 //! addresses are taken before anything else begins, so that a start at a busy address makes nothing; who
 //! connects is refused until the doors open.
 
-use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
+use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -54,6 +54,12 @@ impl Addresses {
     pub(super) fn take(settings: &ServerSettings) -> Result<Self, Failure> {
         let ops = settings.ops_listen.map(|listen| Address::take("server.ops_listen", listen));
         Ok(Self { api: Address::take("server.listen", settings.listen)?, ops: ops.transpose()? })
+    }
+
+    /// Where this process will be reached: no request of its own goes there.
+    pub(super) fn own(&self) -> Vec<SocketAddr> {
+        let taken = std::iter::once(&self.api).chain(&self.ops);
+        taken.map(|address| address.socket.local_addr().unwrap_or(address.listen)).collect()
     }
 }
 
@@ -162,10 +168,14 @@ impl Doors {
     }
 }
 
-/// Writes the address under another name first, so that whoever waits for the file reads all of it.
+/// Writes the address under another name first, so that whoever waits for the file reads all of it. An
+/// address is no secret: another user may wait for it.
 fn write_address(path: &Path, address: SocketAddr) -> Result<(), Failure> {
     let whole = path.with_extension("new");
-    fs::write(&whole, address.to_string()).and_then(|()| fs::rename(&whole, path)).map_err(|reason| {
+    let written = fs::write(&whole, address.to_string())
+        .and_then(|()| fs::set_permissions(&whole, fs::Permissions::from_mode(0o644)))
+        .and_then(|()| fs::rename(&whole, path));
+    written.map_err(|reason| {
         Failure::new(Code::CannotCreate, format!("{} cannot be written: {reason}", path.display()))
     })
 }
