@@ -61,6 +61,7 @@ pub async fn examine(settings: &Settings, asks_hosts: bool, clock: &dyn Clock) -
     let keyring: Option<Keyring> = home::keyring(settings, &mut findings);
     home::admin_token(settings, &mut findings);
     home::disk(settings, &mut findings);
+    home::open_files(&mut findings);
     let database = database::examine(settings, keyring.as_ref(), clock, &mut findings).await;
     if let Some(found) = &database {
         work::examine(found, &mut findings);

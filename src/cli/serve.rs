@@ -59,7 +59,7 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
 
 async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::listen();
-    limits::set(settings.server.connections_max);
+    limits::set(&mut settings.server);
     // Before anything is made or migrated: a start at a busy address leaves everything as it was.
     let addresses = Addresses::take(&settings.server)?;
     settings.egress.own = addresses.own();

@@ -2,6 +2,8 @@
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::Finding;
 use crate::{
     app::{KEYRING, LOCK},
@@ -10,6 +12,9 @@ use crate::{
     secrets::{Keyring, SecretsError},
     settings::Settings,
 };
+
+/// A server that may open fewer files is short of them on a busy day.
+const FILES_MIN: u64 = 4_096;
 
 /// Whether it may be used; whether a server has it open.
 pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> bool {
@@ -82,6 +87,27 @@ fn owner(path: &Path, findings: &mut Vec<Finding>) -> bool {
         if is_running { format!("it runs: {}", said.trim()) } else { "it does not run".to_owned() },
     ));
     is_running
+}
+
+/// How many files a server may open that is started as this was.
+pub(super) fn open_files(findings: &mut Vec<Finding>) {
+    const CHECK: &str = "open_files";
+    // A start raises the soft limit to the hard one.
+    findings.push(match getrlimit(Resource::Nofile).maximum {
+        Some(files) if files < FILES_MIN => Finding::warning(
+            CHECK,
+            format!(
+                "a server that is started like this may open {files} files: it takes fewer clients at once"
+            ),
+            format!(
+                "raise the limit to {FILES_MIN} or more: LimitNOFILE of the service, ulimit -n of a shell"
+            ),
+        ),
+        Some(files) => {
+            Finding::ok(CHECK, format!("a server that is started like this may open {files} files"))
+        }
+        None => Finding::ok(CHECK, "a server that is started like this may open any number of files"),
+    });
 }
 
 /// Whether the nearest directory that is there may be written into.
