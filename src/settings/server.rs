@@ -73,7 +73,7 @@ pub struct ServerSettings {
     pub download_memory_bytes: u64,
     /// Most headers of a request.
     pub headers_max: usize,
-    /// Most connections at once.
+    /// Most connections at once; a start lowers it where the process may open few files.
     pub connections_max: usize,
     /// Most connections of one address at once.
     pub connections_per_address_max: usize,

@@ -308,8 +308,8 @@ fn guide() -> String {
     let mut page = String::from(
         "# Settings\n\nMade from `config/default.toml`; `UPDATE_EXPECT=1 cargo test --lib settings` makes it anew.\n\
          Environment variables override the settings file (`--config`), which overrides the defaults. The variable \
-         of `server.listen` is `TIDINGS__SERVER__LISTEN`; the values of a list stand between commas. Secrets are given by environment or by a \
-         `*_file`. `tidings check-config` prints what is in effect, `tidings doctor` what is wrong with it.\n",
+         of `server.listen` is `TIDINGS__SERVER__LISTEN`; the values of a list stand between commas. Secrets are given by a `*_file`, \
+         or by environment, which other processes of the same user can read. `tidings check-config` prints what is in effect, `tidings doctor` what is wrong with it.\n",
     );
     let (mut section, mut comment) = (String::new(), Vec::new());
     page.push_str("\n| key | default | meaning |\n|---|---|---|\n");
