@@ -378,7 +378,7 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     }
     // Absence is believed only when the watcher saw it twice.
     let believed = |name: &str| listing.has_refs && listing.gone.contains(name);
-    following.moved = moved_heads(known, listing, (&listed, &followed), now);
+    following.moved = moved_heads(known, listing, (&listed, &followed), scope, now);
     if scope == Scope::Source {
         let keep = |name: &str| followed.contains(name) && (listed.contains_key(name) || !believed(name));
         let is_absent = |name: &&String| {
@@ -395,6 +395,7 @@ fn moved_heads(
     known: &Known,
     listing: &RefListing,
     (listed, followed): (&BTreeMap<&str, ObjectId>, &BTreeSet<String>),
+    scope: Scope<'_>,
     now: Timestamp,
 ) -> Vec<MovedHead> {
     let mut moved = Vec::new();
@@ -404,9 +405,11 @@ fn moved_heads(
             continue;
         };
         let before = (known.heads.get(name).map(|(commit, _)| commit), known.faults.get(name));
-        // What was learnt since the listing stands, with its fault.
+        // What was learnt since the listing stands, with its fault. So does the fault of a commit that a proof
+        // names again: a proof fetches nothing.
         let is_newer = known.heads.get(name).is_some_and(|(_, at)| is_newer_than(listing, *at, now));
-        let fault = if is_newer { before.1 } else { listing.refused.get(commit) };
+        let is_named_again = scope != Scope::Source && before.0 == Some(commit);
+        let fault = if is_newer || is_named_again { before.1 } else { listing.refused.get(commit) };
         if before != (Some(commit), fault) {
             moved.push(MovedHead { name: name.clone(), commit: *commit, fault: fault.cloned() });
         }

@@ -163,6 +163,22 @@ fn a_proof_speaks_of_its_own_watch_only() {
 }
 
 #[test]
+fn a_proof_that_names_a_commit_again_says_nothing_of_its_fault() {
+    let dev = watch(1, SelectorKind::Branch, "dev");
+    let cursors = vec![cursor(&dev, 1, "", "refs/heads/dev")];
+    let id = dev.id.clone();
+    let mut known = known(dev, cursors, &[("refs/heads/dev", 1)]);
+    known.faults.insert("refs/heads/dev".into(), "the tree is malformed".into());
+    let follow = |commit, scope| {
+        let listing = listing(Some("refs/heads/main"), &[("refs/heads/main", 1), ("refs/heads/dev", commit)]);
+        follow(&known, &listing, scope, NOW).moved
+    };
+    assert_eq!(follow(1, Scope::Watch(&id)), []);
+    assert_eq!(follow(2, Scope::Watch(&id)), [moved("refs/heads/dev", 2)], "another commit");
+    assert_eq!(follow(1, Scope::Source), [moved("refs/heads/dev", 1)], "a scan took it");
+}
+
+#[test]
 fn what_is_asked_of_a_host_covers_what_a_selector_follows() {
     let ask = |kind, value: &str| Selector { kind, value: value.into() }.ref_pattern();
     for (kind, value, asked) in [
