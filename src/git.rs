@@ -48,6 +48,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, Once, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -337,6 +338,11 @@ impl GitSource for Git {
                 self.readers.run(move |cancel| local::verify(&path, &settings, &order, cancel)).await
             }
         }
+    }
+
+    fn asked_again_in(&self, repository: &RepositoryId, commit: ObjectId) -> Option<Duration> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(repository)?.faults().again_in(commit)
     }
 
     async fn absent_blobs(&self, remote: &Remote, blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {

@@ -22,7 +22,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tidings_entity::id::{RepositoryId, SourceId};
+use tidings_entity::id::{AppId, CursorId, RepositoryId, SourceId};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{info, warn};
 
@@ -32,7 +32,7 @@ use crate::{
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
     hosts::{Postponed, Turn},
-    polls::Polled,
+    polls::{Polled, Scanned},
     ports::{Cause, GitError, Source, StoreError},
     scan_worker::{self, ScanError},
     time::Timestamp,
@@ -65,8 +65,8 @@ pub enum RepositoryWatcherMessage {
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
     /// Sources were read with those of all others, from this moment on, in case a hint was lost.
     Swept(Instant, Vec<Source>),
-    /// The scan of a source ended.
-    Scanned(SourceId, Result<scan_worker::Ended, String>),
+    /// The scan of a source ended, after so long.
+    Scanned(SourceId, Result<(scan_worker::Ended, Duration), String>),
     /// The breaker of a source changed.
     Breaker(String, BreakerNews),
     /// Side work (a notice, a remembered error) ended.
@@ -114,8 +114,8 @@ struct Watched {
     failing: Option<String>,
     /// Where the last scan stands in its trace: notices follow from it.
     last_scan: Option<Cause>,
-    /// When the last scan ended.
-    scanned_at: Option<Timestamp>,
+    /// What came of it, for people.
+    scanned: Option<Arc<Scanned>>,
 }
 
 impl Watched {
@@ -314,32 +314,23 @@ impl RepositoryWatcherState {
         let mode = Mode::Due { at: Instant::now() + Duration::from_millis(wait) };
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
-        let (in_line, last_scan, scanned_at, source) = (None, None, None, Arc::new(source));
+        let (in_line, last_scan, scanned, source) = (None, None, None, Arc::new(source));
         let (urgent, failures, missing, wide, id) = (fresh, 0, BTreeMap::new(), false, source.id.clone());
-        let watched = Watched {
-            mode,
-            urgent,
-            in_line,
-            failures,
-            missing,
-            wide,
-            failing,
-            last_scan,
-            scanned_at,
-            source,
-        };
+        let watched =
+            Watched { mode, urgent, in_line, failures, missing, wide, failing, last_scan, scanned, source };
         self.sources.insert(id.clone(), Box::new(watched));
         self.tell_polls(&id);
     }
 
-    /// Shows the front door when a source was scanned and is scanned next.
+    /// Shows the front door how a source was scanned and when it is scanned next.
     fn tell_polls(&self, id: &SourceId) {
         let Some(watched) = self.sources.get(id) else { return };
         let next = match watched.mode {
             Mode::Due { at } => Some(self.context.now().after(at.saturating_duration_since(Instant::now()))),
             Mode::Rejecting { .. } => None,
         };
-        self.context.directory.polls().note(id, Polled { last: watched.scanned_at, next });
+        let polled = Polled { last: watched.scanned.clone(), next, failures: watched.failures };
+        self.context.directory.polls().note(id, polled);
     }
 
     fn on_poke(&mut self) {
@@ -449,12 +440,13 @@ impl RepositoryWatcherState {
         let (reported, slots) = (id.clone(), self.context.scan_slots.clone());
         let scan = async move {
             let _slot = slots.take(&source.apps).await;
-            scan_worker::dispatch(directory, source, known, turn).await
+            let began = Instant::now();
+            (scan_worker::dispatch(directory, source, known, turn).await, began.elapsed())
         };
         self.tasks.spawn(&self.post, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
     }
 
-    fn on_scanned(&mut self, id: &SourceId, ended: scan_worker::Ended) {
+    fn on_scanned(&mut self, id: &SourceId, (ended, took): (scan_worker::Ended, Duration)) {
         self.scanning = None;
         let key = source_key(id.as_str(), self.repository.as_str());
         let now = self.context.now();
@@ -464,7 +456,7 @@ impl RepositoryWatcherState {
             return self.on_tick();
         };
         watched.last_scan = ended.place;
-        watched.scanned_at = Some(now);
+        watched.scanned = Some(Arc::new(ended.shown(now, took)));
         let mut retry_after = None;
         match ended.outcome {
             Ok(report) => {
@@ -601,7 +593,7 @@ impl RepositoryWatcherState {
     }
 
     /// Tells the deliverers concerned, making them exist if they must.
-    fn wake(&self, cursors: Vec<(tidings_entity::id::AppId, tidings_entity::id::CursorId)>) {
+    fn wake(&self, cursors: Vec<(AppId, CursorId)>) {
         let mut by_app: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (app, cursor) in cursors {
             by_app.entry(app).or_default().push(cursor);

@@ -24,10 +24,12 @@ use crate::{
     context::{Context, in_time},
     directory::Directory,
     hosts::Turn,
+    polls::{Scanned, Unseen},
     ports::{
         Cause, FetchOrder, FetchOutcome, Fetched, GitError, RefListing, RefPatterns, Source, StoreError,
     },
     supervisor::Birth,
+    time::Timestamp,
     tree::SCANS,
 };
 
@@ -44,6 +46,10 @@ pub struct ScanReport {
     pub missing: BTreeSet<String>,
     /// What its apps follow together is more than one listing may say.
     pub wide: bool,
+    /// What of it could not be listed.
+    pub unseen: Option<Unseen>,
+    /// Bytes of the objects that it fetched.
+    pub bytes: u64,
     /// Whose cursors now have something to do.
     pub cursors: Vec<(AppId, CursorId)>,
 }
@@ -87,6 +93,21 @@ pub struct Ended {
     pub outcome: ScanOutcome,
     /// Its place in the trace, for what follows from it.
     pub place: Option<Cause>,
+}
+
+impl Ended {
+    /// What is shown of it: it ended at `at` and took so long.
+    pub(crate) fn shown(&self, at: Timestamp, took: Duration) -> Scanned {
+        let (report, error) = (self.outcome.as_ref().ok(), self.outcome.as_ref().err());
+        Scanned {
+            at,
+            took,
+            bytes: report.map(|report| report.bytes),
+            outcome: error.map_or(OK, ScanError::code),
+            reason: error.map(ToString::to_string),
+            unseen: report.and_then(|report| report.unseen.clone()),
+        }
+    }
 }
 
 impl From<ScanError> for Ended {
@@ -185,10 +206,11 @@ async fn scan_traced(
     let (asked_at, began) = (Some(context.now()), Instant::now());
     let listed = list(context, source, &mut wide).await;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), began.elapsed());
-    let mut listing = listed?;
+    let (mut listing, unseen) = listed?;
     listing.asked_at = asked_at;
     listing.gone = gone.into_iter().filter(|name| !listing.is_unseen(name)).collect();
     let wants = source.followed.commits(&listing);
+    let mut bytes = 0;
     if !wants.is_empty() {
         turn.fetches();
         let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
@@ -198,6 +220,7 @@ async fn scan_traced(
         context.meter.fetched(Fetched::Commits, cost, began.elapsed());
         let outcome = fetched?;
         let report = outcome.cost;
+        bytes = report.bytes;
         take_word(&mut listing, outcome, order.wants.len())?;
         if report.objects > 0 {
             info!(
@@ -214,18 +237,23 @@ async fn scan_traced(
     for (_, cursor) in &moved.cursors {
         context.causes.of_lane(cursor, place);
     }
-    Ok(ScanReport { changed: moved.changed, missing: moved.absent, wide, cursors: moved.cursors })
+    let (changed, missing, cursors) = (moved.changed, moved.absent, moved.cursors);
+    Ok(ScanReport { changed, missing, wide, unseen, bytes, cursors })
 }
 
 /// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed alone:
 /// those of an app that follows more than one listing may say are unknown, and nobody else's are.
-async fn list(context: &Context, source: &Source, wide: &mut bool) -> Result<RefListing, GitError> {
+async fn list(
+    context: &Context,
+    source: &Source,
+    wide: &mut bool,
+) -> Result<(RefListing, Option<Unseen>), GitError> {
     let all: BTreeSet<&String> = source.patterns.iter().flatten().collect();
     if !*wide || source.patterns.len() < 2 {
         let all: RefPatterns = all.into_iter().cloned().collect();
         match context.git.list_refs(&source.remote, &all).await {
             Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => *wide = true,
-            listed => return listed,
+            listed => return listed.map(|listing| (listing, None)),
         }
     }
     let (mut listing, mut fault) = (None::<RefListing>, None);
@@ -251,7 +279,9 @@ async fn list(context: &Context, source: &Source, wide: &mut bool) -> Result<Ref
         .into_iter()
         .filter(|pattern| listing.refs.iter().all(|found| found.name != *pattern))
         .collect();
-    Ok(listing)
+    let refs = listing.unseen.clone();
+    let unseen = fault.filter(|_| !refs.is_empty()).map(|fault| Unseen { refs, reason: fault.to_string() });
+    Ok((listing, unseen))
 }
 
 /// What cannot be had is noted beside the refs that name it; where nothing can be had, that is the fault of

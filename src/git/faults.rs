@@ -51,6 +51,12 @@ impl Faults {
         (known, asked)
     }
 
+    /// In how long a commit is asked for again at the earliest.
+    pub(super) fn again_in(&self, commit: ObjectId) -> Option<Duration> {
+        let until = self.faults().get(&commit)?.until;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
     /// Remembers what came of wants that were asked for. `others`: something of the repository can be had, so
     /// that it is these wants that cannot.
     pub(super) fn note(&self, asked: &[ObjectId], refused: &[(ObjectId, GitError)], others: bool) {

@@ -26,6 +26,9 @@ const BY: HeaderName = HeaderName::from_static("tidings-replica");
 const RETRY_AFTER_SECONDS: u64 = 1;
 /// An answer takes no longer than the longest wait that can be asked for, and what it takes to be written.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
+/// How long the replica that works on a repository may take to show what only it knows: who asks would rather
+/// have the rest than wait.
+const SHOWN_MAX: Duration = Duration::from_secs(1);
 /// What of the request goes along.
 const SENT: [HeaderName; 2] = [header::AUTHORIZATION, header::CONTENT_TYPE];
 /// What of the answer comes back.
@@ -36,10 +39,20 @@ pub(super) async fn answered(front: &Front, request: &Request, repository: &Repo
     if front.handle.works_on(repository) {
         return None;
     }
-    Some(hand_on(front, request, repository).await)
+    Some(hand_on(front, request, repository, ANSWER_MAX).await)
 }
 
-async fn hand_on(front: &Front, request: &Request, repository: &RepositoryId) -> Answer {
+/// What the replica that works on a repository shows of it; `None`: that is this one, or it shows nothing in
+/// time, and this one shows what the rows say.
+pub(super) async fn shown(front: &Front, request: &Request, repository: &RepositoryId) -> Option<Response> {
+    if front.handle.works_on(repository) || request.headers.contains_key(BY) {
+        return None;
+    }
+    let answer = hand_on(front, request, repository, SHOWN_MAX).await.ok()?;
+    answer.status().is_success().then_some(answer)
+}
+
+async fn hand_on(front: &Front, request: &Request, repository: &RepositoryId, within: Duration) -> Answer {
     if request.headers.contains_key(BY) {
         // It moved meanwhile.
         return Err(ask_again("another replica works on this watch: ask again"));
@@ -68,7 +81,7 @@ async fn hand_on(front: &Front, request: &Request, repository: &RepositoryId) ->
         Some(value) => sent.header(name, value),
         None => sent,
     });
-    let answer = sent.body(request.body.clone()).timeout(ANSWER_MAX).send().await.map_err(|error| {
+    let answer = sent.body(request.body.clone()).timeout(within).send().await.map_err(|error| {
         debug!(replica = %owner.id, error = %error.without_url(), "a request could not be handed on");
         ask_again("the replica that works on this watch does not answer: ask again")
     })?;

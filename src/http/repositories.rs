@@ -11,6 +11,7 @@ mod proof;
 mod pull;
 mod register;
 mod replay;
+mod scan;
 mod selector;
 mod views;
 
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    polls::Polled,
     ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
+    time::Timestamp,
 };
 use tidings_entity::{
     id::WatchId,
@@ -28,9 +29,12 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
-use self::selector::SelectorShown;
+use self::{
+    scan::{HeadFaultShown, Scan},
+    selector::SelectorShown,
+};
 use super::{
-    Front,
+    Front, elsewhere,
     moment::iso,
     names::repository_name,
     paging::{Page, Query, page},
@@ -38,7 +42,7 @@ use super::{
     request::{Request, json},
     route::{Access, Answer, Route, route},
     sights::Sights,
-    standing::{self, Facts, open_breaker},
+    standing::{self, Facts},
 };
 
 /// The routes of this folder.
@@ -61,7 +65,8 @@ pub fn routes() -> Vec<Route> {
 
 /// Those of them that are answered where a repository is worked on.
 pub(super) fn handed_on() -> Vec<Route> {
-    pull::routes()
+    let seen = vec![route::<__path_show, _, _>(Access::App, show)];
+    [pull::routes(), seen].concat()
 }
 
 /// A watch. The first six fields are what clients of Docora know.
@@ -114,13 +119,15 @@ pub(super) struct Repository {
     /// the address that was registered; to have the new one named, watch that and unwatch this.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_to: Option<String>,
-    /// Whether the Git host is asked at all just now.
+    /// The breaker of the Git source: whether the Git host is asked at all just now. It says nothing of the
+    /// endpoint of the app: `GET /api/app` has that breaker, as `endpoint`.
     breaker: Breaker,
-    /// When the Git host was asked last, whatever came of it. Missing where this process did not ask since its
-    /// start, or another replica asks.
+    /// What looking at the Git host came to.
+    scan: Scan,
+    /// `scan.last_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
-    /// When it is asked next; missing as above.
+    /// `scan.next_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_poll_at: Option<String>,
     /// Open dead letters of all branches.
@@ -129,12 +136,12 @@ pub(super) struct Repository {
     branches: Vec<Branch>,
 }
 
-/// A circuit breaker.
+/// The circuit breaker of a Git source: a repository as seen with one credential, or with none.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Breaker {
-    /// `closed` (flows) or `open` (waits for the next probe).
+    /// `closed` (the Git host is asked) or `open` (it is left alone until the next probe).
     state: &'static str,
-    /// Failures in a row.
+    /// Failed scans in a row.
     failures: u32,
     /// When the next probe is due.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +164,9 @@ struct Branch {
     held_commit: Option<String>,
     /// The commit that the Git host named last.
     head_commit: Option<String>,
+    /// Why that commit cannot be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<HeadFaultShown>,
     /// For how many milliseconds the app has been behind; 0 when it is not.
     lag_ms: u64,
     /// What is being delivered.
@@ -185,9 +195,7 @@ struct OpenRound {
 }
 
 impl Breaker {
-    /// How the breaker of a source or of an endpoint stands.
-    pub(super) fn of(breakers: &[BreakerRow], kind: BreakerKind, id: &str) -> Self {
-        let row = breakers.iter().find(|row| row.kind == kind && row.id == id);
+    fn of(row: Option<&BreakerRow>) -> Self {
         row.map_or(Self { state: "closed", failures: 0, probe_at: None }, |row| Self {
             state: if row.opened_at.is_some() { "open" } else { "closed" },
             failures: row.failures,
@@ -202,8 +210,8 @@ impl Repository {
         let seen = sights.of(watch);
         let standing = standing::of(&seen);
         let source = watch.source.as_str();
-        let open = open_breaker(seen.breakers, BreakerKind::Source, source);
-        let Polled { last, next } = sights.polled(watch);
+        let breaker = seen.breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == source);
+        let scan = Scan::of(watch, &sights.polled(watch), breaker);
         Self {
             repository_id: watch.id.to_string(),
             github_url: facts.github_url.clone(),
@@ -227,17 +235,23 @@ impl Repository {
             effective_reason: standing.reason,
             last_error: watch.last_error.clone(),
             moved_to: watch.moved_to.clone(),
-            breaker: Breaker::of(seen.breakers, BreakerKind::Source, source),
-            last_scan_at: last.map(iso),
-            next_poll_at: next.or(open.and_then(|row| row.probe_at)).map(iso),
+            breaker: Breaker::of(breaker),
+            last_scan_at: scan.last_at(),
+            next_poll_at: scan.next_at(),
+            scan,
             dead_letters: watch.cursors.iter().map(|cursor| cursor.dead_letters).sum(),
-            branches: watch.cursors.iter().map(|cursor| Branch::of(cursor, &seen)).collect(),
+            branches: watch
+                .cursors
+                .iter()
+                .map(|cursor| Branch::of(cursor, &seen, sights.next_try(watch, cursor)))
+                .collect(),
         }
     }
 }
 
 impl Branch {
-    fn of(cursor: &CursorStatus, seen: &Facts<'_>) -> Self {
+    /// `next_try`: when its head is asked for again, where that cannot be taken.
+    fn of(cursor: &CursorStatus, seen: &Facts<'_>, next_try: Option<Timestamp>) -> Self {
         Self {
             cursor: cursor.id.to_string(),
             branch: cursor.branch.clone(),
@@ -245,6 +259,7 @@ impl Branch {
             reason: cursor.reason.clone().filter(|_| cursor.state != CursorState::Active),
             held_commit: cursor.held.map(|commit| commit.to_string()),
             head_commit: cursor.head.map(|commit| commit.to_string()),
+            fault: HeadFaultShown::of(cursor, next_try),
             lag_ms: cursor
                 .behind_since
                 .map_or(0, |since| u64::try_from(seen.now.since(since).as_millis()).unwrap_or(u64::MAX)),
@@ -311,6 +326,10 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 ))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
+    // What its looks at the Git host came to is known where it is worked on.
+    if let Some(answer) = elsewhere::shown(&front, &request, &watch.repository).await {
+        return Ok(answer);
+    }
     Ok(json(StatusCode::OK, &shown(&front, &watch).await?))
 }
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use tidings_actors::{
     polls::Polled,
-    ports::{App, AttemptRecord, BreakerRow, StoreError, Watch},
+    ports::{App, AttemptRecord, BreakerRow, CursorStatus, StoreError, Watch},
     time::Timestamp,
 };
-use tidings_entity::id::{AppId, SourceId, WatchId};
+use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
 
 use super::{
     Front,
@@ -23,6 +23,8 @@ pub(super) struct Sights {
     pub(super) breakers: Vec<BreakerRow>,
     pub(super) tries: Vec<AttemptRecord>,
     polls: HashMap<SourceId, Polled>,
+    /// When heads that cannot be taken are asked for again at the earliest, where they wait longer than a poll.
+    again: HashMap<CursorId, Timestamp>,
     now: Timestamp,
 }
 
@@ -66,7 +68,13 @@ impl Sights {
             let polled = front.handle.polled(&watch.source)?;
             Some((watch.source.clone(), polled))
         });
-        Ok(Self { apps, breakers, tries, polls: polls.collect(), now: front.clock.now() })
+        let now = front.clock.now();
+        let faulty = watches.iter().flat_map(|watch| watch.cursors.iter().map(move |cursor| (watch, cursor)));
+        let again = faulty.filter(|(_, cursor)| cursor.fault.is_some()).filter_map(|(watch, cursor)| {
+            let wait = front.git.asked_again_in(&watch.repository, cursor.head?)?;
+            Some((cursor.id.clone(), now.after(wait)))
+        });
+        Ok(Self { apps, breakers, tries, polls: polls.collect(), again: again.collect(), now })
     }
 
     /// What is known of one of them.
@@ -77,12 +85,20 @@ impl Sights {
             app_disabled: app.and_then(|app| app.disabled.as_deref()),
             breakers: &self.breakers,
             tries: &self.tries,
+            polled: self.polls.get(&watch.source),
             now: self.now,
         }
     }
 
     /// How its source is polled.
     pub(super) fn polled(&self, watch: &Watch) -> Polled {
-        self.polls.get(&watch.source).copied().unwrap_or_default()
+        self.polls.get(&watch.source).cloned().unwrap_or_default()
+    }
+
+    /// When the head of a branch is asked for again at the earliest, where it cannot be taken and the next poll
+    /// is known.
+    pub(super) fn next_try(&self, watch: &Watch, cursor: &CursorStatus) -> Option<Timestamp> {
+        let poll = self.polls.get(&watch.source)?.next?;
+        Some(self.again.get(&cursor.id).map_or(poll, |again| poll.max(*again)))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidings_actors::{
     deliverer::retry::REGISTRATION_GRACE,
+    polls::Polled,
     ports::{AttemptRecord, BreakerRow, CursorStatus, ScanTrouble, Watch},
     time::Timestamp,
 };
@@ -88,6 +89,8 @@ pub(super) struct Facts<'f> {
     pub(super) breakers: &'f [BreakerRow],
     /// The last try of the change at the head of each open round, where there was one.
     pub(super) tries: &'f [AttemptRecord],
+    /// How its source is polled, where this process polls it.
+    pub(super) polled: Option<&'f Polled>,
     pub(super) now: Timestamp,
 }
 
@@ -194,13 +197,23 @@ fn stuck(watch: &Watch, state: CursorState) -> Option<String> {
 fn source(facts: &Facts<'_>) -> Option<Standing> {
     let watch = facts.watch;
     let open = open_breaker(facts.breakers, BreakerKind::Source, watch.source.as_str());
-    let text = watch.last_error.as_deref().or(open.map(|row| row.last_error.as_str()))?;
+    let Some(text) = watch.last_error.as_deref().or(open.map(|row| row.last_error.as_str())) else {
+        return unseen(facts);
+    };
     let state = match ScanTrouble::of(text) {
         ScanTrouble::Credential => EffectiveState::CredentialRefused,
         _ => EffectiveState::SourceFailing,
     };
     let next = open.and_then(|row| row.probe_at).map(|at| format!("; it is asked again at {}", iso(at)));
     Some(Standing { state, reason: Some(format!("{text}{}", next.unwrap_or_default())) })
+}
+
+/// What of a watch was left out of the last listing.
+fn unseen(facts: &Facts<'_>) -> Option<Standing> {
+    let (refs, why) = facts.polled?.unseen_of(facts.watch)?;
+    let reason =
+        format!("what the app follows here is too much for one listing ({}): {why}", refs.join(", "));
+    Some(Standing { state: EffectiveState::SourceFailing, reason: Some(reason) })
 }
 
 /// What a breaker that is open says.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{CursorStatus, RepositoryFacts, Selector, StoreError, Watch, WatchPatch},
+    ports::{CursorStatus, HeadFault, RepositoryFacts, Selector, StoreError, Watch, WatchPatch},
     time::Timestamp,
     view::View,
 };
@@ -40,6 +40,8 @@ struct CursorRow {
     last_round: i64,
     behind_since: Option<i64>,
     head: Option<ObjectId>,
+    head_fault: Option<String>,
+    head_moved_at: Option<i64>,
     open_number: Option<i64>,
     open_position: Option<i64>,
     open_total: Option<i64>,
@@ -53,7 +55,8 @@ const WATCH: &str = "select w.*, v.text as view_text, r.url, s.credential_id, s.
 const CURSOR: &str =
     "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.acknowledged, c.deletes_unknown,
        c.last_round, c.behind_since,
-       h.commit_id as head, r.number as open_number, r.position as open_position, r.total as open_total,
+       h.commit_id as head, h.fault as head_fault, h.moved_at as head_moved_at,
+       r.number as open_number, r.position as open_position, r.total as open_total,
        (select count(*) from dead_letter d where d.cursor_id = c.id
           and d.status in ('open', 'redrive_requested')) as letters
      from cursor c join watch w on w.id = c.watch_id
@@ -190,6 +193,10 @@ fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
         branch: row.branch,
         held: row.held,
         head: row.head,
+        fault: row.head_fault.zip(row.head_moved_at).map(|(reason, at)| {
+            let since = Timestamp(at);
+            HeadFault { reason, since }
+        }),
         state: row.state,
         reason: row.reason,
         acknowledged: row.acknowledged,

@@ -127,9 +127,19 @@ fn story(over_http: bool) {
             });
             println!("{what}: {reason}");
         }
+        if number == 0 {
+            let fault = eventually("the fault of the branch", SOON, || {
+                let fault = attacker.repository(&server, &bad_watch)["branches"][0]["fault"].clone();
+                fault.is_object().then_some(fault)
+            });
+            for field in ["reason", "since", "next_try_at"] {
+                assert!(fault[field].is_string(), "{field} of {fault}");
+            }
+        }
         repository.git(["update-ref", "-d", "refs/heads/evil"]);
         let healed = good("evil", format!("healed {number}"));
-        attacker.wait_until_held(&server, &bad_watch, &healed);
+        let shown = attacker.wait_until_held(&server, &bad_watch, &healed);
+        assert_eq!(shown["branches"][0]["fault"], Value::Null, "{what}");
     }
     victim_side.assert_straight();
     let notices: Vec<_> = victim_side.model().notices.iter().map(|notice| notice.action.clone()).collect();
@@ -178,10 +188,11 @@ fn what_two_apps_follow_together_may_be_more_than_one_listing_says() {
     let tags = watch(1, json!({ "tags": "t/**" }));
     apps[0].wait_until_held(&server, &watched, &last);
     let wide = json!({ "url": host.url("r"), "branch": "b/**" });
+    let mut third = None;
     for round in 0..3 {
         match round {
             0 => {}
-            1 => drop(apps[2].watch_with(&server, &wide)),
+            1 => third = Some(apps[2].watch_with(&server, &wide)),
             // From now on its refs alone do not fit either.
             _ => many("heads/b", 25..50),
         }
@@ -198,6 +209,19 @@ fn what_two_apps_follow_together_may_be_more_than_one_listing_says() {
         });
         println!("round {round}: tag after {:?}", began.elapsed());
         assert_eq!(apps[0].repository(&server, &watched)["last_error"], Value::Null, "round {round}");
+    }
+    // The app that follows too much is told, and nobody else is.
+    let third = third.expect("it watches");
+    let shown = eventually("refs that are not listed", SOON, || {
+        let shown = apps[2].repository(&server, &third);
+        shown["scan"]["unseen"].is_object().then_some(shown)
+    });
+    assert_eq!(shown["scan"]["unseen"]["refs"], json!(["refs/heads/b/"]), "{shown:#}");
+    assert!(shown["scan"]["unseen"]["reason"].as_str().is_some_and(|why| why.contains("20000")), "{shown:#}");
+    assert_eq!(shown["effective_state"], "source_failing", "{shown:#}");
+    for (app, id) in [(0, &watched), (1, &tags)] {
+        let shown = apps[app].repository(&server, id);
+        assert_eq!(shown["scan"]["unseen"], Value::Null, "{shown:#}");
     }
     sides[0].assert_straight();
 }

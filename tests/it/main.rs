@@ -36,6 +36,7 @@ mod killing_mirrors;
 mod limits;
 mod listening;
 mod lost_database;
+mod looked_at;
 mod mid_round;
 mod model_bites;
 mod moving;

@@ -199,7 +199,11 @@ fn a_replica_for_requests_works_on_nothing_and_one_that_works_answers_no_request
         assert_eq!(reply.status, status, "{path}");
     }
 
-    // What is pulled is handed on to the worker, which answers that and nothing else.
+    // Only the worker knows what its looks at the Git host came to.
+    let scan = app.repository(&fleet.servers[0], &id)["scan"].clone();
+    assert!(scan["last_at"].is_string() && scan["outcome"] == "ok", "{scan}");
+
+    // What is pulled is handed on to the worker, which answers that and little else.
     let mut puller = Puller::onboard(&fleet.servers[0]);
     let pulled = puller.app.watch(&fleet.servers[0], &project);
     eventually("everything pulled", SOON, || {

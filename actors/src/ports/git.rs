@@ -452,6 +452,12 @@ pub trait GitSource: Send + Sync + 'static {
     /// When the host, the way to it or the mirror is at fault.
     async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError>;
 
+    /// In how long a commit that could not be had is asked for again at the earliest; `None`: with the next
+    /// scan, as far as is known here.
+    fn asked_again_in(&self, _repository: &RepositoryId, _commit: ObjectId) -> Option<Duration> {
+        None
+    }
+
     /// The same where every want is needed.
     ///
     /// # Errors

@@ -127,6 +127,8 @@ pub struct CursorStatus {
     pub held: Option<ObjectId>,
     /// The commit its source reported last.
     pub head: Option<ObjectId>,
+    /// Why that commit cannot be taken, where it cannot.
+    pub fault: Option<HeadFault>,
     /// Whether it moves.
     pub state: CursorState,
     /// Why not, where it does not.
@@ -144,6 +146,29 @@ pub struct CursorStatus {
     pub dead_letters: u64,
     /// When the head moved away from `held`, where it did: the beginning of its lag.
     pub behind_since: Option<Timestamp>,
+}
+
+/// Why a commit that a source reported cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadFault {
+    /// For people.
+    pub reason: String,
+    /// Since when: the commit came, or the reason changed.
+    pub since: Timestamp,
+}
+
+impl Watch {
+    /// What its source is asked for because of it: full ref names, or a prefix that ends in `/`.
+    #[must_use]
+    pub fn patterns(&self) -> RefPatterns {
+        match self.selector.ref_pattern() {
+            Some(pattern) => vec![pattern],
+            None => {
+                let branches = self.cursors.iter().map(|cursor| cursor.branch.clone());
+                branches.filter(|branch| !branch.is_empty()).collect()
+            }
+        }
+    }
 }
 
 /// New settings of a watch; `None` leaves one as it is. A changed view or selector is delivered as

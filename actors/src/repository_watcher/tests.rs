@@ -3,6 +3,7 @@
 mod hosts;
 mod intervals;
 mod line;
+mod shown;
 
 use std::time::Duration;
 

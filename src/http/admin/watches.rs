@@ -148,7 +148,7 @@ struct SourceShown {
 }
 
 impl SourceShown {
-    fn of(line: &SourceLine, app_name: Option<String>, breakers: &[BreakerRow], polled: Polled) -> Self {
+    fn of(line: &SourceLine, app_name: Option<String>, breakers: &[BreakerRow], polled: &Polled) -> Self {
         let breaker =
             breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == line.id.as_str());
         let probe = breaker.filter(|row| row.opened_at.is_some()).and_then(|row| row.probe_at);
@@ -162,7 +162,7 @@ impl SourceShown {
             watches: line.watches,
             last_change: iso(line.last_change),
             last_error: line.last_error.clone(),
-            last_scan_at: polled.last.map(iso),
+            last_scan_at: polled.last.as_ref().map(|scanned| iso(scanned.at)),
             next_poll_at: polled.next.or(probe).map(iso),
             breaker: breaker.map(BreakerShown::of),
         }
@@ -198,7 +198,7 @@ async fn sources(front: Arc<Front>, request: Request) -> Answer {
             None => None,
         };
         let polled = front.handle.polled(&line.id).unwrap_or_default();
-        shown.push((line.id.clone(), SourceShown::of(&line, name, &breakers, polled)));
+        shown.push((line.id.clone(), SourceShown::of(&line, name, &breakers, &polled)));
     }
     let page = page(shown, limit, SOURCES, |(id, _)| id.to_string(), |(_, shown)| shown.clone());
     Ok(json(StatusCode::OK, &page))

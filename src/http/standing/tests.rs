@@ -1,6 +1,7 @@
 //! Which of several reasons a watch shows, and how the reason reads.
 
 use tidings_actors::{
+    polls::{Scanned, Unseen},
     ports::{BreakerRow, RepositoryFacts, Selector},
     round::DeliveryId,
     view::View,
@@ -23,6 +24,7 @@ fn cursor(number: u64) -> CursorStatus {
         branch: format!("refs/heads/{number}"),
         held: None,
         head: None,
+        fault: None,
         state: CursorState::Active,
         reason: None,
         acknowledged: true,
@@ -108,7 +110,8 @@ fn the_strongest_reason_is_the_state() {
     let mut app_disabled = Some("the endpoint answered 410 Gone");
     let mut lines = Vec::new();
     for step in 0..9 {
-        let facts = Facts { watch: &watch, app_disabled, breakers: &breakers, tries: &tries, now: NOW };
+        let facts =
+            Facts { watch: &watch, app_disabled, breakers: &breakers, tries: &tries, polled: None, now: NOW };
         let Standing { state, reason } = of(&facts);
         lines.push(format!("{}: {}", state.as_str(), reason.unwrap_or_default()));
         match step {
@@ -138,7 +141,8 @@ fn the_strongest_reason_is_the_state() {
 }
 
 fn stands(watch: &Watch, tries: &[AttemptRecord], breakers: &[BreakerRow]) -> (&'static str, String) {
-    let Standing { state, reason } = of(&Facts { watch, app_disabled: None, breakers, tries, now: NOW });
+    let facts = Facts { watch, app_disabled: None, breakers, tries, polled: None, now: NOW };
+    let Standing { state, reason } = of(&facts);
     (state.as_str(), reason.unwrap_or_default())
 }
 
@@ -214,4 +218,41 @@ fn a_source_whose_breaker_was_opened_says_when_it_is_asked_again() {
     let open = breaker(BreakerKind::Source, watch.source.as_str(), Some(NOW));
     let reason = "status 503; it is asked again at 2027-01-15T08:05:10.000Z".to_owned();
     assert_eq!(stands(&watch, &[], &[open]), ("source_failing", reason));
+}
+
+#[test]
+fn a_watch_whose_refs_are_not_listed_does_not_pass_for_well() {
+    let mut watch = watch();
+    watch.selector = Selector { kind: SelectorKind::TagPattern, value: "v*".into() };
+    let stands_with = |refs: &[&str]| {
+        let unseen = Unseen {
+            refs: refs.iter().map(|name| (*name).to_owned()).collect(),
+            reason: "repository too large".into(),
+        };
+        let scanned = Scanned {
+            at: NOW,
+            took: Duration::from_millis(5),
+            bytes: Some(0),
+            outcome: "ok",
+            reason: None,
+            unseen: Some(unseen),
+        };
+        let polled = Polled { last: Some(scanned.into()), ..Polled::default() };
+        let facts = Facts {
+            watch: &watch,
+            app_disabled: None,
+            breakers: &[],
+            tries: &[],
+            polled: Some(&polled),
+            now: NOW,
+        };
+        of(&facts)
+    };
+    let Standing { state, reason } = stands_with(&["refs/tags/", "refs/heads/x"]);
+    assert_eq!(state, EffectiveState::SourceFailing);
+    assert_eq!(
+        reason.as_deref(),
+        Some("what the app follows here is too much for one listing (refs/tags/): repository too large")
+    );
+    assert_eq!(stands_with(&["refs/heads/x"]).state, EffectiveState::Active, "that is another app's");
 }

@@ -240,6 +240,7 @@ impl Store for StoreDouble {
                 branch: head.map(|head| head.name.clone()).unwrap_or_default(),
                 held: None,
                 head: head.map(|head| head.commit),
+                fault: None,
                 state: CursorState::Active,
                 reason: None,
                 acknowledged: false,

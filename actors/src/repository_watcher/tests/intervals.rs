@@ -1,6 +1,12 @@
 //! When a source is polled, over hours of paused time: research/git-cdc.md 6, requirements 3 and 4.
 
 use super::*;
+use crate::{polls::Polled, time::Timestamp};
+
+/// When the last scan ended.
+fn scanned_at(polled: &Polled) -> Option<Timestamp> {
+    polled.last.as_ref().map(|scanned| scanned.at)
+}
 
 /// When a repository was polled since `since`.
 fn polls(house: &House, url: &str, since: Instant) -> Vec<Duration> {
@@ -88,7 +94,7 @@ async fn the_front_door_sees_when_a_source_was_scanned_and_is_scanned_next() {
     let handle = house.handle();
     let polled = || handle.polled(&watch.source);
     let known = polled().expect("it is watched here");
-    let (last, next) = (known.last.expect("it was scanned"), known.next.expect("it will be"));
+    let (last, next) = (scanned_at(&known).expect("it was scanned"), known.next.expect("it will be"));
     let now = house.context.now();
     assert!(last <= now && next > now, "{known:?} at {now:?}");
     let before = house.git.polls();
@@ -97,7 +103,7 @@ async fn the_front_door_sees_when_a_source_was_scanned_and_is_scanned_next() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(house.git.polls(), before + 1, "when it was said");
     let after = polled().expect("it is watched here");
-    assert!(after.last > Some(last) && after.next > known.next, "{after:?} after {known:?}");
+    assert!(scanned_at(&after) > Some(last) && after.next > known.next, "{after:?} after {known:?}");
 
     house.poke(&watch).await;
     let soon = house.context.now().after(Duration::from_secs(1));
@@ -105,7 +111,7 @@ async fn the_front_door_sees_when_a_source_was_scanned_and_is_scanned_next() {
 
     house.git.fail(failures(8));
     house.until("its breaker is open", async || polled().is_some_and(|polled| polled.next.is_none())).await;
-    assert!(polled().expect("known").last.is_some_and(|at| at > last), "a failed scan is one, too");
+    assert!(scanned_at(&polled().expect("known")) > Some(last), "a failed scan is one, too");
     house.store.unwatch(&watch.app, &watch.id).await.expect("unwatched");
     handle.repository_changed(&watch.repository).await;
     house.until("it is forgotten", async || polled().is_none()).await;

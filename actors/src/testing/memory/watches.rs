@@ -10,8 +10,8 @@ use super::rows::{CursorRow, SourceRow, State, WatchRow};
 use crate::{
     follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
     ports::{
-        CursorStatus, Location, Moved, NewWatch, PinnedTrees, Random, RefListing, Remote, RepositoryFacts,
-        Start, StoreError, Streak, Watch, WatchPatch,
+        CursorStatus, HeadFault, Location, Moved, NewWatch, PinnedTrees, Random, RefListing, Remote,
+        RepositoryFacts, Start, StoreError, Streak, Watch, WatchPatch,
     },
     round::TreeEnd,
     secret::Secret,
@@ -397,6 +397,10 @@ impl State {
             branch: cursor.branch.clone(),
             held: cursor.held.as_ref().map(|held| held.commit),
             head: self.head(cursor).map(|(commit, _)| commit),
+            fault: self.head(cursor).and_then(|(_, since)| {
+                let reason = source?.faults.get(&cursor.branch)?.clone();
+                Some(HeadFault { reason, since })
+            }),
             state: cursor.state,
             reason: cursor.reason.clone(),
             acknowledged: cursor.acknowledged,
