@@ -299,7 +299,11 @@ impl RepositoryWatcherState {
 
     fn take_source(&mut self, source: Source) {
         if let Some(watched) = self.sources.get_mut(&source.id) {
+            // A proof of access moved heads that others follow as well: their lanes go at once.
+            let is_ahead = source.last_change > watched.source.last_change;
             watched.source = Arc::new(source);
+            let apps = if is_ahead { watched.source.apps.clone() } else { Vec::new() };
+            apps.iter().for_each(|app| self.let_look(app));
             return;
         }
         let key = source_key(source.id.as_str(), self.repository.as_str());
@@ -604,6 +608,14 @@ impl RepositoryWatcherState {
             if !told {
                 self.context.ensure_deliverer(app.as_str());
             }
+        }
+    }
+
+    /// Lets the deliverer of an app look whether something waits for it. Its waits go on: others decide when.
+    fn let_look(&self, app: &AppId) {
+        let found = self.context.directory.find(DELIVERER, app.as_str());
+        if !found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Look)) {
+            self.context.ensure_deliverer(app.as_str());
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a scan leaves behind for people.
+//! What a scan leaves behind for people, and whom a proof of access wakes.
 
 use super::*;
 use crate::polls::Polled;
@@ -64,4 +64,17 @@ async fn refs_that_are_too_many_to_be_listed_are_named_with_the_reason() {
     assert_eq!(shown.unseen_of(&watches[1]), None);
     house.poke(&watches[0]).await;
     house.until("it is listed again", async || !is_unseen().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_moves_a_shared_head_wakes_the_lanes_of_others() {
+    let (house, watch) = held().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = house.commit(&[("a", "2")]);
+    let other = house.app().await;
+    let start = Instant::now();
+    let new = house.watch(&other).await;
+    assert_eq!(new.source, watch.source, "they share it");
+    house.until_held(&watch, second).await;
+    assert!(start.elapsed() < Duration::from_secs(10), "only after {:?}", start.elapsed());
 }
