@@ -13,6 +13,7 @@ mod dead_letter;
 mod delivery;
 mod doctor;
 mod failure;
+mod folder;
 mod healthcheck;
 mod key;
 pub mod listen;

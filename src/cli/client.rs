@@ -26,6 +26,7 @@ use super::{
     profile::Profile,
     secret_file::{self, Purpose},
 };
+use crate::egress::is_loopback;
 use refusal::Refusal;
 
 /// One call; registering a repository asks its Git host, for up to ten seconds.
@@ -149,6 +150,11 @@ impl Client {
     /// The same, for answers of at most so many bytes.
     pub(super) fn expecting(self, answer_bytes_max: usize) -> Self {
         Self { answer_bytes_max, ..self }
+    }
+
+    /// Whether the server is reached at an address of this machine.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        is_loopback(&self.server)
     }
 
     /// Calls a route. The answer is its JSON, `null` where it has none.

@@ -1,7 +1,11 @@
 //! `tidings repository`: what an app watches, with the token of that app.
 
 mod access;
+mod add;
 mod past;
+mod settings;
+mod shown;
+mod update;
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -13,14 +17,16 @@ use super::{
     Code, Context, Failure, GIT_TOKEN_VARIABLE,
     client::{Client, ServerArgs},
     listing,
-    output::{fields, shown, table},
+    output::{shown, table},
     words,
 };
 
 #[derive(Subcommand, Debug)]
 pub(super) enum RepositoryVerb {
     /// Begin to watch a repository
-    Add(Box<AddArgs>),
+    Add(Box<add::AddArgs>),
+    /// Change the settings of a watch; what is not given stays as it is
+    Update(Box<update::UpdateArgs>),
     /// List what the app watches
     List {
         #[command(flatten)]
@@ -100,46 +106,6 @@ impl OneArgs {
     }
 }
 
-#[derive(Args, Debug)]
-pub(super) struct AddArgs {
-    #[command(flatten)]
-    server: ServerArgs,
-    /// Address of the repository
-    url: String,
-    /// One branch, or a pattern; missing: the default branch
-    #[arg(long)]
-    branch: Option<String>,
-    /// A pattern of tags, instead of a branch
-    #[arg(long, conflicts_with = "branch")]
-    tags: Option<String>,
-    /// Glob of which one must match a path (may be repeated)
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
-    /// Glob of which none may match a path (may be repeated)
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// skip or send
-    #[arg(long)]
-    symlinks: Option<String>,
-    /// inline or none
-    #[arg(long)]
-    content: Option<String>,
-    /// Content of larger files is left out (bytes)
-    #[arg(long, value_name = "BYTES")]
-    max_size: Option<u64>,
-    /// net (the net change once) or every (each commit)
-    #[arg(long)]
-    mode: Option<String>,
-    /// What happens to the files of a pattern's branch that vanished: delete or keep
-    #[arg(long)]
-    on_branch_gone: Option<String>,
-    /// all, now, or a commit
-    #[arg(long)]
-    start: Option<String>,
-    #[command(flatten)]
-    access: AccessArgs,
-}
-
 /// What lists the cursors of a watch.
 const CURSORS: &str = "tidings repository show --json";
 /// The route of all repositories.
@@ -148,17 +114,15 @@ const PATH: [&str; 2] = ["api", "repositories"];
 pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), Failure> {
     let output = context.output;
     match verb {
-        RepositoryVerb::Add(arguments) => add(*arguments, context).await,
+        RepositoryVerb::Add(arguments) => add::run(*arguments, context).await,
+        RepositoryVerb::Update(arguments) => update::run(&arguments, context).await,
         RepositoryVerb::List { server } => {
             let items = context.client(&server)?.list(&PATH, &[]).await?;
             let rows: Vec<Value> = items.iter().map(listing::line).collect();
             let lines = table(&rows, &listing::COLUMNS);
             output.print(&Value::Array(items), &lines)
         }
-        RepositoryVerb::Show(one) => {
-            let (_, watch) = call(&one, context, Method::GET, None, None).await?;
-            output.print(&watch, &described(&watch))
-        }
+        RepositoryVerb::Show(one) => show(&one, context).await,
         RepositoryVerb::Scan(one) => act(&one, context, "scan", None).await,
         RepositoryVerb::Resync { one, complete } => {
             act(&one, context, "resync", Some(json!({ "complete": complete }))).await
@@ -200,36 +164,15 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
     }
 }
 
-async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
-    let mut body = json!({ "url": arguments.url });
-    let texts = [
-        ("branch", arguments.branch),
-        ("tags", arguments.tags),
-        ("symlinks", arguments.symlinks),
-        ("content", arguments.content),
-        ("mode", arguments.mode),
-        ("on_branch_gone", arguments.on_branch_gone),
-        ("start", arguments.start),
-    ];
-    for (name, text) in texts {
-        if let Some(text) = text {
-            body[name] = Value::String(text);
-        }
-    }
-    for (name, value) in arguments.access.fields(context)? {
-        body[name] = value;
-    }
-    for (name, globs) in [("include", arguments.include), ("exclude", arguments.exclude)] {
-        if !globs.is_empty() {
-            body[name] = json!(globs);
-        }
-    }
-    if let Some(bytes) = arguments.max_size {
-        body["max_size"] = json!(bytes);
-    }
-    let client = context.client(&arguments.server)?;
-    let watch = client.call(Method::POST, &PATH, Some(&body)).await?;
-    context.output.print(&watch, &described(&watch))
+/// Shows a watch; to people also how the endpoint of its app does, which is no part of the watch.
+async fn show(one: &OneArgs, context: &Context) -> Result<(), Failure> {
+    let (client, id) = one.find(context).await?;
+    let watch = client.call(Method::GET, &[PATH[0], PATH[1], id.as_str()], None).await?;
+    let app = match context.output.json {
+        true => Value::Null,
+        false => client.call(Method::GET, &["api", "app"], None).await?,
+    };
+    context.output.print(&watch, &shown::described(&watch, &app["endpoint"]))
 }
 
 /// Calls a route of one watch; the id of the watch, and the answer.
@@ -253,16 +196,4 @@ async fn act(one: &OneArgs, context: &Context, verb: &str, body: Option<Value>) 
         _ => format!("{id} is {}", shown(&done["state"])),
     };
     context.output.print(&done, &[line])
-}
-
-/// A watch with a line for each of its branches.
-fn described(watch: &Value) -> Vec<String> {
-    let mut facts = watch.clone();
-    if let Some(facts) = facts.as_object_mut() {
-        facts.remove("branches");
-    }
-    let mut lines = fields(&listing::flattened(&facts));
-    lines.push(String::new());
-    lines.extend(listing::branch_lines(watch));
-    lines
 }

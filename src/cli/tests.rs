@@ -160,6 +160,17 @@ async fn the_verbs_do_what_they_say() {
         (rows.watches[0].id.clone(), rows.registered[0].view.clone())
     };
     assert_eq!(view.include(), ["docs/**"]);
+    let update = async |more: &str| -> Vec<String> {
+        let text = format!("tidings repository update {id} --server {server} {more}");
+        assert_eq!(perform(text, &token).await, Ok(()), "{more}");
+        house.store.rows().watches[0].view.include().to_vec()
+    };
+    assert_eq!(update("--include src/** --mode net --content none").await, ["src/**"]);
+    assert_eq!(house.store.rows().watches[0].mode.as_str(), "net");
+    assert_eq!(update("--state paused").await, ["src/**"], "what is not given stays");
+    assert!(update("--no-include --state active").await.is_empty());
+    let nothing = format!("tidings repository update {id} --server {server}");
+    assert_eq!(perform(nothing, &token).await.expect_err("nothing to change").0, Code::Usage);
     for verb in [
         "list",
         "show ID",

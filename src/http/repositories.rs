@@ -12,7 +12,7 @@ mod pull;
 mod register;
 mod replay;
 mod scan;
-mod selector;
+pub(crate) mod selector;
 mod views;
 
 use std::sync::Arc;

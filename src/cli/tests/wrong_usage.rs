@@ -304,6 +304,53 @@ async fn watches_are_named_by_their_repositories() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_is_watched_already_is_not_replaced_by_mistake() {
+    let (house, token, other) = house().await;
+    let add = |url: &str, more: &str| format!("tidings repository add {url} {more}");
+    assert_eq!(ran(&house, &add("https://github.com/o/r", "--include docs/**"), &token).await, Ok(()));
+    let id = house.store.rows().watches[0].id.to_string();
+    for url in ["https://github.com/o/r", "https://github.com/O/r.git", "git@github.com:o/r.git"] {
+        let (code, message) = ran(&house, &add(url, ""), &token).await.expect_err(url);
+        assert_eq!(code, Code::Data, "{message}");
+        for part in [url, &format!("already watched as {id}"), "tidings repository update", "--again"] {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+    let include = || house.store.rows().watches[0].view.include().to_vec();
+    assert_eq!(include(), ["docs/**"], "nothing was replaced");
+    let others = [
+        (add("https://github.com/o/r", "--branch main"), token.as_str()),
+        (add("https://github.com/o/other", ""), token.as_str()),
+        (add("https://github.com/o/r", ""), other.as_str()),
+    ];
+    // Another branch, another repository, another app.
+    for (text, token) in &others {
+        assert_eq!(ran(&house, text, token).await, Ok(()), "{text}");
+    }
+    assert_eq!(ran(&house, &add("https://github.com/o/r", "--again --include src/**"), &token).await, Ok(()));
+    assert_eq!(include(), ["src/**"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_no_repository_is_told_as_watch_tells_it() {
+    let house = House::with(|settings| settings.git.allow_local = true).await;
+    let token = house.app().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = folder.path().display();
+    for (url, parts) in [
+        (shown.to_string(), &["is no Git repository: it holds no .git"][..]),
+        (format!("{shown}/nowhere"), &["there is no such folder"]),
+        ("owner/name".to_owned(), &["no such folder", "https://github.com/owner/name"]),
+    ] {
+        let text = format!("tidings repository add {url}");
+        let (_, message) = ran(&house, &text, &token).await.expect_err(&text);
+        for part in parts {
+            assert!(message.contains(part), "{text} does not say {part:?}: {message}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signing_key_that_is_missing_is_made_for_its_owner_alone() {
     let (house, token, _) = house().await;
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,8 +1,6 @@
 //! The repository that is watched: whether it is there, whether it may be read, and its branch. And the
 //! receiver that changes go to: whether they may.
 
-use std::{fs, io, path::Path};
-
 use tidings_actors::{
     ports::{GitError, Location, RefListing, RefPatterns, Remote},
     secret::Secret,
@@ -10,7 +8,7 @@ use tidings_actors::{
 use tidings_entity::id::RepositoryId;
 use url::Url;
 
-use super::super::{Code, Failure};
+use super::super::{Code, Failure, folder};
 use crate::{
     app::Adapters,
     egress::{self, Egress},
@@ -27,46 +25,9 @@ pub(super) fn address(text: &str, allow_http: bool) -> Result<Address, Failure> 
     let address = Address::parse(text, true, allow_http || is_loopback)
         .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
     match &address.location {
-        Location::Local(path) => is_repository(text, path).map(|()| address),
+        Location::Local(path) => folder::check(text, path).map(|()| address),
         Location::Http(_) => Ok(address),
     }
-}
-
-/// Whether a path leads to a repository; else what it leads to.
-fn is_repository(text: &str, path: &Path) -> Result<(), Failure> {
-    let facts = match fs::metadata(path) {
-        Ok(facts) => facts,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut said = format!("{text}: there is no such folder");
-            if is_owner_and_name(text) {
-                said = format!("{said}; a repository at GitHub is https://github.com/{text}");
-            }
-            return Err(Failure::new(Code::NoInput, said));
-        }
-        Err(error) => return Err(Failure::new(Code::NoInput, format!("{text} cannot be read: {error}"))),
-    };
-    let holds_objects = |folder: &Path| folder.join("HEAD").is_file() && folder.join("objects").is_dir();
-    if facts.is_dir() && (path.join(".git").exists() || holds_objects(path)) {
-        return Ok(());
-    }
-    let kind = if facts.is_dir() { "is no Git repository" } else { "is a file, no Git repository" };
-    let around = path.ancestors().skip(1).find(|folder| folder.join(".git").exists());
-    let mend = match around {
-        Some(around) => format!("; it lies in the repository {}", around.display()),
-        None if facts.is_dir() => ": it holds no .git; `git init` makes one".to_owned(),
-        None => "; give the folder that holds .git".to_owned(),
-    };
-    Err(Failure::new(Code::Data, format!("{text} {kind}{mend}")))
-}
-
-/// Whether a text looks like `owner/name`, as people name repositories of GitHub.
-fn is_owner_and_name(text: &str) -> bool {
-    let is_word = |word: &str| {
-        !word.is_empty()
-            && !word.starts_with('.')
-            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    text.split_once('/').is_some_and(|(owner, name)| is_word(owner) && is_word(name))
 }
 
 /// What the repository shows to this credential; its branch must be there.

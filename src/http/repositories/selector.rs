@@ -34,7 +34,7 @@ fn kinds() -> ObjectBuilder {
 ///
 /// # Errors
 /// Which of the two is wrong, and how.
-pub(super) fn selector(
+pub(crate) fn selector(
     branch: Option<&str>,
     tags: Option<&str>,
     multi_branch: bool,

@@ -1,0 +1,50 @@
+//! Folders of this machine that are given as repositories: what is wrong with one, and the mend.
+
+use std::{fs, io, path::Path};
+
+use super::{Code, Failure};
+
+/// Whether a path leads to a repository; else what it leads to, and the mend. `text` is how it was given.
+///
+/// # Errors
+/// Nothing is there, or no repository.
+pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
+    let facts = match fs::metadata(path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut said = format!("{text}: there is no such folder");
+            if is_owner_and_name(text) {
+                said = format!("{said}; {}", at_github(text));
+            }
+            return Err(Failure::new(Code::NoInput, said));
+        }
+        Err(error) => return Err(Failure::new(Code::NoInput, format!("{text} cannot be read: {error}"))),
+    };
+    let holds_objects = |folder: &Path| folder.join("HEAD").is_file() && folder.join("objects").is_dir();
+    if facts.is_dir() && (path.join(".git").exists() || holds_objects(path)) {
+        return Ok(());
+    }
+    let kind = if facts.is_dir() { "is no Git repository" } else { "is a file, no Git repository" };
+    let around = path.ancestors().skip(1).find(|folder| folder.join(".git").exists());
+    let mend = match around {
+        Some(around) => format!("; it lies in the repository {}", around.display()),
+        None if facts.is_dir() => ": it holds no .git; `git init` makes one".to_owned(),
+        None => "; give the folder that holds .git".to_owned(),
+    };
+    Err(Failure::new(Code::Data, format!("{text} {kind}{mend}")))
+}
+
+/// Whether a text looks like `owner/name`, as people name repositories of GitHub.
+pub(super) fn is_owner_and_name(text: &str) -> bool {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with('.')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    text.split_once('/').is_some_and(|(owner, name)| is_word(owner) && is_word(name))
+}
+
+/// The address that somebody means who names a repository `owner/name`.
+pub(super) fn at_github(text: &str) -> String {
+    format!("a repository at GitHub is https://github.com/{text}")
+}

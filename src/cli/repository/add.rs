@@ -1,0 +1,121 @@
+//! `tidings repository add`: begins to watch a repository. The API replaces the settings of a watch that is
+//! there and delivers everything anew; whoever types that again by mistake is told first.
+
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+use tidings_actors::ports::Location;
+
+use super::{
+    super::{
+        Code, Context, Failure,
+        client::{Client, ServerArgs},
+        folder,
+        output::shown,
+    },
+    PATH,
+    access::AccessArgs,
+    settings::SettingsArgs,
+    shown::described,
+};
+use crate::{git::address::Address, http::repositories::selector::selector};
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct AddArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Address of the repository; where the server may read its own disk, also a path
+    url: String,
+    /// One branch, or a pattern; missing: the default branch
+    #[arg(long)]
+    branch: Option<String>,
+    /// A pattern of tags, instead of a branch
+    #[arg(long, conflicts_with = "branch")]
+    tags: Option<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// all, now, or a commit
+    #[arg(long)]
+    start: Option<String>,
+    /// Although the repository is watched already: replace all settings of that watch and deliver everything
+    /// anew
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+pub(super) async fn run(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
+    let mut body = arguments.body(context)?;
+    let client = context.client(&arguments.server)?;
+    // How people name folders: from where they are, not from where the server runs.
+    let address = Address::parse(&arguments.url, true, true).ok();
+    let folder = match address.as_ref().map(|address| &address.location) {
+        Some(Location::Local(path)) if client.is_of_this_machine() => Some(path.clone()),
+        _ => None,
+    };
+    if let Some(path) = folder.as_ref().filter(|path| !arguments.url.contains("://") && path.exists()) {
+        body["url"] = json!(path.display().to_string());
+    }
+    if let Some(address) = address.filter(|_| !arguments.again) {
+        refuse_second(&client, &arguments, &address).await?;
+    }
+    let watch = client.call(Method::POST, &PATH, Some(&body)).await.map_err(|failure| {
+        // The server tells no app what lies on its disk; whoever sits at this one is told.
+        let seen = folder.as_ref().and_then(|path| folder::check(&arguments.url, path).err());
+        match seen.filter(|_| failure.code == Code::Data) {
+            Some(seen) => seen,
+            None if folder::is_owner_and_name(&arguments.url) => {
+                let hint = folder::at_github(&arguments.url);
+                Failure::new(failure.code, format!("{}; {hint}", failure.message))
+            }
+            None => failure,
+        }
+    })?;
+    context.output.print(&watch, &described(&watch, &Value::Null))
+}
+
+impl AddArgs {
+    /// The body of the registration.
+    ///
+    /// # Errors
+    /// A secret that cannot be read.
+    fn body(&self, context: &Context) -> Result<Value, Failure> {
+        let mut fields = self.settings.fields();
+        fields.insert("url".to_owned(), json!(self.url));
+        for (name, text) in [("branch", &self.branch), ("tags", &self.tags), ("start", &self.start)] {
+            fields.extend(text.as_ref().map(|text| (name.to_owned(), json!(text))));
+        }
+        fields.extend(self.access.fields(context)?);
+        Ok(Value::Object(fields))
+    }
+}
+
+/// Refuses to register what the app watches already.
+async fn refuse_second(client: &Client, arguments: &AddArgs, address: &Address) -> Result<(), Failure> {
+    let branch = arguments.branch.as_ref().or(address.branch.as_ref());
+    // What is wrong with a branch the server says.
+    let Ok(selector) = selector(branch.map(String::as_str), arguments.tags.as_deref(), true) else {
+        return Ok(());
+    };
+    let watches = client.list(&PATH, &[]).await?;
+    let is_same = |watch: &&Value| watch["selector"] == json!(selector) && is_of(watch, address);
+    let Some(watch) = watches.iter().find(is_same) else { return Ok(()) };
+    let (id, url) = (shown(&watch["repository_id"]), &arguments.url);
+    let text = format!(
+        "{url} is already watched as {id}: change its settings with `tidings repository update {id} ...`, or add \
+         --again, which replaces all of them and delivers everything anew"
+    );
+    Err(Failure::new(Code::Data, text))
+}
+
+/// Whether a watch is of the repository at this address.
+fn is_of(watch: &Value, address: &Address) -> bool {
+    match &address.location {
+        Location::Local(path) => watch["repository"] == json!(path.display().to_string()),
+        Location::Http(_) => {
+            let other = watch["github_url"].as_str().and_then(|url| Address::parse(url, true, true).ok());
+            other.is_some_and(|other| other.normalised == address.normalised)
+        }
+    }
+}

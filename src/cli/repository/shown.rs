@@ -1,0 +1,153 @@
+//! A watch as people read it: its facts, how Git source and endpoint do, the last look at the Git host, and a
+//! line for each branch.
+
+use serde_json::Value;
+
+use super::super::{
+    listing,
+    output::{aligned, shown},
+};
+
+/// What is told in words of its own below the facts.
+const APART: [&str; 5] = ["branches", "breaker", "scan", "last_scan_at", "next_poll_at"];
+
+/// A watch with a line for each of its branches; `endpoint` is that of its app, null where it is not asked for.
+pub(super) fn described(watch: &Value, endpoint: &Value) -> Vec<String> {
+    let mut facts = watch.clone();
+    if let Some(facts) = facts.as_object_mut() {
+        APART.iter().for_each(|name| drop(facts.remove(*name)));
+    }
+    let facts = listing::flattened(&facts);
+    let mut rows: Vec<Vec<String>> = facts
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| vec![name.clone(), shown(value)])
+        .collect();
+    rows.push(vec!["breaker of the Git source".to_owned(), breaker(&watch["breaker"])]);
+    if !endpoint.is_null() {
+        rows.push(vec!["breaker of the endpoint".to_owned(), breaker(endpoint)]);
+    }
+    rows.extend(scan(watch));
+    let mut lines = aligned(rows);
+    lines.push(String::new());
+    lines.extend(listing::branch_lines(watch));
+    lines.extend(faults(watch));
+    lines
+}
+
+/// `open, 5 failures in a row, next probe at ...: the last failure`
+fn breaker(breaker: &Value) -> String {
+    let mut text = format!("{}, {} failures in a row", shown(&breaker["state"]), shown(&breaker["failures"]));
+    if !breaker["probe_at"].is_null() {
+        text.push_str(&format!(", next probe at {}", shown(&breaker["probe_at"])));
+    }
+    match breaker["last_error"].as_str() {
+        None | Some("") => text,
+        Some(_) => format!("{text}: {}", shown(&breaker["last_error"])),
+    }
+}
+
+/// What the last look at the Git host came to. A server of an older version tells the moments alone.
+fn scan(watch: &Value) -> Vec<Vec<String>> {
+    let scan = &watch["scan"];
+    let or = |first: &Value, second: &Value| shown(if first.is_null() { second } else { first });
+    let mut last = or(&scan["last_at"], &watch["last_scan_at"]);
+    if !scan["outcome"].is_null() {
+        last.push_str(&format!(", {}, took {} ms", shown(&scan["outcome"]), shown(&scan["took_ms"])));
+    }
+    if !scan["bytes"].is_null() {
+        last.push_str(&format!(", fetched {} bytes", shown(&scan["bytes"])));
+    }
+    let row = |name: &str, text: String| vec![name.to_owned(), text];
+    let mut rows =
+        vec![row("last scan", last), row("next scan", or(&scan["next_at"], &watch["next_poll_at"]))];
+    if scan["failures"].as_u64().is_some_and(|failures| failures > 0) {
+        rows.push(row("failed scans in a row", shown(&scan["failures"])));
+    }
+    if !scan["reason"].is_null() {
+        rows.push(row("why the scan failed", shown(&scan["reason"])));
+    }
+    if let Some(refs) = scan["unseen"]["refs"].as_array() {
+        let names: Vec<String> = refs.iter().map(shown).collect();
+        let why = shown(&scan["unseen"]["reason"]);
+        rows.push(row("refs that were not listed", format!("{} ({why})", names.join(", "))));
+    }
+    rows
+}
+
+/// A line for each branch whose commit cannot be taken.
+fn faults(watch: &Value) -> Vec<String> {
+    let branches = watch["branches"].as_array().into_iter().flatten();
+    let faulty = branches.filter(|branch| branch["fault"].is_object());
+    faulty
+        .map(|branch| {
+            let (fault, commit) = (&branch["fault"], shown(&branch["head_commit"]));
+            let (name, since, why) =
+                (shown(&branch["branch"]), shown(&fault["since"]), shown(&fault["reason"]));
+            let next = match &fault["next_try_at"] {
+                Value::Null => String::new(),
+                next => format!("; it is tried again at {} or with the scan after that", shown(next)),
+            };
+            format!("{name}: {commit} cannot be taken since {since}: {why}{next}")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn assert_says(lines: &[String], parts: &[&str]) {
+        let text = lines.join("\n").split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in parts {
+            assert!(text.contains(part), "{part:?} is not in: {text}");
+        }
+    }
+
+    #[test]
+    fn git_source_and_endpoint_are_told_apart_and_the_last_scan_is_readable() {
+        let watch = json!({
+            "repository_id": "repo_1",
+            "breaker": { "state": "open", "failures": 5, "probe_at": "12:00" },
+            "last_scan_at": "11:00", "next_poll_at": "12:00",
+            "scan": {
+                "last_at": "11:00", "next_at": "12:00", "took_ms": 70, "outcome": "auth_failed", "failures": 5,
+                "reason": "the Git host refuses the credential",
+                "unseen": { "refs": ["refs/tags/"], "reason": "too large" },
+            },
+            "branches": [{
+                "branch": "refs/heads/evil", "head_commit": "abc",
+                "fault": { "reason": "malformed", "since": "10:00", "next_try_at": "12:30" },
+            }],
+        });
+        let endpoint = json!({ "state": "closed", "failures": 1, "last_error": "status 503" });
+        let lines = described(&watch, &endpoint);
+        assert_says(
+            &lines,
+            &[
+                "repository_id repo_1",
+                "breaker of the Git source open, 5 failures in a row, next probe at 12:00",
+                "breaker of the endpoint closed, 1 failures in a row: status 503",
+                "last scan 11:00, auth_failed, took 70 ms next scan 12:00 failed scans in a row 5",
+                "why the scan failed the Git host refuses the credential",
+                "refs that were not listed refs/tags/ (too large)",
+                "refs/heads/evil: abc cannot be taken since 10:00: malformed; it is tried again at 12:30",
+            ],
+        );
+        assert!(
+            !lines.iter().any(|line| line.starts_with("breaker.") || line.starts_with("scan")),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_server_of_an_older_version_is_understood() {
+        let watch = json!({ "breaker": { "state": "closed", "failures": 0 }, "last_scan_at": "11:00" });
+        let lines = described(&watch, &Value::Null);
+        assert_says(&lines, &["last scan 11:00 next scan -", "breaker of the Git source closed, 0 failures"]);
+        assert!(!lines.iter().any(|line| line.contains("endpoint")), "{lines:?}");
+    }
+}
