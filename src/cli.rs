@@ -177,17 +177,25 @@ impl std::fmt::Debug for Environment {
     }
 }
 
+/// Whether a variable of this name is a setting.
+fn is_setting(name: &str) -> bool {
+    let prefix = name.get(..ENVIRONMENT_PREFIX.len()).unwrap_or("");
+    prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
+}
+
 impl Environment {
     fn of_process() -> Self {
-        let ours = |name: &str| {
-            let prefix = name.get(..ENVIRONMENT_PREFIX.len()).unwrap_or("");
-            prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
-                || VARIABLES.contains(&name)
-                || HOME_VARIABLES.contains(&name)
-        };
+        let ours =
+            |name: &str| is_setting(name) || VARIABLES.contains(&name) || HOME_VARIABLES.contains(&name);
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
         Self(all.filter(|(name, _)| ours(name)).collect())
+    }
+
+    /// The names of the variables that are settings.
+    fn settings(&self) -> impl Iterator<Item = &str> {
+        let names = self.0.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| is_setting(name))
     }
 
     fn get(&self, name: &str) -> Option<String> {

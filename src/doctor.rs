@@ -53,10 +53,10 @@ impl Finding {
     }
 }
 
-/// Looks at everything; `asks_hosts`: also at the Git hosts of the repositories that are watched, over
-/// the network.
-pub async fn examine(settings: &Settings, asks_hosts: bool, clock: &dyn Clock) -> Vec<Finding> {
-    let mut findings = vec![Finding::ok("settings", "they can be read, and every value is in its bounds")];
+/// Looks at everything; `judged` names the settings that are looked at. `asks_hosts`: also at the Git hosts of
+/// the repositories that are watched, over the network.
+pub async fn examine(settings: &Settings, judged: &str, asks_hosts: bool, clock: &dyn Clock) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok("settings", format!("{judged}; every value is in its bounds"))];
     let is_running = home::directory(settings, &mut findings);
     let keyring: Option<Keyring> = home::keyring(settings, &mut findings);
     home::admin_token(settings, &mut findings);

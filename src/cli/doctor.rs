@@ -10,6 +10,9 @@ use crate::{
     settings::Settings,
 };
 
+/// Most variables that are named.
+const VARIABLES_NAMED: usize = 5;
+
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
     /// Ask the Git hosts of all watched repositories as well: whether they answer, and what time it is
@@ -20,10 +23,11 @@ pub(super) struct DoctorArgs {
 pub(super) async fn run(arguments: &DoctorArgs, context: &Context) -> Result<(), Failure> {
     let settings = Settings::load(context.config.as_deref(), context.environment.0.iter().cloned());
     let findings = match &settings {
-        Ok(settings) => doctor::examine(settings, arguments.ask_hosts, &MachineClock).await,
+        Ok(settings) => doctor::examine(settings, &judged(context), arguments.ask_hosts, &MachineClock).await,
         Err(faults) => {
             let remedy = "correct it; config/default.toml and docs/settings.md tell what each key means";
-            faults.iter().map(|fault| Finding::fault("settings", fault.to_string(), remedy)).collect()
+            let faults = faults.iter().map(|fault| Finding::fault("settings", fault.to_string(), remedy));
+            std::iter::once(Finding::ok("settings", judged(context))).chain(faults).collect()
         }
     };
     let rows = findings.iter().flat_map(|finding| {
@@ -43,5 +47,54 @@ pub(super) async fn run(arguments: &DoctorArgs, context: &Context) -> Result<(),
         0 => Ok(()),
         1 => Err(Failure::new(Code::Failed, "1 fault was found")),
         _ => Err(Failure::new(Code::Failed, format!("{faults} faults were found"))),
+    }
+}
+
+/// Which settings are judged: those that `serve` would take here. A server that was started with others runs
+/// with those.
+fn judged(context: &Context) -> String {
+    let variables: Vec<&str> = context.environment.settings().collect();
+    let over = match variables.len() {
+        0 => "no variable".to_owned(),
+        count if count > VARIABLES_NAMED => {
+            format!("{} and {} more", variables[..VARIABLES_NAMED].join(", "), count - VARIABLES_NAMED)
+        }
+        _ => variables.join(", "),
+    };
+    match &context.config {
+        Some(path) => format!("judged: the defaults, {} over them, {over} over both", path.display()),
+        None => format!(
+            "judged: the defaults and {over} over them, because no settings file is named; for a server that runs \
+             with one, name it as there (--config FILE or TIDINGS_CONFIG)"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Environment, Output},
+        *,
+    };
+
+    fn judged_with(config: Option<&str>, variables: &[&str]) -> String {
+        let variables = variables.iter().map(|name| ((*name).to_owned(), "x".to_owned()));
+        let environment = Environment(variables.collect());
+        judged(&Context { output: Output { json: false }, config: config.map(Into::into), environment })
+    }
+
+    #[test]
+    fn the_settings_that_are_judged_are_named() {
+        let none = judged_with(None, &["HOME", "TIDINGS_TOKEN"]);
+        assert!(none.starts_with("judged: the defaults and no variable over them, because no settings file"));
+        assert!(none.contains("--config FILE or TIDINGS_CONFIG"), "{none}");
+        let both = judged_with(Some("/etc/t.toml"), &["TIDINGS__DATA_DIR", "tidings__git__poll_min"]);
+        assert_eq!(
+            both,
+            "judged: the defaults, /etc/t.toml over them, TIDINGS__DATA_DIR, tidings__git__poll_min over both"
+        );
+        let many: Vec<String> = (0..7).map(|number| format!("TIDINGS__A__{number}")).collect();
+        let many = judged_with(None, &many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(many.contains("TIDINGS__A__4 and 2 more over them"), "{many}");
     }
 }
