@@ -21,8 +21,8 @@ use std::{
 use clap::Args;
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, RepositoryFacts, Selector, Start,
-        Store, Watch,
+        DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach, RepositoryFacts, Selector,
+        Start, Store, Watch,
     },
     secret::Secret,
     time::Timestamp,
@@ -134,6 +134,7 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     }
     .map_err(|error| Failure::of_start(&error))?;
     let store = house.store.clone();
+    tell_if_empty(store.as_ref(), &app, &watch, args.once).await?;
     let outcome = tokio::select! {
         reason = house.failed() => Err(Failure::new(Code::Software, reason)),
         outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => outcome,
@@ -222,6 +223,7 @@ async fn register(
         look(adapters, watch, &address.display).await?;
         return Ok((app, watch.id.clone()));
     }
+    tell_if_other_globs(&known, &address.display, &selector);
     let credential = read_secret(args.token_file.as_ref(), Purpose::GitToken)?;
     let ulid = adapters.random.ulid(now);
     let listing = target::proved(branch, adapters, address, credential.clone()).await?;
@@ -250,6 +252,15 @@ async fn register(
     let watch =
         store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok((app, watch.id))
+}
+
+/// Says that a branch comes anew that was watched with other globs.
+fn tell_if_other_globs(known: &[Watch], shown: &str, selector: &Selector) {
+    if known.iter().any(|watch| watch.facts.github_url == shown && watch.selector == *selector) {
+        let text = "it was watched here with other globs: every file that matches now is delivered anew";
+        // On standard error, where no event is.
+        drop(writeln!(io::stderr(), "{shown}: {text}"));
+    }
 }
 
 /// What is there now, before anything counts as taken: the rows of a kept data directory know only
@@ -335,21 +346,41 @@ fn read_secret(path: Option<&PathBuf>, purpose: Purpose) -> Result<Option<Secret
     Ok(Some(Secret::new(text.to_owned())))
 }
 
-/// Waits until the app holds the head of every branch that it watches.
+/// Says so where there is nothing to deliver yet, which would look like a command that does not work.
+async fn tell_if_empty(store: &dyn Store, app: &AppId, watch: &WatchId, once: bool) -> Result<(), Failure> {
+    let watch = store.watch(app, watch).await;
+    let watch = watch.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    if !watch.cursors.is_empty() && watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty) {
+        let what = if once { "there is nothing to send" } else { "the first one is waited for" };
+        // On standard error, where no event is.
+        drop(writeln!(io::stderr(), "{} has no commits yet; {what}", watch.facts.github_url));
+    }
+    Ok(())
+}
+
+/// Waits until the app holds the head of every branch that it watches, and nothing else waits for it there.
 async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<(), Failure> {
     loop {
         let watch =
             store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
         let blocked = watch.cursors.iter().find(|cursor| cursor.state == CursorState::Blocked);
-        if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error) {
+        if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error.clone()) {
             return Err(Failure::new(Code::Unavailable, reason));
         }
-        let taken = watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
-        if taken {
+        let is_at_head =
+            watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
+        if is_at_head && !is_pending(store, &watch).await? {
             return nothing_given_up(store, app).await;
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether a branch of a watch has something to do: other globs, or a resync, also at the head that it holds.
+async fn is_pending(store: &dyn Store, watch: &Watch) -> Result<bool, Failure> {
+    let pending = store.pending(Some(&watch.app), &Reach::All).await;
+    let pending = pending.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    Ok(pending.iter().any(|(_, id)| watch.cursors.iter().any(|cursor| cursor.id == *id)))
 }
 
 /// A change that was given up was not taken: that is no success.

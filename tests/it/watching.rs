@@ -105,6 +105,40 @@ fn watching_what_is_no_repository_fails_with_a_reason_and_prints_nothing() {
     assert!(!reason.contains("panicked"), "{reason}");
 }
 
+#[test]
+fn a_repository_without_commits_is_told_and_is_no_failure() {
+    let project = Project::new();
+    let home = TempDir::new().expect("a folder");
+
+    let output =
+        bare_command(home.path()).arg("watch").arg(project.path()).arg("--once").output().expect("it ran");
+
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+    assert!(said.contains("has no commits yet; there is nothing to send"), "{said}");
+}
+
+#[test]
+fn other_globs_for_a_kept_watch_are_told_before_everything_comes_anew() {
+    let project = Project::with(&[("a.md", "1"), ("b.txt", "1")]);
+    let home = TempDir::new().expect("a folder");
+    let watch = |glob: &str| {
+        let mut command = bare_command(home.path());
+        command.arg("watch").arg(project.path()).args(["--once", "--data-dir", "kept", "--include", glob]);
+        let output = command.output().expect("it ran");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.success(), "{said}");
+        (String::from_utf8(output.stdout).expect("text"), said)
+    };
+    let (printed, said) = watch("*.md");
+    assert!(printed.contains("a.md") && !said.contains("other globs"), "{printed} {said}");
+    let (printed, said) = watch("*.md");
+    assert!(printed.is_empty() && !said.contains("other globs"), "it goes on: {printed} {said}");
+    let (printed, said) = watch("*.txt");
+    assert!(printed.contains("b.txt"), "{printed}");
+    assert!(said.contains("with other globs: every file that matches now is delivered anew"), "{said}");
+}
+
 fn lines(output: &[u8]) -> Vec<Value> {
     let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).expect("a body a line")).collect()
