@@ -23,7 +23,7 @@ pub use audit_keys::AuditKeys;
 pub use envelope::Place;
 pub(crate) use keyring::HandedKey;
 pub use keyring::{Keyring, KeyringStatus};
-pub use signing::{generate_signing_key, shown_signing_secret};
+pub use signing::{KEY_CHARACTERS, generate_signing_key, shown_signing_secret};
 pub use token::{InvalidToken, Token};
 
 use std::path::PathBuf;

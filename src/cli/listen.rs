@@ -145,7 +145,7 @@ impl Listener {
     /// # Errors
     /// [`ListenError`] says which of these failed.
     pub async fn bind(args: &ListenArgs, clock: Arc<dyn Clock>, output: Output) -> Result<Self, ListenError> {
-        let receiver = Receiver::open(args, args.secret.keys()?, clock, output)?;
+        let receiver = Receiver::open(args, args.secret.strong_keys()?, clock, output)?;
         let bind = async {
             let socket = TcpListener::bind(args.listen).await?;
             Ok((socket.local_addr()?, socket))

@@ -94,6 +94,9 @@ fn find(path: &Path, purpose: Purpose) -> Result<Option<Secret>, Failure> {
     private_file::read(path, FILE_BYTES_MAX).map_err(|error| {
         let shown = path.display();
         let (code, mend) = match &error {
+            PrivateFileError::Folder => {
+                (Code::Data, format!("; name the file in it that holds the {purpose}"))
+            }
             PrivateFileError::Exposed(_) => (Code::Data, format!("; run chmod 600 {shown}")),
             PrivateFileError::Empty => (Code::Data, format!("; put the {purpose} into it")),
             PrivateFileError::TooLarge(_) => (Code::Data, format!("; it must hold the {purpose} alone")),

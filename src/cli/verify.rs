@@ -12,7 +12,10 @@ use serde_json::json;
 use thiserror::Error;
 use tidings_actors::{secret::Secret, time::Timestamp};
 
-use crate::webhook::signature::{self, SignatureFault, SigningKey, Verdict};
+use crate::{
+    secrets::KEY_CHARACTERS,
+    webhook::signature::{self, SignatureFault, SigningKey, Verdict},
+};
 
 /// Bytes of a body that is checked.
 const BODY_MAX: u64 = 512 << 20;
@@ -50,6 +53,17 @@ impl SecretArgs {
         let keys: Vec<_> = text.expose().lines().map(str::trim).flat_map(SigningKey::readings).collect();
         if keys.is_empty() { Err(InputError::NoSecret) } else { Ok(keys) }
     }
+
+    /// The keys that are meant, for who relies on them: one that no server accepts for an app protects from
+    /// nobody.
+    ///
+    /// # Errors
+    /// As [`SecretArgs::keys`], and a key that is too short.
+    pub(super) fn strong_keys(&self) -> Result<Vec<SigningKey>, InputError> {
+        let keys = self.keys()?;
+        let is_short = |key: &SigningKey| key.size() < *KEY_CHARACTERS.start();
+        if keys.iter().any(is_short) { Err(InputError::ShortSecret) } else { Ok(keys) }
+    }
 }
 
 /// Checks the signatures of a webhook that was received.
@@ -81,6 +95,13 @@ pub enum InputError {
     /// No secret was given, or an empty one.
     #[error("no secret: give TIDINGS_SECRET or --secret-file")]
     NoSecret,
+    /// A secret that no app has.
+    #[error(
+        "the secret is too short: the signing key of an app has {} characters or more; give the \
+         client_auth_key of the app, or the signing_secret (whsec_...) that its registration answered",
+        KEY_CHARACTERS.start()
+    )]
+    ShortSecret,
     /// A file cannot be read.
     #[error("{} cannot be read: {}", _0.display(), _1)]
     Unreadable(PathBuf, #[source] io::Error),

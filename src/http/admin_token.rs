@@ -82,7 +82,7 @@ pub enum AdminTokenError {
 fn mend(error: &PrivateFileError, path: &Path) -> String {
     match error {
         PrivateFileError::Exposed(_) => format!("; run chmod 600 {}", path.display()),
-        PrivateFileError::Empty | PrivateFileError::TooLarge(_) => {
+        PrivateFileError::Empty | PrivateFileError::TooLarge(_) | PrivateFileError::Folder => {
             "; delete it, and the next start makes a new one".to_owned()
         }
         PrivateFileError::Unreadable(_) => String::new(),

@@ -42,7 +42,7 @@ use super::{
     route::{Access, Answer, Route, route},
 };
 use crate::audit;
-use crate::secrets::{Token, generate_signing_key, shown_signing_secret};
+use crate::secrets::{KEY_CHARACTERS, Token, generate_signing_key, shown_signing_secret};
 
 /// Most attempts of one cursor in flight (`phased`).
 const IN_FLIGHT_MAX: u32 = 64;
@@ -437,7 +437,7 @@ fn lay_over(all: &mut Map<String, Value>, wish: Map<String, Value>) {
 /// A wish for a new key, and the secret to show where it is made here.
 fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Option<String>) {
     let rotate = fields.boolean("rotate_signing_key").unwrap_or(false);
-    let given = fields.text("client_auth_key", 16..=500);
+    let given = fields.text("client_auth_key", KEY_CHARACTERS);
     let overlap = fields.number("overlap_seconds");
     if !rotate && (given.is_some() || overlap.is_some()) {
         fields.refuse("rotate_signing_key", "must be true for a new key");
@@ -492,7 +492,7 @@ fn read(front: &Front, fields: &mut Fields) -> Wish {
         email: fields.required_text("email", 3..=255),
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
         description: fields.text("description", 0..=500),
-        client_auth_key: fields.text("client_auth_key", 16..=500),
+        client_auth_key: fields.text("client_auth_key", KEY_CHARACTERS),
         access: access::read(front, fields, headers, &nothing, base_url.as_deref()),
         base_url,
         delivery,

@@ -15,6 +15,9 @@ pub enum PrivateFileError {
     /// The machine does not hand it out.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] io::Error),
+    /// It is a folder.
+    #[error("is a folder, no file")]
+    Folder,
     /// Others than its owner can read it.
     #[error("can be read by others (mode {0:04o})")]
     Exposed(u32),
@@ -36,6 +39,9 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Secret>, PrivateFileEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(PrivateFileError::Unreadable(error)),
     };
+    if facts.is_dir() {
+        return Err(PrivateFileError::Folder);
+    }
     let mode = facts.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 && !path.starts_with(MOUNTED_SECRETS) {
         return Err(PrivateFileError::Exposed(mode));

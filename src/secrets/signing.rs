@@ -1,10 +1,15 @@
 //! Signing keys of apps. The key is the UTF-8 bytes of a text (the app's `client_auth_key`), so
 //! that clients which sign with the text and those which take a Standard Webhooks secret agree.
 
+use std::ops::RangeInclusive;
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tidings_actors::{ports::Random, secret::Secret};
 
 use super::token::base62;
+
+/// How many characters an app's own key has.
+pub const KEY_CHARACTERS: RangeInclusive<usize> = 16..=500;
 
 /// A key for an app that brought none: 32 random bytes, written as 43 letters and digits.
 #[must_use]

@@ -53,6 +53,12 @@ impl SigningKey {
         keys
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
     /// The key as a Standard Webhooks secret.
     #[must_use]
     pub fn standard_secret(&self) -> String {

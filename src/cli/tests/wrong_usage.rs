@@ -58,6 +58,16 @@ fn each_mistake_is_told_with_its_mend() {
         ("tidings admin scan x".into(), Code::Usage, &["rep_", "tidings admin sources"]),
         ("tidings listen --listen nowhere".into(), Code::Usage, &["127.0.0.1:9000", "or a port"]),
         (
+            "tidings listen --listen 0 --secret short".into(),
+            Code::Usage,
+            &["the secret is too short", "16 characters or more", "client_auth_key"],
+        ),
+        (
+            "tidings listen --listen 0 --secret whsec_c2hvcnQ=".into(),
+            Code::Usage,
+            &["the secret is too short"],
+        ),
+        (
             format!("tidings restore {empty}"),
             Code::Data,
             &["is no backup", "no manifest.json", "tidings backup"],
@@ -132,6 +142,13 @@ fn a_file_with_a_secret_is_named_with_its_purpose_and_the_mend() {
         let (_, empty) = said(&text, &[]);
         assert!(empty.contains(&format!("{shown} for the {purpose} is empty; put the {purpose}")), "{empty}");
         assert!(!exposed.contains("delete it") && !empty.contains("delete it"), "{exposed} {empty}");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("made");
+        let (_, is_folder) = said(&text, &[]);
+        let mend = format!("{shown} for the {purpose} is a folder, no file; name the file in it");
+        assert!(is_folder.contains(&mend), "{is_folder}");
+        std::fs::remove_dir(&path).expect("removed");
+        write("\n", 0o600);
         if purpose != "signing key" {
             std::fs::remove_file(&path).expect("removed");
             let (_, missing) = said(&text, &[]);
