@@ -1,10 +1,15 @@
 //! Which dead letters are meant: the same words in a query, in a body and in what is shown of a
 //! redrive.
 
+use std::borrow::Cow;
+
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tidings_actors::ports::{LetterFilter, PathFilter};
+use tidings_actors::{
+    ports::{LetterFilter, PathFilter},
+    view::View,
+};
 use utoipa::ToSchema;
 
 use super::super::{
@@ -98,23 +103,26 @@ pub(super) fn of_fields(fields: &mut Fields) -> LetterFilter {
     })
 }
 
-type Wrong = (&'static str, &'static str);
+type Wrong = (&'static str, Cow<'static, str>);
 
 fn read(said: impl Fn(&str) -> Option<String>) -> Result<LetterFilter, Wrong> {
     let mut paths = Vec::new();
     paths.extend(said("path").map(|path| PathFilter::Exact(path.into_bytes())));
     if let Some(text) = said("path_base64") {
-        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| ("path_base64", "must be base64"))?;
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| ("path_base64", "must be base64".into()))?;
         paths.push(PathFilter::Exact(bytes));
     }
     paths.extend(said("path_prefix").map(|path| PathFilter::Prefix(path.into_bytes())));
-    paths.extend(said("path_glob").map(PathFilter::Glob));
+    if let Some(glob) = said("path_glob") {
+        View::check_spelling(&glob).map_err(|fault| ("path_glob", fault.to_string().into()))?;
+        paths.push(PathFilter::Glob(glob));
+    }
     if paths.len() > 1 {
-        return Err(("path", "may be given in one of its forms only"));
+        return Err(("path", "may be given in one of its forms only".into()));
     }
     let moment = |word: &'static str| match said(word) {
         None => Ok(None),
-        Some(text) => parsed(&text).map(|at| Some(at.0)).ok_or((word, "must be a moment of RFC 3339")),
+        Some(text) => parsed(&text).map(|at| Some(at.0)).ok_or((word, "must be a moment of RFC 3339".into())),
     };
     let filter = LetterFilter {
         watch: word(&said, "repository_id", "must be the id of a repository")?,
@@ -126,7 +134,7 @@ fn read(said: impl Fn(&str) -> Option<String>) -> Result<LetterFilter, Wrong> {
         from: moment("from")?,
         to: moment("to")?,
     };
-    filter.matcher().map_err(|_| ("path_glob", "must be a glob as in include"))?;
+    filter.matcher().map_err(|_| ("path_glob", "must be a glob as in include".into()))?;
     Ok(filter)
 }
 
@@ -135,5 +143,5 @@ fn word<T: std::str::FromStr>(
     name: &'static str,
     rule: &'static str,
 ) -> Result<Option<T>, Wrong> {
-    said(name).map(|text| text.parse()).transpose().map_err(|_| (name, rule))
+    said(name).map(|text| text.parse()).transpose().map_err(|_| (name, rule.into()))
 }

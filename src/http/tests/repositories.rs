@@ -396,6 +396,7 @@ async fn dead_letters_are_searched_and_redriven_by_the_same_words() {
     for wrong in [
         "path=a&path_prefix=b",
         "path_glob=%5B",
+        "path_glob=/docs/*.md",
         "kind=move",
         "reason=x",
         "from=today",
@@ -419,6 +420,9 @@ async fn dead_letters_are_searched_and_redriven_by_the_same_words() {
     let all = "/api/dead-letters/redrive";
     let ask = async |body: Value| house.call("POST", all, Some(&mine), Some(&body)).await;
     assert_eq!(ask(json!({ "path_glob": "[" })).await.status, 422);
+    let never = ask(json!({ "path_glob": "/docs/*.md" })).await;
+    assert_eq!(never.status, 422);
+    assert!(never.body.contains("matches no path") && never.body.contains("docs/*.md"), "{never:?}");
     assert_eq!(ask(json!({ "ids": [ids[0]], "reason": "rejected" })).await.status, 422);
     assert_eq!(ask(json!({ "repository_id": "repo_00000000000000000000000000" })).await.status, 404);
     let dry = ask(json!({ "path_prefix": "docs/", "dry_run": true })).await;
