@@ -57,7 +57,7 @@ struct HeldFile {
     /// The raw bytes of the path, where it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// `100644`, `100755`, `120000`.
+    /// `100644`, `100755`, `100664` (of old commits, as `100644`), `120000`.
     mode: String,
     /// Its content is at `/api/repositories/{id}/blobs/{blob}`.
     blob: String,
