@@ -255,6 +255,22 @@ async fn answers_of_the_endpoint_of_before_say_nothing_of_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_endpoint_of_before_takes_late_is_not_sent_to_the_new_one() {
+    let (house, app, watch) = house(OrderMode::Strict).await;
+    let before = house.taken(&app).len();
+    house.transport.answer_path("a", Some(Answer::Slow(200, Duration::from_secs(20))));
+    let second = house.commit(&[("a", "2"), ("o", "2")]);
+    house.poke(&watch).await;
+    house.until("it is on its way", async || house.transport.flying(&app) > 0).await;
+    house.transport.answer_path("a", None);
+    let moved = AppPatch { base_url: Some(Some("https://moved.example/".to_owned())), ..AppPatch::default() };
+    house.store.patch_app(&app, &moved, house.context.now()).await.expect("patched");
+    house.refresh(&app).await;
+    house.until_held(&watch, second).await;
+    assert_eq!(house.taken(&app)[before..], ["U a", "U o"], "each once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn patience_that_the_endpoint_of_before_asked_for_ends_with_it() {
     let (house, app, watch) = house(OrderMode::Strict).await;
     house.transport.answer_app(&app, Some(Answer::Patience(503, Duration::from_secs(3_600))));
