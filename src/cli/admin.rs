@@ -62,7 +62,10 @@ pub(super) enum AdminVerb {
         #[arg(value_parser = words::id::<RepositoryId>("tidings admin sources"))]
         repository: RepositoryId,
     },
-    /// Deliver everything anew, to all apps or to one
+    /// Deliver everything anew: every file of every watched branch, to all apps (--all) or to one (--of)
+    ///
+    /// For after a failover of the database that lost what was acknowledged. Paused watches stay paused, and
+    /// begin with it when they are resumed. `tidings repository resync` does it for one watch.
     Resync(resync::ResyncArgs),
     /// Circuit breakers that have failures
     #[command(subcommand)]

@@ -11,7 +11,7 @@ use super::super::{Context, Failure, client::ServerArgs, words};
 pub(in crate::cli) struct ResyncArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Also tell the apps to drop what they have and is not named
+    /// Also tell the apps to drop each file that is not sent again: those that asked for /resync do
     #[arg(long)]
     complete: bool,
     /// Only the watches of this app
