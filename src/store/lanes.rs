@@ -99,6 +99,7 @@ struct Followed {
     cursor: cursor::Model,
     watch: watch::Model,
     head: Option<ObjectId>,
+    head_fault: Option<String>,
     /// Nothing of the watch was ever acknowledged.
     is_new: bool,
     /// Since when the app has its endpoint.
@@ -111,6 +112,7 @@ impl FromQueryResult for Followed {
             cursor: cursor::Model::from_query_result(row, "c_")?,
             watch: watch::Model::from_query_result(row, "w_")?,
             head: row.try_get("", "head")?,
+            head_fault: row.try_get("", "head_fault")?,
             endpoint_since: row.try_get("", "endpoint_since")?,
             is_new: row.try_get::<i64>("", "taken")? == 0,
         })
@@ -120,7 +122,7 @@ impl FromQueryResult for Followed {
 async fn followed(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Followed, StoreError> {
     let (cursor, watch) = (rows::columns::<cursor::Entity>("c"), rows::columns::<watch::Entity>("w"));
     let text = format!(
-        "select {cursor}, {watch}, h.commit_id as head, a.endpoint_since as endpoint_since,
+        "select {cursor}, {watch}, h.commit_id as head, h.fault as head_fault, a.endpoint_since as endpoint_since,
            (select count(*) from cursor o where o.watch_id = w.id and o.acknowledged) as taken
          from {FOLLOWED} where c.id = $1"
     );
@@ -168,7 +170,8 @@ pub(super) async fn snapshot(
     context: &Context,
     id: &CursorId,
 ) -> Result<LaneSnapshot, StoreError> {
-    let Followed { cursor, watch, head, is_new, endpoint_since } = followed(connection, id).await?;
+    let Followed { cursor, watch, head, head_fault, is_new, endpoint_since } =
+        followed(connection, id).await?;
     let mut views = Views { connection, known: BTreeMap::new() };
     let held = views.end(cursor.held, cursor.held_view).await?;
     let mut announced = false;
@@ -211,6 +214,7 @@ pub(super) async fn snapshot(
         held: held.map(|tree| (tree.commit, tree.view)),
         view: views.get(watch.view_id).await?,
         head,
+        head_fault,
         last_round: cursor.last_round,
         open,
         last_was_redrive: cursor.last_was_redrive,

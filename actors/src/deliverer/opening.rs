@@ -35,6 +35,8 @@ const RENAMES_MAX: u64 = 10_000;
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 /// The wait before a target that cannot be delivered is looked at again; a new head does not wait.
 const UNFIT_WAIT: Duration = Duration::from_secs(300);
+/// The same where a host says so in words of its own, or sends what makes no sense.
+const DOUBTFUL_WAIT: Duration = Duration::from_secs(60);
 /// Conflicts in a row before that wait.
 const CONFLICTS_MAX: u32 = 3;
 /// Rounds without a change that are walked over in one go before others get a turn.
@@ -101,6 +103,8 @@ pub enum OpeningError {
 pub enum Next {
     /// None.
     Nothing,
+    /// None: what the branch names cannot be had, for this reason.
+    Unfit(String),
     /// From held to head (or, in `every` mode, a commit on the way), or to nothing.
     Sync(Option<ObjectId>),
     /// Everything anew.
@@ -124,9 +128,12 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
     }
     let goes = lane.head.is_none() && goes(lane.state, lane.on_branch_gone);
     if let Some(complete) = lane.resync {
-        // Without a head it waits: nothing else may go before it.
-        let waits = lane.head.is_none() && !goes;
-        return if waits { Next::Nothing } else { Next::Resync { target: lane.head, complete } };
+        // Without a head that can be had it waits: nothing else may go before it.
+        return match &lane.head_fault {
+            Some(fault) => Next::Unfit(fault.clone()),
+            None if lane.head.is_none() && !goes => Next::Nothing,
+            None => Next::Resync { target: lane.head, complete },
+        };
     }
     if let Some(from) = lane.replay.as_ref().filter(|_| lane.held.is_some()) {
         return Next::Replay(from.clone());
@@ -136,11 +143,14 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
         |head: &ObjectId| lane.held.as_ref().is_none_or(|(held, view)| held != head || *view != lane.view);
     let to_nothing = (goes && lane.held.is_some()).then_some(None);
     let sync = lane.head.filter(is_new).map(Some).or(to_nothing);
-    match (sync, redrive) {
-        (Some(target), true) if lane.last_was_redrive => Next::Sync(target),
-        (_, true) => Next::Redrive,
-        (Some(target), false) => Next::Sync(target),
-        (None, false) => Next::Nothing,
+    let fault = lane.head_fault.as_ref().filter(|_| sync.is_some());
+    match (sync, redrive, fault) {
+        (_, true, Some(_)) => Next::Redrive,
+        (_, false, Some(fault)) => Next::Unfit(fault.clone()),
+        (Some(target), true, None) if lane.last_was_redrive => Next::Sync(target),
+        (_, true, None) => Next::Redrive,
+        (Some(target), false, None) => Next::Sync(target),
+        (None, false, None) => Next::Nothing,
     }
 }
 
@@ -213,6 +223,11 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
             Next::Replay(from) => (Some(from.commit), None),
             Next::Sync(target) | Next::Resync { target, .. } => (None, target),
             Next::Nothing | Next::Redrive => (None, None),
+            // The poll that can have it tells the lane.
+            Next::Unfit(reason) => {
+                block(context, &Shown::of(&lane), &cannot_be_delivered(&lane, &reason)).await?;
+                return Ok(Opening::Idle);
+            }
         };
         match (begin_next(context, &lane).await, replay) {
             // Nobody knows what an app has that went back to a tree which cannot be had.
@@ -226,8 +241,7 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
             // What the branch names can be had nowhere: nothing can be delivered before it can, or before the
             // branch names something else.
             (Err(OpeningError::Git(GitError::Unobtainable(commit))), _) if target == Some(commit) => {
-                let said =
-                    format!("{} cannot be delivered: its commit {commit} is obtainable nowhere", lane.branch);
+                let said = cannot_be_delivered(&lane, &format!("its commit {commit} is obtainable nowhere"));
                 block(context, &Shown::of(&lane), &said).await?;
                 return Ok(Opening::Later(UNFIT_WAIT));
             }
@@ -241,10 +255,11 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
                 conflicts += 1;
                 info!("the rows of the lane changed while its round was planned: {reason}");
             }
-            (Err(OpeningError::Git(reason)), _) if reason.is_of_the_object() => {
-                let said = format!("{} cannot be delivered: {reason}", lane.branch);
-                block(context, &Shown::of(&lane), &said).await?;
-                return Ok(Opening::Later(UNFIT_WAIT));
+            (Err(OpeningError::Git(reason)), _) if reason.is_divisible() => {
+                block(context, &Shown::of(&lane), &cannot_be_delivered(&lane, &reason)).await?;
+                // The host's own words may be about a moment; what an object is stays.
+                let wait = if reason.is_of_the_object() { UNFIT_WAIT } else { DOUBTFUL_WAIT };
+                return Ok(Opening::Later(wait));
             }
             (Err(error), _) => return Err(error),
             (Ok(true), _) => {}
@@ -263,8 +278,7 @@ async fn lose_held(
     target: Option<ObjectId>,
 ) -> Result<Option<Opening>, OpeningError> {
     if let Some(reason) = obstacle(context, lane, target).await? {
-        let said = format!("{} cannot be delivered: {reason}", lane.branch);
-        block(context, &Shown::of(lane), &said).await?;
+        block(context, &Shown::of(lane), &cannot_be_delivered(lane, &reason)).await?;
         return Ok(Some(Opening::Later(UNFIT_WAIT)));
     }
     warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
@@ -286,6 +300,10 @@ async fn obstacle(
         Err(reason) if reason.is_divisible() => Ok(Some(reason)),
         Err(reason) => Err(reason.into()),
     }
+}
+
+fn cannot_be_delivered(lane: &LaneSnapshot, reason: &impl fmt::Display) -> String {
+    format!("{} cannot be delivered: {reason}", lane.branch)
 }
 
 fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
@@ -428,7 +446,7 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, Open
     let end = |commit: Option<ObjectId>| commit.map(|commit| TreeEnd { commit, view: lane.view.clone() });
     let mut flags = Flags::default();
     let (kind, held, target, bases) = match next_round(lane) {
-        Next::Nothing => {
+        Next::Nothing | Next::Unfit(_) => {
             // The branch names again what is held: what it named in between is no reason any more.
             if lane.head.is_some() {
                 unblock(context, lane).await?;

@@ -56,6 +56,8 @@ pub struct LaneSnapshot {
     pub view: View,
     /// The commit its source reported last; `None` while the branch is missing or unborn.
     pub head: Option<ObjectId>,
+    /// Why that commit cannot be had. It is asked for again by the polls of its source, never by a lane.
+    pub head_fault: Option<String>,
     /// The number of its last round; 0 before the first.
     pub last_round: i64,
     /// The open round, if there is one.

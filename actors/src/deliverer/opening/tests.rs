@@ -50,6 +50,7 @@ fn lane() -> LaneSnapshot {
         held: Some((OLD, View::default())),
         view: View::default(),
         head: Some(OLD),
+        head_fault: None,
         last_round: 1,
         open: None,
         last_was_redrive: false,
@@ -91,6 +92,7 @@ fn check(edit: impl FnOnce(&mut LaneSnapshot), expected: Expect) {
     };
     let next = match next_round(&lane) {
         Next::Nothing => "nothing".to_owned(),
+        Next::Unfit(reason) => format!("unfit: {reason}"),
         Next::Sync(target) => format!("sync {}", named(target)),
         Next::Resync { target, complete } => format!("resync {} complete={complete}", named(target)),
         Next::Replay(from) => format!("replay {}", named(Some(from.commit))),
@@ -110,6 +112,25 @@ fn a_moved_head_a_first_head_and_a_changed_view_are_rounds() {
             lane.view = View::new(vec![], vec![], false, content, 0).expect("valid");
         },
         expect!["sync 1"],
+    );
+}
+
+#[test]
+fn a_head_that_cannot_be_had_is_no_round_and_holds_no_redrive_up() {
+    let unfit = |edit: fn(&mut LaneSnapshot)| {
+        move |lane: &mut LaneSnapshot| {
+            (lane.head, lane.head_fault) = (Some(NEW), Some("its tree is malformed".to_owned()));
+            edit(lane);
+        }
+    };
+    check(unfit(|_| {}), expect!["unfit: its tree is malformed"]);
+    check(unfit(|lane| lane.resync = Some(false)), expect!["unfit: its tree is malformed"]);
+    check(unfit(|lane| lane.head = Some(OLD)), expect!["nothing"]);
+    check(
+        unfit(|lane| {
+            (lane.letters, lane.last_was_redrive) = (vec![letter(LetterStatus::RedriveRequested)], true);
+        }),
+        expect!["redrive"],
     );
 }
 
