@@ -81,7 +81,7 @@ pub struct Postponed {
 /// What is known of one host now.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct HostShown {
-    /// Its name and port.
+    /// Its name; all its ports together are one host.
     pub host: String,
     /// Scans that wait for their turn.
     pub waiting: usize,
@@ -469,9 +469,9 @@ pub struct RequestPermit {
     _under_way: OwnedSemaphorePermit,
 }
 
-/// Name and port: what a budget belongs to.
+/// What a budget belongs to: the name alone. All ports of a name are one machine, or one house.
 fn host_name(url: &Url) -> String {
-    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+    url.host_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

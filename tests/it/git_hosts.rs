@@ -33,7 +33,7 @@ fn every_misdeed_of_a_host_is_told_to_the_app_and_healed() {
     let watched: Vec<(&str, Fault, Host, Project, String)> = misdeeds
         .into_iter()
         .map(|(what, fault)| {
-            let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+            let (host, project) = (Host::start_apart(), Project::with(&[("a", "1")]));
             host.publish(&project, "o/r");
             let id = app.watch_with(&server, &json!({ "url": host.url("o/r") }));
             app.wait_until_held(&server, &id, &project.head());

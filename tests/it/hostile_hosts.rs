@@ -36,14 +36,14 @@ fn hosts_that_do_their_worst_cost_bounded_memory_and_no_neighbour_notices() {
     server.run();
     let (subscriber, beside) = (Subscriber::start(), Subscriber::start());
     let (app, neighbour) = (App::onboard(&server, &subscriber), App::onboard(&server, &beside));
-    let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+    let (host, project) = (Host::start_apart(), Project::with(&[("a", "1")]));
     host.publish(&project, "o/r");
     let quiet = neighbour.watch_with(&server, &json!({ "url": host.url("o/r") }));
     neighbour.wait_until_held(&server, &quiet, &project.head());
 
     let (mut watched, mut hosts) = (Vec::new(), Vec::new());
     for (what, fault) in worst {
-        let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+        let (host, project) = (Host::start_apart(), Project::with(&[("a", "1")]));
         for number in 0..OF_EACH {
             let name = format!("o/r{number}");
             host.publish(&project, &name);

@@ -23,17 +23,17 @@ const MEMORY_MAX: u64 = 256 << 20;
 fn hostile_repositories_cost_little_and_tell_nothing() {
     let (server, subscriber) = (Server::start(), Subscriber::start());
     let app = App::onboard(&server, &subscriber);
-    let (neighbours, project) = (Host::start(), Project::with(&[("a", "1")]));
+    let (neighbours, project) = (Host::start_apart(), Project::with(&[("a", "1")]));
     neighbours.publish(&project, "o/r");
     let neighbour = app.watch_with(&server, &json!({ "url": neighbours.url("o/r") }));
 
-    let honest = Host::start();
+    let honest = Host::start_apart();
     tree_bomb(&honest.repository("bomb"));
     nested(&honest.repository("nested"));
-    let copies = Host::start();
+    let copies = Host::start_apart();
     small(&copies.repository("r"));
     copies.misbehave(Some(Fault::Pack(copied_to(1 << 30))));
-    let claims = Host::start();
+    let claims = Host::start_apart();
     small(&claims.repository("r"));
     claims.misbehave(Some(Fault::Pack(claimed(2 << 30))));
     let hostile = [
@@ -75,7 +75,7 @@ fn half_a_gigabyte_of_zeros_is_told_without_its_content() {
     // From this size on git itself streams.
     project.git(["config", "core.bigFileThreshold", "1m"]);
     let head = project.commit("zeros");
-    let host = Host::start();
+    let host = Host::start_apart();
     host.publish(&project, "o/zeros");
     let (server, subscriber) = (Server::start(), Subscriber::start());
     let app = App::onboard(&server, &subscriber);
@@ -138,7 +138,7 @@ fn two_large_files_that_resemble_each_other_hold_no_other_up() {
     server.run();
     let subscriber = Subscriber::start();
     let app = App::onboard(&server, &subscriber);
-    let (project, host) = (Project::with(&[("small", "1")]), Host::start());
+    let (project, host) = (Project::with(&[("small", "1")]), Host::start_apart());
     // Noise, so that each stays as large in a pack.
     let mut state = 7_u64;
     let mut noise: Vec<u8> = std::iter::repeat_with(|| {

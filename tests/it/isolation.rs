@@ -83,7 +83,7 @@ fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
 
 #[test]
 fn a_private_repository_of_one_app_gives_no_byte_to_another() {
-    let host = Host::start();
+    let host = Host::start_apart();
     let project = Project::with(&[("public.txt", "everyone may read this")]);
     host.publish(&project, "team/project");
     let mut server = Server::prepare();
@@ -152,7 +152,7 @@ fn a_private_repository_of_one_app_gives_no_byte_to_another() {
 
 #[test]
 fn a_git_host_that_hangs_holds_up_no_repository_of_another_host() {
-    let (hanging, healthy) = (Host::start(), Host::start());
+    let (hanging, healthy) = (Host::start_apart(), Host::start_apart());
     let project = Project::with(&[("a", "1")]);
     hanging.publish(&project, "o/r");
     healthy.publish(&project, "o/r");

@@ -1,6 +1,7 @@
 //! Hosts that send as slowly as they may keep nobody else from being polled: an app watches ninety repositories
 //! of ten hosts, each of which answers a fetch with a word of progress a second and no pack. Another app, whose
-//! repository is at a host of its own, gets its commits as before.
+//! repository is at a host of its own, gets its commits as before; and so does another repository of the app that
+//! watches them. No such fetch goes on for long.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ fn hosts_that_drip_keep_nobody_else_from_being_polled() {
     let server = Server::start();
     let (quick_side, slow_side) = (Subscriber::start(), Subscriber::start());
     let (quick, slow) = (App::onboard(&server, &quick_side), App::onboard(&server, &slow_side));
-    let (project, host) = (Project::with(&[("a", "0")]), Host::start());
+    let (project, host) = (Project::with(&[("a", "0")]), Host::start_apart());
     host.publish(&project, "o/r");
     let watched = quick.watch_with(&server, &json!({ "url": host.url("o/r") }));
     quick.wait_until_held(&server, &watched, &project.head());
@@ -41,7 +42,7 @@ fn hosts_that_drip_keep_nobody_else_from_being_polled() {
     };
     let alone = (1..=3).map(|round| deliver(&format!("alone {round}"))).max().expect("three");
 
-    let hosts: Vec<Host> = (0..HOSTS).map(|_| Host::start()).collect();
+    let hosts: Vec<Host> = (0..HOSTS).map(|_| Host::start_apart()).collect();
     for host in &hosts {
         let small = Project::with(&[("a", "1")]);
         for number in 0..REPOSITORIES {

@@ -104,6 +104,23 @@ async fn only_so_many_scans_list_at_once_and_fetches_leave_room_for_polls() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_ports_of_a_host_share_what_it_takes() {
+    let hosts = Hosts::default();
+    let mut turns = Vec::new();
+    for port in 8_001..=8_010 {
+        let remote = remote(&format!("git.example:{port}"), None);
+        let mut turn = hosts.turn(&remote, &[app(1)], false).await.expect("a turn");
+        turn.fetches();
+        turns.push(turn);
+    }
+    let (eleventh, apps) = (remote("git.example:8011", None), [app(1)]);
+    let beyond = hosts.turn(&eleventh, &apps, false);
+    assert!(tokio::time::timeout(60 * SECOND, beyond).await.is_err(), "twice the concurrency is the most");
+    let shown = hosts.shown(10);
+    assert_eq!((shown.len(), shown[0].host.as_str(), shown[0].scanning), (1, "git.example", 10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_host_is_asked_by_one_scan_at_a_time_until_it_answers() {
     let hosts = Hosts::default();
     let remote = remote("git.example", None);

@@ -4,12 +4,12 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -104,10 +104,22 @@ pub(crate) struct GitHost {
 type Body = BoxBody<Bytes, std::io::Error>;
 
 impl GitHost {
+    /// At `127.0.0.1`, whose ports are all one host to the server.
     pub(crate) async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// At a loopback address that no other host of these stories has.
+    pub(crate) async fn start_apart() -> Self {
+        static HOSTS: AtomicU16 = AtomicU16::new(0);
+        let [high, low] = HOSTS.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        Self::start_at(Ipv4Addr::new(127, 1 + high, low, 1)).await
+    }
+
+    async fn start_at(address: Ipv4Addr) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         let state = Arc::new(State { root: root.path().to_owned(), ..State::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (begin, began) = watch::channel(0);
         let mut server = JoinSet::new();

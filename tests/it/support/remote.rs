@@ -20,9 +20,18 @@ pub(crate) struct Host {
 impl Host {
     /// Listens on a port of its own.
     pub(crate) fn start() -> Self {
+        Self::serve(GitHost::start())
+    }
+
+    /// Listens at an address of its own: what happens here happens to no other host.
+    pub(crate) fn start_apart() -> Self {
+        Self::serve(GitHost::start_apart())
+    }
+
+    fn serve(start: impl Future<Output = GitHost>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let host = runtime.block_on(GitHost::start());
+        let host = runtime.block_on(start);
         Self { host, served: Mutex::default(), _runtime: runtime }
     }
 
