@@ -46,7 +46,7 @@ pub struct Policy {
     pub first_delay: Duration,
     /// Most commits an `every` watch walks back.
     pub every_max: u32,
-    /// Scans at the same time.
+    /// Scans at the same time; and as many more of those that take long.
     pub scan_workers: usize,
     /// One deadline over connect, headers and body of an attempt.
     pub attempt_timeout: Duration,

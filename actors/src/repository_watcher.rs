@@ -34,7 +34,7 @@ use crate::{
     hosts::{Postponed, Turn},
     polls::{Polled, Scanned},
     ports::{Cause, GitError, Source, StoreError},
-    scan_worker::{self, ScanError},
+    scan_worker::{self, Place, ScanError},
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER},
 };
@@ -443,9 +443,9 @@ impl RepositoryWatcherState {
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let (reported, slots) = (id.clone(), self.context.scan_slots.clone());
         let scan = async move {
-            let _slot = slots.take(&source.apps).await;
+            let place = Place { turn, slot: slots.take(&source.apps).await };
             let began = Instant::now();
-            (scan_worker::dispatch(directory, source, known, turn).await, began.elapsed())
+            (scan_worker::dispatch(directory, source, known, place).await, began.elapsed())
         };
         self.tasks.spawn(&self.post, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
     }

@@ -4,8 +4,9 @@
 //! has one outstanding scan. A crash anywhere loses nothing: objects that no head names are found
 //! again by the next scan.
 //!
-//! Workers are few, so a scan comes here only with its turn at its host ([`crate::hosts`]): a host
-//! that hangs holds as many workers as it may have scans, and no more.
+//! Workers are few, so a scan comes here only with its turn at its host ([`crate::hosts`]) and a place
+//! ([`crate::scan_slots`]): a host that hangs holds as many workers as it may have scans, and no more. After
+//! [`QUICK`] a scan goes over to a place among slow ones or ends; there are workers for both kinds.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -17,7 +18,10 @@ use ractor::{
     },
 };
 use tidings_entity::id::{AppId, CursorId, SourceId};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tracing::{Instrument, Span, debug, info, info_span};
 
 use crate::{
@@ -28,6 +32,7 @@ use crate::{
     ports::{
         Cause, FetchOrder, FetchOutcome, Fetched, GitError, RefListing, RefPatterns, Source, StoreError,
     },
+    scan_slots::ScanSlot,
     supervisor::Birth,
     time::Timestamp,
     tree::SCANS,
@@ -36,6 +41,9 @@ use crate::{
 /// A scan that takes longer than this is given up by its watcher; the fetch inside has its own,
 /// shorter deadlines.
 pub const SCAN_DEADLINE: Duration = Duration::from_secs(1_200);
+
+/// A scan whose host takes longer than this is a slow one.
+pub const QUICK: Duration = Duration::from_secs(10);
 
 /// What a scan found.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +74,9 @@ pub enum ScanError {
     /// The worker crashed.
     #[error("the scan crashed")]
     Crashed,
+    /// It took longer than [`QUICK`], and its apps hold as many slow places as they may.
+    #[error("the Git host is slow, and as many slow scans as an app may have are under way; it is tried again later")]
+    Crowded,
 }
 
 impl ScanError {
@@ -76,6 +87,7 @@ impl ScanError {
             Self::Git(error) => error.code(),
             Self::Store(_) => "database_failed",
             Self::Crashed => "crashed",
+            Self::Crowded => "crowded",
         }
     }
 }
@@ -116,8 +128,27 @@ impl From<ScanError> for Ended {
     }
 }
 
+/// What a scan holds while it runs.
+pub struct Place {
+    /// Its turn at the host.
+    pub turn: Turn,
+    /// Its place among all scans.
+    pub slot: ScanSlot,
+}
+
+impl Place {
+    /// Does what a host may draw out, of a scan that began then.
+    async fn hold<T>(&mut self, began: Instant, work: impl Future<Output = T>) -> Result<T, ScanError> {
+        tokio::pin!(work);
+        match timeout_at(began + QUICK, &mut work).await {
+            Ok(done) => Ok(done),
+            Err(_) if self.slot.slow_down() => Ok(work.await),
+            Err(_) => Err(ScanError::Crowded),
+        }
+    }
+}
+
 /// A scan to be done.
-#[derive(Debug)]
 pub struct Scan {
     /// What to scan.
     pub source: Arc<Source>,
@@ -125,8 +156,8 @@ pub struct Scan {
     pub gone: BTreeSet<String>,
     /// What its apps follow together was more than one listing may say: each app's refs are listed alone.
     pub wide: bool,
-    /// Its turn at the host, taken before it got a worker.
-    pub turn: Turn,
+    /// Its turn at the host and its place, taken before it got a worker.
+    pub place: Place,
     /// Where the outcome goes.
     pub reply: oneshot::Sender<Ended>,
 }
@@ -157,17 +188,18 @@ impl Worker for ScanWorker {
         job: Job<SourceId, Scan>,
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
-        let Scan { source, gone, wide, mut turn, mut reply } = job.msg;
+        let Scan { source, gone, wide, mut place, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = scan(context, &source, (gone, wide), &mut turn) => ended,
+            ended = scan(context, &source, (gone, wide), &mut place) => ended,
             () = reply.closed() => return Ok(job.key),
         };
         let outcome = &ended.outcome;
         context.meter.scanned(outcome.as_ref().map_or_else(ScanError::code, |_| OK), began.elapsed());
-        turn.ended(!matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_)))));
-        drop(turn);
+        let is_silent = matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_))));
+        place.turn.ended(!is_silent);
+        drop(place);
         if reply.send(ended).is_err() {
             debug!(source.id = %job.key, "nobody waits for the scan of {} any more", job.key);
         }
@@ -180,7 +212,7 @@ pub async fn scan(
     context: &Context,
     source: &Source,
     known: (BTreeSet<String>, bool),
-    turn: &mut Turn,
+    place: &mut Place,
 ) -> Ended {
     let repository = &source.remote.repository;
     let Some((context, _hold)) = context.of(repository) else {
@@ -192,7 +224,7 @@ pub async fn scan(
     if let Some(cause) = context.causes.scan_begins(repository) {
         context.tracer.follow(&span, cause);
     }
-    let outcome = scan_traced(context, source, known, turn).instrument(span.clone()).await;
+    let outcome = scan_traced(context, source, known, place).instrument(span.clone()).await;
     Ended { outcome, place: context.tracer.place(&span) }
 }
 
@@ -200,22 +232,22 @@ async fn scan_traced(
     context: &Context,
     source: &Source,
     known: (BTreeSet<String>, bool),
-    turn: &mut Turn,
+    place: &mut Place,
 ) -> ScanOutcome {
     let (gone, mut wide) = known;
-    let (asked_at, began) = (Some(context.now()), Instant::now());
-    let listed = list(context, source, &mut wide).await;
-    context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), began.elapsed());
+    let (asked_at, start) = (Some(context.now()), Instant::now());
+    let listed = place.hold(start, list(context, source, &mut wide)).await?;
+    context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), start.elapsed());
     let (mut listing, unseen) = listed?;
     listing.asked_at = asked_at;
     listing.gone = gone.into_iter().filter(|name| !listing.is_unseen(name)).collect();
     let wants = source.followed.commits(&listing);
     let mut bytes = 0;
     if !wants.is_empty() {
-        turn.fetches();
+        place.turn.fetches();
         let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
         let began = Instant::now();
-        let fetched = context.git.fetch_each(&source.remote, &order).await;
+        let fetched = place.hold(start, context.git.fetch_each(&source.remote, &order)).await?;
         let cost = fetched.as_ref().map(|outcome| outcome.cost).map_err(GitError::code);
         context.meter.fetched(Fetched::Commits, cost, began.elapsed());
         let outcome = fetched?;
@@ -314,10 +346,11 @@ type ScanFactory =
 /// # Errors
 /// When its actor cannot be spawned.
 pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, ActorProcessingErr> {
-    birth.gauge.say(format!("{} workers", context.policy.scan_workers));
+    let workers = 2 * context.policy.scan_workers;
+    birth.gauge.say(format!("{workers} workers"));
     let arguments = FactoryArguments::builder()
         .worker_builder(Box::new(Builder(context.clone())))
-        .num_initial_workers(context.policy.scan_workers)
+        .num_initial_workers(workers)
         .router(QueuerRouting::default())
         .queue(DefaultQueue::default())
         .discard_settings(DiscardSettings::None)
@@ -333,14 +366,14 @@ pub async fn dispatch(
     directory: Directory,
     source: Arc<Source>,
     (gone, wide): (BTreeSet<String>, bool),
-    turn: Turn,
+    place: Place,
 ) -> Ended {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
         return ScanError::Crashed.into();
     };
     let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
-    let scan = Scan { source, gone, wide, turn, reply };
+    let scan = Scan { source, gone, wide, place, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return ScanError::Crashed.into();

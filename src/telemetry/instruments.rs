@@ -93,7 +93,7 @@ pub const FETCH_OBJECTS: Instrument =
 pub const SCAN: Instrument = Instrument::seconds(
     "tidings.scan.duration",
     &["outcome"],
-    "A scan from its first request to the heads on disk. outcome: as of polls, or database_failed, crashed.",
+    "A scan from its first request to the heads on disk. outcome: as of polls, or database_failed, crashed, crowded (a slow scan beyond those that an app may have).",
 );
 /// `tidings_host_wait_seconds`
 pub const HOST_WAIT: Instrument = Instrument::seconds(

@@ -55,6 +55,26 @@ async fn a_host_that_hangs_holds_no_worker_that_another_host_needs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_scan_gives_its_place_to_another_one_of_its_app() {
+    // Two quick places for this app, and two slow ones.
+    let mut house = House::with(|policy| policy.scan_workers = 4);
+    let app = house.app().await;
+    for number in 0..8 {
+        let host = format!("slow{number}");
+        crowd(&house, &app, &host, 1).await;
+        house.git.hang(&location(&address(&host, 0)), true);
+    }
+    let quick = crowd(&house, &app, "quick", 1).await.remove(0);
+    house.start().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let commit = house.git.commit(&location(&address("quick", 0)), "main", &[("a", "2")]);
+    let start = Instant::now();
+    house.poke(&quick).await;
+    house.until_held(&quick, commit).await;
+    assert!(start.elapsed() < Duration::from_secs(60), "after {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crowd_never_bursts_neither_at_a_start_nor_after_an_outage() {
     let mut house = House::with_slow_hosts(ONE_EACH);
     let app = house.app().await;
