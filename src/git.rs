@@ -23,6 +23,7 @@ mod forge;
 pub mod fuzzing;
 mod github_app;
 mod history;
+mod indexing;
 mod limits;
 mod list;
 mod listing;

@@ -1,7 +1,8 @@
 //! One request to a Git host and its answer as packets, under deadlines: a connection within
 //! `connect_timeout`, never silent for longer than `read_timeout`, never longer in all than the
-//! deadline of the request, never more bytes than its cap, and a pack never slower than the least
-//! rate. Redirects are an error, an answer of another content type is one too.
+//! deadline of the request, never more bytes than its cap. A pack begins to arrive within
+//! `fetch_begin_timeout`, whatever else is said until then, and then never comes slower than the least rate, for
+//! which progress counts nothing. Redirects are an error, an answer of another content type is one too.
 //!
 //! A credential is shown to the host of the question alone, over https alone (see
 //! [`Egress::may_carry_secrets`]). A minted token that is refused is minted anew, once.
@@ -152,6 +153,7 @@ impl Client {
             deadline,
             max_bytes: question.max_bytes,
             received: 0,
+            begin: None,
             rate: None,
             _permit: permit,
         })
@@ -200,6 +202,8 @@ pub(super) struct Answer {
     deadline: Instant,
     max_bytes: u64,
     received: u64,
+    /// Until when a pack must begin to arrive that is still awaited.
+    begin: Option<Instant>,
     rate: Option<Rate>,
     _permit: RequestPermit,
 }
@@ -208,7 +212,8 @@ pub(super) struct Answer {
 #[derive(Default)]
 struct Rate {
     waited: Duration,
-    bytes: u64,
+    /// Below zero where the beginning of what counts nothing was counted before.
+    bytes: i64,
 }
 
 impl Answer {
@@ -218,9 +223,9 @@ impl Answer {
             if let Some(packet) = self.decoder.packet()? {
                 return Ok(Some(packet));
             }
-            // Between packets a host may think; within one it has no reason to be slow.
-            if !self.decoder.is_empty() {
-                self.demand_least_rate();
+            // Between packets a host may think, and before a pack; within one it has no reason to be slow.
+            if !self.decoder.is_empty() && self.begin.is_none() {
+                self.rate.get_or_insert_default();
             }
             match self.chunk().await? {
                 Some(chunk) => self.decoder.push(&chunk),
@@ -244,42 +249,63 @@ impl Answer {
         self.received
     }
 
-    /// From here on the least rate is demanded.
-    pub(super) fn demand_least_rate(&mut self) {
+    /// A pack must begin to arrive within so long. Until then the host may think, and say that it does.
+    pub(super) fn await_pack(&mut self, longest: Duration) {
+        self.begin = Some(Instant::now() + longest);
+    }
+
+    /// A piece of a pack came: from here on the least rate is demanded.
+    pub(super) fn pack_came(&mut self) {
+        self.begin = None;
         self.rate.get_or_insert_default();
     }
 
+    /// A packet of so many bytes brought nothing of a pack: it counts nothing for the least rate.
+    pub(super) fn discount(&mut self, bytes: usize) {
+        if let Some(rate) = &mut self.rate {
+            rate.bytes = rate.bytes.saturating_sub_unsigned(bytes as u64);
+        }
+    }
+
     async fn chunk(&mut self) -> Result<Option<Bytes>, GitError> {
+        // All packets that are here whole were looked at.
+        self.check_rate()?;
         let began = Instant::now();
         let silence = began + self.settings.read_timeout;
-        let chunk = timeout_at(silence.min(self.deadline), self.response.chunk())
+        let until = self.begin.unwrap_or(self.deadline).min(self.deadline);
+        let late = |what: &str| GitError::Timeout(what.to_owned());
+        let too_long = || match until < self.deadline {
+            true => late("the pack did not begin to arrive within git.fetch_begin_timeout"),
+            false => late("the deadline passed"),
+        };
+        // Where the next bytes are always here already, nothing else would notice.
+        if began >= until {
+            return Err(too_long());
+        }
+        let chunk = timeout_at(silence.min(until), self.response.chunk())
             .await
-            .map_err(|_| {
-                let what =
-                    if silence < self.deadline { "the host fell silent" } else { "the deadline passed" };
-                GitError::Timeout(what.to_owned())
-            })?
+            .map_err(|_| if silence < until { late("the host fell silent") } else { too_long() })?
             .map_err(failure::of_request)?;
         let bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
         self.received += bytes;
         if self.received > self.max_bytes {
             return Err(GitError::TooLarge(format!("the answer has more than {} bytes", self.max_bytes)));
         }
-        self.check_rate(began.elapsed(), bytes)?;
+        if let Some(rate) = &mut self.rate {
+            rate.waited += began.elapsed();
+            rate.bytes = rate.bytes.saturating_add_unsigned(bytes);
+        }
         Ok(chunk)
     }
 
-    fn check_rate(&mut self, waited: Duration, bytes: u64) -> Result<(), GitError> {
-        let Some(rate) = &mut self.rate else { return Ok(()) };
-        rate.waited += waited;
-        rate.bytes += bytes;
-        let window = self.settings.least_rate_window;
-        if rate.waited < window {
+    fn check_rate(&mut self) -> Result<(), GitError> {
+        let Some(rate) = self.rate.as_mut().filter(|rate| rate.waited >= self.settings.least_rate_window) else {
             return Ok(());
-        }
+        };
         let due = u128::from(self.settings.least_rate_bytes) * rate.waited.as_millis() / 1_000;
-        if u128::from(rate.bytes) < due {
-            return Err(GitError::Timeout(format!("only {} bytes came in {:?}", rate.bytes, rate.waited)));
+        let came = u64::try_from(rate.bytes).unwrap_or(0);
+        if u128::from(came) < due {
+            return Err(GitError::Timeout(format!("only {came} bytes came in {:?}", rate.waited)));
         }
         *rate = Rate::default();
         Ok(())

@@ -98,6 +98,7 @@ pub(super) async fn fetch(
         deadline: settings.fetch_timeout,
     };
     let mut answer = client.ask(question).await?;
+    answer.await_pack(settings.fetch_begin_timeout);
     let (pieces, intake) = mpsc::channel(PIECES_UNDER_WAY);
     let cancel = Cancel::default();
     let _cancel_on_drop = cancel.on_drop();
@@ -105,6 +106,9 @@ pub(super) async fn fetch(
     let receiving = spawn_blocking(move || receive(&expected, &settings, intake, &cancel));
     let told = tell(&mut answer, request, &pieces).await;
     drop(pieces);
+    // The host said what it had to say; what is left to be done is work of this machine.
+    let bytes = answer.received();
+    drop(answer);
     let received = receiving.await.map_err(|_| GitError::Storage("taking a pack in panicked".to_owned()))?;
     told?;
     let objects = received.map_err(|failure| match failure {
@@ -112,7 +116,7 @@ pub(super) async fn fetch(
         FetchFailure::Git(error @ GitError::Protocol(_)) => FetchFailure::Refused(error),
         failure => failure,
     })?;
-    Ok(FetchReport { bytes: answer.received(), objects })
+    Ok(FetchReport { bytes, objects })
 }
 
 /// Passes an answer on piece by piece. `Ok` also when the other end hung up: it knows why.
@@ -128,14 +132,20 @@ async fn tell(
             Some(Packet::Data(data)) => data,
             Some(Packet::Flush) if in_pack => break,
             // In version 0 a flush ends the list of shallow commits, in 2 a mark ends a section.
-            Some(_) => continue,
+            Some(_) => {
+                answer.discount(packet::HEAD_BYTES);
+                continue;
+            }
             None => return Err(GitError::Unreachable("the answer was cut off".to_owned()).into()),
         };
-        if let Some(piece) = band(&data, &mut in_pack, &request.wants, &mut shallow)? {
-            answer.demand_least_rate();
-            if pieces.send(Piece::Pack(piece)).await.is_err() {
-                return Ok(());
+        match band(&data, &mut in_pack, &request.wants, &mut shallow)? {
+            Some(piece) => {
+                answer.pack_came();
+                if pieces.send(Piece::Pack(piece)).await.is_err() {
+                    return Ok(());
+                }
             }
+            None => answer.discount(data.len() + packet::HEAD_BYTES),
         }
     }
     // A receiver that hung up has its own reason, which is the one to be told.

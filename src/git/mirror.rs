@@ -456,6 +456,11 @@ impl Quarantine {
         &self.path
     }
 
+    /// Where a pack lies before it is indexed.
+    pub(super) fn spool(&self) -> PathBuf {
+        self.path.join("spool")
+    }
+
     /// Where packs are put together.
     pub(super) fn packs(&self) -> PathBuf {
         self.path.join("pack")

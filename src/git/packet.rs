@@ -7,6 +7,9 @@ use tidings_actors::ports::GitError;
 /// Longest packet, its four digits included.
 const PACKET_BYTES_MAX: usize = 65_520;
 
+/// The digits before a payload.
+pub(super) const HEAD_BYTES: usize = 4;
+
 /// One packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Packet {

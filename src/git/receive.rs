@@ -1,13 +1,14 @@
 //! Takes a pack in: on a blocking thread of its own, fed through a short channel, so that a slow
-//! disk slows the download instead of filling memory. Nothing becomes visible in the mirror until
-//! the pack was looked into (see [`super::pack_check`]), is indexed, and all that was wanted is seen to be complete. If the channel closes before
-//! [`Piece::End`], the fetch was given up and nothing stays behind.
+//! disk slows the download instead of filling memory. A pack of many objects lies on disk, whole, before it is
+//! indexed (see [`super::indexing`]). Nothing becomes visible in the mirror until the pack was looked into (see
+//! [`super::pack_check`]), is indexed, and all that was wanted is seen to be complete. If the channel closes
+//! before [`Piece::End`], the fetch was given up and nothing stays behind.
 
 use std::{
     collections::BTreeSet,
-    io::Write,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError},
-    thread,
+    fs::File,
+    io::{Read, Seek, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use super::{
     closure::{Known, Seen},
     failure,
     fetch::FetchFailure,
+    indexing::{Budget, FEW_OBJECTS, LARGE_DELTAS, SHARE_TIME, Share, share_of},
     limits::{Cancel, Limits},
     mirror::{Mirror, Quarantine},
     objects::Objects,
@@ -34,13 +36,10 @@ const PACK_HEADER_BYTES: usize = 12;
 /// A pack without objects is its header and its hash.
 const EMPTY_PACK_OBJECTS: u32 = 0;
 
-/// Packs with deltas of larger objects than this are indexed one at a time, and no longer than a minute each:
-/// others wait for it.
+/// Packs with deltas of larger objects than this are indexed one at a time.
 const LARGE_DELTA_BYTES: u64 = 8 << 20;
-const LARGE_DELTA_TIME: Duration = Duration::from_mins(1);
-static LARGE_DELTAS: Mutex<()> = Mutex::new(());
-/// Between two looks whether it is free.
-const LARGE_DELTA_LOOK: Duration = Duration::from_millis(50);
+/// Read at a time of a pack that lies on disk.
+const SPOOL_PIECE_BYTES: usize = 64 << 10;
 
 /// The free space is looked at again after so many bytes.
 const ROOM_CHECKED_EVERY: usize = 8 << 20;
@@ -120,14 +119,10 @@ pub(super) fn receive(
             unpacked_bytes: settings.unpacked_max_bytes,
         },
         check: None,
-        patience: Patience {
-            began: Instant::now(),
-            longest: settings.fetch_timeout,
-            cancel: cancel.clone(),
-            alone_until: Arc::default(),
-        },
+        patience: Patience::new(settings.fetch_timeout, cancel),
         head: Vec::with_capacity(PACK_HEADER_BYTES),
         objects: None,
+        spool: None,
         indexer: None,
         mirror: &expected.mirror,
         unchecked: 0,
@@ -198,22 +193,33 @@ fn check_wants(
 /// How long taking a pack in may go on, and whether anybody still wants it.
 #[derive(Clone)]
 struct Patience {
-    began: Instant,
     longest: Duration,
     cancel: Cancel,
-    /// Until when it may keep others with large deltas waiting, once it does.
-    alone_until: Arc<OnceLock<Instant>>,
+    work: Arc<Mutex<Work>>,
+}
+
+struct Work {
+    /// When it began; waiting for others does not count.
+    began: Instant,
+    /// What is held that others may want, and until when it is safe from them.
+    shares: Vec<(Instant, &'static Budget)>,
 }
 
 impl Patience {
+    fn new(longest: Duration, cancel: &Cancel) -> Self {
+        let work = Work { began: Instant::now(), shares: Vec::new() };
+        Self { longest, cancel: cancel.clone(), work: Arc::new(Mutex::new(work)) }
+    }
+
     fn check(&self) -> Result<(), GitError> {
         self.cancel.check()?;
-        if self.alone_until.get().is_some_and(|until| Instant::now() > *until) {
+        let (work, now) = (self.work(), Instant::now());
+        if work.shares.iter().any(|(until, budget)| now > *until && budget.is_wanted()) {
             return Err(GitError::TooLarge(format!(
-                "putting its deltas together takes longer than {LARGE_DELTA_TIME:?}"
+                "indexing its pack takes longer than {SHARE_TIME:?}, and others wait"
             )));
         }
-        if self.began.elapsed() > self.longest {
+        if now - work.began > self.longest {
             return Err(GitError::TooLarge(format!(
                 "taking its pack in takes longer than {:?}",
                 self.longest
@@ -222,19 +228,24 @@ impl Patience {
         Ok(())
     }
 
-    /// Waits until no other pack with large deltas is put together.
-    fn alone(&self) -> Result<MutexGuard<'static, ()>, GitError> {
-        loop {
-            self.check()?;
-            match LARGE_DELTAS.try_lock() {
-                Ok(alone) => {
-                    self.alone_until.get_or_init(|| Instant::now() + LARGE_DELTA_TIME);
-                    return Ok(alone);
-                }
-                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => thread::sleep(LARGE_DELTA_LOOK),
+    /// Waits for a share of what all fetches have together.
+    fn share(&self, (budget, units): (&'static Budget, u64)) -> Result<Share<'static>, GitError> {
+        let since = Instant::now();
+        let share = budget.take(units, || {
+            self.cancel.check()?;
+            if since.elapsed() <= self.longest {
+                return Ok(());
             }
-        }
+            Err(GitError::Timeout(format!("packs of others were being indexed for {:?}", self.longest)))
+        })?;
+        let mut work = self.work();
+        work.began += since.elapsed();
+        work.shares.push((Instant::now() + SHARE_TIME, budget));
+        Ok(share)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why work was stopped, if it was, else what it says itself.
@@ -255,6 +266,8 @@ struct Intake<'a> {
     patience: Patience,
     head: Vec<u8>,
     objects: Option<u32>,
+    /// The pack on disk, where it is indexed once it is whole.
+    spool: Option<File>,
     // Dropped before `bases`, which it reads.
     indexer: Option<Indexer<'static>>,
     bases: Objects,
@@ -262,11 +275,7 @@ struct Intake<'a> {
 
 impl Intake<'_> {
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), FetchFailure> {
-        self.unchecked += bytes.len();
-        if self.unchecked >= ROOM_CHECKED_EVERY {
-            self.unchecked = 0;
-            self.mirror.check_room()?;
-        }
+        self.check_room(bytes.len())?;
         if self.objects.is_none() {
             let lacking = PACK_HEADER_BYTES - self.head.len();
             let (head, rest) = bytes.split_at(lacking.min(bytes.len()));
@@ -284,12 +293,25 @@ impl Intake<'_> {
                 error => error.into(),
             })?;
         }
+        if let Some(spool) = &mut self.spool {
+            spool.write_all(bytes).map_err(|error| failure::of_disk(&error))?;
+        }
         match &mut self.indexer {
             Some(indexer) => {
                 indexer.write_all(bytes).map_err(|error| self.patience.or(of_write(&error)).into())
             }
             None => Ok(()),
         }
+    }
+
+    /// Looks now and then whether there is room for what is written.
+    fn check_room(&mut self, bytes: usize) -> Result<(), GitError> {
+        self.unchecked += bytes;
+        if self.unchecked < ROOM_CHECKED_EVERY {
+            return Ok(());
+        }
+        self.unchecked = 0;
+        self.mirror.check_room()
     }
 
     /// The header is here: nothing is indexed before the number of objects is known to be sane.
@@ -301,37 +323,75 @@ impl Intake<'_> {
         }
         if objects > self.max_objects {
             return Err(GitError::TooLarge(format!(
-                "a pack of {objects} objects, where {} are admitted",
+                "a pack of {objects} objects, where git.fetch_max_objects admits {} (each takes some 160 bytes of \
+                 memory while the pack is indexed)",
                 self.max_objects
             )));
         }
         self.objects = Some(objects);
         self.check = Some(PackCheck::new(self.limits, objects));
-        if objects != EMPTY_PACK_OBJECTS {
-            let indexing = |error: git2::Error| failure::of_indexing(&error);
-            let patience = self.patience.clone();
-            let goes_on = move || patience.check().is_ok();
-            let mut indexer = self.bases.indexer(&self.quarantine.packs(), goes_on).map_err(indexing)?;
+        if objects > FEW_OBJECTS {
+            let spool = File::options().read(true).write(true).create_new(true).open(self.quarantine.spool());
+            let mut spool = spool.map_err(|error| failure::of_disk(&error))?;
+            spool.write_all(&self.head).map_err(|error| failure::of_disk(&error))?;
+            self.spool = Some(spool);
+        } else if objects != EMPTY_PACK_OBJECTS {
+            let mut indexer = self.new_indexer()?;
             indexer.write_all(&self.head).map_err(|error| of_write(&error))?;
             self.indexer = Some(indexer);
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<(u64, Quarantine), GitError> {
+    fn new_indexer(&self) -> Result<Indexer<'static>, GitError> {
+        let patience = self.patience.clone();
+        let goes_on = move || patience.check().is_ok();
+        let indexer = self.bases.indexer(&self.quarantine.packs(), goes_on);
+        indexer.map_err(|error| failure::of_indexing(&error))
+    }
+
+    fn finish(mut self) -> Result<(u64, Quarantine), GitError> {
         let Some(objects) = self.objects else {
             return match self.head.len() {
                 0 => Ok((0, self.quarantine)),
                 _ => Err(GitError::Protocol("the pack ends within its header".to_owned())),
             };
         };
-        if let Some(indexer) = self.indexer {
+        let mut shares = Vec::new();
+        if let Some(spool) = self.spool.take() {
+            shares.push(self.patience.share(share_of(objects))?);
+            self.index(spool)?;
+        }
+        if let Some(indexer) = self.indexer.take() {
             // What deltas are made of is held whole: one such pack at a time.
-            let is_large = self.check.as_ref().is_some_and(|check| check.largest_delta() > LARGE_DELTA_BYTES);
-            let _alone = if is_large { Some(self.patience.alone()?) } else { None };
+            if self.check.as_ref().is_some_and(|check| check.largest_delta() > LARGE_DELTA_BYTES) {
+                shares.push(self.patience.share((&LARGE_DELTAS, 1))?);
+            }
             indexer.commit().map_err(|error| self.patience.or(failure::of_indexing(&error)))?;
         }
+        drop(shares);
         Ok((u64::from(objects), self.quarantine))
+    }
+
+    /// Gives a pack that lies on disk to the indexer.
+    fn index(&mut self, mut spool: File) -> Result<(), GitError> {
+        let of_disk = |error: std::io::Error| failure::of_disk(&error);
+        let mut indexer = self.new_indexer()?;
+        let mut piece = vec![0; SPOOL_PIECE_BYTES];
+        spool.rewind().map_err(of_disk)?;
+        loop {
+            let length = spool.read(&mut piece).map_err(of_disk)?;
+            if length == 0 {
+                break;
+            }
+            self.check_room(length)?;
+            self.patience.check()?;
+            indexer.write_all(&piece[..length]).map_err(|error| self.patience.or(of_write(&error)))?;
+        }
+        // Its room is needed for what follows.
+        spool.set_len(0).map_err(of_disk)?;
+        self.indexer = Some(indexer);
+        Ok(())
     }
 }
 

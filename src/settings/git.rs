@@ -46,6 +46,9 @@ pub struct GitSettings {
     /// Longest duration of a fetch, from its first byte to its last; and of taking its pack in.
     #[serde(with = "duration")]
     pub fetch_timeout: Duration,
+    /// Longest wait for the first byte of a pack, whatever its host says meanwhile.
+    #[serde(with = "duration")]
+    pub fetch_begin_timeout: Duration,
     /// Bytes per second below which a pack that has begun to arrive is given up.
     pub least_rate_bytes: u64,
     /// The span over which the least rate is measured.
@@ -55,7 +58,7 @@ pub struct GitSettings {
     pub listing_max_bytes: u64,
     /// Most bytes of one fetch.
     pub fetch_max_bytes: u64,
-    /// Most objects of one fetch.
+    /// Most objects of one fetch; each takes some 160 bytes of memory while its pack is indexed.
     pub fetch_max_objects: u32,
     /// Largest object of a fetch, in bytes; whole objects are never held in memory.
     pub object_max_bytes: u64,
@@ -106,11 +109,12 @@ impl Default for GitSettings {
             read_timeout: Duration::from_secs(30),
             poll_timeout: Duration::from_mins(1),
             fetch_timeout: Duration::from_mins(10),
+            fetch_begin_timeout: Duration::from_mins(3),
             least_rate_bytes: 1_024,
             least_rate_window: Duration::from_secs(30),
             listing_max_bytes: 16 << 20,
             fetch_max_bytes: 4 << 30,
-            fetch_max_objects: 5_000_000,
+            fetch_max_objects: 1_000_000,
             object_max_bytes: 2 << 30,
             delta_max_bytes: 64 << 20,
             unpacked_max_bytes: 32 << 30,
@@ -151,6 +155,7 @@ impl GitSettings {
             ("read_timeout", self.read_timeout),
             ("poll_timeout", self.poll_timeout),
             ("fetch_timeout", self.fetch_timeout),
+            ("fetch_begin_timeout", self.fetch_begin_timeout),
             ("least_rate_window", self.least_rate_window),
             ("tree_timeout", self.tree_timeout),
             ("scrub_every", self.scrub_every),
