@@ -1,7 +1,7 @@
 //! Hosts that send as slowly as they may keep nobody else from being polled: an app watches ninety repositories
 //! of ten hosts, each of which answers a fetch with a word of progress a second and no pack. Another app, whose
 //! repository is at a host of its own, gets its commits as before; and so does another repository of the app that
-//! watches them. No such fetch goes on for long.
+//! watches them.
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,11 @@ fn hosts_that_drip_keep_nobody_else_from_being_polled() {
     };
     let alone = (1..=3).map(|round| deliver(&format!("alone {round}"))).max().expect("three");
 
+    let (own_project, own_host) = (Project::with(&[("a", "0")]), Host::start_apart());
+    own_host.publish(&own_project, "o/r");
+    let own = slow.watch_with(&server, &json!({ "url": own_host.url("o/r") }));
+    slow.wait_until_held(&server, &own, &own_project.head());
+
     let hosts: Vec<Host> = (0..HOSTS).map(|_| Host::start_apart()).collect();
     for host in &hosts {
         let small = Project::with(&[("a", "1")]);
@@ -64,5 +69,10 @@ fn hosts_that_drip_keep_nobody_else_from_being_polled() {
         println!("{beside:?} beside slow hosts, {alone:?} alone");
         assert!(beside < alone * 4 + Duration::from_secs(5), "{beside:?} instead of {alone:?}");
     }
+    // Those that drip hold no place for long, so that the app that watches them goes on as well.
+    own_project.write("a", b"1");
+    let head = own_project.commit("own");
+    own_host.push_main(&own_project, "o/r");
+    slow.wait_until_held(&server, &own, &head);
     quick_side.assert_straight();
 }

@@ -10,6 +10,7 @@ fn impatient() -> GitSettings {
         connect_timeout: Duration::from_millis(300),
         read_timeout: Duration::from_millis(700),
         fetch_timeout: Duration::from_secs(40),
+        fetch_begin_timeout: Duration::from_secs(2),
         least_rate_window: Duration::from_secs(1),
         fetch_max_objects: 1_000,
         listing_max_bytes: 1 << 20,
@@ -37,6 +38,8 @@ async fn a_broken_answer_is_a_typed_error_and_the_next_fetch_works() {
         (Fault::Hang, &["timeout"]),
         (Fault::Stall, &["timeout"]),
         (Fault::Drip(300), &["timeout"]),
+        (Fault::ProgressAlone, &["timeout"]),
+        (Fault::ProgressInPack, &["timeout"]),
         (Fault::Html, &["protocol_error"]),
         (Fault::WebPage, &["protocol_error"]),
         (Fault::ObjectCount(900), &["protocol_error"]),
@@ -67,7 +70,10 @@ async fn survives(fault: Fault, codes: &[&str]) {
         let result = result.expect("noticed in time");
         let error = result.expect_err("a broken answer");
         assert!(codes.contains(&error.code()), "{fault:?}: {error}");
-        if matches!(fault, Fault::Drip(_)) {
+        if fault == Fault::ProgressAlone {
+            assert!(error.to_string().contains("did not begin to arrive"), "progress is no pack: {error}");
+        }
+        if matches!(fault, Fault::Drip(_) | Fault::ProgressInPack) {
             assert!(error.to_string().contains("bytes came in"), "the least rate ends it: {error}");
         }
         assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("as it was").len(), 1);
@@ -76,6 +82,25 @@ async fn survives(fault: Fault, codes: &[&str]) {
         desk.fetch(&remote, head, &[held]).await.expect("the next fetch works");
         assert_eq!(desk.changes(&remote, &sync(Some(held), head)).await.expect("a list").len(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_of_many_objects_is_taken_in_whole_or_not_at_all() {
+    let desk = Desk::with(GitSettings { fetch_max_objects: 10_000, ..impatient() }).await;
+    let repository = desk.host.repository("r.git");
+    let names: Vec<_> = (0..1_500).map(|number| format!("{:02}/{number:04}", number % 40)).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), Some(("100644", name.as_bytes())))).collect();
+    let head = repository.commit("main", &files);
+    let remote = desk.remote("r.git");
+    for fault in [Fault::CutInHalf, Fault::FlippedBit] {
+        desk.host.set_fault(Some(fault.clone()));
+        desk.fetch(&remote, head, &[]).await.expect_err("a broken pack");
+        assert_eq!(leftovers(&desk), Vec::<String>::new(), "{fault:?}");
+    }
+    desk.host.set_fault(None);
+    desk.fetch(&remote, head, &[]).await.expect("a whole pack");
+    assert_eq!(desk.changes(&remote, &sync(None, head)).await.expect("a list").len(), 1_500);
+    assert_eq!(leftovers(&desk), Vec::<String>::new());
 }
 
 /// What an interrupted fetch might leave in the mirror.

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     Drip(usize),
     /// Answers fetches with a word of progress a second, and never with a pack.
     ProgressAlone,
+    /// Answers fetches with the beginning of a pack, and then with plenty of progress alone.
+    ProgressInPack,
     /// Answers HTML with status 200, as Git.
     Html,
     /// Answers a web page with its own content type.
@@ -240,12 +242,15 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
         Some(Fault::Pack(ref pack)) if is_fetch(&body) => {
             (200, "application/x-git-upload-pack-result".to_owned(), in_band(pack))
         }
-        Some(Fault::ProgressAlone) if !is_fetch(&body) => {
+        Some(Fault::ProgressAlone | Fault::ProgressInPack) if !is_fetch(&body) => {
             misbehaves = None;
             backend(state, &parts, &body).await
         }
         Some(Fault::ProgressAlone) => {
             (200, "application/x-git-upload-pack-result".to_owned(), progress_alone())
+        }
+        Some(Fault::ProgressInPack) => {
+            (200, "application/x-git-upload-pack-result".to_owned(), progress_in_pack())
         }
         Some(Fault::Echo) => {
             (200, "application/x-git-upload-pack-result".to_owned(), echo(authorization.as_deref()))
@@ -317,6 +322,16 @@ fn progress_alone() -> Bytes {
     answer.freeze()
 }
 
+/// The header of a pack, and then words without end.
+fn progress_in_pack() -> Bytes {
+    let mut answer = BytesMut::from(&b"000dpackfile\n0011\x01PACK\0\0\0\x02\0\0\0\x09"[..]);
+    for _ in 0..1_000 {
+        answer.extend_from_slice(b"03ed\x02");
+        answer.extend_from_slice(&[b'.'; 1_000]);
+    }
+    answer.freeze()
+}
+
 /// An answer of version 2 that brings a pack.
 fn in_band(pack: &[u8]) -> Bytes {
     let mut answer = BytesMut::from(&b"000dpackfile\n"[..]);
@@ -338,6 +353,7 @@ fn misbehave(fault: Option<Fault>, bytes: Bytes) -> Body {
         Some(Fault::Stall) => dripping(half, usize::MAX, true),
         Some(Fault::Drip(rate)) => dripping(bytes, rate, false),
         Some(Fault::ProgressAlone) => dripping(bytes, PROGRESS_BYTES, false),
+        Some(Fault::ProgressInPack) => dripping(bytes, 20_000, false),
         Some(Fault::Html) => whole(Bytes::from_static(b"<html><body>Please log in</body></html>")),
         Some(Fault::ObjectCount(count)) => {
             let mut bytes = BytesMut::from(&bytes[..]);
