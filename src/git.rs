@@ -311,7 +311,7 @@ impl Host {
 #[async_trait]
 impl GitSource for Git {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
-        match &remote.location {
+        let listed = match &remote.location {
             Location::Http(url) => {
                 let listed = self.host.list(url, remote.credential.as_ref(), patterns).await;
                 listed.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
@@ -320,7 +320,11 @@ impl GitSource for Git {
                 let (path, patterns) = (self.local(path)?.to_owned(), patterns.clone());
                 self.readers.run(move |_| local::list(&path, &patterns)).await
             }
-        }
+        };
+        listed.map(|listing| RefListing {
+            pattern_refs_max: Some(self.settings.pattern_refs_max as usize),
+            ..listing
+        })
     }
 
     async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError> {

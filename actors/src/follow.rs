@@ -33,19 +33,19 @@ use crate::{
 const BRANCHES: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
-/// A pattern follows at most so many refs at a time; of more, those with the greatest versions in their names are
-/// taken. A host with a million tags costs no more than this.
+/// A pattern follows at most so many refs at a time where a listing says no other number; of more, those with the
+/// greatest versions in their names are taken. A host with a million tags costs no more than this.
 pub const CURSORS_PER_WATCH_MAX: usize = 10_000;
 
-/// So many cursors a pattern has at most together with those at rest, whose branch is gone. They stay
-/// as long as their history does, and then go; a host that invents refs and takes them back again and
+/// So many times as many cursors a pattern has at most together with those at rest, whose branch is gone. They
+/// stay as long as their history does, and then go; a host that invents refs and takes them back again and
 /// again is not followed beyond this.
-pub const CURSORS_KEPT_PER_WATCH_MAX: usize = 5 * CURSORS_PER_WATCH_MAX;
+pub const CURSORS_KEPT_FACTOR: usize = 5;
 
-/// How many more refs a pattern may follow that has so many cursors, of which some are at rest.
-fn room(cursors: usize, at_rest: usize) -> usize {
-    let followed = CURSORS_PER_WATCH_MAX.saturating_sub(cursors.saturating_sub(at_rest));
-    followed.min(CURSORS_KEPT_PER_WATCH_MAX.saturating_sub(cursors))
+/// How many more refs a pattern may follow, of at most `max`, that has so many cursors, of which some are at rest.
+fn room(max: usize, cursors: usize, at_rest: usize) -> usize {
+    let followed = max.saturating_sub(cursors.saturating_sub(at_rest));
+    followed.min((CURSORS_KEPT_FACTOR * max).saturating_sub(cursors))
 }
 
 /// The names that there is room for: where not all fit, those with the greatest versions.
@@ -82,6 +82,13 @@ fn number(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let start = text[..end].iter().position(|byte| *byte != b'0').unwrap_or(end);
     (&text[start..end], &text[end..])
+}
+
+impl RefListing {
+    /// Most refs that one pattern follows.
+    fn pattern_max(&self) -> usize {
+        self.pattern_refs_max.unwrap_or(CURSORS_PER_WATCH_MAX)
+    }
 }
 
 impl Selector {
@@ -176,7 +183,7 @@ impl Followed {
                         .partition(|name| self.branches.contains(*name));
                     // Those of its cursors that the listing lacks are at rest, or soon will be.
                     let cursors = self.branches.iter().filter(|name| matcher.matches(name)).count();
-                    wanted.extend(newest(new, room(cursors, cursors - old.len())));
+                    wanted.extend(newest(new, room(listing.pattern_max(), cursors, cursors - old.len())));
                 }
                 None => single.extend(selector.single_ref(listing.head.as_deref())),
             }
@@ -307,13 +314,16 @@ pub struct Following {
     pub births: Vec<(WatchId, String)>,
     /// The followed refs that are absent from a repository that has others, believed or not.
     pub absent: BTreeSet<String>,
+    /// How many refs of a pattern are not followed because it matches too many, by watch.
+    pub left_out: BTreeMap<WatchId, u64>,
 }
 
 impl Following {
     /// Whether nothing is to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self { absent: self.absent.clone(), ..Self::default() }
+        let (absent, left_out) = (self.absent.clone(), self.left_out.clone());
+        *self == Self { absent, left_out, ..Self::default() }
     }
 }
 
@@ -370,7 +380,13 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
         }
         if let Some(matcher) = watch.selector.matcher() {
             let fresh = listed.keys().filter(|name| matcher.matches(name) && !slots.contains(*name));
-            for name in newest(fresh.copied().collect(), room(slots.len(), at_rest)) {
+            let fresh: Vec<_> = fresh.copied().collect();
+            let all = fresh.len();
+            let taken = newest(fresh, room(listing.pattern_max(), slots.len(), at_rest));
+            if taken.len() < all {
+                following.left_out.insert(watch.id.clone(), (all - taken.len()) as u64);
+            }
+            for name in taken {
                 followed.insert(name.to_owned());
                 following.births.push((watch.id.clone(), name.to_owned()));
             }

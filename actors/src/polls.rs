@@ -3,12 +3,12 @@
 //! memory only: after a restart it is unknown until the next poll, and another replica knows its own.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tidings_entity::id::SourceId;
+use tidings_entity::id::{SourceId, WatchId};
 
 use crate::{
     ports::{RefPatterns, Watch},
@@ -24,6 +24,8 @@ pub struct Polled {
     pub next: Option<Timestamp>,
     /// Scans that failed in a row. One that the host put off did not fail.
     pub failures: u32,
+    /// How many refs of a pattern are not followed because it matches too many, by watch.
+    pub left_out: BTreeMap<WatchId, u64>,
 }
 
 impl Polled {

@@ -22,7 +22,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tidings_entity::id::{AppId, CursorId, RepositoryId, SourceId};
+use tidings_entity::id::{AppId, CursorId, RepositoryId, SourceId, WatchId};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{info, warn};
 
@@ -111,6 +111,8 @@ struct Watched {
     missing: BTreeMap<String, Instant>,
     /// What its apps follow together is more than one listing may say.
     wide: bool,
+    /// How many refs of a pattern are not followed because it matches too many, by watch.
+    left_out: BTreeMap<WatchId, u64>,
     failing: Option<String>,
     /// Where the last scan stands in its trace: notices follow from it.
     last_scan: Option<Cause>,
@@ -119,6 +121,20 @@ struct Watched {
 }
 
 impl Watched {
+    /// Remembers what a scan said beside heads.
+    fn take(&mut self, missing: BTreeSet<String>, wide: bool, left_out: BTreeMap<WatchId, u64>) {
+        self.take_missing(missing);
+        self.wide = wide;
+        for (watch, count) in left_out.iter().filter(|(watch, _)| !self.left_out.contains_key(*watch)) {
+            warn!(
+                watch.id = %watch,
+                count,
+                "{count} refs that the pattern of {watch} matches are not followed: git.pattern_refs_max binds"
+            );
+        }
+        self.left_out = left_out;
+    }
+
     /// Remembers what is absent. Each ref has a clock of its own: whatever else comes and goes, it was absent
     /// in two listings that far apart.
     fn take_missing(&mut self, absent: BTreeSet<String>) {
@@ -320,8 +336,19 @@ impl RepositoryWatcherState {
         let failing = Some(String::new());
         let (in_line, last_scan, scanned, source) = (None, None, None, Arc::new(source));
         let (urgent, failures, missing, wide, id) = (fresh, 0, BTreeMap::new(), false, source.id.clone());
-        let watched =
-            Watched { mode, urgent, in_line, failures, missing, wide, failing, last_scan, scanned, source };
+        let watched = Watched {
+            mode,
+            urgent,
+            in_line,
+            failures,
+            missing,
+            wide,
+            left_out: BTreeMap::new(),
+            failing,
+            last_scan,
+            scanned,
+            source,
+        };
         self.sources.insert(id.clone(), Box::new(watched));
         self.tell_polls(&id);
     }
@@ -333,7 +360,8 @@ impl RepositoryWatcherState {
             Mode::Due { at } => Some(self.context.now().after(at.saturating_duration_since(Instant::now()))),
             Mode::Rejecting { .. } => None,
         };
-        let polled = Polled { last: watched.scanned.clone(), next, failures: watched.failures };
+        let (last, failures) = (watched.scanned.clone(), watched.failures);
+        let polled = Polled { last, next, failures, left_out: watched.left_out.clone() };
         self.context.directory.polls().note(id, polled);
     }
 
@@ -465,8 +493,7 @@ impl RepositoryWatcherState {
         match ended.outcome {
             Ok(report) => {
                 watched.failures = 0;
-                watched.take_missing(report.missing);
-                watched.wide = report.wide;
+                watched.take(report.missing, report.wide, report.left_out);
                 if report.changed {
                     Arc::make_mut(&mut watched.source).last_change = now;
                     self.hooks.change_found(now);

@@ -8,7 +8,11 @@
 //! ([`crate::scan_slots`]): a host that hangs holds as many workers as it may have scans, and no more. After
 //! [`QUICK`] a scan goes over to a place among slow ones or ends; there are workers for both kinds.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ractor::{
     ActorCell, ActorProcessingErr, ActorRef,
@@ -17,7 +21,7 @@ use ractor::{
         WorkerId, queues::DefaultQueue, routing::QueuerRouting,
     },
 };
-use tidings_entity::id::{AppId, CursorId, SourceId};
+use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -30,7 +34,8 @@ use crate::{
     hosts::Turn,
     polls::{Scanned, Unseen},
     ports::{
-        Cause, FetchOrder, FetchOutcome, Fetched, GitError, RefListing, RefPatterns, Source, StoreError,
+        Cause, FetchOrder, FetchOutcome, Fetched, GitError, Moved, RefListing, RefPatterns, Source,
+        StoreError,
     },
     scan_slots::ScanSlot,
     supervisor::Birth,
@@ -56,6 +61,8 @@ pub struct ScanReport {
     pub wide: bool,
     /// What of it could not be listed.
     pub unseen: Option<Unseen>,
+    /// How many refs of a pattern are not followed because it matches too many, by watch.
+    pub left_out: BTreeMap<WatchId, u64>,
     /// Bytes of the objects that it fetched.
     pub bytes: u64,
     /// Whose cursors now have something to do.
@@ -269,8 +276,8 @@ async fn scan_traced(
     for (_, cursor) in &moved.cursors {
         context.causes.of_lane(cursor, place);
     }
-    let (changed, missing, cursors) = (moved.changed, moved.absent, moved.cursors);
-    Ok(ScanReport { changed, missing, wide, unseen, bytes, cursors })
+    let Moved { changed, absent, left_out, cursors } = moved;
+    Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors })
 }
 
 /// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed alone:

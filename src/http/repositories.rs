@@ -112,6 +112,10 @@ pub(super) struct Repository {
     /// Why, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective_reason: Option<String>,
+    /// How many refs that the pattern matches are not followed, because it may follow `git.pattern_refs_max`.
+    /// Missing where there are none, and where `last_scan_at` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refs_left_out: Option<u64>,
     /// What the last scan said, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
@@ -211,7 +215,9 @@ impl Repository {
         let standing = standing::of(&seen);
         let source = watch.source.as_str();
         let breaker = seen.breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == source);
-        let scan = Scan::of(watch, &sights.polled(watch), breaker);
+        let polled = sights.polled(watch);
+        let scan = Scan::of(watch, &polled, breaker);
+        let left_out = polled.left_out.get(&watch.id).copied();
         Self {
             repository_id: watch.id.to_string(),
             github_url: facts.github_url.clone(),
@@ -232,7 +238,8 @@ impl Repository {
             state: watch.state.as_str(),
             reason: watch.reason.clone(),
             effective_state: standing.state.as_str(),
-            effective_reason: standing.reason,
+            effective_reason: standing.reason.or_else(|| left_out.map(words_of_left_out)),
+            refs_left_out: left_out,
             last_error: watch.last_error.clone(),
             moved_to: watch.moved_to.clone(),
             breaker: Breaker::of(breaker),
@@ -247,6 +254,10 @@ impl Repository {
                 .collect(),
         }
     }
+}
+
+fn words_of_left_out(count: u64) -> String {
+    format!("the pattern matches {count} refs more than git.pattern_refs_max lets it follow")
 }
 
 impl Branch {

@@ -32,6 +32,8 @@ pub struct GitSettings {
     /// A branch counts as gone when it was missing twice, this far apart.
     #[serde(with = "duration")]
     pub branch_gone_after: Duration,
+    /// Most refs that one pattern of a watch follows at a time.
+    pub pattern_refs_max: u32,
     /// Most commits that an `every` watch gets one by one.
     pub every_max: u32,
     /// Longest wait for a connection to a host.
@@ -104,6 +106,7 @@ impl Default for GitSettings {
             host_concurrency: 5,
             allow_local: false,
             branch_gone_after: Duration::from_mins(1),
+            pattern_refs_max: 10_000,
             every_max: 1_000,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
@@ -132,6 +135,9 @@ impl Default for GitSettings {
         }
     }
 }
+
+/// More refs than these no pattern follows, whatever the settings say: each is a row.
+const PATTERN_REFS_CEILING: u32 = 100_000;
 
 /// Directories deeper than this are never walked, whatever the settings say.
 pub const TREE_DEPTH_CEILING: u32 = 2_048;
@@ -173,6 +179,7 @@ impl GitSettings {
         }
         for (key, value) in [
             ("host_concurrency", u64::from(self.host_concurrency)),
+            ("pattern_refs_max", u64::from(self.pattern_refs_max)),
             ("every_max", u64::from(self.every_max)),
             ("listing_max_bytes", self.listing_max_bytes),
             ("fetch_max_bytes", self.fetch_max_bytes),
@@ -193,6 +200,10 @@ impl GitSettings {
         }
         if self.host_concurrency > 1_000 {
             fault("host_concurrency", format!("{} is more than 1000", self.host_concurrency));
+        }
+        if self.pattern_refs_max > PATTERN_REFS_CEILING {
+            let message = format!("{} is more than {PATTERN_REFS_CEILING}", self.pattern_refs_max);
+            fault("pattern_refs_max", message);
         }
         if !(PACKS_LEAST..=PACKS_MOST).contains(&self.packs_max) {
             fault("packs_max", format!("{} is not from {PACKS_LEAST} to {PACKS_MOST}", self.packs_max));

@@ -25,7 +25,8 @@ pub(super) async fn move_heads(
     let following = follow(&known(connection, source).await?, listing, Scope::Source, at);
     write(connection, context, source, &following, None, at).await?;
     let changed = !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
-    Ok(Moved { changed, absent: following.absent, cursors: known(connection, source).await?.waiting() })
+    let Following { absent, left_out, .. } = following;
+    Ok(Moved { changed, absent, left_out, cursors: known(connection, source).await?.waiting() })
 }
 
 /// Writes what a proof of access said of one watch; cursors that it makes start at `start`.

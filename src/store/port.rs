@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    follow::{Scope, follow},
+    follow::{Following, Scope, follow},
     ports::{
         App, AppPatch, AttemptRecord, Backlog, Begun, BlobFacts, BreakerRow, Cancelled, DeadLetter,
         Dismissed, Fates, Fence, Glimpse, Head, Hook, KeyedRequest, Laggard, LaneSnapshot, LaneTerms,
@@ -197,7 +197,8 @@ impl Store for SqlStore {
         let known = known::known(&self.readers, source).await?;
         let following = follow(&known, listing, Scope::Source, at);
         if following.is_empty() {
-            return Ok(Moved { changed: false, absent: following.absent, cursors: known.waiting() });
+            let Following { absent, left_out, .. } = following;
+            return Ok(Moved { changed: false, absent, left_out, cursors: known.waiting() });
         }
         let (source, listing) = (source.clone(), listing.clone());
         write!(self, |transaction, context| {

@@ -291,7 +291,7 @@ fn branches_that_are_gone_take_no_room_from_those_that_come() {
 #[test]
 fn a_host_that_invents_refs_is_not_followed_without_end() {
     let watch = watch(1, SelectorKind::BranchPattern, "f/*");
-    let dead = (0..CURSORS_KEPT_PER_WATCH_MAX - 3).map(|number| {
+    let dead = (0..CURSORS_KEPT_FACTOR * CURSORS_PER_WATCH_MAX - 3).map(|number| {
         let name = format!("refs/heads/f/old{number}");
         let state = CursorState::BranchMissing;
         KnownCursor { state, ..cursor(&watch, number as u128 + 1, &name, &name) }
@@ -302,9 +302,10 @@ fn a_host_that_invents_refs_is_not_followed_without_end() {
     let fresh = listing(None, &names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>());
     let births = follow(&known, &fresh, Scope::Source, NOW).births;
     assert_eq!(births.len(), 3, "{births:?}");
-    assert_eq!(room(0, 0), CURSORS_PER_WATCH_MAX);
-    assert_eq!(room(CURSORS_PER_WATCH_MAX, 4), 4);
-    assert_eq!(room(CURSORS_KEPT_PER_WATCH_MAX + 1, CURSORS_KEPT_PER_WATCH_MAX), 0);
+    assert_eq!(room(10, 0, 0), 10);
+    assert_eq!(room(10, 10, 4), 4);
+    assert_eq!(room(10, 51, 50), 0);
+    assert_eq!(room(10, 20, 0), 0, "it followed more before");
 }
 
 #[test]
@@ -388,4 +389,22 @@ fn of_more_refs_than_there_is_room_for_the_greatest_versions_are_taken() {
     assert!(
         by_version("v9", "v10").is_lt() && by_version("v010", "v10").is_eq() && by_version("a", "ab").is_lt()
     );
+}
+
+#[test]
+fn what_a_pattern_leaves_out_is_counted() {
+    let watch = watch(1, SelectorKind::TagPattern, "v*");
+    let cursors = vec![cursor(&watch, 1, "refs/tags/v1", "refs/tags/v1")];
+    let id = watch.id.clone();
+    let known = known(watch, cursors, &[("refs/tags/v1", 1)]);
+    let names: Vec<String> = (1..=9).map(|number| format!("refs/tags/v{number}")).collect();
+    let mut many = listing(None, &names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>());
+    assert!(follow(&known, &many, Scope::Source, NOW).left_out.is_empty());
+    many.pattern_refs_max = Some(3);
+    let following = follow(&known, &many, Scope::Source, NOW);
+    let births: Vec<_> = following.births.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(births, ["refs/tags/v9", "refs/tags/v8"]);
+    assert_eq!(following.left_out, [(id, 6)].into());
+    let only_left_out = Following { left_out: following.left_out, ..Following::default() };
+    assert!(only_left_out.is_empty(), "it leads to no write");
 }

@@ -75,6 +75,8 @@ pub struct RefListing {
     /// Patterns whose refs were too many to be listed. A ref that only these patterns name counts neither as
     /// there nor as absent.
     pub unseen: RefPatterns,
+    /// Most refs that one pattern of a watch follows; `None`: [`crate::follow::CURSORS_PER_WATCH_MAX`].
+    pub pattern_refs_max: Option<usize>,
     /// The normalised address at which the repository was found, where its host said that it moved
     /// for good and this one proved itself with the same credential; always at the same host.
     pub moved_to: Option<String>,

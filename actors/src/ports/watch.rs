@@ -1,6 +1,6 @@
 //! Watches, their cursors and the sources that they see repositories through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
@@ -219,6 +219,8 @@ pub struct Moved {
     pub changed: bool,
     /// The followed refs that are absent from a repository that has others.
     pub absent: BTreeSet<String>,
+    /// How many refs of a pattern are not followed because it matches too many, by watch.
+    pub left_out: BTreeMap<WatchId, u64>,
     /// The cursors of the source that are behind their head now, with their apps; also where this
     /// listing wrote nothing, so that a lane which missed a hint gets another one.
     pub cursors: Vec<(AppId, CursorId)>,

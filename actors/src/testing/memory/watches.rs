@@ -270,7 +270,8 @@ impl State {
         self.apply(random, source, &following, None, at);
         let changed =
             !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
-        Ok(Moved { changed, absent: following.absent, cursors: self.known(source).waiting() })
+        let Following { absent, left_out, .. } = following;
+        Ok(Moved { changed, absent, left_out, cursors: self.known(source).waiting() })
     }
 
     fn prove(
