@@ -20,6 +20,7 @@ use url::Url;
 
 use super::{
     Host,
+    blobs::absent,
     closure::{COMPARED_MAX, Known, Seen},
     fetch::{self, FetchFailure, Request},
     history::{Chain, chain},
@@ -33,8 +34,8 @@ use crate::settings::git::GitSettings;
 
 /// How deep the first step behind a head goes; each next one doubles it.
 const FIRST_DEPTH: u32 = 50;
-/// No more lines of the list of commits without parents are said than this; more of them than
-/// this in a mirror means that compacting is overdue.
+/// Of commits without parents that are not said to be here, no more are said to lack them than this; more of
+/// them in a mirror means that compacting is overdue. Of those that are said to be here, all are.
 const SHALLOW_SAID: usize = 1_000;
 
 /// Most requests of one fetch, where it is not known which of several wants cannot be had. Wants that are left
@@ -94,7 +95,23 @@ impl Acquire<'_> {
         }
         self.mirror.faults().note(&order.wants, &outcome.refused, is_of_wants);
         outcome.refused.extend(refused);
+        if extent == Extent::Whole && outcome.cost.objects > 0 {
+            self.judge_filter(&order.wants).await?;
+        }
         Ok(outcome)
+    }
+
+    /// A host that refused a content by its id and gives it with its commit is not asked to leave anything out.
+    async fn judge_filter(&self, brought: &[ObjectId]) -> Result<(), GitError> {
+        let Some(blob) = self.mirror.take_refused().filter(|blob| !brought.contains(blob)) else {
+            return Ok(());
+        };
+        let mirror = Arc::clone(self.mirror);
+        if blocking(move |_| absent(&mirror, &[blob])).await?.is_empty() {
+            tracing::info!("the host gives no content by its id: whole commits are asked for");
+            self.host.known.no_filter(self.url);
+        }
+        Ok(())
     }
 
     /// Walks first parents from `head` to `held`, deepening where it must.
@@ -407,7 +424,7 @@ fn survey(
     }
     let here = mirror.shallow()?.into_iter().filter(|commit| objects.contains(*commit));
     let (first, others): (Vec<_>, Vec<_>) = here.partition(|commit| said.contains(commit));
-    let shallow = first.into_iter().chain(others).take(SHALLOW_SAID).collect();
+    let shallow = first.into_iter().chain(others.into_iter().take(SHALLOW_SAID)).collect();
     Ok(Survey { missing, refused, haves, shallow, trusted })
 }
 

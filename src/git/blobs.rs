@@ -2,6 +2,9 @@
 //! lost one lacks of all. Nothing is said of what is here: the host would believe that the
 //! contents of our commits are here too, and leave them out.
 //!
+//! A host may offer to leave contents out and then give none by its id. Whoever needs such a content asks for its
+//! commit whole; where that brings what was refused here, nothing is left out at that host any more.
+//!
 //! An id that the host refuses is left out of the next try, a request whose answer is too large is
 //! cut in half. Both are bounded: a host that refuses everything costs so many requests a batch.
 
@@ -18,8 +21,10 @@ use super::{
 
 /// Blobs that are asked for with one request, at most: 200 KiB of ids.
 const PER_REQUEST: usize = 4_096;
-/// Refused ids of one call after which the rest is given up.
+/// Refused ids of one call after which the rest is given up ...
 const REFUSALS_MAX: usize = 32;
+/// ... and those of a host that gave nothing yet: perhaps it gives no content by its id.
+const REFUSALS_ALONE: usize = 4;
 
 /// Which of these blobs are not in a mirror, each once, in the order given. Blocks.
 pub(super) fn absent(mirror: &Mirror, blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {
@@ -58,7 +63,11 @@ impl Acquire<'_> {
                     continue;
                 }
                 Err(FetchFailure::Git(GitError::Unobtainable(id))) if left_out < REFUSALS_MAX => {
+                    self.mirror.note_refused(id);
                     report.refused.push(id);
+                    if report.fetched.objects == 0 && report.refused.len() == REFUSALS_ALONE {
+                        return Ok(report);
+                    }
                     batch.retain(|blob| *blob != id);
                 }
                 // Sent without a word about this one: no refusal, but no reason to lose the others.

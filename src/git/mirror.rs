@@ -67,6 +67,8 @@ pub(super) struct Mirror {
     /// The directory of packs as it was when it was last looked at: inode and time of change.
     seen: Mutex<Option<(u64, i64, i64)>>,
     wanted: Mutex<Vec<ObjectId>>,
+    /// The content that the host refused last.
+    refused: Mutex<Option<ObjectId>>,
     faults: Faults,
     proofs: Arc<Proofs>,
     space: Arc<Space>,
@@ -104,6 +106,7 @@ impl Mirror {
             directory,
             space,
             wanted: Mutex::default(),
+            refused: Mutex::default(),
             faults: Faults::default(),
             generation: AtomicU64::new(0),
             damaged: AtomicBool::new(false),

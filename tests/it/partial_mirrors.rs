@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{
     api::App,
     dice::Dice,
-    git_host::Seen,
+    git_host::{Fault, Seen},
     patience::{SOON, eventually},
     project::Project,
     remote::Host,
@@ -104,6 +104,33 @@ fn a_watch_of_one_folder_transfers_the_trees_and_that_folder() {
     assert!(bytes(&narrow) * 4 < bytes(&full));
     subscriber.assert_straight();
     everything.assert_straight();
+}
+
+#[test]
+fn a_host_that_gives_no_content_by_its_id_is_asked_for_whole_commits() {
+    let (host, project) = (Host::start(), project());
+    host.publish(&project, "o/r");
+    host.misbehave(Some(Fault::NoBlobsById));
+    let (server, subscriber) = (Server::start(), Subscriber::start());
+    let app = App::onboard(&server, &subscriber);
+    let first = project.head();
+    host.take_seen();
+    let id = app.watch_with(&server, &json!({ "url": host.url("o/r"), "include": ["docs/**"] }));
+    app.wait_until_held(&server, &id, &first);
+    let seen = host.take_seen();
+    assert_eq!(show(&subscriber.mirror(&id)), show(&below(&project, &first, "docs/")));
+    assert!(fetches(&seen) < 30, "{} fetches for {DOCS} files", fetches(&seen));
+
+    // It is remembered: the next commit comes whole, and nothing is refused.
+    project.write("docs/0/page0", &noise(1_001, SIZE));
+    let second = project.commit("second");
+    host.publish(&project, "o/r");
+    app.tell(&server, &id, "scan");
+    app.wait_until_held(&server, &id, &second);
+    let next = host.take_seen();
+    assert_eq!(show(&subscriber.mirror(&id)), show(&below(&project, &second, "docs/")));
+    assert!(fetches(&next) <= 2, "{} fetches", fetches(&next));
+    subscriber.assert_straight();
 }
 
 #[test]

@@ -15,20 +15,36 @@ use crate::{
 /// the blob itself.
 pub(super) async fn bring(context: &Context, order: &DeliveryOrder, blob: ObjectId) -> Result<(), GitError> {
     let (remote, spec) = (&order.lane.remote, &order.lane.round.spec);
-    if let Some(target) = spec.target.as_ref().filter(|target| !target.view.is_narrow()) {
-        let all =
-            FetchOrder { wants: vec![target.commit], haves: Vec::new(), depth: 1, extent: Extent::Whole };
-        match context.git.fetch(remote, &all).await {
-            // The host has forgotten the commit, or cannot give all of it; perhaps it has the blob.
-            Err(error) if !error.is_divisible() => return Err(error),
-            Err(_) | Ok(_) => {}
-        }
+    let is_narrow = spec.target.as_ref().is_some_and(|target| target.view.is_narrow());
+    if !is_narrow {
+        bring_commit(context, order).await?;
     }
     if !context.git.absent_blobs(remote, &[blob]).await?.is_empty() {
         context.transport.foresee(remote, spec, std::slice::from_ref(&order.change)).await;
     }
     let alone = FetchOrder { wants: vec![blob], depth: 1, ..FetchOrder::default() };
-    fetch(context, remote, alone).await
+    match fetch(context, remote, alone).await {
+        // A host may leave contents out and then give none by its id: they come with their commit.
+        Err(GitError::Unobtainable(refused)) if is_narrow => {
+            bring_commit(context, order).await?;
+            match context.git.absent_blobs(remote, &[blob]).await?.is_empty() {
+                true => Ok(()),
+                false => Err(GitError::Unobtainable(refused)),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Asks for the whole commit that a delivery is about. It may be that the host has forgotten it, or cannot give
+/// all of it, and has the blob nevertheless.
+async fn bring_commit(context: &Context, order: &DeliveryOrder) -> Result<(), GitError> {
+    let Some(target) = &order.lane.round.spec.target else { return Ok(()) };
+    let all = FetchOrder { wants: vec![target.commit], haves: Vec::new(), depth: 1, extent: Extent::Whole };
+    match context.git.fetch(&order.lane.remote, &all).await {
+        Err(error) if !error.is_divisible() => Err(error),
+        Err(_) | Ok(_) => Ok(()),
+    }
 }
 
 /// Has a mirror that was found to be damaged begun anew, with the tree that the delivery is about.

@@ -27,6 +27,16 @@ impl Mirror {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Remembers that the host refused a content.
+    pub(in crate::git) fn note_refused(&self, blob: ObjectId) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(blob);
+    }
+
+    /// The content that the host refused last, once.
+    pub(in crate::git) fn take_refused(&self) -> Option<ObjectId> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Whether its blobs were dropped to make room.
     pub(in crate::git) fn is_evicted(&self) -> bool {
         self.marker().exists()

@@ -65,6 +65,8 @@ pub(crate) enum Fault {
     ObjectCount(u32),
     /// Refuses, in the words of the protocol, whoever says what it has.
     RefusesHaves,
+    /// Leaves contents out of a fetch where it is asked to, and refuses each of them by its id.
+    NoBlobsById,
     /// Answers a fetch with this pack.
     Pack(Bytes),
     /// Flips one bit in the middle of the answer.
@@ -260,6 +262,17 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
             let refusal = Bytes::from_static(b"0026ERR upload-pack: haves are unwelcome");
             (200, "application/x-git-upload-pack-result".to_owned(), refusal)
         }
+        Some(Fault::NoBlobsById) => {
+            misbehaves = None;
+            match first_want(&body) {
+                Some(want) if is_blob(state, parts.uri.path(), &want).await => {
+                    let words = format!("ERR want {want} not valid\n");
+                    let refusal = format!("{:04x}{words}", words.len() + 4).into();
+                    (200, "application/x-git-upload-pack-result".to_owned(), refusal)
+                }
+                _ => backend(state, &parts, &body).await,
+            }
+        }
         Some(Fault::WebPage) => (200, "text/html".to_owned(), Bytes::from_static(b"<html></html>")),
         _ => backend(state, &parts, &body).await,
     };
@@ -311,6 +324,19 @@ fn echo(authorization: Option<&str>) -> Bytes {
 
 fn is_fetch(body: &[u8]) -> bool {
     body.windows(13).any(|window| window == b"command=fetch")
+}
+
+/// The id that a fetch names first.
+fn first_want(body: &[u8]) -> Option<String> {
+    let at = body.windows(5).position(|window| window == b"want ")? + 5;
+    Some(String::from_utf8_lossy(body.get(at..at + 40)?).into_owned())
+}
+
+/// Whether an id names a blob of the repository that is asked.
+async fn is_blob(state: &State, path: &str, id: &str) -> bool {
+    let name = path.trim_start_matches('/').trim_end_matches("/git-upload-pack");
+    let kind = Command::from(git_command(&state.root.join(name))).args(["cat-file", "-t", id]).output().await;
+    kind.expect("git runs").stdout.starts_with(b"blob")
 }
 
 /// Bytes of one word of progress.
