@@ -82,7 +82,9 @@ pub enum ScanError {
     #[error("the scan crashed")]
     Crashed,
     /// It took longer than [`QUICK`], and its apps hold as many slow places as they may.
-    #[error("the Git host is slow, and as many slow scans as an app may have are under way; it is tried again later")]
+    #[error(
+        "the Git host is slow, and as many slow scans as an app may have are under way; it is tried again later"
+    )]
     Crowded,
 }
 
@@ -204,7 +206,8 @@ impl Worker for ScanWorker {
         };
         let outcome = &ended.outcome;
         context.meter.scanned(outcome.as_ref().map_or_else(ScanError::code, |_| OK), began.elapsed());
-        let is_silent = matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_))));
+        let is_silent =
+            matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_))));
         place.turn.ended(!is_silent);
         drop(place);
         if reply.send(ended).is_err() {

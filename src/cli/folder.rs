@@ -20,8 +20,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::new(Code::NoInput, format!("{text} cannot be read: {error}"))),
     };
-    let holds_objects = |folder: &Path| folder.join("HEAD").is_file() && folder.join("objects").is_dir();
-    if facts.is_dir() && (path.join(".git").exists() || holds_objects(path)) {
+    if facts.is_dir() && is_repository(path) {
         return Ok(());
     }
     let kind = if facts.is_dir() { "is no Git repository" } else { "is a file, no Git repository" };
@@ -32,6 +31,16 @@ pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
         None => "; give the folder that holds .git".to_owned(),
     };
     Err(Failure::new(Code::Data, format!("{text} {kind}{mend}")))
+}
+
+/// The work tree that a folder lies in which is no repository itself; git looks upwards as well.
+pub(super) fn work_tree_around(path: &Path) -> Option<&Path> {
+    let looks_up = path.is_dir() && !is_repository(path);
+    path.ancestors().skip(1).find(|folder| looks_up && folder.join(".git").exists())
+}
+
+fn is_repository(folder: &Path) -> bool {
+    folder.join(".git").exists() || folder.join("HEAD").is_file() && folder.join("objects").is_dir()
 }
 
 /// Whether a text looks like `owner/name`, as people name repositories of GitHub.

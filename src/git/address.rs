@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
-use tidings_actors::ports::Location;
+use tidings_actors::ports::{GitError, Location};
 use url::{Host, Url};
 
 use super::forge::Forge;
@@ -62,8 +62,17 @@ pub enum InvalidAddress {
     #[error("the address holds a user name, password or token; put it into `token`")]
     Credential,
     /// Another way of transport.
-    #[error("only https addresses can be used (ssh addresses are rewritten to https)")]
+    #[error(
+        "only https addresses can be used (ssh addresses are rewritten to https); give the https address of the \
+         repository, or watch a clone of it by its path"
+    )]
     Scheme,
+    /// `git://`.
+    #[error(
+        "git:// is not served, because nobody could tell whether its answers are genuine; give the https address \
+         of the repository, or watch a clone of it by its path"
+    )]
+    GitProtocol,
     /// Plain http where settings do not allow it.
     #[error("plain http is refused: egress.allow_http is not set (set it to true to allow plain http)")]
     PlainHttp,
@@ -122,6 +131,38 @@ impl Address {
         Self::from_path(text, Path::new(text))
     }
 
+    /// What helps where a host does not answer as the address wants it to.
+    #[must_use]
+    pub fn way_around(&self, error: &GitError) -> Option<String> {
+        let is_ssh = matches!(self.location, Location::Http(_))
+            && !self.display.contains("://")
+            && self.display.split_once(':').is_some_and(|(host, path)| {
+                // Behind a host alone a number is a port.
+                !host.contains('/') && !path.starts_with(|first: char| first.is_ascii_digit())
+            })
+            || ["ssh", "ssh+git", "git+ssh"].iter().any(|scheme| {
+                let given = self.display.split_once("://").map(|(given, _)| given);
+                given.is_some_and(|given| given.eq_ignore_ascii_case(scheme))
+            });
+        let is_elsewhere = matches!(
+            error,
+            GitError::Unreachable(_)
+                | GitError::Timeout(_)
+                | GitError::NotFound
+                | GitError::Unauthorized
+                | GitError::Status(_)
+                | GitError::Redirected
+                | GitError::Protocol(_)
+        );
+        (is_ssh && is_elsewhere).then(|| {
+            format!(
+                "repositories are read over https and never over ssh, so {} was asked: give the https address if \
+                 it is another one, or watch a clone by its path",
+                self.normalised
+            )
+        })
+    }
+
     fn from_url(text: &str, allow_local: bool, allow_http: bool) -> Result<Self, InvalidAddress> {
         let bare = match text.split_at_checked(4) {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case("git+") => rest,
@@ -142,6 +183,7 @@ impl Address {
                 let path = url.to_file_path().map_err(|()| InvalidAddress::NoRepository)?;
                 return Self::from_path(text, &path);
             }
+            "git" => return Err(InvalidAddress::GitProtocol),
             _ => return Err(InvalidAddress::Scheme),
         }
         if !url.username().is_empty() || url.password().is_some() {

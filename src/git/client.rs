@@ -143,8 +143,7 @@ impl Client {
         }
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if content_type != expected.as_bytes() {
-            let shown = failure::shown(content_type);
-            return Err(GitError::Protocol(format!("the content type of the answer is {shown:?}")));
+            return Err(failure::of_content_type(content_type, &question.body));
         }
         Ok(Answer {
             response,
@@ -299,7 +298,8 @@ impl Answer {
     }
 
     fn check_rate(&mut self) -> Result<(), GitError> {
-        let Some(rate) = self.rate.as_mut().filter(|rate| rate.waited >= self.settings.least_rate_window) else {
+        let Some(rate) = self.rate.as_mut().filter(|rate| rate.waited >= self.settings.least_rate_window)
+        else {
             return Ok(());
         };
         let due = u128::from(self.settings.least_rate_bytes) * rate.waited.as_millis() / 1_000;

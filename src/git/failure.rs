@@ -12,7 +12,7 @@ use tidings_entity::id::ObjectId;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use url::Url;
 
-use super::address::Address;
+use super::{address::Address, client::Body};
 use crate::egress::{Egress, EgressError};
 
 /// Longest piece of a host's words that is kept, in characters.
@@ -74,6 +74,20 @@ pub(super) fn of_status(response: &reqwest::Response, granted: Option<Duration>)
         StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT => moved(response),
         status if status.is_redirection() => GitError::Redirected,
         status => GitError::Status(status.as_u16()),
+    })
+}
+
+/// An answer of another content type than the protocol has.
+pub(super) fn of_content_type(found: &[u8], asked: &Body) -> GitError {
+    let shown = shown(found);
+    let is_page = shown.starts_with("text/html");
+    GitError::Protocol(match asked {
+        // A server of plain files gives `info/refs` as one, or as a plain text.
+        Body::Advertisement if !is_page => format!(
+            "it serves plain files (\"dumb\" HTTP, content type {shown:?}), which are not read; serve the \
+             repository with git http-backend, or watch a clone of it by its path"
+        ),
+        _ => format!("the content type of the answer is {shown:?}"),
     })
 }
 

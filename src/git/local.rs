@@ -35,7 +35,8 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
     let repository = open(path)?;
     let mut listing = Listing::new(patterns);
     let head = repository.find_reference("HEAD").map_err(|error| of_open(&error))?;
-    listing.set_head(head.symbolic_target().ok().flatten());
+    let linked = linked_head(&repository);
+    listing.set_head(head.symbolic_target().ok().flatten().or(linked.as_deref()));
     if let Ok(named) = repository.find_reference("HEAD").and_then(|head| head.resolve()) {
         let commit = named.peel(ObjectType::Commit).map(|commit| commit.id()).ok().or_else(|| named.target());
         commit.into_iter().for_each(|commit| listing.found("HEAD", object_id(commit)));
@@ -105,7 +106,20 @@ fn pointed_at(path: &Path, file: &Path) -> Result<PathBuf, GitError> {
     Ok(path.join(target.trim()))
 }
 
+/// What HEAD names where it is a symbolic link, as git made it long ago.
+fn linked_head(repository: &Repository) -> Option<String> {
+    let target = fs::read_link(repository.path().join("HEAD")).ok()?;
+    target.to_str().filter(|target| target.starts_with("refs/heads/")).map(str::to_owned)
+}
+
 fn of_open(error: &git2::Error) -> GitError {
+    if error.message().contains("extensions.refstorage") {
+        return GitError::Refused(
+            "repositories whose refs are in a reftable cannot be read by path; have git migrate them \
+             (git refs migrate --ref-format=files), or serve the repository over http"
+                .to_owned(),
+        );
+    }
     if error.message().contains("object format") || error.message().contains("objectformat") {
         return GitError::UnsupportedObjectFormat;
     }

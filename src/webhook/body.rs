@@ -95,6 +95,8 @@ struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     renamed_from: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    renamed_from_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     previous_mode: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lfs: Option<LfsPointer<'a>>,
@@ -281,11 +283,17 @@ fn file_without_content(order: &DeliveryOrder) -> File<'_> {
         path: String::from_utf8_lossy(&change.path),
         mode: change.new.map(|new| mode(new.mode)),
         blob: change.new.map(|new| new.blob),
-        path_base64: std::str::from_utf8(&change.path).is_err().then(|| BASE64_STANDARD.encode(&change.path)),
+        path_base64: in_base64(&change.path),
         renamed_from: order.renamed_from.as_deref().map(String::from_utf8_lossy),
+        renamed_from_base64: order.renamed_from.as_deref().and_then(in_base64),
         previous_mode: previous.map(|old| mode(old.mode)),
         ..File::default()
     }
+}
+
+/// A path that no text can hold.
+fn in_base64(path: &[u8]) -> Option<String> {
+    std::str::from_utf8(path).is_err().then(|| BASE64_STANDARD.encode(path))
 }
 
 /// A mode as Git writes it.

@@ -272,7 +272,10 @@ pub enum GitError {
     #[error("the Git host does not speak the Git protocol: {0}")]
     Protocol(String),
     /// The repository uses SHA-256 object ids.
-    #[error("repositories with SHA-256 object ids are not supported")]
+    #[error(
+        "repositories with SHA-256 object ids are not supported; watch a copy with SHA-1 ids, which \
+         git fast-export and git fast-import make"
+    )]
     UnsupportedObjectFormat,
     /// A cap was crossed.
     #[error("repository too large: {0}")]

@@ -69,11 +69,6 @@ fn each_mistake_is_told_with_its_mend() {
         (format!("tidings watch {empty}"), Code::Data, &["is no Git repository", "holds no .git"]),
         (format!("tidings watch {file}"), Code::Data, &["is a file, no Git repository"]),
         (
-            format!("tidings watch {}/src", env!("CARGO_MANIFEST_DIR")),
-            Code::Data,
-            &["is no Git repository", concat!("it lies in the repository ", env!("CARGO_MANIFEST_DIR"))],
-        ),
-        (
             "tidings watch http://git.example/o/r".into(),
             Code::Usage,
             &["egress.allow_http", "set it to true"],

@@ -1,6 +1,8 @@
 //! The repository that is watched: whether it is there, whether it may be read, and its branch. And the
 //! receiver that changes go to: whether they may.
 
+use std::path::Path;
+
 use tidings_actors::{
     ports::{GitError, Location, RefListing, RefPatterns, Remote},
     secret::Secret,
@@ -15,7 +17,7 @@ use crate::{
     git::{address::Address, branches},
 };
 
-/// The address of a repository, from its text; a path must lead to a repository. Plain http is for this
+/// The address of a repository, from its text; a path must lead to a repository, or into its work tree. Plain http is for this
 /// machine alone unless `allow_http`.
 ///
 /// # Errors
@@ -25,7 +27,11 @@ pub(super) fn address(text: &str, allow_http: bool) -> Result<Address, Failure> 
     let address = Address::parse(text, true, allow_http || is_loopback)
         .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
     match &address.location {
-        Location::Local(path) => folder::check(text, path).map(|()| address),
+        Location::Local(path) => match folder::work_tree_around(path).and_then(Path::to_str) {
+            Some(around) => Address::parse(around, true, false)
+                .map_err(|reason| Failure::new(Code::Usage, reason.to_string())),
+            None => folder::check(text, path).map(|()| address),
+        },
         Location::Http(_) => Ok(address),
     }
 }
@@ -56,7 +62,8 @@ pub(super) async fn proved(
                 }
                 _ => "",
             };
-            Failure::new(Code::Unavailable, format!("{}: {reason}{hint}", address.display))
+            let ssh = address.way_around(&reason).map(|words| format!("; {words}")).unwrap_or_default();
+            Failure::new(Code::Unavailable, format!("{}: {reason}{hint}{ssh}", address.display))
         })
     };
     let listing = list(branch.iter().map(|branch| format!("refs/heads/{branch}")).collect()).await?;
@@ -87,4 +94,25 @@ pub(super) fn judge_receiver(to: &str, egress: &Egress) -> Result<(), Failure> {
     }
     let url = to.parse().map_err(|error| refused(format!("this is no address: {error}")))?;
     egress.request(reqwest::Method::POST, &url).map(drop).map_err(|reason| refused(reason.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_inside_a_work_tree_means_its_repository() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("work");
+        fs::create_dir_all(root.join(".git")).expect("made");
+        fs::create_dir_all(root.join("docs/api")).expect("made");
+        for inside in [root.join("docs/api"), root.join("docs"), root.clone()] {
+            let found = address(inside.to_str().expect("text"), false).ok().expect("an address");
+            assert_eq!(found.location, Location::Local(root.clone()), "{inside:?}");
+        }
+        assert!(
+            address(root.join("absent").to_str().expect("text"), false).is_err(),
+            "git goes nowhere either"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use tidings_actors::ports::Location;
+use tidings_actors::ports::{GitError, Location};
 
 use super::{ADDRESS_BYTES_MAX, Address, InvalidAddress};
 
@@ -293,7 +293,7 @@ const REFUSED: &[(&str, InvalidAddress)] = &[
     ("root@h.example:o/r", InvalidAddress::Credential),
     ("ext::sh -c id", InvalidAddress::Scheme),
     ("ext::https://h.example/r", InvalidAddress::Scheme),
-    ("git://h.example/o/r", InvalidAddress::Scheme),
+    ("git://h.example/o/r", InvalidAddress::GitProtocol),
     ("ftp://h.example/o/r", InvalidAddress::Scheme),
     ("javascript://h.example/o/r", InvalidAddress::Scheme),
     ("git+ext://h.example/o/r", InvalidAddress::Scheme),
@@ -387,5 +387,28 @@ proptest! {
                 prop_assert!(url.username().is_empty() && url.password().is_none() && url.query().is_none());
             }
         }
+    }
+}
+
+#[test]
+fn an_ssh_address_that_is_not_served_over_https_is_explained() {
+    let unreachable = GitError::Unreachable("dns error".into());
+    for text in
+        ["git@git.corp.example:o/r.git", "ssh://git@git.corp.example:2222/o/r", "git.corp.example:o/r"]
+    {
+        let address = parse(text).expect("an address");
+        let words = address.way_around(&unreachable).expect("words");
+        assert!(
+            words.contains("never over ssh") && words.contains("https://git.corp.example/o/r"),
+            "{words}"
+        );
+        assert_eq!(
+            address.way_around(&GitError::TooLarge("a pack".into())),
+            None,
+            "not the fault of the way"
+        );
+    }
+    for text in ["https://git.corp.example/o/r", "git.corp.example/o/r"] {
+        assert_eq!(parse(text).expect("an address").way_around(&unreachable), None, "{text}");
     }
 }

@@ -73,6 +73,9 @@ struct PayloadFile {
     /// In a create: a path that the same round deletes and that had the same content.
     #[schema(nullable = false)]
     renamed_from: Option<String>,
+    /// The bytes of `renamed_from` in base64, where they are not UTF-8.
+    #[schema(nullable = false)]
+    renamed_from_base64: Option<String>,
     /// The mode before, where it was another one.
     #[schema(nullable = false)]
     previous_mode: Option<String>,

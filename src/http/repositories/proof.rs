@@ -141,6 +141,9 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
 /// What may be said of an address that is no usable repository.
 fn public_text(error: &GitError) -> String {
     match error {
+        GitError::Protocol(words) if words.starts_with("it serves plain files") => {
+            format!("the address does not speak the Git protocol: {words}")
+        }
         GitError::Protocol(_) => "the address does not speak the Git protocol".to_owned(),
         GitError::Redirected => "the address answers with a redirect; give the one it leads to".to_owned(),
         other => other.to_string(),

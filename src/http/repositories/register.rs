@@ -133,9 +133,15 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
     let patterns = selector::patterns(&wish.selector);
     let has_credential = wish.credential.is_some();
     let location = address.location.clone();
-    let proof = proof::access(&front, address.location, wish.credential.clone(), &patterns)
-        .await
-        .map_err(|error| proof::failure(&error, wish.field, has_credential, StatusCode::NOT_FOUND))?;
+    let proof = proof::access(&front, location.clone(), wish.credential.clone(), &patterns).await.map_err(
+        |error| {
+            let problem = proof::failure(&error, wish.field, has_credential, StatusCode::NOT_FOUND);
+            match address.way_around(&error) {
+                Some(words) => problem.with_detail(words),
+                None => problem,
+            }
+        },
+    )?;
     if !selector::exists(&wish.selector, &proof.listing) {
         let listing = proof::branches(&front, location, wish.credential).await;
         let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));

@@ -219,7 +219,7 @@ fn additions_come_after_the_known_keys_and_in_order() {
         &moved,
         &inline(pointer.as_bytes()),
         &expect![[
-            r#""file":{"path":"b�","sha":"af31e479a9ea380175755a66234dfc1ecad7136583bfbb34611f465059c648b5","size":130,"content":"version https://git-lfs.github.com/spec/v1\noid sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\nsize 12345\n","mode":"100644","blob":"0101010101010101010101010101010101010101","path_base64":"Yv8=","renamed_from":"a�","lfs":{"oid":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":12345}}"#
+            r#""file":{"path":"b�","sha":"af31e479a9ea380175755a66234dfc1ecad7136583bfbb34611f465059c648b5","size":130,"content":"version https://git-lfs.github.com/spec/v1\noid sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\nsize 12345\n","mode":"100644","blob":"0101010101010101010101010101010101010101","path_base64":"Yv8=","renamed_from":"a�","renamed_from_base64":"Yf4=","lfs":{"oid":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":12345}}"#
         ]],
     );
 }

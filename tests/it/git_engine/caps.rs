@@ -12,7 +12,11 @@ type Case = (fn(&mut GitSettings), fn(&Repository) -> ObjectId, &'static str);
 const CASES: &[Case] = &[
     (|settings| settings.tree_max_entries = 100, wide, "more than 100 entries"),
     (|settings| settings.tree_max_depth = 20, deep, "directories deeper than 20"),
-    (|settings| settings.fetch_max_objects = 30, wide, "a pack of 1042 objects, where git.fetch_max_objects admits 30"),
+    (
+        |settings| settings.fetch_max_objects = 30,
+        wide,
+        "a pack of 1042 objects, where git.fetch_max_objects admits 30",
+    ),
     (|settings| settings.fetch_max_bytes = 500, noisy, "the answer has more than 500 bytes"),
     (|settings| settings.tree_timeout = Duration::from_nanos(1), wide, "takes longer than 1ns"),
     (|_| {}, heavy_directories, "bytes within each other"),

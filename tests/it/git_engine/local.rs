@@ -79,3 +79,27 @@ async fn a_folder_that_is_no_repository_is_not_found_and_none_is_read_where_it_i
     let error = strict.list_refs(&remote(repository.path()), &vec![]).await.expect_err("forbidden");
     assert!(matches!(&error, GitError::Refused(why) if why.contains("git.allow_local")), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_a_symbolic_link_names_its_branch() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    let head = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    std::fs::remove_file(repository.path().join("HEAD")).expect("removed");
+    std::os::unix::fs::symlink("refs/heads/main", repository.path().join("HEAD")).expect("linked");
+    let listing = desk.list(&remote(repository.path()), &["refs/heads/main"]).await.expect("a listing");
+    assert_eq!(listing.head.as_deref(), Some("refs/heads/main"));
+    assert_eq!(listing.refs.first().map(|found| found.commit), Some(head));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reftable_is_refused_with_the_way_around() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    repository.config("core.repositoryformatversion", "1");
+    repository.config("extensions.refStorage", "reftable");
+    let error = desk.list(&remote(repository.path()), &[]).await.expect_err("not readable");
+    assert!(error.to_string().contains("git refs migrate"), "{error}");
+}

@@ -44,10 +44,7 @@ pub async fn an_equal_listing_writes_nothing_but_names_who_is_behind(store: &dyn
     let (app, watch, cursor) = world.watched().await;
     let same = listing(&[(MAIN, 1), ("refs/heads/unfollowed", 5)]);
     let again = store.move_heads(&watch.source, &same, LATER).await.expect("polled");
-    assert_eq!(
-        again,
-        Moved { cursors: vec![(app.clone(), cursor.clone())], ..Moved::default() }
-    );
+    assert_eq!(again, Moved { cursors: vec![(app.clone(), cursor.clone())], ..Moved::default() });
     world.sync(&cursor, 1).await;
     assert_eq!(store.move_heads(&watch.source, &same, LATER).await.expect("polled"), Moved::default());
     let source = &store.sources(&watch.repository).await.expect("sources")[0];
