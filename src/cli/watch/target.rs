@@ -107,7 +107,7 @@ mod tests {
         fs::create_dir_all(root.join(".git")).expect("made");
         fs::create_dir_all(root.join("docs/api")).expect("made");
         for inside in [root.join("docs/api"), root.join("docs"), root.clone()] {
-            let found = address(inside.to_str().expect("text"), false).ok().expect("an address");
+            let found = address(inside.to_str().expect("text"), false).expect("an address");
             assert_eq!(found.location, Location::Local(root.clone()), "{inside:?}");
         }
         assert!(

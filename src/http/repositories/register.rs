@@ -133,15 +133,9 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
     let patterns = selector::patterns(&wish.selector);
     let has_credential = wish.credential.is_some();
     let location = address.location.clone();
-    let proof = proof::access(&front, location.clone(), wish.credential.clone(), &patterns).await.map_err(
-        |error| {
-            let problem = proof::failure(&error, wish.field, has_credential, StatusCode::NOT_FOUND);
-            match address.way_around(&error) {
-                Some(words) => problem.with_detail(words),
-                None => problem,
-            }
-        },
-    )?;
+    let proof = proof::access(&front, location.clone(), wish.credential.clone(), &patterns)
+        .await
+        .map_err(|error| unproved(&error, &address, wish.field, has_credential))?;
     if !selector::exists(&wish.selector, &proof.listing) {
         let listing = proof::branches(&front, location, wish.credential).await;
         let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
@@ -219,6 +213,15 @@ async fn read(front: &Front, app: &App, fields: &mut Fields) -> Result<Wish, Pro
     let begin = read_start(fields, &selector);
     let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
     Ok(Wish { field, address, credential, selector, view, mode, on_branch_gone, begin })
+}
+
+/// What a failed proof means, and what helps where the address is of another way than https.
+fn unproved(error: &GitError, address: &Address, field: &str, has_credential: bool) -> Problem {
+    let problem = proof::failure(error, field, has_credential, StatusCode::NOT_FOUND);
+    match address.way_around(error) {
+        Some(words) => problem.with_detail(words),
+        None => problem,
+    }
 }
 
 fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> Option<Address> {

@@ -231,49 +231,20 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     let demanded = state.credential.lock().expect("no panic").clone();
     let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded));
     let mut misbehaves = fault.filter(|_| parts.method == Method::POST);
+    let made_up = made_up(state, misbehaves.as_ref(), &parts, &body, authorization.as_deref()).await;
+    if made_up.is_none() && matches!(misbehaves, Some(Fault::ProgressAlone | Fault::ProgressInPack)) {
+        misbehaves = None;
+    }
     let moved = moved(state, &parts.uri);
-    let (status, kind, bytes) = match misbehaves {
+    let (status, kind, bytes) = match (&misbehaves, made_up) {
         _ if moved.is_some() => (301, "text/plain".to_owned(), Bytes::new()),
         _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
-        Some(Fault::Status(status, _) | Fault::Headers(status, _)) => {
-            (status, "text/plain".to_owned(), Bytes::from_static(b"no"))
+        (_, Some(answer)) => (200, "application/x-git-upload-pack-result".to_owned(), answer),
+        (Some(Fault::Status(status, _) | Fault::Headers(status, _)), _) => {
+            (*status, "text/plain".to_owned(), Bytes::from_static(b"no"))
         }
-        Some(Fault::FloodOfRefs(bytes)) => {
-            (200, "application/x-git-upload-pack-result".to_owned(), flood_of_refs(bytes))
-        }
-        Some(Fault::Pack(ref pack)) if is_fetch(&body) => {
-            (200, "application/x-git-upload-pack-result".to_owned(), in_band(pack))
-        }
-        Some(Fault::ProgressAlone | Fault::ProgressInPack) if !is_fetch(&body) => {
-            misbehaves = None;
-            backend(state, &parts, &body).await
-        }
-        Some(Fault::ProgressAlone) => {
-            (200, "application/x-git-upload-pack-result".to_owned(), progress_alone())
-        }
-        Some(Fault::ProgressInPack) => {
-            (200, "application/x-git-upload-pack-result".to_owned(), progress_in_pack())
-        }
-        Some(Fault::Echo) => {
-            (200, "application/x-git-upload-pack-result".to_owned(), echo(authorization.as_deref()))
-        }
-        Some(Fault::Moved(_)) => (302, "text/plain".to_owned(), Bytes::new()),
-        Some(Fault::RefusesHaves) if body.windows(5).any(|window| window == b"have ") => {
-            let refusal = Bytes::from_static(b"0026ERR upload-pack: haves are unwelcome");
-            (200, "application/x-git-upload-pack-result".to_owned(), refusal)
-        }
-        Some(Fault::NoBlobsById) => {
-            misbehaves = None;
-            match first_want(&body) {
-                Some(want) if is_blob(state, parts.uri.path(), &want).await => {
-                    let words = format!("ERR want {want} not valid\n");
-                    let refusal = format!("{:04x}{words}", words.len() + 4).into();
-                    (200, "application/x-git-upload-pack-result".to_owned(), refusal)
-                }
-                _ => backend(state, &parts, &body).await,
-            }
-        }
-        Some(Fault::WebPage) => (200, "text/html".to_owned(), Bytes::from_static(b"<html></html>")),
+        (Some(Fault::Moved(_)), _) => (302, "text/plain".to_owned(), Bytes::new()),
+        (Some(Fault::WebPage), _) => (200, "text/html".to_owned(), Bytes::from_static(b"<html></html>")),
         _ => backend(state, &parts, &body).await,
     };
     state.seen.lock().expect("no panic").push(Seen {
@@ -300,6 +271,35 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
         response = response.header(header::LOCATION, target);
     }
     response.body(misbehave(misbehaves, bytes)).expect("a valid answer")
+}
+
+/// The answer in the words of the protocol that a fault makes up.
+async fn made_up(
+    state: &State,
+    fault: Option<&Fault>,
+    parts: &hyper::http::request::Parts,
+    body: &[u8],
+    authorization: Option<&str>,
+) -> Option<Bytes> {
+    Some(match fault? {
+        Fault::FloodOfRefs(bytes) => flood_of_refs(*bytes),
+        Fault::Pack(pack) if is_fetch(body) => in_band(pack),
+        Fault::ProgressAlone if is_fetch(body) => progress_alone(),
+        Fault::ProgressInPack if is_fetch(body) => progress_in_pack(),
+        Fault::Echo => echo(authorization),
+        Fault::RefusesHaves if body.windows(5).any(|window| window == b"have ") => {
+            Bytes::from_static(b"0026ERR upload-pack: haves are unwelcome")
+        }
+        Fault::NoBlobsById => {
+            let want = first_want(body)?;
+            if !is_blob(state, parts.uri.path(), &want).await {
+                return None;
+            }
+            let words = format!("ERR want {want} not valid\n");
+            format!("{:04x}{words}", words.len() + 4).into()
+        }
+        _ => return None,
+    })
 }
 
 /// Where what is asked for moved, with or without `.git`.
