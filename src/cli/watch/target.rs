@@ -104,8 +104,8 @@ mod tests {
     fn a_folder_inside_a_work_tree_means_its_repository() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("work");
-        fs::create_dir_all(root.join(".git")).expect("made");
-        fs::create_dir_all(root.join("docs/api")).expect("made");
+        std::fs::create_dir_all(root.join(".git")).expect("made");
+        std::fs::create_dir_all(root.join("docs/api")).expect("made");
         for inside in [root.join("docs/api"), root.join("docs"), root.clone()] {
             let found = address(inside.to_str().expect("text"), false).expect("an address");
             assert_eq!(found.location, Location::Local(root.clone()), "{inside:?}");

@@ -79,7 +79,8 @@ fn shown(watch: &Watch, polled: &Polled, breaker: Option<&BreakerRow>) -> Value 
 #[test]
 fn a_scan_shows_when_it_was_what_it_cost_and_why_it_failed() {
     let watch = watch(None);
-    let polled = Polled { last: Some(Arc::new(scanned())), next: Some(LATER), failures: 0 };
+    let polled =
+        Polled { last: Some(Arc::new(scanned())), next: Some(LATER), failures: 0, ..Polled::default() };
     let (at, later) = ("2027-01-15T08:00:00.000Z", "2027-01-15T08:01:00.000Z");
     let well = json!({
         "last_at": at, "next_at": later, "took_ms": 70, "bytes": 512, "outcome": "ok", "failures": 0,
@@ -88,7 +89,7 @@ fn a_scan_shows_when_it_was_what_it_cost_and_why_it_failed() {
 
     let reason = "the Git host refuses the credential";
     let failed = Scanned { bytes: None, outcome: "auth_failed", reason: Some(reason.into()), ..scanned() };
-    let polled = Polled { last: Some(Arc::new(failed)), next: None, failures: 2 };
+    let polled = Polled { last: Some(Arc::new(failed)), next: None, failures: 2, ..Polled::default() };
     let row = BreakerRow {
         kind: BreakerKind::Source,
         id: watch.source.to_string(),
