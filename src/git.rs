@@ -22,6 +22,7 @@ mod forge;
 #[doc(hidden)]
 pub mod fuzzing;
 mod github_app;
+mod groups;
 mod history;
 mod indexing;
 mod limits;
@@ -44,7 +45,7 @@ mod tree_join;
 mod turn;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -57,8 +58,9 @@ use tidings_actors::{
     growth::Growth,
     hosts::Hosts,
     ports::{
-        BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchOutcome, GitError, GitSource,
-        Keep, Location, MirrorFacts, Random, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
+        BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchOutcome, FetchReport,
+        GitError, GitSource, Keep, Location, MirrorFacts, Random, RefListing, RefPatterns, Remote, Seek,
+        Share, Storage, Walk,
     },
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     secret::Secret,
@@ -332,7 +334,8 @@ impl GitSource for Git {
             Location::Http(url) => {
                 let mirror = self.mirror(&remote.repository);
                 let scrub = |error| scrubbed(error, remote.credential.as_ref(), url);
-                let mut outcome = self.acquire(remote, url, &mirror).fetch(order).await.map_err(scrub)?;
+                let mut outcome =
+                    self.acquire(remote, url, &mirror).fetch_each(order).await.map_err(scrub)?;
                 let refused = outcome.refused.into_iter();
                 outcome.refused = refused.map(|(want, error)| (want, scrub(error))).collect();
                 Ok(outcome)
@@ -343,6 +346,17 @@ impl GitSource for Git {
                 self.readers.run(move |cancel| local::verify(&path, &settings, &order, cancel)).await
             }
         }
+    }
+
+    async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
+        let Location::Http(url) = &remote.location else {
+            return self.fetch_each(remote, order).await?.whole();
+        };
+        let mirror = self.mirror(&remote.repository);
+        let fetched = self.acquire(remote, url, &mirror).fetch(order, &BTreeSet::new()).await;
+        fetched
+            .and_then(FetchOutcome::whole)
+            .map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
     }
 
     fn asked_again_in(&self, repository: &RepositoryId, commit: ObjectId) -> Option<Duration> {

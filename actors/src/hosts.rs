@@ -1,8 +1,8 @@
 //! How hard one Git host may be pressed, whatever the number of repositories it serves: so many
 //! requests per second, so many at the same time, none before the moment that it asked for.
 //!
-//! A scan takes its turn here *before* it gets a worker, so that a slow host holds at most
-//! twice its concurrency of them and never those of other hosts; ten thousand repositories that are
+//! A scan takes its turn here *before* it gets a worker, so that at most as many list one host's refs as it
+//! may be asked at a time. What fetches takes no turn from a listing. Ten thousand repositories that are
 //! due at once (a start, the end of an outage) stand in line and go evenly, app by app. Every
 //! request, whoever makes it (a scan, a lane that fetches, a registration that proves access), then
 //! passes [`Hosts::request`].
@@ -327,7 +327,7 @@ impl Host {
         let concurrency = policy.concurrency.max(1);
         let most = if self.silent { 1 } else { concurrency };
         let is_first = self.line.front().is_some_and(|(front, _)| front == place);
-        if !is_first || self.listing >= most || self.listing + self.fetching >= 2 * concurrency {
+        if !is_first || self.listing >= most {
             return Step::Behind;
         }
         // Requests that no scan makes, and the second and third of those that do, count as well.

@@ -31,10 +31,10 @@ use crate::{
     context::{Context, Tasks, in_time},
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
-    hosts::{Postponed, Turn},
+    hosts::Postponed,
     polls::{Polled, Scanned},
-    ports::{Cause, GitError, Source, StoreError},
-    scan_worker::{self, Place, ScanError},
+    ports::{Cause, GitError, RefPatterns, Source, StoreError},
+    scan_worker::{self, Known, Place, ScanError},
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER},
 };
@@ -60,7 +60,7 @@ pub enum RepositoryWatcherMessage {
     /// Something may be due.
     Tick,
     /// The turn of a source came, or its host asked for patience; nothing: it left the line.
-    Admitted(SourceId, Result<Option<Result<Turn, Postponed>>, String>),
+    Admitted(SourceId, Result<Option<Result<Place, Postponed>>, String>),
     /// Sources were read.
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
     /// Sources were read with those of all others, from this moment on, in case a hint was lost.
@@ -109,8 +109,8 @@ struct Watched {
     failures: u32,
     /// Refs that are absent, and since when each of them is.
     missing: BTreeMap<String, Instant>,
-    /// What its apps follow together is more than one listing may say.
-    wide: bool,
+    /// What its apps followed together when that was more than one listing may say.
+    wide: Option<Vec<RefPatterns>>,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
     left_out: BTreeMap<WatchId, u64>,
     failing: Option<String>,
@@ -122,7 +122,12 @@ struct Watched {
 
 impl Watched {
     /// Remembers what a scan said beside heads.
-    fn take(&mut self, missing: BTreeSet<String>, wide: bool, left_out: BTreeMap<WatchId, u64>) {
+    fn take(
+        &mut self,
+        missing: BTreeSet<String>,
+        wide: Option<Vec<RefPatterns>>,
+        left_out: BTreeMap<WatchId, u64>,
+    ) {
         self.take_missing(missing);
         self.wide = wide;
         for (watch, count) in left_out.iter().filter(|(watch, _)| !self.left_out.contains_key(*watch)) {
@@ -335,7 +340,7 @@ impl RepositoryWatcherState {
         // An earlier process may have left an error: the first good scan clears it.
         let failing = Some(String::new());
         let (in_line, last_scan, scanned, source) = (None, None, None, Arc::new(source));
-        let (urgent, failures, missing, wide, id) = (fresh, 0, BTreeMap::new(), false, source.id.clone());
+        let (urgent, failures, missing, wide, id) = (fresh, 0, BTreeMap::new(), None, source.id.clone());
         let watched = Watched {
             mode,
             urgent,
@@ -422,9 +427,20 @@ impl RepositoryWatcherState {
         watched.in_line = Some(InLine { _place: place });
         let (hosts, is_urgent) = (self.context.git.hosts(), watched.urgent);
         let (source, meter, began) = (watched.source.clone(), self.context.meter.clone(), Instant::now());
+        let slots = self.context.scan_slots.clone();
+        let admitted = async move {
+            // Nobody waits for a place while it holds a turn that others could use.
+            loop {
+                slots.free(&source.apps).await;
+                let turn = hosts.turn(&source.remote, &source.apps, is_urgent).await?;
+                if let Some(slot) = slots.try_take(&source.apps) {
+                    return Ok(Place { turn, slot });
+                }
+            }
+        };
         let wait = async move {
             tokio::select! {
-                admission = hosts.turn(&source.remote, &source.apps, is_urgent) => {
+                admission = admitted => {
                     meter.waited(began.elapsed());
                     Some(admission)
                 }
@@ -436,7 +452,7 @@ impl RepositoryWatcherState {
         self.tasks.spawn(&self.post, wait, report);
     }
 
-    fn on_admitted(&mut self, id: &SourceId, admission: Option<Result<Turn, Postponed>>) {
+    fn on_admitted(&mut self, id: &SourceId, admission: Option<Result<Place, Postponed>>) {
         let Some(watched) = self.sources.get_mut(id) else { return };
         let Some(admission) = admission.filter(|_| watched.in_line.is_some()) else { return };
         watched.in_line = None;
@@ -445,7 +461,7 @@ impl RepositoryWatcherState {
             // the turn is given back. When that scan ends this source stands in line again.
             (_, Mode::Rejecting { probe: false }) => {}
             (Ok(_), _) if self.scanning.is_some() => watched.urgent = true,
-            (Ok(turn), _) => self.scan(id, turn),
+            (Ok(place), _) => self.scan(id, place),
             (Err(postponed), Mode::Due { .. }) => {
                 // They all wait for the same moment; the line at the host orders them then.
                 watched.mode = Mode::Due { at: Instant::now() + postponed.wait };
@@ -457,7 +473,7 @@ impl RepositoryWatcherState {
         }
     }
 
-    fn scan(&mut self, id: &SourceId, turn: Turn) {
+    fn scan(&mut self, id: &SourceId, place: Place) {
         let Some(watched) = self.sources.get_mut(id) else { return };
         watched.urgent = false;
         if let Mode::Rejecting { probe } = &mut watched.mode {
@@ -467,11 +483,10 @@ impl RepositoryWatcherState {
         self.hooks.scan_began(self.context.now());
         let gone_after = self.context.policy.branch_gone_after;
         let long = watched.missing.iter().filter(|(_, since)| since.elapsed() >= gone_after);
-        let known = (long.map(|(name, _)| name.clone()).collect(), watched.wide);
+        let known = Known { gone: long.map(|(name, _)| name.clone()).collect(), wide: watched.wide.clone() };
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
-        let (reported, slots) = (id.clone(), self.context.scan_slots.clone());
+        let reported = id.clone();
         let scan = async move {
-            let place = Place { turn, slot: slots.take(&source.apps).await };
             let began = Instant::now();
             (scan_worker::dispatch(directory, source, known, place).await, began.elapsed())
         };

@@ -53,12 +53,12 @@ impl ScanSlots {
     }
 
     /// Waits for a place for a scan that serves these apps.
-    pub async fn take(&self, apps: &[AppId]) -> ScanSlot {
+    async fn take(&self, apps: &[AppId]) -> ScanSlot {
         let granted = {
-            let mut state = self.state();
-            if state.quick.take(apps) {
-                return self.slot(apps.to_vec());
+            if let Some(slot) = self.try_take(apps) {
+                return slot;
             }
+            let mut state = self.state();
             let (grant, granted) = oneshot::channel();
             let place = state.came;
             state.came += 1;
@@ -66,6 +66,17 @@ impl ScanSlots {
             granted
         };
         granted.await.expect("who waits is forgotten only when a place is granted")
+    }
+
+    /// Waits until there may be a place, and takes none: whoever waits holds nothing that others want.
+    pub async fn free(&self, apps: &[AppId]) {
+        drop(self.take(apps).await);
+    }
+
+    /// A place for a scan that serves these apps, if one is free for them now.
+    #[must_use]
+    pub fn try_take(&self, apps: &[AppId]) -> Option<ScanSlot> {
+        self.state().quick.take(apps).then(|| self.slot(apps.to_vec()))
     }
 
     fn slot(&self, apps: Vec<AppId>) -> ScanSlot {
@@ -122,6 +133,16 @@ impl Pool {
                 }
             }
         }
+    }
+}
+
+impl std::fmt::Debug for ScanSlot {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ScanSlot")
+            .field("apps", &self.apps)
+            .field("is_slow", &self.is_slow)
+            .finish_non_exhaustive()
     }
 }
 

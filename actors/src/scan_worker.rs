@@ -57,8 +57,8 @@ pub struct ScanReport {
     pub changed: bool,
     /// The watched refs that are absent from a repository that has others.
     pub missing: BTreeSet<String>,
-    /// What its apps follow together is more than one listing may say.
-    pub wide: bool,
+    /// What its apps follow together, where that is more than one listing may say.
+    pub wide: Option<Vec<RefPatterns>>,
     /// What of it could not be listed.
     pub unseen: Option<Unseen>,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
@@ -138,6 +138,7 @@ impl From<ScanError> for Ended {
 }
 
 /// What a scan holds while it runs.
+#[derive(Debug)]
 pub struct Place {
     /// Its turn at the host.
     pub turn: Turn,
@@ -157,14 +158,22 @@ impl Place {
     }
 }
 
+/// What scans of a source learnt that is in no row.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Refs that have been absent for long enough: if they still are, that is believed.
+    pub gone: BTreeSet<String>,
+    /// What its apps followed together when that was more than one listing may say. As long as they follow the
+    /// same, each app's refs are listed alone.
+    pub wide: Option<Vec<RefPatterns>>,
+}
+
 /// A scan to be done.
 pub struct Scan {
     /// What to scan.
     pub source: Arc<Source>,
-    /// Refs that have been absent for long enough: if they still are, that is believed.
-    pub gone: BTreeSet<String>,
-    /// What its apps follow together was more than one listing may say: each app's refs are listed alone.
-    pub wide: bool,
+    /// What scans before it learnt.
+    pub known: Known,
     /// Its turn at the host and its place, taken before it got a worker.
     pub place: Place,
     /// Where the outcome goes.
@@ -197,11 +206,11 @@ impl Worker for ScanWorker {
         job: Job<SourceId, Scan>,
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
-        let Scan { source, gone, wide, mut place, mut reply } = job.msg;
+        let Scan { source, known, mut place, mut reply } = job.msg;
         // A watcher that is gone may be followed by one that scans: this scan must not go on.
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = scan(context, &source, (gone, wide), &mut place) => ended,
+            ended = scan(context, &source, known, &mut place) => ended,
             () = reply.closed() => return Ok(job.key),
         };
         let outcome = &ended.outcome;
@@ -218,12 +227,7 @@ impl Worker for ScanWorker {
 }
 
 /// Does one scan, as part of the trace of whoever asked for it.
-pub async fn scan(
-    context: &Context,
-    source: &Source,
-    known: (BTreeSet<String>, bool),
-    place: &mut Place,
-) -> Ended {
+pub async fn scan(context: &Context, source: &Source, known: Known, place: &mut Place) -> Ended {
     let repository = &source.remote.repository;
     let Some((context, _hold)) = context.of(repository) else {
         return ScanError::from(StoreError::Lost).into();
@@ -238,13 +242,8 @@ pub async fn scan(
     Ended { outcome, place: context.tracer.place(&span) }
 }
 
-async fn scan_traced(
-    context: &Context,
-    source: &Source,
-    known: (BTreeSet<String>, bool),
-    place: &mut Place,
-) -> ScanOutcome {
-    let (gone, mut wide) = known;
+async fn scan_traced(context: &Context, source: &Source, known: Known, place: &mut Place) -> ScanOutcome {
+    let Known { gone, mut wide } = known;
     let (asked_at, start) = (Some(context.now()), Instant::now());
     let listed = place.hold(start, list(context, source, &mut wide)).await?;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), start.elapsed());
@@ -288,24 +287,28 @@ async fn scan_traced(
 async fn list(
     context: &Context,
     source: &Source,
-    wide: &mut bool,
+    wide: &mut Option<Vec<RefPatterns>>,
 ) -> Result<(RefListing, Option<Unseen>), GitError> {
     let all: BTreeSet<&String> = source.patterns.iter().flatten().collect();
-    if !*wide || source.patterns.len() < 2 {
+    if wide.as_ref() != Some(&source.patterns) {
+        *wide = None;
         let all: RefPatterns = all.into_iter().cloned().collect();
         match context.git.list_refs(&source.remote, &all).await {
-            Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => *wide = true,
+            Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => *wide = Some(source.patterns.clone()),
             listed => return listed.map(|listing| (listing, None)),
         }
     }
     let (mut listing, mut fault) = (None::<RefListing>, None);
-    let mut unseen = BTreeSet::new();
+    let (mut seen, mut unseen) = (BTreeSet::new(), BTreeSet::new());
     for patterns in &source.patterns {
         match context.git.list_refs(&source.remote, patterns).await {
-            Ok(found) => match &mut listing {
-                Some(listing) => listing.join(found),
-                None => listing = Some(found),
-            },
+            Ok(found) => {
+                seen.extend(patterns.iter().cloned());
+                match &mut listing {
+                    Some(listing) => listing.join(found),
+                    None => listing = Some(found),
+                }
+            }
             Err(reason @ GitError::TooLarge(_)) => {
                 unseen.extend(patterns.iter().cloned());
                 fault = Some(reason);
@@ -317,10 +320,8 @@ async fn list(
         return Err(fault.unwrap_or_else(|| GitError::Protocol("nobody follows anything".to_owned())));
     };
     // What another app could list is seen.
-    listing.unseen = unseen
-        .into_iter()
-        .filter(|pattern| listing.refs.iter().all(|found| found.name != *pattern))
-        .collect();
+    listing.unseen = unseen.difference(&seen).cloned().collect();
+    listing.seen = seen.into_iter().collect();
     let refs = listing.unseen.clone();
     let unseen = fault.filter(|_| !refs.is_empty()).map(|fault| Unseen { refs, reason: fault.to_string() });
     Ok((listing, unseen))
@@ -329,7 +330,7 @@ async fn list(
 /// What cannot be had is noted beside the refs that name it; where nothing can be had, that is the fault of
 /// the whole source.
 fn take_word(listing: &mut RefListing, outcome: FetchOutcome, wanted: usize) -> Result<(), GitError> {
-    if outcome.refused.len() + outcome.untried.len() == wanted {
+    if outcome.refused.len() == wanted {
         return outcome.whole().map(drop);
     }
     for (commit, reason) in outcome.refused {
@@ -372,18 +373,13 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
 
 /// Hands a scan to the factory and waits for its outcome. A crash of the worker, or a factory that
 /// is being restarted, is an outcome too.
-pub async fn dispatch(
-    directory: Directory,
-    source: Arc<Source>,
-    (gone, wide): (BTreeSet<String>, bool),
-    place: Place,
-) -> Ended {
+pub async fn dispatch(directory: Directory, source: Arc<Source>, known: Known, place: Place) -> Ended {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
         return ScanError::Crashed.into();
     };
     let (reply, receiver) = oneshot::channel();
     let key = source.id.clone();
-    let scan = Scan { source, gone, wide, place, reply };
+    let scan = Scan { source, known, place, reply };
     let job = Job { key, msg: scan, options: JobOptions::default(), accepted: None };
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return ScanError::Crashed.into();

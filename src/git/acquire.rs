@@ -22,7 +22,10 @@ use super::{
     Host,
     blobs::absent,
     closure::{COMPARED_MAX, Known, Seen},
+    credential::scrubbed,
+    faults::{Sorted, except},
     fetch::{self, FetchFailure, Request},
+    groups::Groups,
     history::{Chain, chain},
     limits::{Cancel, Limits},
     mirror::Mirror,
@@ -37,10 +40,6 @@ const FIRST_DEPTH: u32 = 50;
 /// Of commits without parents that are not said to be here, no more are said to lack them than this; more of
 /// them in a mirror means that compacting is overdue. Of those that are said to be here, all are.
 const SHALLOW_SAID: usize = 1_000;
-
-/// Most requests of one fetch, where it is not known which of several wants cannot be had. Wants that are left
-/// then are asked for by the next poll, without those that were found to be bad.
-const ASKED_MAX: usize = 40;
 
 /// A repository of a host, and its mirror.
 pub(super) struct Acquire<'a> {
@@ -68,33 +67,71 @@ struct Survey {
 struct Said<'a> {
     turn: &'a Turn,
     order: &'a FetchOrder,
-    haves: &'a [ObjectId],
-    shallow: &'a [ObjectId],
+    haves: Vec<ObjectId>,
+    shallow: Vec<ObjectId>,
     trusted: bool,
 }
 
-impl Acquire<'_> {
-    /// Makes what an order wants present. What could not be had a moment ago is not asked for again yet.
-    pub(super) async fn fetch(&self, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
-        let (refused, wants) = self.mirror.faults().known(&order.wants);
-        let order = FetchOrder { wants, ..order.clone() };
-        let (wants, extent) = (order.wants.clone(), order.extent);
-        let mut outcome =
-            if wants.is_empty() || self.look(move |mirror| mirror.still_holds(&wants, extent)).await? {
-                FetchOutcome::default()
-            } else {
-                let turn = self.mirror.turn().await?;
-                self.healing(&turn, &order, false).await?
-            };
-        // Where nothing of the order can be had, the repository is at fault and not its commits: then nothing is
-        // remembered, and the next poll asks again.
-        let others = order.wants.len() > outcome.refused.len() + outcome.untried.len();
-        let is_of_wants = others || !refused.is_empty();
-        if is_of_wants {
-            outcome.refused.iter_mut().for_each(|(_, error)| blame(error));
+impl Said<'_> {
+    /// What was brought is said to be here, so that the next request is answered without it.
+    fn learn(&mut self, brought: &[ObjectId]) {
+        if self.order.depth <= 1 && self.order.extent > Extent::Commit {
+            self.haves.extend(brought);
+            self.shallow.extend(brought);
         }
-        self.mirror.faults().note(&order.wants, &outcome.refused, is_of_wants);
+    }
+}
+
+/// What is to be made present, and how.
+struct Errand<'a> {
+    turn: &'a Turn,
+    order: &'a FetchOrder,
+    /// Wants that could not be had before.
+    again: &'a BTreeSet<ObjectId>,
+    /// The wants are asked for even if they are here.
+    deepen: bool,
+}
+
+impl Acquire<'_> {
+    /// Makes what the refs of a source name present, each by itself. What could not be had a moment ago is not
+    /// asked for again yet.
+    pub(super) async fn fetch_each(&self, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
+        let faults = self.mirror.faults();
+        let asker = faults.asker(self.credential);
+        let Sorted { refused, asked, again } = faults.sort(asker, &order.wants);
+        let mut outcome = self.fetch(&FetchOrder { wants: asked.clone(), ..order.clone() }, &again).await?;
+        let not_had = outcome.refused.iter().map(|(want, _)| *want).chain(outcome.untried.iter().copied());
+        let had = except(&asked, not_had);
+        // Where everything was asked for and nothing can be had, the repository is at fault and not its commits:
+        // then nothing is remembered, and the next poll asks again.
+        if !had.is_empty() || !outcome.untried.is_empty() {
+            for (_, error) in &mut outcome.refused {
+                blame(error);
+                *error = scrubbed(error.clone(), self.credential, self.url);
+            }
+            faults.note(asker, &outcome.refused);
+        }
+        faults.forget(asker, had);
         outcome.refused.extend(refused);
+        Ok(outcome)
+    }
+
+    /// Makes what an order wants present, asking the host for whatever is not here.
+    pub(super) async fn fetch(
+        &self,
+        order: &FetchOrder,
+        again: &BTreeSet<ObjectId>,
+    ) -> Result<FetchOutcome, GitError> {
+        // Contents that were dropped to make room come back when they are needed, not all at once.
+        let comes_alone = self.look(|mirror| mirror.is_evicted() || mirror.is_heavy()).await?;
+        let extent = if comes_alone { order.extent.min(Extent::Trees) } else { order.extent };
+        let order = FetchOrder { extent, ..order.clone() };
+        let wants = order.wants.clone();
+        if wants.is_empty() || self.look(move |mirror| mirror.still_holds(&wants, extent)).await? {
+            return Ok(FetchOutcome::default());
+        }
+        let turn = self.mirror.turn().await?;
+        let outcome = self.healing(&Errand { turn: &turn, order: &order, again, deepen: false }).await?;
         if extent == Extent::Whole && outcome.cost.objects > 0 {
             self.judge_filter(&order.wants).await?;
         }
@@ -139,7 +176,8 @@ impl Acquire<'_> {
             let haves = [held, head].into_iter().chain(last).collect();
             let depth = depth.min(limit.max(1));
             let order = FetchOrder { wants: vec![head], haves, depth, extent };
-            self.healing(&turn, &order, true).await?.whole()?;
+            let again = &BTreeSet::new();
+            self.healing(&Errand { turn: &turn, order: &order, again, deepen: true }).await?.whole()?;
         }
     }
 
@@ -186,16 +224,13 @@ impl Acquire<'_> {
     }
 
     /// Asks again with a new mirror where the old one turns out to be damaged.
-    async fn healing(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchOutcome, GitError> {
+    async fn healing(&self, errand: &Errand<'_>) -> Result<FetchOutcome, GitError> {
+        let order = errand.order;
         self.mirror.note_wanted(&order.wants);
-        // Contents that were dropped to make room come back when they are needed, not all at once.
-        let comes_alone = self.look(|mirror| mirror.is_evicted() || mirror.is_heavy()).await?;
-        let extent = if comes_alone { order.extent.min(Extent::Trees) } else { order.extent };
-        let order = &FetchOrder { extent, ..order.clone() };
-        let brought = match self.bring(turn, order, deepen).await {
+        let brought = match self.bring(errand).await {
             Err(GitError::Corrupt(_)) => {
                 self.mirror.mark_damaged();
-                match self.bring(turn, order, deepen).await {
+                match self.bring(errand).await {
                     // A fresh mirror cannot be damaged: it is the host that sends nonsense.
                     Err(GitError::Corrupt(text)) => Err(GitError::Protocol(text)),
                     other => other,
@@ -221,55 +256,63 @@ impl Acquire<'_> {
 
     /// Asks for what is not here. Where some of several wants cannot be had, the others are asked for without
     /// them: those that are named are left out, else the wants are divided until it is known which they are.
-    async fn bring(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<FetchOutcome, GitError> {
-        let Survey { missing, refused, haves, shallow, trusted } = self.survey(turn, order, deepen).await?;
+    async fn bring(&self, errand: &Errand<'_>) -> Result<FetchOutcome, GitError> {
+        let Survey { missing, refused, haves, shallow, trusted } = self.survey(errand).await?;
         let mut outcome = FetchOutcome { refused, ..FetchOutcome::default() };
         if missing.is_empty() {
             return Ok(outcome);
         }
         self.mirror.check_room()?;
-        let said = Said { turn, order, haves: &haves, shallow: &shallow, trusted };
-        let (mut groups, mut asked) = (vec![missing], 0);
-        while let Some(mut wants) = groups.pop() {
-            if wants.is_empty() {
-                continue;
-            }
-            if asked == ASKED_MAX {
-                outcome.untried.extend(wants);
-                continue;
-            }
-            asked += 1;
-            match self.bring_together(&said, &wants).await {
+        let faults = self.mirror.faults();
+        let is_some_here = errand.order.wants.len() > missing.len() + outcome.refused.len();
+        let mut groups = Groups::of(missing, errand.again, faults.together());
+        let mut said = Said { turn: errand.turn, order: errand.order, haves, shallow, trusted };
+        while let Some(mut group) = groups.next() {
+            match self.bring_together(&said, &group.wants).await {
                 Ok(report) => {
                     outcome.cost.bytes += report.bytes;
                     outcome.cost.objects += report.objects;
+                    said.learn(&group.wants);
                 }
                 Err(FetchFailure::Wants(odd)) => {
-                    wants.retain(|want| odd.iter().all(|(id, _)| id != want));
-                    groups.push(wants);
+                    group.wants = except(&group.wants, odd.iter().map(|(want, _)| *want));
+                    groups.put_back(group);
                     outcome.refused.extend(odd.into_iter().map(|(want, error)| (want, settled(want, error))));
                 }
                 Err(FetchFailure::Git(GitError::Unobtainable(id)))
-                    if wants.len() > 1 && wants.contains(&id) =>
+                    if group.wants.len() > 1 && group.wants.contains(&id) =>
                 {
-                    wants.retain(|want| *want != id);
-                    groups.push(wants);
+                    group.wants = except(&group.wants, [id]);
+                    groups.put_back(group);
                     outcome.refused.push((id, GitError::Unobtainable(id)));
                 }
                 Err(failure) => {
                     let error = failure.reason();
-                    match wants.as_slice() {
-                        _ if !error.is_divisible() => return Err(error),
-                        [alone] => outcome.refused.push((*alone, settled(*alone, error))),
-                        _ => {
-                            let rest = wants.split_off(wants.len() / 2);
-                            groups.push(rest);
-                            groups.push(wants);
+                    match group.wants.as_slice() {
+                        [alone] if error.is_divisible() => {
+                            outcome.refused.push((*alone, settled(*alone, error)));
+                        }
+                        _ if error.is_divisible() => groups.divide(group),
+                        _ if !error.may_be_of_size() => return Err(error),
+                        // Each of these takes long: one is enough for a poll.
+                        [alone] if is_some_here || outcome.cost.objects > 0 || !groups.is_empty() => {
+                            outcome.refused.push((*alone, error));
+                            faults.ask_for_fewer(1);
+                            outcome.untried = groups.untried();
+                            return Ok(outcome);
+                        }
+                        wants => {
+                            faults.ask_for_fewer(wants.len());
+                            return Err(error);
                         }
                     }
                 }
             }
         }
+        if groups.is_empty() {
+            faults.ask_for_all();
+        }
+        outcome.untried = groups.untried();
         Ok(outcome)
     }
 
@@ -308,6 +351,13 @@ impl Acquire<'_> {
                     request.extent = Extent::Trees;
                     continue;
                 }
+                // Whole commits may be too large for one app's watch of everything, and their trees not.
+                (FetchFailure::Git(error @ GitError::TooLarge(_)), Extent::Whole) if can_filter => {
+                    tracing::info!(%error, "asking for trees; contents come by themselves when they are needed");
+                    self.look(Mirror::set_heavy).await??;
+                    request.extent = Extent::Trees;
+                    continue;
+                }
                 (failure, _) if !has_more_to_say => return Err(failure),
                 (FetchFailure::Git(GitError::Missing(id)), _) => {
                     tracing::debug!(object = %id, "the host left out {id}; asking for everything");
@@ -327,9 +377,9 @@ impl Acquire<'_> {
         }
     }
 
-    async fn survey(&self, turn: &Turn, order: &FetchOrder, deepen: bool) -> Result<Survey, GitError> {
-        let (mirror, settings, order, turn) =
-            (Arc::clone(self.mirror), Arc::clone(self.settings), order.clone(), turn.clone());
+    async fn survey(&self, errand: &Errand<'_>) -> Result<Survey, GitError> {
+        let (mirror, settings) = (Arc::clone(self.mirror), Arc::clone(self.settings));
+        let (order, turn, deepen) = (errand.order.clone(), errand.turn.clone(), errand.deepen);
         blocking(move |cancel| {
             mirror.prepare(&turn)?;
             survey(&mirror, &settings, &order, deepen, cancel)

@@ -242,6 +242,7 @@ pub(super) fn scrubbed(error: GitError, credential: Option<&Secret>, git: &Url) 
         GitError::Moved(text) => GitError::Moved(scrub(text)),
         GitError::Credential(text) => GitError::Credential(scrub(text)),
         GitError::Protocol(text) => GitError::Protocol(scrub(text)),
+        GitError::Broken(text) => GitError::Broken(scrub(text)),
         GitError::TooLarge(text) => GitError::TooLarge(scrub(text)),
         GitError::MalformedTree(text) => GitError::MalformedTree(scrub(text)),
         GitError::Corrupt(text) => GitError::Corrupt(scrub(text)),

@@ -2,7 +2,9 @@
 //! work trees. Who owns them does not matter, because nothing of them is ever run.
 
 use std::{
-    fs,
+    collections::HashSet,
+    fs, io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -41,9 +43,10 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
         let commit = named.peel(ObjectType::Commit).map(|commit| commit.id()).ok().or_else(|| named.target());
         commit.into_iter().for_each(|commit| listing.found("HEAD", object_id(commit)));
     }
+    let mut read = HashSet::new();
     for reference in repository.references().map_err(|error| of_open(&error))? {
-        // A ref that cannot be read is as good as absent, and a host would not show it either.
         let Ok(reference) = reference else { continue };
+        read.insert(reference.name_bytes().to_vec());
         let Ok(name) = std::str::from_utf8(reference.name_bytes()) else { continue };
         // What names no commit is listed with what it names, as a host does it. So is what names an object
         // that cannot be read: the ref is there, and its absence would take files away.
@@ -56,7 +59,41 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
             None => listing.passed_by(),
         }
     }
+    check_files(&repository.commondir().join("refs"), b"refs".to_vec(), &read)?;
     Ok(listing.finish())
+}
+
+/// Checks that each ref with a file of its own was read. The library passes over files that it cannot read, and
+/// such a ref would count as gone, or as where it was when refs were packed.
+fn check_files(folder: &Path, name: Vec<u8>, read: &HashSet<Vec<u8>>) -> Result<(), GitError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failure::of_disk(&error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| failure::of_disk(&error))?;
+        let name = [name.as_slice(), entry.file_name().as_bytes()].join(&b'/');
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            check_files(&entry.path(), name, read)?;
+            continue;
+        }
+        if read.contains(&name) || name.ends_with(b".lock") {
+            continue;
+        }
+        // One that came or went meanwhile is for the next look; one that leads nowhere is no ref.
+        let is_well = match fs::read(entry.path()) {
+            Ok(text) => {
+                text.starts_with(b"ref:") || text.len() >= 40 && text[..40].iter().all(u8::is_ascii_hexdigit)
+            }
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !is_well {
+            let name = String::from_utf8_lossy(&name);
+            return Err(GitError::Storage(format!("the file of {name} cannot be read; git fsck tells more")));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that what is wanted is there; brings nothing.

@@ -1,5 +1,7 @@
 //! Heads: writing what `actors::follow` decided about a listing.
 
+use std::collections::BTreeMap;
+
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
     follow::{Following, MovedHead, Scope, follow},
@@ -13,6 +15,9 @@ use tidings_entity::{
 };
 
 use super::{Context, known::known, restored, rows};
+
+/// Names of refs in one statement.
+const NAMES_AT_ONCE: usize = 200;
 
 /// Writes what a poll said.
 pub(super) async fn move_heads(
@@ -53,9 +58,14 @@ async fn write(
     start: Option<(ObjectId, ViewId)>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    for name in following.gone.iter().chain(following.moved.iter().map(|head| &head.name)) {
-        let text = "delete from head where source_id = $1 and ref_name = $2";
-        rows::execute(connection, "head", text, vec![source.clone().into(), name.clone().into()]).await?;
+    let names: Vec<&String> =
+        following.gone.iter().chain(following.moved.iter().map(|head| &head.name)).collect();
+    for some in names.chunks(NAMES_AT_ONCE) {
+        let places: Vec<String> = (2..some.len() + 2).map(|place| format!("${place}")).collect();
+        let text = format!("delete from head where source_id = $1 and ref_name in ({})", places.join(", "));
+        let mut values = vec![source.clone().into()];
+        values.extend(some.iter().map(|name| (*name).clone().into()));
+        rows::execute(connection, "head", &text, values).await?;
     }
     let head = |moved: &MovedHead| head::Model {
         source_id: source.clone(),
@@ -86,10 +96,14 @@ async fn write(
         rows::execute(connection, "cursor", text, values).await?;
     }
     let mut born = Vec::with_capacity(following.births.len());
+    let mut older = BTreeMap::new();
     for (watch, name) in &following.births {
         let cursor = new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at);
         // The app may have had this branch before the database was taken back to a backup.
-        let resync = restored::is_older(connection, watch).await?.then_some(true);
+        if !older.contains_key(watch) {
+            older.insert(watch.clone(), restored::is_older(connection, watch).await?);
+        }
+        let resync = older.get(watch).is_some_and(|is_older| *is_older).then_some(true);
         born.push(cursor::Model { slot: name.clone(), resync, ..cursor });
     }
     rows::insert(connection, "cursor", born).await?;

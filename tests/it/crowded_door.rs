@@ -42,8 +42,8 @@ fn assert_answered(server: &Server, victim: &App) {
     }
 }
 
-/// A poll that was sent, and what came back of it.
-struct Poll(TcpStream, Vec<u8>);
+/// A poll that was sent, what came back of it, and whether its connection is closed.
+struct Poll(TcpStream, Vec<u8>, bool);
 
 impl Poll {
     fn send(server: &Server, app: &App, watch: &str) -> Self {
@@ -54,15 +54,23 @@ impl Poll {
         );
         stream.write_all(head.as_bytes()).expect("sent");
         stream.set_nonblocking(true).expect("a socket");
-        Self(stream, Vec::new())
+        Self(stream, Vec::new(), false)
     }
 
-    fn is_answered(&mut self) -> bool {
+    /// Answered, or turned away because its address has all connections already.
+    fn is_over(&mut self) -> bool {
         let mut part = [0; 4_096];
-        while let Ok(count @ 1..) = self.0.read(&mut part) {
-            self.1.extend_from_slice(&part[..count]);
+        loop {
+            match self.0.read(&mut part) {
+                Ok(count @ 1..) => self.1.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => {
+                    self.2 = true;
+                    break;
+                }
+            }
         }
-        self.1.windows(4).any(|bytes| bytes == b"\r\n\r\n")
+        self.2 || self.1.windows(4).any(|bytes| bytes == b"\r\n\r\n")
     }
 }
 
@@ -82,14 +90,14 @@ fn polls_of_many_watches_leave_connections_for_others() {
     let mut polls: Vec<Poll> = watches.iter().map(|id| Poll::send(&server, &greedy, id)).collect();
     let may_wait = CONNECTIONS / 16;
     eventually("answers to those that may not wait", SOON, || {
-        let answered = polls.iter_mut().filter_map(|poll| poll.is_answered().then_some(())).count();
+        let answered = polls.iter_mut().filter_map(|poll| poll.is_over().then_some(())).count();
         (answered == POLLS - may_wait).then_some(())
     });
     assert_answered(&server, &victim);
     assert_eq!(greedy.ask(&server, "GET", "/api/app", None).status, 200, "its other requests are answered");
-    let waiting = polls.iter_mut().filter_map(|poll| (!poll.is_answered()).then_some(())).count();
+    let waiting = polls.iter_mut().filter_map(|poll| (!poll.is_over()).then_some(())).count();
     assert_eq!(waiting, may_wait, "those that wait go on waiting");
-    for Poll(_, said) in polls.iter().filter(|poll| !poll.1.is_empty()) {
+    for Poll(_, said, _) in polls.iter().filter(|poll| !poll.1.is_empty()) {
         let head = String::from_utf8_lossy(said);
         // Many at once may be too many requests, too.
         let is_early = head.starts_with("HTTP/1.1 204") || head.starts_with("HTTP/1.1 429");

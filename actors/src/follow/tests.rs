@@ -408,3 +408,17 @@ fn what_a_pattern_leaves_out_is_counted() {
     let only_left_out = Following { left_out: following.left_out, ..Following::default() };
     assert!(only_left_out.is_empty(), "it leads to no write");
 }
+
+#[test]
+fn what_one_app_cannot_list_another_apps_listing_still_proves_absent() {
+    let mut listing = RefListing {
+        unseen: vec!["refs/heads/".to_owned()],
+        seen: vec!["refs/heads/release/".to_owned(), "refs/heads/main".to_owned()],
+        ..RefListing::default()
+    };
+    assert!(listing.is_unseen("refs/heads/topic"));
+    assert!(!listing.is_unseen("refs/heads/release/1"));
+    assert!(!listing.is_unseen("refs/heads/main"));
+    listing.unseen.clear();
+    assert!(!listing.is_unseen("refs/heads/topic"));
+}

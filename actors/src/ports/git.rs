@@ -75,6 +75,8 @@ pub struct RefListing {
     /// Patterns whose refs were too many to be listed. A ref that only these patterns name counts neither as
     /// there nor as absent.
     pub unseen: RefPatterns,
+    /// Patterns that were listed beside them: what these name is known. Empty where all were listed.
+    pub seen: RefPatterns,
     /// Most refs that one pattern of a watch follows; `None`: [`crate::follow::CURSORS_PER_WATCH_MAX`].
     pub pattern_refs_max: Option<usize>,
     /// The normalised address at which the repository was found, where its host said that it moved
@@ -83,13 +85,16 @@ pub struct RefListing {
 }
 
 impl RefListing {
-    /// Whether nothing is known of a ref, because its pattern could not be listed.
+    /// Whether nothing is known of a ref, because only patterns name it that could not be listed.
     #[must_use]
     pub fn is_unseen(&self, name: &str) -> bool {
-        self.unseen.iter().any(|pattern| match pattern.ends_with('/') {
-            true => name.starts_with(pattern.as_str()),
-            false => name == pattern,
-        })
+        let is_named = |patterns: &RefPatterns| {
+            patterns.iter().any(|pattern| match pattern.ends_with('/') {
+                true => name.starts_with(pattern.as_str()),
+                false => name == pattern,
+            })
+        };
+        is_named(&self.unseen) && !is_named(&self.seen)
     }
 
     /// What another listing of the same repository says of other refs.
@@ -337,6 +342,12 @@ impl GitError {
             || matches!(self, Self::Protocol(_) | Self::Missing(_) | Self::Unobtainable(_))
     }
 
+    /// Whether it may be that so much was asked for: the time is up, the disk full, or the way broke off.
+    #[must_use]
+    pub fn may_be_of_size(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Storage(_) | Self::Unreachable(_))
+    }
+
     /// A stable word for logs, rows and `sync_failed` (`error_type` has it; the class of refused
     /// credentials contains "auth").
     #[must_use]
@@ -463,7 +474,7 @@ pub trait GitSource: Send + Sync + 'static {
         None
     }
 
-    /// The same where every want is needed.
+    /// The same where every want is needed; the host is asked, whatever was known of its commits.
     ///
     /// # Errors
     /// Also when a want cannot be had.

@@ -46,6 +46,7 @@ macro_rules! store_contract_tests {
             a_new_credential_keeps_the_open_round
             unwatching_leaves_nothing_behind
             a_cursor_never_sees_a_head_of_another_source
+            a_lane_knows_why_its_head_cannot_be_had
             an_equal_listing_writes_nothing_but_names_who_is_behind
             a_watch_of_a_known_head_is_behind_from_its_registration_on
             a_head_that_nobody_follows_any_more_goes

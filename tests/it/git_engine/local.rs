@@ -81,6 +81,27 @@ async fn a_folder_that_is_no_repository_is_not_found_and_none_is_read_where_it_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ref_whose_file_cannot_be_read_is_an_error_and_never_an_absence() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let second = repository.commit("release/1", &[("a", Some(("100644", b"2")))]);
+    let file = repository.path().join("refs/heads/release/1");
+    for damage in ["", "what a power cut left"] {
+        std::fs::write(&file, damage).expect("written");
+        let error = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect_err("unreadable");
+        assert!(error.to_string().contains("refs/heads/release/1 cannot be read"), "{error}");
+    }
+    // A ref that leads nowhere is none.
+    std::fs::write(repository.path().join("refs/heads/dangling"), "ref: refs/heads/nowhere\n")
+        .expect("written");
+    std::fs::write(&file, format!("{second}\n")).expect("written");
+    let listing = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect("a listing");
+    assert_eq!(listing.refs.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_a_symbolic_link_names_its_branch() {
     let desk = Desk::new().await;
     let folder = tempfile::tempdir().expect("a temporary folder");

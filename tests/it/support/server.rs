@@ -69,6 +69,7 @@ impl Server {
         };
         server
             .with("onboarding.mode", "open")
+            .with("onboarding.apps_per_hour", "1000000")
             .with("egress.allow", "127.0.0.0/8,::1/128,localhost")
             .with("egress.allow_http", "true")
             .with("egress.streams", "127.0.0.1,localhost,10.1.2.3,192.0.2.1")

@@ -75,6 +75,33 @@ async fn a_slow_scan_gives_its_place_to_another_one_of_its_app() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_holds_no_turn_at_a_host() {
+    // One quick and one slow place for the first app, which its hanging hosts take.
+    let mut house = House::with(|policy| policy.scan_workers = 2);
+    let (many, one) = (house.app().await, house.app().await);
+    for number in 0..4 {
+        let host = format!("slow{number}");
+        crowd(&house, &many, &host, 1).await;
+        house.git.hang(&location(&address(&host, 0)), true);
+    }
+    // More than may list at a time.
+    crowd(&house, &many, "shared", 8).await;
+    let url = address("shared", 99);
+    house.git.commit(&location(&url), "main", &[("a", "1")]);
+    let watch = house.register(&one, &url, |_| {}).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    house.start().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for round in 0..3 {
+        let commit = house.git.commit(&location(&url), "main", &[("a", &format!("x{round}"))]);
+        let start = Instant::now();
+        house.poke(&watch).await;
+        house.until_held(&watch, commit).await;
+        assert!(start.elapsed() < Duration::from_secs(30), "after {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crowd_never_bursts_neither_at_a_start_nor_after_an_outage() {
     let mut house = House::with_slow_hosts(ONE_EACH);
     let app = house.app().await;

@@ -75,7 +75,7 @@ impl State {
             held: cursor.held.as_ref().map(|held| (held.commit, held.view.clone())),
             view: watch.view.clone(),
             head: self.head(cursor).map(|(commit, _)| commit),
-            head_fault: None,
+            head_fault: source.faults.get(&cursor.branch).cloned(),
             last_round: cursor.last_round,
             open: cursor.open.clone(),
             last_was_redrive: cursor.last_was_redrive,

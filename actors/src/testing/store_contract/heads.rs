@@ -38,6 +38,21 @@ pub async fn a_cursor_never_sees_a_head_of_another_source(store: &dyn Store) {
     assert!(matches!(store.move_heads(&missing, &listing(&[]), LATER).await, Err(StoreError::NotFound)));
 }
 
+/// What cannot be had is known to its lane, and no longer once it can.
+pub async fn a_lane_knows_why_its_head_cannot_be_had(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    let mut bad = listing(&[(MAIN, 2)]);
+    bad.refused.insert(commit(2), "its tree is malformed".to_owned());
+    store.move_heads(&watch.source, &bad, LATER).await.expect("moved");
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.head, Some(commit(2)));
+    assert_eq!(lane.head_fault.as_deref(), Some("its tree is malformed"));
+    let moved = store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATER).await.expect("moved");
+    assert!(moved.changed, "the lane is told");
+    assert_eq!(world.lane(&cursor).await.head_fault, None);
+}
+
 /// A poll that finds nothing new changes nothing; cursors still behind are named again.
 pub async fn an_equal_listing_writes_nothing_but_names_who_is_behind(store: &dyn Store) {
     let world = World::new(store);

@@ -119,7 +119,7 @@ fn at(mut order: DeliveryOrder, position: u64) -> DeliveryOrder {
 /// Everything that seldom stands in a body, in one.
 fn odd() -> DeliveryOrder {
     let mut odd = at(named(Operation::Create, b"caf\xe9.png", None, Some(3)), 4);
-    odd.renamed_from = Some(b"coffee.png".to_vec());
+    odd.renamed_from = Some(b"th\xe9.png".to_vec());
     odd.change.replay_of = Some(DeliveryId::from_stored("dlv_".to_owned() + &"a2b3".repeat(13)));
     edited(odd, |round| (round.history_rewritten, round.skipped_commits) = (true, true))
 }
