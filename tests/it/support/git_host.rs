@@ -3,6 +3,7 @@
 //! credential, speak only version 0, and misbehave on demand.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -14,16 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use data_encoding::BASE64;
-use futures_util::stream;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Frame, Incoming},
-    header,
-    server::conn::http1,
-    service::service_fn,
+    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
@@ -31,47 +27,10 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, process::Command, sync::watch, 
 use url::Url;
 
 use super::repository::{Repository, git_command};
+pub(crate) use faults::Fault;
+use faults::{misbehave, said};
 
-/// How the host misbehaves, at requests that fetch or list (POST) unless said otherwise.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Fault {
-    /// Never answers, not even the discovery.
-    Hang,
-    /// Sends the first half of the answer, then closes the connection.
-    CutInHalf,
-    /// Sends the first half of the answer, then nothing, for ever.
-    Stall,
-    /// Answers this many bytes a second.
-    Drip(usize),
-    /// Answers fetches with a word of progress a second, and never with a pack.
-    ProgressAlone,
-    /// Answers fetches with the beginning of a pack, and then with plenty of progress alone.
-    ProgressInPack,
-    /// Answers HTML with status 200, as Git.
-    Html,
-    /// Answers a web page with its own content type.
-    WebPage,
-    /// Answers with this status and this `Retry-After`.
-    Status(u16, Option<&'static str>),
-    /// Answers with this status and these headers.
-    Headers(u16, &'static [(&'static str, &'static str)]),
-    /// Lists so many bytes of refs, some of whose names are no text.
-    FloodOfRefs(usize),
-    /// Answers that the repository has moved there.
-    Moved(String),
-    /// Refuses in the words of the protocol, repeating the credential in clear and as it came.
-    Echo,
-    /// Says that the pack has so many objects.
-    ObjectCount(u32),
-    /// Refuses, in the words of the protocol, whoever says what it has.
-    RefusesHaves,
-    /// Leaves contents out of a fetch where it is asked to, and refuses each of them by its id.
-    NoBlobsById,
-    /// Answers a fetch with this pack.
-    Pack(Bytes),
-    /// Flips one bit in the middle of the answer.
-    FlippedBit,
-}
+mod faults;
 
 /// What a request was and what went by.
 #[derive(Clone, Debug)]
@@ -84,9 +43,17 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
 }
 
+/// A request that lists refs: its address and its body.
+type Question = (String, Bytes);
+/// The status, content type and body of an answer.
+type Answer = (u16, String, Bytes);
+
 #[derive(Default)]
 struct State {
-    faults: Mutex<Option<Fault>>,
+    /// The fault, and for how many requests of any kind; `None`: until it is taken back.
+    fault: Mutex<Option<(Fault, Option<u64>)>>,
+    /// What was listed last, oldest first.
+    listed: Mutex<HashMap<Question, Vec<Answer>>>,
     credential: Mutex<Option<String>>,
     version_0: Mutex<bool>,
     shown: Mutex<Vec<(String, String, String)>>,
@@ -159,9 +126,19 @@ impl GitHost {
         format!("http://{}/{name}", self.address).parse().expect("a valid address")
     }
 
+    /// Serves a repository that lies elsewhere as `name`.
+    pub(crate) fn link(&self, name: &str, repository: &Path) {
+        std::os::unix::fs::symlink(repository, self.state.root.join(name)).expect("a link");
+    }
+
     /// Misbehaves from now on, or stops doing so.
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
-        *self.state.faults.lock().expect("no panic") = fault;
+        *self.state.fault.lock().expect("no panic") = fault.map(|fault| (fault, None));
+    }
+
+    /// Misbehaves at the next requests, also at those that only look (GET).
+    pub(crate) fn set_fault_for(&self, fault: Fault, requests: u64) {
+        *self.state.fault.lock().expect("no panic") = Some((fault, Some(requests)));
     }
 
     /// Demands `user:password`, or a bearer token where there is no colon.
@@ -221,31 +198,31 @@ impl GitHost {
 async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let fault = state.faults.lock().expect("no panic").clone();
+    let fault = fault_of(state, &parts.method);
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    if fault == Some(Fault::Hang) {
-        std::future::pending::<()>().await;
+    match fault {
+        Some(Fault::Hang) => std::future::pending::<()>().await,
+        Some(Fault::Late(wait)) => tokio::time::sleep(wait).await,
+        _ => {}
     }
     let authorization =
         parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let demanded = state.credential.lock().expect("no panic").clone();
     let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded));
-    let mut misbehaves = fault.filter(|_| parts.method == Method::POST);
-    let made_up = made_up(state, misbehaves.as_ref(), &parts, &body, authorization.as_deref()).await;
-    if made_up.is_none() && matches!(misbehaves, Some(Fault::ProgressAlone | Fault::ProgressInPack)) {
-        misbehaves = None;
-    }
     let moved = moved(state, &parts.uri);
-    let (status, kind, bytes) = match (&misbehaves, made_up) {
+    // Progress is a way to answer fetches.
+    let is_progress = |fault: &Fault| matches!(fault, Fault::ProgressAlone | Fault::ProgressInPack);
+    let misbehaves = fault.filter(|fault| !is_progress(fault) || is_fetch(&body));
+    let said = match &misbehaves {
+        Some(Fault::NoBlobsById) => refused_blob(state, &parts, &body).await,
+        Some(fault) => said(fault, &body, authorization.as_deref()),
+        None => None,
+    };
+    let (status, kind, bytes) = match said {
         _ if moved.is_some() => (301, "text/plain".to_owned(), Bytes::new()),
         _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
-        (_, Some(answer)) => (200, "application/x-git-upload-pack-result".to_owned(), answer),
-        (Some(Fault::Status(status, _) | Fault::Headers(status, _)), _) => {
-            (*status, "text/plain".to_owned(), Bytes::from_static(b"no"))
-        }
-        (Some(Fault::Moved(_)), _) => (302, "text/plain".to_owned(), Bytes::new()),
-        (Some(Fault::WebPage), _) => (200, "text/html".to_owned(), Bytes::from_static(b"<html></html>")),
-        _ => backend(state, &parts, &body).await,
+        Some(said) => said,
+        None => listed(state, &parts, &body, backend(state, &parts, &body).await, misbehaves.as_ref()),
     };
     state.seen.lock().expect("no panic").push(Seen {
         path: parts.uri.to_string(),
@@ -259,7 +236,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     if let Some(Fault::Status(_, Some(patience))) = &misbehaves {
         response = response.header(header::RETRY_AFTER, *patience);
     }
-    if let Some(Fault::Headers(_, headers)) = &misbehaves {
+    if let Some(Fault::Headers(_, headers) | Fault::Says(headers, _)) = &misbehaves {
         for (name, value) in *headers {
             response = response.header(*name, *value);
         }
@@ -273,33 +250,49 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     response.body(misbehave(misbehaves, bytes)).expect("a valid answer")
 }
 
-/// The answer in the words of the protocol that a fault makes up.
-async fn made_up(
+/// How this request is misbehaved at, if it is.
+fn fault_of(state: &State, method: &Method) -> Option<Fault> {
+    let mut current = state.fault.lock().expect("no panic");
+    let (fault, left) = current.as_mut()?;
+    let fault = fault.clone();
+    let Some(left) = left else {
+        return Some(fault).filter(|fault| *method == Method::POST || *fault == Fault::Hang);
+    };
+    *left -= 1;
+    if *left == 0 {
+        *current = None;
+    }
+    Some(fault)
+}
+
+/// Listings that are remembered of a question.
+const LISTED: usize = 4;
+
+/// Remembers an honest listing; or gives one of before instead.
+fn listed(
     state: &State,
-    fault: Option<&Fault>,
     parts: &hyper::http::request::Parts,
-    body: &[u8],
-    authorization: Option<&str>,
-) -> Option<Bytes> {
-    Some(match fault? {
-        Fault::FloodOfRefs(bytes) => flood_of_refs(*bytes),
-        Fault::Pack(pack) if is_fetch(body) => in_band(pack),
-        Fault::ProgressAlone if is_fetch(body) => progress_alone(),
-        Fault::ProgressInPack if is_fetch(body) => progress_in_pack(),
-        Fault::Echo => echo(authorization),
-        Fault::RefusesHaves if body.windows(5).any(|window| window == b"have ") => {
-            Bytes::from_static(b"0026ERR upload-pack: haves are unwelcome")
-        }
-        Fault::NoBlobsById => {
-            let want = first_want(body)?;
-            if !is_blob(state, parts.uri.path(), &want).await {
-                return None;
+    body: &Bytes,
+    honest: Answer,
+    fault: Option<&Fault>,
+) -> Answer {
+    let lists = parts.uri.path().ends_with("/info/refs") || is_listing(body);
+    if !lists {
+        return honest;
+    }
+    let mut listed = state.listed.lock().expect("no panic");
+    let before = listed.entry((parts.uri.to_string(), body.clone())).or_default();
+    match fault {
+        Some(Fault::Stale) => before.first().cloned().unwrap_or(honest),
+        Some(_) => honest,
+        None => {
+            if honest.0 == 200 && before.last() != Some(&honest) {
+                before.push(honest.clone());
+                before.drain(..before.len().saturating_sub(LISTED));
             }
-            let words = format!("ERR want {want} not valid\n");
-            format!("{:04x}{words}", words.len() + 4).into()
+            honest
         }
-        _ => return None,
-    })
+    }
 }
 
 /// Where what is asked for moved, with or without `.git`.
@@ -313,147 +306,28 @@ fn moved(state: &State, uri: &hyper::Uri) -> Option<String> {
     })
 }
 
-/// A refusal that holds what it should not.
-fn echo(authorization: Option<&str>) -> Bytes {
-    let shown = authorization.unwrap_or_default();
-    let pair = shown.strip_prefix("Basic ").and_then(|pair| BASE64.decode(pair.as_bytes()).ok());
-    let pair = String::from_utf8(pair.unwrap_or_default()).expect("text");
-    let words = format!("ERR {pair} or {shown}\n");
-    format!("{:04x}{words}", words.len() + 4).into()
-}
-
 fn is_fetch(body: &[u8]) -> bool {
     body.windows(13).any(|window| window == b"command=fetch")
 }
 
-/// The id that a fetch names first.
-fn first_want(body: &[u8]) -> Option<String> {
+fn is_listing(body: &[u8]) -> bool {
+    body.windows(15).any(|window| window == b"command=ls-refs")
+}
+
+/// The refusal of a fetch that asks for a blob by its id.
+async fn refused_blob(state: &State, parts: &hyper::http::request::Parts, body: &[u8]) -> Option<Answer> {
     let at = body.windows(5).position(|window| window == b"want ")? + 5;
-    Some(String::from_utf8_lossy(body.get(at..at + 40)?).into_owned())
-}
-
-/// Whether an id names a blob of the repository that is asked.
-async fn is_blob(state: &State, path: &str, id: &str) -> bool {
-    let name = path.trim_start_matches('/').trim_end_matches("/git-upload-pack");
-    let kind = Command::from(git_command(&state.root.join(name))).args(["cat-file", "-t", id]).output().await;
-    kind.expect("git runs").stdout.starts_with(b"blob")
-}
-
-/// Bytes of one word of progress.
-const PROGRESS_BYTES: usize = 6;
-
-fn progress_alone() -> Bytes {
-    let mut answer = BytesMut::from(&b"000dpackfile\n"[..]);
-    (0..3_600).for_each(|_| answer.extend_from_slice(b"0006\x02."));
-    answer.freeze()
-}
-
-/// The header of a pack, and then words without end.
-fn progress_in_pack() -> Bytes {
-    let mut answer = BytesMut::from(&b"000dpackfile\n0011\x01PACK\0\0\0\x02\0\0\0\x09"[..]);
-    for _ in 0..1_000 {
-        answer.extend_from_slice(b"03ed\x02");
-        answer.extend_from_slice(&[b'.'; 1_000]);
-    }
-    answer.freeze()
-}
-
-/// An answer of version 2 that brings a pack.
-fn in_band(pack: &[u8]) -> Bytes {
-    let mut answer = BytesMut::from(&b"000dpackfile\n"[..]);
-    for piece in pack.chunks(60_000) {
-        answer.extend_from_slice(format!("{:04x}\u{1}", piece.len() + 5).as_bytes());
-        answer.extend_from_slice(piece);
-    }
-    answer.extend_from_slice(b"0000");
-    answer.freeze()
-}
-
-fn misbehave(fault: Option<Fault>, bytes: Bytes) -> Body {
-    let half = bytes.slice(..bytes.len() / 2);
-    match fault {
-        Some(Fault::CutInHalf) => {
-            let frames = [Ok(Frame::data(half)), Err(std::io::Error::other("cut"))];
-            StreamBody::new(stream::iter(frames)).boxed()
-        }
-        Some(Fault::Stall) => dripping(half, usize::MAX, true),
-        Some(Fault::Drip(rate)) => dripping(bytes, rate, false),
-        Some(Fault::ProgressAlone) => dripping(bytes, PROGRESS_BYTES, false),
-        Some(Fault::ProgressInPack) => dripping(bytes, 20_000, false),
-        Some(Fault::Html) => whole(Bytes::from_static(b"<html><body>Please log in</body></html>")),
-        Some(Fault::ObjectCount(count)) => {
-            let mut bytes = BytesMut::from(&bytes[..]);
-            if let Some(at) = bytes.windows(4).position(|window| window == b"PACK") {
-                bytes[at + 8..at + 12].copy_from_slice(&count.to_be_bytes());
-            }
-            whole(bytes.freeze())
-        }
-        Some(Fault::FlippedBit) => {
-            let mut bytes = BytesMut::from(&bytes[..]);
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 0x10;
-            whole(bytes.freeze())
-        }
-        _ => whole(bytes),
-    }
-}
-
-/// A listing that does not want to end.
-fn flood_of_refs(bytes: usize) -> Bytes {
-    let mut listing = BytesMut::with_capacity(bytes + 1_024);
-    let mut number = 0_u64;
-    while listing.len() < bytes {
-        let mut line = format!("{:040x} refs/heads/{number:0200}", number + 1).into_bytes();
-        if number.is_multiple_of(2) {
-            line.extend_from_slice(b"-\xff\xfe");
-        }
-        line.push(b'\n');
-        listing.extend_from_slice(format!("{:04x}", line.len() + 4).as_bytes());
-        listing.extend_from_slice(&line);
-        number += 1;
-    }
-    listing.extend_from_slice(b"0000");
-    listing.freeze()
-}
-
-fn whole(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed()
-}
-
-/// So many bytes a second, and perhaps silence at the end.
-fn dripping(bytes: Bytes, rate: usize, never_ends: bool) -> Body {
-    let frames = stream::unfold((bytes, 0_u64), move |(mut rest, tick)| async move {
-        if rest.is_empty() && never_ends {
-            std::future::pending::<()>().await;
-        }
-        if rest.is_empty() {
-            return None;
-        }
-        if tick > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        let piece = rest.split_to(rate.div_ceil(10).min(rest.len()));
-        Some((Ok::<_, std::io::Error>(Frame::data(piece)), (rest, tick + 1)))
-    });
-    // A body must be Sync to be boxed; the mutex makes it so.
-    BodyExt::boxed(StreamBody::new(SyncStream(Mutex::new(Box::pin(frames)))))
-}
-
-struct SyncStream<S>(Mutex<std::pin::Pin<Box<S>>>);
-
-impl<S: futures_util::Stream> futures_util::Stream for SyncStream<S> {
-    type Item = S::Item;
-
-    fn poll_next(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<S::Item>> {
-        self.0.lock().expect("no panic").as_mut().poll_next(context)
-    }
+    let want = String::from_utf8_lossy(body.get(at..at + 40)?).into_owned();
+    let name = parts.uri.path().trim_start_matches('/').trim_end_matches("/git-upload-pack");
+    let kind =
+        Command::from(git_command(&state.root.join(name))).args(["cat-file", "-t", &want]).output().await;
+    let words = format!("ERR want {want} not valid\n");
+    let is_blob = kind.expect("git runs").stdout.starts_with(b"blob");
+    is_blob.then(|| faults::in_protocol(format!("{:04x}{words}", words.len() + 4).into()))
 }
 
 /// Runs `git http-backend` as CGI.
-async fn backend(state: &State, parts: &hyper::http::request::Parts, body: &Bytes) -> (u16, String, Bytes) {
+async fn backend(state: &State, parts: &hyper::http::request::Parts, body: &Bytes) -> Answer {
     let mut command = Command::from(git_command(Path::new("/")));
     let header = |name: header::HeaderName| {
         parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
@@ -501,7 +375,7 @@ fn shown(state: &State, parts: &hyper::http::request::Parts) -> String {
 }
 
 /// Takes a CGI answer apart.
-fn cgi(output: &[u8]) -> (u16, String, Bytes) {
+fn cgi(output: &[u8]) -> Answer {
     let Some(end) = output.windows(4).position(|window| window == b"\r\n\r\n") else {
         return (StatusCode::INTERNAL_SERVER_ERROR.as_u16(), "text/plain".to_owned(), Bytes::new());
     };

@@ -25,6 +25,12 @@ impl Pack {
         began
     }
 
+    /// A blob that is not compressed: for large packs, which are made quickly so.
+    pub(crate) fn stored_blob(&mut self, content: &[u8]) {
+        self.head(3, content.len());
+        self.encode(content, Compression::none());
+    }
+
     /// A delta on the object that begins at `base`, of these two sizes, with these instructions.
     pub(crate) fn delta(&mut self, base: usize, from: u64, to: u64, instructions: &[u8]) {
         let distance = self.bytes.len() - base;
@@ -38,6 +44,14 @@ impl Pack {
             rest >>= 7;
         }
         self.bytes.extend(groups.iter().rev());
+        self.deflate(&data);
+    }
+
+    /// A delta on an object that is not in the pack, as in a thin one.
+    pub(crate) fn thin_delta(&mut self, base: [u8; 20], from: u64, to: u64, instructions: &[u8]) {
+        let data = [size(from), size(to), instructions.to_vec()].concat();
+        self.head(7, data.len());
+        self.bytes.extend_from_slice(&base);
         self.deflate(&data);
     }
 
@@ -62,7 +76,11 @@ impl Pack {
     }
 
     fn deflate(&mut self, data: &[u8]) {
-        let mut encoder = ZlibEncoder::new(&mut self.bytes, Compression::fast());
+        self.encode(data, Compression::fast());
+    }
+
+    fn encode(&mut self, data: &[u8], compression: Compression) {
+        let mut encoder = ZlibEncoder::new(&mut self.bytes, compression);
         encoder.write_all(data).expect("memory");
         encoder.finish().expect("memory");
     }

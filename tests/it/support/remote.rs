@@ -1,6 +1,10 @@
 //! A Git host that blocking stories can use: the asynchronous [`GitHost`] on a runtime of its own.
 
-use std::{collections::HashMap, path::PathBuf, sync::Mutex};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 use tokio::runtime::Runtime;
 
@@ -79,6 +83,21 @@ impl Host {
     /// Misbehaves from now on, or stops doing so.
     pub(crate) fn misbehave(&self, fault: Option<Fault>) {
         self.host.set_fault(fault);
+    }
+
+    /// Misbehaves at the next requests, also at those that only look.
+    pub(crate) fn misbehave_for(&self, fault: Fault, requests: u64) {
+        self.host.set_fault_for(fault, requests);
+    }
+
+    /// Speaks only version 0 of the protocol.
+    pub(crate) fn speak_version_0(&self) {
+        self.host.speak_version_0();
+    }
+
+    /// Serves a repository that lies elsewhere as `name`.
+    pub(crate) fn link(&self, name: &str, repository: &Path) {
+        self.host.link(name, repository);
     }
 
     /// From now on this token is needed.

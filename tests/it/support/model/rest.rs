@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Model;
+use super::{Change, Model};
 use crate::support::project::Tree;
 
 impl Model {
@@ -25,5 +25,16 @@ impl Model {
             }
         };
         paths.into_iter().filter(|path| !parked.contains(*path)).filter_map(differs).collect()
+    }
+
+    /// Everything that was applied so far, in order; the details of what came are forgotten. For rests alone:
+    /// nothing of what is forgotten may come again, and if it does, that is a fault by its round.
+    pub(crate) fn take_applied(&mut self) -> Vec<Change> {
+        self.seen.clear();
+        self.bodies.clear();
+        self.order.clear();
+        self.finished.clear();
+        self.chunks_seen.clear();
+        std::mem::take(&mut self.applied)
     }
 }
