@@ -41,6 +41,7 @@ mod mid_round;
 mod model_bites;
 mod moving;
 mod notices;
+mod odd_hosts;
 mod oracle;
 mod packaging;
 mod partial_mirrors;
