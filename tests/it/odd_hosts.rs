@@ -203,7 +203,7 @@ struct Neighbour {
 
 impl Neighbour {
     fn begin(server: &Server) -> Self {
-        let (side, host, project) = (Subscriber::start(), Host::start(), Project::with(&[("a", "0")]));
+        let (side, host, project) = (Subscriber::start(), Host::start_apart(), Project::with(&[("a", "0")]));
         let app = App::onboard(server, &side);
         host.publish(&project, "o/r");
         let id = app.watch_with(server, &json!({ "url": host.url("o/r") }));
@@ -226,7 +226,7 @@ impl Neighbour {
 fn begin(server: &Server, app: &App) -> Vec<Odd> {
     let place = u8::try_from(Dice::thrown("odd hosts").below(256)).expect("below 256");
     let hosts = misdeeds(place).into_iter().map(|misdeed| {
-        let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+        let (host, project) = (Host::start_apart(), Project::with(&[("a", "1")]));
         host.publish(&project, "o/r");
         let id = app.watch_with(server, &json!({ "url": host.url("o/r") }));
         Odd { misdeed, host, project, id }

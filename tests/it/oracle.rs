@@ -67,7 +67,7 @@ impl World {
         let history = History::begin(&path, seed);
         history.repository.config("uploadpack.allowAnySHA1InWant", "true");
         history.repository.config("uploadpack.allowFilter", "true");
-        let hosts: Vec<Host> = (0..3).map(|_| Host::start()).collect();
+        let hosts: Vec<Host> = (0..3).map(|_| Host::start_apart()).collect();
         hosts.iter().for_each(|host| host.link("r", &path));
         hosts[2].speak_version_0();
         let mut server = Server::prepare()

@@ -136,7 +136,8 @@ struct PayloadEvent {
     total: u64,
     #[schema(required = true)]
     commit: Option<PayloadCommit>,
-    /// `true` where the app's commit is no ancestor of this one (a force push); otherwise missing.
+    /// Of a watch of mode `every`: `true` where the commit that the app has is no first parent behind this one, as
+    /// after a force push; otherwise missing.
     #[schema(nullable = false)]
     history_rewritten: Option<bool>,
     /// `true` where a watch of mode `every` lacks commits in between; otherwise missing.

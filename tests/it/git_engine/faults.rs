@@ -74,7 +74,10 @@ async fn survives(fault: Fault, codes: &[&str]) {
             assert!(error.to_string().contains("did not begin to arrive"), "progress is no pack: {error}");
         }
         if matches!(fault, Fault::Drip(_) | Fault::ProgressInPack) {
-            assert!(error.to_string().contains("bytes came in"), "{fault:?}: the least rate ends it: {error}");
+            assert!(
+                error.to_string().contains("bytes came in"),
+                "{fault:?}: the least rate ends it: {error}"
+            );
         }
         assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("as it was").len(), 1);
         assert_eq!(leftovers(&desk), Vec::<String>::new(), "{fault:?}");
