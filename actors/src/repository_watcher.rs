@@ -73,6 +73,9 @@ pub enum RepositoryWatcherMessage {
     Done(Result<(), String>),
 }
 
+/// How often a source that waits for a place to be scanned looks for one.
+const ROOM_LOOKED_AT: Duration = Duration::from_millis(500);
+
 /// What a watcher is made of.
 #[derive(Clone)]
 pub struct RepositoryWatcherArguments {
@@ -431,9 +434,11 @@ impl RepositoryWatcherState {
         let admitted = async move {
             // Nobody waits for a place while it holds a turn that others could use.
             loop {
-                slots.free(&source.apps).await;
+                while !slots.has_room(&source.apps) {
+                    tokio::time::sleep(ROOM_LOOKED_AT).await;
+                }
                 let turn = hosts.turn(&source.remote, &source.apps, is_urgent).await?;
-                if let Some(slot) = slots.try_take(&source.apps) {
+                if let Some(slot) = slots.take(&source.apps) {
                     return Ok(Place { turn, slot });
                 }
             }

@@ -217,7 +217,10 @@ impl Worker for ScanWorker {
         context.meter.scanned(outcome.as_ref().map_or_else(ScanError::code, |_| OK), began.elapsed());
         let is_silent =
             matches!(outcome, Err(ScanError::Git(GitError::Unreachable(_) | GitError::Timeout(_))));
-        place.turn.ended(!is_silent);
+        // Whether the host answers is not known of a scan that ended early.
+        if !matches!(outcome, Err(ScanError::Crowded)) {
+            place.turn.ended(!is_silent);
+        }
         drop(place);
         if reply.send(ended).is_err() {
             debug!(source.id = %job.key, "nobody waits for the scan of {} any more", job.key);

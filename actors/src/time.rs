@@ -8,6 +8,9 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// The clocks of replicas differ by less than this.
+pub const CLOCKS_APART: Duration = Duration::from_secs(2);
+
 /// A wall-clock moment in unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
@@ -32,11 +35,12 @@ impl Timestamp {
         self.min(now.after(longest))
     }
 
-    /// Whether this moment lies less than `span` before `now`. A moment that is still to come was written
-    /// before the clock was set back: its age is unknown, and nothing is concluded from it.
+    /// Whether this moment lies less than `span` before `now`. A moment that is still to come by more than
+    /// clocks of replicas differ was written before the clock was set back: its age is unknown, and nothing is
+    /// concluded from it.
     #[must_use]
     pub fn is_within(self, span: Duration, now: Self) -> bool {
-        self <= now && now.since(self) < span
+        self <= now.after(CLOCKS_APART) && now.since(self) < span
     }
 }
 
@@ -57,7 +61,7 @@ mod tests {
     #[test]
     fn a_moment_to_come_is_not_recent() {
         let now = Timestamp(1_000_000);
-        for (moment, expected) in [(940_000, false), (940_001, true), (1_000_000, true), (1_000_001, false)] {
+        for (moment, expected) in [(940_000, false), (940_001, true), (1_002_000, true), (1_002_001, false)] {
             assert_eq!(Timestamp(moment).is_within(MINUTE, now), expected, "{moment}");
         }
     }

@@ -128,9 +128,21 @@ impl Rules {
     }
 }
 
-/// Whether an address is one of this machine: then, and only then, it can be listened on.
+/// Whether an address is one of this machine: then what is sent there comes from that address, too. Nothing is
+/// sent to find out.
 fn is_of_this_machine(address: IpAddr) -> bool {
-    address.is_unspecified() || address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+    if address.is_unspecified() || address.is_loopback() {
+        return true;
+    }
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::from([0; 4]),
+        IpAddr::V6(_) => IpAddr::from([0_u16; 8]),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == address)
 }
 
 fn applies(only: Option<u16>, port: Option<u16>) -> bool {

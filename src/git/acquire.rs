@@ -266,6 +266,7 @@ impl Acquire<'_> {
         let faults = self.mirror.faults();
         let is_some_here = errand.order.wants.len() > missing.len() + outcome.refused.len();
         let mut groups = Groups::of(missing, errand.again, faults.together());
+        let mut doubtful = Vec::new();
         let mut said = Said { turn: errand.turn, order: errand.order, haves, shallow, trusted };
         while let Some(mut group) = groups.next() {
             match self.bring_together(&said, &group.wants).await {
@@ -273,6 +274,7 @@ impl Acquire<'_> {
                     outcome.cost.bytes += report.bytes;
                     outcome.cost.objects += report.objects;
                     said.learn(&group.wants);
+                    faults.ask_for_more();
                 }
                 Err(FetchFailure::Wants(odd)) => {
                     group.wants = except(&group.wants, odd.iter().map(|(want, _)| *want));
@@ -294,12 +296,14 @@ impl Acquire<'_> {
                         }
                         _ if error.is_divisible() => groups.divide(group),
                         _ if !error.may_be_of_size() => return Err(error),
-                        // Each of these takes long: one is enough for a poll.
-                        [alone] if is_some_here || outcome.cost.objects > 0 || !groups.is_empty() => {
-                            outcome.refused.push((*alone, error));
+                        [alone] => {
                             faults.ask_for_fewer(1);
-                            outcome.untried = groups.untried();
-                            return Ok(outcome);
+                            let takes_long = matches!(error, GitError::Timeout(_));
+                            doubtful.push((*alone, error));
+                            // Each of these takes minutes: one is enough for a poll.
+                            if takes_long {
+                                break;
+                            }
                         }
                         wants => {
                             faults.ask_for_fewer(wants.len());
@@ -309,8 +313,14 @@ impl Acquire<'_> {
                 }
             }
         }
-        if groups.is_empty() {
-            faults.ask_for_all();
+        // It is the commit that takes too long or breaks the way off where others came.
+        let (others_came, others_wait) = (outcome.cost.objects > 0, !groups.is_empty());
+        for (want, error) in doubtful {
+            let takes_long = matches!(error, GitError::Timeout(_));
+            if !others_came && !(takes_long && (is_some_here || others_wait)) {
+                return Err(error);
+            }
+            outcome.refused.push((want, error));
         }
         outcome.untried = groups.untried();
         Ok(outcome)

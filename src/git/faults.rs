@@ -130,9 +130,9 @@ impl Faults {
         self.together.store((wants / FEWER).max(1), Ordering::Relaxed);
     }
 
-    /// Everything that was asked for was answered.
-    pub(super) fn ask_for_all(&self) {
-        self.together.store(usize::MAX, Ordering::Relaxed);
+    /// A request was answered.
+    pub(super) fn ask_for_more(&self) {
+        self.together.store(self.together().saturating_mul(2), Ordering::Relaxed);
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<(ObjectId, Asker), Fault>> {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_wants_are_asked_for_together_until_all_are_answered() {
+    fn fewer_wants_are_asked_for_together_until_requests_are_answered() {
         let faults = Faults::default();
         let mut seen = Vec::new();
         for _ in 0..4 {
@@ -191,7 +191,7 @@ mod tests {
             seen.push(faults.together());
         }
         assert_eq!(seen, [12, 1, 1, 1]);
-        faults.ask_for_all();
-        assert_eq!(faults.together(), usize::MAX);
+        (0..7).for_each(|_| faults.ask_for_more());
+        assert_eq!(faults.together(), 128);
     }
 }

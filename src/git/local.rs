@@ -73,12 +73,16 @@ fn check_files(folder: &Path, name: Vec<u8>, read: &HashSet<Vec<u8>>) -> Result<
     };
     for entry in entries {
         let entry = entry.map_err(|error| failure::of_disk(&error))?;
+        // Such a name is no ref's: file managers leave some.
+        if entry.file_name().as_bytes().starts_with(b".") {
+            continue;
+        }
         let name = [name.as_slice(), entry.file_name().as_bytes()].join(&b'/');
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             check_files(&entry.path(), name, read)?;
             continue;
         }
-        if read.contains(&name) || name.ends_with(b".lock") {
+        if read.contains(&name) || name.ends_with(b".lock") || entry.path().is_dir() {
             continue;
         }
         // One that came or went meanwhile is for the next look; one that leads nowhere is no ref.

@@ -215,8 +215,8 @@ impl Patience {
         self.cancel.check()?;
         let (work, now) = (self.work(), Instant::now());
         if work.shares.iter().any(|(until, budget)| now > *until && budget.is_wanted()) {
-            return Err(GitError::TooLarge(format!(
-                "indexing its pack takes longer than {SHARE_TIME:?}, and others wait"
+            return Err(GitError::Busy(format!(
+                "indexing the pack takes longer than {SHARE_TIME:?}, and others wait"
             )));
         }
         if now - work.began > self.longest {
@@ -236,10 +236,12 @@ impl Patience {
             if since.elapsed() <= self.longest {
                 return Ok(());
             }
-            Err(GitError::Timeout(format!("packs of others were being indexed for {:?}", self.longest)))
+            Err(GitError::Busy(format!("packs of others were being indexed for {:?}", self.longest)))
         })?;
         let mut work = self.work();
-        work.began += since.elapsed();
+        let waited = since.elapsed();
+        work.began += waited;
+        work.shares.iter_mut().for_each(|(until, _)| *until += waited);
         work.shares.push((Instant::now() + SHARE_TIME, budget));
         Ok(share)
     }

@@ -4,10 +4,7 @@
 
 use std::time::Duration;
 
-use crate::time::Timestamp;
-
-/// The clocks of replicas differ by less than this.
-const CLOCKS_APART: Duration = Duration::from_secs(2);
+use crate::time::{CLOCKS_APART, Timestamp};
 
 /// When a breaker opens and how often it probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -306,6 +306,9 @@ pub enum GitError {
     /// The disk failed.
     #[error("the mirror could not be written: {0}")]
     Storage(String),
+    /// Too much else was being taken in. It says nothing of the repository or its host.
+    #[error("this server is busy: {0}")]
+    Busy(String),
     /// The work was cancelled, or this process is stopping.
     #[error("cancelled")]
     Cancelled,
@@ -323,6 +326,7 @@ impl GitError {
                 | Self::NotACommit(_)
                 | Self::Corrupt(_)
                 | Self::Storage(_)
+                | Self::Busy(_)
                 | Self::Cancelled
         )
     }
@@ -372,6 +376,7 @@ impl GitError {
             Self::Broken(_) => "repository_damaged",
             Self::Corrupt(_) => "mirror_damaged",
             Self::Storage(_) => "storage_failed",
+            Self::Busy(_) => "busy",
             Self::Cancelled => "cancelled",
         }
     }

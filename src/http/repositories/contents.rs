@@ -170,7 +170,7 @@ pub(in crate::http) fn unavailable(error: &GitError) -> Problem {
             let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));
             ("the Git host asks for patience", seconds)
         }
-        GitError::Storage(_) | GitError::Corrupt(_) | GitError::Cancelled => {
+        GitError::Storage(_) | GitError::Corrupt(_) | GitError::Busy(_) | GitError::Cancelled => {
             warn!(code = error.code(), %error, "a content was not read");
             ("the mirror cannot be read", RETRY_AFTER_SECONDS)
         }

@@ -15,7 +15,7 @@ const CASES: &[Case] = &[
     (
         |settings| settings.fetch_max_objects = 30,
         wide,
-        "a pack of 1042 objects, where git.fetch_max_objects admits 30",
+        "a pack of 42 objects, where git.fetch_max_objects admits 30",
     ),
     (|settings| settings.fetch_max_bytes = 500, noisy, "the answer has more than 500 bytes"),
     (|settings| settings.tree_timeout = Duration::from_nanos(1), wide, "takes longer than 1ns"),

@@ -10,7 +10,7 @@ fn impatient() -> GitSettings {
         connect_timeout: Duration::from_millis(300),
         read_timeout: Duration::from_millis(700),
         fetch_timeout: Duration::from_secs(40),
-        fetch_begin_timeout: Duration::from_secs(4),
+        fetch_begin_timeout: Duration::from_secs(8),
         least_rate_window: Duration::from_secs(1),
         fetch_max_objects: 1_000,
         listing_max_bytes: 1 << 20,

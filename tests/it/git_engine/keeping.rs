@@ -226,7 +226,8 @@ async fn a_quota_bounds_one_fetch_and_all_mirrors() {
     let large = repository.commit("main", &[("b", Some(("100644", &noise)))]);
     let remote = desk.remote("r.git");
     desk.fetch(&remote, small, &[]).await.expect("it fits");
-    let error = desk.fetch(&remote, large, &[small]).await.expect_err("too large");
+    desk.fetch(&remote, large, &[small]).await.expect("its trees");
+    let error = desk.fetch(&remote, repository.resolve("main:b"), &[]).await.expect_err("too large");
     assert!(matches!(error, GitError::TooLarge(_)), "{error}");
     assert_eq!(desk.changes(&remote, &sync(None, small)).await.expect("the mirror is whole").len(), 1);
     let taken = desk.git.storage().await.expect("an answer");
@@ -234,7 +235,8 @@ async fn a_quota_bounds_one_fetch_and_all_mirrors() {
 
     let git = engine(GitSettings { mirrors_max_bytes: 100, ..engine_settings() }, &desk.data);
     git.sweep(None).await.expect("measured");
-    let order = FetchOrder { wants: vec![large], depth: 1, ..FetchOrder::default() };
+    let next = repository.commit("main", &[("c", Some(("100644", b"1")))]);
+    let order = FetchOrder { wants: vec![next], depth: 1, ..FetchOrder::default() };
     let error = git.fetch(&remote, &order).await.expect_err("no room");
     assert!(matches!(&error, GitError::Storage(text) if text.contains("git.mirrors_max_bytes")), "{error}");
     git.remove_mirror(&remote.repository).await.expect("removed");
