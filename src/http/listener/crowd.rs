@@ -1,8 +1,8 @@
 //! Which connections wait for their clients. When there is no room for one more, the one that has waited
 //! longest for a request makes room: whoever opens connections and asks nothing keeps nobody out, from however
 //! many addresses. A connection waits so until its request is there, body and all, and again once its answer
-//! has left this process; in between it keeps its place, unless its client is behind with reading the answer.
-//! Those make room when no other waits.
+//! has left this process; in between it keeps its place, unless its client is behind with reading the answer:
+//! then it waits since that was noticed.
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +17,9 @@ use std::{
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// A place in line: those that are behind with reading stand after all that wait for a request.
+/// A place in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    is_behind: bool,
-    number: u64,
-}
+struct Place(u64);
 
 /// Those that wait, the longest first.
 #[derive(Clone, Default)]
@@ -39,8 +36,8 @@ impl Crowd {
     }
 
     /// Puts one in line.
-    fn join(&self, is_behind: bool, leave: &Arc<Notify>) -> Place {
-        let place = Place { is_behind, number: self.next.fetch_add(1, Ordering::Relaxed) };
+    fn join(&self, leave: &Arc<Notify>) -> Place {
+        let place = Place(self.next.fetch_add(1, Ordering::Relaxed));
         self.waiting().insert(place, leave.clone());
         self.arrived.notify_waiters();
         place
@@ -135,7 +132,7 @@ impl Member {
     pub(super) fn flushed(&self) {
         let mut state = self.state();
         if state.stage == Stage::Flushing {
-            state.stage = Stage::Waiting(self.crowd.join(false, &self.leave));
+            state.stage = Stage::Waiting(self.crowd.join(&self.leave));
         }
     }
 
@@ -143,7 +140,7 @@ impl Member {
     pub(super) fn behind(&self) {
         let mut state = self.state();
         if state.behind.is_none() {
-            state.behind = Some(self.crowd.join(true, &self.leave));
+            state.behind = Some(self.crowd.join(&self.leave));
         }
     }
 
@@ -353,19 +350,21 @@ mod tests {
     }
 
     #[test]
-    fn who_is_behind_makes_room_after_those_that_wait_for_a_request() {
+    fn who_is_behind_makes_room_before_those_that_came_later() {
         let crowd = Crowd::default();
         let [slow, caught_up, idle] = [crowd.enter(), crowd.enter(), crowd.enter()];
         let _answers = [&slow, &caught_up].map(|member| Answering::new((), member.clone()));
         slow.behind();
         caught_up.behind();
         caught_up.keeps_up();
+        let fresh = crowd.enter();
         let who_leaves = || {
             assert!(crowd.make_room());
-            [&slow, &caught_up, &idle].map(|member| is_told(member))
+            [&slow, &caught_up, &idle, &fresh].map(|member| is_told(member))
         };
-        assert_eq!(who_leaves(), [false, false, true]);
-        assert_eq!(who_leaves(), [true, false, false]);
+        assert_eq!(who_leaves(), [false, false, true, false], "it waited before the slow one was behind");
+        assert_eq!(who_leaves(), [true, false, false, false]);
+        assert_eq!(who_leaves(), [false, false, false, true]);
         assert!(!crowd.make_room(), "nobody waits any more");
     }
 

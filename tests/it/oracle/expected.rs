@@ -167,7 +167,8 @@ pub(super) fn trim(mut told: Value) -> Value {
         }
     };
     drop_of("", &["repository", "timestamp"]);
-    drop_of("/file", &["content", "content_encoding", "content_url", "chunk", "lfs", "renamed_from"]);
+    drop_of("/file", &["content", "content_encoding", "content_url", "chunk", "lfs"]);
+    drop_of("/file", &["renamed_from", "renamed_from_base64"]);
     drop_of("/event", &["id", "cursor", "round"]);
     drop_of("/event/commit", &["time"]);
     told

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use tidings_entity::id::ObjectId;
 
@@ -85,12 +86,16 @@ fn fault_of_rename(change: &Change, expected: &Expected, round: &[Expected]) -> 
     let is_source = |other: &&Expected| {
         other.action == "delete" && expected.action == "create" && blob(other.old) == blob(expected.new)
     };
-    let sources: Vec<_> =
-        round.iter().filter(is_source).map(|other| String::from_utf8_lossy(&other.path)).collect();
-    let is_right = match change.body["file"]["renamed_from"].as_str() {
+    let sources: Vec<_> = round.iter().filter(is_source).map(|other| other.path.as_slice()).collect();
+    let file = &change.body["file"];
+    let exact =
+        file["renamed_from_base64"].as_str().map(|path| BASE64_STANDARD.decode(path).expect("base64"));
+    let named = exact.or_else(|| file["renamed_from"].as_str().map(|path| path.as_bytes().to_vec()));
+    let is_right = match named {
         None => sources.is_empty(),
-        Some(named) => sources.iter().any(|source| source == named),
+        Some(named) => sources.contains(&named.as_slice()),
     };
+    let sources: Vec<_> = sources.iter().map(|path| String::from_utf8_lossy(path)).collect();
     (!is_right).then(|| format!("renamed from one of {sources:?}: {:#}", change.body))
 }
 
