@@ -17,7 +17,6 @@ const CASES: &[Case] = &[
         wide,
         "a pack of 42 objects, where git.fetch_max_objects admits 30",
     ),
-    (|settings| settings.fetch_max_bytes = 500, noisy, "the answer has more than 500 bytes"),
     (|settings| settings.tree_timeout = Duration::from_nanos(1), wide, "takes longer than 1ns"),
     (|_| {}, heavy_directories, "bytes within each other"),
 ];
@@ -105,6 +104,18 @@ async fn a_file_that_is_too_large_keeps_no_other_from_coming() {
         desk.fetch(&remote, head, &[]).await.expect("here already");
         assert_eq!(desk.host.requests(), before);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_too_large_as_a_whole_comes_by_its_trees() {
+    let desk = Desk::with(GitSettings { fetch_max_bytes: 500, ..engine_settings() }).await;
+    let repository = desk.host.repository("r.git");
+    let head = noisy(&repository);
+    let remote = desk.remote("r.git");
+    desk.fetch(&remote, head, &[]).await.expect("its trees");
+    assert_eq!(desk.changes(&remote, &sync(None, head)).await.expect("readable").len(), 1);
+    let error = desk.fetch(&remote, repository.resolve("main:noise"), &[]).await.expect_err("too large");
+    assert!(error.to_string().contains("the answer has more than 500 bytes"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
