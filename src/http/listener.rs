@@ -3,7 +3,7 @@
 //! for unread answers, and a least rate of reading them; limits on connections, in all and per address, but
 //! for trusted proxies. A client beyond the limit of its address is closed at once, before it has cost a
 //! byte. Where all together are too many, so is one whose address has more than an equal part of them; for
-//! any other a connection makes room that waits for its client, as [`crowd`] says.
+//! any other a connection makes room that waits for its client, as `crowd` says.
 
 mod crowd;
 mod patience;
