@@ -190,6 +190,7 @@ mod tests {
         assert!(!slots.has_room(&app(3)));
         drop((first, other));
         assert!(slots.take(&app(1)).is_some());
-        assert_eq!((slots.state().quick.free, slots.state().quick.held.len()), (2, 0));
+        let state = slots.state();
+        assert_eq!((state.quick.free, state.quick.held.len()), (2, 0));
     }
 }
