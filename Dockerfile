@@ -21,7 +21,7 @@ COPY benches benches/
 RUN mkdir -p src actors/src entity/src migration/src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs actors/src/lib.rs entity/src/lib.rs migration/src/lib.rs \
-    && cargo build --release --locked --bin tidings
+    && cargo build --profile dist --locked --bin tidings
 
 FROM dependencies AS binary
 ARG BUILD_NUMBER=unknown
@@ -31,9 +31,9 @@ ENV TIDINGS_BUILD_NUMBER=${BUILD_NUMBER} TIDINGS_GIT_SHA=${GIT_SHA} TIDINGS_BUIL
 COPY . .
 # Cargo compares times: the real sources must be younger than the empty ones.
 RUN find src actors entity migration -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --bin tidings \
+    && cargo build --profile dist --locked --bin tidings \
     && mkdir -p /image/data \
-    && cp target/release/tidings /image/tidings
+    && cp target/dist/tidings /image/tidings
 
 FROM dependencies AS sbom
 RUN apt-get update \
@@ -59,8 +59,10 @@ COPY --from=binary /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certific
 COPY --from=binary --chown=65532:65532 --chmod=0700 /image/data /data
 COPY --from=sbom /sbom.cdx.json /usr/share/tidings/sbom.cdx.json
 COPY --from=binary /image/tidings /tidings
-# Everything that is written lies below /data: the root may be mounted read-only.
-ENV TIDINGS__DATA_DIR=/data \
+# Everything that is written lies below /data: the root may be mounted read-only. The C libraries (Git, SQLite) get
+# two arenas of the system's allocator: with one for each thread, memory that many threads freed stays with the process.
+ENV MALLOC_ARENA_MAX=2 \
+    TIDINGS__DATA_DIR=/data \
     TIDINGS__SERVER__LISTEN=0.0.0.0:8080 \
     TIDINGS__TELEMETRY__LOG_FORMAT=json
 USER 65532:65532

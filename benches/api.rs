@@ -11,20 +11,14 @@ mod served;
 #[expect(dead_code, reason = "there is no repository here")]
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode};
 use served::Served;
 use support::{figure, timed};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 const APPS: usize = 10_000;
@@ -39,7 +33,7 @@ const REGISTERING: usize = 32;
 async fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let folder = tempfile::tempdir().expect("a folder");
-    let (server, base) = start(folder.path()).await;
+    let (server, base) = start(folder.path());
     let client = Client::builder().no_proxy().build().expect("a client");
     let (tokens, took) = timed(register(&client, &base)).await;
     println!("registered {APPS} apps in {took:.1?}");
@@ -132,33 +126,14 @@ async fn register(client: &Client, base: &str) -> Vec<String> {
 }
 
 /// The real binary.
-async fn start(home: &Path) -> (Served, String) {
-    let address_file = home.join("address");
-    let server = Served(
-        Command::new(env!("CARGO_BIN_EXE_tidings"))
-            .env_clear()
-            .env("HOME", home)
-            .env("TIDINGS__DATA_DIR", home.join("data"))
-            .envs([
-                ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
-                ("TIDINGS__ONBOARDING__MODE", "open"),
-                ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
-                ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
-                // All of it comes from one address.
-                ("TIDINGS__SERVER__ADDRESS_RATE", "100000/s"),
-                ("TIDINGS__ONBOARDING__APPS_PER_HOUR", "1000000"),
-                ("TIDINGS__TELEMETRY__LOG_FILTER", "warn"),
-            ])
-            .args(["serve", "--address-file"])
-            .arg(&address_file)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the binary starts"),
-    );
-    loop {
-        if let Ok(address) = fs::read_to_string(&address_file) {
-            return (server, format!("http://{address}"));
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
+fn start(home: &Path) -> (Served, String) {
+    let own = [
+        ("ONBOARDING__MODE", "open"),
+        // All of it comes from one address.
+        ("SERVER__ADDRESS_RATE", "100000/s"),
+        ("ONBOARDING__APPS_PER_HOUR", "1000000"),
+    ];
+    let server = Served::start(home, &home.join("data"), &own);
+    let base = format!("http://{}", server.address(home));
+    (server, base)
 }

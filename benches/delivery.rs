@@ -91,6 +91,7 @@ async fn batches(receiver: &Receiver, folder: &std::path::Path) {
             repository: RepositoryId::new(adapters.random.ulid(adapters.clock.now())),
             location: Location::Local(path.clone()),
             credential: None,
+            apps: Vec::new(),
         };
         let target = Some(TreeEnd { commit, view: View::default() });
         let reading = read_and_hash(adapters.git.as_ref(), &remote, target);

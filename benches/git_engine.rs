@@ -55,6 +55,7 @@ fn remote(path: &Path) -> Remote {
         repository: RepositoryId::new(ulid::Ulid::from_parts(1, 1)),
         location: Location::Local(path.to_owned()),
         credential: None,
+        apps: Vec::new(),
     }
 }
 

@@ -12,7 +12,6 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -290,29 +289,11 @@ fn cpu_time() -> Duration {
 
 /// The real binary over the 10,000.
 fn idle(home: &Path, data: &Path, host: &Host) {
-    let address_file = home.join("address");
     let began = Instant::now();
-    let mut server = Served(
-        Command::new(env!("CARGO_BIN_EXE_tidings"))
-            .env_clear()
-            .env("HOME", home)
-            .envs([
-                ("TIDINGS__DATA_DIR", data.to_str().expect("utf-8")),
-                ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
-                ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
-                ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
-                ("TIDINGS__GIT__HOST_RATE", "2000/s"),
-                ("TIDINGS__GIT__POLL_MIN", "60s"),
-                ("TIDINGS__GIT__POLL_MAX", "60s"),
-                ("TIDINGS__TELEMETRY__LOG_FILTER", "warn"),
-            ])
-            .args(["serve", "--address-file"])
-            .arg(&address_file)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the binary starts"),
-    );
-    wait(Duration::from_secs(60), || fs::read_to_string(&address_file).is_ok_and(|text| is_ready(&text)));
+    let own = [("GIT__HOST_RATE", "2000/s"), ("GIT__POLL_MIN", "60s"), ("GIT__POLL_MAX", "60s")];
+    let mut server = Served::start(home, data, &own);
+    let address = server.address(home);
+    wait(Duration::from_secs(60), || is_ready(address));
     println!("ready after start with {REPOSITORIES} repositories: {:.2?} (wanted <= 1 s)", began.elapsed());
     // The first round learns what the host can do, and looks into each mirror.
     std::thread::sleep(2 * INTERVAL);
@@ -323,11 +304,11 @@ fn idle(home: &Path, data: &Path, host: &Host) {
     println!("{polls} polls in {:.0?} took {share:.1} % of one core (wanted < 10 %)", since.elapsed());
     println!("resident: {} MiB (wanted <= 200 MiB)", server.memory("VmRSS:") >> 20);
     assert!(server.0.try_wait().expect("a child").is_none(), "it still runs");
+    server.stop();
 }
 
-fn is_ready(address: &str) -> bool {
+fn is_ready(address: SocketAddr) -> bool {
     use std::io::{Read, Write};
-    let Ok(address) = address.trim().parse::<SocketAddr>() else { return false };
     let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
     let mut answer = String::new();
     let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");

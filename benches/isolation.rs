@@ -21,7 +21,6 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::sleep,
     time::{Duration, Instant},
@@ -311,7 +310,8 @@ async fn register(data: &Path, project: &Project, receiver: &Receiver, hostile: 
     let address = Address::parse(project.path.to_str().expect("utf-8"), true, true).expect("an address");
     let repository = RepositoryId::new(adapters.random.ulid(adapters.clock.now()));
     let Location::Local(_) = &address.location else { panic!("a path") };
-    let remote = Remote { repository, location: address.location.clone(), credential: None };
+    let remote =
+        Remote { repository, location: address.location.clone(), credential: None, apps: Vec::new() };
     let listing = adapters.git.list_refs(&remote, &vec!["refs/heads/main".to_owned()]).await.expect("listed");
     for number in 0..APPS {
         let places = hostile.filter(|_| number >= HEALTHY).map(|hostile| &hostile.places);
@@ -373,23 +373,11 @@ async fn watch(adapters: &Adapters, app: AppId, address: &Address, listing: &Ref
 }
 
 fn start(home: &Path, data: &Path) -> Served {
-    let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
-        .env_clear()
-        .env("HOME", home)
-        .envs([
-            ("TIDINGS__DATA_DIR", data.to_str().expect("utf-8")),
-            ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
-            ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
-            ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
-            ("TIDINGS__GIT__ALLOW_LOCAL", "true"),
-            ("TIDINGS__GIT__POLL_MIN", "100ms"),
-            ("TIDINGS__GIT__POLL_MAX", "100ms"),
-            ("TIDINGS__GIT__HOST_RATE", "1000/s"),
-            ("TIDINGS__TELEMETRY__LOG_FILTER", "error"),
-        ])
-        .arg("serve")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
-    Served(child)
+    let own = [
+        ("GIT__ALLOW_LOCAL", "true"),
+        ("GIT__POLL_MIN", "100ms"),
+        ("GIT__POLL_MAX", "100ms"),
+        ("GIT__HOST_RATE", "1000/s"),
+    ];
+    Served::start(home, data, &own)
 }

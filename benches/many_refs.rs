@@ -26,7 +26,6 @@ mod support;
 use std::{
     fmt::Write as _,
     path::Path,
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -86,7 +85,7 @@ async fn restarted(branches: usize) -> Shown {
     let server = start(folder.path(), &data);
     // Each branch differs from main by its own file.
     receiver.until(branches as u64).await;
-    stop(server);
+    server.stop();
 
     push(&repository);
     let began = Instant::now();
@@ -99,7 +98,7 @@ async fn restarted(branches: usize) -> Shown {
     tokio::time::sleep(CALM * POLL).await;
     let polls = u32::try_from(host.requests() - asked).expect("few");
     let poll = (server.cpu() - cpu) / polls.max(1);
-    stop(server);
+    server.stop();
     println!("{branches} branches: first change after {restart:.0?}, {poll:.1?} a poll");
     Shown { restart, poll }
 }
@@ -133,29 +132,6 @@ fn push(repository: &Repository) {
 
 fn start(home: &Path, data: &Path) -> Served {
     let poll = format!("{}ms", POLL.as_millis());
-    let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
-        .env_clear()
-        .env("HOME", home)
-        .envs([
-            ("TIDINGS__DATA_DIR", data.to_str().expect("utf-8")),
-            ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
-            ("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8"),
-            ("TIDINGS__EGRESS__ALLOW_HTTP", "true"),
-            ("TIDINGS__GIT__POLL_MIN", &poll),
-            ("TIDINGS__GIT__POLL_MAX", &poll),
-            ("TIDINGS__GIT__HOST_RATE", "1000/s"),
-            ("TIDINGS__TELEMETRY__LOG_FILTER", "error"),
-        ])
-        .arg("serve")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
-    Served(child)
-}
-
-/// Ends it as an operator does.
-fn stop(mut server: Served) {
-    let stopped = Command::new("kill").args(["-TERM", &server.0.id().to_string()]).status();
-    assert!(stopped.expect("kill runs").success());
-    assert!(server.0.wait().expect("it ends").success());
+    let own = [("GIT__POLL_MIN", &*poll), ("GIT__POLL_MAX", &*poll), ("GIT__HOST_RATE", "1000/s")];
+    Served::start(home, data, &own)
 }

@@ -11,14 +11,7 @@ mod served;
 #[expect(dead_code, reason = "what counts here is time")]
 mod support;
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -48,7 +41,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("shared.git");
     repository(&path, 1, 10, WATCHES, false);
-    let (_server, address) = start(folder.path(), &settings(&folder.path().join("data"))).await;
+    let (_server, address) = start(folder.path(), &settings(&folder.path().join("data")));
     let client = Client::builder().no_proxy().build().expect("a client");
     let (victim, crowd) = (onboard(&client, address).await, onboard(&client, address).await);
     let ids = Arc::new(watches(&client, address, &crowd, &path).await);
@@ -198,32 +191,10 @@ async fn asked(client: &Client, url: &str, token: Option<&str>, body: &Value) ->
     serde_json::from_slice(&answer).expect("JSON")
 }
 
-async fn start(home: &Path, settings: &Settings) -> (Served, SocketAddr) {
-    let address_file = home.join("address");
-    let server = Served(
-        Command::new(env!("CARGO_BIN_EXE_tidings"))
-            .env_clear()
-            .env("HOME", home)
-            .env("TIDINGS__DATA_DIR", &settings.data_dir)
-            .envs([
-                ("TIDINGS__SERVER__LISTEN", "127.0.0.1:0"),
-                ("TIDINGS__SERVER__ADDRESS_RATE", "100000/s"),
-                ("TIDINGS__ONBOARDING__MODE", "open"),
-                ("TIDINGS__GIT__ALLOW_LOCAL", "true"),
-                ("TIDINGS__TELEMETRY__LOG_FILTER", "error"),
-            ])
-            .args(["serve", "--address-file"])
-            .arg(&address_file)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the binary starts"),
-    );
-    loop {
-        if let Some(address) =
-            fs::read_to_string(&address_file).ok().and_then(|text| text.trim().parse().ok())
-        {
-            return (server, address);
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
+fn start(home: &Path, settings: &Settings) -> (Served, SocketAddr) {
+    let own =
+        [("SERVER__ADDRESS_RATE", "100000/s"), ("ONBOARDING__MODE", "open"), ("GIT__ALLOW_LOCAL", "true")];
+    let server = Served::start(home, &settings.data_dir, &own);
+    let address = server.address(home);
+    (server, address)
 }

@@ -59,6 +59,7 @@ pub(crate) async fn watch(
         repository: RepositoryId::new(adapters.random.ulid(now)),
         location: address.location.clone(),
         credential: None,
+        apps: Vec::new(),
     };
     let listing = adapters.git.list_refs(&remote, &vec![pattern]).await.expect("listed");
     let id = WatchId::new(adapters.random.ulid(now));

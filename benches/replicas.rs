@@ -22,12 +22,8 @@ mod support;
 
 use std::{
     fs,
-    os::unix::{
-        fs::{DirBuilderExt, symlink},
-        process::CommandExt,
-    },
+    os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -248,21 +244,11 @@ fn linked(home: &Path, path: &Path, number: usize) -> String {
 }
 
 fn serve(home: &Path, url: Option<&str>, poll: &str) -> Served {
-    let log = fs::File::create(home.join("log")).expect("a log");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    command.arg("serve").env_clear().env("TIDINGS__DATA_DIR", home);
-    for (key, value) in [
-        ("SERVER__LISTEN", "127.0.0.1:0"),
-        ("EGRESS__ALLOW", "127.0.0.0/8"),
-        ("EGRESS__ALLOW_HTTP", "true"),
+    let own = [
         ("GIT__ALLOW_LOCAL", "true"),
         ("GIT__POLL_MIN", poll),
         ("GIT__POLL_MAX", poll),
         ("DATABASE__URL", url.unwrap_or("")),
-        ("TELEMETRY__LOG_FILTER", "warn"),
-    ] {
-        command.env(format!("TIDINGS__{key}"), value);
-    }
-    command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log")).stderr(log).process_group(0);
-    Served(command.spawn().expect("the binary starts"))
+    ];
+    Served::start(home, home, &own)
 }

@@ -18,10 +18,11 @@ use thiserror::Error;
 use tidings_actors::{
     budget::Budget,
     causes::Causes,
-    context::{Context, Policy},
+    context::Context,
     directory::Directory,
     handle::{Handle, Tree},
     pace::Paces,
+    policy::Policy,
     ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica, Transport},
     scan_slots::ScanSlots,
     shards::Shards,
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tracing::warn;
 use url::Url;
 
+pub(crate) use self::privacy::mode_for_others;
 use crate::{
     backup::{Unfinished, unfinished},
     egress::{Egress, EgressError},
@@ -205,6 +207,7 @@ impl Adapters {
         let context = Context {
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
+            rows: Turns::new(ROWS),
             heavy: Turns::new(1),
             outbound: Turns::new(policy.in_flight),
             scan_slots: ScanSlots::new(policy.scan_workers),
@@ -336,6 +339,10 @@ impl Claim {
         Ok(Self(file))
     }
 }
+
+/// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy, few
+/// enough that an app with thousands of branches holds up nobody else's.
+const ROWS: usize = 16;
 
 /// The file in the data directory that says who has it.
 pub(crate) const LOCK: &str = "lock";

@@ -5,6 +5,7 @@
 mod admin;
 mod app;
 mod audit;
+mod auth;
 mod backup;
 mod check_config;
 mod client;
@@ -15,6 +16,7 @@ mod doctor;
 mod failure;
 mod folder;
 mod healthcheck;
+mod init;
 mod key;
 pub mod listen;
 mod listing;
@@ -107,6 +109,9 @@ enum Verb {
     Listen(listen::ListenArgs),
     /// Check a received body and its headers against a secret
     Verify(verify::VerifyArgs),
+    /// Keep the address of a server and the token for it, so that other verbs need no flags
+    #[command(subcommand)]
+    Auth(auth::AuthVerb),
     /// Register and look after apps
     #[command(subcommand)]
     App(app::AppVerb),
@@ -141,6 +146,8 @@ enum Verb {
     Backup(backup::BackupArgs),
     /// Fill an empty data directory from a backup
     Restore(backup::RestoreArgs),
+    /// Write a settings file that names every setting with its default
+    Init(init::InitArgs),
     /// Read the settings and print what is in effect, secrets left out, and what a start would end
     CheckConfig,
     /// Look for faults in settings, keys, database, disk, clock and egress, and name their remedies
@@ -271,6 +278,7 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Watch(arguments) => watch::run(arguments, context).await,
         Verb::Listen(arguments) => receive(arguments, context).await,
         Verb::Verify(arguments) => check(arguments, context),
+        Verb::Auth(verb) => auth::run(verb, context).await,
         Verb::App(verb) => app::run(verb, context).await,
         Verb::Repository(verb) => repository::run(verb, context).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
@@ -280,6 +288,7 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Key(verb) => key::run(verb, context).await,
         Verb::Backup(arguments) => backup::take(arguments, context).await,
         Verb::Restore(arguments) => backup::restore(arguments, context).await,
+        Verb::Init(arguments) => init::run(&arguments, context),
         Verb::CheckConfig => check_config::run(context).await,
         Verb::Doctor(arguments) => doctor::run(&arguments, context).await,
         Verb::Healthcheck(arguments) => healthcheck::run(&arguments, context).await,

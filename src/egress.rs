@@ -2,12 +2,13 @@
 //! [`Egress`], but for those to other replicas of this server ([`replicas`]); nothing else may build an
 //! HTTP client.
 //!
-//! What it holds to: addresses are judged after resolution and the judged ones are dialled;
-//! literal addresses are judged too, in every spelling; one refused address refuses the whole
-//! answer of a resolver; where this server itself listens nothing is sent; private ranges are refused unless `egress.allow` names them; redirects
-//! are never followed; environment proxies are never used; nothing is retried; answers are not
-//! decompressed; ports are 80, 443 and those above 1023; TLS 1.2 or newer against bundled roots
-//! plus `egress.ca_file`, and for one app the authorities that it named ([`of_apps`]).
+//! Its rules: addresses are judged after resolution and the judged ones are dialled; literal
+//! addresses are judged too, in every spelling; one refused address refuses the whole answer of a
+//! resolver; nothing is sent to the addresses on which this server listens; private ranges are
+//! refused unless `egress.allow` names them; redirects are never followed; environment proxies are
+//! never used; nothing is retried; answers are not decompressed; ports are 80, 443 and those above
+//! 1023; TLS 1.2 or newer against bundled roots plus `egress.ca_file`, and for one app the authorities
+//! that it named ([`of_apps`]).
 //!
 //! With `egress.proxy` every request goes through that proxy, which resolves the names: then it is
 //! the proxy that must judge them. Literal addresses are still judged here.
@@ -236,15 +237,26 @@ impl Egress {
     /// Which name it was that resolved to a refused address, if that is why a request failed.
     #[must_use]
     pub fn refusal(error: &reqwest::Error) -> Option<&Refused> {
-        let mut source = error.source();
-        while let Some(inner) = source {
-            if let Some(refused) = inner.downcast_ref() {
-                return Some(refused);
-            }
-            source = inner.source();
-        }
-        None
+        cause(error)
     }
+
+    /// Whether a request failed because the name of its host has no address.
+    #[must_use]
+    pub fn is_unresolved(error: &reqwest::Error) -> bool {
+        cause::<resolver::Unresolved>(error).is_some()
+    }
+}
+
+/// The cause of this kind behind an error.
+fn cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        source = inner.source();
+    }
+    None
 }
 
 /// What no proxy is asked for, where loopback may be reached.

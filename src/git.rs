@@ -15,7 +15,7 @@ mod closure;
 mod compact;
 pub mod credential;
 mod difference;
-mod failure;
+pub(crate) mod failure;
 mod faults;
 mod fetch;
 mod forge;
@@ -40,6 +40,7 @@ mod rules;
 mod scrub;
 mod search;
 mod space;
+pub mod spelling;
 mod tree;
 mod tree_join;
 mod turn;
@@ -237,6 +238,7 @@ impl Git {
             credential,
             mirror,
             repository: &remote.repository,
+            apps: &remote.apps,
             growth: &self.growth,
         }
     }
@@ -333,12 +335,8 @@ impl GitSource for Git {
         match &remote.location {
             Location::Http(url) => {
                 let mirror = self.mirror(&remote.repository);
-                let scrub = |error| scrubbed(error, remote.credential.as_ref(), url);
-                let mut outcome =
-                    self.acquire(remote, url, &mirror).fetch_each(order).await.map_err(scrub)?;
-                let refused = outcome.refused.into_iter();
-                outcome.refused = refused.map(|(want, error)| (want, scrub(error))).collect();
-                Ok(outcome)
+                let fetched = self.acquire(remote, url, &mirror).fetch_each(order).await;
+                fetched.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
             }
             Location::Local(path) => {
                 let path = self.local(path)?.to_owned();

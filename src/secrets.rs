@@ -24,7 +24,7 @@ pub use envelope::Place;
 pub(crate) use keyring::HandedKey;
 pub use keyring::{Keyring, KeyringStatus};
 pub use signing::{KEY_CHARACTERS, generate_signing_key, shown_signing_secret};
-pub use token::{InvalidToken, Token};
+pub use token::{InvalidToken, TOKEN_PREFIX, Token};
 
 use std::path::PathBuf;
 

@@ -26,6 +26,7 @@ use std::{fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use tidings_entity::kind::ReplicaRole;
 
+pub(crate) use self::load::DEFAULTS;
 pub use self::{
     database::DatabaseSettings,
     delivery::{DeliverySettings, History},

@@ -8,25 +8,28 @@
 //! ask it nothing and wait for nothing.
 
 mod breaker;
-mod notes;
+mod guarded;
+mod row;
 
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tidings_entity::{id::RepositoryId, kind::BreakerKind};
-use tracing::{info, warn};
+use tidings_entity::kind::BreakerKind;
+use tracing::warn;
 
-pub use breaker::{Breaker, BreakerPolicy, BreakerState, Transition};
-pub use notes::{Failures, Notes};
+pub use breaker::{Breaker, BreakerState, Transition};
+pub use guarded::{Guarded, endpoint_key, source_key};
+pub(crate) use guarded::{is_of, repository_of};
+use row::OwedToRow;
 
 use crate::{
-    context::{Context, in_time},
-    deliverer::DelivererMessage,
-    directory::{BREAKER_WORDS, Gauge, Post},
-    ports::{BreakerRow, Signal, StoreError},
-    repository_watcher::RepositoryWatcherMessage,
+    context::Context,
+    directory::{BREAKER_WORDS, DerivedPost, Directory, Gauge, Post},
+    policy::BreakerPolicy,
+    ports::StoreError,
+    tasks::in_time,
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
+    tree::CIRCUIT_BREAKER,
 };
 
 /// A probe that brought no answer after this long counts as lost.
@@ -34,6 +37,10 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(120);
 /// How often a deliverer is asked whether it has something to send as a probe, and the database for what
 /// it did not do.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// The last error of a breaker that an operator opened. A scan that an app asks for sends no probe of such a
+/// breaker early.
+pub const OPENED_BY_HAND: &str = "opened by hand";
 
 /// What a breaker is told.
 #[derive(Debug)]
@@ -50,6 +57,8 @@ pub enum CircuitBreakerMessage {
     AskAgain,
     /// Its thing has something that could go as a probe.
     ProbeWanted,
+    /// An app or an operator asked for a scan: the next probe is due now.
+    ProbeAsked,
     /// The probe that was permitted did not go: its thing has nothing to send here any more.
     ProbeUnused,
     /// By hand: close.
@@ -80,6 +89,9 @@ pub enum BreakerNews {
     Closed,
 }
 
+/// Finds the mailbox of the deliverer or the watcher that a breaker guards, if it runs.
+pub type FindListener = fn(&Directory, &Guarded) -> Option<DerivedPost<BreakerNews>>;
+
 /// What a breaker is made of. Its key is `endpoint:app_...` or `source:src_...@rep_...`.
 #[derive(Clone)]
 pub struct CircuitBreakerArguments {
@@ -87,33 +99,10 @@ pub struct CircuitBreakerArguments {
     pub context: Context,
     /// Its key.
     pub key: String,
+    /// Who hears its news.
+    pub listener: FindListener,
     /// Its gauge.
     pub gauge: Arc<Gauge>,
-}
-
-/// The key of an endpoint's breaker.
-#[must_use]
-pub fn endpoint_key(app: &str) -> String {
-    format!("endpoint:{app}")
-}
-
-/// The key of a source's breaker; the repository finds the watcher.
-#[must_use]
-pub fn source_key(source: &str, repository: &str) -> String {
-    format!("source:{source}@{repository}")
-}
-
-/// Whether a row is that of the breaker with this key.
-#[must_use]
-pub(crate) fn is_of(key: &str, kind: BreakerKind, id: &str) -> bool {
-    let Some((of, rest)) = key.split_once(':') else { return false };
-    of == kind.as_str() && rest.split_once('@').map_or(rest, |(id, _)| id) == id
-}
-
-/// The repository in the key of a source's breaker.
-#[must_use]
-pub(crate) fn repository_of(key: &str) -> Option<RepositoryId> {
-    key.split_once('@').and_then(|(_, repository)| repository.parse().ok())
 }
 
 /// The state.
@@ -121,21 +110,15 @@ pub struct CircuitBreakerState {
     context: Context,
     post: Post<CircuitBreakerMessage>,
     key: String,
-    kind: BreakerKind,
-    /// What its row is named by: the app, or the source.
-    id: String,
-    /// Whom it tells: the app, or the repository of the source.
-    guarded: String,
+    guarded: Guarded,
+    listener: FindListener,
     breaker: Breaker,
     armed: Option<Timestamp>,
-    /// It asks again in a while.
+    /// A message that asks again is armed.
     asks_again: bool,
-    /// Its row may say something else.
+    /// The row may say something else than `breaker`.
     is_stale: bool,
-    /// A success is not written yet.
-    is_closing: bool,
-    /// Nor that a probe did not go.
-    gives_back: bool,
+    owed: OwedToRow,
     last_error: String,
 }
 
@@ -153,26 +136,18 @@ impl Actor for CircuitBreaker {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let CircuitBreakerArguments { context, key, gauge } = arguments;
-        let (kind, id) = key.split_once(':').ok_or("a breaker's key has a kind")?;
-        let kind: BreakerKind = kind.parse()?;
-        let (id, guarded) = id.split_once('@').unwrap_or((id, id));
-        let (id, guarded) = (id.to_owned(), guarded.to_owned());
-        let policy = match kind {
-            BreakerKind::Source => context.policy.source_breaker,
-            BreakerKind::Endpoint => context.policy.endpoint_breaker,
-        };
+        let CircuitBreakerArguments { context, key, listener, gauge } = arguments;
+        let guarded = Guarded::of(&key).ok_or("a breaker's key has a kind")?;
+        let policy = policy_of(&context, guarded.kind());
         let post = Post::new(myself, gauge);
         Ok(CircuitBreakerState {
             breaker: Breaker::new(policy),
             armed: None,
             asks_again: false,
             is_stale: true,
-            is_closing: false,
-            gives_back: false,
-            kind,
-            id,
+            owed: OwedToRow::Nothing,
             guarded,
+            listener,
             key,
             last_error: String::new(),
             context,
@@ -231,8 +206,10 @@ impl CircuitBreakerState {
             Err(StoreError::Fenced) => self.context.give_up("another process took over this database"),
             Err(reason) => {
                 warn!(
-                    breaker.kind = %self.kind, breaker.id = self.id,
-                    "the breaker of {} {} asks again in {ASK_AGAIN:?}: {reason}", self.kind, self.id
+                    breaker.kind = %self.guarded.kind(),
+                    breaker.id = self.guarded.id(),
+                    "the breaker of {} asks again in {ASK_AGAIN:?}: {reason}",
+                    self.guarded
                 );
                 self.ask_again();
             }
@@ -256,8 +233,8 @@ impl CircuitBreakerState {
             // What it does not know yet it tells when it does.
             M::Subscribed if !self.is_stale => self.on_subscribed(),
             M::AskAgain => self.asks_again = false,
-            M::ProbeUnused => self.gives_back = true,
-            M::Failed | M::Subscribed | M::ProbeDue | M::ProbeWanted => {}
+            M::ProbeUnused => self.owed.give_probe_back(),
+            M::Failed | M::Subscribed | M::ProbeDue | M::ProbeWanted | M::ProbeAsked => {}
         }
         // What failed before this message was sent is counted before it.
         if self.catch_up(myself).await? {
@@ -266,107 +243,11 @@ impl CircuitBreakerState {
         match message {
             M::ProbeDue | M::AskAgain => self.on_probe_due(myself).await?,
             M::ProbeWanted => self.on_probe_wanted(myself).await?,
+            M::ProbeAsked => {
+                self.hasten().await?;
+                self.on_probe_due(myself).await?;
+            }
             M::Failed | M::Succeeded | M::Subscribed | M::ProbeUnused | M::Reset | M::Changed | M::LetGo => {}
-        }
-        Ok(())
-    }
-
-    /// Does what is owed: closes, looks at its row, counts what was noted, gives a probe back. Whether it ended
-    /// with that.
-    async fn catch_up(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<bool, StoreError> {
-        if self.is_closing {
-            self.close().await?;
-        }
-        if self.is_stale {
-            self.refresh().await?;
-        }
-        self.count().await?;
-        let ends = self.breaker.failures() == 0;
-        if ends {
-            // It closed, or nothing failed after all: a success came first, or a late one called for it. Or
-            // it ended while this one was away, and whoever still waits for the word of it hears it now.
-            self.tell(BreakerNews::Closed);
-            myself.stop(None);
-            return Ok(true);
-        }
-        self.bound().await?;
-        if self.gives_back {
-            self.give_back().await?;
-        }
-        Ok(false)
-    }
-
-    /// A clock that was set back keeps nobody waiting. Written, because nobody else would be let through
-    /// before the moment in the row.
-    async fn bound(&mut self) -> Result<(), StoreError> {
-        let before = self.breaker;
-        if self.breaker.bound(self.context.now()) {
-            self.record().await.inspect_err(|_| self.breaker = before)?;
-            self.arm();
-        }
-        Ok(())
-    }
-
-    /// Takes what its row says, if there is one, and tells of it. Another replica's word counts as much as
-    /// one of this.
-    async fn refresh(&mut self) -> Result<(), StoreError> {
-        let was_open = self.breaker.state() != BreakerState::Closed;
-        let rows = in_time(self.context.store.breakers()).await?;
-        self.is_stale = false;
-        let policy = match self.kind {
-            BreakerKind::Source => self.context.policy.source_breaker,
-            BreakerKind::Endpoint => self.context.policy.endpoint_breaker,
-        };
-        self.armed = None;
-        match rows.into_iter().find(|row| row.kind == self.kind && row.id == self.id) {
-            Some(row) => {
-                // What a peer asked for is never more than the cap, nor is a wait of the policy's own longer.
-                let patience = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
-                let (opened_at, probe_at, now) = (row.opened_at, row.probe_at, self.context.now());
-                self.breaker = Breaker::restored(policy, row.failures, opened_at, probe_at, patience, now);
-                self.last_error = row.last_error;
-                self.on_subscribed();
-            }
-            None => self.breaker = Breaker::new(policy),
-        }
-        if was_open && self.breaker.state() == BreakerState::Closed {
-            self.tell(BreakerNews::Closed);
-        }
-        Ok(())
-    }
-
-    /// Counts what was noted. What could not be written stays noted.
-    async fn count(&mut self) -> Result<(), StoreError> {
-        let Some(failures) = self.context.directory.notes().look(&self.key) else { return Ok(()) };
-        let (before, mut changed) = (self.breaker, None);
-        for _ in 0..failures.count {
-            match self.breaker.on_failure(self.context.now(), failures.retry_after) {
-                Transition::None => {}
-                Transition::Opened => changed = Some(true),
-                Transition::StillOpen | Transition::Closed => changed = changed.or(Some(false)),
-            }
-        }
-        // Where it is open already, late failures say nothing new; what is known here may be older than the
-        // row, which another replica writes too.
-        if self.breaker != before {
-            self.last_error = failures.error;
-            self.record().await.inspect_err(|_| self.breaker = before)?;
-        }
-        self.context.directory.notes().counted(&self.key, failures.count);
-        if changed == Some(true) {
-            warn!(
-                breaker.kind = %self.kind,
-                breaker.id = self.id,
-                "the breaker of {} {} opened after {} failures: {}",
-                self.kind,
-                self.id,
-                self.breaker.failures(),
-                self.last_error
-            );
-        }
-        if let Some(fresh) = changed {
-            self.tell_open(fresh);
-            self.context.tell_others(Signal::Breaker(self.key.clone())).await;
         }
         Ok(())
     }
@@ -374,21 +255,7 @@ impl CircuitBreakerState {
     /// What failed before it was not in a row.
     fn on_succeeded(&mut self) {
         self.context.directory.notes().forget(&self.key);
-        self.is_closing = true;
-    }
-
-    /// Writes that it is closed, and says so.
-    async fn close(&mut self) -> Result<(), StoreError> {
-        let before = self.breaker;
-        let transition = self.breaker.on_success();
-        self.record().await.inspect_err(|_| self.breaker = before)?;
-        (self.is_closing, self.is_stale) = (false, false);
-        if transition == Transition::Closed {
-            info!(breaker.kind = %self.kind, breaker.id = self.id, "the breaker of {} {} closed", self.kind, self.id);
-        }
-        self.tell(BreakerNews::Closed);
-        self.context.tell_others(Signal::Breaker(self.key.clone())).await;
-        Ok(())
+        self.owed = OwedToRow::Closing;
     }
 
     /// Whoever subscribes has just begun: a probe that was permitted before went with the one before it,
@@ -411,7 +278,7 @@ impl CircuitBreakerState {
         }
         let now = self.context.now();
         let is_due = self.breaker.due().is_some_and(|due| due <= now);
-        if is_due && self.kind == BreakerKind::Endpoint && !self.context.shards.is_sole() {
+        if is_due && self.guarded.kind() == BreakerKind::Endpoint && !self.context.shards.is_sole() {
             // Of all replicas one that has something to send takes the probe.
             self.tell(BreakerNews::ProbeDue);
             self.ask_again();
@@ -431,7 +298,8 @@ impl CircuitBreakerState {
         if self.breaker.due().is_some_and(|due| due <= now) && !self.context.shards.is_sole() {
             // One probe of all replicas: whose clock is ahead takes it, the others hear how it went.
             let lost_at = now.after(PROBE_DEADLINE);
-            if !in_time(self.context.store.try_probe(self.kind, &self.id, now, lost_at)).await? {
+            let (kind, id) = (self.guarded.kind(), self.guarded.id());
+            if !in_time(self.context.store.try_probe(kind, id, now, lost_at)).await? {
                 self.is_stale = true;
                 return self.catch_up(myself).await.map(drop);
             }
@@ -441,38 +309,6 @@ impl CircuitBreakerState {
         }
         self.arm();
         Ok(())
-    }
-
-    /// The others are asked at once, this one's deliverer after a while.
-    async fn give_back(&mut self) -> Result<(), StoreError> {
-        let before = self.breaker;
-        let gave = self.breaker.give_probe_back(self.context.now());
-        if gave {
-            self.record().await.inspect_err(|_| self.breaker = before)?;
-        }
-        self.gives_back = false;
-        if gave {
-            self.context.tell_others(Signal::Breaker(self.key.clone())).await;
-            self.ask_again();
-        }
-        Ok(())
-    }
-
-    async fn record(&self) -> Result<(), StoreError> {
-        let (opened_at, probe_at) = match self.breaker.state() {
-            BreakerState::Closed => (None, None),
-            BreakerState::Open { opened_at, probe_at } => (Some(opened_at), Some(probe_at)),
-            BreakerState::HalfOpen { opened_at, lost_at } => (Some(opened_at), Some(lost_at)),
-        };
-        let row = BreakerRow {
-            kind: self.kind,
-            id: self.id.clone(),
-            failures: self.breaker.failures(),
-            opened_at,
-            probe_at,
-            last_error: self.last_error.clone(),
-        };
-        in_time(self.context.store.record_breaker(&row)).await
     }
 
     fn tell_open(&mut self, fresh: bool) {
@@ -493,19 +329,17 @@ impl CircuitBreakerState {
     }
 
     fn tell(&self, news: BreakerNews) {
-        match self.kind {
-            BreakerKind::Endpoint => {
-                if let Some(deliverer) = self.context.directory.find(DELIVERER, &self.guarded) {
-                    deliverer.send(DelivererMessage::Breaker(news));
-                }
-            }
-            BreakerKind::Source => {
-                let source = self.id.clone();
-                if let Some(watcher) = self.context.directory.find(REPOSITORY_WATCHER, &self.guarded) {
-                    watcher.send(RepositoryWatcherMessage::Breaker(source, news));
-                }
-            }
+        if let Some(listener) = (self.listener)(&self.context.directory, &self.guarded) {
+            // One that starts now asks where the breaker stands.
+            listener.send(news);
         }
+    }
+}
+
+fn policy_of(context: &Context, kind: BreakerKind) -> BreakerPolicy {
+    match kind {
+        BreakerKind::Source => context.policy.source_breaker,
+        BreakerKind::Endpoint => context.policy.endpoint_breaker,
     }
 }
 

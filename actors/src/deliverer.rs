@@ -47,16 +47,19 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
-    context::{Context, Tasks},
+    coalesced::Coalesced,
+    context::Context,
     directory::{Doing, Gauge, Post},
     ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
     round::Change,
+    tasks::Tasks,
     time::Timestamp,
     tree::CIRCUIT_BREAKER,
 };
 use gate::{Gate, Pass};
 use lane::Moment;
 use lending::{Return, Waiting, Wish};
+pub(crate) use looking::{refresh, refresh_here};
 use opening::{Opening, OpeningError};
 use retry::RetryRules;
 use retry_budget::RetryBudget;
@@ -170,9 +173,21 @@ pub struct DelivererArguments {
 }
 
 enum Slot {
-    Opening { again: bool },
+    Opening { changed: Changed },
     Waiting { until: Instant },
     Running(Box<RunningLane>),
+}
+
+/// What may have changed since the rows of a lane were read, while the lane is being opened. Of two changes the
+/// greater one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Changed {
+    Nothing,
+    /// The head moved. A lane with an open round reads the head when the round ends, so the lane goes on. If each
+    /// new head opened the lane again, a lane that opens more slowly than heads move would never send anything.
+    Head,
+    /// Any row may have changed: the lane is opened again.
+    Rows,
 }
 
 struct Lane {
@@ -202,8 +217,7 @@ pub struct DelivererState {
     answered: Option<Instant>,
     last_probe: Option<CursorId>,
     flow_armed: Option<Instant>,
-    reading_pending: bool,
-    read_again: bool,
+    reading_pending: Coalesced,
     /// It looks once more after a look that failed.
     looks_again: bool,
     idle_since: Option<Instant>,
@@ -255,8 +269,7 @@ impl Actor for Deliverer {
             answered: None,
             last_probe: None,
             flow_armed: None,
-            reading_pending: false,
-            read_again: false,
+            reading_pending: Coalesced::Idle,
             looks_again: false,
             idle_since: None,
             drained: None,
@@ -311,7 +324,7 @@ impl DelivererState {
         for cursor in cursors {
             let wanted = self.is_wanted(&cursor);
             match self.lanes.get_mut(&cursor).map(|lane| &mut lane.slot) {
-                Some(Slot::Opening { again }) => *again = true,
+                Some(Slot::Opening { changed }) => *changed = Changed::Head.max(*changed),
                 // A running lane reads the head when its round ends.
                 Some(Slot::Running(_)) => {}
                 Some(Slot::Waiting { .. }) => self.open(&cursor),
@@ -327,7 +340,7 @@ impl DelivererState {
         if !self.is_idle() || !idle_long || self.draining {
             return;
         }
-        if self.reading_pending || !self.wishes.is_empty() {
+        if self.reading_pending.is_running() || !self.wishes.is_empty() {
             self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
             return;
         }
@@ -341,8 +354,7 @@ impl DelivererState {
     }
 
     fn on_pending_read(&mut self, myself: &ActorRef<DelivererMessage>, result: Result<Pending, StoreError>) {
-        self.reading_pending = false;
-        let again = std::mem::take(&mut self.read_again);
+        let again = self.reading_pending.end();
         match result {
             Ok((None, _)) => {
                 info!(app.id = %self.id, "app {} is gone", self.id);

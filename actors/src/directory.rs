@@ -9,19 +9,19 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use ractor::{ActorCell, ActorRef, Message};
 use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 use tokio::time::Instant;
 
 use crate::{
-    circuit_breaker::Notes,
-    handle::TreeNode,
+    failure_notes::Notes,
     polls::Polls,
     ports::{Source, TreeSurvey},
     tree::{CIRCUIT_BREAKER, ChildSpec},
@@ -92,7 +92,7 @@ impl Gauge {
         self.panic_if_told();
         // A restart sets the count to zero while messages of the old mailbox may still be counted.
         let _previous = self.waiting.fetch_update(Relaxed, Relaxed, |count| Some(count.saturating_sub(1)));
-        *lock(&self.busy_since) = Some(Instant::now());
+        *self.busy_since.lock() = Some(Instant::now());
         Busy(self)
     }
 
@@ -116,19 +116,19 @@ impl Gauge {
 
     /// Says in a word or two what the actor is doing.
     pub fn say(&self, state: impl Into<Doing>) {
-        *lock(&self.state) = state.into();
+        *self.state.lock() = state.into();
     }
 
     /// What it said last.
     #[cfg(test)]
     pub(crate) fn doing(&self) -> Doing {
-        lock(&self.state).clone()
+        self.state.lock().clone()
     }
 
     /// How long the actor has been working on one message.
     #[must_use]
     pub fn busy_for(&self) -> Duration {
-        lock(&self.busy_since).map_or(Duration::ZERO, |since| since.elapsed())
+        self.busy_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Messages that wait.
@@ -147,7 +147,7 @@ impl Gauge {
     pub fn restarted(&self) {
         self.restarts.fetch_add(1, Relaxed);
         self.waiting.store(0, Relaxed);
-        *lock(&self.busy_since) = None;
+        *self.busy_since.lock() = None;
     }
 }
 
@@ -156,7 +156,7 @@ pub struct Busy<'a>(&'a Gauge);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.busy_since) = None;
+        *self.0.busy_since.lock() = None;
     }
 }
 
@@ -195,10 +195,27 @@ impl<M: Message> Post<M> {
         }));
     }
 
+    /// The same mailbox for a sender whose words `wrap` makes messages of.
+    #[must_use]
+    pub fn derive<W>(self, wrap: impl Fn(W) -> M + Send + Sync + 'static) -> DerivedPost<W> {
+        DerivedPost(Box::new(move |word| self.send(wrap(word))))
+    }
+
     /// The gauge.
     #[must_use]
     pub fn gauge(&self) -> &Arc<Gauge> {
         &self.gauge
+    }
+}
+
+/// A mailbox as one of its senders sees it: it takes that sender's words, whatever else its actor
+/// understands.
+pub struct DerivedPost<W>(Box<dyn Fn(W) -> bool + Send + Sync>);
+
+impl<W> DerivedPost<W> {
+    /// Sends. `false`: the actor is gone.
+    pub fn send(&self, word: W) -> bool {
+        (self.0)(word)
     }
 }
 
@@ -207,96 +224,122 @@ struct Listing {
     gauge: Arc<Gauge>,
 }
 
+/// One node of the live supervision tree.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TreeNode {
+    /// `root`, `repositories`, `repository-watcher rep_...`
+    pub actor: String,
+    /// What it is doing, in a word or two.
+    pub state: String,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// Messages waiting in its mailbox.
+    pub mailbox: u64,
+    /// Whom it supervises.
+    pub children: Vec<TreeNode>,
+}
+
+/// An actor is named by its role and, where a role has many, its key.
+type ActorName = (&'static str, String);
+
 /// The address book. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Directory(
-    Arc<Mutex<BTreeMap<(&'static str, String), Listing>>>,
-    Arc<AtomicBool>,
-    Notes,
-    Arc<Mutex<HashMap<RepositoryId, Vec<Source>>>>,
-    Arc<Mutex<BTreeMap<&'static str, u64>>>,
-    Polls,
-);
+pub struct Directory(Arc<Book>);
+
+#[derive(Default)]
+struct Book {
+    actors: Mutex<BTreeMap<ActorName, Listing>>,
+    /// The tree stops.
+    closed: AtomicBool,
+    /// Failures that no breaker has counted yet.
+    notes: Notes,
+    /// Sources that were read in bulk, for watchers that are about to start.
+    sources: Mutex<HashMap<RepositoryId, Vec<Source>>>,
+    /// Restarts by role, over all keys, since the process began.
+    restarts: Mutex<BTreeMap<&'static str, u64>>,
+    polls: Polls,
+}
 
 impl Directory {
     /// Enters an actor, or (`None`) that it waits for its restart.
     pub fn enter(&self, role: &'static str, key: &str, actor: Option<ActorCell>, gauge: &Arc<Gauge>) {
         if actor.is_none() {
-            *lock(&self.4).entry(role).or_default() += 1;
+            *self.0.restarts.lock().entry(role).or_default() += 1;
         }
-        lock(&self.0).insert((role, key.to_owned()), Listing { actor, gauge: gauge.clone() });
+        self.0.actors.lock().insert((role, key.to_owned()), Listing { actor, gauge: gauge.clone() });
     }
 
     /// The tree stops: whoever starts from now on must begin nothing.
     pub fn close(&self) {
-        self.1.store(true, Relaxed);
+        self.0.closed.store(true, Relaxed);
     }
 
     /// Whether the tree stops.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.1.load(Relaxed)
+        self.0.closed.load(Relaxed)
     }
 
     /// What waits for breakers that do not run.
     #[must_use]
     pub fn notes(&self) -> &Notes {
-        &self.2
+        &self.0.notes
     }
 
     /// When sources were looked at last, and are next.
     #[must_use]
     pub fn polls(&self) -> &Polls {
-        &self.5
+        &self.0.polls
     }
 
     /// Leaves sources, read in bulk, for watchers that are about to start.
     pub fn leave_sources(&self, sources: impl IntoIterator<Item = (RepositoryId, Vec<Source>)>) {
-        lock(&self.3).extend(sources);
+        self.0.sources.lock().extend(sources);
     }
 
     /// Takes what was left for a watcher. Whoever changes rows takes it away first: it is old then.
     #[must_use]
     pub fn take_sources(&self, repository: &RepositoryId) -> Option<Vec<Source>> {
-        lock(&self.3).remove(repository)
+        self.0.sources.lock().remove(repository)
     }
 
     /// Strikes an actor out.
     pub fn strike(&self, role: &'static str, key: &str) {
-        lock(&self.0).remove(&(role, key.to_owned()));
+        self.0.actors.lock().remove(&(role, key.to_owned()));
     }
 
     /// The mailbox of an actor, if it runs.
     #[must_use]
     pub fn find<M: Message>(&self, role: &'static str, key: &str) -> Option<Post<M>> {
-        let book = lock(&self.0);
-        let listing = book.get(&(role, key.to_owned()))?;
+        let actors = self.0.actors.lock();
+        let listing = actors.get(&(role, key.to_owned()))?;
         Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
     }
 
     /// The actor itself, if it runs: for tests that kill it.
     #[cfg(test)]
     pub(crate) fn cell(&self, role: &'static str, key: &str) -> Option<ActorCell> {
-        lock(&self.0).get(&(role, key.to_owned()))?.actor.clone()
+        self.0.actors.lock().get(&(role, key.to_owned()))?.actor.clone()
     }
 
     /// Everyone who runs.
     #[cfg(test)]
     pub(crate) fn cells(&self) -> Vec<ActorCell> {
-        lock(&self.0).values().filter_map(|listing| listing.actor.clone()).collect()
+        self.0.actors.lock().values().filter_map(|listing| listing.actor.clone()).collect()
     }
 
     /// The gauge of an actor, running or not.
     #[cfg(test)]
     pub(crate) fn gauge(&self, role: &'static str, key: &str) -> Option<Arc<Gauge>> {
-        Some(lock(&self.0).get(&(role, key.to_owned()))?.gauge.clone())
+        Some(self.0.actors.lock().get(&(role, key.to_owned()))?.gauge.clone())
     }
 
     /// The mailboxes of all running actors of a role, with their keys.
     #[must_use]
     pub fn all<M: Message>(&self, role: &'static str) -> Vec<(String, Post<M>)> {
-        let book = lock(&self.0);
-        book.iter()
+        let actors = self.0.actors.lock();
+        actors
+            .iter()
             .filter(|((entered, _), _)| *entered == role)
             .filter_map(|((_, key), listing)| {
                 let post = Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone());
@@ -309,12 +352,12 @@ impl Directory {
     #[must_use]
     pub fn survey(&self) -> TreeSurvey {
         let mut survey = TreeSurvey::default();
-        for (role, restarts) in lock(&self.4).iter() {
+        for (role, restarts) in self.0.restarts.lock().iter() {
             survey.roles.entry(role).or_default().restarts = *restarts;
         }
-        for ((role, key), Listing { actor, gauge }) in lock(&self.0).iter() {
+        for ((role, key), Listing { actor, gauge }) in self.0.actors.lock().iter() {
             let found = survey.roles.entry(role).or_default();
-            let (waiting, doing) = (gauge.waiting(), lock(&gauge.state).clone());
+            let (waiting, doing) = (gauge.waiting(), gauge.state.lock().clone());
             *if actor.is_some() { &mut found.running } else { &mut found.waiting } += 1;
             found.mailbox += waiting;
             found.mailbox_max = found.mailbox_max.max(waiting);
@@ -339,20 +382,20 @@ impl Directory {
     /// The live tree below `spec`.
     #[must_use]
     pub fn tree(&self, spec: &'static ChildSpec) -> TreeNode {
-        let book = lock(&self.0);
-        node(&book, spec, "")
+        let actors = self.0.actors.lock();
+        node(&actors, spec, "")
     }
 }
 
-fn node(book: &BTreeMap<(&'static str, String), Listing>, spec: &'static ChildSpec, key: &str) -> TreeNode {
-    let listing = book.get(&(spec.id, key.to_owned()));
+fn node(actors: &BTreeMap<ActorName, Listing>, spec: &'static ChildSpec, key: &str) -> TreeNode {
+    let listing = actors.get(&(spec.id, key.to_owned()));
     let children = spec.children.iter().flat_map(|child| {
         if child.many {
             let keys: Vec<&String> =
-                book.keys().filter(|(role, _)| *role == child.id).map(|(_, key)| key).collect();
-            keys.into_iter().map(|key| node(book, child, key)).collect::<Vec<_>>()
+                actors.keys().filter(|(role, _)| *role == child.id).map(|(_, key)| key).collect();
+            keys.into_iter().map(|key| node(actors, child, key)).collect::<Vec<_>>()
         } else {
-            vec![node(book, child, "")]
+            vec![node(actors, child, "")]
         }
     });
     TreeNode {
@@ -360,15 +403,10 @@ fn node(book: &BTreeMap<(&'static str, String), Listing>, spec: &'static ChildSp
         state: match listing {
             None => "absent".to_owned(),
             Some(Listing { actor: None, .. }) => "waiting for restart".to_owned(),
-            Some(Listing { gauge, .. }) => lock(&gauge.state).to_string(),
+            Some(Listing { gauge, .. }) => gauge.state.lock().to_string(),
         },
         restarts: listing.map_or(0, |listing| listing.gauge.restarts.load(Relaxed)),
         mailbox: listing.map_or(0, |listing| listing.gauge.waiting.load(Relaxed)),
         children: children.collect(),
     }
-}
-
-/// Nothing here panics while it holds a lock; a poisoned one is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

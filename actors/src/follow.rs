@@ -37,12 +37,12 @@ const TAGS: &str = "refs/tags/";
 /// greatest versions in their names are taken. A host with a million tags costs no more than this.
 pub const CURSORS_PER_WATCH_MAX: usize = 10_000;
 
-/// So many times as many cursors a pattern has at most together with those at rest, whose branch is gone. They
-/// stay as long as their history does, and then go; a host that invents refs and takes them back again and
-/// again is not followed beyond this.
+/// The most cursors of a pattern, in multiples of the refs that it may follow: cursors whose branch is gone stay
+/// until their history is pruned. A host that invents refs and takes them back again and again is not followed
+/// beyond this.
 pub const CURSORS_KEPT_FACTOR: usize = 5;
 
-/// How many more refs a pattern may follow, of at most `max`, that has so many cursors, of which some are at rest.
+/// How many more refs a pattern may follow that follows at most `max`; `at_rest` of its `cursors` have no branch.
 fn room(max: usize, cursors: usize, at_rest: usize) -> usize {
     let followed = max.saturating_sub(cursors.saturating_sub(at_rest));
     followed.min((CURSORS_KEPT_FACTOR * max).saturating_sub(cursors))

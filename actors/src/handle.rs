@@ -11,25 +11,28 @@ use tidings_entity::{
     kind::BreakerKind,
 };
 use tokio::time::Instant;
-use tracing::{Span, warn};
+use tracing::warn;
 
 use crate::{
-    circuit_breaker::{self, CircuitBreakerMessage},
-    context::{Context, in_time},
+    circuit_breaker,
+    context::Context,
     deliverer::{
-        DelivererMessage,
+        self, DelivererMessage,
         lending::{Lease, Refusal, Return, Settled, Wish},
     },
-    directory::Post,
-    housekeeping::{LeaseKeeperMessage, LetterKeeperMessage},
+    directory::{Post, TreeNode},
+    hints,
+    housekeeping::LeaseKeeperMessage,
     polls::Polled,
     ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError, Watch},
     repository_watcher::RepositoryWatcherMessage,
-    start::{self, Look},
+    roll::{self, Look},
+    start,
     supervisor::SupervisorMessage,
+    tasks::in_time,
     terms::FENCED_AFTER,
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, TREE},
+    tree::{DELIVERER, LEASE_KEEPER, TREE},
 };
 
 pub use test_delivery::{TestRefused, Tested};
@@ -41,21 +44,6 @@ const STOP_DEADLINE: Duration = Duration::from_secs(4);
 const START_WAIT: Duration = Duration::from_secs(2);
 /// How often it is looked for meanwhile.
 const START_STEP: Duration = Duration::from_millis(20);
-
-/// One node of the live supervision tree.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct TreeNode {
-    /// `root`, `repositories`, `repository-watcher rep_...`
-    pub actor: String,
-    /// What it is doing, in a word or two.
-    pub state: String,
-    /// How often it was restarted.
-    pub restarts: u64,
-    /// Messages waiting in its mailbox.
-    pub mailbox: u64,
-    /// Whom it supervises.
-    pub children: Vec<TreeNode>,
-}
 
 /// What the front door may ask of the tree.
 #[derive(Clone)]
@@ -74,7 +62,7 @@ impl Handle {
     /// and polls what was never polled.
     pub async fn repository_changed(&self, repository: &RepositoryId) {
         if self.context.shards.owns(repository) {
-            self.tell_watcher(repository, || RepositoryWatcherMessage::Reload);
+            hints::tell_watcher(&self.context, repository, RepositoryWatcherMessage::Reload);
         } else {
             self.context.tell_others(Signal::Repository(repository.clone())).await;
         }
@@ -129,48 +117,17 @@ impl Handle {
 
     /// Polls this repository soon, whatever its schedule says.
     pub async fn poke(&self, repository: &RepositoryId) {
-        if self.context.shards.owns(repository) {
-            self.caused(repository);
-            self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
-        } else {
-            self.context.tell_others(Signal::Poke(repository.clone())).await;
-        }
+        hints::poke(&self.context, repository).await;
     }
 
     /// A genuine hook named this repository: it is polled soon. `at`, where it told of a ref: that is
     /// polled more rarely while such hooks come.
     pub async fn hooked(&self, repository: &RepositoryId, at: Option<Timestamp>) {
         if self.context.shards.owns(repository) {
-            self.caused(repository);
-            self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at));
+            hints::caused(&self.context, repository);
+            hints::tell_watcher(&self.context, repository, RepositoryWatcherMessage::Hooked(at));
         } else {
             self.context.tell_others(Signal::Hooked(repository.clone(), at.map(|at| at.0))).await;
-        }
-    }
-
-    /// Another replica told something, or this one did: what is worked on here looks at its rows.
-    pub(crate) fn heard(&self, signal: &Signal) {
-        let owned = |repository: &RepositoryId| self.context.shards.owns(repository);
-        match signal {
-            Signal::Repository(repository) if owned(repository) => {
-                self.tell_watcher(repository, || RepositoryWatcherMessage::Reload);
-            }
-            Signal::Poke(repository) if owned(repository) => {
-                self.tell_watcher(repository, || RepositoryWatcherMessage::Poke);
-            }
-            Signal::Hooked(repository, at) if owned(repository) => {
-                self.tell_watcher(repository, || RepositoryWatcherMessage::Hooked(at.map(Timestamp)));
-            }
-            Signal::App(app) => self.refresh_here(app),
-            Signal::Breaker(key) => self.breaker_changed(key),
-            Signal::ResetBreaker(key) => drop(self.reset_here(key)),
-            Signal::Redrive => self.carry_on_here(),
-            Signal::Shards
-            | Signal::Missed
-            | Signal::Keys
-            | Signal::Repository(_)
-            | Signal::Poke(_)
-            | Signal::Hooked(..) => {}
         }
     }
 
@@ -179,15 +136,7 @@ impl Handle {
     /// something to do start. A first delivery that must wait is held back by the store: a
     /// hint that waited here would die with an idle deliverer.
     pub async fn refresh(&self, app: &AppId) {
-        self.refresh_here(app);
-        self.context.tell_others(Signal::App(app.clone())).await;
-    }
-
-    fn refresh_here(&self, app: &AppId) {
-        let found = self.context.directory.find(DELIVERER, app.as_str());
-        if !found.is_some_and(|post| post.send(DelivererMessage::Refresh)) {
-            self.context.ensure_deliverer(app.as_str());
-        }
+        deliverer::refresh(&self.context, app).await;
     }
 
     /// A watch is gone from the rows: no attempt of it begins any more once this returns, here or on another
@@ -213,14 +162,8 @@ impl Handle {
     /// A redrive was asked for that is not marked to its end: that is carried on. Lost while the
     /// letter keeper restarts, which looks by itself.
     pub async fn carry_on_redrives(&self) {
-        self.carry_on_here();
+        hints::carry_on_redrives(&self.context);
         self.context.tell_others(Signal::Redrive).await;
-    }
-
-    fn carry_on_here(&self) {
-        if let Some(keeper) = self.context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
-            keeper.send(LetterKeeperMessage::Mark);
-        }
     }
 
     /// Asks for the next changes of an app that pulls, and waits for them. `None`: there was nothing,
@@ -268,7 +211,7 @@ impl Handle {
 
     /// Closes a breaker by hand. `false`: there is none with this key here; other replicas are told.
     pub async fn reset_breaker(&self, key: &str) -> bool {
-        if self.reset_here(key) {
+        if hints::reset_breaker(&self.context, key) {
             return true;
         }
         if self.context.shards.is_sole() {
@@ -284,51 +227,24 @@ impl Handle {
         is_there
     }
 
-    fn reset_here(&self, key: &str) -> bool {
-        let found = self.context.directory.find(CIRCUIT_BREAKER, key);
-        found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Reset))
-    }
-
-    /// The row of a breaker was changed by another replica.
-    fn breaker_changed(&self, key: &str) {
-        let found = self.context.directory.find(CIRCUIT_BREAKER, key);
-        if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Changed))
-            && circuit_breaker::repository_of(key)
-                .is_none_or(|repository| self.context.shards.owns(&repository))
-        {
-            self.context.ensure_breaker(key);
-        }
-    }
-
     /// Opens a breaker by hand for at least so long; one that is open stays as it is.
-    pub fn open_breaker(&self, kind: BreakerKind, key: &str, reason: &str, wait: Duration) {
+    pub fn open_breaker(&self, kind: BreakerKind, key: &str, wait: Duration) {
         let policy = match kind {
             BreakerKind::Source => self.context.policy.source_breaker,
             BreakerKind::Endpoint => self.context.policy.endpoint_breaker,
         };
         for _ in 0..policy.threshold.max(1) {
-            circuit_breaker::report(&self.context, key, Err((reason.to_owned(), Some(wait))));
+            circuit_breaker::report(
+                &self.context,
+                key,
+                Err((circuit_breaker::OPENED_BY_HAND.to_owned(), Some(wait))),
+            );
         }
     }
 
     /// The live tree.
     pub async fn tree(&self) -> TreeNode {
         self.context.directory.tree(&TREE)
-    }
-
-    /// The next scan of this repository belongs to the trace of what is being answered now.
-    fn caused(&self, repository: &RepositoryId) {
-        let place = self.context.tracer.place(&Span::current());
-        self.context.causes.of_scan(repository, place);
-    }
-
-    fn tell_watcher(&self, repository: &RepositoryId, message: impl FnOnce() -> RepositoryWatcherMessage) {
-        let found = self.context.directory.find(REPOSITORY_WATCHER, repository.as_str());
-        if !found.is_some_and(|watcher| watcher.send(message())) {
-            // What was read for it before this change is old.
-            drop(self.context.directory.take_sources(repository));
-            self.context.ensure_watcher(repository.as_str());
-        }
     }
 }
 
@@ -346,7 +262,7 @@ impl Tree {
     /// When the root cannot start or the store cannot be read.
     pub async fn start(context: Context) -> Result<Self, ActorProcessingErr> {
         let (root, join) = start::root(&context).await?;
-        start::ensure_all(&context, Look::Missing).await?;
+        roll::ensure_all(&context, Look::Missing).await?;
         Ok(Self { context, root, join })
     }
 

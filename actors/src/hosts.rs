@@ -23,12 +23,13 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::id::AppId;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
@@ -40,11 +41,14 @@ use url::Url;
 use crate::{
     ports::{GitError, HostsSurvey, Location, Remote},
     secret::Secret,
+    shares::{Share, Shares},
 };
 use line::{Line, Place};
 use pace::Pace;
 use patience::Patience;
 
+/// Of the requests that may take long one app has at most so many times what it leaves to others.
+const LONG_GREED: u64 = 3;
 /// Above this many hosts the idle ones are forgotten.
 const HOSTS_KEPT: usize = 4_096;
 /// Scans begin evenly: of a second's worth of requests only this part may begin at once.
@@ -120,8 +124,9 @@ struct Host {
     said: Option<Instant>,
     /// Requests under way.
     under_way: Arc<Semaphore>,
-    /// Those among them that may take long: one place is always left for a poll.
-    long: Arc<Semaphore>,
+    /// Requests under way that may take long. They leave one place to polls, and those of one app leave another to
+    /// other apps.
+    long: Shares,
 }
 
 #[derive(Clone, Debug)]
@@ -161,18 +166,18 @@ impl Hosts {
         self.0.sharers.load(Ordering::Relaxed)
     }
 
-    /// Waits until a scan of `remote`, for these apps, may begin. A local repository has no host and
+    /// Waits until a scan of `remote` may begin. A local repository has no host and
     /// waits for nothing. Dropping the future gives the place in line up.
     ///
     /// # Errors
     /// [`Postponed`] when the host asked this credential for patience.
-    pub async fn turn(&self, remote: &Remote, apps: &[AppId], is_urgent: bool) -> Result<Turn, Postponed> {
+    pub async fn turn(&self, remote: &Remote, is_urgent: bool) -> Result<Turn, Postponed> {
         let Location::Http(url) = &remote.location else { return Ok(Turn::default()) };
-        let (name, key) = (host_name(url), self.key(remote.credential.as_ref()));
+        let (name, key) = (host_name(url), self.key(url, remote.credential.as_ref()));
         let waiting = Waiting { woken: Arc::default(), since: Instant::now() };
         let woken = Arc::clone(&waiting.woken);
         let place = self.with(&name, |host| {
-            let place = host.line.join(apps, is_urgent, waiting);
+            let place = host.line.join(&remote.apps, is_urgent, waiting);
             host.wake();
             place
         });
@@ -194,7 +199,8 @@ impl Hosts {
     }
 
     /// Waits until one more request may go to the host of `url`; while the permit lives, the
-    /// request is under way. One that `may_take_long` leaves a place for those that do not.
+    /// request is under way. One that may take long says for which apps: it leaves a place for those that do
+    /// not, and others for other apps.
     ///
     /// # Errors
     /// [`GitError::RateLimited`] while the host asks this credential for patience: nothing may be
@@ -203,19 +209,21 @@ impl Hosts {
         &self,
         url: &Url,
         credential: Option<&Secret>,
-        may_take_long: bool,
+        takes_long_for: Option<&[AppId]>,
     ) -> Result<RequestPermit, GitError> {
-        let (name, key) = (host_name(url), self.key(credential));
+        let (name, key) = (host_name(url), self.key(url, credential));
         let is_patient = |host: &mut Host| match host.patience.until(key, Instant::now()) {
             Some(until) => Err(GitError::RateLimited { retry_after: Some(until - Instant::now()) }),
             None => Ok(()),
         };
         let (long, under_way) = self.with(&name, |host| {
-            is_patient(host).map(|()| (Arc::clone(&host.long), Arc::clone(&host.under_way)))
+            is_patient(host).map(|()| (host.long.clone(), Arc::clone(&host.under_way)))
         })?;
-        let cancelled = |_| GitError::Cancelled;
-        let long = if may_take_long { Some(long.acquire_owned().await.map_err(cancelled)?) } else { None };
-        let under_way = under_way.acquire_owned().await.map_err(cancelled)?;
+        let long = match takes_long_for {
+            Some(apps) => Some(long.take(apps, 1).await),
+            None => None,
+        };
+        let under_way = under_way.acquire_owned().await.map_err(|_| GitError::Cancelled)?;
         let sharers = self.sharers();
         let reserve = |host: &mut Host| host.requests.reserve(Instant::now(), sharers);
         let free = self.with(&name, |host| is_patient(host).map(|()| reserve(host)))?;
@@ -231,7 +239,7 @@ impl Hosts {
         credential: Option<&Secret>,
         asked: Option<Duration>,
     ) -> Duration {
-        let (name, key, now) = (host_name(url), self.key(credential), Instant::now());
+        let (name, key, now) = (host_name(url), self.key(url, credential), Instant::now());
         let wait = self.with(&name, |host| host.patience.grant(key, asked, now)) - now;
         warn!("{name} asks for patience: one credential asks it nothing for {wait:?}");
         wait
@@ -239,7 +247,7 @@ impl Hosts {
 
     /// The host of `url` answered without asking for patience.
     pub fn answered(&self, url: &Url, credential: Option<&Secret>) {
-        let key = self.key(credential);
+        let key = self.key(url, credential);
         self.with(&host_name(url), |host| host.patience.answered(key, Instant::now()));
     }
 
@@ -270,9 +278,10 @@ impl Hosts {
         survey
     }
 
-    /// A credential as a number that tells nothing of it outside this process.
-    fn key(&self, credential: Option<&Secret>) -> patience::Key {
-        credential.map_or(0, |secret| self.0.hasher.hash_one(secret.expose()))
+    /// A credential at a port as a number that tells nothing of it outside this process. What one server asks for
+    /// binds no other one of the same name.
+    fn key(&self, url: &Url, credential: Option<&Secret>) -> patience::Key {
+        self.0.hasher.hash_one((url.port_or_known_default(), credential.map(Secret::expose)))
     }
 
     fn with<T>(&self, name: &str, work: impl FnOnce(&mut Host) -> T) -> T {
@@ -290,7 +299,7 @@ impl Hosts {
 
     /// Nothing here panics while it holds the lock; a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Host>> {
-        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.hosts.lock()
     }
 }
 
@@ -308,7 +317,7 @@ impl Host {
             waited: Duration::ZERO,
             said: None,
             under_way: Arc::new(Semaphore::new(concurrency)),
-            long: Arc::new(Semaphore::new((concurrency - 1).max(1))),
+            long: Shares::new((concurrency - 1).max(1) as u64, LONG_GREED),
         }
     }
 
@@ -373,7 +382,7 @@ impl Host {
 
     fn is_idle(&self, now: Instant) -> bool {
         // A permit under way holds a clone of its semaphore.
-        let is_quiet = Arc::strong_count(&self.under_way) == 1 && Arc::strong_count(&self.long) == 1;
+        let is_quiet = Arc::strong_count(&self.under_way) == 1 && self.long.is_unused();
         is_quiet
             && self.line.is_empty()
             && self.listing + self.fetching == 0
@@ -465,11 +474,12 @@ impl Drop for Held {
 /// A request is under way while this lives.
 #[derive(Debug)]
 pub struct RequestPermit {
-    _long: Option<OwnedSemaphorePermit>,
+    _long: Option<Share>,
     _under_way: OwnedSemaphorePermit,
 }
 
-/// What a budget belongs to: the name alone. All ports of a name are one machine, or one house.
+/// The key of a host's budget: its name without the port. Servers on several ports of one name share a machine,
+/// or an operator.
 fn host_name(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }

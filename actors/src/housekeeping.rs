@@ -3,28 +3,30 @@
 //! `housekeeping` supervisor, restarted after a failure; each has one timer and few tasks at a time. A
 //! crash loses one round of upkeep.
 
+mod chore;
 mod lease_keeper;
 mod letter_keeper;
 mod mirror_keeper;
 mod retention;
 mod surveyor;
 
+pub use chore::{Chore, ChoreActor, ChoreMessage};
 pub use lease_keeper::{LeaseKeeper, LeaseKeeperMessage};
 pub use letter_keeper::{LetterKeeper, LetterKeeperMessage};
 pub use mirror_keeper::{KeepError, MirrorKeeper, MirrorKeeperMessage, Room, is_due};
-pub use retention::{Retention, RetentionMessage};
-pub use surveyor::{Surveyor, SurveyorMessage};
+pub use retention::Retention;
+pub use surveyor::Surveyor;
 
 use std::sync::Arc;
 
 use crate::{context::Context, directory::Gauge};
 
-/// What an actor of upkeep is made of.
+/// What an actor of upkeep starts from.
 #[derive(Clone)]
 pub struct UpkeepArguments {
     /// Ports and policies.
     pub context: Context,
-    /// Its gauge.
+    /// The gauge of the actor.
     pub gauge: Arc<Gauge>,
 }
 

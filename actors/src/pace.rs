@@ -17,12 +17,13 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex as Lock, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex as Lock;
 use tidings_entity::id::AppId;
 use tokio::{
     sync::Mutex,
@@ -31,8 +32,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    context::in_time,
     ports::{Clock, Store},
+    tasks::in_time,
 };
 
 /// Turns are so much further apart than the rate asks for, in thousandths: at 50 a second, 25 ms
@@ -71,7 +72,7 @@ impl Paces {
     #[must_use]
     pub fn of(&self, app: &AppId, rate: Option<u32>) -> Option<Pace> {
         let rate = rate?.max(1);
-        let mut of_app = self.of_app.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_app = self.of_app.lock();
         if let Some(keeper) = of_app.get(app).and_then(Weak::upgrade) {
             keeper.rate.store(rate, Relaxed);
             return Some(Pace(keeper));

@@ -4,10 +4,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tidings_entity::id::{SourceId, WatchId};
 
 use crate::{
@@ -42,7 +43,7 @@ impl Polled {
 /// A scan that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scanned {
-    /// When it ended.
+    /// The end of the scan.
     pub at: Timestamp,
     /// From its turn at the host to the heads on disk.
     pub took: Duration,
@@ -74,16 +75,16 @@ impl Polls {
     /// How a source is polled, as far as this process knows.
     #[must_use]
     pub fn of(&self, source: &SourceId) -> Option<Polled> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+        self.0.lock().get(source).cloned()
     }
 
     /// Notes how a source is polled.
     pub(crate) fn note(&self, source: &SourceId, polled: Polled) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), polled);
+        self.0.lock().insert(source.clone(), polled);
     }
 
     /// A source is not watched here any more.
     pub(crate) fn forget(&self, source: &SourceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
+        self.0.lock().remove(source);
     }
 }

@@ -1,8 +1,8 @@
 //! Decides when to look at one repository, per source: adaptive interval, jitter, pokes (debounced
 //! and coalesced), the breaker's word. A source that is due stands in line at its host, each for
 //! itself, and is scanned when its turn comes. Never two scans of one repository at once: one
-//! outstanding scan, everything else sets a flag. Supervised by `repositories`, restarted after a failure, ends
-//! when nobody watches the repository any more.
+//! outstanding scan, everything else waits for its end. Supervised by `repositories`, restarted after a
+//! failure, ends when nobody watches the repository any more.
 //!
 //! Its mailbox is bounded by its one scan, its one timer and one place in line per source; pokes
 //! carry no load. A crash loses the schedule, nothing else: it starts by reading its sources and
@@ -13,33 +13,33 @@
 
 mod hooks;
 mod notices;
+mod scans;
 pub mod schedule;
+mod watched;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tidings_entity::id::{AppId, CursorId, RepositoryId, SourceId, WatchId};
-use tokio::{sync::oneshot, time::Instant};
+use tidings_entity::id::{AppId, CursorId, RepositoryId, SourceId};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    circuit_breaker::{self, BreakerNews, CircuitBreakerMessage, source_key},
-    context::{Context, Tasks, in_time},
+    circuit_breaker::{BreakerNews, CircuitBreakerMessage, source_key},
+    coalesced::Coalesced,
+    context::Context,
     deliverer::DelivererMessage,
     directory::{Gauge, Post},
     hosts::Postponed,
-    polls::{Polled, Scanned},
-    ports::{Cause, GitError, RefPatterns, Source, StoreError},
-    scan_worker::{self, Known, Place, ScanError},
+    polls::Polled,
+    ports::{GitError, Source, StoreError},
+    scan_worker::{self, Place},
+    tasks::{Tasks, in_time},
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER},
 };
 use hooks::Hooks;
-use schedule::{Bounds, next_wait};
+use watched::{Mode, Scanning, Watched};
 
 /// Pokes within this span lead to one scan.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ const READ_AGAIN: Duration = Duration::from_secs(2);
 pub enum RepositoryWatcherMessage {
     /// Sources were added, changed or removed.
     Reload,
-    /// Look soon, at all sources.
+    /// Look soon, at all sources; where a breaker is open, let its probe go.
     Poke,
     /// A genuine hook named the repository; when, if it told of a ref.
     Hooked(Option<Timestamp>),
@@ -73,9 +73,6 @@ pub enum RepositoryWatcherMessage {
     Done(Result<(), String>),
 }
 
-/// How often a source that waits for a place to be scanned looks for one.
-const ROOM_LOOKED_AT: Duration = Duration::from_millis(500);
-
 /// What a watcher is made of.
 #[derive(Clone)]
 pub struct RepositoryWatcherArguments {
@@ -87,71 +84,6 @@ pub struct RepositoryWatcherArguments {
     pub gauge: Arc<Gauge>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Due {
-        at: Instant,
-    },
-    /// The breaker is open; only a permitted probe goes, as soon as no other scan is on its way.
-    Rejecting {
-        probe: bool,
-    },
-}
-
-/// A place in line at the host, given up when dropped.
-struct InLine {
-    _place: oneshot::Sender<()>,
-}
-
-struct Watched {
-    source: Arc<Source>,
-    mode: Mode,
-    /// Somebody waits for it: a poke, or a new watch.
-    urgent: bool,
-    in_line: Option<InLine>,
-    failures: u32,
-    /// Refs that are absent, and since when each of them is.
-    missing: BTreeMap<String, Instant>,
-    /// What its apps followed together when that was more than one listing may say.
-    wide: Option<Vec<RefPatterns>>,
-    /// How many refs of a pattern are not followed because it matches too many, by watch.
-    left_out: BTreeMap<WatchId, u64>,
-    failing: Option<String>,
-    /// Where the last scan stands in its trace: notices follow from it.
-    last_scan: Option<Cause>,
-    /// What came of it, for people.
-    scanned: Option<Arc<Scanned>>,
-}
-
-impl Watched {
-    /// Remembers what a scan said beside heads.
-    fn take(
-        &mut self,
-        missing: BTreeSet<String>,
-        wide: Option<Vec<RefPatterns>>,
-        left_out: BTreeMap<WatchId, u64>,
-    ) {
-        self.take_missing(missing);
-        self.wide = wide;
-        for (watch, count) in left_out.iter().filter(|(watch, _)| !self.left_out.contains_key(*watch)) {
-            warn!(
-                watch.id = %watch,
-                count,
-                "{count} refs that the pattern of {watch} matches are not followed: git.pattern_refs_max binds"
-            );
-        }
-        self.left_out = left_out;
-    }
-
-    /// Remembers what is absent. Each ref has a clock of its own: whatever else comes and goes, it was absent
-    /// in two listings that far apart.
-    fn take_missing(&mut self, absent: BTreeSet<String>) {
-        let (before, now) = (std::mem::take(&mut self.missing), Instant::now());
-        let since = |name: &String| before.get(name).copied().unwrap_or(now);
-        self.missing = absent.into_iter().map(|name| (name.clone(), since(&name))).collect();
-    }
-}
-
 /// The state.
 pub struct RepositoryWatcherState {
     context: Context,
@@ -160,11 +92,10 @@ pub struct RepositoryWatcherState {
     tasks: Tasks,
     /// Boxed: a map has room for eleven from its first one on, and most repositories have one.
     sources: BTreeMap<SourceId, Box<Watched>>,
-    scanning: Option<SourceId>,
-    again: bool,
+    scanning: Scanning,
     armed: Option<Instant>,
-    reading: bool,
-    read_again: bool,
+    /// The reading of its sources.
+    reading: Coalesced,
     /// When its own reading last ended.
     read_at: Option<Instant>,
     last_error: BTreeMap<SourceId, GitError>,
@@ -197,11 +128,9 @@ impl Actor for RepositoryWatcher {
             post,
             tasks: Tasks::default(),
             sources: BTreeMap::new(),
-            scanning: None,
-            again: false,
+            scanning: Scanning::None,
             armed: None,
-            reading: false,
-            read_again: false,
+            reading: Coalesced::Idle,
             read_at: None,
             last_error: BTreeMap::new(),
             hooks: Hooks::default(),
@@ -219,7 +148,7 @@ impl Actor for RepositoryWatcher {
         let _busy = gauge.begin();
         match message {
             M::Reload => state.on_reload(),
-            M::Poke => state.on_poke(),
+            M::Poke => state.on_asked(),
             M::Hooked(at) => state.on_hooked(at),
             M::HooksWaited => state.on_hooks_waited(),
             M::Tick => state.on_tick(),
@@ -231,7 +160,7 @@ impl Actor for RepositoryWatcher {
             M::Done(result) => result?,
         }
         let in_line = state.sources.values().filter(|watched| watched.in_line.is_some()).count();
-        gauge.say(match &state.scanning {
+        gauge.say(match state.scanning.source() {
             Some(source) => format!("scanning {source}"),
             None if in_line > 0 => format!("{in_line} of {} sources in line", state.sources.len()),
             None => format!("watching {} sources", state.sources.len()),
@@ -251,8 +180,7 @@ impl Actor for RepositoryWatcher {
 
 impl RepositoryWatcherState {
     fn on_reload(&mut self) {
-        if std::mem::replace(&mut self.reading, true) {
-            self.read_again = true;
+        if !self.reading.begin() {
             return;
         }
         let (context, repository) = (self.context.clone(), self.repository.clone());
@@ -271,26 +199,39 @@ impl RepositoryWatcherState {
         myself: &ActorRef<RepositoryWatcherMessage>,
         result: Result<Vec<Source>, StoreError>,
     ) {
-        (self.reading, self.read_at) = (false, Some(Instant::now()));
+        let again = self.reading.end();
+        self.read_at = Some(Instant::now());
         match result {
-            Ok(sources) => self.take_sources(myself, sources),
+            Ok(sources) => {
+                if again {
+                    self.on_reload();
+                }
+                self.take_sources(myself, sources);
+            }
             Err(reason) => {
-                warn!(repository.id = %self.repository, "the sources of {} could not be read: {reason}", self.repository);
+                // The next reading also answers the requests that came during this one.
+                warn!(
+                    repository.id = %self.repository,
+                    "the sources of {} could not be read: {reason}", self.repository
+                );
                 self.post.send_after(READ_AGAIN, || RepositoryWatcherMessage::Reload);
             }
         }
     }
 
     fn take_sources(&mut self, myself: &ActorRef<RepositoryWatcherMessage>, sources: Vec<Source>) {
-        if std::mem::take(&mut self.read_again) {
-            self.on_reload();
-        }
         let present: Vec<SourceId> = sources.iter().map(|source| source.id.clone()).collect();
         let polls = self.context.directory.polls().clone();
         self.sources.retain(|id, _| {
             let stays = present.contains(id);
             if !stays {
                 polls.forget(id);
+                // The row of its breaker went with it, or another replica has it now.
+                let key = source_key(id.as_str(), self.repository.as_str());
+                if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
+                    breaker.send(CircuitBreakerMessage::LetGo);
+                }
+                self.context.directory.notes().forget(&key);
             }
             stays
         });
@@ -298,7 +239,7 @@ impl RepositoryWatcherState {
             self.hooks.arrived(source.hooked_at);
             self.take_source(source);
         }
-        if self.sources.is_empty() && self.scanning.is_none() && !self.reading {
+        if self.sources.is_empty() && self.scanning.source().is_none() && !self.reading.is_running() {
             if self.context.shards.owns(&self.repository) {
                 info!(repository.id = %self.repository, "nobody watches {} any more", self.repository);
                 self.context.look_at_mirror(&self.repository);
@@ -316,7 +257,7 @@ impl RepositoryWatcherState {
         began: Instant,
         sources: Vec<Source>,
     ) {
-        if !self.reading && self.read_at.is_none_or(|read| read < began) {
+        if !self.reading.is_running() && self.read_at.is_none_or(|read| read < began) {
             self.take_sources(myself, sources);
         }
     }
@@ -326,7 +267,7 @@ impl RepositoryWatcherState {
             // A proof of access moved heads that others follow as well: their lanes go at once.
             let is_ahead = source.last_change > watched.source.last_change;
             watched.source = Arc::new(source);
-            let apps = if is_ahead { watched.source.apps.clone() } else { Vec::new() };
+            let apps = if is_ahead { watched.source.remote.apps.clone() } else { Vec::new() };
             apps.iter().for_each(|app| self.let_look(app));
             return;
         }
@@ -374,8 +315,7 @@ impl RepositoryWatcherState {
     }
 
     fn on_poke(&mut self) {
-        if self.scanning.is_some() {
-            self.again = true;
+        if self.scanning.poke_after() {
             return;
         }
         let soon = Instant::now() + DEBOUNCE;
@@ -390,6 +330,19 @@ impl RepositoryWatcherState {
         }
         self.sources.keys().for_each(|id| self.tell_polls(id));
         self.schedule_tick();
+    }
+
+    /// An app or an operator asked for a scan. Where a breaker is open, the scan is its probe.
+    fn on_asked(&mut self) {
+        let directory = &self.context.directory;
+        let rejecting = |watched: &Watched| matches!(watched.mode, Mode::Rejecting { .. });
+        for (id, _) in self.sources.iter().filter(|(_, watched)| rejecting(watched)) {
+            let key = source_key(id.as_str(), self.repository.as_str());
+            if let Some(breaker) = directory.find(CIRCUIT_BREAKER, &key) {
+                breaker.send(CircuitBreakerMessage::ProbeAsked);
+            }
+        }
+        self.on_poke();
     }
 
     fn on_hooked(&mut self, at: Option<Timestamp>) {
@@ -409,7 +362,7 @@ impl RepositoryWatcherState {
     fn on_tick(&mut self) {
         let now = Instant::now();
         self.armed = self.armed.filter(|armed| *armed > now);
-        if self.scanning.is_some() {
+        if self.scanning.source().is_some() {
             return;
         }
         let waiting = self.sources.iter().filter(|(_, watched)| watched.in_line.is_none());
@@ -421,178 +374,6 @@ impl RepositoryWatcherState {
             self.stand_in_line(&id);
         }
         self.schedule_tick();
-    }
-
-    /// Waits for the turn of a source at its host, as a task.
-    fn stand_in_line(&mut self, id: &SourceId) {
-        let Some(watched) = self.sources.get_mut(id) else { return };
-        let (place, mut left) = oneshot::channel();
-        watched.in_line = Some(InLine { _place: place });
-        let (hosts, is_urgent) = (self.context.git.hosts(), watched.urgent);
-        let (source, meter, began) = (watched.source.clone(), self.context.meter.clone(), Instant::now());
-        let slots = self.context.scan_slots.clone();
-        let admitted = async move {
-            // Nobody waits for a place while it holds a turn that others could use.
-            loop {
-                while !slots.has_room(&source.apps) {
-                    tokio::time::sleep(ROOM_LOOKED_AT).await;
-                }
-                let turn = hosts.turn(&source.remote, &source.apps, is_urgent).await?;
-                if let Some(slot) = slots.take(&source.apps) {
-                    return Ok(Place { turn, slot });
-                }
-            }
-        };
-        let wait = async move {
-            tokio::select! {
-                admission = admitted => {
-                    meter.waited(began.elapsed());
-                    Some(admission)
-                }
-                _ = &mut left => None,
-            }
-        };
-        let id = id.clone();
-        let report = move |admission| RepositoryWatcherMessage::Admitted(id, admission);
-        self.tasks.spawn(&self.post, wait, report);
-    }
-
-    fn on_admitted(&mut self, id: &SourceId, admission: Option<Result<Place, Postponed>>) {
-        let Some(watched) = self.sources.get_mut(id) else { return };
-        let Some(admission) = admission.filter(|_| watched.in_line.is_some()) else { return };
-        watched.in_line = None;
-        match (admission, watched.mode) {
-            // The breaker opened meanwhile, or another source of the repository is being scanned:
-            // the turn is given back. When that scan ends this source stands in line again.
-            (_, Mode::Rejecting { probe: false }) => {}
-            (Ok(_), _) if self.scanning.is_some() => watched.urgent = true,
-            (Ok(place), _) => self.scan(id, place),
-            (Err(postponed), Mode::Due { .. }) => {
-                // They all wait for the same moment; the line at the host orders them then.
-                watched.mode = Mode::Due { at: Instant::now() + postponed.wait };
-                self.tell_polls(id);
-                self.schedule_tick();
-            }
-            // A probe that does not come back is permitted again.
-            (Err(_), Mode::Rejecting { .. }) => watched.mode = Mode::Rejecting { probe: false },
-        }
-    }
-
-    fn scan(&mut self, id: &SourceId, place: Place) {
-        let Some(watched) = self.sources.get_mut(id) else { return };
-        watched.urgent = false;
-        if let Mode::Rejecting { probe } = &mut watched.mode {
-            *probe = false;
-        }
-        self.scanning = Some(id.clone());
-        self.hooks.scan_began(self.context.now());
-        let gone_after = self.context.policy.branch_gone_after;
-        let long = watched.missing.iter().filter(|(_, since)| since.elapsed() >= gone_after);
-        let known = Known { gone: long.map(|(name, _)| name.clone()).collect(), wide: watched.wide.clone() };
-        let (directory, source) = (self.context.directory.clone(), watched.source.clone());
-        let reported = id.clone();
-        let scan = async move {
-            let began = Instant::now();
-            (scan_worker::dispatch(directory, source, known, place).await, began.elapsed())
-        };
-        self.tasks.spawn(&self.post, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
-    }
-
-    fn on_scanned(&mut self, id: &SourceId, (ended, took): (scan_worker::Ended, Duration)) {
-        self.scanning = None;
-        let key = source_key(id.as_str(), self.repository.as_str());
-        let now = self.context.now();
-        let Some(watched) = self.sources.get_mut(id) else {
-            // It was removed meanwhile; perhaps it was the last one.
-            self.on_reload();
-            return self.on_tick();
-        };
-        watched.last_scan = ended.place;
-        watched.scanned = Some(Arc::new(ended.shown(now, took)));
-        let mut retry_after = None;
-        match ended.outcome {
-            Ok(report) => {
-                watched.failures = 0;
-                watched.take(report.missing, report.wide, report.left_out);
-                if report.changed {
-                    Arc::make_mut(&mut watched.source).last_change = now;
-                    self.hooks.change_found(now);
-                }
-                let recovered = watched.failing.take().is_some();
-                self.last_error.remove(id);
-                circuit_breaker::report(&self.context, &key, Ok(()));
-                self.wake(report.cursors);
-                if recovered {
-                    self.remember_error(id, None);
-                }
-                if report.changed {
-                    // What a fetch may name as present has changed.
-                    self.on_reload();
-                }
-            }
-            Err(ScanError::Store(StoreError::Lost)) => {
-                // Nothing failed: another replica works on this repository now.
-                self.on_reload();
-            }
-            Err(reason) => {
-                let text = reason.to_string();
-                if let ScanError::Git(GitError::RateLimited { retry_after: asked }) = &reason {
-                    // Nothing failed: the host answers, and is obeyed.
-                    retry_after = *asked;
-                    info!(source.id = %id, repository.id = %self.repository, "the scan of {id} is put off: {text}");
-                } else {
-                    watched.failures += 1;
-                    warn!(source.id = %id, repository.id = %self.repository, failures = watched.failures, "the scan of {id} failed: {text}");
-                }
-                if let ScanError::Git(error) = &reason {
-                    if error.is_remote() {
-                        circuit_breaker::report(&self.context, &key, Err((text.clone(), None)));
-                    }
-                    self.last_error.insert(id.clone(), error.clone());
-                }
-                if let ScanError::Crashed = &reason {
-                    self.last_error.insert(id.clone(), GitError::Storage(text.clone()));
-                    circuit_breaker::report(&self.context, &key, Err((text.clone(), None)));
-                }
-                if let ScanError::Store(StoreError::Fenced) = &reason {
-                    self.context.give_up("another process took over this database");
-                }
-                if watched.failing.as_ref() != Some(&text) {
-                    watched.failing = Some(text.clone());
-                    self.remember_error(id, Some(text));
-                }
-            }
-        }
-        self.schedule(id, retry_after);
-        self.tell_polls(id);
-        if std::mem::take(&mut self.again) {
-            self.on_poke();
-        }
-        self.on_tick();
-    }
-
-    /// Decides when a source is polled next.
-    fn schedule(&mut self, id: &SourceId, retry_after: Option<Duration>) {
-        let policy = self.context.policy.clone();
-        let now = self.context.now();
-        let longest = self.hooks.ceiling(now, policy.poll_max, policy.poll_max_hooked);
-        let Some(watched) = self.sources.get_mut(id) else { return };
-        if matches!(watched.mode, Mode::Rejecting { .. }) {
-            return;
-        }
-        let bounds = Bounds { min: policy.poll_min, max: longest };
-        let calm = now.since(watched.source.last_change);
-        let mut wait = next_wait(calm, watched.failures, bounds, self.context.random.as_ref());
-        if let Some(since) = watched.missing.values().min() {
-            // Look again as soon as the absence of a branch can be believed.
-            wait = wait.min(
-                policy
-                    .branch_gone_after
-                    .saturating_sub(since.elapsed())
-                    .max(policy.poll_min.min(policy.branch_gone_after)),
-            );
-        }
-        watched.mode = Mode::Due { at: Instant::now() + wait.max(retry_after.unwrap_or_default()) };
     }
 
     /// Arms the timer for the next due source, unless an earlier one is armed.

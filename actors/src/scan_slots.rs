@@ -6,12 +6,12 @@
 //! rule: what slow hosts hold is soon none of the places that every scan needs. Whoever finds no slow place
 //! ends its scan.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::id::AppId;
+
+use crate::shares::Pool;
 
 /// The places. Cheap to clone.
 #[derive(Clone)]
@@ -20,12 +20,6 @@ pub struct ScanSlots(Arc<Mutex<State>>);
 struct State {
     quick: Pool,
     slow: Pool,
-}
-
-/// Places of one kind.
-struct Pool {
-    free: usize,
-    held: HashMap<AppId, usize>,
 }
 
 /// A place, given back when dropped.
@@ -39,57 +33,25 @@ impl ScanSlots {
     /// `count` places, and as many for slow scans, all of them free.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        let pool = || Pool { free: count.max(1), held: HashMap::new() };
+        let pool = || Pool::new(count.max(1) as u64, 1);
         Self(Arc::new(Mutex::new(State { quick: pool(), slow: pool() })))
     }
 
     /// Whether a scan that serves these apps would find a place now.
     #[must_use]
     pub fn has_room(&self, apps: &[AppId]) -> bool {
-        self.state().quick.has_room(apps)
+        self.state().quick.has_room(apps, 1)
     }
 
     /// A place for a scan that serves these apps, if it finds one.
     #[must_use]
     pub fn take(&self, apps: &[AppId]) -> Option<ScanSlot> {
-        let is_taken = self.state().quick.take(apps);
+        let is_taken = self.state().quick.take(apps, 1);
         is_taken.then(|| ScanSlot { slots: self.clone(), apps: apps.to_vec(), is_slow: false })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pool {
-    /// Whether one of these apps may have another place.
-    fn has_room(&self, apps: &[AppId]) -> bool {
-        let held = |app| self.held.get(app).copied().unwrap_or(0);
-        apps.iter().map(held).min().unwrap_or(0) < self.free
-    }
-
-    /// Takes a place, if one of these apps may have another.
-    fn take(&mut self, apps: &[AppId]) -> bool {
-        if !self.has_room(apps) {
-            return false;
-        }
-        self.free -= 1;
-        for app in apps {
-            *self.held.entry(app.clone()).or_default() += 1;
-        }
-        true
-    }
-
-    fn let_go(&mut self, apps: &[AppId]) {
-        self.free += 1;
-        for app in apps {
-            if let Some(held) = self.held.get_mut(app) {
-                *held -= 1;
-                if *held == 0 {
-                    self.held.remove(app);
-                }
-            }
-        }
+        self.0.lock()
     }
 }
 
@@ -111,10 +73,10 @@ impl ScanSlot {
             return true;
         }
         let mut state = self.slots.state();
-        if !state.slow.take(&self.apps) {
+        if !state.slow.take(&self.apps, 1) {
             return false;
         }
-        state.quick.let_go(&self.apps);
+        state.quick.let_go(&self.apps, 1);
         drop(state);
         self.is_slow = true;
         true
@@ -125,7 +87,7 @@ impl Drop for ScanSlot {
     fn drop(&mut self) {
         let mut state = self.slots.state();
         let pool = if self.is_slow { &mut state.slow } else { &mut state.quick };
-        pool.let_go(&self.apps);
+        pool.let_go(&self.apps, 1);
     }
 }
 
@@ -177,8 +139,8 @@ mod tests {
         assert!(other.slow_down(), "another app finds a slow place");
         slow.clear();
         drop(other);
-        assert_eq!(slots.state().slow.free, 64);
-        assert_eq!(slots.state().quick.free, 64);
+        assert!(slots.state().slow.is_whole(64));
+        assert!(slots.state().quick.is_whole(64));
     }
 
     #[test]
@@ -190,7 +152,6 @@ mod tests {
         assert!(!slots.has_room(&app(3)));
         drop((first, other));
         assert!(slots.take(&app(1)).is_some());
-        let state = slots.state();
-        assert_eq!((state.quick.free, state.quick.held.len()), (2, 0));
+        assert!(slots.state().quick.is_whole(2));
     }
 }

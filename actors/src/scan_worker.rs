@@ -29,7 +29,7 @@ use tokio::{
 use tracing::{Instrument, Span, debug, info, info_span};
 
 use crate::{
-    context::{Context, in_time},
+    context::Context,
     directory::Directory,
     hosts::Turn,
     polls::{Scanned, Unseen},
@@ -39,6 +39,7 @@ use crate::{
     },
     scan_slots::ScanSlot,
     supervisor::Birth,
+    tasks::in_time,
     time::Timestamp,
     tree::SCANS,
 };
@@ -251,6 +252,9 @@ async fn scan_traced(context: &Context, source: &Source, known: Known, place: &m
     let listed = place.hold(start, list(context, source, &mut wide)).await?;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), start.elapsed());
     let (mut listing, unseen) = listed?;
+    if !listing.has_refs && !source.haves.is_empty() {
+        return Err(GitError::NoRefs.into());
+    }
     listing.asked_at = asked_at;
     listing.gone = gone.into_iter().filter(|name| !listing.is_unseen(name)).collect();
     let wants = source.followed.commits(&listing);

@@ -9,12 +9,9 @@
 //!
 //! A process that has its database to itself owns everything, for good.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::id::{CursorId, RepositoryId};
 use tokio::time::Instant;
 
@@ -269,7 +266,7 @@ impl Shards {
     fn lock(&self) -> Option<MutexGuard<'_, Leased>> {
         match &*self.0 {
             Belief::Sole => None,
-            Belief::Leased(leased) => Some(leased.lock().unwrap_or_else(PoisonError::into_inner)),
+            Belief::Leased(leased) => Some(leased.lock()),
         }
     }
 }

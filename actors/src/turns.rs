@@ -7,9 +7,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::id::AppId;
 use tokio::sync::oneshot;
 
@@ -84,7 +85,7 @@ impl Turns {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -147,7 +148,7 @@ mod tests {
                 work.spawn(async move {
                     let _place = turns.take(&app(who)).await;
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    done.lock().expect("sound").push(who);
+                    done.lock().push(who);
                 });
             }
         };
@@ -156,7 +157,7 @@ mod tests {
         ask(2, 1);
         ask(3, 2);
         while work.join_next().await.is_some() {}
-        let done = done.lock().expect("sound");
+        let done = done.lock();
         let at = |who: u128| done.iter().position(|other| *other == who).expect("done");
         // Two were at it already; of the two that follow one may still be the first app's.
         assert!(at(2) <= 4 && at(3) <= 4, "{:?}", &done[..8]);

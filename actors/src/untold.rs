@@ -2,7 +2,9 @@
 //! rows changed, so telling one late or twice does no harm; beyond `MOST` different ones, a single
 //! [`Signal::Missed`] stands for all.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ports::Signal;
 
@@ -39,7 +41,7 @@ impl Untold {
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Signal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

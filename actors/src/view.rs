@@ -145,6 +145,21 @@ impl View {
                 single = single.replace("//", "/");
             }
             format!("write {single:?}")
+        } else if let Some(part) =
+            glob.split(['/', '{', ',', '}']).find(|part| part.len() > 2 && part.contains("**"))
+        {
+            let mend = match (part.strip_prefix("**"), part.strip_suffix("**")) {
+                (Some(rest), None) => format!("`**/*{rest}`"),
+                (None, Some(rest)) => format!("`{rest}/**` or `{rest}*`"),
+                _ => "`**` or `*`".to_owned(),
+            };
+            format!(
+                "`**` stands for whole directories and is alone between slashes; write {mend} for `{part}`"
+            )
+        } else if glob.contains("[[:") {
+            "classes of letters have no names here; write the letters, as in `[a-z]`".to_owned()
+        } else if ["{,", ",,", ",}", "{}"].iter().any(|empty| glob.contains(empty)) {
+            "an alternative between braces is empty; write two globs".to_owned()
         } else if glob.split('/').any(|component| matches!(component, "." | "..")) || plain.is_empty() {
             "paths have no `.` and `..`, and begin at the root of the repository".to_owned()
         } else {
@@ -361,6 +376,10 @@ mod tests {
             (" docs/**", "\"docs/**\""),
             ("a/../b", "`..`"),
             ("/", "root"),
+            ("secret**", "`secret/**`"),
+            ("**.md", "`**/*.md`"),
+            ("[[:alpha:]].txt", "`[a-z]`"),
+            ("{,docs/}*.md", "two globs"),
         ] {
             let fault = View::check_spelling(glob).expect_err(glob).to_string();
             assert!(fault.contains(mend), "{fault}");
@@ -372,6 +391,8 @@ mod tests {
         for glob in ["**", "*.md", "docs/", "docs/**", "a b", "[!a]*", ".github/**", "..a", "a/.b/..c"] {
             View::check_spelling(glob).expect(glob);
         }
+        View::check_spelling("{**/a,docs/**}").expect("`**` is alone");
+        View::check_spelling("docs/***").expect_err("three stars are no `**`");
     }
 
     #[test]

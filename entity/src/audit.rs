@@ -1,7 +1,6 @@
 //! Who did what, and from where. Holds ids and addresses of clients only, so that erasing an app leaves
-//! nothing of its data. Each row holds the
-//! hash of the row before it, made with a key that is not in the database, so that none can be changed,
-//! put in or taken out unseen.
+//! nothing of its data. Each row holds the hash of the row before it, made with a key that is not in the
+//! database: no row can be changed, put in or taken out unseen.
 
 use sea_orm::entity::prelude::*;
 

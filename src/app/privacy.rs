@@ -32,7 +32,7 @@ fn warn_of(path: &Path, right: &str) {
 }
 
 /// The mode of a file that others than its owner have rights to.
-fn mode_for_others(path: &Path) -> Option<u32> {
+pub(crate) fn mode_for_others(path: &Path) -> Option<u32> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     (mode & OTHERS != 0).then_some(mode)
 }

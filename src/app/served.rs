@@ -1,6 +1,6 @@
-//! Whether a data directory was used with a database: then a database that no server has used is not the
-//! one that belongs to it, and taking it would begin a new house beside the keyring and the mirrors of the
-//! old one, in which no token is known. A file says so, which the first start that opens a database leaves.
+//! Whether a server has used this data directory with a database. If so, a database that no server has used
+//! is not the database of this directory: a start with it would know no token, app or watch. The first start
+//! that opens a database leaves a file as the mark.
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -17,7 +17,7 @@ pub(crate) fn was_here(data_dir: &Path) -> bool {
     data_dir.join(FILE).exists()
 }
 
-/// Notes that one does.
+/// Marks the data directory as used, if it is not yet.
 pub(super) fn note(data_dir: &Path) -> Result<(), StartError> {
     if was_here(data_dir) {
         return Ok(());

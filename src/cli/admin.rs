@@ -270,26 +270,7 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
 }
 
 fn print_fields(context: &Context, value: &Value) -> Result<(), Failure> {
-    let mut lines = Vec::new();
-    describe("", value, &mut lines);
-    context.output.print(value, &lines)
-}
-
-/// Nested objects as `outer.inner`, one value a line.
-fn describe(name: &str, value: &Value, lines: &mut Vec<String>) {
-    let Some(object) = value.as_object() else { return };
-    let flat = object.iter().filter(|(_, value)| !value.is_object());
-    let flat: serde_json::Map<String, Value> = flat
-        .map(|(key, value)| {
-            (if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value.clone())
-        })
-        .collect();
-    if !flat.is_empty() {
-        lines.extend(fields(&Value::Object(flat)));
-    }
-    for (key, value) in object.iter().filter(|(_, value)| value.is_object()) {
-        describe(&if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value, lines);
-    }
+    context.output.print(value, &fields(value))
 }
 
 fn print_table(context: &Context, items: Value, columns: &[&str]) -> Result<(), Failure> {

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::{
     Code, Context, Failure,
     client::ServerArgs,
-    listing,
     output::{fields, table},
     secret_file,
 };
@@ -134,7 +133,7 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
                 }
                 None => client.call(Method::GET, &["api", "app"], None).await?,
             };
-            output.print(&app, &fields(&listing::flattened(&app)))
+            output.print(&app, &fields(&app))
         }
         AppVerb::Erase { server, id, yes } => {
             if !yes {

@@ -51,8 +51,20 @@ pub(super) struct ServerArgs {
     pub(super) for_app: Option<String>,
 }
 
+impl ServerArgs {
+    /// As somebody gives them who names a server and nothing else.
+    pub(super) fn of(server: Url) -> Self {
+        Self { server: Some(server), ..Self::nobody() }
+    }
+
+    /// As somebody gives them who names nothing.
+    pub(super) fn nobody() -> Self {
+        Self { server: None, token_file: None, profile: None, for_app: None }
+    }
+}
+
 /// Where a server is that nobody named.
-const SERVER: &str = "http://127.0.0.1:8080";
+pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 /// How long a tail may last before it is taken up anew.
 const TAIL_LASTS: Duration = Duration::from_secs(24 * 3600);
@@ -113,9 +125,9 @@ impl Client {
         let named = arguments.server.clone().or(profile.map(|profile| profile.server));
         let server = match named {
             Some(server) => server,
-            None => {
-                SERVER.parse().map_err(|_| Failure::new(Code::Software, "the default address is none"))?
-            }
+            None => DEFAULT_SERVER
+                .parse()
+                .map_err(|_| Failure::new(Code::Software, "the default address is none"))?,
         };
         Ok(Self { for_app: arguments.for_app.clone(), ..Self::of(builder(), server, token)? })
     }

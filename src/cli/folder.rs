@@ -24,7 +24,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let kind = if facts.is_dir() { "is no Git repository" } else { "is a file, no Git repository" };
-    let around = path.ancestors().skip(1).find(|folder| folder.join(".git").exists());
+    let around = work_tree_above(path);
     let mend = match around {
         Some(around) => format!("; it lies in the repository {}", around.display()),
         None if facts.is_dir() => ": it holds no .git; `git init` makes one".to_owned(),
@@ -35,8 +35,11 @@ pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
 
 /// The work tree that a folder lies in which is no repository itself; git looks upwards as well.
 pub(super) fn work_tree_around(path: &Path) -> Option<&Path> {
-    let looks_up = path.is_dir() && !is_repository(path);
-    path.ancestors().skip(1).find(|folder| looks_up && folder.join(".git").exists())
+    if path.is_dir() && !is_repository(path) { work_tree_above(path) } else { None }
+}
+
+fn work_tree_above(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|folder| folder.join(".git").exists())
 }
 
 fn is_repository(folder: &Path) -> bool {

@@ -266,7 +266,13 @@ impl Door {
                 let path = [&PATH[..], &[id]].concat();
                 client.call(Method::DELETE, &path, None).await.map(drop)
             }
-            Self::House(store, _) => store.retire_key(id).await.map_err(|error| of_store(&error)),
+            Self::House(store, _) => store.retire_key(id).await.map_err(|error| match error {
+                StoreError::NotFound => {
+                    let text = format!("the keyring has no key {id}; `tidings key list` names its keys");
+                    Failure::new(Code::Data, text)
+                }
+                other => of_store(&other),
+            }),
         }
     }
 }
@@ -303,8 +309,12 @@ pub(super) fn make_data_dir(path: &Path) -> Result<(), Failure> {
 
 fn failed(error: &SecretsError) -> Failure {
     let code = match error {
-        SecretsError::File { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
-            Code::CannotCreate
+        SecretsError::File { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            let text = format!(
+                "there is a keyring already, {}, and it stays; `tidings key rotate` adds a key to it",
+                path.display()
+            );
+            return Failure::new(Code::CannotCreate, text);
         }
         SecretsError::File { .. } | SecretsError::Permissions { .. } => Code::Permission,
         _ => Code::Data,

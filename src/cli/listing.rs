@@ -1,6 +1,6 @@
 //! Watches as lines of tables: the same words for apps and for the staff.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::output::{shown, table};
 
@@ -78,20 +78,6 @@ pub(super) fn branch_lines(watch: &Value) -> Vec<String> {
     table(&branches, &BRANCH_COLUMNS)
 }
 
-/// An object whose inner objects are written out as `outer.inner`.
-pub(super) fn flattened(value: &Value) -> Value {
-    let mut flat = Map::new();
-    for (name, value) in value.as_object().into_iter().flatten() {
-        match value.as_object().filter(|inner| !inner.is_empty()) {
-            Some(inner) => {
-                flat.extend(inner.iter().map(|(key, value)| (format!("{name}.{key}"), value.clone())));
-            }
-            None => drop(flat.insert(name.clone(), value.clone())),
-        }
-    }
-    Value::Object(flat)
-}
-
 fn branches(watch: &Value) -> &[Value] {
     watch["branches"].as_array().map_or(&[], Vec::as_slice)
 }
@@ -155,13 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_at_rest_waits_for_nothing_and_inner_objects_are_written_out() {
+    fn a_watch_at_rest_waits_for_nothing() {
         let watch = json!({ "state": "active", "owner": "a", "name": "b", "branches": [{ "lag_ms": 0 }] });
         let line = line(&watch);
         assert_eq!((&line["waits_for"], &line["position"]), (&Value::Null, &Value::Null));
         assert_eq!((&line["state"], &line["repository"]), (&json!("active"), &json!("a/b")));
-        let flat =
-            flattened(&json!({ "breaker": { "state": "open", "failures": 5 }, "name": "b", "none": {} }));
-        assert_eq!(flat, json!({ "breaker.state": "open", "breaker.failures": 5, "name": "b", "none": {} }));
     }
 }

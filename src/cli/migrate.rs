@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::{Code, Context, Failure, output::aligned, progress::Progress};
 use crate::{
-    app,
-    store::{OpenError, schema},
+    app::{self, Claim},
+    settings::Settings,
+    store::{OpenError, copy as database_copy, schema},
 };
 
 #[derive(Subcommand, Debug)]
@@ -23,6 +24,10 @@ pub(super) enum MigrateVerb {
         /// Really
         #[arg(long)]
         yes: bool,
+        /// The name of the database (for SQLite the name of the file): needed to take back all steps, which deletes
+        /// everything
+        #[arg(long, value_name = "NAME")]
+        everything_of: Option<String>,
     },
     /// Show which steps were taken; changes nothing
     Status,
@@ -39,6 +44,8 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
         MigrateVerb::Copy(arguments) => copy::run(arguments, &settings, context).await,
         MigrateVerb::Up => {
             super::key::make_data_dir(&settings.data_dir)?;
+            // Replicas of the version before go on beside a newer schema; the one server of a file does not.
+            let _claim = if is_file(&url)? { Some(claim(&settings)?) } else { None };
             let progress = Progress::steps();
             progress.tell("taking the steps that are missing");
             let taken = schema::up(&url).await;
@@ -47,16 +54,28 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
             let lines = if taken.is_empty() { vec!["nothing to do".to_owned()] } else { taken.clone() };
             context.output.print(&json!({ "taken": taken }), &lines)
         }
-        MigrateVerb::Down { steps, yes } => {
+        MigrateVerb::Down { steps, yes, everything_of } => {
             if !yes {
                 return Err(Failure::new(Code::Usage, "this deletes tables and all in them; add --yes"));
+            }
+            let _claim = claim(&settings)?;
+            let taken =
+                schema::status(&url).await.map_err(failed)?.iter().filter(|step| step.applied).count();
+            let name = database_copy::name_of(&url).map_err(failed)?;
+            if taken > 0 && steps as usize >= taken && everything_of.as_ref() != Some(&name) {
+                let text = format!(
+                    "this takes back all steps and deletes everything in the database; add --everything-of {name}"
+                );
+                return Err(Failure::new(Code::Usage, text));
             }
             let progress = Progress::steps();
             progress.tell("taking steps back");
             let taken_back = schema::down(&url, steps).await;
             drop(progress);
-            taken_back.map_err(failed)?;
-            context.output.print(&json!({ "taken_back": steps }), &[format!("{steps} taken back")])
+            let taken_back = taken_back.map_err(failed)?;
+            let lines =
+                if taken_back.is_empty() { vec!["nothing to do".to_owned()] } else { taken_back.clone() };
+            context.output.print(&json!({ "taken_back": taken_back }), &lines)
         }
         MigrateVerb::Status => {
             let steps = schema::status(&url).await.map_err(failed)?;
@@ -66,4 +85,14 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
             context.output.print(&json!({ "steps": steps }), &lines)
         }
     }
+}
+
+/// The data directory, where no server has it open: a schema does not change below one that writes.
+fn claim(settings: &Settings) -> Result<Claim, Failure> {
+    Claim::hold(&settings.data_dir).map_err(|error| Failure::of_start(&error))
+}
+
+fn is_file(url: &str) -> Result<bool, Failure> {
+    let file = database_copy::file_of(url).map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
+    Ok(file.is_some())
 }

@@ -45,8 +45,8 @@ impl Output {
     }
 }
 
-/// A field as people read it: texts without quotes, `-` for what is missing. Control characters
-/// are escaped, so that nothing from elsewhere moves the cursor.
+/// A field as people read it: texts without quotes and with commas between several, `-` for what is missing.
+/// Control characters are escaped, so that nothing from elsewhere moves the cursor.
 #[must_use]
 pub fn shown(value: &Value) -> String {
     match value {
@@ -55,17 +55,36 @@ pub fn shown(value: &Value) -> String {
             .chars()
             .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
             .collect(),
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
+            items.iter().map(shown).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }
 
-/// The fields of an object, one a line.
+/// The fields of an object, one a line; those of inner objects as `outer.inner`.
 #[must_use]
 pub fn fields(value: &Value) -> Vec<String> {
     match value.as_object() {
-        Some(object) => aligned(object.iter().map(|(name, value)| vec![name.clone(), shown(value)])),
+        Some(_) => aligned(flattened(value).into_iter().map(|(name, value)| vec![name, shown(value)])),
         None => vec![shown(value)],
     }
+}
+
+/// The fields of an object by their names; those of inner objects as `outer.inner`.
+#[must_use]
+pub fn flattened(value: &Value) -> Vec<(String, &Value)> {
+    let mut flat = Vec::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        if value.as_object().is_some_and(|inner| !inner.is_empty()) {
+            flat.extend(
+                flattened(value).into_iter().map(|(inner, value)| (format!("{name}.{inner}"), value)),
+            );
+        } else {
+            flat.push((name.clone(), value));
+        }
+    }
+    flat
 }
 
 /// Some fields of each item of a list, one item a line, under their names.
@@ -107,6 +126,12 @@ mod tests {
         assert_eq!(lines[1], format!("a{:500} \u{7530}\u{4e2d}\\nx  true", ""));
         assert_eq!(lines[2], format!("{long}  b        -"));
         assert_eq!(fields(&json!({ "a": 1, "long": null })), ["a     1", "long  -"]);
+        let nested =
+            json!({ "breaker": { "state": "open", "last": { "at": 5 } }, "none": {}, "list": ["a"] });
+        assert_eq!(
+            fields(&nested),
+            ["breaker.last.at  5", "breaker.state    open", "list             a", "none             {}"]
+        );
         assert!(table(&[], &["id"]) == ["ID"] && fields(&json!({})).is_empty());
     }
 }

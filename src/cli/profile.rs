@@ -8,14 +8,15 @@
 //! token_file = "/var/lib/tidings/admin-token"
 //! ```
 //!
-//! The file is `tidings/profiles.toml` below `$XDG_CONFIG_HOME` or `~/.config`. It holds no secret, but
-//! whoever writes it says where tokens go: one that others may write to is refused. A server that is
-//! named by hand takes nothing from a profile, so that no token goes to a server it is not meant for.
+//! The file is `tidings/profiles.toml` below `$XDG_CONFIG_HOME` or `~/.config`; `tidings auth` writes the file
+//! too. It holds no secret, but says where tokens go: a file that others may write to is refused. A server that
+//! is named by hand takes nothing from a profile, so that a token goes to the server of its profile alone.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::PermissionsExt,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -46,38 +47,150 @@ pub(super) struct Profile {
     pub(super) token_file: Option<PathBuf>,
 }
 
-/// The profile of this name, or the default one; `None` where neither is asked for nor set.
-///
-/// # Errors
-/// A file that cannot be read, that others may write to, or that has no such profile.
-pub(super) fn find(name: Option<&str>, environment: &Environment) -> Result<Option<Profile>, Failure> {
-    let file = file(environment);
-    let profiles = match &file {
-        Some(path) => read(path)?,
-        None => Profiles::default(),
-    };
-    let Some(name) = name.map(str::to_owned).or(profiles.default) else { return Ok(None) };
-    match profiles.profiles.get(&name) {
-        Some(profile) => Ok(Some(profile.clone())),
-        None => {
-            let place = file
-                .map_or_else(|| "there is no home directory".to_owned(), |path| path.display().to_string());
-            Err(Failure::new(Code::Config, format!("there is no profile {name:?} ({place})")))
+/// Where the profiles of a user lie.
+pub(super) struct Home(PathBuf);
+
+impl Home {
+    /// The folder of the user who runs this process.
+    ///
+    /// # Errors
+    /// The user has no home directory.
+    pub(super) fn of(environment: &Environment) -> Result<Self, Failure> {
+        let set = |name: &str| environment.get(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        folder.map(|folder| Self(folder.join("tidings"))).ok_or_else(|| {
+            Failure::new(Code::Config, "there is no home directory: HOME and XDG_CONFIG_HOME are not set")
+        })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("profiles.toml")
+    }
+
+    /// The file for the token of a profile that `tidings auth login` keeps.
+    pub(super) fn token_file(&self, name: &str) -> PathBuf {
+        self.0.join("tokens").join(name)
+    }
+
+    /// Checks the name of a profile, which is the name of its token file too.
+    ///
+    /// # Errors
+    /// A name with other characters than letters, digits, `-` and `_`.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Failure> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if !name.is_empty() && name.chars().all(is_plain) {
+            return Ok(());
         }
+        let said = format!("{name:?} is no name of a profile: letters, digits, - and _ make one");
+        Err(Failure::new(Code::Usage, said))
+    }
+
+    /// The profile of this name, or the default one, with its name; `None` where neither is asked for nor set.
+    ///
+    /// # Errors
+    /// A file that cannot be read, that others may write to, or that has no such profile.
+    pub(super) fn find(&self, name: Option<&str>) -> Result<Option<(String, Profile)>, Failure> {
+        let path = self.file();
+        let profiles = parse(&path, &read(&path)?)?;
+        let Some(name) = name.map(str::to_owned).or(profiles.default) else { return Ok(None) };
+        match profiles.profiles.get(&name) {
+            Some(profile) => Ok(Some((name, profile.clone()))),
+            None => {
+                let said = format!("there is no profile {name:?} ({})", path.display());
+                Err(Failure::new(Code::Config, said))
+            }
+        }
+    }
+
+    /// Writes a profile in place of the one of this name; the first one becomes the default.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub(super) fn save(&self, name: &str, profile: &Profile) -> Result<(), Failure> {
+        let path = self.file();
+        let mut text = without(&read(&path)?, name);
+        if parse(&path, &text)?.default.is_none() {
+            text.insert_str(0, &format!("default = \"{name}\"\n"));
+        }
+        if !text.ends_with("\n\n") {
+            text.push('\n');
+        }
+        text += &format!("[profiles.{name}]\nserver = {:?}\n", profile.server.as_str());
+        if let Some(token_file) = &profile.token_file {
+            text += &format!("token_file = {token_file:?}\n");
+        }
+        self.write(&text)
+    }
+
+    /// Takes a profile out, and the line that makes it the default.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub(super) fn remove(&self, name: &str) -> Result<(), Failure> {
+        let path = self.file();
+        let text = without(&read(&path)?, name);
+        let is_default = parse(&path, &text)?.default.as_deref() == Some(name);
+        let is_of_default = |line: &&str| is_default && line.trim_start().starts_with("default");
+        let mut kept: String =
+            text.lines().filter(|line| !is_of_default(line)).flat_map(|line| [line, "\n"]).collect();
+        kept.truncate(kept.trim_end().len());
+        kept.push('\n');
+        self.write(&kept)
+    }
+
+    /// Writes the file, unless the text is none that could be read again.
+    fn write(&self, text: &str) -> Result<(), Failure> {
+        let path = self.file();
+        parse(&path, text)?;
+        let written = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+            let aside = path.with_extension("new");
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)
+        };
+        written().map_err(|error: io::Error| {
+            Failure::new(Code::CannotCreate, format!("{} cannot be written: {error}", path.display()))
+        })
     }
 }
 
-fn file(environment: &Environment) -> Option<PathBuf> {
-    let folder = environment.get("XDG_CONFIG_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let folder = folder.or_else(|| Some(Path::new(&environment.get("HOME")?).join(".config")))?;
-    Some(folder.join("tidings").join("profiles.toml"))
+/// The profile of this name, or the default one; `None` where neither is asked for nor set.
+///
+/// # Errors
+/// As [`Home::find`].
+pub(super) fn find(name: Option<&str>, environment: &Environment) -> Result<Option<Profile>, Failure> {
+    match (Home::of(environment), name) {
+        (Ok(home), name) => Ok(home.find(name)?.map(|(_, profile)| profile)),
+        (Err(_), None) => Ok(None),
+        (Err(failure), Some(_)) => Err(failure),
+    }
 }
 
-fn read(path: &Path) -> Result<Profiles, Failure> {
+/// A file's text without the section of a profile; what stands beside it, comments too, is kept.
+fn without(text: &str, name: &str) -> String {
+    let head = format!("[profiles.{name}]");
+    let mut is_inside = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.trim_start().starts_with('[') {
+            is_inside = line.trim() == head;
+        }
+        if !is_inside {
+            kept.extend([line, "\n"]);
+        }
+    }
+    kept
+}
+
+/// The text of the file; empty where there is none.
+fn read(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let facts = match fs::metadata(path) {
         Ok(facts) => facts,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Profiles::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(Failure::new(Code::NoInput, format!("{shown} cannot be read: {error}"))),
     };
     if facts.permissions().mode() & 0o022 != 0 {
@@ -87,13 +200,16 @@ fn read(path: &Path) -> Result<Profiles, Failure> {
     if facts.len() > FILE_BYTES_MAX {
         return Err(Failure::new(Code::Config, format!("{shown} is too large to be profiles")));
     }
-    let text = fs::read_to_string(path)
-        .map_err(|error| Failure::new(Code::NoInput, format!("{shown} cannot be read: {error}")))?;
+    fs::read_to_string(path)
+        .map_err(|error| Failure::new(Code::NoInput, format!("{shown} cannot be read: {error}")))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Profiles, Failure> {
     Config::builder()
-        .add_source(File::from_str(&text, FileFormat::Toml))
+        .add_source(File::from_str(text, FileFormat::Toml))
         .build()
         .and_then(Config::try_deserialize)
-        .map_err(|error| Failure::new(Code::Config, format!("{shown}: {error}")))
+        .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -123,6 +239,29 @@ mod tests {
         );
         assert_eq!(find(Some("three"), &environment).expect_err("missing").code, Code::Config);
         assert!(find(None, &Environment(Vec::new())).expect("nothing to read").is_none());
+    }
+
+    #[test]
+    fn a_profile_is_written_and_taken_out_and_the_rest_stays() {
+        let text = "# mine\n[profiles.one]\nserver = \"http://one.example\" # the first\n";
+        let (_folder, environment) = home(text, 0o600);
+        let home = Home::of(&environment).expect("a home");
+        let of = |server: &str, token_file: &str| Profile {
+            server: server.parse().expect("an address"),
+            token_file: Some(token_file.into()),
+        };
+        home.save("two", &of("https://two.example", "/a b/\"two\"")).expect("written");
+        home.save("two", &of("https://other.example", "/a b/\"two\"")).expect("written again");
+        let (name, profile) =
+            home.find(None).expect("read").expect("the first that was saved is the default");
+        assert_eq!((name.as_str(), profile.server.as_str()), ("two", "https://other.example/"));
+        assert_eq!(profile.token_file, Some("/a b/\"two\"".into()));
+        let one = home.find(Some("one")).expect("read").expect("there").1;
+        assert_eq!(one.server.as_str(), "http://one.example/");
+        home.remove("two").expect("taken out");
+        assert!(home.find(None).expect("read").is_none());
+        assert_eq!(fs::read_to_string(home.file()).expect("there"), text);
+        assert!(home.check_name("../x").is_err() && home.check_name("").is_err());
     }
 
     #[test]

@@ -18,8 +18,10 @@ use super::{Code, Context, Failure};
 use crate::{
     app::{Adapters, App, StartError},
     egress::replicas::ToReplicas,
-    http::{self, Front, Lifecycle, admin_token::AdminToken, edge::Edge},
-    identity::Identity,
+    http::{
+        self, admin_token::AdminToken, front::Front, handler_state::HandlerState, lifecycle::Lifecycle,
+        pipeline::Pipeline,
+    },
     settings::Settings,
     telemetry,
 };
@@ -78,10 +80,12 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
     let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
     doors.announce(args)?;
     let lifecycle = Lifecycle::default();
-    let front = Arc::new(front(&app, admin, to_replicas, lifecycle.clone()));
+    let front = Arc::new(front(&app, to_replicas));
     http::witness::started(&front).await;
     let (stop, stopping) = watch::channel(false);
-    let door = doors.serve(&front, &settings.server, stopping);
+    let state = HandlerState::new(&settings, lifecycle.clone());
+    let pipeline = Arc::new(Pipeline::new(front, state, admin));
+    let door = doors.serve(&pipeline, &settings.server, stopping);
     let mut door = std::pin::pin!(door);
     let failed = tokio::select! {
         () = &mut door => Some("the front door closed".to_owned()),
@@ -106,11 +110,10 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
     }
 }
 
-fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifecycle) -> Front {
+fn front(app: &App, to_replicas: ToReplicas) -> Front {
     Front {
         store: app.store.clone(),
         administration: app.store.clone(),
-        identity: Identity::of(&app.settings.identity, &app.egress),
         keys: app.store.clone(),
         git: app.git.clone(),
         handle: app.handle(),
@@ -119,18 +122,6 @@ fn front(app: &App, admin: AdminToken, to_replicas: ToReplicas, lifecycle: Lifec
         to_replicas,
         clock: app.clock.clone(),
         random: app.random.clone(),
-        admin,
-        edge: Arc::new(Edge::new(&app.settings.server)),
-        lifecycle,
-        metrics: telemetry::Metrics::of_process(),
-        told_metrics: http::metrics::Told::default(),
-        hooks: http::hooks::Bounds::default(),
-        onboardings: http::apps::onboardings::Onboardings::new(app.settings.onboarding.apps_per_hour),
-        tests: http::apps::test_delivery::Tests::default(),
-        downloads: http::downloads::Downloads::new(app.settings.server.download_memory_bytes),
-        histories: http::histories::Histories::default(),
-        places: http::places::Places::new(app.settings.server.connections_max),
-        compiling: tidings_actors::turns::Turns::new(1),
     }
 }
 

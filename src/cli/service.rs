@@ -39,6 +39,32 @@ pub(super) enum ServiceVerb {
         #[arg(long)]
         print: bool,
     },
+    /// Start the service that is installed
+    Start {
+        #[command(flatten)]
+        manager: Choice,
+    },
+    /// Stop the service until it is started again, or until the next boot
+    Stop {
+        #[command(flatten)]
+        manager: Choice,
+    },
+    /// Stop the service and start it again
+    Restart {
+        #[command(flatten)]
+        manager: Choice,
+    },
+    /// Print what the service logged last
+    Logs {
+        #[command(flatten)]
+        manager: Choice,
+        /// How many lines
+        #[arg(long, default_value_t = 100)]
+        lines: u32,
+        /// Print further lines as they come, until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Say whether it is installed and runs; exit code 1 where it does not
     Status {
         #[command(flatten)]
@@ -72,7 +98,7 @@ pub(super) struct Unit {
     /// The program; missing: this one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// The settings file; missing: none, settings come from /etc/tidings/environment
+    /// The settings file; missing: that of --config, else none: settings come from /etc/tidings/environment
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
     /// Let it read home directories, for local repositories there (systemd)
@@ -86,6 +112,7 @@ pub(super) struct Unit {
 pub(super) fn run(verb: ServiceVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         ServiceVerb::Install { manager, unit, print, replace } => {
+            let unit = Unit { settings: unit.settings.or_else(|| context.config.clone()), ..unit };
             let text = unit.text(manager.kind())?;
             if print {
                 return context.output.print(&json!({ "unit": text }), &[text.trim_end().to_owned()]);
@@ -109,6 +136,10 @@ pub(super) fn run(verb: ServiceVerb, context: &Context) -> Result<(), Failure> {
             manager.tell(&manager.reloading())?;
             context.output.print(&json!({ "removed": path }), &[format!("removed  {}", path.display())])
         }
+        ServiceVerb::Start { manager } => control(&manager, "started", manager.started(), context),
+        ServiceVerb::Stop { manager } => control(&manager, "stopped", manager.stopped(), context),
+        ServiceVerb::Restart { manager } => control(&manager, "restarted", manager.restarted(), context),
+        ServiceVerb::Logs { manager, lines, follow } => logs(&manager, lines, follow),
         ServiceVerb::Status { manager, print } => status(&manager, print, context),
     }
 }
@@ -133,6 +164,26 @@ fn install(manager: &Choice, text: &str, replace: bool) -> Result<(), Failure> {
         .map_err(|error| failed(&path, &error))?;
     manager.tell(&manager.reloading())?;
     manager.tell(&manager.starting())
+}
+
+/// Has the manager do something with the service, and says what was done.
+fn control(manager: &Choice, done: &str, command: Vec<String>, context: &Context) -> Result<(), Failure> {
+    manager.check_runs()?;
+    manager.tell(&command)?;
+    context.output.print(&json!({ done: "tidings" }), &[format!("{done}  tidings")])
+}
+
+/// Prints the log of the service as its manager keeps it.
+fn logs(manager: &Choice, lines: u32, follow: bool) -> Result<(), Failure> {
+    manager.check_runs()?;
+    let command = manager.logging(lines, follow);
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let ended = Command::new(program).args(arguments).status();
+    let ended = ended.map_err(|error| Failure::new(Code::Unavailable, format!("{program}: {error}")))?;
+    if ended.success() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Unavailable, format!("{}: {ended}", command.join(" "))))
 }
 
 fn status(manager: &Choice, print: bool, context: &Context) -> Result<(), Failure> {
@@ -240,6 +291,44 @@ impl Choice {
             &["systemctl", "disable", "--now", "tidings.service"],
             &["launchctl", "bootout", "system", "{path}"],
         )
+    }
+
+    fn started(&self) -> Vec<String> {
+        self.words(
+            &["systemctl", "start", "tidings.service"],
+            &["launchctl", "bootstrap", "system", "{path}"],
+        )
+    }
+
+    fn stopped(&self) -> Vec<String> {
+        self.words(&["systemctl", "stop", "tidings.service"], &["launchctl", "bootout", "system", "{path}"])
+    }
+
+    fn restarted(&self) -> Vec<String> {
+        self.words(
+            &["systemctl", "restart", "tidings.service"],
+            &["launchctl", "kickstart", "-k", "system/tidings"],
+        )
+    }
+
+    fn logging(&self, lines: u32, follow: bool) -> Vec<String> {
+        let mut words = self
+            .words(&["journalctl", "--unit", "tidings.service", "--no-pager", "--lines"], &["tail", "-n"]);
+        words.push(lines.to_string());
+        words.extend(follow.then(|| "-f".to_owned()));
+        words.extend(self.words(&[], &["/usr/local/var/log/tidings.log"]));
+        words
+    }
+
+    /// Only of this system services can be started, stopped and looked at.
+    fn check_runs(&self) -> Result<(), Failure> {
+        match &self.root {
+            None => Ok(()),
+            Some(root) => {
+                let said = format!("{} does not run: leave --root out for this system", root.display());
+                Err(Failure::new(Code::Usage, said))
+            }
+        }
     }
 
     fn asking(&self) -> Vec<String> {

@@ -88,6 +88,13 @@ fn the_schema_goes_up_and_down_and_says_so() {
     for text in ["migrate up", "migrate up", "migrate status --json", "migrate down --yes", "migrate up"] {
         assert_eq!(code(&format!("tidings {text}"), &there), Ok(()), "{text}");
     }
+    let all = "tidings migrate down --steps 1000 --yes";
+    for text in [all.to_owned(), format!("{all} --everything-of other.db")] {
+        assert_eq!(refused(&text, &there), Code::Usage, "{text}");
+    }
+    assert_eq!(code("tidings migrate up", &there), Ok(()));
+    assert_eq!(code(&format!("{all} --everything-of tidings.db"), &there), Ok(()));
+    assert_eq!(code(all, &there), Ok(()), "nothing is left to do");
 }
 
 #[test]

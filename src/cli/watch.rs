@@ -12,7 +12,9 @@ mod printer;
 mod target;
 
 use std::{
+    fs,
     io::{self, Write as _},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -41,8 +43,7 @@ use super::{
 use crate::{
     app::{Adapters, StartError},
     git::address::Address,
-    http::auth::TOKEN_PREFIX,
-    secrets::{Token, generate_signing_key},
+    secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
     telemetry,
 };
@@ -111,13 +112,15 @@ pub(super) async fn run(args: WatchArgs, context: &Context) -> Result<(), Failur
 }
 
 async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bool) -> Result<(), Failure> {
-    let scratch =
-        match &args.data_dir {
-            Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("tidings-watch-").tempdir().map_err(|reason| {
-                Failure::new(Code::CannotCreate, format!("no temporary folder: {reason}"))
-            })?),
-        };
+    let private = fs::Permissions::from_mode(0o700);
+    let scratch = match &args.data_dir {
+        Some(_) => None,
+        None => {
+            Some(tempfile::Builder::new().prefix("tidings-watch-").permissions(private).tempdir().map_err(
+                |reason| Failure::new(Code::CannotCreate, format!("no temporary folder: {reason}")),
+            )?)
+        }
+    };
     let data_dir =
         scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
     let settings = tuned(args, settings, data_dir.unwrap_or_default());
@@ -210,9 +213,10 @@ async fn register(
         .watches(&app, None, 1_000)
         .await
         .map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-    let branch = args.branch.as_ref().or(address.branch.as_ref());
+    let named = args.branch.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
+    let branch = named.or(address.branch.as_deref());
     let selector = match branch {
-        Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.clone() },
+        Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.to_owned() },
         None => Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
     };
     let view = view(args)?;
@@ -226,12 +230,12 @@ async fn register(
     tell_if_other_globs(&known, &address.display, &selector);
     let credential = read_secret(args.token_file.as_ref(), Purpose::GitToken)?;
     let ulid = adapters.random.ulid(now);
-    let listing = target::proved(branch, adapters, address, credential.clone()).await?;
+    let (settled, listing) = target::proved(branch, adapters, address, credential.clone()).await?;
     let id = WatchId::new(ulid);
     let new = NewWatch {
         id: id.clone(),
         app: app.clone(),
-        url: address.normalised.clone(),
+        url: settled.normalised,
         facts: RepositoryFacts {
             repository_id: id,
             github_url: address.display.clone(),

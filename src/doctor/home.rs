@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
 use crate::{
-    app::{KEYRING, LOCK},
+    app::{KEYRING, LOCK, mode_for_others},
     backup::Unfinished,
     http::admin_token,
     secrets::{Keyring, SecretsError},
@@ -46,10 +46,10 @@ pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> boo
         return false;
     }
     let before = findings.len();
-    if facts.mode() & 0o077 != 0 {
+    if let Some(mode) = mode_for_others(path) {
         findings.push(Finding::fault(
             CHECK,
-            format!("{shown} has mode {:o}: others can look into it", facts.mode() & 0o7777),
+            format!("{shown} has mode {mode:o}: others can look into it"),
             format!("chmod 700 {shown}"),
         ));
     }
@@ -121,7 +121,8 @@ fn writable_above(path: &Path) -> std::io::Result<()> {
 pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Keyring> {
     const CHECK: &str = "keyring";
     let path = settings.data_dir.join(KEYRING);
-    let restore = "put the right file back: from a backup (`tidings restore`), or `tidings key import`";
+    let restore =
+        "put the right file back: `tidings key import BACKUP/keyring.sealed` takes it from a backup";
     match Keyring::open(&path) {
         Ok(keyring) => {
             let count = keyring.status().keys.len();

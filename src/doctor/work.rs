@@ -8,35 +8,50 @@ const CHECK: &str = "work";
 
 /// Everything that is in the way.
 pub(super) fn examine(found: &Examination, findings: &mut Vec<Finding>) {
-    let InTheWay { credentials_refused, sources_failing, branches_blocked, breakers_open } = found.in_the_way;
+    let InTheWay { credentials_refused, sources_failing, branches_blocked, breakers_open, apps_gone } =
+        found.in_the_way;
     let before = findings.len();
-    for (count, what, remedy) in [
+    for (count, [one, many], how, remedy) in [
         (
             credentials_refused,
-            "repositories are not read, because the Git host refuses the credential",
+            ["repository is", "repositories are"],
+            "not read, because the Git host refuses the credential",
             "tidings admin sources --failing names them; the app replaces it with tidings repository token",
         ),
         (
             sources_failing,
-            "repositories are not read for another reason",
+            ["repository is", "repositories are"],
+            "not read for another reason",
             "tidings admin sources --failing names them with what the Git host said",
         ),
         (
             branches_blocked,
-            "branches wait at a change that is not taken",
+            ["branch waits", "branches wait"],
+            "at a change that is not taken",
             "tidings admin watches --condition blocked names them with the reason",
         ),
         (
             breakers_open,
-            "breakers are open: an endpoint or a Git host fails, and is asked now and then only",
+            ["breaker is", "breakers are"],
+            "open: an endpoint or a Git host fails, and is asked now and then only",
             "tidings admin breaker list names them with the last failure",
         ),
+        (
+            apps_gone,
+            ["app is", "apps are"],
+            "disabled, because the endpoint answered 410 Gone: nothing is sent",
+            "tidings app list names them; tidings app update --enable --for APP serves one again",
+        ),
     ] {
+        let what = if count == 1 { one } else { many };
         if count > 0 {
-            findings.push(Finding::warning(CHECK, format!("{count} {what}"), remedy));
+            findings.push(Finding::warning(CHECK, format!("{count} {what} {how}"), remedy));
         }
     }
     if findings.len() == before {
-        findings.push(Finding::ok(CHECK, "no credential is refused, no branch blocked, no breaker open"));
+        findings.push(Finding::ok(
+            CHECK,
+            "no credential is refused, no branch blocked, no breaker open, no endpoint gone",
+        ));
     }
 }

@@ -39,6 +39,11 @@ pub fn system_lookup() -> Lookup {
     })
 }
 
+/// A name of which no address is known; the text says why.
+#[derive(Debug, thiserror::Error)]
+#[error("the name of the host was not resolved: {0}")]
+pub struct Unresolved(String);
+
 /// A resolver that refuses an answer as a whole when one address in it is refused.
 #[derive(Clone)]
 pub struct Guard {
@@ -59,9 +64,10 @@ impl Guard {
         &self,
         name: &str,
     ) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
-        let addresses = (self.lookup)(name.to_owned()).await?;
+        let found = (self.lookup)(name.to_owned()).await;
+        let addresses = found.map_err(|error| Unresolved(error.to_string()))?;
         if addresses.is_empty() {
-            return Err(Box::from("the name has no address"));
+            return Err(Box::new(Unresolved("it has no address".to_owned())));
         }
         if addresses.iter().any(|address| self.rules.is_own(*address, self.port)) {
             return Err(Box::new(Refused::Own(name.to_owned())));

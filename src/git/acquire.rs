@@ -14,7 +14,7 @@ use tidings_actors::{
     ports::{Extent, FetchOrder, FetchOutcome, FetchReport, GitError, Walk},
     secret::Secret,
 };
-use tidings_entity::id::{ObjectId, RepositoryId};
+use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use tokio::task::spawn_blocking;
 use url::Url;
 
@@ -49,6 +49,7 @@ pub(super) struct Acquire<'a> {
     pub(super) credential: Option<&'a Secret>,
     pub(super) mirror: &'a Arc<Mirror>,
     pub(super) repository: &'a RepositoryId,
+    pub(super) apps: &'a [AppId],
     pub(super) growth: &'a Growth,
 }
 
@@ -102,13 +103,13 @@ impl Acquire<'_> {
         let mut outcome = self.fetch(&FetchOrder { wants: asked.clone(), ..order.clone() }, &again).await?;
         let not_had = outcome.refused.iter().map(|(want, _)| *want).chain(outcome.untried.iter().copied());
         let had = except(&asked, not_had);
+        for (_, error) in &mut outcome.refused {
+            *error = scrubbed(error.clone(), self.credential, self.url);
+        }
         // Where everything was asked for and nothing can be had, the repository is at fault and not its commits:
         // then nothing is remembered, and the next poll asks again.
         if !had.is_empty() || !outcome.untried.is_empty() {
-            for (_, error) in &mut outcome.refused {
-                blame(error);
-                *error = scrubbed(error.clone(), self.credential, self.url);
-            }
+            outcome.refused.iter_mut().for_each(|(_, error)| blame(error));
             faults.note(asker, &outcome.refused);
         }
         faults.forget(asker, had);
@@ -410,6 +411,7 @@ impl Acquire<'_> {
             haves: request.haves.clone(),
             extent: request.extent,
             trusted,
+            apps: self.apps.to_vec(),
             turn: turn.clone(),
         };
         let (client, credential) = (&self.host.client, self.credential);

@@ -46,6 +46,9 @@ pub struct Address {
     pub name: String,
     /// The branch that a web link names.
     pub branch: Option<String>,
+    /// The address with `.git`, where it was given so and only its host can tell whether that names the same
+    /// repository ([`super::spelling`]).
+    pub with_suffix: Option<Url>,
 }
 
 /// Why a text is no address that may be used. Texts never repeat the address, which may hold a
@@ -59,7 +62,9 @@ pub enum InvalidAddress {
     #[error("the address holds characters that no address has")]
     Characters,
     /// A user name, password or token in it.
-    #[error("the address holds a user name, password or token; put it into `token`")]
+    #[error(
+        "the address holds a user name, password or token; give it as `token` (--token-file on the command line)"
+    )]
     Credential,
     /// Another way of transport.
     #[error(
@@ -129,6 +134,17 @@ impl Address {
             return Err(if looks_like_path(text) { InvalidAddress::Local } else { InvalidAddress::Scheme });
         }
         Self::from_path(text, Path::new(text))
+    }
+
+    /// The address that names what was given with `.git` and nothing else.
+    #[must_use]
+    pub fn kept_apart(self) -> Self {
+        match self.with_suffix {
+            Some(url) => {
+                Self { normalised: url.to_string(), location: Location::Http(url), with_suffix: None, ..self }
+            }
+            None => self,
+        }
     }
 
     /// What helps where a host does not answer as the address wants it to.
@@ -219,8 +235,8 @@ impl Address {
             return Err(InvalidAddress::Characters);
         }
         let is_caseless = Forge::public(&host).is_some();
-        let path = link.repository.join("/");
-        let path = without_suffix(&path, is_caseless);
+        let given = link.repository.join("/");
+        let path = without_suffix(&given, is_caseless);
         let (owner, name) = path.rsplit_once('/').unwrap_or(("", path));
         // `..git` is a dot with a suffix, and a dot is no name.
         if matches!(name, "" | "." | "..") || host.is_empty() {
@@ -239,6 +255,9 @@ impl Address {
         if location.host_str() != Some(host.as_str()) || location.path() != format!("/{key}{suffix}") {
             return Err(InvalidAddress::NoRepository);
         }
+        let is_asked = path.len() < given.len() && suffix.is_empty() && Forge::of(&host) == Forge::Other;
+        let with_suffix = Some(format!("{normalised}.git")).filter(|_| is_asked);
+        let with_suffix = with_suffix.and_then(|text| Url::parse(&text).ok());
         let display = match link.branch {
             Some(_) => format!("{}://{host}{port}/{path}", url.scheme()),
             None => text.to_owned(),
@@ -250,6 +269,7 @@ impl Address {
             owner: decoded(owner),
             name: decoded(name),
             branch: link.branch.map(|branch| decoded(&branch.join("/"))),
+            with_suffix,
         })
     }
 
@@ -271,6 +291,7 @@ impl Address {
             name: name.strip_suffix(".git").unwrap_or(&name).to_owned(),
             location: Location::Local(path),
             branch: None,
+            with_suffix: None,
         })
     }
 }

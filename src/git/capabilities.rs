@@ -149,6 +149,8 @@ pub(super) async fn discover(
     };
     let moved = match &first {
         GitError::Moved(target) => target.clone(),
+        // What is asked for with its suffix may be another repository than the one without.
+        _ if url.path().ends_with(".git") => return Err(first),
         _ => match ask(&other_form(url)).await {
             Err(GitError::Moved(target)) => target,
             Err(GitError::NotFound | GitError::Redirected | GitError::Protocol(_)) => return Err(first),
@@ -207,6 +209,7 @@ async fn advertisement(
         body: Body::Advertisement,
         version_2: true,
         max_bytes: settings.listing_max_bytes,
+        takes_long_for: None,
         deadline: settings.poll_timeout,
     };
     let mut answer = client.ask(question).await?;

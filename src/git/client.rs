@@ -19,6 +19,7 @@ use tidings_actors::{
     ports::{Clock, GitError},
     secret::Secret,
 };
+use tidings_entity::id::AppId;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
@@ -43,6 +44,8 @@ pub(super) struct Question<'a> {
     pub(super) body: Body,
     /// Whether to ask for protocol version 2.
     pub(super) version_2: bool,
+    /// For which apps an answer is awaited that may take long.
+    pub(super) takes_long_for: Option<&'a [AppId]>,
     /// Most bytes of the answer.
     pub(super) max_bytes: u64,
     /// Longest duration of the answer.
@@ -124,8 +127,7 @@ impl Client {
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, GitError> {
         let (base, credential) = (question.base, question.credential);
-        let may_take_long = question.deadline > self.settings.poll_timeout;
-        let permit = self.hosts.request(base, credential, may_take_long).await?;
+        let permit = self.hosts.request(base, credential, question.takes_long_for).await?;
         let (request, expected) = self.request(question, authorization)?;
         let deadline = Instant::now() + question.deadline;
         let patience = self.settings.connect_timeout + self.settings.read_timeout;

@@ -21,6 +21,11 @@ const SHOWN_CHARACTERS: usize = 200;
 /// polls for good nor overflow a clock.
 const PATIENCE_MAX: Duration = Duration::from_secs(86_400);
 
+/// How the text of a host of plain files begins.
+pub(crate) const PLAIN_FILES: &str = "it serves plain files";
+/// How the text of a port without TLS begins.
+pub(crate) const NO_TLS: &str = "the port of this https address does not speak TLS";
+
 /// What a host said, fit to be shown.
 pub(super) fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
@@ -55,8 +60,15 @@ pub(super) fn of_request(error: reqwest::Error) -> GitError {
     if let Some(refused) = Egress::refusal(&error) {
         return GitError::Refused(refused.to_string());
     }
+    if Egress::is_unresolved(&error) {
+        return GitError::Unreachable(EgressError::Unresolved.to_string());
+    }
     let timed_out = error.is_timeout();
     let text = chain(&error.without_url());
+    // The words of rustls for an answer in clear text.
+    if text.contains("InvalidContentType") {
+        return GitError::Protocol(format!("{NO_TLS}: an address with http:// may lead there"));
+    }
     if timed_out { GitError::Timeout(text) } else { GitError::Unreachable(text) }
 }
 
@@ -84,7 +96,7 @@ pub(super) fn of_content_type(found: &[u8], asked: &Body) -> GitError {
     GitError::Protocol(match asked {
         // A server of plain files gives `info/refs` as one, or as a plain text.
         Body::Advertisement if !is_page => format!(
-            "it serves plain files (\"dumb\" HTTP, content type {shown:?}), which are not read; serve the \
+            "{PLAIN_FILES} (\"dumb\" HTTP, content type {shown:?}), which are not read; serve the \
              repository with git http-backend, or watch a clone of it by its path"
         ),
         _ => format!("the content type of the answer is {shown:?}"),

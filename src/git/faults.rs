@@ -25,7 +25,7 @@ const REMEMBERED_MAX: usize = 10_000;
 /// After a request that took too long, or broke off, the next ones ask for so many times fewer wants.
 const FEWER: usize = 8;
 
-/// Whom a host answered: another credential may be given what this one is refused.
+/// The credential with which a host was asked, hashed: it may give one what it refuses another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Asker(u64);
 
@@ -63,7 +63,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Who asks with this credential.
+    /// The hash of a credential; of none, too.
     pub(super) fn asker(&self, credential: Option<&Secret>) -> Asker {
         Asker(self.askers.hash_one(credential.map(Secret::expose)))
     }

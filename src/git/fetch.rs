@@ -94,6 +94,7 @@ pub(super) async fn fetch(
         credential,
         body: Body::UploadPack(encode(capabilities.protocol, request)?),
         version_2: matches!(capabilities.protocol, Protocol::Two { .. }),
+        takes_long_for: Some(&expected.apps),
         max_bytes: settings.fetch_max_bytes,
         deadline: settings.fetch_timeout,
     };

@@ -1,6 +1,6 @@
-//! In which groups wants are asked for. All of a repository's wants go into one request as long as each can be
-//! had. Where some cannot and the host does not name them, a group is divided until it is known which they are.
-//! Commits that could not be had before come last: they never share a request with a fresh one.
+//! Which wants share a request. All wants of a repository do as long as the host gives each of them. Where it
+//! refuses some and does not name them, a group is divided until the refused ones are known. Commits that could
+//! not be had before are asked for last, never together with fresh ones.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use bytes::Bytes;
 use tidings_actors::{
     ports::{GitError, Ref, RefListing, RefPatterns},
     secret::Secret,
@@ -12,16 +13,19 @@ use tidings_entity::id::ObjectId;
 
 use super::{
     capabilities::Capabilities,
-    client::{Body, Client, Question},
+    client::{Answer, Body, Client, Question},
     failure,
     packet::{self, Packet},
 };
 use crate::settings::git::GitSettings;
 
+/// Where branches and tags lie: a repository that has any of them is there.
+const EVERYTHING: [&str; 2] = ["refs/heads/", "refs/tags/"];
 /// Longest admitted ref name in bytes.
 const NAME_BYTES_MAX: usize = 1_024;
 
-/// Lists the refs of a host that speaks version 2: one request.
+/// Lists the refs of a host that speaks version 2, with one request. Where no ref matches, a second request asks for
+/// any branch or tag: only other refs prove that the repository is there.
 pub(super) async fn list(
     client: &Client,
     settings: &GitSettings,
@@ -30,25 +34,42 @@ pub(super) async fn list(
     credential: Option<&Secret>,
     patterns: &RefPatterns,
 ) -> Result<RefListing, GitError> {
-    let question = Question {
+    let question = |patterns: &RefPatterns| Question {
         base: &capabilities.base,
         credential,
         body: Body::UploadPack(command(unborn, object_format, patterns)),
         version_2: true,
         max_bytes: settings.listing_max_bytes,
+        takes_long_for: None,
         deadline: settings.poll_timeout,
     };
-    let mut answer = client.ask(question).await?;
+    let mut answer = client.ask(question(patterns)).await?;
     let mut listing = Listing::new(patterns);
-    loop {
-        match answer.packet().await? {
-            Some(Packet::Data(data)) => listing.listed(packet::line(&data))?,
-            Some(Packet::Flush) => {
-                answer.end().await;
-                return Ok(listing.finish());
-            }
-            _ => return Err(GitError::Protocol("the listing of refs ends early".to_owned())),
+    while let Some(line) = line(&mut answer).await? {
+        listing.listed(packet::line(&line))?;
+    }
+    answer.end().await;
+    if !listing.has_refs {
+        let anything = EVERYTHING.map(str::to_owned).to_vec();
+        let mut answer = client.ask(question(&anything)).await?;
+        let mut others = Listing::new(&RefPatterns::new());
+        // The first ref proves enough; what follows is not read.
+        while let Some(line) = line(&mut answer).await?
+            && !others.has_refs
+        {
+            others.listed(packet::line(&line))?;
         }
+        listing.has_refs = others.has_refs;
+    }
+    Ok(listing.finish())
+}
+
+/// The next line of a listing; `None` at its end.
+async fn line(answer: &mut Answer) -> Result<Option<Bytes>, GitError> {
+    match answer.packet().await? {
+        Some(Packet::Data(data)) => Ok(Some(data)),
+        Some(Packet::Flush) => Ok(None),
+        _ => Err(GitError::Protocol("the listing of refs ends early".to_owned())),
     }
 }
 

@@ -14,15 +14,18 @@ use std::{
 
 use bytes::Bytes;
 use git2::Indexer;
-use tidings_actors::ports::{Extent, GitError};
-use tidings_entity::id::ObjectId;
+use tidings_actors::{
+    ports::{Extent, GitError},
+    shares::{Share, Shares},
+};
+use tidings_entity::id::{AppId, ObjectId};
 use tokio::sync::mpsc;
 
 use super::{
     closure::{Known, Seen},
     failure,
     fetch::FetchFailure,
-    indexing::{Budget, FEW_OBJECTS, LARGE_DELTAS, SHARE_TIME, Share, share_of},
+    indexing::{self, FEW_OBJECTS, SHARE_TIME, share_of},
     limits::{Cancel, Limits},
     mirror::{Mirror, Quarantine},
     objects::Objects,
@@ -36,8 +39,6 @@ const PACK_HEADER_BYTES: usize = 12;
 /// A pack without objects is its header and its hash.
 const EMPTY_PACK_OBJECTS: u32 = 0;
 
-/// Packs with deltas of larger objects than this are indexed one at a time.
-const LARGE_DELTA_BYTES: u64 = 8 << 20;
 /// Read at a time of a pack that lies on disk.
 const SPOOL_PIECE_BYTES: usize = 64 << 10;
 
@@ -98,6 +99,8 @@ pub(super) struct Expected {
     pub(super) extent: Extent,
     /// Every tree that is here is complete in that sense.
     pub(super) trusted: bool,
+    /// On whose behalf it is taken in.
+    pub(super) apps: Vec<AppId>,
     /// The right to write; whoever drops this last lets the next writer in.
     pub(super) turn: Turn,
 }
@@ -119,7 +122,7 @@ pub(super) fn receive(
             unpacked_bytes: settings.unpacked_max_bytes,
         },
         check: None,
-        patience: Patience::new(settings.fetch_timeout, cancel),
+        patience: Patience::new(settings.fetch_timeout, &expected.apps, cancel),
         head: Vec::with_capacity(PACK_HEADER_BYTES),
         objects: None,
         spool: None,
@@ -194,6 +197,7 @@ fn check_wants(
 #[derive(Clone)]
 struct Patience {
     longest: Duration,
+    apps: Arc<[AppId]>,
     cancel: Cancel,
     work: Arc<Mutex<Work>>,
 }
@@ -202,19 +206,19 @@ struct Work {
     /// When it began; waiting for others does not count.
     began: Instant,
     /// What is held that others may want, and until when it is safe from them.
-    shares: Vec<(Instant, &'static Budget)>,
+    share: Option<(Instant, &'static Shares)>,
 }
 
 impl Patience {
-    fn new(longest: Duration, cancel: &Cancel) -> Self {
-        let work = Work { began: Instant::now(), shares: Vec::new() };
-        Self { longest, cancel: cancel.clone(), work: Arc::new(Mutex::new(work)) }
+    fn new(longest: Duration, apps: &[AppId], cancel: &Cancel) -> Self {
+        let work = Work { began: Instant::now(), share: None };
+        Self { longest, apps: apps.into(), cancel: cancel.clone(), work: Arc::new(Mutex::new(work)) }
     }
 
     fn check(&self) -> Result<(), GitError> {
         self.cancel.check()?;
         let (work, now) = (self.work(), Instant::now());
-        if work.shares.iter().any(|(until, budget)| now > *until && budget.is_wanted()) {
+        if work.share.is_some_and(|(until, shares)| now > until && shares.is_wanted()) {
             return Err(GitError::Busy(format!(
                 "indexing the pack takes longer than {SHARE_TIME:?}, and others wait"
             )));
@@ -229,9 +233,9 @@ impl Patience {
     }
 
     /// Waits for a share of what all fetches have together.
-    fn share(&self, (budget, units): (&'static Budget, u64)) -> Result<Share<'static>, GitError> {
+    fn share(&self, (shares, units): (&'static Shares, u64)) -> Result<Share, GitError> {
         let since = Instant::now();
-        let share = budget.take(units, || {
+        let share = indexing::take(shares, &self.apps, units, || {
             self.cancel.check()?;
             if since.elapsed() <= self.longest {
                 return Ok(());
@@ -239,10 +243,8 @@ impl Patience {
             Err(GitError::Busy(format!("packs of others were being indexed for {:?}", self.longest)))
         })?;
         let mut work = self.work();
-        let waited = since.elapsed();
-        work.began += waited;
-        work.shares.iter_mut().for_each(|(until, _)| *until += waited);
-        work.shares.push((Instant::now() + SHARE_TIME, budget));
+        work.began += since.elapsed();
+        work.share = Some((Instant::now() + SHARE_TIME, shares));
         Ok(share)
     }
 
@@ -359,19 +361,15 @@ impl Intake<'_> {
                 _ => Err(GitError::Protocol("the pack ends within its header".to_owned())),
             };
         };
-        let mut shares = Vec::new();
+        let largest_delta = self.check.as_ref().map_or(0, PackCheck::largest_delta);
+        let share = share_of(objects, largest_delta).map(|share| self.patience.share(share)).transpose()?;
         if let Some(spool) = self.spool.take() {
-            shares.push(self.patience.share(share_of(objects))?);
             self.index(spool)?;
         }
         if let Some(indexer) = self.indexer.take() {
-            // What deltas are made of is held whole: one such pack at a time.
-            if self.check.as_ref().is_some_and(|check| check.largest_delta() > LARGE_DELTA_BYTES) {
-                shares.push(self.patience.share((&LARGE_DELTAS, 1))?);
-            }
             indexer.commit().map_err(|error| self.patience.or(failure::of_indexing(&error)))?;
         }
-        drop(shares);
+        drop(share);
         Ok((u64::from(objects), self.quarantine))
     }
 

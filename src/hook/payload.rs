@@ -268,11 +268,15 @@ fn normalised(texts: Vec<String>) -> Vec<String> {
     let mut addresses: Vec<String> = Vec::new();
     for text in texts {
         let Ok(address) = Address::parse(&text, false, true) else { continue };
-        let Some((_, rest)) = address.normalised.split_once("://") else { continue };
-        for scheme in ["https", "http"] {
-            let address = format!("{scheme}://{rest}");
-            if addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {
-                addresses.push(address);
+        // What was given with `.git` may be watched by that name.
+        let suffixed = address.with_suffix.as_ref().map(ToString::to_string);
+        for text in [Some(address.normalised), suffixed].into_iter().flatten() {
+            let Some((_, rest)) = text.split_once("://") else { continue };
+            for scheme in ["https", "http"] {
+                let address = format!("{scheme}://{rest}");
+                if addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {
+                    addresses.push(address);
+                }
             }
         }
     }

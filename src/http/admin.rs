@@ -20,7 +20,7 @@ use tidings_actors::{
 use utoipa::ToSchema;
 
 use super::{
-    Front,
+    front::Front,
     paging::Query,
     problem::{Kind, Problem},
     request::{Request, json},
@@ -30,8 +30,8 @@ use super::{
 /// Git hosts shown in the overview.
 const HOSTS_SHOWN: usize = 10;
 
-/// The routes of this file.
-pub fn routes() -> Vec<Route> {
+/// The routes of this folder; `of_apps`: those that apps have for themselves.
+pub fn routes(of_apps: &[Route]) -> Vec<Route> {
     let own = vec![
         route::<__path_tree, _, _>(Access::Viewer, tree),
         route::<__path_overview, _, _>(Access::Viewer, overview),
@@ -39,7 +39,7 @@ pub fn routes() -> Vec<Route> {
     ];
     [
         own,
-        apps::routes(),
+        apps::routes(of_apps),
         watches::routes(),
         resyncs::routes(),
         dead_letters::routes(),
@@ -69,6 +69,8 @@ struct Work {
     branches_blocked: u64,
     /// Breakers that are open: `admin breaker list`.
     breakers_open: u64,
+    /// Apps that are disabled, by their owner or because their endpoint answered 410 Gone: `app list`.
+    apps_disabled: u64,
     /// Changes that were given up: `admin dead-letters`.
     dead_letters: u64,
 }
@@ -81,6 +83,7 @@ impl Work {
             sources_failing: backlog.sources_failing.values().sum::<u64>() - refused,
             branches_blocked: totals.blocked,
             breakers_open: totals.open_breakers,
+            apps_disabled: totals.apps_disabled,
             dead_letters: totals.dead_letters,
         }
     }

@@ -8,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tidings_actors::{ports::Random, secret::Secret};
 use tidings_entity::id::Sha256Hash;
 
-use super::auth::{self, same};
 use crate::{
     secrets::{
-        Token,
+        TOKEN_PREFIX, Token,
         private_file::{self, PrivateFileError},
     },
     settings::Settings,
@@ -53,7 +53,7 @@ impl AdminToken {
     /// Whether this is the token, in constant time.
     #[must_use]
     pub fn opens(&self, sent: &str) -> bool {
-        same(&Sha256Hash::of(sent.as_bytes()), &self.hash)
+        Sha256Hash::of(sent.as_bytes()).as_bytes().ct_eq(self.hash.as_bytes()).into()
     }
 }
 
@@ -114,7 +114,7 @@ fn make(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError>
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // At the first start this may come before anything else that needs the data directory.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let token = Token::generate(auth::TOKEN_PREFIX, random);
+    let token = Token::generate(TOKEN_PREFIX, random);
     // A temporary file has mode 0600; a crash leaves either no token or a whole one.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     writeln!(file, "{}", token.text().expose()).map_err(failed)?;

@@ -3,6 +3,7 @@
 mod access;
 mod delivery;
 pub mod onboardings;
+mod receiver;
 mod streams;
 pub mod test_delivery;
 mod url_fault;
@@ -11,12 +12,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tidings_actors::{
-    ports::{
-        AccessPatch, App, AppPatch, BatchSettings, BreakerRow, DeliverySettings, EndpointAccess, NewApp,
-        Rotation,
-    },
+    ports::{AccessPatch, App, AppPatch, BreakerRow, DeliverySettings, EndpointAccess, NewApp, Rotation},
     secret::Secret,
 };
 use tidings_entity::{
@@ -29,27 +26,24 @@ use warp::reply::Response;
 
 use self::{
     access::{AccessShown, EndpointAuthWish, EndpointTlsWish},
-    delivery::{DeliverySettingsShown, DeliverySettingsWish},
-    url_fault::{URL_CHARACTERS_MAX, read_base_url},
+    delivery::{DeliverySettingsShown, DeliverySettingsWish, read_delivery},
+    onboardings::Onboardings,
+    receiver::read_base_url,
+    test_delivery::Tests,
+    url_fault::URL_CHARACTERS_MAX,
 };
 use super::{
-    Front, auth,
     fields::Fields,
+    front::Front,
     idempotency,
     moment::iso,
     problem::{Kind, Problem},
     request::{Caller, Request, json},
-    route::{Access, Answer, Route, route},
+    route::{Access, Answer, Route, route, route_with},
 };
 use crate::audit;
-use crate::secrets::{KEY_CHARACTERS, Token, generate_signing_key, shown_signing_secret};
+use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, shown_signing_secret};
 
-/// Most attempts of one cursor in flight (`phased`).
-const IN_FLIGHT_MAX: u32 = 64;
-/// Most attempts in flight that an app may ask for over all its cursors.
-const CONCURRENT_MAX: u32 = 1_024;
-/// Most requests a second that an app may ask for.
-const RATE_MAX: u32 = 10_000;
 /// The fields that Docora does not have.
 const OURS: &[&str] = &["delivery", "endpoint_auth", "endpoint_tls"];
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
@@ -62,13 +56,13 @@ const DISABLED: &str = "disabled by the app";
 const WATCHES_AT_ONCE: u64 = 500;
 
 /// The routes of this file.
-pub fn routes() -> Vec<Route> {
+pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> {
     vec![
-        route::<__path_onboard, _, _>(Access::Onboarding, onboard),
+        route_with::<__path_onboard, _, _, _>(Access::Onboarding, onboardings, onboard),
         route::<__path_show, _, _>(Access::App, show),
-        route::<__path_patch, _, _>(Access::App, patch),
+        route_with::<__path_patch, _, _, _>(Access::App, tests, patch),
         route::<__path_erase_self, _, _>(Access::App, erase_self),
-        route::<test_delivery::__path_test, _, _>(Access::App, test_delivery::test),
+        route_with::<test_delivery::__path_test, _, _, _>(Access::App, tests, test_delivery::test),
     ]
 }
 
@@ -135,6 +129,12 @@ pub struct AppShown {
     email: String,
     /// Where it receives.
     base_url: Option<String>,
+    /// A web page about the app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    website: Option<String>,
+    /// What the app is for, in the words of its owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
     /// How it wants to be served.
     #[schema(value_type = DeliverySettingsShown)]
     delivery: DeliverySettings,
@@ -230,6 +230,8 @@ impl AppShown {
             app_name: app.name.clone(),
             email: app.email.clone(),
             base_url: app.base_url.clone(),
+            website: app.website.clone(),
+            description: app.description.clone(),
             delivery: app.delivery.clone(),
             access: AccessShown::of(&app.access),
             disabled: app.disabled.clone(),
@@ -245,7 +247,7 @@ impl AppShown {
 #[utoipa::path(post, path = "/api/apps/onboard", tag = "apps", request_body = Onboarding, responses(
     (status = 201, body = Onboarded)
 ))]
-async fn onboard(front: Arc<Front>, request: Request) -> Answer {
+async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Request) -> Answer {
     let mut fields = Fields::of(&request.body)?;
     fields.ignore_unknown_unless(OURS);
     let wish = read(&front, &mut fields);
@@ -256,11 +258,11 @@ async fn onboard(front: Arc<Front>, request: Request) -> Answer {
     }
     fields.finish()?;
     if matches!(request.caller, Caller::Anyone) {
-        front.onboardings.admit(request.client)?;
+        onboardings.admit(request.client)?;
     }
 
     let now = front.clock.now();
-    let token = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());
+    let token = Token::generate(TOKEN_PREFIX, front.random.as_ref());
     let signing_key =
         wish.client_auth_key.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
     let signing_secret = shown_signing_secret(&signing_key).expose().to_owned();
@@ -303,7 +305,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 #[utoipa::path(patch, path = "/api/app", tag = "apps", request_body = AppChange, responses(
     (status = 200, body = AppShown)
 ))]
-async fn patch(front: Arc<Front>, request: Request) -> Answer {
+async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     let pulls = fields.null("base_url");
@@ -326,7 +328,7 @@ async fn patch(front: Arc<Front>, request: Request) -> Answer {
     }
     fields.finish()?;
     if is_test_first {
-        test_delivery::must_pass(&front, &next).await?;
+        test_delivery::must_pass(&front, &tests, &next).await?;
     }
     let patched = front.store.patch_app(&app.id, &patch, front.clock.now()).await;
     let patched = patched.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
@@ -384,56 +386,6 @@ async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<Reposito
     }
 }
 
-/// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
-/// secret.
-fn read_delivery(
-    fields: &mut Fields,
-    receives_at: Option<&str>,
-    now: &DeliverySettings,
-) -> (Option<DeliverySettings>, Option<Value>) {
-    let beginning = streams::beginning(receives_at, now);
-    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else {
-        return ((beginning != *now).then_some(beginning), None);
-    };
-    let headers = wish.remove("headers");
-    (read_settings(fields, wish, &beginning), headers)
-}
-
-fn read_settings(
-    fields: &mut Fields,
-    wish: Map<String, Value>,
-    now: &DeliverySettings,
-) -> Option<DeliverySettings> {
-    let mut all = serde_json::to_value(now).unwrap_or_default();
-    if let Some(all) = all.as_object_mut() {
-        lay_over(all, wish);
-    }
-    match serde_json::from_value(all) {
-        Ok(delivery) => {
-            check_delivery(fields, &delivery);
-            Some(delivery)
-        }
-        Err(error) => {
-            fields.refuse("delivery", error.to_string());
-            None
-        }
-    }
-}
-
-/// Lays a wish over what is in effect; bounds of batches that are not named stay as they are.
-fn lay_over(all: &mut Map<String, Value>, wish: Map<String, Value>) {
-    for (name, value) in wish {
-        match value {
-            Value::Object(value) if all.get(&name).is_some_and(Value::is_object) => {
-                if let Some(inner) = all.get_mut(&name).and_then(Value::as_object_mut) {
-                    lay_over(inner, value);
-                }
-            }
-            value => drop(all.insert(name, value)),
-        }
-    }
-}
-
 /// A wish for a new key, and the secret to show where it is made here.
 fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Option<String>) {
     let rotate = fields.boolean("rotate_signing_key").unwrap_or(false);
@@ -454,33 +406,6 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
     let secret = made.then(|| shown_signing_secret(&key).expose().to_owned());
     let overlap_until = front.clock.now().after(Duration::from_secs(seconds.min(OVERLAP_SECONDS_MAX)));
     (Some(Rotation { key, overlap_until }), secret)
-}
-
-fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
-    if !(1..=IN_FLIGHT_MAX).contains(&delivery.max_in_flight) {
-        fields.refuse("delivery/max_in_flight", format!("must lie between 1 and {IN_FLIGHT_MAX}"));
-    }
-    if delivery.max_concurrent.is_some_and(|most| !(1..=CONCURRENT_MAX).contains(&most)) {
-        fields.refuse("delivery/max_concurrent", format!("must lie between 1 and {CONCURRENT_MAX}"));
-    }
-    if delivery.rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
-        fields.refuse("delivery/rate", format!("must lie between 1 and {RATE_MAX}"));
-    }
-    if let Some(BatchSettings { count, bytes, linger_ms }) = delivery.batch {
-        let mut check = |name: &str, is_within: bool, from: u64, to: u64| {
-            if !is_within {
-                fields.refuse(&format!("delivery/batch/{name}"), format!("must lie between {from} and {to}"));
-            }
-        };
-        let (counts, sizes, lingers) = (BatchSettings::COUNT, BatchSettings::BYTES, BatchSettings::LINGER_MS);
-        check("count", counts.contains(&count), (*counts.start()).into(), (*counts.end()).into());
-        check("bytes", sizes.contains(&bytes), *sizes.start(), *sizes.end());
-        check("linger_ms", lingers.contains(&linger_ms), *lingers.start(), *lingers.end());
-    }
-    let zero = [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
-    if zero {
-        fields.refuse("delivery", "a wait must be longer than nothing");
-    }
 }
 
 fn read(front: &Front, fields: &mut Fields) -> Wish {

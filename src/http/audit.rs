@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
-    Front,
+    front::Front,
     moment::{iso, parsed},
     paging::{Page, Query, page},
     problem::{Kind, Problem},

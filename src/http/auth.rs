@@ -4,8 +4,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use async_trait::async_trait;
 use http::{HeaderMap, header};
-use subtle::ConstantTimeEq;
 use tidings_actors::ports::{AccessToken, TokenOwner};
 use tidings_entity::{
     id::{Sha256Hash, TokenId},
@@ -15,155 +15,184 @@ use tracing::{Span, debug};
 use ulid::Ulid;
 
 use super::{
-    Front, hooks,
+    admin_token::AdminToken,
+    front::Front,
+    hooks::{self, Bounds},
     problem::{Kind, Problem},
-    request::{Caller, Staff},
+    request::{Caller, Known, Recheck, Staff},
     route::Access,
-    witness,
+    witness::Witness,
 };
 use crate::{
-    identity::issuer::{Issuer, Refusal, Subject, TOKEN_BYTES_MAX},
-    secrets::Token,
+    identity::{
+        Identity,
+        issuer::{Issuer, Refusal, Subject, TOKEN_BYTES_MAX},
+    },
+    secrets::{TOKEN_PREFIX, Token},
     settings::OnboardingMode,
 };
 
-/// What every token of ours begins with.
-pub(crate) const TOKEN_PREFIX: &str = "tdg";
 /// Who holds the admin token of the server itself.
-pub(super) const BOOTSTRAP: &str = "admin";
+const BOOTSTRAP: &str = "admin";
 /// Who is not known.
 const ANYONE: &str = "anyone";
 /// Longest `Authorization` that is looked at, in bytes.
 const HEADER_BYTES_MAX: usize = "Bearer ".len() + TOKEN_BYTES_MAX;
 
-/// The caller, if it may call a route with this access.
-///
-/// # Errors
-/// 401, 400 for two `Authorization` headers, 503 if the store does not answer.
-pub async fn caller(
-    front: &Arc<Front>,
-    access: Access,
-    headers: &HeaderMap,
-    request_id: &str,
-    client: IpAddr,
-) -> Result<Known, Problem> {
-    let anyone = |caller| Known { caller, actor: ANYONE.to_owned() };
-    match access {
-        Access::Public => Ok(anyone(Caller::Anyone)),
-        Access::App => app(front, headers).await,
-        Access::Hook(provider) => hooks::caller(front, provider, headers).await.map(anyone),
-        Access::Onboarding if front.settings.onboarding.mode == OnboardingMode::Open => {
-            Ok(anyone(Caller::Anyone))
-        }
-        Access::Viewer | Access::Operator | Access::Admin | Access::Onboarding => {
-            let mut by = None;
-            let known = staff(front, access, headers, &mut by).await;
-            if let Err(problem) = &known
-                && [Kind::ADMIN_REQUIRED.code, Kind::ROLE_REQUIRED.code].contains(&problem.code())
-            {
-                witness::refused(front, by, problem.code(), request_id, client);
-            }
-            known
-        }
+/// Finds out who calls.
+pub struct Authentication {
+    /// What handlers work with.
+    pub(super) front: Arc<Front>,
+    /// The token of the server itself.
+    pub(super) admin: AdminToken,
+    /// What is remembered of callers between requests.
+    pub(super) identity: Arc<Identity>,
+    /// Told of refusals at the staff's door.
+    pub(super) witness: Witness,
+    /// What hooks that offer no proof may cost.
+    pub(super) hooks: Arc<Bounds>,
+}
+
+#[async_trait]
+impl Recheck for Authentication {
+    async fn check(&self, access: Access, headers: &HeaderMap, client: IpAddr) -> Result<(), Problem> {
+        self.caller(access, headers, "", client).await.map(drop)
     }
 }
 
-/// Who is known to call.
-pub struct Known {
-    /// What handlers see.
-    pub caller: Caller,
-    /// What the audit log says: the id of the token, or whose server it is.
-    pub actor: String,
-}
-
-/// The app whose token was sent.
-///
-/// # Errors
-/// Those of [`caller`].
-pub async fn app(front: &Arc<Front>, headers: &HeaderMap) -> Result<Known, Problem> {
-    let refused = || Problem::new(Kind::INVALID_TOKEN);
-    let found = token(front, bearer(headers)?).await?;
-    let Some(AccessToken { id, owner: TokenOwner::App(app), .. }) =
-        found.filter(|(_, live)| *live).map(|(found, _)| found)
-    else {
-        return Err(refused());
-    };
-    let app = front.store.app(&app).await.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
-    let app = app.ok_or_else(refused)?;
-    Span::current().record("app.id", app.id.as_str());
-    Ok(Known { caller: Caller::App(Box::new(app)), actor: id.to_string() })
-}
-
-/// Somebody of the staff whose role reaches that of the route; `by`: the id of a known token.
-async fn staff(
-    front: &Arc<Front>,
-    access: Access,
-    headers: &HeaderMap,
-    by: &mut Option<String>,
-) -> Result<Known, Problem> {
-    let refused = || Problem::new(Kind::ADMIN_REQUIRED);
-    let sent = bearer(headers).map_err(|problem| match problem.code() {
-        code if code == Kind::MISSING_AUTHORIZATION.code => refused(),
-        _ => problem,
-    })?;
-    let staff = if front.admin.opens(sent) {
-        Staff { id: BOOTSTRAP.to_owned(), role: Role::Admin, keys: Ulid::nil() }
-    } else if let Some(issuer) = front.identity.issuer.as_ref().filter(|_| Issuer::is_token(sent)) {
-        match issuer.subject(sent, front.clock.now()).await {
-            Ok(Subject { id, role, keys }) => Staff { id, role, keys },
-            Err(Refusal::Invalid) => return Err(refused()),
-            Err(Refusal::NoRole) => return Err(Problem::new(Kind::ROLE_REQUIRED)),
-        }
-    } else {
-        let Some((found, is_live)) = token(front, sent).await? else { return Err(refused()) };
-        *by = Some(found.id.to_string());
-        match found.owner {
-            TokenOwner::Staff(role) if is_live => {
-                let rest = found.id.as_str().trim_start_matches(TokenId::PREFIX);
-                let keys = rest.parse().unwrap_or_else(|_| Ulid::nil());
-                Staff { id: found.id.to_string(), role, keys }
+impl Authentication {
+    /// The caller, if it may call a route with this access.
+    ///
+    /// # Errors
+    /// 401, 400 for two `Authorization` headers, 503 if the store does not answer.
+    pub async fn caller(
+        &self,
+        access: Access,
+        headers: &HeaderMap,
+        request_id: &str,
+        client: IpAddr,
+    ) -> Result<Known, Problem> {
+        let anyone = |caller| Known { caller, actor: ANYONE.to_owned() };
+        match access {
+            Access::Public => Ok(anyone(Caller::Anyone)),
+            Access::App => self.app(headers).await,
+            Access::Hook(provider) => {
+                hooks::caller(&self.front, &self.hooks, provider, headers).await.map(anyone)
             }
-            _ => return Err(refused()),
-        }
-    };
-    *by = Some(staff.id.clone());
-    match access.role() {
-        Some(least) if staff.role >= least => {
-            Ok(Known { actor: staff.id.clone(), caller: Caller::Staff(staff) })
-        }
-        _ => Err(Problem::new(Kind::ROLE_REQUIRED)),
-    }
-}
-
-/// The row of a token of ours that was sent, and whether it is live. One that is notes its use.
-async fn token(front: &Arc<Front>, sent: &str) -> Result<Option<(AccessToken, bool)>, Problem> {
-    let Ok(token) = Token::parse(TOKEN_PREFIX, sent) else { return Ok(None) };
-    let found = front.administration.find_token(token.public_id()).await;
-    let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
-    let nobody = Sha256Hash::new([0; 32]);
-    let stored = found.as_ref().map_or(nobody, |found| found.hash);
-    let equal = token.matches(&stored);
-    let Some(found) = found.filter(|_| equal) else { return Ok(None) };
-    let now = front.clock.now();
-    let is_live = found.is_live(now);
-    if is_live && front.identity.is_use_written(&found, now) {
-        let (front, id) = (front.clone(), found.id.clone());
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "one a minute for each token; no request waits for it"
-        )]
-        tokio::spawn(async move {
-            if let Err(reason) = front.administration.note_use(&id, now).await {
-                debug!(%reason, token.id = %id, "the use of a token was not noted");
+            Access::Onboarding if self.front.settings.onboarding.mode == OnboardingMode::Open => {
+                Ok(anyone(Caller::Anyone))
             }
-        });
+            Access::Viewer | Access::Operator | Access::Admin | Access::Onboarding => {
+                let mut by = None;
+                let known = self.staff(access, headers, &mut by).await;
+                if let Err(problem) = &known
+                    && [Kind::ADMIN_REQUIRED.code, Kind::ROLE_REQUIRED.code].contains(&problem.code())
+                {
+                    self.witness.refused(by, problem.code(), request_id, client);
+                }
+                known
+            }
+        }
     }
-    Ok(Some((found, is_live)))
-}
 
-/// Whether two hashes are equal, in constant time.
-pub(super) fn same(one: &Sha256Hash, other: &Sha256Hash) -> bool {
-    one.as_bytes().ct_eq(other.as_bytes()).into()
+    /// The app whose token was sent.
+    ///
+    /// # Errors
+    /// Those of [`Self::caller`].
+    pub async fn app(&self, headers: &HeaderMap) -> Result<Known, Problem> {
+        let refused = || Problem::new(Kind::INVALID_TOKEN);
+        let found = self.token(bearer(headers)?).await?;
+        let Some(AccessToken { id, owner: TokenOwner::App(app), .. }) =
+            found.filter(|(_, live)| *live).map(|(found, _)| found)
+        else {
+            return Err(refused());
+        };
+        let app = self
+            .front
+            .store
+            .app(&app)
+            .await
+            .map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+        let app = app.ok_or_else(refused)?;
+        Span::current().record("app.id", app.id.as_str());
+        Ok(Known { caller: Caller::App(Box::new(app)), actor: id.to_string() })
+    }
+
+    /// Proves that the request has a valid token, of an app or of the staff.
+    ///
+    /// # Errors
+    /// Those of [`Self::app`].
+    pub async fn anybody(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Err(refused) = self.app(headers).await else { return Ok(()) };
+        self.staff(Access::Viewer, headers, &mut None).await.map(drop).map_err(|_| refused)
+    }
+
+    /// Somebody of the staff whose role reaches that of the route; `by`: the id of a known token.
+    async fn staff(
+        &self,
+        access: Access,
+        headers: &HeaderMap,
+        by: &mut Option<String>,
+    ) -> Result<Known, Problem> {
+        let refused = || Problem::new(Kind::ADMIN_REQUIRED);
+        let sent = bearer(headers).map_err(|problem| match problem.code() {
+            code if code == Kind::MISSING_AUTHORIZATION.code => refused(),
+            _ => problem,
+        })?;
+        let staff = if self.admin.opens(sent) {
+            Staff { id: BOOTSTRAP.to_owned(), role: Role::Admin, keys: Ulid::nil() }
+        } else if let Some(issuer) = self.identity.issuer.as_ref().filter(|_| Issuer::is_token(sent)) {
+            match issuer.subject(sent, self.front.clock.now()).await {
+                Ok(Subject { id, role, keys }) => Staff { id, role, keys },
+                Err(Refusal::Invalid) => return Err(refused()),
+                Err(Refusal::NoRole) => return Err(Problem::new(Kind::ROLE_REQUIRED)),
+            }
+        } else {
+            let Some((found, is_live)) = self.token(sent).await? else { return Err(refused()) };
+            *by = Some(found.id.to_string());
+            match found.owner {
+                TokenOwner::Staff(role) if is_live => {
+                    let rest = found.id.as_str().trim_start_matches(TokenId::PREFIX);
+                    let keys = rest.parse().unwrap_or_else(|_| Ulid::nil());
+                    Staff { id: found.id.to_string(), role, keys }
+                }
+                _ => return Err(refused()),
+            }
+        };
+        *by = Some(staff.id.clone());
+        let least = access.role().unwrap_or(Role::Admin);
+        if staff.role < least {
+            let said = format!("it needs the role {least}, and this token has the role {}", staff.role);
+            return Err(Problem::new(Kind::ROLE_REQUIRED).with_detail(said));
+        }
+        Ok(Known { actor: staff.id.clone(), caller: Caller::Staff(staff) })
+    }
+
+    /// The row of a token of ours that was sent, and whether it is live. One that is notes its use.
+    async fn token(&self, sent: &str) -> Result<Option<(AccessToken, bool)>, Problem> {
+        let Ok(token) = Token::parse(TOKEN_PREFIX, sent) else { return Ok(None) };
+        let found = self.front.administration.find_token(token.public_id()).await;
+        let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+        let nobody = Sha256Hash::new([0; 32]);
+        let stored = found.as_ref().map_or(nobody, |found| found.hash);
+        let equal = token.matches(&stored);
+        let Some(found) = found.filter(|_| equal) else { return Ok(None) };
+        let now = self.front.clock.now();
+        let is_live = found.is_live(now);
+        if is_live && self.identity.is_use_written(&found, now) {
+            let (front, id) = (self.front.clone(), found.id.clone());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one a minute for each token; no request waits for it"
+            )]
+            tokio::spawn(async move {
+                if let Err(reason) = front.administration.note_use(&id, now).await {
+                    debug!(%reason, token.id = %id, "the use of a token was not noted");
+                }
+            });
+        }
+        Ok(Some((found, is_live)))
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

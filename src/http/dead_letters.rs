@@ -18,8 +18,8 @@ use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
 use utoipa::ToSchema;
 
 use super::{
-    Front,
     attempt::AttemptShown,
+    front::Front,
     moment::iso,
     paging::{Page, Query, cursor_at},
     problem::{Kind, Problem},

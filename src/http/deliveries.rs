@@ -27,14 +27,14 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use super::{
-    Front,
     dead_letters::search,
-    histories::{ChangeShown, Reading, Unread, round_failed},
+    front::Front,
+    histories::{ChangeShown, Histories, Reading, Unread, round_failed},
     moment::iso,
     paging::{Query, cursor_at},
     problem::{Kind, Problem},
     request::{Request, json},
-    route::{Access, Answer, Route, route},
+    route::{Access, Answer, Route, route_with},
     standing::{next_attempt, open_breaker},
 };
 
@@ -53,8 +53,8 @@ const ROUNDS_MAX: u64 = 32;
 const AHEAD: u64 = 1_024;
 
 /// The routes of this file.
-pub fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::App, list), single::route()]
+pub fn routes(histories: &Arc<Histories>) -> Vec<Route> {
+    vec![route_with::<__path_list, _, _, _>(Access::App, histories, list), single::route(histories)]
 }
 
 /// A delivery.
@@ -189,6 +189,7 @@ impl Wanted {
 /// One page being made.
 struct Search<'f> {
     front: &'f Front,
+    histories: &'f Histories,
     app: &'f AppId,
     wanted: &'f Wanted,
     /// The breaker of the app's endpoint, while it is open.
@@ -292,7 +293,7 @@ impl Search<'_> {
         if facts.total() > SHORT {
             self.passed += to;
         }
-        let changes = match reading.window(self.front, &Seek::Position(from), limit).await {
+        let changes = match reading.window(self.front, self.histories, &Seek::Position(from), limit).await {
             // One repository that cannot be read does not hide the others.
             Err(Unread::Gone(_) | Unread::Failed(_)) => return Ok(None),
             window => window.map_err(Unread::problem)?,
@@ -364,6 +365,7 @@ async fn open_endpoint(front: &Front, app: &AppId) -> Result<Option<BreakerRow>,
 /// One page, and where the next one begins.
 async fn searched(
     front: &Front,
+    histories: &Histories,
     app: &AppId,
     wanted: &Wanted,
     mark: Option<Mark>,
@@ -371,7 +373,7 @@ async fn searched(
 ) -> Result<(Deliveries, Option<Mark>), Problem> {
     let page = Deliveries { items: Vec::new(), unreadable: Vec::new(), next_cursor: None };
     let endpoint = open_endpoint(front, app).await?;
-    let mut search = Search { front, app, wanted, endpoint, limit, looked: 0, passed: 0, page };
+    let mut search = Search { front, histories, app, wanted, endpoint, limit, looked: 0, passed: 0, page };
     let mark = search.run(mark).await?;
     Ok((search.page, mark))
 }
@@ -396,7 +398,7 @@ async fn searched(
         ("to" = Option<String>, Query, description = "settled, or tried last, before this moment"),
     ),
     responses((status = 200, body = Deliveries)))]
-async fn list(front: Arc<Front>, request: Request) -> Answer {
+async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     const OWN: [&str; 12] = [
         "limit",
         "cursor",
@@ -420,8 +422,8 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let wanted = Wanted::of(&filter, status, id)?;
     let name = format!("deliveries of {} {status:?} {:?} {filter:?}", app.id, wanted.id);
     let mark: Option<Mark> = query.after(&name)?;
-    let _download = front.downloads.begin(&app.id)?;
-    let (mut page, mark) = searched(&front, &app.id, &wanted, mark, limit).await?;
+    let _download = histories.downloads.begin(&app.id)?;
+    let (mut page, mark) = searched(&front, &histories, &app.id, &wanted, mark, limit).await?;
     let is_found = wanted.id.is_some() && !page.items.is_empty();
     page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
     Ok(json(StatusCode::OK, &page))

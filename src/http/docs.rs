@@ -3,19 +3,21 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use utoipa_swagger_ui::{Config, serve};
 use warp::reply::Response;
 
 use super::{
-    Front, document,
+    document,
+    front::Front,
     problem::{Kind, Problem},
     request::Request,
-    route::{Access, Answer, Route, route},
+    route::{Access, Answer, Route, route, route_with},
 };
 
 /// What the pages may load: files of this server, the styles that Swagger UI sets itself, and the
@@ -25,10 +27,10 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 's
 /// The files come from the binary: another version is another file.
 const PAGE_CACHE: &str = "public, max-age=3600";
 
-/// The routes of this file.
-pub fn routes() -> Vec<Route> {
+/// The routes of this file; `table` lists those that the document describes.
+pub fn routes(table: fn() -> Vec<Route>) -> Vec<Route> {
     vec![
-        route::<__path_description, _, _>(Access::Public, description),
+        route_with::<__path_description, _, _, _>(Access::Public, &table, description),
         route::<__path_entrance, _, _>(Access::Public, entrance),
         route::<__path_file, _, _>(Access::Public, file),
     ]
@@ -36,12 +38,11 @@ pub fn routes() -> Vec<Route> {
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "docs", responses((status = 200, body = Object)))]
-async fn description(_front: Arc<Front>, _request: Request) -> Answer {
+async fn description(_front: Arc<Front>, table: fn() -> Vec<Route>, _request: Request) -> Answer {
     // It is the same until the process ends, and large.
-    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-        serde_json::to_vec(&document::document(super::table())).expect("a document is plain data").into()
-    });
-    let mut response = Response::new(DOCUMENT.clone().into());
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let made = || serde_json::to_vec(&document::document(table())).expect("a document is plain data").into();
+    let mut response = Response::new(DOCUMENT.get_or_init(made).clone().into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -66,7 +67,7 @@ async fn file(_front: Arc<Front>, request: Request) -> Answer {
 /// A file, made once: those who ask for it share its bytes, however slowly they read.
 fn page(name: &str) -> Answer {
     static PAGES: LazyLock<Mutex<HashMap<String, (HeaderValue, Bytes)>>> = LazyLock::new(Mutex::default);
-    let mut pages = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pages = PAGES.lock();
     let (content_type, bytes) = match pages.get(name) {
         Some(page) => page.clone(),
         None => {

@@ -8,13 +8,14 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
+use parking_lot::Mutex;
 use tidings_actors::budget::{Budget, Held};
 use tidings_entity::id::AppId;
 use tokio::{
@@ -66,7 +67,7 @@ impl Downloads {
     /// # Errors
     /// 429 when it has as many as it may have.
     pub(super) fn begin(&self, app: &AppId) -> Result<Download, Problem> {
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = self.apps.lock();
         let count = apps.entry(app.clone()).or_default();
         if *count >= PER_APP {
             return Err(Problem::new(Kind::TOO_MANY)
@@ -92,7 +93,7 @@ impl Downloads {
     }
 
     fn of_app(&self, app: &AppId) -> Arc<Semaphore> {
-        let mut searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut searching = self.searching.lock();
         if let Some(own) = searching.get(app).and_then(Weak::upgrade) {
             return own;
         }
@@ -132,7 +133,7 @@ pub(super) struct Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = self.apps.lock();
         if let Some(count) = apps.get_mut(&self.app) {
             *count -= 1;
             if *count == 0 {

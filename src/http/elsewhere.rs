@@ -12,8 +12,8 @@ use url::Url;
 use warp::{Reply, reply::Response};
 
 use super::{
-    Front,
     edge::FORWARDED_FOR,
+    front::Front,
     problem::{Kind, Problem},
     request::Request,
     route::Answer,

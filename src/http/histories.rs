@@ -21,10 +21,10 @@ use utoipa::ToSchema;
 
 pub use self::bounds::Histories;
 use super::{
-    Front,
+    front::Front,
     moment::iso,
     problem::{Kind, Problem},
-    repositories::contents::{bring_trees, unavailable},
+    trees::{bring_trees, unavailable},
 };
 
 /// A change of a round, and what became of it.
@@ -221,13 +221,14 @@ impl Reading {
     pub(super) async fn window(
         &self,
         front: &Front,
+        histories: &Histories,
         seek: &Seek,
         limit: usize,
     ) -> Result<Vec<Change>, Unread> {
-        self.check(front).await?;
+        self.check(front, histories).await?;
         let remote = &self.past.remote;
         let look = async || {
-            let _turn = front.downloads.search(&self.app).await.map_err(Unread::untried)?;
+            let _turn = histories.downloads.search(&self.app).await.map_err(Unread::untried)?;
             Ok(front.git.window(remote, &self.past.round.spec, seek, limit).await)
         };
         let found = match look().await? {
@@ -243,23 +244,23 @@ impl Reading {
     }
 
     /// Whether the list of an ended round is the one that was sent. One pass over it, once.
-    async fn check(&self, front: &Front) -> Result<(), Unread> {
+    async fn check(&self, front: &Front, histories: &Histories) -> Result<(), Unread> {
         let round = &self.past.round;
         // A letter that is bound elsewhere meanwhile makes it another list.
         let key = (round.cursor.clone(), round.number, round.spec.letters.len());
-        if self.past.ended_at.is_none() || front.histories.is_checked(&self.app, &key) {
+        if self.past.ended_at.is_none() || histories.is_checked(&self.app, &key) {
             return Ok(());
         }
         let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
         let planned = {
-            let _turn = front.downloads.search(&self.app).await.map_err(Unread::untried)?;
+            let _turn = histories.downloads.search(&self.app).await.map_err(Unread::untried)?;
             front.git.plan(&self.past.remote, &spec, &round.spec.letters).await
         };
         let plan = planned.map_err(|error| self.failed(&error))?;
         if plan.summary != round.summary {
             return Err(Unread::gone("dead letters that it sent belong to a later round by now"));
         }
-        front.histories.note(&self.app, key);
+        histories.note(&self.app, key);
         Ok(())
     }
 

@@ -24,10 +24,10 @@ use self::bounds::BodyMark;
 pub use self::bounds::Bounds;
 pub(super) use self::bounds::Room;
 use super::{
-    Front,
+    front::Front,
     problem::{Kind, Problem},
     request::{Caller, Request, json},
-    route::{Access, Answer, Route, route},
+    route::{Access, Answer, Route, route_with},
 };
 use crate::hook::{envelope::Envelope, payload};
 
@@ -35,11 +35,11 @@ use crate::hook::{envelope::Envelope, payload};
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// The routes of this file.
-pub fn routes() -> Vec<Route> {
+pub fn routes(bounds: &Arc<Bounds>) -> Vec<Route> {
     vec![
-        route::<__path_github, _, _>(Access::Hook(HookProvider::Github), github),
-        route::<__path_gitlab, _, _>(Access::Hook(HookProvider::Gitlab), gitlab),
-        route::<__path_gitea, _, _>(Access::Hook(HookProvider::Gitea), gitea),
+        route_with::<__path_github, _, _, _>(Access::Hook(HookProvider::Github), bounds, github),
+        route_with::<__path_gitlab, _, _, _>(Access::Hook(HookProvider::Gitlab), bounds, gitlab),
+        route_with::<__path_gitea, _, _, _>(Access::Hook(HookProvider::Gitea), bounds, gitea),
     ]
 }
 
@@ -60,8 +60,8 @@ struct HookAnswer {
     (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
-async fn github(front: Arc<Front>, request: Request) -> Answer {
-    receive(&front, request).await
+async fn github(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
+    receive(&front, &bounds, request).await
 }
 
 /// A hook of GitLab, proved by `X-Gitlab-Token` or by the headers of Standard Webhooks.
@@ -69,8 +69,8 @@ async fn github(front: Arc<Front>, request: Request) -> Answer {
     (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
-async fn gitlab(front: Arc<Front>, request: Request) -> Answer {
-    receive(&front, request).await
+async fn gitlab(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
+    receive(&front, &bounds, request).await
 }
 
 /// A hook of Gitea or Forgejo, proved by `X-Gitea-Signature`, `X-Forgejo-Signature` or
@@ -79,8 +79,8 @@ async fn gitlab(front: Arc<Front>, request: Request) -> Answer {
     (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
-async fn gitea(front: Arc<Front>, request: Request) -> Answer {
-    receive(&front, request).await
+async fn gitea(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
+    receive(&front, &bounds, request).await
 }
 
 /// The sender of a hook as its headers have it; whoever offers no proof is refused before the body.
@@ -89,6 +89,7 @@ async fn gitea(front: Arc<Front>, request: Request) -> Answer {
 /// 404 where no secret is set, 415, 401.
 pub(super) async fn caller(
     front: &Front,
+    bounds: &Bounds,
     provider: HookProvider,
     headers: &HeaderMap,
 ) -> Result<Caller, Problem> {
@@ -100,26 +101,30 @@ pub(super) async fn caller(
             .with_detail("a hook is sent as application/json or application/x-www-form-urlencoded"));
     };
     if !envelope.has_proof() {
-        return Err(refuse(front, envelope, ReceiptReason::NoSignature).await);
+        return Err(refuse(front, bounds, envelope, ReceiptReason::NoSignature).await);
     }
     Ok(Caller::Hook(Box::new(envelope)))
 }
 
-async fn receive(front: &Front, request: Request) -> Answer {
+async fn receive(front: &Front, bounds: &Bounds, request: Request) -> Answer {
     let Request { caller: Caller::Hook(envelope), client, body, .. } = request else {
         return Err(Problem::new(Kind::HOOK_REFUSED));
     };
     let (envelope, read) = read(front, *envelope, body).await?;
     let Genuine { payload, secret, mark } = match read {
         Ok(genuine) => genuine,
-        Err(reason) => return Err(refuse(front, envelope, reason).await),
+        Err(reason) => return Err(refuse(front, bounds, envelope, reason).await),
     };
-    if front.hooks.is_repeated(&mark) {
+    bounds.admit(client, secret)?;
+    if let Some(repositories) = bounds.repeated(&mark) {
+        // Two pushes may look the same: each is a reason to look, and none for another receipt.
+        for repository in repositories.iter() {
+            front.handle.hooked(repository, None).await;
+        }
         let receipt = unread(front, envelope, ReceiptVerdict::Duplicate, ReceiptReason::SeenBefore);
-        note(front, &receipt).await;
+        note(front, bounds, &receipt).await;
         return Ok(answer(StatusCode::OK, None, &receipt));
     }
-    front.hooks.admit(client, secret)?;
     let hook = Hook {
         provider: envelope.provider,
         delivery: envelope.delivery,
@@ -134,16 +139,16 @@ async fn receive(front: &Front, request: Request) -> Answer {
     let written = Some(receipt.id.to_string());
     Ok(match receipt.verdict {
         ReceiptVerdict::Accepted => {
-            front.hooks.took(mark);
+            bounds.took(mark, &receipt.repositories);
             poke(front, &receipt).await;
             answer(StatusCode::ACCEPTED, written, &receipt)
         }
         ReceiptVerdict::Duplicate => {
-            note(front, &receipt).await;
+            note(front, bounds, &receipt).await;
             answer(StatusCode::OK, None, &receipt)
         }
         ReceiptVerdict::Ignored | ReceiptVerdict::Refused => {
-            front.hooks.took(mark);
+            bounds.took(mark, &[]);
             answer(StatusCode::OK, written, &receipt)
         }
     })
@@ -199,8 +204,8 @@ async fn read(
 }
 
 /// Notes a refused hook, within bounds, and says what it is answered with.
-async fn refuse(front: &Front, envelope: Envelope, reason: ReceiptReason) -> Problem {
-    note(front, &unread(front, envelope, ReceiptVerdict::Refused, reason)).await;
+async fn refuse(front: &Front, bounds: &Bounds, envelope: Envelope, reason: ReceiptReason) -> Problem {
+    note(front, bounds, &unread(front, envelope, ReceiptVerdict::Refused, reason)).await;
     let refused = Problem::new(Kind::HOOK_REFUSED);
     match reason {
         ReceiptReason::NoSignature => {
@@ -229,8 +234,8 @@ fn unread(front: &Front, envelope: Envelope, verdict: ReceiptVerdict, reason: Re
 }
 
 /// Writes that a hook was refused or repeated, unless too many were.
-async fn note(front: &Front, receipt: &Receipt) {
-    let Some(times) = front.hooks.note() else { return };
+async fn note(front: &Front, bounds: &Bounds, receipt: &Receipt) {
+    let Some(times) = bounds.note() else { return };
     let hook = &receipt.hook;
     if receipt.verdict == ReceiptVerdict::Refused {
         warn!(hook.provider = %hook.provider, receipt.reason = %receipt.reason, count = times, "a hook of {} was refused: {}", hook.provider, receipt.reason);

@@ -12,7 +12,7 @@
 //! watch is found again, a redrive asks for what is asked for already. Only a skip that names no
 //! `round` and `position` may then give up one change more.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -29,10 +29,10 @@ use ulid::Ulid;
 use warp::reply::Response;
 
 use super::{
-    Front,
+    front::Front,
     problem::{Kind, Problem},
-    request::{Caller, JSON, Request},
-    route::{Access, Answer, Handler, Route},
+    request::{Caller, JSON},
+    route::{Access, Answer, Route},
 };
 
 /// The header.
@@ -121,7 +121,7 @@ pub(super) fn hash(method: &Method, path: &str, query: &str, body: &[u8]) -> Sha
     Sha256Hash::new(hash.finalize().into())
 }
 
-/// Runs a request unless one with its key ran before.
+/// Does the work of a request unless one with its key ran before.
 ///
 /// # Errors
 /// 409 while that one runs, or if it was another request; 503 if the store does not answer.
@@ -129,8 +129,7 @@ pub(super) async fn once(
     front: Arc<Front>,
     keyed: KeyedRequest,
     request_id: String,
-    handler: Handler,
-    request: Request,
+    work: impl Future<Output = Answer> + Send,
 ) -> Answer {
     let begun = front.store.begin_request(&keyed, front.clock.now(), front.handle.replica()).await;
     match begun.map_err(|error| Problem::of_store(error, Kind::INTERNAL))? {
@@ -139,7 +138,7 @@ pub(super) async fn once(
         Begun::Other => return Err(Problem::new(Kind::KEY_REUSED)),
         Begun::Answered(answer) => return Ok(replayed(answer)),
     }
-    match AssertUnwindSafe(handler(front.clone(), request)).catch_unwind().await {
+    match AssertUnwindSafe(work).catch_unwind().await {
         Ok(answer) => {
             let response = answer.unwrap_or_else(|problem| problem.into_response(&request_id));
             let (response, answer) = taken(response).await;

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
-    Front,
     fields::Fields,
+    front::Front,
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},

@@ -9,7 +9,7 @@ use tidings_actors::{ports::Laggard, time::Timestamp};
 use utoipa::ToSchema;
 
 use super::{
-    Front,
+    front::Front,
     moment::iso,
     names::Names,
     paging::Query,

@@ -10,11 +10,12 @@ use tokio::{sync::Mutex, time::Instant};
 use warp::reply::Response;
 
 use super::{
-    Front,
+    front::Front,
     problem::{Kind, Problem},
     request::Request,
-    route::{Access, Answer, Route, route},
+    route::{Access, Answer, Route, route_with},
 };
+use crate::telemetry::Metrics;
 
 /// The text format that every version of Prometheus reads.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -27,20 +28,20 @@ const FRESH: Duration = Duration::from_secs(1);
 pub struct Told(Mutex<Option<(Instant, Bytes)>>);
 
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_metrics, _, _>(Access::Public, metrics)]
+pub(super) fn routes(told: &Arc<Told>) -> Vec<Route> {
+    vec![route_with::<__path_metrics, _, _, _>(Access::Public, told, metrics)]
 }
 
 /// The numbers of this process, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "status", responses(
     (status = 200, content_type = "text/plain", body = String)
 ))]
-async fn metrics(front: Arc<Front>, _request: Request) -> Answer {
-    let mut told = front.told_metrics.0.lock().await;
+async fn metrics(_front: Arc<Front>, told: Arc<Told>, _request: Request) -> Answer {
+    let mut told = told.0.lock().await;
     let text = match &*told {
         Some((at, text)) if at.elapsed() < FRESH => text.clone(),
         _ => {
-            let metrics = front.metrics.clone();
+            let metrics = Metrics::of_process();
             // Some milliseconds of one processor: not on a thread that others wait for.
             let text = tokio::task::spawn_blocking(move || metrics.text()).await;
             let text = text.map_err(|_panic| Problem::new(Kind::INTERNAL))?;

@@ -8,7 +8,7 @@ use tidings_entity::id::{AppId, WatchId};
 use url::Url;
 
 use super::{
-    Front,
+    front::Front,
     problem::{Kind, Problem},
 };
 

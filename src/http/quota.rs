@@ -1,10 +1,9 @@
 //! How many of something may be under way at once: of one owner, and of all together. What has ended
 //! leaves nothing behind.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 /// A bound on what is under way.
 pub(super) struct Quota {
@@ -34,9 +33,9 @@ impl Quota {
         Self { of_owner, of_all, held: Arc::default() }
     }
 
-    /// Begins one more.
+    /// Counts one more of an owner, until the share is dropped.
     pub(super) fn take(&self, owner: &str) -> Result<QuotaShare, Full> {
-        let mut held = lock(&self.held);
+        let mut held = self.held.lock();
         if held.owners.get(owner).is_some_and(|own| *own >= self.of_owner) {
             return Err(Full::Owner);
         }
@@ -50,7 +49,7 @@ impl Quota {
 
     #[cfg(test)]
     pub(super) fn is_unused(&self) -> bool {
-        let held = lock(&self.held);
+        let held = self.held.lock();
         held.owners.is_empty() && held.count == 0
     }
 }
@@ -63,7 +62,7 @@ pub(super) struct QuotaShare {
 
 impl Drop for QuotaShare {
     fn drop(&mut self) {
-        let mut held = lock(&self.held);
+        let mut held = self.held.lock();
         held.count -= 1;
         if let Some(own) = held.owners.get_mut(&self.owner) {
             *own -= 1;
@@ -72,10 +71,6 @@ impl Drop for QuotaShare {
             }
         }
     }
-}
-
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

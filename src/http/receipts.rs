@@ -9,8 +9,8 @@ use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
 use utoipa::ToSchema;
 
 use super::{
-    Front,
     fields::Fields,
+    front::Front,
     hooks,
     moment::iso,
     paging::{Page, Query, page},

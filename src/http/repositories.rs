@@ -3,7 +3,7 @@
 
 mod change;
 mod changes;
-pub(super) mod contents;
+mod contents;
 mod credential;
 mod events;
 mod files;
@@ -22,6 +22,7 @@ use serde::Serialize;
 use tidings_actors::{
     ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
     time::Timestamp,
+    turns::Turns,
 };
 use tidings_entity::{
     id::WatchId,
@@ -34,10 +35,14 @@ use self::{
     selector::SelectorShown,
 };
 use super::{
-    Front, elsewhere,
+    elsewhere,
+    front::Front,
+    histories::Histories,
+    lifecycle::Lifecycle,
     moment::iso,
     names::repository_name,
     paging::{Page, Query, page},
+    places::Places,
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
@@ -45,28 +50,33 @@ use super::{
     standing::{self, Facts},
 };
 
-/// The routes of this folder.
-pub fn routes() -> Vec<Route> {
+/// The routes of this folder. Globs are compiled when `compiling` gives the app its turn.
+pub fn routes(
+    histories: &Arc<Histories>,
+    compiling: &Turns,
+    places: &Arc<Places>,
+    lifecycle: &Lifecycle,
+) -> Vec<Route> {
     let reading =
         vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
     [
-        register::routes(),
+        register::routes(compiling),
         reading,
-        contents::routes(),
-        files::routes(),
-        change::routes(),
+        contents::routes(&histories.downloads),
+        files::routes(&histories.downloads),
+        change::routes(compiling),
         replay::routes(),
-        changes::routes(),
-        events::routes(),
-        pull::routes(),
+        changes::routes(histories),
+        events::routes(histories, places, lifecycle),
+        pull::routes(places),
     ]
     .concat()
 }
 
 /// Those of them that are answered where a repository is worked on.
-pub(super) fn handed_on() -> Vec<Route> {
+pub(super) fn handed_on(places: &Arc<Places>) -> Vec<Route> {
     let seen = vec![route::<__path_show, _, _>(Access::App, show)];
-    [pull::routes(), seen].concat()
+    [pull::routes(places), seen].concat()
 }
 
 /// A watch. The first six fields are what clients of Docora know.

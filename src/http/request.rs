@@ -1,7 +1,8 @@
 //! A request whose caller is known and whose body has arrived: what handlers see.
 
-use std::{net::IpAddr, pin::pin, str::FromStr, time::Duration};
+use std::{net::IpAddr, pin::pin, str::FromStr, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -13,8 +14,8 @@ use ulid::Ulid;
 use warp::reply::Response;
 
 use super::{
+    access::Access,
     problem::{Kind, Problem},
-    route::Access,
 };
 use crate::hook::envelope::Envelope;
 
@@ -41,6 +42,24 @@ pub struct Staff {
     pub keys: Ulid,
 }
 
+/// Who is known to call.
+pub struct Known {
+    /// What handlers see.
+    pub caller: Caller,
+    /// What the audit log says: the id of the token, or whose server it is.
+    pub actor: String,
+}
+
+/// Checks callers again: an answer that lasts ends when its caller would be refused by now.
+#[async_trait]
+pub trait Recheck: Send + Sync {
+    /// Whether the sender of these headers may call a route with this access.
+    ///
+    /// # Errors
+    /// What the sender would be answered.
+    async fn check(&self, access: Access, headers: &HeaderMap, client: IpAddr) -> Result<(), Problem>;
+}
+
 /// A request.
 pub struct Request {
     /// Who sent it.
@@ -65,6 +84,8 @@ pub struct Request {
     pub body: Bytes,
     /// What it is by its `Idempotency-Key`, if it has one.
     pub keyed: Option<KeyedRequest>,
+    /// Checks the caller again, as long as the answer lasts.
+    pub recheck: Arc<dyn Recheck>,
 }
 
 impl Request {

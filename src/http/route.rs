@@ -6,53 +6,21 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use futures_util::future::{BoxFuture, FutureExt};
 use http::Method;
 use percent_encoding::percent_decode_str;
-use tidings_entity::kind::{HookProvider, Role};
 use utoipa::{
     __dev::SchemaReferences,
     Path,
     openapi::{HttpMethod, RefOr, path::Operation, schema::Schema},
 };
-
-use super::{Front, problem::Problem, request::Request};
 use warp::reply::Response;
+
+pub use super::access::Access;
+use super::{front::Front, problem::Problem, request::Request};
 
 /// What a handler gives back.
 pub type Answer = Result<Response, Problem>;
 
 /// What a route does.
 pub(super) type Handler = Arc<dyn Fn(Arc<Front>, Request) -> BoxFuture<'static, Answer> + Send + Sync>;
-
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Anyone.
-    Public,
-    /// An app, with its token.
-    App,
-    /// Staff that may read: viewers and above.
-    Viewer,
-    /// Staff that may change deliveries and repositories: operators and above.
-    Operator,
-    /// Staff that may everything.
-    Admin,
-    /// A Git host of this kind, whose hook proves itself.
-    Hook(HookProvider),
-    /// Anyone or the administrator, as `onboarding.mode` says.
-    Onboarding,
-}
-
-impl Access {
-    /// The least role of the staff that may call it; `None` where it is not for the staff.
-    #[must_use]
-    pub fn role(self) -> Option<Role> {
-        match self {
-            Self::Viewer => Some(Role::Viewer),
-            Self::Operator => Some(Role::Operator),
-            Self::Admin | Self::Onboarding => Some(Role::Admin),
-            Self::Public | Self::App | Self::Hook(_) => None,
-        }
-    }
-}
 
 /// A route: what is documented of it, who may call it and what it does.
 #[derive(Clone)]
@@ -107,6 +75,18 @@ where
         operation: P::operation(),
         schemas,
     }
+}
+
+/// A route whose handler also works with `own`: what its file keeps between requests.
+pub fn route_with<P, Own, F, Answered>(access: Access, own: &Own, handler: F) -> Route
+where
+    P: Path + SchemaReferences,
+    Own: Clone + Send + Sync + 'static,
+    F: Fn(Arc<Front>, Own, Request) -> Answered + Send + Sync + 'static,
+    Answered: Future<Output = Answer> + Send + 'static,
+{
+    let own = own.clone();
+    route::<P, _, _>(access, move |front, request| handler(front, own.clone(), request))
 }
 
 /// The routes, found by path.

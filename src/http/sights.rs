@@ -11,7 +11,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
 
 use super::{
-    Front,
+    front::Front,
     names::{AppFacts, Names},
     problem::{Kind, Problem},
     standing::Facts,

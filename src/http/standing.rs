@@ -7,10 +7,10 @@ use std::time::Duration;
 use tidings_actors::{
     deliverer::retry::REGISTRATION_GRACE,
     polls::Polled,
-    ports::{AttemptRecord, BreakerRow, CursorStatus, ScanTrouble, Watch},
+    ports::{AttemptRecord, BreakerRow, CursorStatus, ScanTrouble, Selector, Watch},
     time::Timestamp,
 };
-use tidings_entity::kind::{BreakerKind, CursorState, WatchState};
+use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind, WatchState};
 
 use super::moment::iso;
 
@@ -173,7 +173,18 @@ pub(super) fn of(facts: &Facts<'_>) -> Standing {
             return is(standing, Some(reason));
         }
     }
-    is(S::Active, None)
+    is(S::Active, unmatched(watch))
+}
+
+/// A pattern that matches no ref: the app has everything, which is nothing.
+fn unmatched(watch: &Watch) -> Option<String> {
+    let Selector { kind, value } = &watch.selector;
+    let what = match kind {
+        SelectorKind::BranchPattern => "branch",
+        SelectorKind::TagPattern => "tag",
+        SelectorKind::DefaultBranch | SelectorKind::Branch => return None,
+    };
+    watch.cursors.is_empty().then(|| format!("no {what} of the repository matches `{value}`"))
 }
 
 /// Why branches stand still in this state, if some do; the first is named where there are several.
@@ -182,11 +193,17 @@ fn stuck(watch: &Watch, state: CursorState) -> Option<String> {
     let first = stuck.next()?;
     let more = stuck.count();
     let reason = first.reason.as_deref().unwrap_or(match state {
+        CursorState::BranchMissing if first.branch.is_empty() => {
+            "HEAD of the repository names no branch; name one in `branch`"
+        }
         CursorState::BranchMissing => "the branch is not in the repository",
         CursorState::Empty => "the repository has no commit",
         _ => "it waits at its head",
     });
     Some(match (watch.cursors.len(), more) {
+        (1, _) if state == CursorState::BranchMissing && !first.branch.is_empty() => {
+            format!("{}: {reason}", first.branch)
+        }
         (1, _) => reason.to_owned(),
         (_, 0) => format!("{}: {reason}", first.branch),
         (_, more) => format!("{}: {reason} (and {more} more branches)", first.branch),
@@ -227,9 +244,12 @@ fn probed(what: &str, open: &BreakerRow) -> String {
 fn failed_head(facts: &Facts<'_>) -> Option<Standing> {
     let watch = facts.watch;
     let heads = watch.cursors.iter().filter_map(|cursor| facts.last_try(cursor));
-    let failed = heads.filter(|row| !row.status.is_some_and(|status| (200..300).contains(&status)));
-    let last = failed.max_by_key(|row| row.at)?;
+    let is_taken = |row: &AttemptRecord| {
+        row.status.is_some_and(|status| (200..300).contains(&status)) && !row.item_failure
+    };
+    let last = heads.filter(|row| !is_taken(row)).max_by_key(|row| row.at)?;
     let answer = match last.status {
+        Some(200..300) => format!("the receiver's answer to the batch does not accept it: {}", last.excerpt),
         Some(status) => format!("the receiver answered {status}"),
         None if last.excerpt.is_empty() => "the receiver did not answer".to_owned(),
         None => format!("the receiver did not answer: {}", last.excerpt),

@@ -8,19 +8,20 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Front,
+    front::Front,
+    lifecycle::Lifecycle,
     moment::iso,
     problem::{Kind, Problem},
     request::{Request, json},
-    route::{Access, Answer, Route, route},
+    route::{Access, Answer, Route, route, route_with},
 };
 
 /// The routes of this file.
-pub fn routes() -> Vec<Route> {
+pub fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
     vec![
-        route::<__path_health, _, _>(Access::Public, health),
+        route_with::<__path_health, _, _, _>(Access::Public, lifecycle, health),
         route::<__path_alive, _, _>(Access::Public, alive),
-        route::<__path_ready, _, _>(Access::Public, ready),
+        route_with::<__path_ready, _, _, _>(Access::Public, lifecycle, ready),
         route::<__path_version, _, _>(Access::Public, version),
     ]
 }
@@ -57,8 +58,8 @@ struct Version {
 
 /// The time here, and since when this process runs.
 #[utoipa::path(get, path = "/health", tag = "status", responses((status = 200, body = Health)))]
-async fn health(front: Arc<Front>, _request: Request) -> Answer {
-    let health = Health { timestamp: iso(front.clock.now()), uptime: front.lifecycle.uptime_seconds() };
+async fn health(front: Arc<Front>, lifecycle: Lifecycle, _request: Request) -> Answer {
+    let health = Health { timestamp: iso(front.clock.now()), uptime: lifecycle.uptime_seconds() };
     Ok(json(StatusCode::OK, &health))
 }
 
@@ -72,8 +73,8 @@ async fn alive(_front: Arc<Front>, _request: Request) -> Answer {
 #[utoipa::path(get, path = "/readyz", tag = "status", responses(
     (status = 200, body = Condition)
 ))]
-async fn ready(front: Arc<Front>, _request: Request) -> Answer {
-    if front.lifecycle.is_draining() {
+async fn ready(front: Arc<Front>, lifecycle: Lifecycle, _request: Request) -> Answer {
+    if lifecycle.is_draining() {
         return Err(Problem::new(Kind::UNAVAILABLE).with_detail("the server is stopping"));
     }
     front.store.ping().await.map_err(|error| Problem::of_store(error, Kind::UNAVAILABLE))?;

@@ -17,6 +17,7 @@ mod idempotency;
 mod identity;
 mod keys;
 mod metrics;
+pub(crate) mod plain;
 mod repositories;
 mod shared;
 mod sights;

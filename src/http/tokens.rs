@@ -14,15 +14,18 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
-    Front, auth,
     fields::Fields,
+    front::Front,
     moment::{iso, parsed},
     paging::{Page, Query, page},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
-use crate::{audit, secrets::Token};
+use crate::{
+    audit,
+    secrets::{TOKEN_PREFIX, Token},
+};
 
 /// What the cursors of the staff's list are made for.
 const STAFF: &str = "admin tokens";
@@ -196,7 +199,7 @@ fn read(front: &Front, fields: &mut Fields) -> (String, Option<Timestamp>) {
 
 async fn make(front: &Front, owner: TokenOwner, name: String, expires_at: Option<Timestamp>) -> Answer {
     let now = front.clock.now();
-    let made = Token::generate(auth::TOKEN_PREFIX, front.random.as_ref());
+    let made = Token::generate(TOKEN_PREFIX, front.random.as_ref());
     let token = AccessToken {
         id: TokenId::new(front.random.ulid(now)),
         owner,

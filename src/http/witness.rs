@@ -9,9 +9,8 @@
 //!
 //! Not written are the settlements of apps that pull: they are a stream, with a record of their own.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use http::Method;
 use tidings_actors::{
     ports::{AuditKept, Deed},
@@ -22,13 +21,14 @@ use tokio::time::sleep;
 use tracing::error;
 
 use super::{
-    Front, document,
-    request::Caller,
-    route::{Access, Handler, Route},
+    document,
+    front::Front,
+    request::{Caller, Known},
+    route::{Access, Answer, Route},
 };
 use crate::{
     audit::{OK, Pending, SYSTEM},
-    identity::WRITTEN_EVERY,
+    identity::{Identity, WRITTEN_EVERY},
 };
 
 /// The deed of refusals at the staff's door.
@@ -45,122 +45,126 @@ pub(super) fn kept(front: &Front) -> AuditKept {
     AuditKept { since: Timestamp(front.clock.now().0 - Timestamp(0).after(age).0), rows: settings.audit_rows }
 }
 
-/// What a request does, if it is one that is written down.
-pub(super) fn deed(
-    front: &Front,
-    route: &Route,
-    caller: &Caller,
-    actor: &str,
-    parameters: &[String],
-    request_id: &str,
-    client: IpAddr,
-) -> Option<Deed> {
-    if route.method == Method::GET || route.unwitnessed || matches!(route.access, Access::Hook(_)) {
-        return None;
+/// Writes down what requests do.
+#[derive(Clone)]
+pub(super) struct Witness {
+    front: Arc<Front>,
+    identity: Arc<Identity>,
+}
+
+impl Witness {
+    /// A witness that asks `identity` what is written by itself and what is counted.
+    pub(super) fn new(front: Arc<Front>, identity: Arc<Identity>) -> Self {
+        Self { front, identity }
     }
-    let named = parameters.first().and_then(|id| id.parse::<AppId>().ok());
-    let app = match caller {
-        Caller::App(app) => Some(app.id.clone()),
-        _ => named,
-    };
-    Some(Deed {
-        at: front.clock.now(),
-        actor: actor.to_owned(),
-        app: app.map_or_else(String::new, |app| app.to_string()),
-        action: document::operation_id(&route.method, &route.template),
-        target: parameters.last().filter(|id| is_id(id)).cloned().unwrap_or_default(),
-        result: OK.to_owned(),
-        request: request_id.to_owned(),
-        address: Some(client.to_string()),
-    })
+
+    /// What a request does, if it is one that is written down.
+    pub(super) fn deed(
+        &self,
+        route: &Route,
+        known: &Known,
+        parameters: &[String],
+        request_id: &str,
+        client: IpAddr,
+    ) -> Option<Deed> {
+        if route.method == Method::GET || route.unwitnessed || matches!(route.access, Access::Hook(_)) {
+            return None;
+        }
+        let named = parameters.first().and_then(|id| id.parse::<AppId>().ok());
+        let app = match &known.caller {
+            Caller::App(app) => Some(app.id.clone()),
+            _ => named,
+        };
+        Some(Deed {
+            at: self.front.clock.now(),
+            actor: known.actor.clone(),
+            app: app.map_or_else(String::new, |app| app.to_string()),
+            action: document::operation_id(&route.method, &route.template),
+            target: parameters.last().filter(|id| is_id(id)).cloned().unwrap_or_default(),
+            result: OK.to_owned(),
+            request: request_id.to_owned(),
+            address: Some(client.to_string()),
+        })
+    }
+
+    /// Does the work of a request and writes its deed down.
+    pub(super) async fn witnessed(
+        self,
+        deed: Deed,
+        is_staff: bool,
+        work: impl Future<Output = Answer>,
+    ) -> Answer {
+        if !is_staff && !self.identity.is_deed_written(&deed.app, &deed.action, deed.at) {
+            let answer = work.await;
+            if answer.as_ref().is_ok_and(|response| response.status().is_success()) {
+                self.count(deed);
+            }
+            return answer;
+        }
+        let (app, action) = (deed.app.clone(), deed.action.clone());
+        let pending = Pending::of(deed, kept(&self.front));
+        let answer = pending.during(work).await;
+        let result = match &answer {
+            Ok(response) if response.status().is_success() => OK,
+            Err(problem) if is_staff => problem.code(),
+            _ => {
+                if !is_staff && pending.take().is_some() {
+                    self.identity.deed_failed(&app, &action);
+                }
+                return answer;
+            }
+        };
+        if let Some(deed) = pending.take() {
+            write(&self.front, &Deed { result: result.to_owned(), ..deed }).await;
+        }
+        answer
+    }
+
+    /// Counts a deed that gets no row of its own. The first of many sees to the row that they get together.
+    fn count(self, deed: Deed) {
+        if !self.identity.count_deed(&deed.app, &deed.action) {
+            return;
+        }
+        let work = async move {
+            sleep(WRITTEN_EVERY).await;
+            let times = self.identity.counted_deeds(&deed.app, &deed.action);
+            let actor = if deed.app.is_empty() { "anyone".to_owned() } else { deed.app.clone() };
+            let (at, target) = (self.front.clock.now(), format!("times:{times}"));
+            write(&self.front, &Deed { at, actor, target, request: String::new(), ..deed }).await;
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one a minute for each app and action, and it ends by itself"
+        )]
+        tokio::spawn(work);
+    }
+
+    /// Somebody was refused at the staff's door; `by`: the id of a token that is known.
+    pub(super) fn refused(&self, by: Option<String>, result: &'static str, request_id: &str, client: IpAddr) {
+        let now = self.front.clock.now();
+        let Some(times) = self.identity.refused(now) else { return };
+        let deed = Deed {
+            at: now,
+            actor: by.unwrap_or_else(|| "anyone".to_owned()),
+            app: String::new(),
+            action: REFUSED.to_owned(),
+            target: format!("times:{times}"),
+            result: result.to_owned(),
+            request: request_id.to_owned(),
+            address: Some(client.to_string()),
+        };
+        let front = self.front.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a few a minute; who is refused does not wait for a write"
+        )]
+        tokio::spawn(async move { write(&front, &deed).await });
+    }
 }
 
 /// Whatever stands in a path is an id by its looks, or is not written.
 fn is_id(text: &str) -> bool {
     text.len() <= ID_CHARACTERS_MAX && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// The same handler, and its deed is written down.
-pub(super) fn witnessed(handler: Handler, deed: Deed) -> Handler {
-    Arc::new(move |front, request| {
-        let (handler, deed) = (handler.clone(), deed.clone());
-        let is_staff = matches!(request.caller, Caller::Staff(_));
-        async move {
-            if !is_staff && !front.identity.is_deed_written(&deed.app, &deed.action, deed.at) {
-                let answer = handler(front.clone(), request).await;
-                if answer.as_ref().is_ok_and(|response| response.status().is_success()) {
-                    count(&front, deed);
-                }
-                return answer;
-            }
-            let (app, action) = (deed.app.clone(), deed.action.clone());
-            let pending = Pending::of(deed, kept(&front));
-            let answer = pending.during(handler(front.clone(), request)).await;
-            let result = match &answer {
-                Ok(response) if response.status().is_success() => OK,
-                Err(problem) if is_staff => problem.code(),
-                _ => {
-                    if !is_staff && pending.take().is_some() {
-                        front.identity.deed_failed(&app, &action);
-                    }
-                    return answer;
-                }
-            };
-            if let Some(deed) = pending.take() {
-                write(&front, &Deed { result: result.to_owned(), ..deed }).await;
-            }
-            answer
-        }
-        .boxed()
-    })
-}
-
-/// Counts a deed that gets no row of its own. The first of many sees to the row that they get together.
-fn count(front: &Arc<Front>, deed: Deed) {
-    if !front.identity.count_deed(&deed.app, &deed.action) {
-        return;
-    }
-    let front = front.clone();
-    let work = async move {
-        sleep(WRITTEN_EVERY).await;
-        let times = front.identity.counted_deeds(&deed.app, &deed.action);
-        let actor = if deed.app.is_empty() { "anyone".to_owned() } else { deed.app.clone() };
-        let (at, target) = (front.clock.now(), format!("times:{times}"));
-        write(&front, &Deed { at, actor, target, request: String::new(), ..deed }).await;
-    };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "one a minute for each app and action, and it ends by itself"
-    )]
-    tokio::spawn(work);
-}
-
-/// Somebody was refused at the staff's door; `by`: the id of a token that is known.
-pub(super) fn refused(
-    front: &Arc<Front>,
-    by: Option<String>,
-    result: &'static str,
-    request_id: &str,
-    client: IpAddr,
-) {
-    let now = front.clock.now();
-    let Some(times) = front.identity.refused(now) else { return };
-    let deed = Deed {
-        at: now,
-        actor: by.unwrap_or_else(|| "anyone".to_owned()),
-        app: String::new(),
-        action: REFUSED.to_owned(),
-        target: format!("times:{times}"),
-        result: result.to_owned(),
-        request: request_id.to_owned(),
-        address: Some(client.to_string()),
-    };
-    let front = front.clone();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a few a minute; who is refused does not wait for a write"
-    )]
-    tokio::spawn(async move { write(&front, &deed).await });
 }
 
 /// This process serves, with these settings: their digest is written down.

@@ -8,6 +8,8 @@ use thiserror::Error;
 use tidings_actors::{ports::Random, secret::Secret};
 use tidings_entity::id::Sha256Hash;
 
+/// The prefix of every token that this server makes.
+pub const TOKEN_PREFIX: &str = "tdg";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const PUBLIC_ID_CHARS: usize = 8;
 const SECRET_CHARS: usize = 43;

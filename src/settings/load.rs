@@ -17,11 +17,13 @@ use super::{Fault, Settings};
 pub const ENVIRONMENT_PREFIX: &str = "TIDINGS__";
 /// No settings file and no file that holds a secret is larger (1 MiB, in bytes).
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// How alike an unknown name must be to a setting for the setting to be suggested, 0 to 1.
+const ALIKE: f64 = 0.75;
 /// The keys whose value is never shown.
 const SECRETS: [&str; 5] =
     ["database.url", "egress.proxy", "hooks.secret", "server.admin_token", "telemetry.otlp_headers"];
 /// The defaults with their comments; tells which keys are lists.
-pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
+pub(crate) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 type Key = Vec<String>;
 
@@ -253,19 +255,31 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
     let from = &given.from;
     let text = error.to_string();
     let message = if text.contains("unknown field") {
-        format!("there is no such setting ({from})")
+        let meant = nearest(&name).map(|near| format!("; did you mean {near}?"));
+        format!("there is no such setting ({from}){}", meant.unwrap_or_default())
     } else if is_empty(&given.value) {
         return Ok(());
     } else if SECRETS.contains(&name.as_str()) {
         format!("this cannot be read ({from})")
     } else {
-        let reason = text.split(" for key `").next().unwrap_or(&text);
+        let reason = match text.split(" for key `").next().unwrap_or(&text) {
+            "invalid socket address syntax" => "an address and a port are needed, such as 127.0.0.1:8080",
+            reason => reason,
+        };
         match given.value.clone().into_string() {
             Ok(value) if !reason.contains(&value) => format!("{value:?}: {reason} ({from})"),
             _ => format!("{reason} ({from})"),
         }
     };
     Err(Fault::new(name, message))
+}
+
+/// The setting whose name is most like an unknown name, if one is like it.
+fn nearest(name: &str) -> Option<String> {
+    let likeness = |key: &String| strsim::normalized_damerau_levenshtein(key, name);
+    let known = parse(DEFAULTS).ok()?.into_iter().map(|(key, _)| key.join("."));
+    let near = known.filter(|key| likeness(key) >= ALIKE);
+    near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
 }
 
 /// Whether a value says that its key is not set.

@@ -43,7 +43,7 @@ pub struct TelemetrySettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text for a terminal.
     #[default]
     Human,
     /// One JSON object a line.

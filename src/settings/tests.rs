@@ -95,9 +95,9 @@ fn all_faults_are_reported_together_with_value_and_place() {
         &expect![[r#"
             git.poll_max: "-5m" is no duration: expected number at 0 (in the variable tidings__git__poll_max)
             git.poll_min: "45" is no duration: time unit needed, for example 45sec or 45ms (in /etc/tidings.toml)
-            server.listen: "here": invalid socket address syntax (in /etc/tidings.toml)
+            server.listen: "here": an address and a port are needed, such as 127.0.0.1:8080 (in /etc/tidings.toml)
             server.listen_port: there is no such setting (in /etc/tidings.toml)
-            servr.listen: there is no such setting (in the variable TIDINGS__SERVR__LISTEN)
+            servr.listen: there is no such setting (in the variable TIDINGS__SERVR__LISTEN); did you mean server.listen?
             server.headers_max: 1 does not lie between 8 and 1024 (in /etc/tidings.toml)
             delivery.retry_base: 2h is longer than delivery.retry_cap, which is 1h (in the variable TIDINGS__DELIVERY__RETRY_BASE)"#]],
     );

@@ -291,6 +291,8 @@ fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Re
         name: row.name,
         email: row.email,
         base_url: row.base_url,
+        website: row.website,
+        description: row.description,
         keys: keys.into_iter().map(open).collect::<Result<_, _>>()?,
         access: Arc::new(access),
         delivery,

@@ -125,6 +125,21 @@ pub fn file_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
     Ok(Address::parse(url)?.file().map(Path::to_owned))
 }
 
+/// The name of the database of `url`; for SQLite the name of the file.
+///
+/// # Errors
+/// [`OpenError::Address`].
+pub fn name_of(url: &str) -> Result<String, OpenError> {
+    Ok(match Address::parse(url)? {
+        Address::File(file) => file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        // A server takes the name of the user for that of the database where none is given.
+        Address::Server(server) => {
+            let options = &server.options;
+            options.get_database().unwrap_or(options.get_username()).to_owned()
+        }
+    })
+}
+
 async fn close(connection: Connection) -> Result<(), OpenError> {
     connection.close().await.map_err(|error| OpenError::Database(error.to_string()))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::MigratorTrait;
 use tidings_actors::{
-    ports::{ScanTrouble, StoreError},
+    ports::{GONE, ScanTrouble, StoreError},
     time::Timestamp,
 };
 use tidings_migration::Migrator;
@@ -56,6 +56,8 @@ pub struct InTheWay {
     pub branches_blocked: u64,
     /// Breakers that are open.
     pub breakers_open: u64,
+    /// Apps that are disabled because their endpoint answered 410 Gone.
+    pub apps_gone: u64,
 }
 
 /// Looks at the database at `url`; `None` where there is none yet.
@@ -136,6 +138,7 @@ async fn in_the_way(connection: &Connection, failing: &[(String, String)]) -> Re
         sources_failing: failing.len() as u64 - credentials_refused,
         branches_blocked: count("cursor", "select count(*) from cursor where state = 'blocked'").await?,
         breakers_open: count("breaker", "select count(*) from breaker where opened_at is not null").await?,
+        apps_gone: count("app", &format!("select count(*) from app where disabled = '{GONE}'")).await?,
     })
 }
 

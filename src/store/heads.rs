@@ -1,6 +1,6 @@
 //! Heads: writing what `actors::follow` decided about a listing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
@@ -95,17 +95,18 @@ async fn write(
         let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
         rows::execute(connection, "cursor", text, values).await?;
     }
-    let mut born = Vec::with_capacity(following.births.len());
-    let mut older = BTreeMap::new();
-    for (watch, name) in &following.births {
-        let cursor = new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at);
-        // The app may have had this branch before the database was taken back to a backup.
-        if !older.contains_key(watch) {
-            older.insert(watch.clone(), restored::is_older(connection, watch).await?);
+    // The app may have had such a branch before the database was taken back to a backup.
+    let mut resyncs = BTreeMap::new();
+    for (watch, _) in &following.births {
+        if let Entry::Vacant(entry) = resyncs.entry(watch) {
+            entry.insert(restored::is_older(connection, watch).await?.then_some(true));
         }
-        let resync = older.get(watch).is_some_and(|is_older| *is_older).then_some(true);
-        born.push(cursor::Model { slot: name.clone(), resync, ..cursor });
     }
+    let born = following.births.iter().map(|(watch, name)| {
+        let cursor = new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at);
+        cursor::Model { slot: name.clone(), resync: resyncs[watch], ..cursor }
+    });
+    let born = born.collect();
     rows::insert(connection, "cursor", born).await?;
     if following.is_empty() { Ok(()) } else { note_lag(connection, source, at).await }
 }

@@ -162,7 +162,7 @@ pub(super) async fn past(
     let watch: Option<watch::Model> = rows::one(connection, "watch", text, values).await?;
     let watch = watch.ok_or(StoreError::NotFound)?;
     let (round, ended_at) = lanes::past(connection, id, number).await?.ok_or(StoreError::NotFound)?;
-    let remote = sources::remote(connection, context, &watch.source_id).await?;
+    let remote = sources::remote(connection, context, &watch).await?;
     Ok(PastRound { watch: watch.id, remote, round, ended_at })
 }
 

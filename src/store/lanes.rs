@@ -203,7 +203,7 @@ pub(super) async fn snapshot(
         cursor: cursor.id,
         app: watch.app_id.clone(),
         source: watch.source_id.clone(),
-        remote: sources::remote(connection, context, &watch.source_id).await?,
+        remote: sources::remote(connection, context, &watch).await?,
         facts: watches::facts(&watch),
         branch: cursor.branch,
         mode: watch.mode,

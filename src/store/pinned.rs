@@ -35,7 +35,7 @@ pub(super) async fn trees(
     id: &WatchId,
 ) -> Result<PinnedTrees, StoreError> {
     let watch = watches::row(connection, app, id).await?;
-    let remote = sources::remote(connection, context, &watch.source_id).await?;
+    let remote = sources::remote(connection, context, &watch).await?;
     let open = "join round r on r.cursor_id = c.id and r.number = c.open_round";
     let text = format!(
         "select p.commit_id, p.view_id, v.text from (

@@ -263,9 +263,15 @@ impl Store for SqlStore {
         self.writer.settle(settlement).await
     }
 
-    async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError> {
+    async fn finish_round(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        at: Timestamp,
+        end_told: bool,
+    ) -> Result<bool, StoreError> {
         let cursor = cursor.clone();
-        write!(self, |transaction, _context| rounds::finish(transaction, &cursor, round, at).await)
+        write!(self, |transaction, _context| rounds::finish(transaction, &cursor, round, at, end_told).await)
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {

@@ -44,7 +44,7 @@ pub(super) async fn request(
             LetterStatus::RedriveRequested => {}
             LetterStatus::Superseded => {
                 return Err(StoreError::Conflict(format!(
-                    "{id} is superseded by a later change of its path"
+                    "{id} is closed: its path changed since, or was sent again and has another letter"
                 )));
             }
             LetterStatus::Redriven => {

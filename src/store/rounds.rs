@@ -156,6 +156,7 @@ pub(super) async fn finish(
     id: &CursorId,
     number: i64,
     at: Timestamp,
+    end_told: bool,
 ) -> Result<bool, StoreError> {
     let text = "select r.* from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
                 where r.cursor_id = $1 and r.number = $2 and r.position = r.total";
@@ -175,7 +176,7 @@ pub(super) async fn finish(
         let text = "update cursor set open_round = null, held = $1, held_view = $2,
                     deletes_unknown = (deletes_unknown and not $4) where id = $3";
         let view: Value = round.target.and(round.target_view).into();
-        let told = round.complete && round.announced;
+        let told = round.complete && round.announced && end_told;
         let values = vec![round.target.into(), view, id.clone().into(), told.into()];
         rows::execute(connection, "cursor", text, values).await?;
         LetterStatus::Superseded

@@ -6,6 +6,7 @@ use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use serde::Serialize;
 use tidings_actors::{ports::StoreError, round::RULES};
 use tidings_migration::Migrator;
+use tracing::{info, instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
     OpenError,
@@ -36,15 +37,23 @@ pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
     taken
 }
 
-/// Takes back the last `steps` steps of the database at `url`: their tables and all in them go.
+/// Takes back the last `steps` steps of the database at `url`: their tables and all in them go. Those that were
+/// taken back, the last one first.
 ///
 /// # Errors
 /// See [`OpenError`]; a step that fails leaves the schema as it was.
-pub async fn down(url: &str, steps: u32) -> Result<(), OpenError> {
+pub async fn down(url: &str, steps: u32) -> Result<Vec<String>, OpenError> {
+    let applied = async || {
+        let steps = status(url).await?.into_iter().filter(|step| step.applied);
+        Ok::<_, OpenError>(steps.map(|step| step.name).collect::<Vec<_>>())
+    };
+    let before = applied().await?;
     let connection = connect::writer(&existing(url)?).await?;
     let done = locked(&connection, Some(steps)).await;
     close(connection).await?;
-    done.map(drop)
+    done?;
+    let left = applied().await?;
+    Ok(before.into_iter().rev().filter(|step| !left.contains(step)).collect())
 }
 
 /// The steps of the database at `url`, oldest first. Changes nothing.
@@ -132,8 +141,12 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
 
 async fn take_missing(transaction: &DatabaseTransaction) -> Result<Vec<String>, OpenError> {
     let pending = Migrator::get_pending_migrations(transaction).await.map_err(refused)?;
-    let taken = pending.iter().map(|migration| migration.name().to_owned()).collect();
-    Migrator::up(transaction, None).await.map_err(refused)?;
+    let taken: Vec<String> = pending.iter().map(|migration| migration.name().to_owned()).collect();
+    // The library logs two lines a step: a hundred at the first start.
+    Migrator::up(transaction, None).with_subscriber(NoSubscriber::default()).await.map_err(refused)?;
+    if let Some(last) = taken.last() {
+        info!(steps = taken.len(), "the schema of the database is up to date; the last step is {last}");
+    }
     if transaction.get_database_backend() == DbBackend::Postgres {
         transaction.execute_unprepared(BY_BYTES).await.map_err(refused)?;
     }

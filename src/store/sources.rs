@@ -59,15 +59,17 @@ struct HeadRow {
     commit_id: ObjectId,
 }
 
-/// Where the repository of a source lies, and the credential for it.
+/// Where the repository of a watch lies, and the credential for it; it is asked for the app of the watch.
 pub(super) async fn remote(
     connection: &impl ConnectionTrait,
     context: &Context,
-    source: &SourceId,
+    watch: &tidings_entity::watch::Model,
 ) -> Result<Remote, StoreError> {
     let text = format!("{SOURCE} where s.id = $1");
-    let row: Option<SourceRow> = rows::one(connection, "source", &text, vec![source.clone().into()]).await?;
-    row.ok_or(StoreError::NotFound)?.remote(context)
+    let values = vec![watch.source_id.clone().into()];
+    let row: Option<SourceRow> = rows::one(connection, "source", &text, values).await?;
+    let remote = row.ok_or(StoreError::NotFound)?.remote(context)?;
+    Ok(Remote { apps: vec![watch.app_id.clone()], ..remote })
 }
 
 /// The sources of one repository.
@@ -134,14 +136,13 @@ async fn list_where(
         let is_whole = whole.contains(&row.repository_id);
         repositories.entry(row.repository_id).or_default().push(Source {
             id: row.id,
-            remote,
+            remote: Remote { apps: needs.apps.into_iter().collect(), ..remote },
             patterns: patterns_of(needs.patterns.into_values()),
             followed: needs.followed,
             extent: if is_whole { Extent::Whole } else { Extent::Trees },
             every: needs.every,
             haves: needs.haves.into_iter().collect(),
             last_change: Timestamp(row.last_change),
-            apps: needs.apps.into_iter().collect(),
             hooked_at: row.hooked_at.map(Timestamp),
         });
     }
@@ -187,6 +188,7 @@ impl SourceRow {
             repository: self.repository_id.clone(),
             location: location(&self.url).ok_or_else(|| undecodable("repository", "no usable address"))?,
             credential,
+            apps: Vec::new(),
         })
     }
 }

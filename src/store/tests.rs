@@ -113,7 +113,7 @@ async fn an_older_process_is_fenced_off_a_file() {
     let newer = home.open(2).await.expect("opened");
     assert!(matches!(older.create_app(&new_app(2)).await, Err(StoreError::Fenced)));
     let cursor = tidings_entity::id::CursorId::new(Ulid::from_parts(1, 1));
-    let finished = older.finish_round(&cursor, 1, Timestamp(1)).await;
+    let finished = older.finish_round(&cursor, 1, Timestamp(1), false).await;
     assert!(matches!(finished, Err(StoreError::Fenced)));
     let settlement = tidings_actors::ports::Settlement {
         cursor: cursor.clone(),

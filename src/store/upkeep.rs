@@ -266,6 +266,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
     #[derive(FromQueryResult)]
     struct Row {
         apps: i64,
+        apps_disabled: i64,
         repositories: i64,
         watches: i64,
         behind: i64,
@@ -279,7 +280,9 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
                   join head h on h.source_id = w.source_id and h.ref_name = c.branch
                   where c.behind_since is not null and (c.held is null or c.held <> h.commit_id)";
     let text = format!(
-        "select (select count(*) from app) as apps, (select count(*) from repository) as repositories,
+        "select (select count(*) from app) as apps,
+         (select count(*) from app where disabled is not null) as apps_disabled,
+         (select count(*) from repository) as repositories,
          (select count(*) from watch) as watches, (select count(*) {behind}) as behind,
          (select count(*) from cursor where state = 'blocked') as blocked,
          (select count(*) from cursor where open_round is not null) as open_rounds,
@@ -293,6 +296,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
     let lag = row.oldest.map_or(Duration::ZERO, |oldest| now.since(Timestamp(oldest)));
     Ok(Totals {
         apps: count(row.apps)?,
+        apps_disabled: count(row.apps_disabled)?,
         repositories: count(row.repositories)?,
         watches: count(row.watches)?,
         behind: count(row.behind)?,

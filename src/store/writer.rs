@@ -10,11 +10,12 @@
 //!
 //! When the transaction fails, every verb of the turn gets the same error, and after trouble with
 //! the database the connection is made anew at the next turn: a full disk or a lock heals without a
-//! restart (`trial` finds out when). A server that falls silent is given up after a while. What became of a turn that was cut off
-//! nobody knows: the next one has the database to itself, and so waits for its end. A verb that is part of
-//! a request takes the request's deed along into its transaction ([`crate::audit`]). Every turn begins with
-//! the leases: a turn of a process from which the database was taken changes nothing, and so does each verb
-//! whose own lease is over. A full channel makes verbs wait. Dropping a verb's future does not take it back.
+//! restart, and `trial` finds out when. A server that falls silent is given up after a while. Whether
+//! a turn that was cut off took effect is unknown: the next turn has the database to itself, and so
+//! waits for its end. A verb that is part of a request takes the request's audit entry along into its
+//! transaction ([`crate::audit`]). Every turn begins with the leases: a turn of a process from which
+//! the database was taken changes nothing, and so does each verb whose own lease is over. A full
+//! channel makes verbs wait. Dropping a verb's future does not take the verb back.
 
 mod trial;
 
@@ -197,7 +198,7 @@ impl Writer {
 
     /// Whether the database took the last write that was tried. Asks nobody.
     pub(super) fn takes_writes(&self) -> bool {
-        !self.is_refused.load(Relaxed)
+        !self.is_refused.load(Relaxed) && !self.inbox.is_closed()
     }
 
     /// The same door for work that was begun under a lease.
@@ -363,7 +364,7 @@ impl Task {
                 closing.append(&mut turn.closing);
             }
             let (verbs, began) = (turn.verbs(), Instant::now());
-            let outcome = self.transact_in_time(&mut turn).await;
+            let outcome = unpanicked(self.transact_in_time(&mut turn)).await;
             if verbs > 0 {
                 self.metrics.committed(outcome.is_ok(), verbs, began.elapsed());
             }
@@ -492,6 +493,13 @@ impl Task {
     }
 }
 
+/// Turns a panic into a failure of this turn: a row of another shape than the code expects must not end all
+/// writing.
+async fn unpanicked<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(unavailable("a turn of the store panicked")))
+}
+
 /// Whether the database failed anything of a turn that came to the disk.
 fn was_failed(turn: &Turn, outcome: &Result<Vec<Result<bool, StoreError>>, StoreError>) -> bool {
     let is_failure = |settled: &Result<bool, StoreError>| matches!(settled, Err(StoreError::Unavailable(_)));
@@ -533,4 +541,16 @@ async fn settle_in_savepoint(
 
 fn unavailable(reason: &str) -> StoreError {
     StoreError::Unavailable(reason.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_fails_one_turn_and_ends_nothing() {
+        let panics = async { if true { panic!("a row of another shape") } else { Ok(1) } };
+        assert!(matches!(unpanicked(panics).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(unpanicked(async { Ok(1) }).await, Ok(1)));
+    }
 }

@@ -76,6 +76,7 @@ const SURVEYED: &[(Instrument, Read)] = &[
     (list::LAG_MAX, |survey, take| take(seconds(survey.backlog.lag_max_ms), &[])),
     (list::WATCHES, |survey, take| take(survey.totals.watches as f64, &[])),
     (list::APPS, |survey, take| take(survey.totals.apps as f64, &[])),
+    (list::APPS_DISABLED, |survey, take| take(survey.totals.apps_disabled as f64, &[])),
     (list::REPOSITORIES, |survey, take| take(survey.totals.repositories as f64, &[])),
     (list::CURSORS, |survey, take| {
         take(survey.totals.behind as f64, &state("behind"));

@@ -164,14 +164,14 @@ pub const SOURCES_FAILING: Instrument = Instrument::gauge(
     "tidings.sources.failing",
     "",
     &["reason"],
-    "Repositories, each as seen with one credential, whose last scan failed. reason: credential (refused),      not_found, unreachable, other. `tidings admin sources --failing` names them.",
+    "Repositories, each as seen with one credential, whose last scan failed. reason: credential (refused), not_found, unreachable, other. `tidings admin sources --failing` names them.",
 );
 /// `tidings_apps_behind`
 pub const APPS_BEHIND: Instrument = Instrument::gauge(
     "tidings.apps.behind",
     "",
     &[],
-    "Apps with a watch that is behind by more than 5 minutes although no branch of it is blocked and no breaker      of the endpoint is open.",
+    "Apps with a watch that is behind by more than 5 minutes although no branch of it is blocked and no breaker of the endpoint is open.",
 );
 /// `tidings_breakers`
 pub const BREAKERS: Instrument = Instrument::gauge(
@@ -202,6 +202,13 @@ pub const LAG_MAX: Instrument = Instrument::gauge(
 pub const WATCHES: Instrument = Instrument::gauge("tidings.watches", "", &[], "Watches.");
 /// `tidings_apps`
 pub const APPS: Instrument = Instrument::gauge("tidings.apps", "", &[], "Registered apps.");
+/// `tidings_apps_disabled`
+pub const APPS_DISABLED: Instrument = Instrument::gauge(
+    "tidings.apps.disabled",
+    "",
+    &[],
+    "Apps that are disabled: nothing is sent to them. `tidings app list` names them with the reason.",
+);
 /// `tidings_repositories`
 pub const REPOSITORIES: Instrument =
     Instrument::gauge("tidings.repositories", "", &[], "Repositories with a watch.");
@@ -331,6 +338,7 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             LETTERS,
             BREAKERS,
             APPS,
+            APPS_DISABLED,
             REPOSITORIES,
             WATCHES,
             CURSORS,

@@ -2,10 +2,11 @@
 //!
 //! The answer is `{"results":[{"id","outcome":"accepted|refused|retry","reason"?}]}`. It speaks only
 //! of what was sent: other ids are passed over, so no answer can acknowledge a change that the
-//! request did not hold. A 2xx that is no JSON object, or one without `results`, accepts all. What
-//! `results` does not name, names twice with different outcomes, or names with an outcome that is
-//! none of the three, is tried again; so is everything where `results` is no list, or the answer
-//! begins as an object and is none, or is longer than is read.
+//! request did not hold. A 2xx whose body is an object without `results`, or a text that names no change,
+//! accepts all. What `results` does not name, names twice with different outcomes, or names with an outcome
+//! that is none of the three, is tried again. So is everything where `results` is no list, or the answer
+//! begins as an object and is none, names changes outside of an object, is no UTF-8 (compressed, say), or is
+//! longer than is read.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,8 @@ use tidings_entity::kind::PayloadFormat;
 
 use super::{answer::excerpt, redaction::redact};
 
+/// What some servers write in front of JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes that are read of any answer to a batch.
 const ANSWER_BYTES: usize = 64 << 10;
 /// Bytes that are read beyond for each change.
@@ -52,10 +55,20 @@ pub(super) fn words(answer: &[u8], is_whole: bool, sent: &[DeliveryId]) -> Vec<I
     if !is_whole {
         return again("the answer is longer than is read");
     }
+    let answer = answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(answer);
     let object = match serde_json::from_slice::<Value>(answer) {
         Ok(Value::Object(object)) => object,
         Err(_) if answer.trim_ascii_start().starts_with(b"{") => return again("the answer is no JSON"),
-        Ok(_) | Err(_) => return all(ItemOutcome::Accepted),
+        Ok(_) | Err(_) => {
+            return match std::str::from_utf8(answer) {
+                Ok(text) if text.contains('\0') => again("the answer is no text in UTF-8"),
+                Ok(text) if sent.iter().any(|id| text.contains(id.as_str())) => {
+                    again("the answer names changes and is no JSON object with results")
+                }
+                Ok(_) => all(ItemOutcome::Accepted),
+                Err(_) => again("the answer is no text in UTF-8"),
+            };
+        }
     };
     match object.get("results") {
         None | Some(Value::Null) => all(ItemOutcome::Accepted),
@@ -118,6 +131,12 @@ mod tests {
             (r#"{"ok":true}"#, "aaa"),
             (r#"{"results":null}"#, "aaa"),
             (r#"{"results":[]}"#, "rrr"),
+            ("\u{feff}{\"results\":[{\"id\":\"dlv_b\",\"outcome\":\"refused\"}]}", "rfr"),
+            (r#"[{"id":"dlv_a","outcome":"refused"}]"#, "rrr"),
+            (r#")]}',{"results":[{"id":"dlv_a","outcome":"refused"}]}"#, "rrr"),
+            (r#"<b>Warning</b> {"results":[{"id":"dlv_c","outcome":"refused"}]}"#, "rrr"),
+            ("{\0\"\0", "rrr"),
+            ("O\0K\0", "rrr"),
             (r#"{"results":"all"}"#, "rrr"),
             (r#"{"results":{"dlv_a":"accepted"}}"#, "rrr"),
             (r#" {"results":[{"id":"dlv_a","outc"#, "rrr"),
@@ -133,6 +152,8 @@ mod tests {
         ] {
             assert_eq!(said(answer), expected, "{answer}");
         }
+        let zipped = words(b"\x1f\x8b\x08\x00\xff", true, &ids());
+        assert!(zipped.iter().all(|word| matches!(word, ItemOutcome::Retry(_))), "{zipped:?}");
         let cut = words(br#"{"results":"#, false, &ids());
         assert!(cut.iter().all(|word| matches!(word, ItemOutcome::Retry(_))), "{cut:?}");
     }

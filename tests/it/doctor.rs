@@ -249,18 +249,19 @@ fn what_is_in_the_way_of_the_work_is_a_warning() {
     for (statement, words) in [
         (
             "update source set last_error = 'the Git host refuses the credential'",
-            "1 repositories are not read, because",
+            "1 repository is not read, because",
         ),
         (
             "update source set last_error = 'the Git host took too long: 10 s'",
-            "1 repositories are not read for another",
+            "1 repository is not read for another",
         ),
-        ("update cursor set state = 'blocked', reason = 'by a test'", "1 branches wait"),
+        ("update cursor set state = 'blocked', reason = 'by a test'", "1 branch waits"),
         (
             "insert into breaker (kind, id, failures, opened_at, probe_at, last_error)
              values ('endpoint', 'app_x', 5, 1, 2, 'status 503')",
-            "1 breakers are open",
+            "1 breaker is open",
         ),
+        ("update app set disabled = 'the endpoint answered 410 Gone'", "1 app is disabled"),
     ] {
         database::change(&server, statement);
         assert_found(&server, &[], "warning", "work", words);

@@ -76,7 +76,12 @@ impl Desk {
 
     fn remote(&self, name: &str) -> Remote {
         let repository = RepositoryId::new(Ulid::from_parts(1, 7));
-        Remote { repository, location: Location::Http(self.host.url(name)), credential: None }
+        Remote {
+            repository,
+            location: Location::Http(self.host.url(name)),
+            credential: None,
+            apps: Vec::new(),
+        }
     }
 
     fn with_credential(&self, name: &str, credential: &str) -> Remote {

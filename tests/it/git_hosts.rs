@@ -197,3 +197,72 @@ fn failure(subscriber: &Subscriber) -> Value {
         model.notices.iter().find(|notice| notice.action == "sync_failed").map(|notice| notice.body.clone())
     })
 }
+
+#[test]
+fn a_repository_beside_one_of_the_same_name_without_the_suffix_is_not_mistaken_for_it() {
+    let (host, server, subscriber) = (Host::start(), Server::start(), Subscriber::start());
+    let (plain, suffixed) = (Project::with(&[("plain", "1")]), Project::with(&[("suffixed", "1")]));
+    host.publish(&plain, "o/twin");
+    host.publish(&suffixed, "o/twin.git");
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch_with(&server, &json!({ "url": host.url("o/twin.git") }));
+    app.wait_until_held(&server, &id, &suffixed.head());
+    assert_eq!(subscriber.mirror(&id), suffixed.tree("HEAD"));
+    let other = app.watch_with(&server, &json!({ "url": host.url("o/twin") }));
+    assert_ne!(id, other);
+    app.wait_until_held(&server, &other, &plain.head());
+    assert_eq!(subscriber.mirror(&other), plain.tree("HEAD"));
+    suffixed.write("next", b"2");
+    let next = suffixed.commit("next");
+    host.publish(&suffixed, "o/twin.git");
+    app.tell(&server, &id, "scan");
+    app.wait_until_held(&server, &id, &next);
+    assert_eq!(subscriber.mirror(&id), suffixed.tree("HEAD"));
+}
+
+#[test]
+fn the_last_branch_of_a_pattern_goes_although_head_names_none() {
+    let host = Host::start();
+    let mut server = Server::prepare().with("git.branch_gone_after", "1s");
+    server.run();
+    let subscriber = Subscriber::start();
+    let project = Project::with(&[("a", "1")]);
+    host.publish(&project, "o/r");
+    let repository = host.repository("o/r");
+    repository.git(["update-ref", "refs/heads/release/1", &project.head()]);
+    repository.git(["symbolic-ref", "HEAD", "refs/heads/nowhere"]);
+    let delivery = json!({ "delivery": { "multi_branch": true } });
+    let app = App::onboard_with(&server, &subscriber, &delivery);
+    let id = app.watch_with(&server, &json!({ "url": host.url("o/r"), "branch": "release/*" }));
+    app.wait_until_held(&server, &id, &project.head());
+    assert_eq!(subscriber.mirror(&id), project.tree("HEAD"));
+    repository.git(["update-ref", "-d", "refs/heads/release/1"]);
+    eventually("the branch is gone, and its files with it", SOON, || {
+        subscriber.mirror(&id).is_empty().then_some(())
+    });
+    subscriber.assert_straight();
+}
+
+#[test]
+fn a_repository_that_lists_nothing_any_more_says_so_and_loses_nothing() {
+    let (host, server, subscriber) = (Host::start(), slow_to_wait(), Subscriber::start());
+    let project = Project::with(&[("a", "1")]);
+    host.publish(&project, "o/r");
+    let app = App::onboard(&server, &subscriber);
+    let id = app.watch_with(&server, &json!({ "url": host.url("o/r") }));
+    app.wait_until_held(&server, &id, &project.head());
+    host.repository("o/r").git(["update-ref", "-d", "refs/heads/main"]);
+    let shown = eventually("the reason", SOON, || {
+        let shown = app.repository(&server, &id);
+        (shown["effective_state"] == "source_failing").then_some(shown)
+    });
+    let reason = shown["effective_reason"].as_str().expect("a reason");
+    assert!(reason.contains("lists no branch and no tag any more"), "{reason}");
+    assert_eq!(subscriber.mirror(&id), project.tree("HEAD"), "it may be a mistake");
+    project.write("b", b"2");
+    let second = project.commit("second");
+    host.publish(&project, "o/r");
+    app.wait_until_held(&server, &id, &second);
+    assert_eq!(subscriber.mirror(&id), project.tree("HEAD"));
+    subscriber.assert_straight();
+}

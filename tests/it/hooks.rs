@@ -234,7 +234,7 @@ fn forged_repeated_lost_and_unwanted_hooks_change_nothing_but_the_moment() {
 }
 
 #[test]
-fn a_captured_hook_under_fresh_ids_counts_once() {
+fn a_body_that_comes_again_leaves_one_receipt_and_asks_for_a_poll() {
     let world = World::new();
     let body = world.body("main");
     let first = github(&world.server, "captured", SECRET, &body);
@@ -247,8 +247,12 @@ fn a_captured_hook_under_fresh_ids_counts_once() {
     let second = world.push("b");
     assert_eq!(world.hook("genuine").status, 202, "others are taken in");
     world.wait_until_held(&second);
+    let third = world.push("c");
+    let again = github(&world.server, "fresh again", SECRET, &body);
+    assert_eq!(outcome(&again), is(200, "duplicate", "seen_before"));
+    world.wait_until_held(&third);
     let polls = world.host.take_polls();
-    assert!((1..=2).contains(&polls), "{polls} polls");
+    assert!((2..=4).contains(&polls), "{polls} polls");
     assert_eq!(world.receipts("accepted").len(), 2);
     world.subscriber.assert_straight();
 }

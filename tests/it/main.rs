@@ -30,6 +30,7 @@ mod hostile_receivers;
 mod hostile_repositories;
 mod isolation;
 mod keeping_on;
+mod kept_login;
 mod keys;
 mod killing;
 mod killing_mirrors;

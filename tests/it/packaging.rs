@@ -72,6 +72,53 @@ fn a_unit_is_written_once_shown_and_removed() {
     }
 }
 
+#[test]
+fn the_service_is_started_stopped_and_read_through_its_manager() {
+    let home = TempDir::new().expect("a folder");
+    let tools = home.path().join("tools");
+    fs::create_dir(&tools).expect("a folder");
+    for tool in ["systemctl", "journalctl", "launchctl", "tail"] {
+        let path = tools.join(tool);
+        fs::write(&path, format!("#!/bin/sh\necho {tool} \"$@\" >> {}/said\n", tools.display()))
+            .expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+    }
+    let path = format!("{}:/usr/bin:/bin", tools.display());
+    let told = |arguments: &[&str]| {
+        let mut command = bare_command(home.path());
+        let output = command.env("PATH", &path).arg("service").args(arguments).output().expect("it ran");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        let said = fs::read_to_string(tools.join("said")).expect("a manager was told");
+        fs::remove_file(tools.join("said")).expect("removed");
+        said
+    };
+    for (arguments, systemd, launchd) in [
+        (
+            &["start"][..],
+            "systemctl start tidings.service",
+            "launchctl bootstrap system /Library/LaunchDaemons/tidings.plist",
+        ),
+        (
+            &["stop"],
+            "systemctl stop tidings.service",
+            "launchctl bootout system /Library/LaunchDaemons/tidings.plist",
+        ),
+        (&["restart"], "systemctl restart tidings.service", "launchctl kickstart -k system/tidings"),
+        (
+            &["logs", "--lines", "7", "--follow"],
+            "journalctl --unit tidings.service --no-pager --lines 7 -f",
+            "tail -n 7 -f /usr/local/var/log/tidings.log",
+        ),
+    ] {
+        for (manager, expected) in [("systemd", systemd), ("launchd", launchd)] {
+            let said = told(&[arguments, &["--manager", manager]].concat());
+            assert_eq!(said.trim_end(), expected);
+        }
+        let elsewhere = service(home.path(), &[arguments, &["--root", "/x"]].concat());
+        assert_eq!(elsewhere.status.code(), Some(64), "nothing runs there");
+    }
+}
+
 /// Needs nothing but the checker of systemd, which most machines have; elsewhere it says so.
 #[test]
 fn systemd_accepts_the_unit_and_finds_it_closed() {

@@ -96,7 +96,7 @@ fn an_app_follows_a_repository_over_kills_and_gets_again_what_it_refused() {
 
 #[test]
 fn the_commands_know_it() {
-    let Some((server, _database)) = prepared() else { return };
+    let Some((server, database)) = prepared() else { return };
     for (arguments, told) in [
         (&["migrate", "status"][..], "missing"),
         (&["migrate", "up"], "create_tables"),
@@ -114,7 +114,11 @@ fn the_commands_know_it() {
     let output = run(&server, &["backup", copy.to_str().expect("a text"), "--plain-keyring"]);
     assert!(!output.status.success() && said(&output).contains("pg_dump"), "{}", said(&output));
     assert!(!copy.exists());
-    let output = run(&server, &["migrate", "down", "--steps", "100", "--yes"]);
+    let all = ["migrate", "down", "--steps", "100", "--yes"];
+    let output = run(&server, &all);
+    assert!(!output.status.success() && said(&output).contains("--everything-of"), "{}", said(&output));
+    let name = database.url.split('?').next().and_then(|rest| rest.rsplit('/').next()).expect("a name");
+    let output = run(&server, &[&all[..], &["--everything-of", name]].concat());
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&run(&server, &["migrate", "status"])).contains("missing"));
 }

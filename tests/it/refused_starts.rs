@@ -195,3 +195,16 @@ fn wrong_tokens_and_bodies_get_a_problem_each() {
     assert_eq!(app.ask(&server, "GET", "/api/repositories", None).json()["items"], json!([]));
     assert_eq!(subscriber.model().requests, 0);
 }
+
+#[test]
+fn a_schema_is_not_taken_back_below_a_server_that_runs() {
+    let server = Server::start();
+    for verb in [&["migrate", "down", "--yes"][..], &["migrate", "up"]] {
+        let output = server.command(verb).output().expect("it ran");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(69), "{verb:?}: {said}");
+        assert!(said.contains("in use by another process"), "{verb:?}: {said}");
+    }
+    let status = server.command(&["migrate", "status"]).output().expect("it ran");
+    assert!(!String::from_utf8_lossy(&status.stdout).contains("missing"), "nothing was taken back");
+}

@@ -4,26 +4,10 @@
 
 use std::time::Duration;
 
-use crate::time::{CLOCKS_APART, Timestamp};
-
-/// When a breaker opens and how often it probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerPolicy {
-    /// Failures in a row at which it opens.
-    pub threshold: u32,
-    /// The wait before the first probe.
-    pub first_wait: Duration,
-    /// The longest wait between probes.
-    pub last_wait: Duration,
-}
-
-impl BreakerPolicy {
-    /// The wait before the next probe after so many failures in a row.
-    fn wait(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(self.threshold).min(20);
-        self.first_wait.saturating_mul(2_u32.pow(doublings)).min(self.last_wait)
-    }
-}
+use crate::{
+    policy::BreakerPolicy,
+    time::{CLOCKS_APART, Timestamp},
+};
 
 /// Where a breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +156,16 @@ impl Breaker {
         true
     }
 
+    /// Makes the next probe due now. Returns whether the probe was due later.
+    pub fn hasten(&mut self, now: Timestamp) -> bool {
+        match &mut self.state {
+            BreakerState::Open { probe_at, .. } if *probe_at > now => *probe_at = now,
+            _ => return false,
+        }
+        self.wait = Duration::ZERO;
+        true
+    }
+
     /// When something may happen next; `None` while it is closed.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
@@ -203,18 +197,22 @@ mod tests {
             let word = match step.split_once(':').unwrap_or((step, "")) {
                 ("fail", _) => format!("{:?}", breaker.on_failure(now, None)),
                 ("busy", wait) => {
-                    format!("{:?}", breaker.on_failure(now, Some(Duration::from_secs(wait.parse().unwrap()))))
+                    format!(
+                        "{:?}",
+                        breaker.on_failure(now, Some(Duration::from_secs(wait.parse().expect("seconds"))))
+                    )
                 }
                 ("ok", _) => format!("{:?}", breaker.on_success()),
+                ("asked", _) => format!("{}", breaker.hasten(now)),
                 ("back", _) => format!("{}", breaker.give_probe_back(now)),
                 ("probe", _) => format!("{}", breaker.try_probe(now, Duration::from_secs(30))),
                 ("bound", _) => format!("{}", breaker.bound(now)),
                 ("set", seconds) => {
-                    now = Timestamp(now.0 - 1_000 * seconds.parse::<i64>().unwrap());
+                    now = Timestamp(now.0 - 1_000 * seconds.parse::<i64>().expect("seconds"));
                     continue;
                 }
                 ("wait", seconds) => {
-                    now = now.after(Duration::from_secs(seconds.parse().unwrap()));
+                    now = now.after(Duration::from_secs(seconds.parse().expect("seconds")));
                     continue;
                 }
                 _ => panic!("{step}"),
@@ -265,6 +263,14 @@ mod tests {
         check(
             "back fail fail fail back wait:5 probe back probe fail back wait:9 probe wait:1 probe",
             expect!["false None None Opened false true true true StillOpen false false true"],
+        );
+    }
+
+    #[test]
+    fn whoever_asks_by_hand_gets_the_next_probe_now_and_no_second_one() {
+        check(
+            "asked fail fail fail asked probe asked probe fail wait:9 probe asked probe",
+            expect!["false None None Opened true true false false StillOpen false true true"],
         );
     }
 

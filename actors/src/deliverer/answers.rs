@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
-    context::in_time,
     ports::{AttemptOutcome, AttemptRecord, GitError, ItemOutcome, Parcel, PrepareError, StoreError},
     round::Change,
+    tasks::in_time,
 };
 
 /// The wait before a delivery that could not be rendered is tried again.

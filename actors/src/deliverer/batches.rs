@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
-    context::in_time,
     ports::{AttemptOutcome, AttemptRecord, ItemOutcome},
     round::DeliveryId,
+    tasks::in_time,
 };
 
 /// One change of a batch, as its row tells of the try.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    DelivererMessage, DelivererState, Generation, IDLE_END, Lane, Slot,
+    Changed, DelivererMessage, DelivererState, Generation, IDLE_END, Lane, Slot,
     opening::{self, Opening, OpeningError},
     running::RunningLane,
 };
@@ -109,13 +109,15 @@ impl DelivererState {
         let generation = self.generation;
         let failures = self.lanes.get(cursor).map_or(0, |lane| lane.failures);
         self.idle_since = None;
-        self.lanes
-            .insert(cursor.clone(), Lane { slot: Slot::Opening { again: false }, generation, failures });
-        let (context, opened) = (self.context.clone(), cursor.clone());
+        self.lanes.insert(
+            cursor.clone(),
+            Lane { slot: Slot::Opening { changed: Changed::Nothing }, generation, failures },
+        );
+        let (context, app, opened) = (self.context.clone(), self.id.clone(), cursor.clone());
         let reported = cursor.clone();
-        self.tasks.spawn(&self.post, async move { opening::open(&context, &opened).await }, move |result| {
-            DelivererMessage::Opened(reported, generation, result)
-        });
+        let opening = async move { opening::open(&context, &app, &opened).await };
+        self.tasks
+            .spawn(&self.post, opening, move |result| DelivererMessage::Opened(reported, generation, result));
     }
 
     pub(super) fn on_opened(
@@ -127,20 +129,23 @@ impl DelivererState {
         let Some(lane) = self.lanes.get_mut(cursor).filter(|lane| lane.generation == generation) else {
             return;
         };
-        let again = matches!(lane.slot, Slot::Opening { again: true });
+        let changed = match lane.slot {
+            Slot::Opening { changed } => changed,
+            Slot::Waiting { .. } | Slot::Running(_) => Changed::Nothing,
+        };
         if result.is_ok() {
             lane.failures = 0;
         }
         match result {
             Ok(Opening::Gone) => self.forget(cursor),
-            Ok(_) if again => self.open(cursor),
-            Ok(Opening::Open(open)) => {
+            Ok(Opening::Open(open)) if changed < Changed::Rows => {
                 let Some(app) = self.app.clone() else { return };
                 let letter = DeadLetterId::new(self.context.random.ulid(self.context.now()));
                 lane.slot = Slot::Running(Box::new(RunningLane::new(*open, &app, letter)));
                 self.drive(cursor);
             }
-            Ok(Opening::Again) => self.open(cursor),
+            Ok(Opening::Open(_) | Opening::Again) => self.open(cursor),
+            Ok(_) if changed > Changed::Nothing => self.open(cursor),
             Ok(Opening::Later(wait)) => self.wait(cursor, wait),
             Ok(Opening::Idle) => self.forget(cursor),
             Err(OpeningError::Store(StoreError::Fenced)) => {

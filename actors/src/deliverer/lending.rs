@@ -253,6 +253,7 @@ impl DelivererState {
         }
         if loan.tells_end && is_taken && accepted == loan.positions.end {
             running.owes_synced = false;
+            running.end_told = true;
         }
         if is_taken && loan.positions.is_empty() {
             running.stage = Stage::Flowing;

@@ -8,21 +8,40 @@
 
 use std::time::Duration;
 
-use tidings_entity::id::CursorId;
+use tidings_entity::id::{AppId, CursorId};
 use tokio::time::Instant;
 
-use super::{DelivererMessage, DelivererState, Slot};
-use crate::{context::in_time, ports::App};
+use super::{Changed, DelivererMessage, DelivererState, Slot};
+use crate::{
+    context::Context,
+    ports::{App, Signal},
+    tasks::in_time,
+    tree::DELIVERER,
+};
 
 /// The wait after a look that failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Rows of an app changed: its deliverer here reads them again, and other replicas hear of it.
+pub(crate) async fn refresh(context: &Context, app: &AppId) {
+    refresh_here(context, app);
+    context.tell_others(Signal::App(app.clone())).await;
+}
+
+/// Rows of an app changed: its deliverer here reads them again, or starts.
+pub(crate) fn refresh_here(context: &Context, app: &AppId) {
+    let found = context.directory.find(DELIVERER, app.as_str());
+    if !found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Refresh)) {
+        context.ensure_deliverer(app.as_str());
+    }
+}
 
 impl DelivererState {
     pub(super) fn on_refresh(&mut self) {
         for lane in self.lanes.values_mut() {
             // Its rows may have been read before they changed.
-            if let Slot::Opening { again } = &mut lane.slot {
-                *again = true;
+            if let Slot::Opening { changed } = &mut lane.slot {
+                *changed = Changed::Rows;
             }
         }
         self.shelf.wake_all();
@@ -54,8 +73,7 @@ impl DelivererState {
         if self.draining {
             return;
         }
-        if std::mem::replace(&mut self.reading_pending, true) {
-            self.read_again = true;
+        if !self.reading_pending.begin() {
             return;
         }
         let (context, id) = (self.context.clone(), self.id.clone());

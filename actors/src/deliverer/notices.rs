@@ -20,9 +20,9 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
-    context::in_time,
     ports::{Action, AttemptOutcome, AttemptRecord, Notice, StoreError},
     round::DeliveryId,
+    tasks::in_time,
 };
 
 /// The first wait after a refused notice.
@@ -31,9 +31,10 @@ const NOTICE_WAIT_FIRST: Duration = Duration::from_secs(5);
 impl DelivererState {
     /// Ends the round, after `/synced` for those who want it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
-        let (context, is_pulled) = (self.context.clone(), self.endpoint.is_none());
+        let (context, app, is_pulled) = (self.context.clone(), self.id.clone(), self.endpoint.is_none());
         let Some((running, _)) = self.running(cursor) else { return };
         let (round, attempts) = (running.open.round.clone(), running.open.snapshot.head_attempts);
+        let end_told = running.end_told;
         let store = running.open.store.clone();
         if running.owes_synced || (running.owes_resync && is_pulled) {
             // Tries before a restart count, if it was this notice that waited.
@@ -45,7 +46,9 @@ impl DelivererState {
         running.stage = Stage::Finishing;
         let cursor_of = cursor.clone();
         self.step(cursor, generation, async move {
-            Step::Finished(in_time(store.finish_round(&cursor_of, round.number, context.now())).await)
+            let _turn = context.rows.take(&app).await;
+            let (number, at) = (round.number, context.now());
+            Step::Finished(in_time(store.finish_round(&cursor_of, number, at, end_told)).await)
         });
     }
 
@@ -131,6 +134,7 @@ impl DelivererState {
         if verdict == Verdict::Acknowledged {
             running.stage = Stage::Flowing;
             running.owes_synced &= action != Action::Synced;
+            running.end_told |= action == Action::Synced;
             running.lane.on_noticed();
             if action == Action::Resync {
                 self.note_announced(cursor, generation);

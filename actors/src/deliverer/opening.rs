@@ -3,6 +3,8 @@
 //! [`next_round`], pure. What it writes is one verb of the store at a time, so it may be killed
 //! anywhere.
 
+mod blocks;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -16,8 +18,9 @@ use tidings_entity::{
 };
 use tracing::{Instrument, info, info_span, warn};
 
+use self::blocks::{Shown, block, cannot_be_delivered, is_held, lose_held, unblock};
 use crate::{
-    context::{Context, in_time},
+    context::Context,
     follow::goes,
     ports::{
         Cause, CommitFacts, Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, NewRound,
@@ -25,6 +28,7 @@ use crate::{
     },
     round::{Letter, Plan, RULES, Round, RoundSpec, Summary, TreeEnd},
     shards::Hold,
+    tasks::in_time,
 };
 
 /// Changes of a sync round up to which its letters are looked up by path; beyond, all are read.
@@ -135,12 +139,20 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
             None => Next::Resync { target: lane.head, complete },
         };
     }
+    // What a new view leaves out must not be sent once more: a round brings the view first.
+    if lane.held.as_ref().is_some_and(|(_, view)| *view != lane.view) {
+        return match (&lane.head_fault, lane.head) {
+            (Some(fault), Some(_)) => Next::Unfit(fault.clone()),
+            (None, Some(head)) => Next::Sync(Some(head)),
+            (_, None) if goes => Next::Sync(None),
+            (_, None) => Next::Nothing,
+        };
+    }
     if let Some(from) = lane.replay.as_ref().filter(|_| lane.held.is_some()) {
         return Next::Replay(from.clone());
     }
     let redrive = lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);
-    let is_new =
-        |head: &ObjectId| lane.held.as_ref().is_none_or(|(held, view)| held != head || *view != lane.view);
+    let is_new = |head: &ObjectId| lane.held.as_ref().is_none_or(|(held, _)| held != head);
     let to_nothing = (goes && lane.held.is_some()).then_some(None);
     let sync = lane.head.filter(is_new).map(Some).or(to_nothing);
     let fault = lane.head_fault.as_ref().filter(|_| sync.is_some());
@@ -155,13 +167,13 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
 }
 
 /// Opens the lane of a cursor.
-pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
+pub async fn open(context: &Context, app: &AppId, cursor: &CursorId) -> Result<Opening, OpeningError> {
     let span = info_span!("lane.open", cursor.id = %cursor);
     let cause = context.causes.lane_opens(cursor);
     if let Some(cause) = cause {
         context.tracer.follow(&span, cause);
     }
-    let mut opening = open_owned(context, cursor).instrument(span.clone()).await;
+    let mut opening = open_owned(context, app, cursor).instrument(span.clone()).await;
     match &mut opening {
         Ok(Opening::Open(open)) => open.place = context.tracer.place(&span),
         Ok(Opening::Idle | Opening::Gone) => {}
@@ -174,8 +186,11 @@ pub async fn open(context: &Context, cursor: &CursorId) -> Result<Opening, Openi
 /// Opens it where its repository is worked on here: what is decided from is read after the right to do so was
 /// had. Before that one look tells whose it is, and whether there is anything to do: after each round it is
 /// asked for again, and mostly there is not.
-async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, OpeningError> {
-    let glimpse = match in_time(context.store.glimpse(cursor)).await {
+async fn open_owned(context: &Context, app: &AppId, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    let turn = context.rows.take(app).await;
+    let glimpse = in_time(context.store.glimpse(cursor)).await;
+    drop(turn);
+    let glimpse = match glimpse {
         Err(StoreError::NotFound) => return Ok(Opening::Gone),
         seen => seen?,
     };
@@ -183,22 +198,29 @@ async fn open_owned(context: &Context, cursor: &CursorId) -> Result<Opening, Ope
         return Ok(Opening::Idle);
     }
     if context.shards.is_sole() {
-        return open_held(context, cursor, Hold::sole()).await;
+        return open_held(context, app, cursor, Hold::sole()).await;
     }
     match context.of(&glimpse.repository) {
-        Some((context, hold)) => open_held(&context, cursor, hold).await,
+        Some((context, hold)) => open_held(&context, app, cursor, hold).await,
         None => Ok(Opening::Idle),
     }
 }
 
-async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Result<Opening, OpeningError> {
+async fn open_held(
+    context: &Context,
+    app: &AppId,
+    cursor: &CursorId,
+    mut hold: Hold,
+) -> Result<Opening, OpeningError> {
     let mut conflicts = 0;
     for _ in 0..STEPS_MAX {
         if conflicts >= CONFLICTS_MAX {
             return Ok(Opening::Later(CONFLICT_WAIT));
         }
-        let reading = in_time(context.store.lane(cursor));
-        let lane = match hold.read(&context.terms, cursor, reading).await {
+        let turn = context.rows.take(app).await;
+        let lane = hold.read(&context.terms, cursor, in_time(context.store.lane(cursor))).await;
+        drop(turn);
+        let lane = match lane {
             Err(StoreError::NotFound) => return Ok(Opening::Gone),
             other => other?,
         };
@@ -219,17 +241,13 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
         if lane.open.is_some() {
             return resume_or_block(context, lane, hold).await;
         }
-        let (replay, target) = match next_round(&lane) {
+        let next = next_round(&lane);
+        let (replay, target) = match &next {
             Next::Replay(from) => (Some(from.commit), None),
-            Next::Sync(target) | Next::Resync { target, .. } => (None, target),
-            Next::Nothing | Next::Redrive => (None, None),
-            // The poll that can have it tells the lane.
-            Next::Unfit(reason) => {
-                block(context, &Shown::of(&lane), &cannot_be_delivered(&lane, &reason)).await?;
-                return Ok(Opening::Idle);
-            }
+            Next::Sync(target) | Next::Resync { target, .. } => (None, *target),
+            Next::Nothing | Next::Unfit(_) | Next::Redrive => (None, None),
         };
-        match (begin_next(context, &lane).await, replay) {
+        match (begin_next(context, &lane, next).await, replay) {
             // Nobody knows what an app has that went back to a tree which cannot be had.
             (Err(OpeningError::Git(reason)), Some(from))
                 if matches!(reason, GitError::Unobtainable(_)) || reason.is_of_the_object() =>
@@ -269,71 +287,6 @@ async fn open_held(context: &Context, cursor: &CursorId, mut hold: Hold) -> Resu
     Ok(Opening::Again)
 }
 
-/// What the app holds can be had nowhere: everything is sent anew. But a repository that has lost everything
-/// for a moment has lost no tree for good: where what the branch names cannot be had either, that is waited for.
-async fn lose_held(
-    context: &Context,
-    lane: &LaneSnapshot,
-    commit: ObjectId,
-    target: Option<ObjectId>,
-) -> Result<Option<Opening>, OpeningError> {
-    if let Some(reason) = obstacle(context, lane, target).await? {
-        block(context, &Shown::of(lane), &cannot_be_delivered(lane, &reason)).await?;
-        return Ok(Some(Opening::Later(UNFIT_WAIT)));
-    }
-    warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
-    let reason = "the held commit is obtainable nowhere";
-    in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
-    Ok(None)
-}
-
-/// Why what the branch names cannot be had either, if it cannot.
-async fn obstacle(
-    context: &Context,
-    lane: &LaneSnapshot,
-    target: Option<ObjectId>,
-) -> Result<Option<GitError>, OpeningError> {
-    let Some(target) = target else { return Ok(None) };
-    let order = FetchOrder { wants: vec![target], haves: Vec::new(), depth: 1, extent: Extent::Trees };
-    match fetch(context, &lane.remote, order).await {
-        Ok(()) => Ok(None),
-        Err(reason) if reason.is_divisible() => Ok(Some(reason)),
-        Err(reason) => Err(reason.into()),
-    }
-}
-
-fn cannot_be_delivered(lane: &LaneSnapshot, reason: &impl fmt::Display) -> String {
-    format!("{} cannot be delivered: {reason}", lane.branch)
-}
-
-fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
-    lane.resync_bases.iter().any(|base| base.commit == commit)
-        || lane.held.as_ref().is_some_and(|(held, _)| *held == commit)
-}
-
-/// What of a lane is shown where it stands.
-struct Shown {
-    cursor: CursorId,
-    state: CursorState,
-    reason: Option<String>,
-}
-
-impl Shown {
-    fn of(lane: &LaneSnapshot) -> Self {
-        Self { cursor: lane.cursor.clone(), state: lane.state, reason: lane.reason.clone() }
-    }
-}
-
-/// What the branch names cannot be delivered, however often it is tried: that is said where the app
-/// sees it. The next head, or another look at this one, unblocks.
-async fn block(context: &Context, shown: &Shown, said: &str) -> Result<(), OpeningError> {
-    if shown.state != CursorState::Blocked || shown.reason.as_deref() != Some(said) {
-        warn!(cursor.id = %shown.cursor, "{said}");
-        in_time(context.store.set_blocked(&shown.cursor, Some(said))).await?;
-    }
-    Ok(())
-}
-
 /// Takes up an open round, or says where the app sees it why that cannot be: a tree of it crosses a
 /// cap that is lower than it was, or cannot be read. The round stays as it is; it goes on when
 /// another look finds it well, and a resync ends it.
@@ -361,6 +314,7 @@ async fn resume(context: &Context, mut lane: LaneSnapshot, hold: Hold) -> Result
     let plan = match plan(context, &lane.app, &lane.remote, &spec, &round.spec.letters).await {
         Err(OpeningError::Git(GitError::Unobtainable(_))) => {
             let reason = "a tree of the open round is obtainable nowhere";
+            warn!(round.number = round.number, "{reason}: a complete resync follows");
             in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
             return Ok(Opening::Again);
         }
@@ -441,12 +395,17 @@ fn hints_renames(summary: &Summary) -> bool {
 }
 
 /// Begins the next round, or moves held over commits that change nothing. `false`: nothing to do.
-async fn begin_next(context: &Context, lane: &LaneSnapshot) -> Result<bool, OpeningError> {
+async fn begin_next(context: &Context, lane: &LaneSnapshot, next: Next) -> Result<bool, OpeningError> {
     let held = lane.held.clone().map(|(commit, view)| TreeEnd { commit, view });
     let end = |commit: Option<ObjectId>| commit.map(|commit| TreeEnd { commit, view: lane.view.clone() });
     let mut flags = Flags::default();
-    let (kind, held, target, bases) = match next_round(lane) {
-        Next::Nothing | Next::Unfit(_) => {
+    let (kind, held, target, bases) = match next {
+        Next::Unfit(reason) => {
+            // The poll that can have it tells the lane.
+            block(context, &Shown::of(lane), &cannot_be_delivered(lane, &reason)).await?;
+            return Ok(false);
+        }
+        Next::Nothing => {
             // The branch names again what is held: what it named in between is no reason any more.
             if lane.head.is_some() {
                 unblock(context, lane).await?;
@@ -638,6 +597,7 @@ async fn begin(
         plan.summary.creates,
         plan.summary.updates
     );
+    let _turn = context.rows.take(&lane.app).await;
     let app = in_time(context.store.app(&lane.app)).await?;
     let format = app.map_or(PayloadFormat::Docora, |app| app.delivery.format);
     let round = Round {
@@ -657,15 +617,6 @@ async fn begin(
     };
     in_time(context.store.begin_round(&NewRound { round, planned_after: lane.last_round })).await?;
     unblock(context, lane).await
-}
-
-/// A reason from before (what the branch named then, a list that differed, a tree that could not be read) is moot.
-async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
-    let is_streak = lane.streak.count > 0 || lane.streak.refuses_everything(lane.acknowledged);
-    if lane.state == CursorState::Blocked && !is_streak {
-        in_time(context.store.set_blocked(&lane.cursor, None)).await?;
-    }
-    Ok(())
 }
 
 /// Plans when it is the turn of the app, fetching by id what the mirror lacks: the mirror is a cache

@@ -20,9 +20,9 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
-    context::in_time,
     ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
     round::Change,
+    tasks::in_time,
     tree::CIRCUIT_BREAKER,
 };
 
@@ -59,6 +59,8 @@ pub(super) struct RunningLane {
     pub(super) owes_resync: bool,
     /// The end of the round is still to be told.
     pub(super) owes_synced: bool,
+    /// The app took the notice that the round ended.
+    pub(super) end_told: bool,
     reload: Option<Duration>,
     /// A consequence for the cursor is being written, or waits after a failure to.
     pub(super) writing: bool,
@@ -112,6 +114,7 @@ impl RunningLane {
             stage,
             owes_resync,
             owes_synced: app.delivery.synced,
+            end_told: false,
             reload: None,
             writing: false,
             write_after: None,

@@ -13,10 +13,11 @@
 use std::{
     ops::RangeInclusive,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep_until},
@@ -86,12 +87,12 @@ pub struct Tray(Arc<Mutex<Vec<Attempted>>>);
 impl Tray {
     /// Lays an outcome down.
     fn lay(&self, attempted: Attempted) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(attempted);
+        self.0.lock().push(attempted);
     }
 
     /// Takes all that is on it.
     pub(super) fn take(&self) -> Vec<Attempted> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 

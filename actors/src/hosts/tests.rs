@@ -19,6 +19,7 @@ fn remote(host: &str, credential: Option<&str>) -> Remote {
         repository: RepositoryId::new(Ulid::from_parts(1, 1)),
         location: Location::Http(address(host)),
         credential: credential.map(|secret| Secret::new(secret.to_owned())),
+        apps: Vec::new(),
     }
 }
 
@@ -34,9 +35,10 @@ async fn scans(hosts: &Hosts, of_app: &[(u128, usize)], span: Duration) -> Vec<(
         for _ in 0..*count {
             let (hosts, began, number) = (hosts.clone(), Arc::clone(&began), *number);
             tasks.spawn(async move {
-                let turn = hosts.turn(&remote("git.example", None), &[app(number)], false).await;
+                let remote = Remote { apps: vec![app(number)], ..remote("git.example", None) };
+                let turn = hosts.turn(&remote, false).await;
                 let turn = turn.expect("nobody asks for patience");
-                began.lock().expect("no panic").push((start.elapsed(), number));
+                began.lock().push((start.elapsed(), number));
                 tokio::time::sleep(span).await;
                 drop(turn);
             });
@@ -45,7 +47,7 @@ async fn scans(hosts: &Hosts, of_app: &[(u128, usize)], span: Duration) -> Vec<(
         }
     }
     tasks.join_all().await;
-    Arc::into_inner(began).expect("the tasks ended").into_inner().expect("no panic")
+    Arc::into_inner(began).expect("the tasks ended").into_inner()
 }
 
 /// The most that began within any second.
@@ -80,11 +82,10 @@ async fn only_so_many_scans_list_at_once_and_fetches_leave_room_for_polls() {
     let hosts = Hosts::default();
     let mut turns = Vec::new();
     for _ in 0..5 {
-        turns.push(hosts.turn(&remote("git.example", None), &[app(1)], false).await.expect("a turn"));
+        turns.push(hosts.turn(&remote("git.example", None), false).await.expect("a turn"));
     }
     let remote = remote("git.example", None);
-    let apps = [app(1)];
-    let next = hosts.turn(&remote, &apps, false);
+    let next = hosts.turn(&remote, false);
     tokio::pin!(next);
     assert!(tokio::time::timeout(60 * SECOND, &mut next).await.is_err(), "five scans are under way");
     assert_eq!(hosts.shown(10)[0].waiting, 1);
@@ -95,9 +96,9 @@ async fn only_so_many_scans_list_at_once_and_fetches_leave_room_for_polls() {
         turn.fetches();
     }
     for _ in 0..5 {
-        turns.push(hosts.turn(&remote, &apps, false).await.expect("fetches take no turn of a listing"));
+        turns.push(hosts.turn(&remote, false).await.expect("fetches take no turn of a listing"));
     }
-    let beyond = hosts.turn(&remote, &apps, false);
+    let beyond = hosts.turn(&remote, false);
     assert!(tokio::time::timeout(60 * SECOND, beyond).await.is_err(), "five listings are under way");
     turns.clear();
     assert_eq!(hosts.shown(10), [], "nothing is held and nobody waits");
@@ -109,10 +110,10 @@ async fn the_ports_of_a_host_share_what_it_takes() {
     let mut turns = Vec::new();
     for port in 8_001..=8_005 {
         let remote = remote(&format!("git.example:{port}"), None);
-        turns.push(hosts.turn(&remote, &[app(1)], false).await.expect("a turn"));
+        turns.push(hosts.turn(&remote, false).await.expect("a turn"));
     }
-    let (sixth, apps) = (remote("git.example:8006", None), [app(1)]);
-    let beyond = hosts.turn(&sixth, &apps, false);
+    let sixth = remote("git.example:8006", None);
+    let beyond = hosts.turn(&sixth, false);
     assert!(tokio::time::timeout(60 * SECOND, beyond).await.is_err(), "five listings are under way");
     let shown = hosts.shown(10);
     assert_eq!((shown.len(), shown[0].host.as_str(), shown[0].scanning), (1, "git.example", 5));
@@ -122,12 +123,12 @@ async fn the_ports_of_a_host_share_what_it_takes() {
 async fn a_silent_host_is_asked_by_one_scan_at_a_time_until_it_answers() {
     let hosts = Hosts::default();
     let remote = remote("git.example", None);
-    hosts.turn(&remote, &[], false).await.expect("a turn").ended(false);
-    let probe = hosts.turn(&remote, &[], false).await.expect("a turn");
-    let second = tokio::time::timeout(60 * SECOND, hosts.turn(&remote, &[], false)).await;
+    hosts.turn(&remote, false).await.expect("a turn").ended(false);
+    let probe = hosts.turn(&remote, false).await.expect("a turn");
+    let second = tokio::time::timeout(60 * SECOND, hosts.turn(&remote, false)).await;
     assert!(second.is_err(), "one at a time");
     probe.ended(true);
-    let second = tokio::time::timeout(SECOND, hosts.turn(&remote, &[], false)).await;
+    let second = tokio::time::timeout(SECOND, hosts.turn(&remote, false)).await;
     drop(second.expect("it answers again").expect("a turn"));
 }
 
@@ -137,24 +138,24 @@ async fn patience_holds_for_one_host_and_credential_and_for_nobody_else() {
     let (a, b) = (Secret::new("a".to_owned()), Secret::new("b".to_owned()));
     let url = address("git.example");
     hosts.grant_patience(&url, Some(&a), Some(100 * SECOND));
-    let refused = hosts.request(&url, Some(&a), false).await.expect_err("nothing may be sent");
+    let refused = hosts.request(&url, Some(&a), None).await.expect_err("nothing may be sent");
     assert!(matches!(refused, GitError::RateLimited { retry_after: Some(wait) } if wait == 100 * SECOND));
-    let postponed = hosts.turn(&remote("git.example", Some("a")), &[], true).await.expect_err("it waits");
+    let postponed = hosts.turn(&remote("git.example", Some("a")), true).await.expect_err("it waits");
     assert_eq!(postponed.wait, 100 * SECOND);
-    drop(hosts.request(&url, Some(&b), false).await.expect("another credential"));
-    drop(hosts.request(&url, None, false).await.expect("no credential"));
-    drop(hosts.request(&address("other.example"), Some(&a), false).await.expect("another host"));
-    drop(hosts.turn(&remote("git.example", Some("b")), &[], false).await.expect("another credential"));
+    drop(hosts.request(&url, Some(&b), None).await.expect("another credential"));
+    drop(hosts.request(&url, None, None).await.expect("no credential"));
+    drop(hosts.request(&address("other.example"), Some(&a), None).await.expect("another host"));
+    drop(hosts.turn(&remote("git.example", Some("b")), false).await.expect("another credential"));
     tokio::time::sleep(100 * SECOND).await;
-    drop(hosts.request(&url, Some(&a), false).await.expect("the time has come"));
+    drop(hosts.request(&url, Some(&a), None).await.expect("the time has come"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_permit_when_the_host_asks_for_patience_sends_nothing() {
     let hosts = Hosts::new(HostPolicy { concurrency: 1, ..HostPolicy::default() });
     let url = address("git.example");
-    let first = hosts.request(&url, None, false).await.expect("a permit");
-    let second = hosts.request(&url, None, false);
+    let first = hosts.request(&url, None, None).await.expect("a permit");
+    let second = hosts.request(&url, None, None);
     tokio::pin!(second);
     assert!(tokio::time::timeout(SECOND, &mut second).await.is_err());
     hosts.grant_patience(&url, None, Some(100 * SECOND));
@@ -166,8 +167,8 @@ async fn who_waits_for_a_permit_when_the_host_asks_for_patience_sends_nothing() 
 async fn who_waits_for_the_rate_when_the_host_asks_for_patience_sends_nothing() {
     let hosts = Hosts::new(HostPolicy { interval: 10 * SECOND, burst: 1, concurrency: 5 });
     let url = address("git.example");
-    drop(hosts.request(&url, None, false).await.expect("a permit"));
-    let second = hosts.request(&url, None, false);
+    drop(hosts.request(&url, None, None).await.expect("a permit"));
+    let second = hosts.request(&url, None, None);
     tokio::pin!(second);
     assert!(tokio::time::timeout(SECOND, &mut second).await.is_err(), "its rate is spent");
     hosts.grant_patience(&url, None, Some(100 * SECOND));
@@ -186,7 +187,7 @@ async fn a_host_that_asked_for_patience_is_not_forgotten_among_many_others() {
     }
     let kept = hosts.lock().len();
     assert!(kept < HOSTS_KEPT, "{kept} hosts are kept, idle ones among them");
-    let refused = hosts.request(&url, None, false).await.expect_err("900 seconds are left");
+    let refused = hosts.request(&url, None, None).await.expect_err("900 seconds are left");
     assert!(matches!(refused, GitError::RateLimited { retry_after: Some(wait) } if wait == 900 * SECOND));
 }
 
@@ -196,12 +197,36 @@ async fn long_requests_leave_a_place_for_a_poll() {
     let url = address("git.example");
     let mut long = Vec::new();
     for _ in 0..4 {
-        long.push(hosts.request(&url, None, true).await.expect("a permit"));
+        long.push(hosts.request(&url, None, Some(&[])).await.expect("a permit"));
     }
-    let fifth = tokio::time::timeout(60 * SECOND, hosts.request(&url, None, true)).await;
+    let fifth = tokio::time::timeout(60 * SECOND, hosts.request(&url, None, Some(&[]))).await;
     assert!(fifth.is_err(), "one place is left for polls");
-    let poll = tokio::time::timeout(SECOND, hosts.request(&url, None, false)).await;
+    let poll = tokio::time::timeout(SECOND, hosts.request(&url, None, None)).await;
     drop(poll.expect("in time").expect("a permit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_with_long_requests_leaves_a_place_to_others() {
+    let hosts = Hosts::default();
+    let url = address("git.example");
+    let (one, other) = ([app(1)], [app(2)]);
+    let mut long = Vec::new();
+    for _ in 0..3 {
+        long.push(hosts.request(&url, None, Some(&one)).await.expect("a permit"));
+    }
+    let fourth = tokio::time::timeout(60 * SECOND, hosts.request(&url, None, Some(&one))).await;
+    assert!(fourth.is_err(), "the last one is for others");
+    let of_other = tokio::time::timeout(SECOND, hosts.request(&url, None, Some(&other))).await;
+    drop(of_other.expect("in time").expect("a permit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_port_asks_for_binds_no_other() {
+    let hosts = Hosts::default();
+    let (one, other) = (address("git.example:8001"), address("git.example:8002"));
+    hosts.grant_patience(&one, None, Some(900 * SECOND));
+    assert!(matches!(hosts.request(&one, None, None).await, Err(GitError::RateLimited { .. })));
+    drop(hosts.request(&other, None, None).await.expect("it asked for nothing"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,13 +234,13 @@ async fn requests_that_no_scan_makes_slow_the_scans_down() {
     let hosts = Hosts::default();
     let url = address("git.example");
     for _ in 0..45 {
-        drop(hosts.request(&url, None, false).await.expect("a permit"));
+        drop(hosts.request(&url, None, None).await.expect("a permit"));
     }
     let before = Instant::now();
-    drop(hosts.turn(&remote("git.example", None), &[], false).await.expect("a turn"));
+    drop(hosts.turn(&remote("git.example", None), false).await.expect("a turn"));
     assert!(before.elapsed() >= Duration::from_millis(60), "after {:?}", before.elapsed());
     let elsewhere = Instant::now();
-    drop(hosts.turn(&remote("other.example", None), &[], false).await.expect("a turn"));
+    drop(hosts.turn(&remote("other.example", None), false).await.expect("a turn"));
     assert_eq!(elsewhere.elapsed(), Duration::ZERO, "hosts share nothing");
 }
 
@@ -235,7 +260,7 @@ async fn what_a_host_takes_is_divided_by_those_who_share_it() {
         hosts.divide_by(sharers);
         let start = Instant::now();
         for _ in 0..count {
-            drop(hosts.request(&url, None, false).await.expect("a permit"));
+            drop(hosts.request(&url, None, None).await.expect("a permit"));
         }
         let took = start.elapsed().as_secs();
         assert!((38..=40).contains(&took), "{count} requests of {sharers} took {took} s");
@@ -248,7 +273,7 @@ async fn a_local_repository_waits_for_nothing() {
     let local = Remote { location: Location::Local("/r".into()), ..remote("git.example", None) };
     let mut turns = Vec::new();
     for _ in 0..10 {
-        turns.push(hosts.turn(&local, &[], false).await.expect("a turn"));
+        turns.push(hosts.turn(&local, false).await.expect("a turn"));
     }
     assert_eq!(hosts.shown(10), []);
 }

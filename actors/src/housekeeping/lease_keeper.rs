@@ -3,42 +3,43 @@
 //! before, and takes the keys that they hand on. Looks each second whether the terms of lanes changed that
 //! run here ([`terms`](crate::terms)): while it is away lanes begin nothing any more.
 //! Supervised by `housekeeping`, restarted after a failure; its mailbox is bounded by its own timers and
-//! tasks, and by one signal at a time. What it believes stands in [`Shards`](crate::shards::Shards) and outlives it; while it is
-//! away nothing is prolonged, belief ends by itself, and other replicas take over.
+//! tasks, and by one signal at a time. What it believes stands in [`Shards`](crate::shards::Shards) and
+//! outlives it; while it is away nothing is prolonged, belief ends by itself, and other replicas take over.
 //!
 //! It asks the database for one thing at a time, so that no answer is older than the one before it, and
 //! waits for none longer than a third of a lease's life. How long a lease is believed in is
-//! [`trusted_for`]'s word.
+//! [`trusted_for`](crate::leases::trusted_for)'s word.
 //!
 //! A shard is given away when nothing goes on under it any more, or after the drain deadline at the
 //! latest: what then still comes back is refused by the fence. Until then its lease is prolonged.
 
-use std::{sync::Arc, time::Duration};
+mod questions;
+
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::UpkeepArguments;
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
-    context::{Context, Tasks},
+    coalesced::Coalesced,
+    context::Context,
     deliverer::DelivererMessage,
     directory::Post,
-    handle::Handle,
-    leases::{Step, step, trusted_for},
-    ports::{Fence, LeaseStanding, Leases, Signal, StoreError},
+    hints,
+    ports::{Fence, LeaseStanding, Signal, StoreError},
     repository_watcher::RepositoryWatcherMessage,
+    roll::{self, Look},
     shards::Changes,
-    start::{self, Look},
+    tasks::Tasks,
     terms,
     tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
 };
 
 /// After trouble with the database.
 const AGAIN: Duration = Duration::from_millis(500);
-/// So long after a lease ended it is looked for.
-const LOOK_AFTER: Duration = Duration::from_millis(20);
 /// How often shards that are to be given away are looked at.
 const LEAVING_STEP: Duration = Duration::from_millis(50);
 /// The net below lost signals: whoever has work here is ensured this often, with what rows say now.
@@ -67,15 +68,15 @@ pub enum LeaseKeeperMessage {
     Heard(Result<Signal, String>),
     /// Look at the terms of the lanes here.
     LookAtTerms,
-    /// That was done, or not.
+    /// The terms of the lanes here were looked at, or reading them failed.
     TermsSeen(Result<Result<(), StoreError>, String>),
     /// Ensure whoever has work here.
     Sweep,
-    /// That was done, or not.
+    /// Whoever has work here was ensured so far, or reading who has failed.
     Ensured(Look, Result<Result<(), String>, String>),
-    /// It was not; again.
+    /// Ensure again, after a failure.
     EnsureAgain,
-    /// The keyring is as the others', or not.
+    /// The keys of the other replicas were taken, or that failed.
     KeysTaken(Result<Result<(), StoreError>, String>),
     /// This process ends: everything is given away, shard by shard.
     End,
@@ -86,26 +87,32 @@ pub struct LeaseKeeperState {
     context: Context,
     post: Post<LeaseKeeperMessage>,
     tasks: Tasks,
-    /// The database was asked for something and has not answered.
-    asking: bool,
-    renewal_wanted: bool,
-    /// So many shards are to be taken.
+    /// The one question that the database has not answered yet; what may be wanted after it is a renewal.
+    asking: Coalesced,
+    /// How many shards are to be taken.
     wanted: usize,
-    /// It looks again then: while the database refuses at once, looks must not multiply.
+    /// When the next look is armed: while the database refuses at once, looks must not multiply.
     look_at: Option<Instant>,
-    /// It looks whether what is to be given away is still.
+    /// A look at the shards that are to be given away is armed.
     leaving: bool,
-    /// Nothing is given back before, after trouble.
+    /// Nothing is given back before this moment, after trouble.
     release_after: Instant,
-    /// The others know that it is there.
+    /// The other replicas know that this one is there.
     is_known: bool,
-    ensuring: bool,
-    /// What is to be ensured after that.
-    ensure_again: Option<Look>,
-    taking_keys: bool,
-    take_keys_again: bool,
+    ensuring: Ensuring,
+    taking_keys: Coalesced,
     /// The last look at the terms of lanes failed.
     is_blind: bool,
+}
+
+/// How the ensuring of actors that have work here stands: one look at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ensuring {
+    /// Nobody is being ensured.
+    Idle,
+    /// A look is under way, or one that failed waits to be repeated; the wider of what was asked for
+    /// meanwhile and what failed follows.
+    Running(Option<Look>),
 }
 
 /// The actor.
@@ -128,17 +135,14 @@ impl Actor for LeaseKeeper {
             context,
             post,
             tasks: Tasks::default(),
-            asking: false,
-            renewal_wanted: false,
+            asking: Coalesced::Idle,
             wanted: 0,
             look_at: None,
             leaving: false,
             release_after: Instant::now(),
             is_known: false,
-            ensuring: false,
-            ensure_again: None,
-            taking_keys: false,
-            take_keys_again: false,
+            ensuring: Ensuring::Idle,
+            taking_keys: Coalesced::Idle,
             is_blind: false,
         };
         if state.context.leases.is_some() {
@@ -175,11 +179,7 @@ impl Actor for LeaseKeeper {
             M::Heard(signal) => state.on_heard(signal?),
             M::LookAtTerms => state.look_at_terms(),
             M::TermsSeen(result) => state.on_terms_seen(result?),
-            M::Sweep => {
-                state.ensure(Look::All);
-                state.take_keys();
-                state.post.send_after(SWEEP, || M::Sweep);
-            }
+            M::Sweep => state.on_sweep(),
             M::Ensured(look, result) => state.on_ensured(look, result?),
             M::EnsureAgain => state.on_ensure_again(),
             M::KeysTaken(result) => state.on_keys_taken(result?),
@@ -228,85 +228,6 @@ impl LeaseKeeperState {
         }
     }
 
-    fn renew_soon(&mut self) {
-        self.renewal_wanted = true;
-        self.ask();
-    }
-
-    /// Asks the database for what is wanted most, if it is not busy with something.
-    fn ask(&mut self) {
-        let Some(leases) = self.context.leases.clone().filter(|_| !self.asking) else { return };
-        if std::mem::take(&mut self.renewal_wanted) {
-            return self.renew(leases);
-        }
-        if self.release_after <= Instant::now() {
-            let left = self.context.shards.left(self.context.policy.leaving_max);
-            if !left.is_empty() {
-                return self.release(leases, left);
-            }
-        }
-        let wanted = std::mem::take(&mut self.wanted);
-        if wanted > 0 && !self.context.directory.is_closed() {
-            self.claim(leases, wanted);
-        }
-    }
-
-    fn renew(&mut self, leases: Arc<dyn Leases>) {
-        self.asking = true;
-        let (life, asked) = (self.context.policy.lease_life, Instant::now());
-        let mut replica = self.context.policy.replica.clone();
-        // What one that ends gives away is shared by the others alone.
-        replica.works &= !self.context.directory.is_closed();
-        let work = async move { within(life / 3, leases.renew(&replica, life)).await };
-        self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Renewed(asked, result));
-    }
-
-    fn on_renewed(&mut self, asked: Instant, result: Result<LeaseStanding, StoreError>) {
-        self.asking = false;
-        match result {
-            Ok(standing) => {
-                self.take_standing(asked, &standing);
-                self.tell_untold();
-            }
-            Err(reason) => {
-                warn!("the leases of this replica were not prolonged: {reason}");
-                self.look_after(AGAIN);
-            }
-        }
-        self.ask();
-    }
-
-    fn take_standing(&mut self, asked: Instant, standing: &LeaseStanding) {
-        if !std::mem::replace(&mut self.is_known, true) {
-            self.tell_of_shards();
-        }
-        if let Some(told) = standing.now {
-            // It was said somewhere between the question and the answer.
-            let half = asked.elapsed() / 2;
-            self.context.clock.follow(told, asked + half, half);
-        }
-        if self.context.shards.shared_by(standing.workers) {
-            self.divide();
-        }
-        let until = self.end_of(asked);
-        let changes = self.context.shards.renewed(&standing.held, until);
-        self.believe(until, &changes);
-        if self.context.directory.is_closed() {
-            return;
-        }
-        // A replica that lives prolongs long before: this one may be dead, and is not waited for longer.
-        let third = self.context.policy.lease_life / 3;
-        if let Some(wait) = standing.free_in.filter(|wait| *wait < third) {
-            self.look_after(wait + LOOK_AFTER);
-        }
-        let (_, staying) = self.context.shards.held();
-        match step(standing, staying, self.context.policy.replica.works) {
-            Step::Stay => {}
-            Step::Claim(count) => self.wanted = count,
-            Step::Release(count) => self.give_away(count),
-        }
-    }
-
     /// What all replicas together may do is divided anew.
     fn divide(&self) {
         self.context.git.hosts().divide_by(self.context.shards.workers());
@@ -315,45 +236,11 @@ impl LeaseKeeperState {
         }
     }
 
-    fn claim(&mut self, leases: Arc<dyn Leases>, count: usize) {
-        self.asking = true;
-        let (policy, asked) = (self.context.policy.clone(), Instant::now());
-        let most = policy.lease_life / 3;
-        let work =
-            async move { within(most, leases.claim(&policy.replica.id, count, policy.lease_life)).await };
-        self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Claimed(asked, result));
-    }
-
-    fn on_claimed(&mut self, asked: Instant, result: Result<Vec<Fence>, StoreError>) {
-        self.asking = false;
-        match result {
-            Ok(fences) if !fences.is_empty() => {
-                info!(count = fences.len(), "this replica took {} shards", fences.len());
-                let until = self.end_of(asked);
-                let changes = self.context.shards.claimed(&fences, until);
-                self.believe(until, &changes);
-                if self.context.directory.is_closed() {
-                    self.on_end();
-                }
-            }
-            Ok(_) => {}
-            Err(reason) => {
-                warn!("free shards were not taken: {reason}");
-                self.look_after(AGAIN);
-            }
-        }
-        self.ask();
-    }
-
     /// The others look at their next renewal if this is lost.
     fn tell_of_shards(&mut self) {
         let context = self.context.clone();
         let work = async move { context.tell_others(Signal::Shards).await };
         self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Told);
-    }
-
-    fn end_of(&self, asked: Instant) -> Instant {
-        asked + trusted_for(self.context.policy.lease_life)
     }
 
     fn believe(&mut self, until: Instant, changes: &Changes) {
@@ -424,31 +311,6 @@ impl LeaseKeeperState {
         }
     }
 
-    fn release(&mut self, leases: Arc<dyn Leases>, fences: Vec<Fence>) {
-        self.asking = true;
-        let (id, most) = (self.context.policy.replica.id.clone(), self.context.policy.lease_life / 3);
-        let work = async move {
-            within(most, leases.release(&id, &fences)).await?;
-            // Whoever misses it looks at its next renewal.
-            drop(within(most, leases.tell(&Signal::Shards)).await);
-            Ok(fences)
-        };
-        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Released);
-    }
-
-    fn on_released(&mut self, result: Result<Vec<Fence>, StoreError>) {
-        self.asking = false;
-        match result {
-            Ok(fences) => self.context.shards.gave_back(&fences),
-            // What is still its own the next renewal tells, and then it is given back again.
-            Err(reason) => {
-                warn!("shards were not given back: {reason}");
-                self.release_after = Instant::now() + AGAIN;
-            }
-        }
-        self.ask();
-    }
-
     /// What could not be told can be now: the database answers.
     fn tell_untold(&mut self) {
         if !self.context.untold.is_empty() {
@@ -470,7 +332,7 @@ impl LeaseKeeperState {
             Ok(()) => self.is_blind = false,
             Err(reason) if !std::mem::replace(&mut self.is_blind, true) => {
                 warn!(
-                    "the terms of lanes could not be read; soon no delivery begins until they can be: {reason}"
+                    "the terms of lanes could not be read; soon no delivery begins before they are: {reason}"
                 );
             }
             Err(_) => {}
@@ -499,16 +361,21 @@ impl LeaseKeeperState {
                 self.take_keys();
             }
             Signal::Keys => self.take_keys(),
-            signal => Handle::new(self.context.clone()).heard(&signal),
+            signal => hints::heard(&self.context, &signal),
         }
         self.listen();
+    }
+
+    fn on_sweep(&mut self) {
+        self.ensure(Look::All);
+        self.take_keys();
+        self.post.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
     }
 
     /// Takes keys of the keyring that the others handed on, one look at a time.
     fn take_keys(&mut self) {
         let Some(leases) = self.context.leases.clone() else { return };
-        if std::mem::replace(&mut self.taking_keys, true) {
-            self.take_keys_again = true;
+        if !self.taking_keys.begin() {
             return;
         }
         let work = async move { leases.take_keys().await };
@@ -516,11 +383,11 @@ impl LeaseKeeperState {
     }
 
     fn on_keys_taken(&mut self, result: Result<(), StoreError>) {
-        self.taking_keys = false;
+        let again = self.taking_keys.end();
         if let Err(reason) = result {
             warn!("the keyring is not as that of the other replicas: {reason}");
         }
-        if std::mem::take(&mut self.take_keys_again) {
+        if again {
             self.take_keys();
         }
     }
@@ -530,13 +397,13 @@ impl LeaseKeeperState {
         if self.context.directory.is_closed() {
             return;
         }
-        if std::mem::replace(&mut self.ensuring, true) {
-            self.ensure_again = self.ensure_again.max(Some(look));
+        if let Ensuring::Running(next) = &mut self.ensuring {
+            *next = (*next).max(Some(look));
             return;
         }
+        self.ensuring = Ensuring::Running(None);
         let context = self.context.clone();
-        let work =
-            async move { start::ensure_all(&context, look).await.map_err(|reason| reason.to_string()) };
+        let work = async move { roll::ensure_all(&context, look).await.map_err(|reason| reason.to_string()) };
         self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Ensured(look, result));
     }
 
@@ -544,7 +411,9 @@ impl LeaseKeeperState {
         if let Err(reason) = result {
             warn!("what is to be done here could not be read: {reason}");
             // Nobody else would make those exist whose work was gained just now.
-            self.ensure_again = self.ensure_again.max(Some(look));
+            if let Ensuring::Running(next) = &mut self.ensuring {
+                *next = (*next).max(Some(look));
+            }
             self.post.send_after(AGAIN, || LeaseKeeperMessage::EnsureAgain);
             return;
         }
@@ -552,20 +421,10 @@ impl LeaseKeeperState {
     }
 
     fn on_ensure_again(&mut self) {
-        self.ensuring = false;
-        if let Some(look) = self.ensure_again.take() {
+        if let Ensuring::Running(Some(look)) = std::mem::replace(&mut self.ensuring, Ensuring::Idle) {
             self.ensure(look);
         }
     }
-}
-
-/// A verb of leases that took longer counts as failed: what it did the next renewal tells.
-async fn within<T>(
-    most: Duration,
-    verb: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let late = |_| StoreError::Unavailable(format!("no answer within {most:?}"));
-    timeout(most, verb).await.map_err(late)?
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Carries redrives of many letters on, some thousand letters a step, and looks once in a while after dead letters whose content could be had nowhere: as soon as a fetch
-//! brought a blob, its letter is asked to be sent again. What lies in the mirror costs one look; a
+//! Carries redrives of many letters on, some thousand letters a step, and looks once in a while after dead
+//! letters whose content could be had nowhere: as soon as a fetch brought a blob, its letter is asked to be
+//! sent again. What lies in the mirror costs one look; a
 //! host is asked again for the rest, a bounded number of times a cursor, beginning anywhere, so that
 //! no letter waits behind others for ever.
 //!
@@ -20,12 +21,13 @@ use tracing::{info, warn};
 
 use super::UpkeepArguments;
 use crate::{
-    context::{Context, Tasks, in_time},
-    deliverer::opening,
+    coalesced::Coalesced,
+    context::Context,
+    deliverer::{self, opening},
     directory::Post,
-    handle::Handle,
     ports::{Extent, FetchOrder, GitError, LaneSnapshot, LetterPick, RedriveStep, Seek, StoreError},
     round::{Letter, RoundSpec, TreeEnd},
+    tasks::{Tasks, in_time},
 };
 
 /// The wait between two passes.
@@ -61,19 +63,10 @@ pub struct LetterKeeperState {
     context: Context,
     post: Post<LetterKeeperMessage>,
     tasks: Tasks,
-    marking: Marking,
+    /// The marking of redrives, one step at a time.
+    marking: Coalesced,
+    /// A later look for redrives is armed.
     looks_again: bool,
-}
-
-/// How the marking of redrives stands: one step at a time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Marking {
-    /// Nothing is to be marked.
-    Idle,
-    /// A step is under way.
-    Step,
-    /// The same, and it was asked for again: what it finds may be older than that.
-    Again,
 }
 
 /// The actor.
@@ -97,7 +90,7 @@ impl Actor for LetterKeeper {
             context: arguments.context,
             post,
             tasks: Tasks::default(),
-            marking: Marking::Idle,
+            marking: Coalesced::Idle,
             looks_again: false,
         })
     }
@@ -113,10 +106,7 @@ impl Actor for LetterKeeper {
         match message {
             LetterKeeperMessage::Due => state.on_due(),
             LetterKeeperMessage::Mark => state.on_mark(),
-            LetterKeeperMessage::LookAgain => {
-                state.looks_again = false;
-                state.on_mark();
-            }
+            LetterKeeperMessage::LookAgain => state.on_look_again(),
             LetterKeeperMessage::Marked(result) => state.on_marked(result).await,
             LetterKeeperMessage::Looked(result) => state.on_looked(result?),
         }
@@ -143,23 +133,25 @@ impl LetterKeeperState {
             // One of all replicas does it. Whoever leads next looks by itself.
             return self.look_again(LEAD_WAIT);
         }
-        if self.marking != Marking::Idle {
-            self.marking = Marking::Again;
+        if !self.marking.begin() {
             return;
         }
-        self.marking = Marking::Step;
         let context = self.context.clone();
         let step = async move { in_time(context.store.mark_redrive(None)).await };
         self.tasks.spawn(&self.post, step, LetterKeeperMessage::Marked);
     }
 
+    fn on_look_again(&mut self) {
+        self.looks_again = false;
+        self.on_mark();
+    }
+
     async fn on_marked(&mut self, result: Result<Result<Option<RedriveStep>, StoreError>, String>) {
-        let again = self.marking == Marking::Again;
-        self.marking = Marking::Idle;
+        let again = self.marking.end();
         match result {
             Ok(Ok(Some(step))) => {
                 if step.marked > 0 {
-                    Handle::new(self.context.clone()).refresh(&step.app).await;
+                    deliverer::refresh(&self.context, &step.app).await;
                 }
                 self.on_mark();
             }
@@ -210,7 +202,10 @@ async fn look(context: Context) -> Result<u64, StoreError> {
             match look_at(&context, &app, &cursor, &letters).await {
                 Ok(requested) => count += requested,
                 Err(reason) => {
-                    warn!(cursor.id = %cursor, "the dead letters of {cursor} could not be looked at: {reason}");
+                    warn!(
+                        cursor.id = %cursor,
+                        "the dead letters of {cursor} could not be looked at: {reason}"
+                    );
                 }
             }
         }
@@ -236,7 +231,7 @@ async fn look_at(
         return Ok(0);
     }
     let (requested, _) = in_time(context.store.request_redrive(app, &obtainable)).await?;
-    Handle::new(context.clone()).refresh(app).await;
+    deliverer::refresh(context, app).await;
     Ok(requested)
 }
 

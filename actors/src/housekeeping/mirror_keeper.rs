@@ -26,11 +26,7 @@ pub use care::{KeepError, Room};
 pub use decisions::is_due;
 
 use super::UpkeepArguments;
-use crate::{
-    context::{Context, Tasks},
-    directory::Post,
-    time::Timestamp,
-};
+use crate::{context::Context, directory::Post, tasks::Tasks, time::Timestamp};
 
 /// The wait before the first look at all mirrors.
 const FIRST: Duration = Duration::from_secs(60);
@@ -42,9 +38,7 @@ const SHORT_EVERY: Duration = Duration::from_secs(60);
 pub enum MirrorKeeperMessage {
     /// Look at all mirrors.
     Due,
-    /// Look at this one: nobody watches it any more.
-    Look(RepositoryId),
-    /// Something was fetched into these.
+    /// Something was fetched into these, or nobody watches their repositories any more.
     Grew(Result<BTreeSet<RepositoryId>, String>),
     /// A piece of work ended.
     Done(Result<Result<Room, KeepError>, String>),
@@ -118,7 +112,6 @@ impl Actor for MirrorKeeper {
         let _busy = gauge.begin();
         match message {
             MirrorKeeperMessage::Due => state.on_due(),
-            MirrorKeeperMessage::Look(repository) => state.on_look(repository),
             MirrorKeeperMessage::Grew(repositories) => state.on_grew(repositories?),
             MirrorKeeperMessage::Done(result) => state.on_done(result?),
         }
@@ -145,11 +138,6 @@ impl MirrorKeeperState {
     fn on_due(&mut self) {
         self.armed = false;
         self.due = true;
-        self.go_on();
-    }
-
-    fn on_look(&mut self, repository: RepositoryId) {
-        self.waiting.insert(repository);
         self.go_on();
     }
 

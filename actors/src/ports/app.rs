@@ -21,9 +21,9 @@ pub struct NewApp {
     pub email: String,
     /// Where it receives; `None` for pull.
     pub base_url: Option<String>,
-    /// A web page about it.
+    /// A web page about the app.
     pub website: Option<String>,
-    /// What it is.
+    /// What the app is for, in the words of its owner.
     pub description: Option<String>,
     /// The public part of its first token, unique.
     pub token_public_id: String,
@@ -197,6 +197,10 @@ pub struct App {
     pub email: String,
     /// Where it receives; `None` for pull.
     pub base_url: Option<String>,
+    /// A web page about the app.
+    pub website: Option<String>,
+    /// What the app is for, in the words of its owner.
+    pub description: Option<String>,
     /// Signing keys, the current one first; older ones only while their overlap lasts.
     pub keys: Vec<Secret>,
     /// What goes with requests to its endpoint.

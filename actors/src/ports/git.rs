@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
-use tidings_entity::id::{ObjectId, RepositoryId};
+use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use url::Url;
 
 use crate::{
@@ -39,6 +39,8 @@ pub struct Remote {
     /// What lets us in: a bare token, `user:password`, or the text form of another kind, which only
     /// the adapter reads. Sent over https alone, or within this machine.
     pub credential: Option<Secret>,
+    /// The apps on whose behalf it is asked: they stand in line for what all share.
+    pub apps: Vec<AppId>,
 }
 
 /// One ref of a listing.
@@ -260,6 +262,11 @@ pub enum GitError {
     /// 404: no such repository, or none that this credential may see.
     #[error("the repository was not found or is not accessible")]
     NotFound,
+    /// A repository of which apps have files lists no branch and no tag any more: nothing follows from that.
+    #[error(
+        "the repository lists no branch and no tag any more; what the apps have stays until it lists some again"
+    )]
+    NoRefs,
     /// The host says that the repository moved for good, to this address. It is asked there only where
     /// host and scheme stay the same, and it answers.
     #[error("the repository moved to {0}; watch it there")]
@@ -324,6 +331,7 @@ impl GitError {
             Self::RateLimited { .. }
                 | Self::Missing(_)
                 | Self::NotACommit(_)
+                | Self::NoRefs
                 | Self::Corrupt(_)
                 | Self::Storage(_)
                 | Self::Busy(_)
@@ -346,7 +354,7 @@ impl GitError {
             || matches!(self, Self::Protocol(_) | Self::Missing(_) | Self::Unobtainable(_))
     }
 
-    /// Whether it may be that so much was asked for: the time is up, the disk full, or the way broke off.
+    /// Whether a smaller request might succeed: time ran out, the disk is full, or the connection broke.
     #[must_use]
     pub fn may_be_of_size(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Storage(_) | Self::Unreachable(_))
@@ -362,6 +370,7 @@ impl GitError {
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthorized | Self::Credential(_) => "auth_failed",
             Self::NotFound => "repository_not_found",
+            Self::NoRefs => "no_refs",
             Self::Moved(_) => "repository_moved",
             Self::Redirected => "redirected",
             Self::Refused(_) => "address_refused",

@@ -90,6 +90,8 @@ pub struct BreakerRow {
 pub struct Totals {
     /// Registered apps.
     pub apps: u64,
+    /// Apps that are disabled: nothing is sent to them.
+    pub apps_disabled: u64,
     /// Repositories with a watch.
     pub repositories: u64,
     /// Watches.
@@ -229,8 +231,15 @@ pub trait Store: Send + Sync + 'static {
     /// nothing was changed and the lane reloads.
     async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError>;
     /// Ends a round whose position is its total: held becomes target (a redrive leaves it), bound
-    /// letters that are still open are superseded (a redrive's: redriven).
-    async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError>;
+    /// letters that are still open are superseded (a redrive's: redriven). `end_told`: the app took the notice
+    /// that it ended.
+    async fn finish_round(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        at: Timestamp,
+        end_told: bool,
+    ) -> Result<bool, StoreError>;
     /// Remembers a failed attempt.
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
     /// The app took a test delivery: cursors that are blocked because it refused everything go on, and what

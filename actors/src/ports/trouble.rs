@@ -66,6 +66,7 @@ mod tests {
             (GitError::RateLimited { retry_after: None }, ScanTrouble::Unreachable),
             (GitError::Status(500), ScanTrouble::Other),
             (GitError::Redirected, ScanTrouble::Other),
+            (GitError::NoRefs, ScanTrouble::Other),
             (GitError::Refused("no".into()), ScanTrouble::Other),
             (GitError::Protocol(text()), ScanTrouble::Other),
             (GitError::Storage(text()), ScanTrouble::Other),

@@ -190,7 +190,7 @@ pub struct WatchPatch {
 pub struct Source {
     /// Its id.
     pub id: SourceId,
-    /// What a poll needs to know.
+    /// What a poll needs to know, for all apps that watch through it.
     pub remote: Remote,
     /// Full names or prefixes of the refs that its watches follow, for each app that follows others than the
     /// ones before; HEAD is always asked for.
@@ -206,8 +206,6 @@ pub struct Source {
     pub haves: Vec<ObjectId>,
     /// When a head of it moved last (its creation, if never).
     pub last_change: Timestamp,
-    /// The apps that watch through it, for whom its polls stand in line.
-    pub apps: Vec<AppId>,
     /// When a genuine hook told of a ref of its repository last.
     pub hooked_at: Option<Timestamp>,
 }

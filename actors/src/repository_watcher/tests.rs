@@ -11,7 +11,7 @@ use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind};
 use tokio::time::Instant;
 
 use crate::{
-    ports::{Action, GitError, Notice, Selector, Store, Watch},
+    ports::{Action, BreakerRow, GitError, Notice, Selector, Store, Watch},
     repository_watcher::RepositoryWatcherMessage,
     secret::Secret,
     testing::{
@@ -115,7 +115,7 @@ async fn a_scan_that_panics_restarts_only_its_worker_and_the_breaker_counts() {
     house.until_held(&watch, second).await;
 }
 
-fn restarts(node: &crate::handle::TreeNode, role: &str) -> u64 {
+fn restarts(node: &crate::directory::TreeNode, role: &str) -> u64 {
     let own = if node.actor.starts_with(role) { node.restarts } else { 0 };
     own + node.children.iter().map(|child| restarts(child, role)).sum::<u64>()
 }
@@ -175,6 +175,55 @@ async fn the_row_of_a_sources_breaker_is_named_by_the_source() {
     let second = house.commit(&[("a", "2")]);
     house.until_held(&watch, second).await;
     assert!(house.store.breakers().await.expect("rows").is_empty());
+}
+
+fn is_open_with(rows: &[BreakerRow], watch: &Watch) -> bool {
+    rows.iter().any(|row| row.id == watch.source.as_str() && row.opened_at.is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_that_somebody_asks_for_is_the_probe_of_an_open_breaker() {
+    let (house, watch) = held().await;
+    house.git.fail(failures(7));
+    let breakers = async || house.store.breakers().await.expect("rows");
+    house.until("two probes failed", async || breakers().await.iter().any(|row| row.failures == 7)).await;
+    let second = house.commit(&[("a", "2")]);
+    let asked = Instant::now();
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "after {:?}", asked.elapsed());
+    house.until("it closed", async || breakers().await.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_an_operator_opened_lets_no_probe_go_early() {
+    let (house, watch) = held().await;
+    let key = crate::circuit_breaker::source_key(watch.source.as_str(), watch.repository.as_str());
+    house.handle().open_breaker(BreakerKind::Source, &key, Duration::from_secs(3_600));
+    let breakers = async || house.store.breakers().await.expect("rows");
+    house.until("it is open", async || is_open_with(&breakers().await, &watch)).await;
+    let polls = house.git.polls();
+    for _ in 0..10 {
+        house.poke(&watch).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    assert_eq!(house.git.polls(), polls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_of_a_source_that_nobody_watches_any_more_ends() {
+    let (house, watch) = held().await;
+    house.git.fail(failures(30));
+    let breakers = async || house.store.breakers().await.expect("rows");
+    house.until("it is open", async || is_open_with(&breakers().await, &watch)).await;
+    let key = crate::circuit_breaker::source_key(watch.source.as_str(), watch.repository.as_str());
+    let runs = || house.context.directory.cell(crate::tree::CIRCUIT_BREAKER, &key).is_some();
+    assert!(runs());
+    let was_open = house.store.unwatch(&watch.app, &watch.id).await.expect("unwatched");
+    house.handle().unwatched(&watch, was_open).await;
+    house.until("it is gone", async || !runs()).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!runs() && breakers().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

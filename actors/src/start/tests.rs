@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    handle::TreeNode,
+    directory::TreeNode,
     ports::{SendFailure, StoreError},
     testing::{
         Fault,

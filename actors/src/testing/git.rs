@@ -4,12 +4,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::{
     id::{ObjectId, RepositoryId, Sha256Hash},
     kind::{ContentRule, Operation, RoundKind},
@@ -50,6 +50,7 @@ struct World {
     polling: u32,
     most_polling: u32,
     poll_takes: Duration,
+    plan_takes: Duration,
     hangs: HashSet<Location>,
     log: Vec<(Location, Instant)>,
     panics: u32,
@@ -213,6 +214,11 @@ impl MemoryGit {
         self.world().poll_takes = span;
     }
 
+    /// From now on to plan a round takes this long.
+    pub fn plan_takes(&self, span: Duration) {
+        self.world().plan_takes = span;
+    }
+
     /// From now on polls of this repository never end, or do so again.
     pub fn hang(&self, location: &Location, hangs: bool) {
         let mut world = self.world();
@@ -316,7 +322,7 @@ impl MemoryGit {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -593,6 +599,11 @@ impl GitSource for MemoryGit {
         spec: &RoundSpec,
         candidates: &[Letter],
     ) -> Result<Plan, GitError> {
+        let takes = self.world().plan_takes;
+        // A sleep of no time is a step of the clock as well.
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let plain = self.list(spec)?;
         let binds = |letter: &&Letter| match spec.kind {
             RoundKind::Sync => plain.iter().any(|change| change.path == letter.path),

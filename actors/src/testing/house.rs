@@ -24,12 +24,13 @@ use super::{
 use crate::{
     budget::Budget,
     causes::Causes,
-    context::{Context, Policy},
+    context::Context,
     deliverer::DelivererMessage,
     directory::{Directory, Doing, Post},
     handle::{Handle, Tree},
     hosts::HostPolicy,
     pace::Paces,
+    policy::Policy,
     ports::{
         Action, AppPatch, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource,
         Leases, LetterFilter, Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica,
@@ -130,6 +131,7 @@ impl House {
         let context = Context {
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
+            rows: Turns::new(4),
             heavy: Turns::new(1),
             outbound: Turns::new(policy.in_flight),
             scan_slots: ScanSlots::new(policy.scan_workers),
@@ -305,7 +307,7 @@ impl House {
     /// What the host of a repository lists now.
     pub(crate) async fn listing(&self, url: &str) -> RefListing {
         let repository = RepositoryId::new(self.context.random.ulid(self.context.now()));
-        let remote = Remote { repository, location: location(url), credential: None };
+        let remote = Remote { repository, location: location(url), credential: None, apps: Vec::new() };
         self.git.list_refs(&remote, &vec!["refs/heads/".into()]).await.expect("access")
     }
 

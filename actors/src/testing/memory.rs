@@ -15,11 +15,12 @@ mod watches;
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::{
     id::{
         AppId, CursorId, DeadLetterId, ObjectId, ReceiptId, RedriveId, ReplicaId, RepositoryId, SourceId,
@@ -97,7 +98,7 @@ impl MemoryStore {
     }
 
     fn faults(&self) -> MutexGuard<'_, HashMap<&'static str, VecDeque<Fault>>> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+        self.faults.lock()
     }
 
     /// Who owns which part of it.
@@ -146,7 +147,7 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The same for verbs that refuse before they change anything: they need no copy to fall back on,
@@ -378,9 +379,15 @@ impl Store for MemoryStore {
         Ok(self.write_checked(|state| state.settle(&settlement)))
     }
 
-    async fn finish_round(&self, cursor: &CursorId, round: i64, at: Timestamp) -> Result<bool, StoreError> {
+    async fn finish_round(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        at: Timestamp,
+        end_told: bool,
+    ) -> Result<bool, StoreError> {
         self.meet("finish_round").await?;
-        self.write_checked(|state| state.finish_round(cursor, round, at))
+        self.write_checked(|state| state.finish_round(cursor, round, at, end_told))
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {

@@ -1,10 +1,8 @@
 //! A meter that remembers, and a tracer that traces nothing.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::kind::ParkReason;
 use tracing::Span;
 
@@ -47,7 +45,7 @@ impl MemoryMeter {
     }
 
     fn told(&self) -> MutexGuard<'_, Measured> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

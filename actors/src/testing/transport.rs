@@ -5,12 +5,13 @@ mod answer;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::{
     id::{AppId, ObjectId, WatchId},
     kind::{Operation, PayloadFormat},
@@ -223,7 +224,7 @@ impl MemoryTransport {
     }
 
     fn receiver(&self) -> MutexGuard<'_, Receiver> {
-        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+        self.receiver.lock()
     }
 
     fn answer(&self, app: &AppId, id: &DeliveryId, path: &[u8]) -> Answer {

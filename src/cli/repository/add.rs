@@ -34,7 +34,8 @@ pub(in crate::cli) struct AddArgs {
     tags: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// all, now, or a commit
+    /// What is sent first: all (every file; the default), now (nothing before the next commit), or a commit (what
+    /// changed since that commit)
     #[arg(long)]
     start: Option<String>,
     /// Although the repository is watched already: replace all settings of that watch and deliver everything

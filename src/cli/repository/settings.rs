@@ -7,25 +7,26 @@ use serde_json::{Map, Value, json};
 /// The settings of a watch.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SettingsArgs {
-    /// Glob of which one must match a path (may be repeated)
+    /// Glob of which one must match a path (may be repeated); none: every path
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Glob of which none may match a path (may be repeated)
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// skip or send
+    /// Symbolic links: skip (the default) or send
     #[arg(long)]
     symlinks: Option<String>,
-    /// inline or none
+    /// Contents of files: inline (the default) or none
     #[arg(long)]
     content: Option<String>,
-    /// Content of larger files is left out (bytes)
+    /// Content of larger files is left out (bytes; 67108864 by default)
     #[arg(long, value_name = "BYTES")]
     max_size: Option<u64>,
-    /// net (the net change once) or every (each commit)
+    /// What is sent of several commits: net (the net change once; the default) or every (each commit)
     #[arg(long)]
     mode: Option<String>,
-    /// What happens to the files of a pattern's branch that vanished: delete or keep
+    /// What happens to the files of a pattern's branch that vanished: delete (the default) or keep; those of a
+    /// single branch stay
     #[arg(long)]
     on_branch_gone: Option<String>,
 }

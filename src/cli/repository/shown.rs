@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::{
     listing,
-    output::{aligned, shown},
+    output::{aligned, flattened, shown},
 };
 
 /// What is told in words of its own below the facts.
@@ -17,13 +17,8 @@ pub(super) fn described(watch: &Value, endpoint: &Value) -> Vec<String> {
     if let Some(facts) = facts.as_object_mut() {
         APART.iter().for_each(|name| drop(facts.remove(*name)));
     }
-    let facts = listing::flattened(&facts);
-    let mut rows: Vec<Vec<String>> = facts
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| vec![name.clone(), shown(value)])
-        .collect();
+    let mut rows: Vec<Vec<String>> =
+        flattened(&facts).into_iter().map(|(name, value)| vec![name, shown(value)]).collect();
     rows.push(vec!["breaker of the Git source".to_owned(), breaker(&watch["breaker"])]);
     if !endpoint.is_null() {
         rows.push(vec!["breaker of the endpoint".to_owned(), breaker(endpoint)]);

@@ -14,8 +14,9 @@ use url::Url;
 use super::{Code, Failure, ServeArgs};
 use crate::{
     http::{
-        self, Front, Served,
+        self, Served,
         listener::{self, Door, tls::Certificate},
+        pipeline::Pipeline,
     },
     settings::ServerSettings,
 };
@@ -143,14 +144,14 @@ impl Doors {
     /// Serves until `stopping` says so, and lets begun requests end.
     pub(super) async fn serve(
         self,
-        front: &Arc<Front>,
+        pipeline: &Arc<Pipeline>,
         settings: &ServerSettings,
         stopping: watch::Receiver<bool>,
     ) {
         let first = Served::of(settings.role, self.ops.is_some());
         let door = |(tcp, _), served: &[Served], certificate| {
-            let edge = front.edge.clone();
-            let door = Door { tcp, routes: http::routes(front.clone(), served), certificate, edge };
+            let edge = pipeline.edge();
+            let door = Door { tcp, routes: http::routes(pipeline, served), certificate, edge };
             let mut stopping = stopping.clone();
             let stopped = async move {
                 // A sender that is gone means stop, too.

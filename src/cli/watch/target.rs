@@ -14,11 +14,11 @@ use super::super::{Code, Failure, folder};
 use crate::{
     app::Adapters,
     egress::{self, Egress},
-    git::{address::Address, branches},
+    git::{address::Address, branches, spelling},
 };
 
-/// The address of a repository, from its text; a path must lead to a repository, or into its work tree. Plain http is for this
-/// machine alone unless `allow_http`.
+/// The address of a repository, from its text. A path must lead to a repository, or into its work tree.
+/// Plain http is for this machine alone unless `allow_http`.
 ///
 /// # Errors
 /// A text that is no address, and a path that leads to no repository.
@@ -41,46 +41,61 @@ pub(super) fn address(text: &str, allow_http: bool) -> Result<Address, Failure> 
 /// # Errors
 /// The host does not show the repository, or the branch is not there.
 pub(super) async fn proved(
-    branch: Option<&String>,
+    branch: Option<&str>,
     adapters: &Adapters,
     address: &Address,
     credential: Option<Secret>,
-) -> Result<RefListing, Failure> {
+) -> Result<(Address, RefListing), Failure> {
     let has_credential = credential.is_some();
     let remote = Remote {
         // Access is proved before the repository has a row; only the address matters for that.
         repository: RepositoryId::new(adapters.random.ulid(adapters.clock.now())),
         location: address.location.clone(),
         credential,
+        apps: Vec::new(),
     };
-    let list = async |patterns: RefPatterns| {
-        let listed = adapters.git.list_refs(&remote, &patterns).await;
-        listed.map_err(|reason| {
-            let hint = match reason {
-                GitError::NotFound | GitError::Unauthorized if !has_credential => {
-                    "; a private repository needs --token-file"
-                }
-                _ => "",
-            };
-            let ssh = address.way_around(&reason).map(|words| format!("; {words}")).unwrap_or_default();
-            Failure::new(Code::Unavailable, format!("{}: {reason}{hint}{ssh}", address.display))
-        })
+    let failure = |reason: GitError| {
+        let hint = match reason {
+            GitError::NotFound | GitError::Unauthorized if !has_credential => {
+                "; a private repository needs --token-file"
+            }
+            _ => "",
+        };
+        let ssh = address.way_around(&reason).map(|words| format!("; {words}")).unwrap_or_default();
+        Failure::new(Code::Unavailable, format!("{}: {reason}{hint}{ssh}", address.display))
     };
-    let listing = list(branch.iter().map(|branch| format!("refs/heads/{branch}")).collect()).await?;
+    let asked: RefPatterns = branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+    let settled = spelling::settled(adapters.git.as_ref(), address.clone(), &remote, &asked).await;
+    let (settled, listing) = settled.map_err(failure)?;
+    let remote = Remote { location: settled.location.clone(), ..remote };
+    let list =
+        async |patterns: RefPatterns| adapters.git.list_refs(&remote, &patterns).await.map_err(failure);
     if let Some(branch) = branch
         && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
     {
         let all = list(branches::all()).await?;
-        let reason = format!("{} has no branch {branch:?}; {}", address.display, branches::named(&all));
+        let pattern = match branch.contains(['*', '?', '[']) {
+            true => "; --branch takes one branch, and an app of a server a pattern (tidings repository add)",
+            false => "",
+        };
+        let there = branches::named(&all);
+        let reason = format!("{} has no branch {branch:?}{pattern}; {there}", address.display);
         return Err(Failure::new(Code::Data, reason));
     }
-    if branch.is_none() && listing.head.is_none() {
-        let all = list(branches::all()).await?;
-        let reason =
-            format!("{}: HEAD names no branch; give --branch: {}", address.display, branches::named(&all));
+    let head = listing.head.as_deref();
+    let is_unborn = listing.has_refs && !listing.refs.iter().any(|found| Some(&*found.name) == head);
+    if branch.is_none() && (head.is_none() || is_unborn) {
+        let named = match head {
+            Some(head) => {
+                format!("{}, which does not exist", head.strip_prefix("refs/heads/").unwrap_or(head))
+            }
+            None => "no branch".to_owned(),
+        };
+        let there = branches::named(&list(branches::all()).await?);
+        let reason = format!("{}: HEAD names {named}; give --branch: {there}", address.display);
         return Err(Failure::new(Code::Data, reason));
     }
-    Ok(listing)
+    Ok((settled, listing))
 }
 
 /// Whether changes may go to the address of a receiver.

@@ -16,15 +16,12 @@ use utoipa::openapi::{
 };
 
 use super::super::{
-    Front,
     apps::{self, AppShown},
-    dead_letters, deliveries,
+    front::Front,
     paging::{Page, Query, page},
     problem::{Kind, Problem},
-    repositories,
     request::{Caller, Request, json},
     route::{Access, Answer, Route, route},
-    tokens,
 };
 
 /// What the cursors of the list of apps are made for.
@@ -32,21 +29,14 @@ const APPS: &str = "admin apps";
 /// What the staff does for no app, by the last part of the path.
 const OWN_TRADE: [&str; 3] = ["pending", "settle", "{blob}"];
 
-/// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
+/// The routes of this file; `of_apps`: those that apps have for themselves.
+pub(super) fn routes(of_apps: &[Route]) -> Vec<Route> {
     let own = [
         route::<__path_list, _, _>(Access::Viewer, list),
         route::<__path_show, _, _>(Access::Viewer, show),
         route::<__path_erase, _, _>(Access::Admin, erase),
     ];
-    let of_apps = [
-        apps::routes(),
-        repositories::routes(),
-        dead_letters::routes(),
-        deliveries::routes(),
-        tokens::routes(),
-    ];
-    own.into_iter().chain(of_apps.concat().iter().filter_map(for_an_app)).collect()
+    own.into_iter().chain(of_apps.iter().filter_map(for_an_app)).collect()
 }
 
 /// The same route, for the staff, who names the app; `None` where there is none.

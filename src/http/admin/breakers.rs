@@ -15,8 +15,8 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use super::super::{
-    Front,
     fields::Fields,
+    front::Front,
     moment::iso,
     names::Names,
     problem::{Kind, Problem},
@@ -28,8 +28,6 @@ use super::super::{
 const SECONDS: u64 = 3_600;
 /// The longest time: a day.
 const SECONDS_MAX: u64 = 86_400;
-/// What a breaker that was opened by hand says.
-const BY_HAND: &str = "opened by hand";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -135,7 +133,7 @@ async fn open(front: Arc<Front>, request: Request) -> Answer {
     }
     fields.finish()?;
     let (kind, key) = key(&front, &request).await?;
-    front.handle.open_breaker(kind, &key, BY_HAND, Duration::from_secs(seconds));
+    front.handle.open_breaker(kind, &key, Duration::from_secs(seconds));
     let told = serde_json::json!({ "kind": kind.as_str(), "state": "open", "seconds": seconds });
     Ok(json(StatusCode::ACCEPTED, &told))
 }

@@ -9,8 +9,8 @@ use tidings_entity::id::{AppId, DeadLetterId};
 use utoipa::ToSchema;
 
 use super::super::{
-    Front,
     dead_letters::{DeadLetterShown, search, status_of},
+    front::Front,
     names::Names,
     paging::{Page, Query, cursor_at},
     problem::{Kind, Problem},

@@ -9,7 +9,7 @@ use tidings_entity::id::ReplicaId;
 use utoipa::ToSchema;
 
 use super::super::{
-    Front,
+    front::Front,
     moment::iso,
     problem::{Kind, Problem},
     request::{Request, json},

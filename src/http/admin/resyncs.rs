@@ -14,8 +14,8 @@ use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
 use super::super::{
-    Front,
     fields::Fields,
+    front::Front,
     paging::{Query, cursor_at},
     problem::{Kind, Problem},
     request::{Request, json},

@@ -8,8 +8,8 @@ use tidings_actors::ports::{DatabaseUse, Storage};
 use utoipa::ToSchema;
 
 use super::super::{
-    Front,
     fields::Fields,
+    front::Front,
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},

@@ -15,9 +15,9 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use super::super::{
-    Front,
     attempt::AttemptShown,
     fields::Fields,
+    front::Front,
     moment::iso,
     names::Names,
     paging::{Page, Query, page},

@@ -16,7 +16,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::{
-    super::{Front, fields::Fields, moment::iso},
+    super::{fields::Fields, front::Front, moment::iso},
     url_fault,
 };
 use crate::egress::tls::{AppTls, CertificateFacts, TlsPart};

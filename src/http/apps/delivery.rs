@@ -1,13 +1,25 @@
-//! How an app wants to be served, as schemas of the OpenAPI document. A test compares both with the
-//! settings themselves.
+//! How an app wants to be served: the schemas of the OpenAPI document, which a test compares with the
+//! settings themselves, and the reading of such settings from a body.
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+use tidings_actors::ports::{BatchSettings, DeliverySettings};
 use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy};
 use utoipa::{
     ToSchema,
     openapi::{ObjectBuilder, Type},
 };
+
+use super::streams;
+use crate::http::fields::Fields;
+
+/// Most attempts of one cursor in flight (`phased`).
+const IN_FLIGHT_MAX: u32 = 64;
+/// Most attempts in flight that an app may ask for over all its cursors.
+const CONCURRENT_MAX: u32 = 1_024;
+/// Most requests a second that an app may ask for.
+const RATE_MAX: u32 = 10_000;
 
 /// How an app wants to be served. What is missing stays as it is; in a registration it has its default.
 #[derive(ToSchema)]
@@ -127,12 +139,87 @@ fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilde
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).description(Some(meaning))
 }
 
+/// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
+/// secret.
+pub(super) fn read_delivery(
+    fields: &mut Fields,
+    receives_at: Option<&str>,
+    now: &DeliverySettings,
+) -> (Option<DeliverySettings>, Option<Value>) {
+    let beginning = streams::beginning(receives_at, now);
+    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else {
+        return ((beginning != *now).then_some(beginning), None);
+    };
+    let headers = wish.remove("headers");
+    (read_settings(fields, wish, &beginning), headers)
+}
+
+fn read_settings(
+    fields: &mut Fields,
+    wish: Map<String, Value>,
+    now: &DeliverySettings,
+) -> Option<DeliverySettings> {
+    let mut all = serde_json::to_value(now).unwrap_or_default();
+    if let Some(all) = all.as_object_mut() {
+        lay_over(all, wish);
+    }
+    match serde_json::from_value(all) {
+        Ok(delivery) => {
+            check_delivery(fields, &delivery);
+            Some(delivery)
+        }
+        Err(error) => {
+            fields.refuse("delivery", error.to_string());
+            None
+        }
+    }
+}
+
+/// Lays a wish over what is in effect; bounds of batches that are not named stay as they are.
+fn lay_over(all: &mut Map<String, Value>, wish: Map<String, Value>) {
+    for (name, value) in wish {
+        match value {
+            Value::Object(value) if all.get(&name).is_some_and(Value::is_object) => {
+                if let Some(inner) = all.get_mut(&name).and_then(Value::as_object_mut) {
+                    lay_over(inner, value);
+                }
+            }
+            value => drop(all.insert(name, value)),
+        }
+    }
+}
+
+fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
+    if !(1..=IN_FLIGHT_MAX).contains(&delivery.max_in_flight) {
+        fields.refuse("delivery/max_in_flight", format!("must lie between 1 and {IN_FLIGHT_MAX}"));
+    }
+    if delivery.max_concurrent.is_some_and(|most| !(1..=CONCURRENT_MAX).contains(&most)) {
+        fields.refuse("delivery/max_concurrent", format!("must lie between 1 and {CONCURRENT_MAX}"));
+    }
+    if delivery.rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
+        fields.refuse("delivery/rate", format!("must lie between 1 and {RATE_MAX}"));
+    }
+    if let Some(BatchSettings { count, bytes, linger_ms }) = delivery.batch {
+        let mut check = |name: &str, is_within: bool, from: u64, to: u64| {
+            if !is_within {
+                fields.refuse(&format!("delivery/batch/{name}"), format!("must lie between {from} and {to}"));
+            }
+        };
+        let (counts, sizes, lingers) = (BatchSettings::COUNT, BatchSettings::BYTES, BatchSettings::LINGER_MS);
+        check("count", counts.contains(&count), (*counts.start()).into(), (*counts.end()).into());
+        check("bytes", sizes.contains(&bytes), *sizes.start(), *sizes.end());
+        check("linger_ms", lingers.contains(&linger_ms), *lingers.start(), *lingers.end());
+    }
+    let zero = [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
+    if zero {
+        fields.refuse("delivery", "a wait must be longer than nothing");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
     use std::collections::BTreeSet;
-    use tidings_actors::ports::{BatchSettings, DeliverySettings};
     use utoipa::PartialSchema;
 
     fn fields(value: &Value) -> BTreeSet<String> {

@@ -6,7 +6,7 @@ use tidings_entity::kind::PayloadFormat;
 
 use crate::{
     egress::EgressError,
-    http::{Front, fields::Fields},
+    http::{fields::Fields, front::Front},
     nats::target::Target,
 };
 

@@ -3,11 +3,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tidings_actors::{
     handle::{TestRefused, Tested},
@@ -20,13 +21,13 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         fields::Fields,
+        front::Front,
         problem::{Kind, Problem},
         request::{Request, json},
         route::Answer,
     },
-    read_base_url,
+    receiver::read_base_url,
 };
 use crate::nats::target::Target;
 
@@ -47,7 +48,7 @@ impl Tests {
     /// # Errors
     /// How long to wait for the next one.
     fn take(&self, app: &AppId, now: Instant) -> Result<(), Duration> {
-        let mut of_app = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_app = self.0.lock();
         of_app.retain(|_, sent| {
             sent.retain(|at| now.duration_since(*at) < PERIOD);
             !sent.is_empty()
@@ -100,7 +101,7 @@ pub(super) struct TestOutcome {
 #[utoipa::path(post, path = "/api/app/test", tag = "apps", request_body = Option<TestWish>, responses(
     (status = 200, body = TestOutcome)
 ))]
-pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
+pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let mut app = request.app()?.clone();
     let mut fields = Fields::of_optional(&request.body)?;
     let base_url = read_base_url(&front, &mut fields);
@@ -113,7 +114,7 @@ pub(super) async fn test(front: Arc<Front>, request: Request) -> Answer {
         }
         app.base_url = Some(base_url);
     }
-    let outcome = attempt(&front, &app).await?;
+    let outcome = attempt(&front, &tests, &app).await?;
     if outcome.accepted && is_own {
         let ended = front.store.end_refusals(&app.id).await;
         ended.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
@@ -136,8 +137,8 @@ pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
 ///
 /// # Errors
 /// 422 with the outcome where the answer is not 2xx, and what [`test`] answers.
-pub(super) async fn must_pass(front: &Front, app: &App) -> Result<(), Problem> {
-    let outcome = attempt(front, app).await?;
+pub(super) async fn must_pass(front: &Front, tests: &Tests, app: &App) -> Result<(), Problem> {
+    let outcome = attempt(front, tests, app).await?;
     if outcome.accepted {
         return Ok(());
     }
@@ -145,13 +146,13 @@ pub(super) async fn must_pass(front: &Front, app: &App) -> Result<(), Problem> {
     Err(Problem::new(Kind::TEST_FAILED).with_detail("nothing was changed").with_outcome(shown))
 }
 
-async fn attempt(front: &Front, app: &App) -> Result<TestOutcome, Problem> {
+async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome, Problem> {
     let nowhere = || {
         Problem::new(Kind::CONFLICT)
             .with_detail("the app has no endpoint: set base_url, or name an address to try")
     };
     let base_url = app.base_url.clone().ok_or_else(nowhere)?;
-    front.tests.take(&app.id, Instant::now()).map_err(|wait| {
+    tests.take(&app.id, Instant::now()).map_err(|wait| {
         Problem::new(Kind::TOO_MANY)
             .with_detail(format!("an app has {TESTS_MAX} test deliveries a minute"))
             .retry_after(wait.as_secs() + 1)
@@ -200,6 +201,6 @@ mod tests {
         assert_eq!(tests.take(&app(1), at(60)), Ok(()), "the first one is a minute old");
         assert_eq!(tests.take(&app(1), at(60)), Err(Duration::from_secs(1)));
         assert_eq!(tests.take(&app(3), at(200)), Ok(()));
-        assert_eq!(tests.0.lock().expect("no panic").len(), 1, "who is quiet takes no room");
+        assert_eq!(tests.0.lock().len(), 1, "who is quiet takes no room");
     }
 }

@@ -4,10 +4,9 @@
 use http::Method;
 use url::Url;
 
-use super::streams;
 use crate::{
     egress::{EgressError, refused::Refused},
-    http::{Front, fields::Fields},
+    http::{fields::Fields, front::Front},
 };
 
 /// Most characters of a web address.
@@ -46,36 +45,6 @@ impl UrlFault {
     }
 }
 
-/// The address of a receiver, if one is there.
-pub(super) fn read_base_url(front: &Front, fields: &mut Fields) -> Option<String> {
-    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
-    if let Some(fault) = base_url.as_deref().and_then(|url| of_receiver(front, url)) {
-        fault.note(fields, "base_url");
-    }
-    base_url
-}
-
-fn of_receiver(front: &Front, text: &str) -> Option<UrlFault> {
-    if streams::is_stream(Some(text)) {
-        return streams::fault(front, text);
-    }
-    let Ok(url) = Url::parse(text) else { return Some("must be a web address".into()) };
-    let plain = url.scheme() == "http";
-    if plain && !front.settings.egress.allow_http {
-        return Some(UrlFault::of_egress(&EgressError::PlainHttp, ""));
-    }
-    if url.host().is_none() || !(plain || url.scheme() == "https") {
-        return Some("must be a web address".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Some("must not hold a user or a password".into());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Some("must not hold a query or a fragment, because a path is appended to it".into());
-    }
-    judged(front, &url)
-}
-
 /// What is wrong with the address of a token server. A secret goes there, so plain http is refused also
 /// where settings allow it, but for this machine.
 pub(super) fn of_token_server(front: &Front, text: &str) -> Option<UrlFault> {
@@ -90,7 +59,8 @@ pub(super) fn of_token_server(front: &Front, text: &str) -> Option<UrlFault> {
     judged(front, &url)
 }
 
-fn judged(front: &Front, url: &Url) -> Option<UrlFault> {
+/// Whether the egress rules let a request go to an address.
+pub(super) fn judged(front: &Front, url: &Url) -> Option<UrlFault> {
     let request = front.egress.request(Method::POST, url);
     request.err().map(|error| UrlFault::of_egress(&error, "must be a web address that can be reached"))
 }

@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         fields::Fields,
+        front::Front,
         problem::{Kind, Problem},
         request::{Request, json},
         route::{Access, Answer, Route, route},

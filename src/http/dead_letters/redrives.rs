@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         fields::Fields,
+        front::Front,
         moment::iso,
         paging::{Page, Query, page},
         problem::{Kind, Problem},

@@ -16,12 +16,12 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         attempt::AttemptShown,
-        histories::{ChangeShown, Reading, Unread, round_failed},
+        front::Front,
+        histories::{ChangeShown, Histories, Reading, Unread, round_failed},
         problem::{Kind, Problem},
         request::{Request, json},
-        route::{self, Access, Answer, Route},
+        route::{Access, Answer, Route, route_with},
     },
     DeliveryShown, Wanted, delivery_id, open_endpoint, searched, shown_delivery,
 };
@@ -32,8 +32,8 @@ const PAGES_MAX: usize = 4;
 const ATTEMPTS_MAX: u64 = 100;
 
 /// The route of this file.
-pub(super) fn route() -> Route {
-    route::route::<__path_show, _, _>(Access::App, show)
+pub(super) fn route(histories: &Arc<Histories>) -> Route {
+    route_with::<__path_show, _, _, _>(Access::App, histories, show)
 }
 
 /// A delivery with its tries.
@@ -54,15 +54,15 @@ struct DeliveryDetail {
         (status = 200, body = DeliveryDetail),
         (status = 409, description = "the trees of its round are no longer in the mirror")
     ))]
-async fn show(front: Arc<Front>, request: Request) -> Answer {
+async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
     let missing = || Problem::new(Kind::NO_DELIVERY);
     let text = request.parameters.first().map_or("", String::as_str);
     let id = delivery_id(text).map_err(|_| missing())?;
-    let _download = front.downloads.begin(&app.id)?;
+    let _download = histories.downloads.begin(&app.id)?;
     let place = front.store.delivery(&app.id, &id).await.map_err(round_failed)?;
     if let Some(place) = place {
-        let found = known(&front, &app.id, &id, place).await;
+        let found = known(&front, &histories, &app.id, &id, place).await;
         let gone = |problem: &Problem| problem.code() == Kind::NO_ROUND.code;
         let delivery = found.map_err(|problem| if gone(&problem) { missing() } else { problem })?;
         return Ok(json(StatusCode::OK, &detail(&front, delivery.ok_or_else(missing)?).await?));
@@ -70,7 +70,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let wanted = Wanted::of(&LetterFilter::default(), None, Some(id))?;
     let mut mark = None;
     for _ in 0..PAGES_MAX {
-        let (page, next) = searched(&front, &app.id, &wanted, mark, 1).await?;
+        let (page, next) = searched(&front, &histories, &app.id, &wanted, mark, 1).await?;
         if let Some(delivery) = page.items.into_iter().next() {
             return Ok(json(StatusCode::OK, &detail(&front, delivery).await?));
         }
@@ -86,6 +86,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 /// trees cannot be read.
 async fn known(
     front: &Front,
+    histories: &Histories,
     app: &AppId,
     id: &DeliveryId,
     (cursor, round, position): (CursorId, i64, u64),
@@ -97,7 +98,7 @@ async fn known(
     let fates = front.store.fates(&cursor, round, position..position + 1).await.map_err(round_failed)?;
     let fate = fates.of(position);
     let reading = Reading::open(front, app, &cursor, round).await?;
-    let shown = match reading.window(front, &Seek::Position(position), 1).await {
+    let shown = match reading.window(front, histories, &Seek::Position(position), 1).await {
         Ok(changes) => {
             let change = changes.first().filter(|change| *id == DeliveryId::of(&cursor, round, change));
             change.map(|change| ChangeShown::of(&reading.past, position, change, &fate))

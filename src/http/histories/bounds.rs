@@ -3,10 +3,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tidings_entity::id::{AppId, CursorId};
+
+use super::super::downloads::Downloads;
 
 /// So many rounds are remembered, over all apps.
 const CHECKED_MAX: usize = 1_024;
@@ -14,9 +17,10 @@ const CHECKED_MAX: usize = 1_024;
 /// A list that was checked: its cursor, its round, and how many letters were bound to it.
 pub(super) type Key = (CursorId, i64, usize);
 
-/// What reading histories remembers.
-#[derive(Default)]
+/// What reading histories costs and remembers, over all requests.
 pub struct Histories {
+    /// What searches of trees may cost, together with downloads of contents.
+    pub(in crate::http) downloads: Arc<Downloads>,
     checked: Mutex<Checked>,
 }
 
@@ -44,13 +48,19 @@ impl Checked {
 }
 
 impl Histories {
+    /// Nothing was read yet.
+    #[must_use]
+    pub fn new(downloads: Arc<Downloads>) -> Self {
+        Self { downloads, checked: Mutex::default() }
+    }
+
     pub(super) fn is_checked(&self, app: &AppId, key: &Key) -> bool {
-        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = self.checked.lock();
         checked.of_apps.get(app).is_some_and(|of_app| of_app.contains(key))
     }
 
     pub(super) fn note(&self, app: &AppId, key: Key) {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner).note(app, key);
+        self.checked.lock().note(app, key);
     }
 }
 
@@ -70,7 +80,7 @@ mod tests {
 
     #[test]
     fn an_app_that_reads_much_makes_no_other_be_checked_again() {
-        let histories = Histories::default();
+        let histories = Histories::new(Arc::new(Downloads::new(0)));
         histories.note(&app(1), key(1, 0));
         let all = i64::try_from(CHECKED_MAX).expect("small");
         for round in 0..3 * all {
@@ -79,14 +89,14 @@ mod tests {
         assert!(histories.is_checked(&app(1), &key(1, 0)), "one that had few keeps them");
         assert!(histories.is_checked(&app(2), &key(3 * all - 1, 0)), "the newest of the other");
         assert!(!histories.is_checked(&app(2), &key(0, 0)));
-        let checked = histories.checked.lock().expect("no panic");
+        let checked = histories.checked.lock();
         let count: usize = checked.of_apps.values().map(VecDeque::len).sum();
         assert_eq!((count, checked.count), (CHECKED_MAX, CHECKED_MAX), "the bound is over all");
     }
 
     #[test]
     fn a_list_that_was_checked_with_other_letters_was_not_checked() {
-        let histories = Histories::default();
+        let histories = Histories::new(Arc::new(Downloads::new(0)));
         histories.note(&app(1), key(1, 2));
         assert!(histories.is_checked(&app(1), &key(1, 2)));
         for other in [key(1, 1), key(2, 2)] {

@@ -4,18 +4,16 @@
 //! Beyond a bound hooks are answered and not kept; polling finds what they would have told.
 //!
 //! Genuine hooks are bounded by the address and the secret that they come with: who floods spends its own
-//! part. A body that comes again soon counts once, whatever the delivery is called: whoever captured a hook
-//! gets nothing by sending it again.
+//! part. A body that comes again soon leaves no receipt, whatever the delivery is called: whoever captured a hook
+//! gets nothing by sending it again but another poll, and watchers join the polls that are asked for together.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use std::{collections::VecDeque, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tidings_entity::{
+    id::{RepositoryId, Sha256Hash},
+    kind::HookProvider,
 };
-
-use tidings_entity::{id::Sha256Hash, kind::HookProvider};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -26,8 +24,8 @@ use super::super::{
     problem::{Kind, Problem},
 };
 
-/// So much of every body is free, as on every other route (1 MiB, in bytes).
-const FREE_BYTES: usize = 1 << 20;
+/// So much of every body is free: most hooks are smaller (256 KiB, in bytes).
+const FREE_BYTES: usize = 256 << 10;
 /// All that is beyond it, of all bodies together (64 MiB, in KiB).
 const SHARED_KIB: usize = 64 << 10;
 /// Refused and repeated hooks that are written: one a second, after this many at once.
@@ -49,12 +47,15 @@ pub struct Bounds {
     notes: Mutex<Bucket>,
     /// By address and number of the secret.
     receipts: Limiter<(IpAddr, usize)>,
-    taken: Mutex<VecDeque<(Instant, BodyMark)>>,
+    taken: Mutex<VecDeque<TakenBody>>,
 }
 
 /// What tells a body from others, with the number of the secret that proved it. The header fields beside it
 /// are not signed by every host.
 pub(super) type BodyMark = (HookProvider, usize, Sha256Hash);
+
+/// A body that was taken in: when, which, and the repositories that it named.
+type TakenBody = (Instant, BodyMark, Arc<[RepositoryId]>);
 
 impl Default for Bounds {
     fn default() -> Self {
@@ -85,7 +86,7 @@ impl Bounds {
 
     /// Whether a refused or repeated hook is written: for how many of them the row stands.
     pub(super) fn note(&self) -> Option<u64> {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.notes.lock();
         notes.take(Instant::now())
     }
 
@@ -96,22 +97,23 @@ impl Bounds {
             .map_err(|_wait| Problem::new(Kind::TOO_MANY).retry_after(RETRY_AFTER_SECONDS))
     }
 
-    /// Whether the same body was taken in a moment ago.
-    pub(super) fn is_repeated(&self, mark: &BodyMark) -> bool {
-        let (mut taken, now) = (self.taken.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
-        while taken.front().is_some_and(|(at, _)| now.duration_since(*at) >= SAME_BODY_WITHIN) {
+    /// The repositories that the same body named a moment ago, where it was taken in.
+    pub(super) fn repeated(&self, mark: &BodyMark) -> Option<Arc<[RepositoryId]>> {
+        let (mut taken, now) = (self.taken.lock(), Instant::now());
+        while taken.front().is_some_and(|(at, ..)| now.duration_since(*at) >= SAME_BODY_WITHIN) {
             taken.pop_front();
         }
-        taken.iter().any(|(_, known)| known == mark)
+        let known = taken.iter().find(|(_, known, _)| known == mark)?;
+        Some(Arc::clone(&known.2))
     }
 
     /// A body was taken in, and its receipt is on disk.
-    pub(super) fn took(&self, mark: BodyMark) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn took(&self, mark: BodyMark, repositories: &[RepositoryId]) {
+        let mut taken = self.taken.lock();
         if taken.len() == BODIES_REMEMBERED {
             taken.pop_front();
         }
-        taken.push_back((Instant::now(), mark));
+        taken.push_back((Instant::now(), mark, repositories.into()));
     }
 }
 
@@ -204,16 +206,16 @@ mod tests {
     async fn a_body_counts_once_in_a_while_and_so_many_are_remembered() {
         let bounds = Bounds::default();
         let mark = |number: usize| (HookProvider::Github, 0, Sha256Hash::of(&number.to_be_bytes()));
-        assert!(!bounds.is_repeated(&mark(0)));
-        bounds.took(mark(0));
-        assert!(bounds.is_repeated(&mark(0)) && !bounds.is_repeated(&mark(1)));
+        assert!(bounds.repeated(&mark(0)).is_none());
+        bounds.took(mark(0), &[]);
+        assert!(bounds.repeated(&mark(0)).is_some() && bounds.repeated(&mark(1)).is_none());
         let (host, secret, digest) = mark(0);
-        assert!(!bounds.is_repeated(&(HookProvider::Gitea, secret, digest)), "another kind of host");
-        assert!(!bounds.is_repeated(&(host, 1, digest)), "who knows one secret silences no other");
+        assert!(bounds.repeated(&(HookProvider::Gitea, secret, digest)).is_none(), "another kind of host");
+        assert!(bounds.repeated(&(host, 1, digest)).is_none(), "who knows one secret silences no other");
         tokio::time::advance(SAME_BODY_WITHIN).await;
-        assert!(!bounds.is_repeated(&mark(0)), "it may be true again");
-        (0..=BODIES_REMEMBERED).for_each(|number| bounds.took(mark(number)));
-        assert!(!bounds.is_repeated(&mark(0)) && bounds.is_repeated(&mark(BODIES_REMEMBERED)));
+        assert!(bounds.repeated(&mark(0)).is_none(), "it may be true again");
+        (0..=BODIES_REMEMBERED).for_each(|number| bounds.took(mark(number), &[]));
+        assert!(bounds.repeated(&mark(0)).is_none() && bounds.repeated(&mark(BODIES_REMEMBERED)).is_some());
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! Which connections wait for their clients. When there is no room for one more, the one that has waited
-//! longest for a request makes room: whoever opens connections and asks nothing keeps nobody out, from however
-//! many addresses. A connection waits so until its request is there, body and all, and again once its answer
-//! has left this process; in between it keeps its place, unless its client is behind with reading the answer:
-//! then it waits since that was noticed.
+//! Which connections wait for their clients. When all places are taken, the connection that has waited longest
+//! is closed for the next: clients that connect and send nothing keep nobody out, from however many addresses.
+//! A connection waits until its request has arrived with its body, again once its answer has left this process,
+//! and in between from the moment at which its client falls behind with reading the answer.
 
 use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// A place in line.
@@ -32,7 +32,7 @@ pub(super) struct Crowd {
 
 impl Crowd {
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Notify>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     /// Puts one in line.
@@ -96,7 +96,7 @@ pub(super) struct Member {
 
 impl Member {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Resolves when it has to make room. Where a request came in at the same moment, the next in line

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, oneshot},
     time::timeout,
 };
@@ -306,6 +306,32 @@ async fn who_reads_a_large_answer_by_the_byte_loses_its_place() {
         stop.send(()).expect("it listens");
     };
     timeout(PATIENCE, async { tokio::join!(serving, asking) }).await.expect("in time");
+}
+
+#[tokio::test]
+async fn what_a_connection_does_not_read_takes_little_of_the_kernel() {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = tcp.local_addr().expect("bound");
+    let settings = ServerSettings { drain_deadline: Duration::ZERO, ..ServerSettings::default() };
+    let large = warp::path!("large").map(|| Response::new(vec![b'a'; LARGE].into()));
+    let edge = Arc::new(Edge::new(&settings));
+    let door = Door { tcp, routes: large.boxed(), certificate: None, edge };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = serve(door, &settings, async move { drop(stopped.await) });
+    let asking = async move {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4 << 10).expect("set");
+        let mut lazy = socket.connect(address).await.expect("connected");
+        lazy.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let mut head = [0; 12];
+        lazy.read_exact(&mut head).await.expect("it is being answered");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stop.send(()).expect("it listens");
+        lazy
+    };
+    let ((), mut lazy) = timeout(PATIENCE, async { tokio::join!(serving, asking) }).await.expect("in time");
+    let unread = closed(&mut lazy).await.len();
+    assert!(unread < 512 << 10, "{unread} bytes lay there");
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -69,7 +70,7 @@ impl std::fmt::Debug for Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.shown.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(self.shown.read().clone())
     }
 }
 
@@ -120,13 +121,11 @@ impl Certificate {
     fn renew(&self) -> Result<bool, TlsError> {
         let files = Files::read(&self.chain, &self.key)?;
         let digest = files.digest();
-        if std::mem::replace(&mut *self.seen.write().unwrap_or_else(PoisonError::into_inner), digest)
-            == digest
-        {
+        if std::mem::replace(&mut *self.seen.write(), digest) == digest {
             return Ok(false);
         }
         let renewed = files.certified(&self.chain, &self.key)?;
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+        *self.shown.write() = Arc::new(renewed);
         Ok(true)
     }
 }
@@ -222,7 +221,7 @@ mod tests {
     }
 
     fn shown(certificate: &Certificate) -> CertificateDer<'static> {
-        certificate.shown.read().expect("no panic").cert[0].clone()
+        certificate.shown.read().cert[0].clone()
     }
 
     #[test]

@@ -4,21 +4,26 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::{Watch, WatchPatch};
+use tidings_actors::{
+    circuit_breaker::OPENED_BY_HAND,
+    ports::{Watch, WatchPatch},
+    turns::Turns,
+};
 use tidings_entity::{
     id::{CursorId, WatchId},
-    kind::{HistoryMode, WatchState},
+    kind::{BreakerKind, HistoryMode, WatchState},
 };
 use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
     super::{
-        Front,
         fields::Fields,
+        front::Front,
+        moment,
         problem::{Kind, Problem},
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Route, route, route_with},
     },
     Repository, STATES, announce,
     credential::{self, GithubApp},
@@ -30,9 +35,9 @@ use super::{
 use crate::git::address::Address;
 
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
+pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
     vec![
-        route::<__path_patch, _, _>(Access::App, patch),
+        route_with::<__path_patch, _, _, _>(Access::App, compiling, patch),
         route::<__path_replace_token, _, _>(Access::App, replace_token),
         route::<__path_unwatch, _, _>(Access::App, unwatch),
         route::<__path_scan, _, _>(Access::App, scan),
@@ -118,14 +123,14 @@ struct Done {
 #[utoipa::path(patch, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)),
     request_body = Patch,
     responses((status = 200, body = Repository)))]
-async fn patch(front: Arc<Front>, request: Request) -> Answer {
+async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let mut fields = Fields::of(&request.body)?;
     let view = ViewFields::read(&mut fields);
     let view = if view.is_empty() {
         None
     } else {
-        Some(view.over(&front, &watch.app, &watch.view, &mut fields).await?)
+        Some(view.over(&compiling, &watch.app, &watch.view, &mut fields).await?)
     };
     let mode: Option<HistoryMode> = fields.word("mode", "net, every");
     let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
@@ -162,7 +167,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     fields.finish()?;
 
     let patterns = selector::patterns(&watch.selector);
-    let proof = proof::access(&front, address.location, credential.clone(), &patterns)
+    let proof = proof::access(&front, address, credential.clone(), &patterns)
         .await
         .map_err(|error| proof::failure(&error, field, true, StatusCode::UNPROCESSABLE_ENTITY))?;
     let now = front.clock.now();
@@ -188,12 +193,20 @@ async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
     Ok(response)
 }
 
-/// Asks the Git host soon, whatever the schedule says.
+/// Asks the Git host soon, whatever the schedule says; where the breaker is open, as its probe. While an
+/// operator keeps the breaker open, nothing is asked.
 #[utoipa::path(post, path = "/api/repositories/{id}/scan", tag = "repositories", params(("id" = String, Path)),
-    responses((status = 202, body = Done)))]
+    responses((status = 202, body = Done), (status = 409, description = "an operator keeps it from being asked")))]
 async fn scan(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     Fields::of_optional(&request.body)?.finish()?;
+    let breakers = front.store.breakers().await.map_err(store_failed)?;
+    let kept = breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == watch.source.as_str());
+    if let Some(probe_at) = kept.filter(|row| row.last_error == OPENED_BY_HAND).and_then(|row| row.probe_at) {
+        let until = moment::iso(probe_at);
+        let said = format!("an operator keeps this repository from being asked until {until}");
+        return Err(Problem::new(Kind::CONFLICT).with_detail(said));
+    }
     front.handle.poke(&watch.repository).await;
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Scan requested" }))
 }

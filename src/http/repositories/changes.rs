@@ -17,14 +17,14 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         dead_letters::search,
-        histories::{ChangeShown, Reading, Unread, followed, round_failed},
+        front::Front,
+        histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
         moment::iso,
         paging::{Page, Query, cursor_at, page},
         problem::{Kind, Problem},
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Route, route, route_with},
     },
     named,
 };
@@ -37,9 +37,9 @@ const CHANGES_LOOKED_AT_MAX: usize = 10_000;
 const WORDS: [&str; 5] = ["path", "path_base64", "path_prefix", "path_glob", "kind"];
 
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
+pub(super) fn routes(histories: &Arc<Histories>) -> Vec<Route> {
     vec![
-        route::<__path_changes, _, _>(Access::App, changes),
+        route_with::<__path_changes, _, _, _>(Access::App, histories, changes),
         route::<__path_rounds, _, _>(Access::App, rounds),
     ]
 }
@@ -123,7 +123,7 @@ impl FromStr for Place {
         (status = 404, description = "no such repository, or no such round of it"),
         (status = 409, description = "the trees of that round are no longer in the mirror")
     ))]
-async fn changes(front: Arc<Front>, request: Request) -> Answer {
+async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
     let query =
         Query::of(&request.query, &[&["branch", "round", "limit", "cursor"][..], &WORDS[..]].concat())?;
@@ -147,7 +147,7 @@ async fn changes(front: Arc<Front>, request: Request) -> Answer {
         next_cursor: None,
     };
     let Some(number) = number else { return Ok(json(StatusCode::OK, &shown)) };
-    let _download = front.downloads.begin(&app.id)?;
+    let _download = histories.downloads.begin(&app.id)?;
     let reading = Reading::open(&front, &app.id, &cursor.id, number).await?;
     (shown.total, shown.settled) = (reading.past.round.summary.total(), reading.past.round.position);
     let paths =
@@ -159,7 +159,7 @@ async fn changes(front: Arc<Front>, request: Request) -> Answer {
     let mut seek = after.map_or(Seek::Position(0), Place::seek);
     let mut looked = 0;
     while looked < CHANGES_LOOKED_AT_MAX {
-        let window = reading.window(&front, &seek, WINDOW).await.map_err(Unread::problem)?;
+        let window = reading.window(&front, &histories, &seek, WINDOW).await.map_err(Unread::problem)?;
         let range = position..position + window.len() as u64;
         let fates = front.store.fates(&cursor.id, number, range).await.map_err(round_failed)?;
         shown.settled = fates.position;

@@ -6,7 +6,7 @@ use tidings_actors::{ports::Location, secret::Secret};
 use url::Url;
 use utoipa::ToSchema;
 
-use super::super::{Front, fields::Fields};
+use super::super::{fields::Fields, front::Front};
 use crate::git::credential::{AppKey, Credential, TOKEN_TYPES, TokenType};
 
 /// Most characters of a token.

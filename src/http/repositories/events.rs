@@ -10,16 +10,12 @@
 //! What cannot be told any more is told as a gap: a round whose history went before the tail was at its
 //! end, or whose trees cannot be read again.
 
-use std::{
-    net::IpAddr,
-    str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use parking_lot::Mutex;
 use serde_json::json;
 use tidings_actors::{
     ports::{CursorStatus, RoundFacts, RoundFilter, RoundPlace, Seek},
@@ -32,13 +28,15 @@ use warp::reply::{Reply, Response};
 
 use super::{
     super::{
-        Front, auth,
-        histories::{ChangeShown, Reading, Unread, followed, round_failed},
+        front::Front,
+        histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
+        lifecycle::Lifecycle,
         paging::Query,
+        places::Places,
         problem::{Kind, Problem},
         quota::QuotaShare,
-        request::Request,
-        route::{Access, Answer, Route, route},
+        request::{Recheck, Request},
+        route::{Access, Answer, Route, route_with},
     },
     named,
 };
@@ -55,9 +53,19 @@ const PAUSE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// What tails share with one another and with other routes.
+#[derive(Clone)]
+struct TailState {
+    histories: Arc<Histories>,
+    places: Arc<Places>,
+    lifecycle: Lifecycle,
+}
+
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_events, _, _>(Access::App, events)]
+pub(super) fn routes(histories: &Arc<Histories>, places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> {
+    let state =
+        TailState { histories: histories.clone(), places: places.clone(), lifecycle: lifecycle.clone() };
+    vec![route_with::<__path_events, _, _, _>(Access::App, &state, events)]
 }
 
 /// The next change to be told: of this round, at this position.
@@ -99,7 +107,7 @@ impl FromStr for Seen {
         (status = 200, content_type = "text/event-stream", body = String),
         (status = 429, description = "the caller, or all callers together, have as many tails as they may have")
     ))]
-async fn events(front: Arc<Front>, request: Request) -> Answer {
+async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer {
     let app = request.app()?;
     let query = Query::of(&request.query, &["branch", "after"])?;
     let seen = seen(&request.headers, &query)?;
@@ -107,11 +115,12 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
     let cursor = followed(&watch, query.get("branch"))?;
     // The tails of the staff take no app's part.
     let owner = if request.access == Access::App { app.id.as_str() } else { &request.actor };
-    let share = front.places.tail(owner)?;
+    let share = state.places.tail(owner)?;
     let place = begin(&front, &app.id, cursor, seen).await?;
     let now = Instant::now();
     let tail = Tail {
         front,
+        state,
         app: app.id.clone(),
         cursor: cursor.id.clone(),
         watch: watch.id,
@@ -120,6 +129,7 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
         reading: None,
         last: None,
         failures: Failures::default(),
+        recheck: request.recheck.clone(),
         headers: request.headers.clone(),
         access: request.access,
         client: request.client,
@@ -136,9 +146,7 @@ async fn events(front: Arc<Front>, request: Request) -> Answer {
     });
     // A body must be `Sync`; nobody but its connection ever polls it, so the lock is never waited for.
     let mut pieces = Mutex::new(Box::pin(pieces));
-    let pieces = stream::poll_fn(move |context| {
-        pieces.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(context)
-    });
+    let pieces = stream::poll_fn(move |context| pieces.get_mut().as_mut().poll_next(context));
     let mut response: Response = warp::reply::stream(pieces).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -199,6 +207,7 @@ async fn rounds(
 /// A running tail.
 struct Tail {
     front: Arc<Front>,
+    state: TailState,
     app: AppId,
     watch: WatchId,
     cursor: CursorId,
@@ -208,6 +217,7 @@ struct Tail {
     reading: Option<Reading>,
     /// The change before `place`, where it is known: the next window is found by it.
     last: Option<Change>,
+    recheck: Arc<dyn Recheck>,
     /// With these the caller came.
     headers: HeaderMap,
     access: Access,
@@ -247,7 +257,7 @@ impl Tail {
             return Some(Bytes::from_static(b": tail\n\n"));
         }
         loop {
-            if self.front.lifecycle.is_draining() || self.is_refused().await {
+            if self.state.lifecycle.is_draining() || self.is_refused().await {
                 return None;
             }
             if Instant::now() >= self.look_after {
@@ -279,8 +289,8 @@ impl Tail {
             return false;
         }
         self.checked_at = Instant::now();
-        let known = auth::caller(&self.front, self.access, &self.headers, "", self.client).await;
-        known.is_err_and(|problem| problem.status().is_client_error())
+        let checked = self.recheck.check(self.access, &self.headers, self.client).await;
+        checked.is_err_and(|problem| problem.status().is_client_error())
     }
 
     /// The next piece, if something was settled.
@@ -337,7 +347,7 @@ impl Tail {
         let Some(reading) = &self.reading else { return Ok(Bytes::new()) };
         let seek = self.last.clone().map_or(Seek::Position(from), Seek::After);
         let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
-        let changes = match reading.window(&self.front, &seek, limit).await {
+        let changes = match reading.window(&self.front, &self.state.histories, &seek, limit).await {
             Err(Unread::Gone(_)) => {
                 let piece =
                     gap(facts.number, Some((from, facts.position)), "its trees are no longer in the mirror");

@@ -21,19 +21,20 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
+        downloads::Downloads,
+        front::Front,
         paging::{Query, page},
         problem::{Kind, Problem},
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Route, route_with},
+        trees::{bring_trees, unavailable},
     },
-    contents::{bring_trees, unavailable},
     store_failed,
 };
 
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::App, list)]
+pub(super) fn routes(downloads: &Arc<Downloads>) -> Vec<Route> {
+    vec![route_with::<__path_list, _, _, _>(Access::App, downloads, list)]
 }
 
 /// Files of one commit.
@@ -113,12 +114,12 @@ impl FromStr for Place {
         (status = 200, body = HeldFiles),
         (status = 409, description = "another tree is held by now: begin again without `cursor`")
     ))]
-async fn list(front: Arc<Front>, request: Request) -> Answer {
+async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) -> Answer {
     let app = request.app()?;
     let query = Query::of(&request.query, &["branch", "limit", "cursor"])?;
     let limit = query.limit()?;
     let watch: WatchId = request.id(Kind::NOT_REGISTERED)?;
-    let _download = front.downloads.begin(&app.id)?;
+    let _download = downloads.begin(&app.id)?;
     let pinned = front.store.pinned_trees(&app.id, &watch).await.map_err(store_failed)?;
     let (branch, held) = followed(&pinned, query.get("branch"))?;
     let name = format!("files of {branch} in {watch}");
@@ -132,7 +133,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     if let Some(end) = held {
         let more = usize::try_from(limit + 1).unwrap_or(usize::MAX);
         let after = after.map(|place| place.path);
-        let changes = window(&front, &app.id, &pinned, &end, after, more).await?;
+        let changes = window(&front, &downloads, &app.id, &pinned, &end, after, more).await?;
         let page = page(changes, limit, &name, |change| Place::text(&end, &change.path), HeldFile::of);
         files.held_commit = Some(end.commit.to_string());
         files.items = page.items.into_iter().flatten().collect();
@@ -157,6 +158,7 @@ fn followed(pinned: &PinnedTrees, asked: Option<&str>) -> Result<(String, Option
 /// Files of a tree after a path: what a round from nothing to it would create.
 async fn window(
     front: &Front,
+    downloads: &Downloads,
     app: &AppId,
     pinned: &PinnedTrees,
     end: &TreeEnd,
@@ -173,7 +175,7 @@ async fn window(
     let last = |path| Change { operation: Operation::Create, path, old: None, new: None, replay_of: None };
     let seek = after.map_or(Seek::Position(0), |path| Seek::After(last(path)));
     let look = async || {
-        let _turn = front.downloads.search(app).await?;
+        let _turn = downloads.search(app).await?;
         Ok(front.git.window(&pinned.remote, &spec, &seek, limit).await)
     };
     let found = match look().await? {

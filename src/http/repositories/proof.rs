@@ -8,15 +8,23 @@ use tidings_actors::{
     ports::{Extent, FetchOrder, GitError, Location, RefListing, RefPatterns, Remote},
     secret::Secret,
 };
-use tidings_entity::id::{ObjectId, RepositoryId};
+use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::super::{
-    Front,
+    front::Front,
     problem::{Kind, Problem},
 };
-use crate::git::branches;
+use crate::{
+    egress::EgressError,
+    git::{
+        address::Address,
+        branches,
+        failure::{NO_TLS, PLAIN_FILES},
+        spelling,
+    },
+};
 
 /// How long both questions together may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,6 +33,8 @@ const RETRY_AFTER_SECONDS: u64 = 30;
 
 /// What was learnt.
 pub(super) struct Proof {
+    /// The address that names the repository at its host.
+    pub(super) address: Address,
     /// The refs asked for.
     pub(super) listing: RefListing,
     /// Whether the repository cannot be read without a credential.
@@ -37,31 +47,23 @@ pub(super) struct Proof {
 /// What it answers to the question with the credential.
 pub(super) async fn access(
     front: &Front,
-    location: Location,
+    address: Address,
     credential: Option<Secret>,
     patterns: &RefPatterns,
 ) -> Result<Proof, GitError> {
+    let (has_credential, asked_at) = (credential.is_some(), Some(front.clock.now()));
     // Listing refs touches no mirror, so the id that names one is free here.
     let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
-    let anonymous = Remote { repository, location, credential: None };
-    let known = Remote { credential: credential.clone(), ..anonymous.clone() };
-    let nothing = RefPatterns::new();
-    let asked_at = Some(front.clock.now());
+    let known = Remote { repository, location: address.location.clone(), credential, apps: Vec::new() };
     let asked = async {
-        match credential {
-            None => (front.git.list_refs(&known, patterns).await, false),
-            Some(_) => {
-                let with = front.git.list_refs(&known, patterns);
-                let without = front.git.list_refs(&anonymous, &nothing);
-                let (with, without) = tokio::join!(with, without);
-                (with, without.is_err())
-            }
-        }
+        let (address, listing) = spelling::settled(front.git.as_ref(), address, &known, patterns).await?;
+        let anonymous = Remote { location: address.location.clone(), credential: None, ..known.clone() };
+        let is_private =
+            has_credential && front.git.list_refs(&anonymous, &RefPatterns::new()).await.is_err();
+        Ok(Proof { address, listing: RefListing { asked_at, ..listing }, is_private })
     };
-    match timeout(DEADLINE, asked).await {
-        Ok((listing, is_private)) => Ok(Proof { listing: RefListing { asked_at, ..listing? }, is_private }),
-        Err(_) => Err(GitError::Timeout(format!("no answer within {DEADLINE:?}"))),
-    }
+    let proof = timeout(DEADLINE, asked).await;
+    proof.unwrap_or_else(|_| Err(GitError::Timeout(format!("no answer within {DEADLINE:?}"))))
 }
 
 /// All branches that the host shows to this credential, for the answer to a branch that is not there;
@@ -72,7 +74,7 @@ pub(super) async fn branches(
     credential: Option<Secret>,
 ) -> Option<RefListing> {
     let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
-    let remote = Remote { repository, location, credential };
+    let remote = Remote { repository, location, credential, apps: Vec::new() };
     let all = branches::all();
     timeout(DEADLINE, front.git.list_refs(&remote, &all)).await.ok()?.ok()
 }
@@ -88,10 +90,11 @@ pub(super) async fn commit(
     front: &Front,
     location: Location,
     credential: Option<Secret>,
+    apps: &[AppId],
     commit: ObjectId,
 ) -> Result<(), GitError> {
     let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
-    let remote = Remote { repository, location, credential };
+    let remote = Remote { repository, location, credential, apps: apps.to_vec() };
     // What it holds comes later, the normal way.
     let order = FetchOrder { wants: vec![commit], haves: Vec::new(), depth: 1, extent: Extent::Commit };
     let asked = async {
@@ -112,7 +115,8 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
     info!(code = error.code(), error = %error, "access to a repository was not proved");
     match error {
         GitError::Unauthorized if has_credential => {
-            Problem::new(Kind::INVALID_GIT_TOKEN).with_status(refused)
+            let said = "the Git host refuses the token: the token is wrong, has expired, or may not read this repository";
+            Problem::new(Kind::INVALID_GIT_TOKEN).with_status(refused).with_detail(said)
         }
         GitError::Unauthorized | GitError::NotFound => {
             Problem::new(Kind::NOT_ACCESSIBLE).with_status(refused)
@@ -132,16 +136,29 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
             let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));
             Problem::new(Kind::UNVERIFIED).with_detail("the Git host asks for patience").retry_after(seconds)
         }
-        _ => Problem::new(Kind::UNVERIFIED)
-            .with_detail("the Git host did not answer")
-            .retry_after(RETRY_AFTER_SECONDS),
+        other => Problem::new(Kind::UNVERIFIED).with_detail(silence(other)).retry_after(RETRY_AFTER_SECONDS),
+    }
+}
+
+/// The beginnings of texts that may be shown, because they tell the owner of an address how to mend it.
+const PUBLIC_FAULTS: [&str; 2] = [PLAIN_FILES, NO_TLS];
+
+/// Why a host gave no answer that can be used. Whether a port refused a connection or stayed silent is not told:
+/// an app could map a network with it.
+fn silence(error: &GitError) -> String {
+    match error {
+        GitError::Unreachable(words) if *words == EgressError::Unresolved.to_string() => {
+            format!("{words}: check the spelling of the address")
+        }
+        GitError::Status(status) => format!("the Git host answered with status {status}"),
+        _ => "the Git host did not answer".to_owned(),
     }
 }
 
 /// What may be said of an address that is no usable repository.
 fn public_text(error: &GitError) -> String {
     match error {
-        GitError::Protocol(words) if words.starts_with("it serves plain files") => {
+        GitError::Protocol(words) if PUBLIC_FAULTS.iter().any(|fault| words.starts_with(fault)) => {
             format!("the address does not speak the Git protocol: {words}")
         }
         GitError::Protocol(_) => "the address does not speak the Git protocol".to_owned(),

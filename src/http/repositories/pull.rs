@@ -21,15 +21,16 @@ use warp::reply::Response;
 
 use super::{
     super::{
-        Front,
         document::PulledPayload,
         elsewhere,
         fields::Fields,
+        front::Front,
         moment::iso,
         paging::Query,
+        places::Places,
         problem::{Kind, Problem},
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Route, route, route_with},
     },
     named,
 };
@@ -41,15 +42,17 @@ const CHANGES_MAX: usize = 64;
 const LEASE_SECONDS: [u64; 2] = [60, 3_600];
 /// Seconds that an answer may wait for a change when nobody says how many, and at most.
 const WAIT_SECONDS: [u64; 2] = [0, 60];
+/// How long a request that does not wait is held while changes are there whose round is being opened.
+const OPENING_WAIT: Duration = Duration::from_secs(1);
 /// How many seconds a client should wait before it asks again, where it may not wait for the answer.
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// Most characters of what an app says of a change that it refuses.
 const REASON_CHARACTERS_MAX: usize = 1_024;
 
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
+pub(super) fn routes(places: &Arc<Places>) -> Vec<Route> {
     vec![
-        route::<__path_pending, _, _>(Access::App, pending),
+        route_with::<__path_pending, _, _, _>(Access::App, places, pending),
         route::<__path_settle, _, _>(Access::App, settle).unwitnessed(),
     ]
 }
@@ -147,7 +150,7 @@ struct SettledShown {
         (status = 409, description = "the app has an endpoint, or is disabled"),
         (status = 503, description = "the watch goes from one replica to another: ask again")
     ))]
-async fn pending(front: Arc<Front>, mut request: Request) -> Answer {
+async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -> Answer {
     let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
     let most = number(&query, "limit", 1, [CHANGES_MAX as u64; 2])?;
     let lease = Duration::from_secs(number(&query, "lease_seconds", 1, LEASE_SECONDS)?);
@@ -155,22 +158,22 @@ async fn pending(front: Arc<Front>, mut request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     pulls(request.app()?)?;
     let branch = query.get("branch");
-    let cursors: Vec<CursorId> = watch
-        .cursors
-        .iter()
-        .filter(|cursor| branch.is_none_or(|branch| cursor.branch == branch))
-        .map(|cursor| cursor.id.clone())
-        .collect();
+    let asked = || watch.cursors.iter().filter(|cursor| branch.is_none_or(|branch| cursor.branch == branch));
+    let cursors: Vec<CursorId> = asked().map(|cursor| cursor.id.clone()).collect();
+    let is_behind = asked().any(|cursor| cursor.behind_since.is_some() || cursor.open.is_some());
     if branch.is_some() && cursors.is_empty() {
         return Err(Problem::malformed("no such branch is followed; its full name is needed"));
     }
     let most = usize::try_from(most).unwrap_or(CHANGES_MAX);
     // Held until it is answered.
-    let place = if wait.is_zero() { None } else { front.places.poll(watch.app.as_str()) };
+    let place = if wait.is_zero() { None } else { places.poll(watch.app.as_str()) };
     let may_not_wait = !wait.is_zero() && place.is_none();
     if may_not_wait {
         wait = Duration::ZERO;
         request.query = query.without("wait_seconds");
+    }
+    if wait.is_zero() && is_behind {
+        wait = OPENING_WAIT;
     }
     let mut answer = match elsewhere::answered(&front, &request, &watch.repository).await {
         Some(answer) => answer?,

@@ -1,12 +1,13 @@
 //! `POST /api/repositories`: an app begins to watch a repository. Access is proved before anything
 //! is written; the same app, repository and refs again replaces settings and resyncs.
 
-use std::sync::Arc;
+use std::{slice::from_ref, sync::Arc};
 
 use http::StatusCode;
 use tidings_actors::{
     ports::{App, GitError, NewWatch, RepositoryFacts, Selector, Start},
     secret::Secret,
+    turns::Turns,
     view::View,
 };
 use tidings_entity::{
@@ -17,11 +18,11 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         fields::Fields,
+        front::Front,
         problem::Problem,
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Route, route_with},
     },
     Repository, announce,
     credential::{self, GithubApp},
@@ -53,8 +54,8 @@ const OURS: &[&str] = &[
 ];
 
 /// The routes of this file.
-pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_register, _, _>(Access::App, register)]
+pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
+    vec![route_with::<__path_register, _, _, _>(Access::App, compiling, register)]
 }
 
 /// A repository that an app wants to watch.
@@ -122,20 +123,20 @@ struct Wish {
 #[utoipa::path(post, path = "/api/repositories", tag = "repositories", request_body = Registration, responses(
     (status = 201, body = Repository)
 ))]
-async fn register(front: Arc<Front>, request: Request) -> Answer {
+async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     fields.ignore_unknown_unless(OURS);
-    let wish = read(&front, app, &mut fields).await?;
+    let wish = read(&front, &compiling, app, &mut fields).await?;
     fields.finish()?;
     let address = wish.address.ok_or_else(|| Problem::invalid_field(wish.field, "is required"))?;
 
     let patterns = selector::patterns(&wish.selector);
     let has_credential = wish.credential.is_some();
-    let location = address.location.clone();
-    let proof = proof::access(&front, location.clone(), wish.credential.clone(), &patterns)
+    let proof = proof::access(&front, address.clone(), wish.credential.clone(), &patterns)
         .await
         .map_err(|error| unproved(&error, &address, wish.field, has_credential))?;
+    let (address, location) = (proof.address.clone(), proof.address.location);
     if !selector::exists(&wish.selector, &proof.listing) {
         let listing = proof::branches(&front, location, wish.credential).await;
         let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
@@ -146,16 +147,16 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
         // What has no commit yet has no file either: its first commit is what comes after now.
         Begin::Now => selector::head(&wish.selector, &proof.listing).map_or(Start::All, Start::At),
         Begin::After(commit) => {
-            proof::commit(&front, location, wish.credential.clone(), commit).await.map_err(|error| {
-                match error {
-                    GitError::Unobtainable(_)
-                    | GitError::Missing(_)
-                    | GitError::NotACommit(_)
-                    | GitError::Protocol(_) => {
-                        Problem::invalid_field("start", "the repository has no such commit")
-                    }
-                    error => proof::failure(&error, "start", has_credential, StatusCode::NOT_FOUND),
+            let asked =
+                proof::commit(&front, location, wish.credential.clone(), from_ref(&app.id), commit).await;
+            asked.map_err(|error| match error {
+                GitError::Unobtainable(_)
+                | GitError::Missing(_)
+                | GitError::NotACommit(_)
+                | GitError::Protocol(_) => {
+                    Problem::invalid_field("start", "the repository has no such commit")
                 }
+                error => proof::failure(&error, "start", has_credential, StatusCode::NOT_FOUND),
             })?;
             Start::At(commit)
         }
@@ -190,7 +191,7 @@ async fn register(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::CREATED, &shown?))
 }
 
-async fn read(front: &Front, app: &App, fields: &mut Fields) -> Result<Wish, Problem> {
+async fn read(front: &Front, compiling: &Turns, app: &App, fields: &mut Fields) -> Result<Wish, Problem> {
     let field = fields.either("github_url", "url");
     let url = fields.required_text(field, 1..=URL_CHARACTERS_MAX);
     let address = if url.is_empty() { None } else { read_address(front, fields, field, &url) };
@@ -207,7 +208,7 @@ async fn read(front: &Front, app: &App, fields: &mut Fields) -> Result<Wish, Pro
             Selector { kind: SelectorKind::DefaultBranch, value: String::new() }
         },
     );
-    let view = ViewFields::read(fields).over(front, &app.id, &View::default(), fields).await?;
+    let view = ViewFields::read(fields).over(compiling, &app.id, &View::default(), fields).await?;
     let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
     let gone = read_on_branch_gone(fields, &selector);
     let begin = read_start(fields, &selector);

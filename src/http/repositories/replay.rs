@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        Front,
         fields::Fields,
+        front::Front,
         problem::{Kind, Problem},
         request::{Request, json},
         route::{Access, Answer, Route, route},
+        trees::unavailable,
     },
-    contents::unavailable,
     proof, store_failed,
 };
 
@@ -88,7 +88,8 @@ async fn obtainable(front: &Front, remote: &Remote, commit: ObjectId) -> Result<
         Err(GitError::Missing(_) | GitError::Corrupt(_)) => {}
         Err(error) => return Err(unavailable(&error)),
     }
-    let ask = || proof::commit(front, remote.location.clone(), remote.credential.clone(), commit);
+    let Remote { location, credential, apps, .. } = remote;
+    let ask = || proof::commit(front, location.clone(), credential.clone(), apps, commit);
     let asked = match ask().await {
         Err(GitError::Unobtainable(_)) => ask().await,
         other => other,

@@ -48,7 +48,7 @@ pub(super) struct Scan {
 struct Unseen {
     /// Full names, or what the names begin with (`refs/tags/`).
     refs: Vec<String>,
-    /// Why.
+    /// Why the refs were left out.
     reason: String,
 }
 

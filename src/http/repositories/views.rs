@@ -2,11 +2,13 @@
 //! length before they are compiled, and by turns at compiling, on a thread of its own. Globs of all the
 //! bytes that are let in take some ten milliseconds of a processor, longer than others may wait.
 
-use tidings_actors::view::{GLOBS_MAX, InvalidView, View};
+use tidings_actors::{
+    turns::Turns,
+    view::{GLOBS_MAX, InvalidView, View},
+};
 use tidings_entity::{id::AppId, kind::ContentRule};
 
 use super::super::{
-    Front,
     fields::Fields,
     problem::{Kind, Problem},
 };
@@ -48,13 +50,14 @@ impl ViewFields {
             && self.max_size.is_none()
     }
 
-    /// The view with these fields changed; a fault is noted at the field that has it.
+    /// The view with these fields changed; a fault is noted at the field that has it. New globs are compiled
+    /// when `compiling` gives the app its turn.
     ///
     /// # Errors
     /// 500 if the compiler of globs panics.
     pub(super) async fn over(
         self,
-        front: &Front,
+        compiling: &Turns,
         app: &AppId,
         base: &View,
         fields: &mut Fields,
@@ -72,7 +75,7 @@ impl ViewFields {
         let made = match length {
             Err(fault) => Err(fault),
             Ok(()) => {
-                let turn = front.compiling.take(app).await;
+                let turn = compiling.take(app).await;
                 let compiled = tokio::task::spawn_blocking(move || {
                     let _turn_until_it_is_done = turn;
                     View::new(include, exclude, symlinks, content, max_size)

@@ -2,68 +2,24 @@
 
 use tidings_actors::{
     polls::{Scanned, Unseen},
-    ports::{BreakerRow, RepositoryFacts, Selector},
+    ports::BreakerRow,
     round::DeliveryId,
-    view::View,
 };
-use tidings_entity::{
-    id::*,
-    kind::{BranchGone, HistoryMode, SelectorKind},
-};
-use ulid::Ulid;
 
 use super::*;
+use crate::http::tests::plain;
 
 /// The number of the open round, and the moment at which it began.
 const ROUND: i64 = 1_800_000_000_000;
 const NOW: Timestamp = Timestamp(ROUND + 250_000);
 
 fn cursor(number: u64) -> CursorStatus {
-    CursorStatus {
-        id: CursorId::new(Ulid::from_parts(1, number.into())),
-        branch: format!("refs/heads/{number}"),
-        held: None,
-        head: None,
-        fault: None,
-        state: CursorState::Active,
-        reason: None,
-        acknowledged: true,
-        open: None,
-        last_round: 0,
-        deletes_unknown: false,
-        dead_letters: 0,
-        behind_since: None,
-    }
+    CursorStatus { acknowledged: true, ..plain::cursor(number, &format!("refs/heads/{number}")) }
 }
 
 fn watch() -> Watch {
-    let id = WatchId::new(Ulid::from_parts(1, 1));
-    Watch {
-        facts: RepositoryFacts {
-            repository_id: id.clone(),
-            github_url: "https://git.example/a/b".into(),
-            owner: "a".into(),
-            name: "b".into(),
-        },
-        id,
-        app: AppId::new(Ulid::from_parts(1, 1)),
-        repository: RepositoryId::new(Ulid::from_parts(1, 1)),
-        source: SourceId::new(Ulid::from_parts(1, 1)),
-        url: "https://git.example/a/b".into(),
-        is_private: false,
-        has_credential: true,
-        selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
-        view: View::default(),
-        mode: HistoryMode::Net,
-        on_branch_gone: BranchGone::Keep,
-        state: WatchState::Active,
-        reason: None,
-        created_at: Timestamp(ROUND - 2_000),
-        deliver_after: Timestamp(ROUND - 1_000),
-        cursors: vec![cursor(1)],
-        last_error: None,
-        moved_to: None,
-    }
+    let deliver_after = Timestamp(ROUND - 1_000);
+    Watch { deliver_after, ..plain::watch(Timestamp(ROUND - 2_000), cursor(1)) }
 }
 
 fn failed(watch: &Watch, status: Option<u16>) -> AttemptRecord {
@@ -153,6 +109,31 @@ fn a_watch_with_nothing_in_its_way_is_active() {
     let others = breaker(BreakerKind::Endpoint, "app_of_somebody_else", Some(NOW));
     let closed = breaker(BreakerKind::Endpoint, watch.app.as_str(), None);
     assert_eq!(stands(&watch, &[], &[others, closed]), ("active", String::new()));
+}
+
+#[test]
+fn a_change_that_the_answer_to_a_batch_does_not_accept_is_tried_again() {
+    let mut watch = watch();
+    watch.cursors[0].open = Some((ROUND, 208, 251));
+    let item = AttemptRecord { item_failure: true, excerpt: "not now".into(), ..failed(&watch, Some(200)) };
+    let (state, reason) = stands(&watch, &[item], &[]);
+    assert_eq!(state, "retrying");
+    assert!(
+        reason.starts_with("the receiver's answer to the batch does not accept it: not now; try 3"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_pattern_without_a_match_says_so() {
+    let mut watch = watch();
+    watch.selector = Selector { kind: SelectorKind::TagPattern, value: "v*".into() };
+    assert_eq!(stands(&watch, &[], &[]), ("active", String::new()));
+    watch.cursors.clear();
+    let reason = "no tag of the repository matches `v*`".to_owned();
+    assert_eq!(stands(&watch, &[], &[]), ("active", reason));
+    watch.selector = Selector { kind: SelectorKind::DefaultBranch, value: String::new() };
+    assert_eq!(stands(&watch, &[], &[]), ("active", String::new()));
 }
 
 #[test]

@@ -220,3 +220,14 @@ async fn the_administrator_lists_shows_and_erases_apps() {
     }
     assert_eq!(still, 2);
 }
+
+#[tokio::test]
+async fn what_an_app_says_of_itself_is_shown() {
+    let house = House::open().await;
+    let body = json!({
+        "app_name": "docs", "email": "a@b.c", "website": "https://docs.example", "description": "our pages",
+    });
+    let made = house.call("POST", "/api/apps/onboard", None, Some(&body)).await.json();
+    let app = house.call("GET", "/api/app", made["token"].as_str(), None).await.json();
+    assert_eq!((&app["website"], &app["description"]), (&body["website"], &body["description"]));
+}

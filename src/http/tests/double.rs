@@ -129,6 +129,8 @@ fn app_of((app, disabled): &(NewApp, Option<String>)) -> App {
         name: app.name.clone(),
         email: app.email.clone(),
         base_url: app.base_url.clone(),
+        website: app.website.clone(),
+        description: app.description.clone(),
         keys: vec![app.signing_key.clone()],
         access: Arc::new(app.access.clone()),
         delivery: app.delivery.clone(),
@@ -277,7 +279,7 @@ impl Store for StoreDouble {
     async fn pinned_trees(&self, app: &AppId, id: &WatchId) -> Result<PinnedTrees, StoreError> {
         let watch = find(&mut *self.open()?, app, id).cloned()?;
         let location = Location::Http(watch.facts.github_url.parse().expect("an address"));
-        let remote = Remote { repository: watch.repository, location, credential: None };
+        let remote = Remote { repository: watch.repository, location, credential: None, apps: Vec::new() };
         let end = TreeEnd { commit: ObjectId::new(HEAD), view: watch.view };
         let held = vec![("refs/heads/main".to_owned(), Some(end.clone()))];
         Ok(PinnedTrees { remote, ends: vec![end], held })
@@ -742,7 +744,7 @@ impl Store for StoreDouble {
         unreachable!("the front door does not call settle")
     }
 
-    async fn finish_round(&self, _: &CursorId, _: i64, _: Timestamp) -> Result<bool, StoreError> {
+    async fn finish_round(&self, _: &CursorId, _: i64, _: Timestamp, _: bool) -> Result<bool, StoreError> {
         unreachable!("the front door does not call finish_round")
     }
 

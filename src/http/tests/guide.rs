@@ -11,25 +11,30 @@ fn page(document: &Value) -> String {
         "# API\n\nMade from the OpenAPI document (`GET /openapi.json`, `tidings openapi`); \
          `UPDATE_EXPECT=1 cargo test --lib guide` makes it anew.\n\n\
          Errors are RFC 9457 problems (`application/problem+json`). Lists come in pages: `next_cursor` of one \
-         is `cursor` of the next. `Idempotency-Key` works on every POST. Who may call a route is its token: that of \
+         is `cursor` of the next. `Idempotency-Key` works on every POST. A request may bring an `X-Request-Id` of 8 to 128 letters, digits and \
+         `-_.:/+=`; the answer and the log name it. Fields of a body in bold are required. Who may call a route is \
+         its token: that of \
          an app, or that of staff with the role that is named or a higher one (viewer, operator, admin).\n",
     );
     let mut by_tag: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (path, methods) in document["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
             let tag = operation["tags"][0].as_str().unwrap_or("other");
-            by_tag.entry(tag).or_default().push(row(path, method, operation));
+            by_tag.entry(tag).or_default().push(row(document, path, method, operation));
         }
     }
     for (tag, rows) in by_tag {
-        write!(page, "\n## {tag}\n\n| route | who | does | asks | answers |\n|---|---|---|---|---|\n")
-            .expect("a String takes all");
+        write!(
+            page,
+            "\n## {tag}\n\n| route | who | does | asks | body | answers |\n|---|---|---|---|---|---|\n"
+        )
+        .expect("a String takes all");
         page.extend(rows);
     }
     page
 }
 
-fn row(path: &str, method: &str, operation: &Value) -> String {
+fn row(document: &Value, path: &str, method: &str, operation: &Value) -> String {
     let who = match (&operation["x-role"], &operation["security"][0]) {
         (Value::String(role), _) => role.clone(),
         (_, security) if security["app"].is_array() => "app".to_owned(),
@@ -44,11 +49,40 @@ fn row(path: &str, method: &str, operation: &Value) -> String {
         answers.map(|(status, _)| status.as_str()).filter(|status| !status.ends_with("XX")).collect();
     let summary = operation["summary"].as_str().unwrap_or_default().replace('|', "\\|").replace('\n', " ");
     format!(
-        "| `{} {path}` | {who} | {summary} | {} | {} |\n",
+        "| `{} {path}` | {who} | {summary} | {} | {} | {} |\n",
         method.to_uppercase(),
         asks.join(" "),
+        fields(document, &operation["requestBody"]["content"]["application/json"]["schema"]).join(" "),
         answers.join(" ")
     )
+}
+
+/// The fields of a body, those that are required in bold; those of inner objects as `outer.inner`.
+fn fields(document: &Value, schema: &Value) -> Vec<String> {
+    let schema = resolved(document, schema);
+    let is_required = |name: &str| {
+        schema["required"].as_array().is_some_and(|required| required.iter().any(|field| field == name))
+    };
+    let mut names = Vec::new();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let inner = resolved(document, field)["properties"].as_object();
+        names.extend(inner.into_iter().flatten().map(|(inner, _)| format!("`{name}.{inner}`")));
+        if inner.is_none() {
+            names.push(if is_required(name) { format!("**`{name}`**") } else { format!("`{name}`") });
+        }
+    }
+    names
+}
+
+/// What a schema refers to, null left out.
+fn resolved<'d>(document: &'d Value, schema: &'d Value) -> &'d Value {
+    if let Some(name) = schema["$ref"].as_str() {
+        let found = name.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+        return resolved(document, found.unwrap_or(&Value::Null));
+    }
+    let one_of = schema["oneOf"].as_array().into_iter().flatten();
+    let mut wanted = one_of.filter(|schema| schema["type"] != "null");
+    wanted.next().map_or(schema, |found| resolved(document, found))
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl PastRows {
                 repository: RepositoryId::new(Ulid::from_parts(1, 1)),
                 location: Location::Http(url.parse().expect("an address")),
                 credential: None,
+                apps: Vec::new(),
             },
             round: Round {
                 cursor: facts.cursor.clone(),

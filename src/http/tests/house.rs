@@ -30,25 +30,23 @@ use tokio::{
 
 use super::{
     super::{
-        Front, Lifecycle, Served,
+        Served,
         admin_token::AdminToken,
-        downloads::Downloads,
-        edge::Edge,
-        histories::Histories,
+        front::Front,
+        handler_state::HandlerState,
         hooks::Bounds,
+        lifecycle::Lifecycle,
         listener::{self, Door},
-        places::Places,
+        pipeline::Pipeline,
         routes,
     },
     double::{GitDouble, StoreDouble},
 };
 use crate::{
     egress::{Egress, replicas::ToReplicas},
-    identity::Identity,
     machine::{MachineClock, MachineRandom},
     settings::{OnboardingMode, Settings},
     store::{SqlStore, keys::Keys},
-    telemetry::Metrics,
 };
 
 /// No test waits longer for anything.
@@ -103,6 +101,7 @@ fn handle(store: Arc<dyn Store>) -> Handle {
     Handle::new(Context {
         paces: Paces::new(store.clone(), Arc::new(MachineClock)),
         desks: Turns::new(1),
+        rows: Turns::new(1),
         heavy: Turns::new(1),
         outbound: Turns::new(1),
         scan_slots: ScanSlots::new(1),
@@ -180,7 +179,6 @@ impl House {
         let front = Arc::new(Front {
             store: store.clone(),
             administration,
-            identity: Identity::of(&settings.identity, &Egress::new(&settings.egress).expect("valid")),
             keys,
             git: Arc::new(GitDouble),
             handle: handle(store.clone()),
@@ -189,28 +187,19 @@ impl House {
             settings: settings.clone(),
             clock: Arc::new(MachineClock),
             random: Arc::new(MachineRandom),
-            admin: AdminToken::of(ADMIN),
-            edge: Arc::new(Edge::new(&settings.server)),
-            lifecycle: lifecycle.clone(),
-            hooks,
-            onboardings: super::super::apps::onboardings::Onboardings::new(settings.onboarding.apps_per_hour),
-            tests: super::super::apps::test_delivery::Tests::default(),
-            downloads: Downloads::new(settings.server.download_memory_bytes),
-            metrics: Metrics::of_process(),
-            told_metrics: super::super::metrics::Told::default(),
-            histories: Histories::default(),
-            places: Places::new(settings.server.connections_max),
-            compiling: Turns::new(1),
         });
+        let state = HandlerState::new(&settings, lifecycle.clone());
+        let state = HandlerState { hooks: Arc::new(hooks), ..state };
+        let pipeline = Arc::new(Pipeline::new(front, state, AdminToken::of(ADMIN)));
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "the test's own server, joined at its end")]
         let serving = tokio::spawn(async move {
-            let edge = front.edge.clone();
+            let edge = pipeline.edge();
             let door = Door {
                 tcp,
-                routes: routes(front, Served::of(ReplicaRole::All, false)),
+                routes: routes(&pipeline, Served::of(ReplicaRole::All, false)),
                 certificate: None,
                 edge,
             };

@@ -65,9 +65,29 @@ async fn who_has_no_token_learns_nothing_and_who_has_one_gets_404() {
         assert_eq!(house.call("GET", path, None, None).await.status, 401, "{path}");
         let answered = house.call("GET", path, Some(&token), None).await;
         assert_eq!(answered.problem()["type"], "urn:tidings:problem:no-route", "{path}");
+        let staff = house.call("GET", path, Some(ADMIN), None).await;
+        assert_eq!(staff.problem()["type"], "urn:tidings:problem:no-route", "{path}");
     }
     let answered = house.call("PUT", "/api/repositories", Some(&token), None).await;
     assert_eq!((answered.status, answered.header("allow")), (405, Some("GET, HEAD, POST")));
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_id_that_its_caller_gave_it() {
+    let house = House::open().await;
+    for (given, is_kept) in [
+        ("7c1f0c3a-8f0e-4a36-9a55-0c1f", true),
+        ("trace=1:abc/def", true),
+        ("short", false),
+        ("has a space in it", false),
+        (&*"x".repeat(129), false),
+    ] {
+        let head =
+            format!("GET /api/app HTTP/1.1\r\nhost: x\r\nx-request-id: {given}\r\nconnection: close\r\n\r\n");
+        let answered = house.send(head.as_bytes()).await;
+        assert_eq!(answered.header("x-request-id") == Some(given), is_kept, "{given}");
+        assert_eq!(answered.json()["request_id"].as_str(), answered.header("x-request-id"), "{given}");
+    }
 }
 
 #[tokio::test]

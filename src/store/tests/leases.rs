@@ -133,7 +133,7 @@ async fn what_was_begun_under_a_lease_that_is_over_changes_nothing() {
         late.advance(cursor, 0, None).await,
         late.request_cursor_resync(cursor, true, "late").await,
         late.settle(settlement(cursor)).await.map(drop),
-        late.finish_round(cursor, 1, Timestamp(1)).await.map(drop),
+        late.finish_round(cursor, 1, Timestamp(1), false).await.map(drop),
     ] {
         assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
@@ -215,8 +215,22 @@ async fn a_turn_after_one_that_was_cut_off_waits_for_its_end() {
     // It must not be ended for its silence while this looks.
     begun.execute_unprepared("set local idle_in_transaction_session_timeout = 0").await.expect("set");
     assert!(!store.settle(settlement()).await.expect("it shares with others that settle"));
-    end(&raw, id).await;
-    let cut = store.settle(settlement()).await;
+    // A connection that ends between two turns is made anew before the next one: the turn has begun here.
+    let holder = home.raw().await;
+    let held = holder.begin().await.expect("begun");
+    held.execute_unprepared("lock table lease in access exclusive mode").await.expect("locked");
+    let ends = async {
+        let waiting = format!("select count(*) from pg_locks where pid = {id} and not granted");
+        while number(&raw, &waiting).await == 0 {
+            sleep(CHANCE / 30).await;
+        }
+        end(&raw, id).await;
+        held.rollback().await.expect("ended");
+    };
+    let (cut, ()) = tokio::join!(
+        store.settle(settlement()),
+        timeout(PATIENCE, ends).map(|ended| ended.expect("cut off"))
+    );
     assert!(matches!(cut, Err(StoreError::Unavailable(_))), "{cut:?}");
     let mut waits = std::pin::pin!(store.settle(settlement()));
     assert!(timeout(CHANCE, &mut waits).await.is_err(), "it may still come to the disk");

@@ -8,12 +8,12 @@ use tidings_actors::ports::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info};
 
-use super::{Share, TURN, Task, Turn, Work, unavailable};
+use super::{Share, TURN, Task, Turn, Work, unavailable, unpanicked};
 use crate::store::{error::OfTable, fences, rows};
 
 /// The wait between two trials of a database that takes no writes.
 const TRIAL: Duration = Duration::from_secs(2);
-/// The longest trial.
+/// The longest wait for the answer of a trial; then it has failed.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
 
 impl Task {
@@ -40,7 +40,7 @@ impl Task {
 
     /// Writes a row as it is, and waits until that is on disk.
     async fn trial(&mut self) -> Result<(), StoreError> {
-        let outcome = timeout(TRIAL_MAX, self.rewrite()).await;
+        let outcome = timeout(TRIAL_MAX, unpanicked(self.rewrite())).await;
         match outcome.unwrap_or_else(|_| Err(unavailable("the database does not answer"))) {
             Ok(()) => {
                 self.is_in_doubt = false;

@@ -53,6 +53,7 @@ fn order(operation: Operation, path: &[u8], old: Option<Entry>, new: Option<Entr
             repository: RepositoryId::new(Ulid::from_parts(1, 2)),
             location: Location::Local("/nowhere".into()),
             credential: None,
+            apps: Vec::new(),
         },
         repository: RepositoryFacts {
             repository_id: WatchId::new(Ulid::from_parts(1, 3)),

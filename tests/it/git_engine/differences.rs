@@ -90,7 +90,12 @@ fn tree_of(repository: &Repository, commit: ObjectId) -> Tree {
 
 fn history_remote() -> Remote {
     let location = Location::Local(HISTORY.repository.path().to_owned());
-    Remote { repository: RepositoryId::new(Ulid::from_parts(1, 9)), location, credential: None }
+    Remote {
+        repository: RepositoryId::new(Ulid::from_parts(1, 9)),
+        location,
+        credential: None,
+        apps: Vec::new(),
+    }
 }
 
 fn everything() -> View {

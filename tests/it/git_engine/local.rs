@@ -5,7 +5,7 @@ use crate::support::repository::{Repository, git_command};
 
 fn remote(path: &std::path::Path) -> Remote {
     let repository = RepositoryId::new(Ulid::from_parts(1, 8));
-    Remote { repository, location: Location::Local(path.to_owned()), credential: None }
+    Remote { repository, location: Location::Local(path.to_owned()), credential: None, apps: Vec::new() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

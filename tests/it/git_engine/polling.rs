@@ -144,17 +144,38 @@ async fn an_empty_repository_names_its_unborn_branch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_works_with_and_without_its_suffix() {
+async fn refs_that_nobody_asked_for_prove_that_a_repository_is_there() {
+    for version_0 in [false, true] {
+        let desk = Desk::new().await;
+        if version_0 {
+            desk.host.speak_version_0();
+        }
+        let repository = desk.host.repository("r.git");
+        repository.commit("other", &[("a", Some(("100644", b"1")))]);
+        repository.git(["symbolic-ref", "HEAD", "refs/heads/nowhere"]);
+        let listing = desk.list(&desk.remote("r.git"), &["refs/heads/gone"]).await.expect("a listing");
+        assert!(listing.refs.is_empty() && listing.has_refs, "version 0: {version_0}");
+        repository.git(["update-ref", "-d", "refs/heads/other"]);
+        let listing = desk.list(&desk.remote("r.git"), &["refs/heads/gone"]).await.expect("a listing");
+        assert!(!listing.has_refs, "version 0: {version_0}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_works_without_the_suffix_that_the_repository_has() {
     let desk = Desk::new().await;
-    let commit = desk.host.repository("plain").commit("main", &[("a", Some(("100644", b"1")))]);
-    let remote = desk.remote("plain.git");
+    let commit = desk.host.repository("plain.git").commit("main", &[("a", Some(("100644", b"1")))]);
+    let remote = desk.remote("plain");
     for _ in 0..2 {
         let listing = desk.list(&remote, &["refs/heads/main"]).await.expect("a listing");
         assert_eq!(listing.refs[0].commit, commit);
     }
     let paths: Vec<_> = desk.host.take_seen().into_iter().map(|seen| seen.path).collect();
-    assert_eq!(paths.len(), 4, "what worked is remembered: {paths:?}");
+    assert_eq!(paths.len(), 3, "what worked is remembered: {paths:?}");
     desk.fetch(&remote, commit, &[]).await.expect("a fetch");
+    desk.host.repository("bare");
+    let error = desk.list(&desk.remote("bare.git"), &[]).await.expect_err("that may be another one");
+    assert!(matches!(error, GitError::NotFound), "{error}");
     let error = desk.list(&desk.remote("absent"), &[]).await.expect_err("absent");
     assert!(matches!(error, GitError::NotFound), "{error}");
 }

@@ -26,7 +26,7 @@ fn suffer(loss: &Loss) -> Aftermath {
     host.publish(&project, "o/r");
     let subscriber = Subscriber::start();
     let mut server = Server::start();
-    let delivery = json!({ "delivery": { "resync": loss.hears } });
+    let delivery = json!({ "delivery": { "resync": loss.hears, "synced": loss.hears } });
     let app = App::onboard_with(&server, &subscriber, &delivery);
     let id = app.watch_with(&server, &json!({ "url": host.url("o/r") }));
     app.wait_until_held(&server, &id, &project.head());

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::model::{Arrival, Change, Model};
 
-/// Sees everything.
+/// A watch without filters.
 const EVERYTHING: Lens =
     Lens { is_every: false, symlinks: true, content: true, max_size: u64::MAX, admits: |_| true };
 

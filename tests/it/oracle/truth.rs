@@ -13,7 +13,7 @@ use tidings_entity::id::ObjectId;
 use super::objects::{DIRECTORY, Entry, Files};
 use crate::support::{project::sha256, repository::git_command};
 
-/// A commit.
+/// What git says of a commit.
 #[derive(Clone, Debug)]
 pub(super) struct Commit {
     pub(super) tree: ObjectId,
@@ -24,7 +24,7 @@ pub(super) struct Commit {
 /// Names and entries of a tree, directories among them.
 type Listed = Rc<Vec<(Vec<u8>, Entry)>>;
 
-/// A content.
+/// What git says of a content.
 #[derive(Clone, Debug)]
 pub(super) struct Blob {
     pub(super) sha: String,

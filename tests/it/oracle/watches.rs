@@ -17,7 +17,7 @@ pub(super) enum Way {
     Narrow,
     /// Over http at a host that does not know version 2.
     Zero,
-    /// At its path.
+    /// A local repository, by the path of its folder.
     Path,
 }
 

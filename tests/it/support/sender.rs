@@ -147,6 +147,7 @@ pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> D
             repository: RepositoryId::new(Ulid::from_parts(1, 2)),
             location: Location::Local("/nowhere".into()),
             credential: None,
+            apps: Vec::new(),
         },
         repository: RepositoryFacts {
             repository_id: WatchId::new(Ulid::from_parts(1, 3)),

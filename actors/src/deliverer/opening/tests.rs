@@ -34,6 +34,7 @@ fn lane() -> LaneSnapshot {
             repository: RepositoryId::new(ulid()),
             location: Location::Local(PathBuf::from("/r")),
             credential: None,
+            apps: Vec::new(),
         },
         facts: RepositoryFacts {
             repository_id: WatchId::new(ulid()),
@@ -152,6 +153,24 @@ fn a_replay_goes_before_what_is_new_and_after_a_resync() {
     check(asked(|lane| lane.resync = Some(false)), expect!["resync 1 complete=false"]);
     check(asked(|lane| lane.watch_state = WatchState::Paused), expect!["nothing"]);
     check(asked(|lane| lane.state = CursorState::Empty), expect!["nothing"]);
+}
+
+#[test]
+fn a_changed_view_goes_before_what_is_sent_once_more() {
+    let narrowed = |edit: fn(&mut LaneSnapshot)| {
+        move |lane: &mut LaneSnapshot| {
+            let content = tidings_entity::kind::ContentRule::Inline;
+            lane.view = View::new(vec![], vec!["secret".into()], false, content, 0).expect("valid");
+            lane.letters = vec![letter(LetterStatus::RedriveRequested)];
+            lane.replay = Some(TreeEnd { commit: NEW, view: View::default() });
+            edit(lane);
+        }
+    };
+    check(narrowed(|_| {}), expect!["sync 1"]);
+    check(narrowed(|lane| lane.head = Some(NEW)), expect!["sync 2"]);
+    check(narrowed(|lane| lane.head = None), expect!["nothing"]);
+    check(narrowed(|lane| (lane.head, lane.on_branch_gone) = (None, BranchGone::Delete)), expect!["nothing"]);
+    check(narrowed(|lane| lane.head_fault = Some("it is gone".into())), expect!["unfit: it is gone"]);
 }
 
 #[test]

@@ -100,26 +100,43 @@ async fn holding(house: &House, way: &DeliverySettings, files: Files) -> (AppId,
     (app, watch)
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_was_given_up_is_right_after_the_path_is_turned_back_and_removed() {
-    for way in ways() {
-        for (operation, before, after) in CHANGES {
-            for (first, then) in ANSWERS {
-                for ending in [[before, GONE], [GONE, OLD], [NEW, before]] {
-                    let house = House::running().await;
-                    let (app, watch) = holding(&house, &way, before).await;
-                    house.transport.script_path("p", first.iter().copied());
-                    house.transport.answer_path("p", Some(then));
-                    brought_to(&house, &watch, after).await;
-                    let batch = way.batch.is_some();
-                    let what =
-                        format!("{operation} ({:?}, batch {batch}) answered {first:?} {then:?}", way.order);
-                    assert_eq!(open_letters(&house, &app).await, ["p"], "{what}");
-                    goes_on(&house, &app, &watch, &what, after, &ending).await;
-                }
+/// Each change with each answer and each ending, for an app of this way.
+async fn all_is_right_after_the_path_is_turned_back_and_removed(way: &DeliverySettings) {
+    for (operation, before, after) in CHANGES {
+        for (first, then) in ANSWERS {
+            for ending in [[before, GONE], [GONE, OLD], [NEW, before]] {
+                let house = House::running().await;
+                let (app, watch) = holding(&house, way, before).await;
+                house.transport.script_path("p", first.iter().copied());
+                house.transport.answer_path("p", Some(then));
+                brought_to(&house, &watch, after).await;
+                let batch = way.batch.is_some();
+                let what =
+                    format!("{operation} ({:?}, batch {batch}) answered {first:?} {then:?}", way.order);
+                assert_eq!(open_letters(&house, &app).await, ["p"], "{what}");
+                goes_on(&house, &app, &watch, &what, after, &ending).await;
             }
         }
     }
+}
+
+/// One test for each of the ways, because each takes minutes.
+macro_rules! given_up {
+    ($($test:ident: $way:literal)+) => {
+        $(
+            #[tokio::test(start_paused = true)]
+            async fn $test() {
+                all_is_right_after_the_path_is_turned_back_and_removed(&ways()[$way]).await;
+            }
+        )+
+    };
+}
+
+given_up! {
+    what_a_strict_lane_gave_up_is_right_after_the_path_is_turned_back_and_removed: 0
+    what_a_phased_lane_gave_up_is_right_after_the_path_is_turned_back_and_removed: 1
+    what_strict_batches_gave_up_is_right_after_the_path_is_turned_back_and_removed: 2
+    what_phased_batches_gave_up_is_right_after_the_path_is_turned_back_and_removed: 3
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,9 @@ use tidings_entity::kind::SelectorKind;
 use tokio::time::Instant;
 
 use crate::{
-    context::Policy,
     directory::Doing,
     follow::CURSORS_PER_WATCH_MAX,
+    policy::Policy,
     ports::{Reach, Selector, Store},
     testing::{
         house::{House, URL, location},

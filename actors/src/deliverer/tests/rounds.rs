@@ -57,6 +57,24 @@ async fn a_long_round_arrives_whole_once_and_in_order_also_in_phased_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_branch_that_moves_faster_than_a_round_is_planned_is_delivered_all_the_same() {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "0")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    house.git.plan_takes(Duration::from_secs(3));
+    for number in 1..60 {
+        house.commit(&[("a", &number.to_string())]);
+        house.poke(&watch).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(house.taken(&app).len() > 5, "{:?}", house.taken(&app));
+    let last = house.commit(&[("a", "last")]);
+    house.until_held(&watch, last).await;
+    house.assert_mirrors(&app, last);
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_mode_makes_a_round_of_each_commit() {
     let house = House::running().await;
     let first = house.commit(&[("a", "1")]);

@@ -8,9 +8,10 @@ use tracing::{error, info, warn};
 
 use super::decisions::{is_due, is_over, is_short, victims};
 use crate::{
-    context::{Context, in_time},
-    handle::Handle,
+    context::Context,
+    hints,
     ports::{GitError, Keep, MirrorFacts, Share, StoreError},
+    tasks::in_time,
     time::Timestamp,
 };
 
@@ -135,7 +136,7 @@ async fn keep(
         && !timed(context.git.scrub(&repository, share)).await?
     {
         warn!(repository.id = %repository, "the mirror of {repository} was damaged and is fetched again");
-        Handle::new(context.clone()).poke(&repository).await;
+        hints::poke(context, &repository).await;
     }
     Ok(Some((facts, last_change)))
 }

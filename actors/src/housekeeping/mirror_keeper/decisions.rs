@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_entity::id::RepositoryId;
 
 use crate::{
-    context::Policy,
+    policy::Policy,
     ports::{MirrorFacts, Share, Storage},
     time::Timestamp,
 };

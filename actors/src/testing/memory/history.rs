@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::id::{AppId, CursorId};
 
 use super::rows::{CursorRow, State};
@@ -58,7 +59,7 @@ impl Settled {
     }
 
     fn ranges(&self) -> MutexGuard<'_, Ranges> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -182,7 +183,7 @@ impl State {
         let source = self.sources.get(&watch.source).ok_or(StoreError::NotFound)?;
         Ok(PastRound {
             watch: cursor.watch.clone(),
-            remote: self.remote(source),
+            remote: self.remote(source, vec![watch.new.app.clone()]),
             round,
             ended_at: cursor.ended.get(&number).copied(),
         })

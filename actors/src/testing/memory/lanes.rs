@@ -64,7 +64,7 @@ impl State {
             watch: cursor.watch.clone(),
             app: watch.new.app.clone(),
             source: watch.source.clone(),
-            remote: self.remote(source),
+            remote: self.remote(source, vec![watch.new.app.clone()]),
             facts: watch.new.facts.clone(),
             branch: cursor.branch.clone(),
             mode: watch.mode,
@@ -344,6 +344,7 @@ impl State {
         id: &CursorId,
         number: i64,
         at: Timestamp,
+        end_told: bool,
     ) -> Result<bool, StoreError> {
         let cursor = self.cursors.get_mut(id).ok_or(StoreError::NotFound)?;
         let done =
@@ -354,7 +355,7 @@ impl State {
             LetterStatus::Redriven
         } else {
             cursor.was.extend(std::mem::replace(&mut cursor.held, round.spec.target));
-            cursor.deletes_unknown &= !(round.complete && cursor.announced);
+            cursor.deletes_unknown &= !(round.complete && cursor.announced && end_told);
             LetterStatus::Superseded
         };
         let bound = self

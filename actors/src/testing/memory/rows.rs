@@ -191,6 +191,8 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
         name: row.new.name.clone(),
         email: row.new.email.clone(),
         base_url: row.new.base_url.clone(),
+        website: row.new.website.clone(),
+        description: row.new.description.clone(),
         keys: live.map(|(key, _)| key.clone()).collect(),
         access: Arc::new(row.new.access.clone()),
         delivery: row.new.delivery.clone(),
@@ -321,14 +323,13 @@ impl State {
             .all(|watch| watch.view.is_narrow());
         Source {
             id: id.clone(),
-            remote: self.remote(row),
+            remote: self.remote(row, apps.into_iter().collect()),
             patterns: patterns_of(patterns.into_values()),
             followed,
             extent: if narrow { Extent::Trees } else { Extent::Whole },
             every,
             haves: haves.into_iter().collect(),
             last_change: row.last_change,
-            apps: apps.into_iter().collect(),
             hooked_at: self.hooked.get(&row.repository).copied(),
         }
     }
@@ -422,6 +423,7 @@ impl State {
         let count = |number: usize| number as u64;
         Totals {
             apps: count(self.apps.len()),
+            apps_disabled: count(self.apps.values().filter(|row| row.disabled.is_some()).count()),
             repositories: count(self.repositories.len()),
             watches: count(self.watches.len()),
             behind: count(behind.count()),

@@ -45,7 +45,7 @@ impl State {
         let mine = self.cursors.values().filter(|cursor| cursor.watch == *id);
         let mut held: Vec<_> = mine.map(|cursor| (cursor.branch.clone(), cursor.held.clone())).collect();
         held.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(PinnedTrees { remote: self.remote(source), ends, held })
+        Ok(PinnedTrees { remote: self.remote(source, vec![watch.new.app.clone()]), ends, held })
     }
 
     pub(super) fn register(
@@ -246,13 +246,14 @@ impl State {
         }
     }
 
-    pub(super) fn remote(&self, source: &SourceRow) -> Remote {
+    pub(super) fn remote(&self, source: &SourceRow, apps: Vec<AppId>) -> Remote {
         let url = self.repositories.get(&source.repository).map_or("", String::as_str);
         let url = source.moved_to.as_deref().unwrap_or(url);
         Remote {
             repository: source.repository.clone(),
             location: location(url).expect("`register` checked the address"),
             credential: source.owner.as_ref().map(|(_, secret)| secret.clone()),
+            apps,
         }
     }
 

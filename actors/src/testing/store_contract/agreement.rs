@@ -297,7 +297,7 @@ impl<'s> Side<'s> {
                 let first = answer(store.settle(settlement.clone()).await);
                 format!("{first}, {}", answer(store.settle(settlement).await))
             }
-            Verb::Finish => answer(store.finish_round(cursor, open().number, Timestamp(5000)).await),
+            Verb::Finish => answer(store.finish_round(cursor, open().number, Timestamp(5000), true).await),
             Verb::Advance(target) => {
                 let held = Some((commit(*target), View::default().id()));
                 answer(store.advance(cursor, lane.last_round, held).await)

@@ -136,10 +136,10 @@ pub async fn a_resync_goes_before_anything_else(store: &dyn Store) {
     assert!(world.is_pending(&cursor).await);
 }
 
-/// What an app may have that is gone is said, until a complete resync was announced to it.
+/// What an app may have that is gone is said, until an app has heard of a complete resync from beginning to end.
 pub async fn a_resync_that_nobody_heard_of_leaves_deletes_unknown(store: &dyn Store) {
     let world = World::new(store);
-    for hears in [false, true] {
+    for (hears, hears_end) in [(false, true), (true, false), (true, true)] {
         let new = world.new_app();
         store.create_app(&new).await.expect("an app");
         let watch = world.watch(&new.id).await;
@@ -165,10 +165,11 @@ pub async fn a_resync_that_nobody_heard_of_leaves_deletes_unknown(store: &dyn St
             store.note_announced(&cursor, complete.round.number).await.expect("noted");
             assert!(world.lane(&cursor).await.announced);
         }
-        world.finish(&complete.round).await;
-        assert_eq!(unknown().await, !hears);
+        let knows = hears && hears_end;
+        world.finish_told(&complete.round, hears_end).await;
+        assert_eq!(unknown().await, !knows);
         world.sync(&cursor, 2).await;
-        assert_eq!(unknown().await, !hears, "a later round does not name them either");
+        assert_eq!(unknown().await, !knows, "a later round does not name them either");
     }
 }
 

@@ -73,7 +73,7 @@ pub async fn settlements_are_absolute_and_belong_to_one_round(store: &dyn Store)
     let lane = world.lane(&cursor).await;
     assert_eq!(lane.open.as_ref().map(|round| round.position), Some(2));
     assert!(lane.acknowledged);
-    let finish = |number| store.finish_round(&cursor, number, Timestamp(5000));
+    let finish = |number| store.finish_round(&cursor, number, Timestamp(5000), true);
     assert!(!finish(round.number).await.expect("answered"), "one change is not settled");
     world.finish(&round).await;
     assert!(!finish(round.number).await.expect("answered"), "ended once");

@@ -137,7 +137,7 @@ pub async fn too_much_history_of_an_app_is_shortened(store: &dyn Store) {
     for (target, at) in (2..8).zip(10_000..) {
         let round = world.begin(&cursor, target, 1).await;
         world.settle(&round, 1).await;
-        assert!(store.finish_round(&cursor, round.number, Timestamp(at)).await.expect("finished"));
+        assert!(store.finish_round(&cursor, round.number, Timestamp(at), true).await.expect("finished"));
     }
     let open = world.begin(&cursor, 9, 5).await;
     world.settle(&open, 2).await;
@@ -169,7 +169,8 @@ pub async fn too_much_history_of_an_app_is_shortened(store: &dyn Store) {
 pub async fn totals_count_what_there_is(store: &dyn Store) {
     let world = World::new(store);
     store.ping().await.expect("it answers");
-    let (_, watch, cursor) = world.watched().await;
+    let (app, watch, cursor) = world.watched().await;
+    world.disable(&app, Some("gone")).await;
     world.parked(&cursor, 1, &["a"]).await;
     store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), Timestamp(6000)).await.expect("moved");
     world.begin(&cursor, 2, 5).await;
@@ -185,6 +186,7 @@ pub async fn totals_count_what_there_is(store: &dyn Store) {
     store.record_breaker(&row).await.expect("recorded");
     let totals = Totals {
         apps: 1,
+        apps_disabled: 1,
         repositories: 1,
         watches: 1,
         behind: 1,

@@ -233,10 +233,15 @@ impl<'s> World<'s> {
 
     /// Settles all of a round and ends it.
     pub(super) async fn finish(&self, round: &Round) {
+        self.finish_told(round, true).await;
+    }
+
+    /// The same, whether or not the app took the notice of the end.
+    pub(super) async fn finish_told(&self, round: &Round, end_told: bool) {
         if round.summary.total() > 0 {
             self.settle(round, round.summary.total()).await;
         }
-        let done = self.store.finish_round(&round.cursor, round.number, Timestamp(5000)).await;
+        let done = self.store.finish_round(&round.cursor, round.number, Timestamp(5000), end_told).await;
         assert!(done.expect("finished"), "round {} ends", round.number);
     }
 
@@ -287,7 +292,7 @@ impl<'s> World<'s> {
 
     /// Ends a round that is settled already.
     pub(super) async fn finish_settled(&self, round: &Round) {
-        let done = self.store.finish_round(&round.cursor, round.number, Timestamp(5000)).await;
+        let done = self.store.finish_round(&round.cursor, round.number, Timestamp(5000), true).await;
         assert!(done.expect("finished"), "round {} ends", round.number);
     }
 

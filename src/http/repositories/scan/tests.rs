@@ -5,66 +5,23 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tidings_actors::{
     polls::{Scanned, Unseen},
-    ports::{HeadFault, RepositoryFacts, Selector},
-    view::View,
+    ports::HeadFault,
 };
-use tidings_entity::{
-    id::*,
-    kind::{BranchGone, BreakerKind, CursorState, HistoryMode, SelectorKind, WatchState},
-};
-use ulid::Ulid;
+use tidings_entity::{id::*, kind::BreakerKind};
 
 use super::*;
+use crate::http::tests::plain;
 
 const AT: Timestamp = Timestamp(1_800_000_000_000);
 const LATER: Timestamp = Timestamp(1_800_000_060_000);
 
 fn cursor() -> CursorStatus {
-    CursorStatus {
-        id: CursorId::new(Ulid::from_parts(1, 1)),
-        branch: "refs/heads/main".into(),
-        held: None,
-        head: Some(ObjectId::new([1; 20])),
-        fault: None,
-        state: CursorState::Active,
-        reason: None,
-        acknowledged: false,
-        open: None,
-        last_round: 0,
-        deletes_unknown: false,
-        dead_letters: 0,
-        behind_since: None,
-    }
+    let head = Some(ObjectId::new([1; 20]));
+    CursorStatus { head, ..plain::cursor(1, "refs/heads/main") }
 }
 
 fn watch(last_error: Option<&str>) -> Watch {
-    let id = WatchId::new(Ulid::from_parts(1, 1));
-    Watch {
-        facts: RepositoryFacts {
-            repository_id: id.clone(),
-            github_url: "https://git.example/a/b".into(),
-            owner: "a".into(),
-            name: "b".into(),
-        },
-        id,
-        app: AppId::new(Ulid::from_parts(1, 1)),
-        repository: RepositoryId::new(Ulid::from_parts(1, 1)),
-        source: SourceId::new(Ulid::from_parts(1, 1)),
-        url: "https://git.example/a/b".into(),
-        is_private: false,
-        has_credential: false,
-        selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
-        view: View::default(),
-        mode: HistoryMode::Net,
-        on_branch_gone: BranchGone::Keep,
-        state: WatchState::Active,
-        reason: None,
-        created_at: AT,
-        deliver_after: AT,
-        cursors: vec![cursor()],
-        last_error: last_error.map(str::to_owned),
-        moved_to: None,
-    }
+    Watch { last_error: last_error.map(str::to_owned), ..plain::watch(AT, cursor()) }
 }
 
 fn scanned() -> Scanned {

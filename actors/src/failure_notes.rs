@@ -3,16 +3,14 @@
 //! here waits for it. Bounded by the things that have failures: reports of one key fold into one
 //! note.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// Failures of one thing.
+use parking_lot::Mutex;
+
+/// Failures of one source or endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// How many.
+    /// How many failures there were.
     pub count: u32,
     /// The public text of the last one.
     pub error: String,
@@ -27,23 +25,23 @@ pub struct Notes(Arc<Mutex<HashMap<String, Failures>>>);
 impl Notes {
     /// Notes one failure.
     pub fn add(&self, key: &str, error: String, retry_after: Option<Duration>) {
-        let mut notes = self.lock();
+        let mut notes = self.0.lock();
         let failures = notes.entry(key.to_owned()).or_default();
         failures.count += 1;
         failures.error = error;
         failures.retry_after = failures.retry_after.max(retry_after);
     }
 
-    /// What is noted. It stays until it is said to be [`Notes::counted`], so that a crash in
+    /// The failures that are noted. They stay until [`Notes::counted`] says otherwise, so that a crash in
     /// between loses none.
     #[must_use]
     pub fn look(&self, key: &str) -> Option<Failures> {
-        self.lock().get(key).cloned()
+        self.0.lock().get(key).cloned()
     }
 
-    /// So many of the failures are counted, and written.
+    /// `count` of the failures are counted and written.
     pub fn counted(&self, key: &str, count: u32) {
-        let mut notes = self.lock();
+        let mut notes = self.0.lock();
         let Some(failures) = notes.get_mut(key) else { return };
         failures.count = failures.count.saturating_sub(count);
         if failures.count == 0 {
@@ -53,10 +51,6 @@ impl Notes {
 
     /// A success before anybody counted: the failures were not in a row.
     pub fn forget(&self, key: &str) {
-        self.lock().remove(key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(key);
     }
 }

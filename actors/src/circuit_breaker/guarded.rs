@@ -1,0 +1,82 @@
+//! What a breaker guards, and the keys that name breakers in the address book.
+
+use std::fmt;
+
+use tidings_entity::{id::RepositoryId, kind::BreakerKind};
+
+/// What a breaker guards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// The endpoint of an app.
+    Endpoint {
+        /// The id of the app.
+        app: String,
+    },
+    /// A source of a repository.
+    Source {
+        /// The id of the source.
+        source: String,
+        /// The id of its repository.
+        repository: String,
+    },
+}
+
+impl Guarded {
+    /// Reads the key of a breaker; `None`: it is no such key.
+    pub(super) fn of(key: &str) -> Option<Self> {
+        let (kind, id) = key.split_once(':')?;
+        Some(match kind.parse().ok()? {
+            BreakerKind::Endpoint => Self::Endpoint { app: id.to_owned() },
+            BreakerKind::Source => {
+                let (source, repository) = id.split_once('@').unwrap_or((id, id));
+                Self::Source { source: source.to_owned(), repository: repository.to_owned() }
+            }
+        })
+    }
+
+    pub(super) fn kind(&self) -> BreakerKind {
+        match self {
+            Self::Endpoint { .. } => BreakerKind::Endpoint,
+            Self::Source { .. } => BreakerKind::Source,
+        }
+    }
+
+    /// What the row of the breaker is named by.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Endpoint { app: id } | Self::Source { source: id, .. } => id,
+        }
+    }
+}
+
+/// `source src_...`, for logs.
+impl fmt::Display for Guarded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.kind(), self.id())
+    }
+}
+
+/// The key of an endpoint's breaker.
+#[must_use]
+pub fn endpoint_key(app: &str) -> String {
+    format!("endpoint:{app}")
+}
+
+/// The key of a source's breaker; the repository finds the watcher.
+#[must_use]
+pub fn source_key(source: &str, repository: &str) -> String {
+    format!("source:{source}@{repository}")
+}
+
+/// Whether a row is that of the breaker with this key.
+#[must_use]
+pub(crate) fn is_of(key: &str, kind: BreakerKind, id: &str) -> bool {
+    let Some((of, rest)) = key.split_once(':') else { return false };
+    of == kind.as_str() && rest.split_once('@').map_or(rest, |(id, _)| id) == id
+}
+
+/// The repository in the key of a source's breaker.
+#[must_use]
+pub(crate) fn repository_of(key: &str) -> Option<RepositoryId> {
+    key.split_once('@').and_then(|(_, repository)| repository.parse().ok())
+}

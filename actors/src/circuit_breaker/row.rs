@@ -1,0 +1,196 @@
+//! A breaker and its row: what it owes the row, what it reads there, what it writes. A step that the database
+//! did not do stays owed; nothing is told before it is written.
+
+use ractor::ActorRef;
+use tracing::{info, warn};
+
+use super::{
+    Breaker, BreakerNews, BreakerState, CircuitBreakerMessage, CircuitBreakerState, OPENED_BY_HAND,
+    PROBE_DEADLINE, Transition, policy_of,
+};
+use crate::{
+    ports::{BreakerRow, Signal, StoreError},
+    tasks::in_time,
+};
+
+/// What the row of a breaker is not told yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwedToRow {
+    /// The row was told everything.
+    Nothing,
+    /// A try succeeded: the breaker closes.
+    Closing,
+    /// A probe that was permitted did not go: another one may.
+    ProbeBack,
+}
+
+impl OwedToRow {
+    /// A probe did not go. A breaker that closes has no probe to give back.
+    pub(super) fn give_probe_back(&mut self) {
+        if *self == Self::Nothing {
+            *self = Self::ProbeBack;
+        }
+    }
+}
+
+impl CircuitBreakerState {
+    /// Does what is owed: closes, reads the row, counts what was noted, gives a probe back. `true`: the breaker
+    /// ended with that.
+    pub(super) async fn catch_up(
+        &mut self,
+        myself: &ActorRef<CircuitBreakerMessage>,
+    ) -> Result<bool, StoreError> {
+        if self.owed == OwedToRow::Closing {
+            self.close().await?;
+        }
+        if self.is_stale {
+            self.refresh().await?;
+        }
+        self.count().await?;
+        let ends = self.breaker.failures() == 0;
+        if ends {
+            // It closed, or nothing failed after all: a success came first, or a late one called for it. Or
+            // it ended while this one was away, and whoever still waits for the word of it hears it now.
+            self.tell(BreakerNews::Closed);
+            myself.stop(None);
+            return Ok(true);
+        }
+        self.bound().await?;
+        if self.owed == OwedToRow::ProbeBack {
+            self.give_back().await?;
+        }
+        Ok(false)
+    }
+
+    /// A clock that was set back keeps nobody waiting. Written, because nobody else would be let through
+    /// before the moment in the row.
+    async fn bound(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
+        if self.breaker.bound(self.context.now()) {
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+            self.arm();
+        }
+        Ok(())
+    }
+
+    /// Takes what its row says, if there is one, and tells of it. Another replica's word counts as much as
+    /// one of this.
+    async fn refresh(&mut self) -> Result<(), StoreError> {
+        let was_open = self.breaker.state() != BreakerState::Closed;
+        let rows = in_time(self.context.store.breakers()).await?;
+        self.is_stale = false;
+        let (kind, id) = (self.guarded.kind(), self.guarded.id());
+        let policy = policy_of(&self.context, kind);
+        self.armed = None;
+        match rows.into_iter().find(|row| row.kind == kind && row.id == id) {
+            Some(row) => {
+                // What a peer asked for is never more than the cap, nor is a wait of the policy's own longer.
+                let patience = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
+                let (opened_at, probe_at, now) = (row.opened_at, row.probe_at, self.context.now());
+                self.breaker = Breaker::restored(policy, row.failures, opened_at, probe_at, patience, now);
+                self.last_error = row.last_error;
+                self.on_subscribed();
+            }
+            None => self.breaker = Breaker::new(policy),
+        }
+        if was_open && self.breaker.state() == BreakerState::Closed {
+            self.tell(BreakerNews::Closed);
+        }
+        Ok(())
+    }
+
+    /// Counts what was noted. What could not be written stays noted.
+    async fn count(&mut self) -> Result<(), StoreError> {
+        let Some(failures) = self.context.directory.notes().look(&self.key) else { return Ok(()) };
+        let (before, mut changed) = (self.breaker, None);
+        for _ in 0..failures.count {
+            match self.breaker.on_failure(self.context.now(), failures.retry_after) {
+                Transition::None => {}
+                Transition::Opened => changed = Some(true),
+                Transition::StillOpen | Transition::Closed => changed = changed.or(Some(false)),
+            }
+        }
+        // Where it is open already, late failures say nothing new; what is known here may be older than the
+        // row, which another replica writes too.
+        if self.breaker != before {
+            self.last_error = failures.error;
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+        }
+        self.context.directory.notes().counted(&self.key, failures.count);
+        if changed == Some(true) {
+            warn!(
+                breaker.kind = %self.guarded.kind(),
+                breaker.id = self.guarded.id(),
+                "the breaker of {} opened after {} failures: {}",
+                self.guarded,
+                self.breaker.failures(),
+                self.last_error
+            );
+        }
+        if let Some(fresh) = changed {
+            self.tell_open(fresh);
+            self.context.tell_others(Signal::Breaker(self.key.clone())).await;
+        }
+        Ok(())
+    }
+
+    /// Writes that it is closed, and says so.
+    async fn close(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
+        let transition = self.breaker.on_success();
+        self.record().await.inspect_err(|_| self.breaker = before)?;
+        (self.owed, self.is_stale) = (OwedToRow::Nothing, false);
+        if transition == Transition::Closed {
+            info!(
+                breaker.kind = %self.guarded.kind(),
+                breaker.id = self.guarded.id(),
+                "the breaker of {} closed", self.guarded
+            );
+        }
+        self.tell(BreakerNews::Closed);
+        self.context.tell_others(Signal::Breaker(self.key.clone())).await;
+        Ok(())
+    }
+
+    /// Makes the next probe due now, unless an operator opened the breaker. The row is written first, because
+    /// replicas take a probe from the row.
+    pub(super) async fn hasten(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
+        if self.last_error != OPENED_BY_HAND && self.breaker.hasten(self.context.now()) {
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+        }
+        Ok(())
+    }
+
+    /// The others are asked at once, this one's deliverer after a while.
+    async fn give_back(&mut self) -> Result<(), StoreError> {
+        let before = self.breaker;
+        let gave = self.breaker.give_probe_back(self.context.now());
+        if gave {
+            self.record().await.inspect_err(|_| self.breaker = before)?;
+        }
+        self.owed = OwedToRow::Nothing;
+        if gave {
+            self.context.tell_others(Signal::Breaker(self.key.clone())).await;
+            self.ask_again();
+        }
+        Ok(())
+    }
+
+    async fn record(&self) -> Result<(), StoreError> {
+        let (opened_at, probe_at) = match self.breaker.state() {
+            BreakerState::Closed => (None, None),
+            BreakerState::Open { opened_at, probe_at } => (Some(opened_at), Some(probe_at)),
+            BreakerState::HalfOpen { opened_at, lost_at } => (Some(opened_at), Some(lost_at)),
+        };
+        let row = BreakerRow {
+            kind: self.guarded.kind(),
+            id: self.guarded.id().to_owned(),
+            failures: self.breaker.failures(),
+            opened_at,
+            probe_at,
+            last_error: self.last_error.clone(),
+        };
+        in_time(self.context.store.record_breaker(&row)).await
+    }
+}

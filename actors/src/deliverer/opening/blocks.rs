@@ -1,0 +1,90 @@
+//! What of a lane cannot be delivered, said where the app sees it, until it can.
+
+use std::fmt;
+
+use tidings_entity::{
+    id::{CursorId, ObjectId},
+    kind::CursorState,
+};
+use tracing::warn;
+
+use super::{Opening, OpeningError, UNFIT_WAIT, fetch};
+use crate::{
+    context::Context,
+    ports::{Extent, FetchOrder, GitError, LaneSnapshot},
+    tasks::in_time,
+};
+
+/// What the app holds can be had nowhere: everything is sent anew. But a repository that has lost everything
+/// for a moment has lost no tree for good: where what the branch names cannot be had either, that is waited for.
+pub(super) async fn lose_held(
+    context: &Context,
+    lane: &LaneSnapshot,
+    commit: ObjectId,
+    target: Option<ObjectId>,
+) -> Result<Option<Opening>, OpeningError> {
+    if let Some(reason) = obstacle(context, lane, target).await? {
+        block(context, &Shown::of(lane), &cannot_be_delivered(lane, &reason)).await?;
+        return Ok(Some(Opening::Later(UNFIT_WAIT)));
+    }
+    warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
+    let reason = "the held commit is obtainable nowhere";
+    in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
+    Ok(None)
+}
+
+/// Why what the branch names cannot be had either, if it cannot.
+async fn obstacle(
+    context: &Context,
+    lane: &LaneSnapshot,
+    target: Option<ObjectId>,
+) -> Result<Option<GitError>, OpeningError> {
+    let Some(target) = target else { return Ok(None) };
+    let order = FetchOrder { wants: vec![target], haves: Vec::new(), depth: 1, extent: Extent::Trees };
+    match fetch(context, &lane.remote, order).await {
+        Ok(()) => Ok(None),
+        Err(reason) if reason.is_divisible() => Ok(Some(reason)),
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+pub(super) fn cannot_be_delivered(lane: &LaneSnapshot, reason: &impl fmt::Display) -> String {
+    format!("{} cannot be delivered: {reason}", lane.branch)
+}
+
+pub(super) fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
+    lane.resync_bases.iter().any(|base| base.commit == commit)
+        || lane.held.as_ref().is_some_and(|(held, _)| *held == commit)
+}
+
+/// What of a lane is shown where it stands.
+pub(super) struct Shown {
+    cursor: CursorId,
+    state: CursorState,
+    reason: Option<String>,
+}
+
+impl Shown {
+    pub(super) fn of(lane: &LaneSnapshot) -> Self {
+        Self { cursor: lane.cursor.clone(), state: lane.state, reason: lane.reason.clone() }
+    }
+}
+
+/// What the branch names cannot be delivered, however often it is tried: that is said where the app
+/// sees it. The next head, or another look at this one, unblocks.
+pub(super) async fn block(context: &Context, shown: &Shown, said: &str) -> Result<(), OpeningError> {
+    if shown.state != CursorState::Blocked || shown.reason.as_deref() != Some(said) {
+        warn!(cursor.id = %shown.cursor, "{said}");
+        in_time(context.store.set_blocked(&shown.cursor, Some(said))).await?;
+    }
+    Ok(())
+}
+
+/// A reason from before (what the branch named then, a list that differed, a tree that could not be read) is moot.
+pub(super) async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
+    let is_streak = lane.streak.count > 0 || lane.streak.refuses_everything(lane.acknowledged);
+    if lane.state == CursorState::Blocked && !is_streak {
+        in_time(context.store.set_blocked(&lane.cursor, None)).await?;
+    }
+    Ok(())
+}

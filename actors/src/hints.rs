@@ -1,0 +1,92 @@
+//! Hints that rows changed, as the actors of this process are given them: by the front door, by an actor,
+//! or by another replica. A hint is never the change itself; one that is lost costs latency only, because
+//! actors read rows when they start and now and then.
+
+use tidings_entity::id::RepositoryId;
+use tracing::Span;
+
+use crate::{
+    circuit_breaker::{self, CircuitBreakerMessage},
+    context::Context,
+    deliverer,
+    housekeeping::LetterKeeperMessage,
+    ports::Signal,
+    repository_watcher::RepositoryWatcherMessage,
+    time::Timestamp,
+    tree::{CIRCUIT_BREAKER, LETTER_KEEPER, REPOSITORY_WATCHER},
+};
+
+/// Gives a hint of another replica to the actors of this process that it concerns.
+pub(crate) fn heard(context: &Context, signal: &Signal) {
+    let owned = |repository: &RepositoryId| context.shards.owns(repository);
+    match signal {
+        Signal::Repository(repository) if owned(repository) => {
+            tell_watcher(context, repository, RepositoryWatcherMessage::Reload);
+        }
+        Signal::Poke(repository) if owned(repository) => {
+            tell_watcher(context, repository, RepositoryWatcherMessage::Poke);
+        }
+        Signal::Hooked(repository, at) if owned(repository) => {
+            tell_watcher(context, repository, RepositoryWatcherMessage::Hooked(at.map(Timestamp)));
+        }
+        Signal::App(app) => deliverer::refresh_here(context, app),
+        Signal::Breaker(key) => breaker_changed(context, key),
+        Signal::ResetBreaker(key) => drop(reset_breaker(context, key)),
+        Signal::Redrive => carry_on_redrives(context),
+        Signal::Shards
+        | Signal::Missed
+        | Signal::Keys
+        | Signal::Repository(_)
+        | Signal::Poke(_)
+        | Signal::Hooked(..) => {}
+    }
+}
+
+/// Polls a repository soon, whatever its schedule says; the replica that works on it does.
+pub(crate) async fn poke(context: &Context, repository: &RepositoryId) {
+    if context.shards.owns(repository) {
+        caused(context, repository);
+        tell_watcher(context, repository, RepositoryWatcherMessage::Poke);
+    } else {
+        context.tell_others(Signal::Poke(repository.clone())).await;
+    }
+}
+
+/// The next scan of this repository belongs to the trace of the current span.
+pub(crate) fn caused(context: &Context, repository: &RepositoryId) {
+    let place = context.tracer.place(&Span::current());
+    context.causes.of_scan(repository, place);
+}
+
+/// Tells the watcher of a repository, or lets one start, which reads rows.
+pub(crate) fn tell_watcher(context: &Context, repository: &RepositoryId, message: RepositoryWatcherMessage) {
+    let found = context.directory.find(REPOSITORY_WATCHER, repository.as_str());
+    if !found.is_some_and(|watcher| watcher.send(message)) {
+        // What was read for it before this change is old.
+        drop(context.directory.take_sources(repository));
+        context.ensure_watcher(repository.as_str());
+    }
+}
+
+/// Lets the letter keeper go on with redrives. While the keeper restarts this is lost: it looks by itself.
+pub(crate) fn carry_on_redrives(context: &Context) {
+    if let Some(keeper) = context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
+        keeper.send(LetterKeeperMessage::Mark);
+    }
+}
+
+/// Closes a breaker of this process. `false`: none with this key runs here.
+pub(crate) fn reset_breaker(context: &Context, key: &str) -> bool {
+    let found = context.directory.find(CIRCUIT_BREAKER, key);
+    found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Reset))
+}
+
+/// Another replica changed the row of a breaker.
+fn breaker_changed(context: &Context, key: &str) {
+    let found = context.directory.find(CIRCUIT_BREAKER, key);
+    if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Changed))
+        && circuit_breaker::repository_of(key).is_none_or(|repository| context.shards.owns(&repository))
+    {
+        context.ensure_breaker(key);
+    }
+}

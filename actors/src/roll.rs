@@ -1,0 +1,133 @@
+//! Who has work, by what rows say: the breakers with failures, the watchers of watched repositories, the
+//! deliverers of apps with pending cursors. The roll is called when the tree starts, when a supervisor
+//! starts again, and on a replica whenever it gained work or a hint may have been lost.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ractor::ActorProcessingErr;
+use tidings_entity::{
+    id::{AppId, CursorId, RepositoryId},
+    kind::BreakerKind,
+};
+use tokio::time::Instant;
+
+use crate::{
+    circuit_breaker::{endpoint_key, source_key},
+    context::Context,
+    deliverer::DelivererMessage,
+    ports::{BreakerRow, Source, StoreError},
+    repository_watcher::RepositoryWatcherMessage,
+    tasks::in_time,
+    tree::{APPS, BREAKERS, DELIVERER, REPOSITORIES, REPOSITORY_WATCHER},
+};
+
+/// What actors that already run are told when everyone who has work is ensured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// Nothing: only actors that do not run are started.
+    Missing,
+    /// Deliverers hear of cursors that were another replica's until now.
+    Gained,
+    /// All hear what rows say now: a hint may have been lost.
+    All,
+}
+
+/// Ensures everyone who has work: breakers with failures, watchers of watched repositories,
+/// deliverers of apps with pending cursors.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn ensure_all(context: &Context, look: Look) -> Result<(), ActorProcessingErr> {
+    for supervisor in [BREAKERS, REPOSITORIES, APPS] {
+        for key in keys(context, supervisor, look).await? {
+            context.ensure(supervisor, &key);
+        }
+    }
+    if look == Look::All {
+        for (_, deliverer) in context.directory.all::<DelivererMessage>(DELIVERER) {
+            // One that ends now has nothing to look at.
+            deliverer.send(DelivererMessage::Look);
+        }
+    }
+    Ok(())
+}
+
+/// The keys of a supervisor's children that have work, read from rows. A supervisor that starts again
+/// after a crash needs them: nobody else would start its children before the next poke or poll.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn keys(
+    context: &Context,
+    supervisor: &'static str,
+    look: Look,
+) -> Result<Vec<String>, StoreError> {
+    let mut keys: Vec<String> = match supervisor {
+        BREAKERS => {
+            let breakers = in_time(context.store.breakers()).await?;
+            let is_of_source = |breaker: &BreakerRow| breaker.kind == BreakerKind::Source;
+            let repositories = match breakers.iter().any(is_of_source) {
+                true => in_time(context.store.repositories(&context.shards.reach())).await?,
+                false => Vec::new(),
+            };
+            let sources = repositories.iter().flat_map(|(repository, sources)| {
+                sources.iter().map(move |source| (source.id.as_str(), repository.as_str()))
+            });
+            let repository_of: HashMap<&str, &str> = sources.collect();
+            let key = |breaker: BreakerRow| match breaker.kind {
+                BreakerKind::Endpoint => Some(endpoint_key(&breaker.id)),
+                BreakerKind::Source => {
+                    let repository = repository_of.get(breaker.id.as_str())?;
+                    Some(source_key(&breaker.id, repository))
+                }
+            };
+            breakers.into_iter().filter_map(key).collect()
+        }
+        REPOSITORIES => {
+            let began = Instant::now();
+            let mut repositories = in_time(context.store.repositories(&context.shards.reach())).await?;
+            let keys = repositories.iter().map(|(repository, _)| repository.to_string()).collect();
+            // What is left for a watcher that runs would be old when it is taken.
+            repositories.retain(|(repository, sources)| !runs(context, repository, began, sources, look));
+            context.directory.leave_sources(repositories);
+            keys
+        }
+        APPS => {
+            let pending = in_time(context.store.pending(None, &context.shards.reach())).await?;
+            let mut of_app: BTreeMap<AppId, Vec<CursorId>> = BTreeMap::new();
+            for (app, cursor) in pending {
+                of_app.entry(app).or_default().push(cursor);
+            }
+            of_app.into_iter().map(|(app, cursors)| wake(context, &app, cursors, look)).collect()
+        }
+        _ => Vec::new(),
+    };
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// Whether the watcher of a repository runs; it hears what is its own.
+fn runs(
+    context: &Context,
+    repository: &RepositoryId,
+    began: Instant,
+    sources: &[Source],
+    look: Look,
+) -> bool {
+    let found = context.directory.find(REPOSITORY_WATCHER, repository.as_str());
+    found.is_some_and(|watcher| {
+        look < Look::All || watcher.send(RepositoryWatcherMessage::Swept(began, sources.to_vec()))
+    })
+}
+
+/// The key of an app's deliverer, which hears of its cursors if it runs.
+fn wake(context: &Context, app: &AppId, cursors: Vec<CursorId>, look: Look) -> String {
+    if look > Look::Missing
+        && let Some(deliverer) = context.directory.find(DELIVERER, app.as_str())
+    {
+        // One that ends now is ensured.
+        deliverer.send(DelivererMessage::Wake(cursors));
+    }
+    app.to_string()
+}

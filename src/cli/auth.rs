@@ -1,0 +1,184 @@
+//! `tidings auth`: keeps the address of a server and the token for it, so that later verbs need no flags.
+//! What is kept is a profile ([`super::profile`]) and a file beside it that holds the token.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, ErrorKind, IsTerminal, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use http::Method;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use serde_json::{Value, json};
+use tidings_actors::secret::Secret;
+use url::Url;
+
+use super::{
+    Code, Context, Failure, TOKEN_VARIABLE,
+    client::{Client, DEFAULT_SERVER, ServerArgs, server_url},
+    output::{fields, shown},
+    profile::{self, Profile},
+    secret_file::{self, Purpose},
+};
+
+/// The profile that is kept where no other one is named.
+const PROFILE: &str = "default";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum AuthVerb {
+    /// Keep the address of a server and the token for it, once the server has accepted the token
+    Login(LoginArgs),
+    /// Show which server is used, with which token file, and as whom
+    Show(NameArgs),
+    /// Forget a server and the token for it
+    Clear(NameArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LoginArgs {
+    /// Address of the server
+    #[arg(long, env = "TIDINGS_SERVER", value_name = "URL", value_parser = server_url, default_value = DEFAULT_SERVER)]
+    server: Url,
+    /// File that holds the token; else the variable TIDINGS_TOKEN has it, or standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    name: NameArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NameArgs {
+    /// Name of the profile; missing: the default one
+    #[arg(long, env = "TIDINGS_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+}
+
+pub(super) async fn run(verb: AuthVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        AuthVerb::Login(arguments) => login(&arguments, context).await,
+        AuthVerb::Show(name) => show(&name, context).await,
+        AuthVerb::Clear(name) => clear(&name, context),
+    }
+}
+
+async fn login(arguments: &LoginArgs, context: &Context) -> Result<(), Failure> {
+    let name = arguments.name.profile.as_deref().unwrap_or(PROFILE);
+    let home = profile::Home::of(&context.environment)?;
+    home.check_name(name)?;
+    let token = match &arguments.token_file {
+        Some(path) => secret_file::read(path, Purpose::ServerToken)?,
+        None => match context.environment.get(TOKEN_VARIABLE).filter(|token| !token.is_empty()) {
+            Some(token) => Secret::new(token),
+            None => ask()?,
+        },
+    };
+    let server = ServerArgs::of(arguments.server.clone());
+    let who = who(&Client::new(&server, None, Some(token.expose().to_owned()))?).await?;
+    let token_file = home.token_file(name);
+    keep(&token_file, &token)?;
+    let kept = Profile { server: arguments.server.clone(), token_file: Some(token_file) };
+    home.save(name, &kept)?;
+    told(name, &kept, &who, context)
+}
+
+async fn show(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
+    let home = profile::Home::of(&context.environment)?;
+    let Some((name, kept)) = home.find(arguments.profile.as_deref())? else {
+        return Err(Failure::new(Code::Data, "no server is kept; tidings auth login keeps one"));
+    };
+    let client = Client::new(&ServerArgs::nobody(), Some(kept.clone()), None)?;
+    let who = who(&client).await?;
+    told(&name, &kept, &who, context)
+}
+
+fn clear(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
+    let home = profile::Home::of(&context.environment)?;
+    let Some((name, kept)) = home.find(arguments.profile.as_deref())? else {
+        return Err(Failure::new(Code::Data, "no server is kept; there is nothing to forget"));
+    };
+    home.remove(&name)?;
+    // A token file that was named by hand belongs to somebody else.
+    let own = home.token_file(&name);
+    if kept.token_file.as_ref() == Some(&own) {
+        fs::remove_file(&own)
+            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .map_err(|error| cannot_write(&own, &error))?;
+    }
+    context.output.print(&json!({ "forgotten": name }), &[format!("forgotten  {name}  {}", kept.server)])
+}
+
+/// Whom the server takes the token for.
+async fn who(client: &Client) -> Result<String, Failure> {
+    match client.call(Method::GET, &["api", "app"], None).await {
+        Ok(app) => Ok(format!("app {} ({})", shown(&app["app_name"]), shown(&app["app_id"]))),
+        Err(failure) if failure.code == Code::Permission => {
+            // A token of the staff opens no app's door.
+            client.call(Method::GET, &["api", "admin", "overview"], None).await.map_err(|_| failure)?;
+            Ok("staff".to_owned())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn told(name: &str, kept: &Profile, who: &str, context: &Context) -> Result<(), Failure> {
+    let value = json!({
+        "profile": name,
+        "server": kept.server,
+        "token_file": kept.token_file.as_ref().map_or(Value::Null, |path| json!(path)),
+        "as": who,
+    });
+    context.output.print(&value, &fields(&value))
+}
+
+/// Reads the token from standard input; a terminal does not show it.
+fn ask() -> Result<Secret, Failure> {
+    let input = io::stdin();
+    let hidden = if input.is_terminal() {
+        // Where standard error is closed nobody reads the question, and may answer it all the same.
+        let _closed = write!(io::stderr(), "Token: ").is_err();
+        tcgetattr(&input).ok()
+    } else {
+        None
+    };
+    if let Some(modes) = &hidden {
+        let mut silent = modes.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&input, OptionalActions::Flush, &silent)
+            .map_err(|error| Failure::new(Code::Software, format!("the terminal: {error}")))?;
+    }
+    let mut line = String::new();
+    let read = input.lock().read_line(&mut line);
+    if let Some(modes) = &hidden {
+        let _restored = tcsetattr(&input, OptionalActions::Flush, modes).is_ok();
+        let _closed = writeln!(io::stderr()).is_err();
+    }
+    read.map_err(|error| Failure::new(Code::NoInput, format!("standard input cannot be read: {error}")))?;
+    match line.trim() {
+        "" => Err(Failure::new(
+            Code::Usage,
+            "a token is needed: --token-file FILE, the variable TIDINGS_TOKEN, or standard input",
+        )),
+        token => Ok(Secret::new(token.to_owned())),
+    }
+}
+
+/// Writes a token where its owner alone can read it.
+fn keep(path: &Path, token: &Secret) -> Result<(), Failure> {
+    let written = || {
+        if let Some(folder) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let aside = path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        writeln!(file, "{}", token.expose())?;
+        File::sync_all(&file)?;
+        fs::rename(&aside, path)
+    };
+    written().map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Code::CannotCreate, format!("{} cannot be written: {error}", path.display()))
+}

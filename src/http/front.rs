@@ -1,0 +1,39 @@
+//! What all handlers work with: the ports, the facade of the tree, and the settings. What only some of them
+//! keep in memory between requests is in `handler_state.rs`.
+
+use std::sync::Arc;
+
+use tidings_actors::{
+    handle::Handle,
+    ports::{Administration, Clock, GitSource, Random, Store},
+};
+
+use crate::{
+    egress::{Egress, replicas::ToReplicas},
+    settings::Settings,
+    store::keys::Keys,
+};
+
+/// What all handlers work with.
+pub struct Front {
+    /// Everything that must survive.
+    pub store: Arc<dyn Store>,
+    /// Tokens, the audit log, looks over all apps.
+    pub administration: Arc<dyn Administration>,
+    /// Asked once in a registration, to prove access.
+    pub git: Arc<dyn GitSource>,
+    /// The keys that seal what is secret in it.
+    pub keys: Arc<dyn Keys>,
+    /// Told when rows have changed.
+    pub handle: Handle,
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Asked whether a receiver's address may be reached at all.
+    pub egress: Egress,
+    /// What only another replica can answer goes there.
+    pub to_replicas: ToReplicas,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids, tokens and keys.
+    pub random: Arc<dyn Random>,
+}
