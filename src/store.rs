@@ -110,7 +110,7 @@ pub enum OpenError {
     UnfinishedCopy,
     /// The data directory belongs to a database that was used, and this one was not.
     #[error(
-        "the database {0} is new, and this data directory was used with one that was not: its apps and watches \
+        "{0} is new, and this data directory was used with a database that was not: its apps and watches \
          would be gone. Put that one back (`tidings restore` fills an empty data directory from a backup), let \
          database.url name it, or begin anew with `tidings serve --new-database`"
     )]
