@@ -13,9 +13,16 @@ mod runtime;
 
 use std::time::Duration;
 
-use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use http::HeaderMap;
+use opentelemetry::{
+    propagation::TextMapPropagator,
+    trace::{TraceContextExt, TraceId, TracerProvider},
+};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
-use opentelemetry_sdk::{Resource, logs::SdkLoggerProvider, trace::SdkTracerProvider};
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::{
+    Resource, logs::SdkLoggerProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+};
 use thiserror::Error;
 use tracing::{Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -139,6 +146,19 @@ pub fn traceparent() -> Option<String> {
     facts
         .is_valid()
         .then(|| format!("00-{}-{}-{:02x}", facts.trace_id(), facts.span_id(), facts.trace_flags().to_u8()))
+}
+
+/// Lets a span belong to the trace that a request names in `traceparent`, and returns the id of that trace.
+/// Whether the caller records its trace decides whether the span is recorded.
+pub fn follow(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
+    let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+    let facts = context.span().span_context().clone();
+    if !facts.is_valid() {
+        return None;
+    }
+    // It fails where no traces are exported.
+    let _ = span.set_parent(context);
+    Some(facts.trace_id())
 }
 
 fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>

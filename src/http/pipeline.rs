@@ -12,9 +12,10 @@ use std::{
 use bytes::{Buf, Bytes};
 use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use rand::RngExt;
 use tidings_actors::ports::Deed;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, debug, error, field, info_span};
+use tracing::{Instrument, Span, debug, error, field, info, info_span};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
 use super::{
@@ -29,7 +30,10 @@ use super::{
     route::{Access, Answer, Found, Route, Table},
     witness::Witness,
 };
-use crate::{identity::Identity, telemetry::Metrics};
+use crate::{
+    identity::Identity,
+    telemetry::{self, Metrics},
+};
 
 /// Longest path and query together, in bytes.
 const URI_BYTES_MAX: usize = 8 << 10;
@@ -37,6 +41,8 @@ const URI_BYTES_MAX: usize = 8 << 10;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The length of an id that a caller may give, in bytes.
 const REQUEST_ID_BYTES: RangeInclusive<usize> = 8..=128;
+/// What is asked every few seconds by machines that look whether this process is well.
+const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 /// How many seconds to wait after a request whose task was ended with the server.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -136,8 +142,12 @@ impl Pipeline {
             http.status = field::Empty,
             client.address = %head.client,
             request.id = request_id,
+            trace.id = field::Empty,
             app.id = field::Empty,
         );
+        if let Some(trace) = telemetry::follow(&span, head.headers) {
+            span.record("trace.id", field::display(trace));
+        }
         let found = self.handled(table, head, body);
         // A panic costs one answer, never the process: nothing that a handler owns outlives it.
         let answer = AssertUnwindSafe(found.instrument(span.clone())).catch_unwind().await;
@@ -153,11 +163,22 @@ impl Pipeline {
                 Problem::new(Kind::INTERNAL).into_response(request_id)
             }
         };
-        span.record("http.status", response.status().as_u16());
-        debug!(status = response.status().as_u16(), "request answered");
-        let status = response.status().as_u16();
-        self.metrics.requested(template, method_word(method), status, began.elapsed());
+        let (status, took) = (response.status().as_u16(), began.elapsed());
+        span.record("http.status", status);
+        self.metrics.requested(template, method_word(method), status, took);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        if response.status().is_server_error() || self.is_logged(template) {
+            info!(duration_ms, "request answered");
+        } else {
+            debug!(duration_ms, "request answered");
+        }
         response
+    }
+
+    /// Whether the answer to a request of this route is a line at `info`.
+    fn is_logged(&self, template: &str) -> bool {
+        let share = self.front.settings.telemetry.request_log_ratio.share();
+        !PROBES.contains(&template) && rand::rng().random_bool(share)
     }
 
     async fn handled<S, B>(&self, table: &Table, head: Head<'_>, body: S) -> Answer

@@ -34,6 +34,9 @@ pub struct TelemetrySettings {
     pub otlp_interval: Duration,
     /// Which part of all traces is recorded.
     pub trace_ratio: Ratio,
+    /// Which part of all requests is logged at `info` when it is answered; failures (5xx) always are, probes
+    /// never.
+    pub request_log_ratio: Ratio,
     /// How often what gauges tell is read from rows.
     #[serde(with = "duration")]
     pub survey_interval: Duration,
@@ -103,6 +106,7 @@ impl Default for TelemetrySettings {
             otlp_headers: Vec::new(),
             otlp_interval: Duration::from_secs(60),
             trace_ratio: Ratio(1.0),
+            request_log_ratio: Ratio(1.0),
             survey_interval: Duration::from_secs(15),
         }
     }

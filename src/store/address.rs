@@ -9,7 +9,7 @@ use std::{
 use sqlx::{ConnectOptions, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::Url;
 
-use super::OpenError;
+use super::{OpenError, connect::logged};
 
 /// What may stand behind the `?` of a PostgreSQL address: what libpq calls so, and [`POOLER`]. A word
 /// that is not known here may be a misspelt `sslmode`, so it is refused.
@@ -119,7 +119,7 @@ impl Server {
             options = options.application_name(APPLICATION);
         }
         // Poolers refuse this one, and no column holds such a number.
-        options = options.extra_float_digits(None).disable_statement_logging();
+        options = logged(options.extra_float_digits(None));
         if is_pooled {
             // A prepared statement lives in a connection that the next transaction may not meet.
             options = options.statement_cache_capacity(0);

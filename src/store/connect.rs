@@ -11,11 +11,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use log::LevelFilter;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
     Statement, TransactionTrait,
 };
-
+use sqlx::ConnectOptions;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -29,6 +30,9 @@ use super::{
     error::code,
 };
 
+/// A statement that takes longer is a line of the log at `warn`, with its text and without the values that are
+/// bound to it.
+const SLOW: Duration = Duration::from_secs(1);
 /// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
 const SILENCE_MAX: Duration = Duration::from_secs(12);
 /// The same for a statement of a look, which may take longer.
@@ -187,6 +191,11 @@ impl Connection {
         }
         timeout(FAREWELL_MAX, pool.close_by_ref()).await.unwrap_or(Ok(()))
     }
+}
+
+/// Has only slow statements logged.
+pub(super) fn logged<O: ConnectOptions>(options: O) -> O {
+    options.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Warn, SLOW)
 }
 
 /// Whether an error is one of the connection that it came over, and would come again over it: a plan from

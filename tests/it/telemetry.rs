@@ -18,6 +18,8 @@ use crate::{
 };
 
 const HOOK: &str = "the secret that hosts sign with";
+/// The trace and the span of a caller, as it names them in `traceparent`.
+const CALLER: (&str, &str) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
 const ACCESS: &str = "what-opens-the-collector";
 
 /// A server that exports traces, a receiver, a repository at a host, and the first commit delivered.
@@ -85,7 +87,7 @@ impl World {
         let spans = self.collector.spans();
         let mut way = Vec::new();
         let mut next = span.to_owned();
-        while !next.is_empty() {
+        while !next.is_empty() && next != CALLER.1 {
             let found = spans.iter().find(|span| span.id == next);
             let Span { name, trace: of, parent, .. } =
                 found.unwrap_or_else(|| panic!("no span {next} of {way:?} among {spans:#?}"));
@@ -120,8 +122,10 @@ fn one_trace_goes_from_the_hook_to_the_receivers_header() {
     .to_string();
     let head = format!(
         "POST /hooks/gitlab HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-gitlab-event: Push Hook\r\n\
-         idempotency-key: 1\r\nx-gitlab-token: {HOOK}\r\ncontent-type: application/json\r\n\
+         traceparent: 00-{}-{}-01\r\nidempotency-key: 1\r\nx-gitlab-token: {HOOK}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
+        CALLER.0,
+        CALLER.1,
         body.len()
     );
     let reply = http::raw(world.server.address(), head.as_bytes()).expect("an answer");
@@ -129,6 +133,12 @@ fn one_trace_goes_from_the_hook_to_the_receivers_header() {
     let seen = world.told_of("hooked");
     world.wait_until_held();
     assert_eq!(world.way_to(&seen), ["delivery.attempt", "lane.open", "scan", "request"]);
+    assert!(seen.header("traceparent").contains(CALLER.0), "the trace of the caller goes on");
+    let log = world.server.log();
+    let answered = log.lines().filter(|line| line.contains("request answered"));
+    let of_hook: Vec<&str> = answered.filter(|line| line.contains(CALLER.0)).collect();
+    assert!(of_hook.len() == 1 && of_hook[0].contains("INFO"), "{of_hook:?}");
+    assert!(of_hook[0].contains("duration_ms=") && of_hook[0].contains("202"), "{of_hook:?}");
 }
 
 #[test]

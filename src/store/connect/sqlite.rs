@@ -9,6 +9,7 @@ use sea_orm::{
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
+use super::logged;
 use crate::store::OpenError;
 
 /// How long a statement waits for another process that writes.
@@ -34,8 +35,9 @@ pub(super) async fn readers(file: &Path) -> Result<DatabaseConnection, OpenError
 pub(super) async fn still(file: &Path) -> Result<DatabaseConnection, OpenError> {
     let file = file.to_owned();
     let mut options = ConnectOptions::new("sqlite://placeholder");
-    options.max_connections(1).sqlx_logging(false);
-    options.map_sqlx_sqlite_opts(move |_| SqliteConnectOptions::new().filename(&file).read_only(true));
+    options.max_connections(1);
+    options
+        .map_sqlx_sqlite_opts(move |_| logged(SqliteConnectOptions::new()).filename(&file).read_only(true));
     Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
 }
 
@@ -56,12 +58,11 @@ async fn connect(file: &Path, size: u32, query_only: &'static str) -> Result<Dat
         .max_connections(size)
         .min_connections(size)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .sqlx_logging(false)
         .test_before_acquire(false)
         .max_lifetime(None)
         .idle_timeout(None);
     options.map_sqlx_sqlite_opts(move |_| {
-        SqliteConnectOptions::new()
+        logged(SqliteConnectOptions::new())
             .filename(&file)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
