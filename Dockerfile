@@ -59,8 +59,8 @@ COPY --from=binary /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certific
 COPY --from=binary --chown=65532:65532 --chmod=0700 /image/data /data
 COPY --from=sbom /sbom.cdx.json /usr/share/tidings/sbom.cdx.json
 COPY --from=binary /image/tidings /tidings
-# Everything that is written lies below /data: the root may be mounted read-only. The C libraries (Git, SQLite) get
-# two arenas of the system's allocator: with one for each thread, memory that many threads freed stays with the process.
+# Everything that is written lies below /data: the root may be mounted read-only. With few
+# arenas, memory that the C libraries (Git, SQLite) free goes back to the system.
 ENV MALLOC_ARENA_MAX=2 \
     TIDINGS__DATA_DIR=/data \
     TIDINGS__SERVER__LISTEN=0.0.0.0:8080 \

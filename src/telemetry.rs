@@ -148,15 +148,15 @@ pub fn traceparent() -> Option<String> {
         .then(|| format!("00-{}-{}-{:02x}", facts.trace_id(), facts.span_id(), facts.trace_flags().to_u8()))
 }
 
-/// Lets a span belong to the trace that a request names in `traceparent`, and returns the id of that trace.
-/// Whether the caller records its trace decides whether the span is recorded.
+/// Makes a span part of the trace that a request names in `traceparent`, and returns the id of that trace. The
+/// span is exported if the caller records its trace.
 pub fn follow(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
     let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     let facts = context.span().span_context().clone();
     if !facts.is_valid() {
         return None;
     }
-    // It fails where no traces are exported.
+    // Without an exporter of traces there is no layer that keeps parents; the id is still logged.
     let _ = span.set_parent(context);
     Some(facts.trace_id())
 }

@@ -235,7 +235,7 @@ pub struct TreeNode {
     pub restarts: u64,
     /// Messages waiting in its mailbox.
     pub mailbox: u64,
-    /// Whom it supervises.
+    /// The actors that it supervises.
     pub children: Vec<TreeNode>,
 }
 
@@ -249,7 +249,7 @@ pub struct Directory(Arc<Book>);
 #[derive(Default)]
 struct Book {
     actors: Mutex<BTreeMap<ActorName, Listing>>,
-    /// The tree stops.
+    /// Whether the tree stops: then no actor begins anything new.
     closed: AtomicBool,
     /// Failures that no breaker has counted yet.
     notes: Notes,

@@ -13,9 +13,9 @@ use crate::{ports::Replica, time::Timestamp};
 /// Numbers from the settings that decisions need.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Shortest poll interval.
+    /// The shortest interval between two polls of a source.
     pub poll_min: Duration,
-    /// Longest poll interval.
+    /// The longest interval between two polls of a source that nothing happens in.
     pub poll_max: Duration,
     /// Longest poll interval while genuine hooks of the repository arrive.
     pub poll_max_hooked: Duration,
@@ -31,9 +31,9 @@ pub struct Policy {
     pub attempt_timeout: Duration,
     /// The growth of waits where an app chose none.
     pub retry_policy: RetryPolicy,
-    /// The first wait.
+    /// The wait after the first failed attempt of a delivery.
     pub retry_base: Duration,
-    /// The longest wait.
+    /// The longest wait between two attempts of a delivery.
     pub retry_cap: Duration,
     /// How long endpoint failures are retried before the cursor is blocked.
     pub retry_window: Duration,
@@ -49,9 +49,9 @@ pub struct Policy {
     pub desks: usize,
     /// A round that deletes more than this share of the held files pauses its watch.
     pub max_delete_percent: Option<u8>,
-    /// Breakers of endpoints.
+    /// When the breaker of an endpoint opens, and how long it waits for a probe.
     pub endpoint_breaker: BreakerPolicy,
-    /// Breakers of sources.
+    /// The same for a source.
     pub source_breaker: BreakerPolicy,
     /// Whether acknowledged attempts are rows as well as failed ones.
     pub record_all: bool,

@@ -41,9 +41,9 @@ pub async fn settled(
 /// What two spellings name.
 #[derive(Debug)]
 enum Found {
-    /// One repository.
+    /// Both name one repository.
     Same(RefListing),
-    /// Two of them, or the one with the suffix alone.
+    /// They name two repositories, or only the spelling with the suffix names one.
     Apart { listing: RefListing, is_sure: bool },
 }
 

@@ -6,7 +6,7 @@ use tidings_entity::kind::{HookProvider, Role};
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anyone.
+    /// Anyone, without a token.
     Public,
     /// An app, with its token.
     App,

@@ -26,7 +26,7 @@ pub struct Front {
     pub keys: Arc<dyn Keys>,
     /// Told when rows have changed.
     pub handle: Handle,
-    /// The settings.
+    /// The settings that the server started with.
     pub settings: Arc<Settings>,
     /// Asked whether a receiver's address may be reached at all.
     pub egress: Egress,

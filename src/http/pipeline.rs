@@ -41,7 +41,7 @@ const URI_BYTES_MAX: usize = 8 << 10;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The length of an id that a caller may give, in bytes.
 const REQUEST_ID_BYTES: RangeInclusive<usize> = 8..=128;
-/// What is asked every few seconds by machines that look whether this process is well.
+/// Routes that orchestrators and collectors ask every few seconds: their answers would fill the log.
 const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 /// How many seconds to wait after a request whose task was ended with the server.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -175,7 +175,7 @@ impl Pipeline {
         response
     }
 
-    /// Whether the answer to a request of this route is a line at `info`.
+    /// Whether the answer to a request to this route is logged at `info`; chosen by chance for a part of them.
     fn is_logged(&self, template: &str) -> bool {
         let share = self.front.settings.telemetry.request_log_ratio.share();
         !PROBES.contains(&template) && rand::rng().random_bool(share)

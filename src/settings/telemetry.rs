@@ -34,8 +34,8 @@ pub struct TelemetrySettings {
     pub otlp_interval: Duration,
     /// Which part of all traces is recorded.
     pub trace_ratio: Ratio,
-    /// Which part of all requests is logged at `info` when it is answered; failures (5xx) always are, probes
-    /// never.
+    /// Which part of all answered requests is logged at `info`; answers with 5xx always are, those to probes
+    /// only at `debug`.
     pub request_log_ratio: Ratio,
     /// How often what gauges tell is read from rows.
     #[serde(with = "duration")]

@@ -30,8 +30,7 @@ use super::{
     error::code,
 };
 
-/// A statement that takes longer is a line of the log at `warn`, with its text and without the values that are
-/// bound to it.
+/// A statement that takes longer is logged at `warn`: its text, without the values that are bound to it.
 const SLOW: Duration = Duration::from_secs(1);
 /// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
 const SILENCE_MAX: Duration = Duration::from_secs(12);
@@ -193,7 +192,7 @@ impl Connection {
     }
 }
 
-/// Has only slow statements logged.
+/// Makes connections log slow statements, and no others.
 pub(super) fn logged<O: ConnectOptions>(options: O) -> O {
     options.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Warn, SLOW)
 }

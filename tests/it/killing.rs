@@ -142,7 +142,7 @@ impl Storm {
             }
             // The committers must end with the story, also when it fails.
             let _end = SetAtEnd(&over);
-            // A busy machine ends few rounds between kills: then there are more of them, up to twice as many.
+            // On a busy machine few rounds end between two kills. The kills then go on, up to twice as many.
             for killed in 0..self.kills * 2 {
                 if killed >= self.kills && subscriber.model().finished.len() as u64 >= self.rounds_least() {
                     break;

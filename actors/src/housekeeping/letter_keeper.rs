@@ -1,8 +1,8 @@
 //! Carries redrives of many letters on, some thousand letters a step, and looks once in a while after dead
 //! letters whose content could be had nowhere: as soon as a fetch brought a blob, its letter is asked to be
-//! sent again. What lies in the mirror costs one look; a
-//! host is asked again for the rest, a bounded number of times a cursor, beginning anywhere, so that
-//! no letter waits behind others for ever.
+//! sent again. Content that lies in the mirror costs one look. A host is asked for the rest, a bounded number
+//! of times for each cursor, beginning at a letter chosen by chance, so that no letter waits behind others
+//! for ever.
 //!
 //! One pass an interval at most, also after a restart: the first one comes an interval after the
 //! start. A crash loses one pass. What is still to be marked of a redrive is a row, read at the start.

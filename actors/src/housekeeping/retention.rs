@@ -15,7 +15,7 @@ const FIRST: Duration = Duration::from_secs(60);
 /// The wait while there is more to remove.
 const MORE: Duration = Duration::from_millis(500);
 
-/// Removes old rows.
+/// The chore that removes history past its age.
 pub struct Retention;
 
 impl Chore for Retention {

@@ -20,12 +20,11 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::*,
-    kind::{
-        BreakerKind, CursorState, LetterStatus, Operation, ParkReason, ReceiptVerdict, SelectorKind,
-        WatchState,
-    },
+    kind::{BreakerKind, LetterStatus, Operation, ParkReason, ReceiptVerdict, SelectorKind, WatchState},
 };
 use ulid::Ulid;
+
+use super::plain;
 
 /// Apps, watches and dead letters in memory.
 #[derive(Default)]
@@ -218,13 +217,13 @@ impl Store for StoreDouble {
             watch.view = new.view.clone();
             return Ok(watch.clone());
         }
-        let number = rows.watches.len() as u128;
+        let number = rows.watches.len() as u64;
         let head = new.listing.refs.first();
         let watch = Watch {
             id: new.id.clone(),
             app: new.app.clone(),
-            repository: RepositoryId::new(Ulid::from_parts(1, number)),
-            source: SourceId::new(Ulid::from_parts(1, number)),
+            repository: RepositoryId::new(Ulid::from_parts(1, number.into())),
+            source: SourceId::new(Ulid::from_parts(1, number.into())),
             url: new.url.clone(),
             facts: new.facts.clone(),
             is_private: new.is_private,
@@ -238,19 +237,8 @@ impl Store for StoreDouble {
             created_at: new.created_at,
             deliver_after: new.deliver_after,
             cursors: vec![CursorStatus {
-                id: CursorId::new(Ulid::from_parts(1, number)),
-                branch: head.map(|head| head.name.clone()).unwrap_or_default(),
-                held: None,
                 head: head.map(|head| head.commit),
-                fault: None,
-                state: CursorState::Active,
-                reason: None,
-                acknowledged: false,
-                open: None,
-                last_round: 0,
-                deletes_unknown: false,
-                dead_letters: 0,
-                behind_since: None,
+                ..plain::cursor(number, head.map(|head| &*head.name).unwrap_or_default())
             }],
             last_error: None,
             moved_to: None,
