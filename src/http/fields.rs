@@ -11,9 +11,16 @@ use serde_json::{Map, Value};
 
 use super::problem::{FieldFault, Problem};
 
+/// Characters of an unknown name that are shown.
+const NAME_SHOWN: usize = 64;
+
+/// From which likeness on (0 to 1) an unknown name counts as a misspelt one.
+const ALIKE: f64 = 0.8;
+
 /// The fields of a body that are still unread, and what is wrong with those that were.
 pub(super) struct Fields {
     unread: Map<String, Value>,
+    known: BTreeSet<String>,
     faults: Vec<FieldFault>,
     ignore_unknown: bool,
 }
@@ -29,7 +36,9 @@ impl Fields {
             return Err(Problem::malformed("the body is empty; it must be a JSON object"));
         }
         match serde_json::from_slice::<Unique>(body).and_then(|_unique| serde_json::from_slice(body)) {
-            Ok(unread) => Ok(Self { unread, faults: Vec::new(), ignore_unknown: false }),
+            Ok(unread) => {
+                Ok(Self { unread, known: BTreeSet::new(), faults: Vec::new(), ignore_unknown: false })
+            }
             Err(error) if error.is_data() => {
                 Err(Problem::malformed("the body must be a JSON object that names no field twice"))
             }
@@ -49,15 +58,23 @@ impl Fields {
     }
 
     /// On a route that Docora has too: unknown fields are passed over as Docora does, unless the
-    /// body uses a field of ours, which shows that its author knows this API.
+    /// body uses a field of ours, which shows that its author knows this API. A name that is nearly the
+    /// name of a field is refused all the same.
     pub(super) fn ignore_unknown_unless(&mut self, ours: &[&str]) {
         self.ignore_unknown = !ours.iter().any(|name| self.unread.contains_key(*name));
     }
 
     /// Whether the field is there and was not read yet.
     #[must_use]
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&mut self, name: &str) -> bool {
+        self.known.insert(name.to_owned());
         self.unread.contains_key(name)
+    }
+
+    /// Reads a field. Its name is known from here on.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.known.insert(name.to_owned());
+        self.unread.remove(name)
     }
 
     /// Notes what is wrong with a field.
@@ -81,7 +98,7 @@ impl Fields {
 
     /// A text of so many characters, none of them a control character.
     pub(super) fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
-        let text = match self.unread.remove(name)? {
+        let text = match self.take(name)? {
             Value::String(text) => text,
             _ => {
                 self.refuse(name, "must be a text");
@@ -114,7 +131,7 @@ impl Fields {
 
     /// A list of objects; what is wrong with one is said by its decoder.
     pub(super) fn list<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
-        match serde_json::from_value(self.unread.remove(name)?) {
+        match serde_json::from_value(self.take(name)?) {
             Ok(list) => Some(list),
             Err(error) => {
                 self.refuse(name, error.to_string());
@@ -125,8 +142,8 @@ impl Fields {
 
     /// Whether the field is there and null; then it counts as read.
     pub(super) fn null(&mut self, name: &str) -> bool {
-        let is_null = self.unread.get(name).is_some_and(Value::is_null);
-        is_null && self.unread.remove(name).is_some()
+        let is_null = self.has(name) && self.unread[name].is_null();
+        is_null && self.take(name).is_some()
     }
 
     /// `true` or `false`.
@@ -146,7 +163,7 @@ impl Fields {
 
     /// Anything that can be decoded; what is wrong with it is said by its decoder.
     pub(super) fn object<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        let value = self.unread.remove(name)?;
+        let value = self.take(name)?;
         if !value.is_object() {
             self.refuse(name, "must be an object");
             return None;
@@ -165,18 +182,29 @@ impl Fields {
     /// # Errors
     /// 422 with every fault.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
-        if !self.ignore_unknown {
-            let unknown: Vec<String> = self.unread.keys().cloned().collect();
-            for name in unknown {
+        for (name, _) in std::mem::take(&mut self.unread) {
+            let meant = self.nearest(&name).map(str::to_owned);
+            if meant.is_some() || !self.ignore_unknown {
                 let pointer = name.replace('~', "~0").replace('/', "~1");
-                self.refuse(&pointer.chars().take(64).collect::<String>(), "there is no such field");
+                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                let pointer: String = pointer.chars().take(NAME_SHOWN).collect();
+                self.refuse(&pointer, format!("there is no such field{hint}"));
             }
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 
+    /// The known field whose name is most like this one, if one is like it.
+    fn nearest(&self, name: &str) -> Option<&str> {
+        // What is longer than every field is no misspelt one, and comparing costs length times length.
+        let name: &str = Some(name).filter(|name| name.len() <= NAME_SHOWN)?;
+        let likeness = |known: &str| strsim::normalized_damerau_levenshtein(known, name);
+        let near = self.known.iter().map(String::as_str).filter(|known| likeness(known) >= ALIKE);
+        near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
+    }
+
     fn decoded<T: DeserializeOwned>(&mut self, name: &str, rule: &str) -> Option<T> {
-        let decoded = serde_json::from_value(self.unread.remove(name)?).ok();
+        let decoded = serde_json::from_value(self.take(name)?).ok();
         if decoded.is_none() {
             self.refuse(name, rule);
         }

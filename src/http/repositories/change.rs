@@ -159,7 +159,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     let address =
         Address::parse(&watch.facts.github_url, settings.git.allow_local, settings.egress.allow_http)
             .map_err(|fault| Problem::new(Kind::CONFLICT).with_detail(fault.to_string()))?;
-    let field = credential::field(&fields);
+    let field = credential::field(&mut fields);
     if !fields.has(field) {
         fields.refuse(field, "is required");
     }

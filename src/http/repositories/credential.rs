@@ -31,7 +31,7 @@ pub(super) struct GithubApp {
 }
 
 /// The field that holds the credential.
-pub(super) fn field(fields: &Fields) -> &'static str {
+pub(super) fn field(fields: &mut Fields) -> &'static str {
     ["github_app", "token"].into_iter().find(|name| fields.has(name)).unwrap_or("github_token")
 }
 

@@ -179,6 +179,15 @@ async fn unknown_fields_are_passed_over_only_for_those_who_know_docora_alone() {
         json!({ "pointer": "/extra", "detail": "there is no such field" })
     );
     body.as_object_mut().expect("an object").remove("extra");
+    // Passed over, this would make an app that nobody delivers to.
+    let mut misspelt = onboarding();
+    misspelt["base_urll"] =
+        misspelt.as_object_mut().expect("an object").remove("base_url").expect("an address");
+    let answered = house.call("POST", "/api/apps/onboard", None, Some(&misspelt)).await;
+    assert_eq!(
+        answered.problem()["errors"][0],
+        json!({ "pointer": "/base_urll", "detail": "there is no such field; did you mean base_url?" })
+    );
     assert_eq!(house.call("POST", "/api/apps/onboard", None, Some(&body)).await.status, 201);
     for delivery in [
         json!({ "max_in_flight": 0 }),
