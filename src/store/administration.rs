@@ -13,7 +13,7 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, SourceId, TokenId, WatchId};
 
-use super::{SqlStore, attempts, audit, letters_of_all, rows, tokens, watches};
+use super::{SqlStore, attempts, audit, backlog::OWES, letters_of_all, rows, tokens, watches};
 
 /// Runs a verb in the writer's transaction, with owned copies of what it needs.
 macro_rules! write {
@@ -83,7 +83,7 @@ impl Administration for SqlStore {
         let mut values: Vec<Value> = vec![after.map_or("", WatchId::as_str).into()];
         if let Some(asked) = filter.condition {
             condition.push_str(" and ");
-            condition.push_str(meaning(asked));
+            condition.push_str(&meaning(asked));
         }
         if let Some(app) = &filter.app {
             values.push(app.clone().into());
@@ -189,22 +189,26 @@ const TABLES: &[&str] = &[
 ];
 
 /// A condition over `w`, without a value.
-fn meaning(condition: WatchCondition) -> &'static str {
+fn meaning(condition: WatchCondition) -> String {
     match condition {
         WatchCondition::Behind => {
-            "(exists (select 1 from cursor c join head h on h.source_id = w.source_id and h.ref_name = c.branch
-               where c.watch_id = w.id and (c.held is null or c.held <> h.commit_id))
+            format!(
+                "(exists (select 1 from cursor c
+               left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+               where c.watch_id = w.id and {OWES})
               or exists (select 1 from source f where f.id = w.source_id and f.last_error is not null))"
+            )
         }
         WatchCondition::Blocked => {
-            "exists (select 1 from cursor c where c.watch_id = w.id and c.state = 'blocked')"
+            "exists (select 1 from cursor c where c.watch_id = w.id and c.state = 'blocked')".to_owned()
         }
-        WatchCondition::Paused => "w.state = 'paused'",
+        WatchCondition::Paused => "w.state = 'paused'".to_owned(),
         WatchCondition::Failing => {
             "(exists (select 1 from source f where f.id = w.source_id and f.last_error is not null)
               or exists (select 1 from breaker b where b.opened_at is not null
                 and ((b.kind = 'source' and b.id = w.source_id) or (b.kind = 'endpoint' and b.id = w.app_id)))
               or exists (select 1 from app a where a.id = w.app_id and a.disabled is not null))"
+                .to_owned()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How far watches are behind, and what was given up, as numbers. Reads what is behind by its own
 //! index, so that a hundred thousand cursors at rest cost nothing.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::LazyLock};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
@@ -15,12 +15,24 @@ use tidings_entity::{
 
 use super::rows::{self, signed, unsigned};
 
-/// Cursors of served watches that are behind.
-pub(super) const BEHIND: &str =
-    "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
-     join head h on h.source_id = w.source_id and h.ref_name = c.branch
-     where c.behind_since is not null and (c.held is null or c.held <> h.commit_id)
-     and w.state = 'active' and a.disabled is null";
+/// Whether the app of cursor `c` lacks something: a round is open, a resync was asked for, or `h`, the head
+/// of its branch, is another commit than the held one. A branch that is gone has no head.
+pub(super) const OWES: &str = "(c.open_round is not null or (h.commit_id is not null
+     and (c.held is null or c.held <> h.commit_id or c.resync is not null)))";
+
+/// Cursors of served watches that are behind; [`OWES`] alone decides, the index of `behind_since` makes
+/// those at rest cost nothing.
+pub(super) static BEHIND: LazyLock<String> =
+    LazyLock::new(|| format!("{} and w.state = 'active' and a.disabled is null", *ANY_BEHIND));
+
+/// Cursors that are behind, served or not.
+pub(super) static ANY_BEHIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
+         left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+         where c.behind_since is not null and {OWES}"
+    )
+});
 
 #[derive(FromQueryResult)]
 struct Late {
@@ -61,13 +73,13 @@ pub(super) async fn backlog(
     connection: &impl ConnectionTrait,
     now: Timestamp,
 ) -> Result<Backlog, StoreError> {
-    let mut backlog = Backlog::default();
+    let (mut backlog, behind) = (Backlog::default(), &*BEHIND);
     let mut bounds = String::new();
     for (index, seconds) in LAG_BOUNDS.iter().enumerate() {
         write!(bounds, " when lag <= {} then {index}", seconds * 1_000).expect("a String takes all");
     }
     let text = format!(
-        "with oldest as (select w.id, min(c.behind_since) as since {BEHIND} group by w.id),
+        "with oldest as (select w.id, min(c.behind_since) as since {behind} group by w.id),
          late as (select case when since < $1 then $1 - since else 0 end as lag from oldest),
          placed as (select lag, cast(case{bounds} else {} end as bigint) as bound from late)
          select bound, count(*) as watches, cast(sum(lag) as bigint) as lag_sum, max(lag) as lag_max
@@ -88,7 +100,7 @@ pub(super) async fn backlog(
         backlog.letters.insert(reason, unsigned("dead_letter", letters)?);
     }
     let text = format!(
-        "select count(distinct w.app_id) {BEHIND} and c.behind_since < $1
+        "select count(distinct w.app_id) {behind} and c.behind_since < $1
          and not exists (select 1 from cursor o where o.watch_id = w.id and o.state = 'blocked')
          and not exists (select 1 from breaker b
            where b.kind = 'endpoint' and b.id = w.app_id and b.opened_at is not null)"
@@ -113,7 +125,8 @@ pub(super) async fn laggards(
 ) -> Result<Vec<Laggard>, StoreError> {
     let text = format!(
         "select w.app_id, w.id as watch_id, c.id as cursor_id, w.owner, w.name, c.branch, c.state, c.reason,
-         c.open_round, c.behind_since {BEHIND} order by c.behind_since, c.id limit $1"
+         c.open_round, c.behind_since {} order by c.behind_since, c.id limit $1",
+        *BEHIND
     );
     let found: Vec<Row> = rows::readable(connection, "cursor", &text, vec![signed(limit).into()]).await?;
     let laggard = |row: Row| Laggard {

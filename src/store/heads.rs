@@ -14,7 +14,7 @@ use tidings_entity::{
     kind::CursorState,
 };
 
-use super::{Context, known::known, restored, rows};
+use super::{Context, backlog::OWES, known::known, restored, rows};
 
 /// Names of refs in one statement.
 const NAMES_AT_ONCE: usize = 200;
@@ -155,12 +155,12 @@ async fn note_lag(
     source: &SourceId,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let text = "update cursor set behind_since =
-                  case when held is not null and held = h.commit_id then null else coalesce(behind_since, $1) end
-                from head h, watch w
-                where w.id = cursor.watch_id and w.source_id = $2 and h.source_id = $2
-                and h.ref_name = cursor.branch
-                and (behind_since is null) = (held is null or held <> h.commit_id)";
-    rows::execute(connection, "cursor", text, vec![at.0.into(), source.clone().into()]).await?;
+    let text = format!(
+        "update cursor set behind_since = case when {OWES} then coalesce(c.behind_since, $1) else null end
+         from cursor c join watch w on w.id = c.watch_id
+         join head h on h.source_id = w.source_id and h.ref_name = c.branch
+         where cursor.id = c.id and w.source_id = $2 and (c.behind_since is null) = {OWES}"
+    );
+    rows::execute(connection, "cursor", &text, vec![at.0.into(), source.clone().into()]).await?;
     Ok(())
 }

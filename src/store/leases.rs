@@ -333,7 +333,7 @@ impl Leases for SqlLeases {
         let verb = async {
             let connection = self.connection().await?;
             let text = format!(
-                "with late as (select {} as shard, min(c.behind_since) as since {BEHIND} group by 1),
+                "with late as (select {} as shard, min(c.behind_since) as since {} group by 1),
                  held as (select l.owner, count(*) as shards, min(late.since) as since
                    from lease l left join late on cast(late.shard as text) = l.shard
                    where l.expires_at > {NOW} group by l.owner)
@@ -341,7 +341,8 @@ impl Leases for SqlLeases {
                    {NOW} - held.since as lag
                  from replica r left join held on held.owner = r.id
                  where r.seen_at >= {NOW} - $1 order by r.id",
-                reach::number(&connection, "w.repository_id")
+                reach::number(&connection, "w.repository_id"),
+                *BEHIND
             );
             let seen: Vec<Seen> =
                 rows::readable(&connection, "replica", &text, vec![FORGOTTEN.into()]).await?;

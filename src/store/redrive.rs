@@ -353,6 +353,7 @@ pub(super) async fn end(
         rounds::row(connection, cursor).await?;
         return Ok(false);
     }
+    rounds::caught_up(connection, cursor).await?;
     let text = "update round set ended_at = $3 where cursor_id = $1 and number = $2";
     rows::execute(connection, "round", text, [this(), vec![at.0.into()]].concat()).await?;
     for letter in reached {

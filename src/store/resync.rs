@@ -68,10 +68,10 @@ pub(super) async fn request(
     };
     let text = "update cursor set open_round = null, resync = $1, streak = 0, streak_round = null,
                 streak_position = null, refused = 0, state = $2, reason = $3,
-                replay = null, replay_view = null
+                replay = null, replay_view = null, behind_since = coalesce(behind_since, $5)
                 where id = $4";
     let complete = complete || cursor.resync == Some(true);
-    let values = vec![complete.into(), state.into(), reason.into(), cursor.id.into()];
+    let values = vec![complete.into(), state.into(), reason.into(), cursor.id.into(), at.0.into()];
     rows::execute(connection, "cursor", text, values).await?;
     Ok(())
 }

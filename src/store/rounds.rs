@@ -45,6 +45,7 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
     bind(connection, round).await?;
     let resync = cursor.resync.filter(|_| round.spec.kind != RoundKind::Resync);
     let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2,
+                behind_since = coalesce(behind_since, $7),
                 guard_waived = (guard_waived and $2), resync = $3,
                 replay = case when $6 then null else replay end,
                 replay_view = case when $6 then null else replay_view end,
@@ -57,6 +58,7 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
         round.cursor.clone().into(),
         round.complete.into(),
         matches!(round.spec.kind, RoundKind::Replay | RoundKind::Resync).into(),
+        round.began_at.0.into(),
     ];
     rows::execute(connection, "cursor", text, values).await?;
     Ok(())
@@ -259,8 +261,8 @@ pub(super) async fn row(
     rows::one(connection, "cursor", text, vec![id.clone().into()]).await?.ok_or(StoreError::NotFound)
 }
 
-/// After `held` moved: since when the cursor is behind, if it still is.
-async fn caught_up(connection: &impl ConnectionTrait, id: &CursorId) -> Result<(), StoreError> {
+/// After `held` moved or a round ended: since when the cursor is behind, if it still is.
+pub(super) async fn caught_up(connection: &impl ConnectionTrait, id: &CursorId) -> Result<(), StoreError> {
     let text = "update cursor set behind_since = (select h.moved_at from head h, watch w
                   where w.id = cursor.watch_id and h.source_id = w.source_id and h.ref_name = cursor.branch
                   and (cursor.held is null or h.commit_id <> cursor.held))

@@ -9,7 +9,10 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
-use super::rows::{self, signed};
+use super::{
+    backlog::ANY_BEHIND,
+    rows::{self, signed},
+};
 
 #[derive(FromQueryResult)]
 struct Pin {
@@ -276,9 +279,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
         open_breakers: i64,
         oldest: Option<i64>,
     }
-    let behind = "from cursor c join watch w on w.id = c.watch_id
-                  join head h on h.source_id = w.source_id and h.ref_name = c.branch
-                  where c.behind_since is not null and (c.held is null or c.held <> h.commit_id)";
+    let behind = &*ANY_BEHIND;
     let text = format!(
         "select (select count(*) from app) as apps,
          (select count(*) from app where disabled is not null) as apps_disabled,

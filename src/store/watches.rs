@@ -1,6 +1,6 @@
 //! Watches as their apps see them, and changing their settings.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
@@ -14,7 +14,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{error::undecodable, refusals, registration, rows};
+use super::{backlog::OWES, error::undecodable, refusals, registration, rows};
 
 #[derive(FromQueryResult)]
 struct WatchRow {
@@ -52,16 +52,19 @@ const WATCH: &str = "select w.*, v.text as view_text, r.url, s.credential_id, s.
      from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id
      join repository r on r.id = w.repository_id";
 
-const CURSOR: &str =
-    "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.acknowledged, c.deletes_unknown,
-       c.last_round, c.behind_since,
+static CURSOR: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select c.id, c.watch_id, c.branch, c.held, c.state, c.reason, c.acknowledged, c.deletes_unknown,
+       c.last_round, case when {OWES} then c.behind_since end as behind_since,
        h.commit_id as head, h.fault as head_fault, h.moved_at as head_moved_at,
        r.number as open_number, r.position as open_position, r.total as open_total,
        (select count(*) from dead_letter d where d.cursor_id = c.id
           and d.status in ('open', 'redrive_requested')) as letters
      from cursor c join watch w on w.id = c.watch_id
      left join head h on h.source_id = w.source_id and h.ref_name = c.branch
-     left join round r on r.cursor_id = c.id and r.number = c.open_round";
+     left join round r on r.cursor_id = c.id and r.number = c.open_round"
+    )
+});
 
 /// The row of one watch of an app.
 pub(super) async fn row(
@@ -84,7 +87,7 @@ pub(super) async fn one(
     let text = format!("{WATCH} where w.id = $1 and w.app_id = $2");
     let found: Option<WatchRow> = rows::one(connection, "watch", &text, values.clone()).await?;
     let found = found.ok_or(StoreError::NotFound)?;
-    let text = format!("{CURSOR} where w.id = $1 and w.app_id = $2 order by c.slot");
+    let text = format!("{} where w.id = $1 and w.app_id = $2 order by c.slot", *CURSOR);
     let cursors: Vec<CursorRow> = rows::all(connection, "cursor", &text, values).await?;
     watch(found, cursors)
 }
@@ -102,7 +105,7 @@ pub(super) async fn list(
     let Some(last) = found.last() else { return Ok(Vec::new()) };
     let mut with_last = values;
     with_last.push(last.watch.id.clone().into());
-    let text = format!("{CURSOR} where {condition} and w.id <= ${} order by c.slot", with_last.len());
+    let text = format!("{} where {condition} and w.id <= ${} order by c.slot", *CURSOR, with_last.len());
     let mut cursors: HashMap<WatchId, Vec<CursorRow>> = HashMap::new();
     for cursor in rows::readable::<CursorRow>(connection, "cursor", &text, with_last).await? {
         cursors.entry(cursor.watch_id.clone()).or_default().push(cursor);
@@ -187,7 +190,6 @@ fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
         }
         _ => None,
     };
-    let behind = row.head.is_some() && row.head != row.held;
     Ok(CursorStatus {
         id: row.id,
         branch: row.branch,
@@ -204,6 +206,6 @@ fn status(row: CursorRow) -> Result<CursorStatus, StoreError> {
         last_round: row.last_round,
         deletes_unknown: row.deletes_unknown,
         dead_letters: rows::unsigned("dead_letter", row.letters)?,
-        behind_since: row.behind_since.filter(|_| behind).map(Timestamp),
+        behind_since: row.behind_since.map(Timestamp),
     })
 }

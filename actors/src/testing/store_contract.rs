@@ -93,6 +93,7 @@ macro_rules! store_contract_tests {
             letters_that_lack_their_content_are_found_page_by_page
             the_head_that_was_seen_is_skipped_and_no_other
             the_trees_of_a_watch_are_what_its_app_may_have
+            what_is_sent_again_is_behind_until_it_ends
             a_resync_in_mid_round_keeps_every_tree
             a_resync_binds_and_supersedes_letters
             a_resync_goes_before_anything_else

@@ -197,6 +197,7 @@ impl State {
         cursor.guard_waived &= round.spec.kind == RoundKind::Redrive;
         cursor.deletes_unknown |= round.complete;
         cursor.last_was_redrive = round.spec.kind == RoundKind::Redrive;
+        cursor.behind_since.get_or_insert(round.began_at);
         cursor.open = Some(round.clone());
         cursor.announced = false;
         cursor.rounds.insert(round.number, Arc::new(round.clone()));
@@ -506,9 +507,10 @@ impl State {
                 unreached.push(row.shown.id.clone());
             }
         }
-        for id in unreached {
-            self.take_back(&id);
+        for letter in unreached {
+            self.take_back(&letter);
         }
+        self.caught_up(id);
         Ok(true)
     }
 
@@ -578,6 +580,7 @@ impl State {
             cursor.state = at_rest;
         }
         cursor.resync = Some(complete || cursor.resync == Some(true));
+        cursor.behind_since.get_or_insert(now);
         cursor.reason = reason.map(str::to_owned);
         cursor.streak = Streak::default();
     }

@@ -386,7 +386,8 @@ impl State {
 
     pub(super) fn is_behind(&self, cursor: &CursorRow) -> bool {
         let held = cursor.held.as_ref().map(|held| held.commit);
-        self.head(cursor).is_some_and(|(head, _)| Some(head) != held)
+        let lacks = |head| Some(head) != held || cursor.resync.is_some();
+        cursor.open.is_some() || self.head(cursor).is_some_and(|(head, _)| lacks(head))
     }
 
     pub(super) fn shown_watch(&self, watch: &WatchRow) -> Watch {

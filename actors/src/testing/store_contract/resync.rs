@@ -1,10 +1,11 @@
 //! Resyncs.
 
-use tidings_entity::kind::{CursorState, LetterStatus, WatchState};
+use tidings_entity::kind::{CursorState, LetterStatus, RoundKind, WatchState};
 
-use super::world::{MAIN, World, tree, view};
+use super::world::{MAIN, World, listing, tree, view};
 use crate::{
     ports::{LetterFilter, Store, StoreError, WatchPatch},
+    time::Timestamp,
     view::View,
 };
 
@@ -43,6 +44,46 @@ pub async fn the_trees_of_a_watch_are_what_its_app_may_have(store: &dyn Store) {
         let refused = store.pinned_trees(app, watch).await.expect_err("foreign");
         assert!(matches!(refused, StoreError::NotFound), "{refused}");
     }
+}
+
+/// The held commit is the head, and the app still lacks something until a resync, a redrive or a replay has
+/// ended: a dead endpoint shows as lag, not as health.
+pub async fn what_is_sent_again_is_behind_until_it_ends(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    let now = Timestamp(900_000);
+    let seen = async || {
+        let totals = store.totals(now).await.expect("totals");
+        let laggards = store.laggards(10).await.expect("laggards");
+        let late: u64 = store.backlog(now).await.expect("a backlog").behind.iter().sum();
+        let shown = store.watch(&app, &watch.id).await.expect("watch").cursors.remove(0).behind_since;
+        assert_eq!(laggards.first().map(|laggard| laggard.since), shown);
+        assert_eq!((totals.behind, late), (laggards.len() as u64, totals.behind));
+        assert_eq!(totals.lag_ms, shown.map_or(0, |since| u64::try_from(now.0 - since.0).expect("past")));
+        shown
+    };
+    assert_eq!(seen().await, None);
+    store.request_resync(&app, &watch.id, false).await.expect("asked");
+    let asked = seen().await.expect("behind from the moment of the request");
+    let resync = world.plan_resync(&cursor, 1, 1).await;
+    store.begin_round(&resync).await.expect("begun");
+    store.move_heads(&watch.source, &listing(&[(MAIN, 1)]), now).await.expect("polled");
+    assert_eq!(seen().await, Some(asked), "neither the beginning nor a poll changes it");
+    world.finish(&resync.round).await;
+    assert_eq!(seen().await, None);
+
+    let letters = world.parked(&cursor, 1, &["a"]).await;
+    assert_eq!(seen().await, None, "a letter is no lag");
+    store.request_redrive(&app, &[letters[0].id.clone()]).await.expect("asked");
+    let mut redrive = world.plan(&cursor, 1, 1).await;
+    redrive.round.spec.kind = RoundKind::Redrive;
+    redrive.round.spec.target = redrive.round.spec.held.clone();
+    redrive.round.spec.letters = letters;
+    store.begin_round(&redrive).await.expect("begun");
+    assert_eq!(seen().await, Some(redrive.round.began_at));
+    assert!(store.end_redrive(&cursor, redrive.round.number, &[], now).await.expect("ended"));
+    assert_eq!(seen().await, None, "a redrive that was cancelled");
 }
 
 /// However often rounds are ended early, no tree of which the app may hold files is forgotten.
