@@ -25,7 +25,7 @@ use reqwest::Method;
 use support::{figure, rate, repository, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
-    ports::{BatchSettings, DeliverySettings, Location, Remote, Start, Store as _},
+    ports::{BatchSettings, DeliverySettings, Location, Remote, Start, WatchStore},
     round::TreeEnd,
     view::View,
 };

@@ -28,7 +28,7 @@ use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
     ports::{
         Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, NewWatch, Random, Reach, Ref,
-        RefListing, Remote, RepositoryFacts, Selector, Start, Store,
+        RefListing, Remote, RepositoryFacts, Selector, SourceStore, Start, Store, WatchStore,
     },
     secret::Secret,
     view::View,

@@ -35,8 +35,8 @@ use support::{figure, rate, settings};
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, Location, NewApp, NewWatch, RefListing, Remote, RepositoryFacts,
-        Selector, Start, Store,
+        AppStore, DeliverySettings, EndpointAccess, Location, NewApp, NewWatch, RefListing, Remote,
+        RepositoryFacts, Selector, Start, WatchStore,
     },
     secret::Secret,
     view::View,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, NewApp, NewWatch, Remote, RepositoryFacts, Selector, Start,
-        Store as _,
+        AppStore, DeliverySettings, EndpointAccess, NewApp, NewWatch, Remote, RepositoryFacts, Selector,
+        Start, WatchStore,
     },
     secret::Secret,
     view::View,

@@ -10,7 +10,7 @@
 //! PostgreSQL replicas share the work by `leases`, and what one of them begins under a lease changes nothing
 //! once that does not stand any more (`fences`, `StoreError::Lost`).
 //!
-//! `port` is the table of contents: one line a verb. Each noun has its own file.
+//! `port` is the table of contents: a file for each noun, a line for each verb.
 
 mod access;
 mod address;

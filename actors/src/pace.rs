@@ -6,7 +6,7 @@
 //! no second, from whichever moment it is counted, sees more than the rate, also where requests do
 //! not travel equally fast.
 //!
-//! It holds across crashes: a turn goes only in a time that [`Store::take_permits`] has promised to
+//! It holds across crashes: a turn goes only in a time that [`AppStore::take_permits`](crate::ports::AppStore::take_permits) has promised to
 //! this process alone, on disk, and the next process gets none that overlaps it. What was promised
 //! and not used is lost, at most `SPAN`. Without a promise nothing goes.
 //!

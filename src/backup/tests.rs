@@ -4,7 +4,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use tidings_actors::{
-    ports::{Clock, Store},
+    ports::{Clock, UpkeepStore},
     secret::Secret,
     testing::SeededRandom,
     time::Timestamp,

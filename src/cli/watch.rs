@@ -21,10 +21,11 @@ use std::{
 };
 
 use clap::Args;
+use printer::Printer;
 use tidings_actors::{
     ports::{
-        DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach, RepositoryFacts, Selector,
-        Start, Store, Watch,
+        AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach, RepositoryFacts,
+        Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
     secret::Secret,
     time::Timestamp,
@@ -47,7 +48,6 @@ use crate::{
     settings::{Settings, TelemetrySettings},
     telemetry,
 };
-use printer::Printer;
 
 /// Changes that were given up which `--once` counts.
 const GIVEN_UP_SHOWN: u64 = 100;

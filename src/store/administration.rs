@@ -13,23 +13,15 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, SourceId, TokenId, WatchId};
 
-use super::{SqlStore, attempts, audit, backlog::OWES, letters_of_all, rows, tokens, watches};
-
-/// Runs a verb in the writer's transaction, with owned copies of what it needs.
-macro_rules! write {
-    ($store:expr, |$transaction:ident| $body:expr) => {
-        write!($store, |$transaction, _context| $body)
-    };
-    ($store:expr, |$transaction:ident, $context:ident| $body:expr) => {
-        $store.writer.verb(move |$transaction, $context| Box::pin(async move { $body })).await
-    };
-}
+use super::{
+    SqlStore, attempts, audit, backlog::OWES, letters_of_all, port::transact, rows, tokens, watches,
+};
 
 #[async_trait]
 impl Administration for SqlStore {
     async fn create_token(&self, token: &AccessToken) -> Result<(), StoreError> {
         let token = token.clone();
-        write!(self, |transaction| tokens::create(transaction, &token).await)
+        transact!(self, |transaction| tokens::create(transaction, &token).await)
     }
 
     async fn find_token(&self, public_id: &str) -> Result<Option<AccessToken>, StoreError> {
@@ -47,17 +39,17 @@ impl Administration for SqlStore {
 
     async fn revoke_token(&self, of: &TokensOf, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
         let (of, id) = (of.clone(), id.clone());
-        write!(self, |transaction| tokens::revoke(transaction, &of, &id, at).await)
+        transact!(self, |transaction| tokens::revoke(transaction, &of, &id, at).await)
     }
 
     async fn note_use(&self, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
         let id = id.clone();
-        write!(self, |transaction| tokens::note_use(transaction, &id, at).await)
+        transact!(self, |transaction| tokens::note_use(transaction, &id, at).await)
     }
 
     async fn record(&self, deed: &Deed, kept: AuditKept) -> Result<(), StoreError> {
         let deed = deed.clone();
-        write!(self, |transaction, context| audit::append(transaction, context, deed, kept).await)
+        transact!(self, |transaction, context| audit::append(transaction, context, deed, kept).await)
     }
 
     async fn audit(

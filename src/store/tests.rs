@@ -7,8 +7,9 @@ use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
-        Begun, DeliverySettings, EndpointAccess, KeyedRequest, NewApp, NewWatch, Reach, Ref, RefListing,
-        RepositoryFacts, Selector, Start, Store, StoreError, StoredAnswer, Streak, Watch,
+        AppStore, Begun, DeliverySettings, EndpointAccess, KeyedRequest, LaneStore, LetterStore, NewApp,
+        NewWatch, Reach, Ref, RefListing, RepositoryFacts, RequestStore, Selector, SourceStore, Start,
+        StoreError, StoredAnswer, Streak, UpkeepStore, Watch, WatchStore,
     },
     secret::Secret,
     testing::{ManualClock, SeededRandom},

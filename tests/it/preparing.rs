@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_actors::{
-    ports::{BlobFacts, DeliveryOrder, GitError, PrepareError, Store, Transport},
+    ports::{BlobFacts, DeliveryOrder, GitError, PrepareError, Transport, UpkeepStore},
     time::Timestamp,
 };
 use tidings_entity::{

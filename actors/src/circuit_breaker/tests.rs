@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     circuit_breaker::{CircuitBreakerMessage, PROBE_DEADLINE, endpoint_key, report},
-    ports::{SendFailure, Store, StoreError},
+    ports::{SendFailure, StoreError, UpkeepStore},
     testing::{
         Fault,
         house::{House, files, refs},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_entity::kind::{LetterStatus, ParkReason};
 
 use crate::{
-    ports::{GitError, LANE_LETTERS, LetterFilter, Store, StoreError},
+    ports::{GitError, LANE_LETTERS, LaneStore, LetterFilter, LetterStore, StoreError, WatchStore},
     testing::{
         Fault,
         house::{House, files, refs},

@@ -19,7 +19,7 @@ use crate::{
 pub struct Glimpse {
     /// The repository whose branch it follows.
     pub repository: RepositoryId,
-    /// Whether it has something to do, as [`Store::pending`](crate::ports::Store::pending) says.
+    /// Whether it has something to do, as [`Store::pending`](crate::ports::LaneStore::pending) says.
     pub is_waiting: bool,
 }
 

@@ -11,7 +11,7 @@ use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind};
 use tokio::time::Instant;
 
 use crate::{
-    ports::{Action, BreakerRow, GitError, Notice, Selector, Store, Watch},
+    ports::{Action, BreakerRow, GitError, Notice, Selector, SourceStore, UpkeepStore, Watch, WatchStore},
     repository_watcher::RepositoryWatcherMessage,
     secret::Secret,
     testing::{

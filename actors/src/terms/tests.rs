@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{CONFIRMED_FOR, FENCED_AFTER, LOOK};
 use crate::{
-    ports::{Store, StoreError, Watch, WatchPatch},
+    ports::{LaneStore, StoreError, Watch, WatchPatch, WatchStore},
     testing::{
         Fault,
         house::{House, files, refs},

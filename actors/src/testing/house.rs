@@ -32,9 +32,9 @@ use crate::{
     pace::Paces,
     policy::Policy,
     ports::{
-        Action, AppPatch, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess, GitSource,
-        Leases, LetterFilter, Location, NewApp, NewWatch, Random, Reach, RefListing, Remote, Replica,
-        RepositoryFacts, SHARDS, Selector, Start, Store, Watch,
+        Action, AppPatch, AppStore, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess,
+        GitSource, Leases, LetterFilter, LetterStore, Location, NewApp, NewWatch, Random, Reach, RefListing,
+        Remote, Replica, RepositoryFacts, SHARDS, Selector, Start, Watch, WatchStore,
     },
     scan_slots::ScanSlots,
     secret::Secret,

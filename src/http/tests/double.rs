@@ -158,12 +158,14 @@ fn find<'a>(rows: &'a mut Rows, app: &AppId, id: &WatchId) -> Result<&'a mut Wat
     found.ok_or(StoreError::NotFound)
 }
 
-#[async_trait]
 impl Store for StoreDouble {
     fn under(&self, _: Fence) -> Arc<dyn Store> {
         unreachable!("only lanes and scans work under a lease")
     }
+}
 
+#[async_trait]
+impl AppStore for StoreDouble {
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
         let mut rows = self.open()?;
         rows.apps.push((app.clone(), None));
@@ -208,6 +210,17 @@ impl Store for StoreDouble {
         Ok(())
     }
 
+    async fn disable_gone(&self, _: &AppId, _: Timestamp) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call disable_gone")
+    }
+
+    async fn take_permits(&self, _: &AppId, now: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
+        Ok(now)
+    }
+}
+
+#[async_trait]
+impl WatchStore for StoreDouble {
     async fn register_watch(&self, new: &NewWatch) -> Result<Watch, StoreError> {
         let mut rows = self.open()?;
         rows.registered.push(new.clone());
@@ -314,6 +327,144 @@ impl Store for StoreDouble {
         Ok(false)
     }
 
+    async fn was_held(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        commit: ObjectId,
+    ) -> Result<(CursorId, TreeEnd), StoreError> {
+        let mut rows = self.open()?;
+        let watch = find(&mut rows, app, id)?;
+        let own = &watch.cursors[0];
+        match (cursor, own.held) {
+            (Some(cursor), _) if *cursor != own.id => Err(StoreError::NotFound),
+            (_, Some(held)) if held == commit => {
+                Ok((own.id.clone(), TreeEnd { commit, view: watch.view.clone() }))
+            }
+            _ => Err(StoreError::Conflict("it was never held".into())),
+        }
+    }
+
+    async fn request_replay(&self, _: &CursorId, _: &TreeEnd) -> Result<(), StoreError> {
+        self.open().map(drop)
+    }
+
+    async fn request_skip(
+        &self,
+        app: &AppId,
+        id: &WatchId,
+        cursor: Option<&CursorId>,
+        expected: Option<(i64, u64)>,
+    ) -> Result<Head, StoreError> {
+        let mut rows = self.open()?;
+        let own = find(&mut rows, app, id)?.cursors[0].id.clone();
+        match cursor {
+            Some(cursor) if *cursor != own => Err(StoreError::NotFound),
+            _ if expected == Some((7, 3)) || expected.is_none() => {
+                Ok(Head { cursor: own, round: 7, position: 3 })
+            }
+            _ => Err(StoreError::Conflict("the head moved on".into())),
+        }
+    }
+
+    async fn request_cursor_resync(&self, id: &CursorId, complete: bool, _: &str) -> Result<(), StoreError> {
+        let mut rows = self.open()?;
+        let of = |watch: &&Watch| watch.cursors.iter().any(|cursor| cursor.id == *id);
+        let watch = rows.watches.iter().find(of).map(|watch| watch.id.clone()).ok_or(StoreError::NotFound)?;
+        rows.resyncs.push((watch, complete));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SourceStore for StoreDouble {
+    async fn repositories(&self, _: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
+        unreachable!("the front door does not call repositories")
+    }
+
+    async fn sources(&self, _: &RepositoryId) -> Result<Vec<Source>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn move_heads(&self, _: &SourceId, _: &RefListing, _: Timestamp) -> Result<Moved, StoreError> {
+        unreachable!("the front door does not call move_heads")
+    }
+
+    async fn record_scan_error(&self, _: &SourceId, _: Option<&str>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call record_scan_error")
+    }
+
+    async fn watches_of_source(&self, _: &SourceId) -> Result<Vec<Watch>, StoreError> {
+        unreachable!("the front door does not call watches_of_source")
+    }
+}
+
+#[async_trait]
+impl LaneStore for StoreDouble {
+    async fn drop_replay(&self, _: &CursorId, _: ObjectId) -> Result<(), StoreError> {
+        self.open().map(drop)
+    }
+
+    async fn end_refusals(&self, _: &AppId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn note_announced(&self, _: &CursorId, _: i64) -> Result<(), StoreError> {
+        unreachable!("the front door does not call note_announced")
+    }
+
+    async fn deliver_no_later(&self, _: &WatchId, _: Timestamp) -> Result<(), StoreError> {
+        unreachable!("the front door does not call deliver_no_later")
+    }
+
+    async fn pending(&self, _: Option<&AppId>, _: &Reach) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+        unreachable!("the front door does not call pending")
+    }
+
+    async fn glimpse(&self, _: &CursorId) -> Result<Glimpse, StoreError> {
+        unreachable!("the front door does not call glimpse")
+    }
+
+    async fn lane(&self, _: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        unreachable!("the front door does not call lane")
+    }
+
+    async fn lane_terms(&self, _: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
+        unreachable!("the front door does not call lane_terms")
+    }
+
+    async fn begin_round(&self, _: &NewRound) -> Result<(), StoreError> {
+        unreachable!("the front door does not call begin_round")
+    }
+
+    async fn advance(&self, _: &CursorId, _: i64, _: Option<(ObjectId, ViewId)>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call advance")
+    }
+
+    async fn settle(&self, _: Settlement) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call settle")
+    }
+
+    async fn finish_round(&self, _: &CursorId, _: i64, _: Timestamp, _: bool) -> Result<bool, StoreError> {
+        unreachable!("the front door does not call finish_round")
+    }
+
+    async fn record_attempt(&self, _: AttemptRecord) -> Result<(), StoreError> {
+        unreachable!("the front door does not call record_attempt")
+    }
+
+    async fn set_blocked(&self, _: &CursorId, _: Option<&str>) -> Result<(), StoreError> {
+        unreachable!("the front door does not call set_blocked")
+    }
+
+    async fn pause_by_guard(&self, _: &CursorId, _: &str) -> Result<(), StoreError> {
+        unreachable!("the front door does not call pause_by_guard")
+    }
+}
+
+#[async_trait]
+impl LetterStore for StoreDouble {
     async fn dead_letters(
         &self,
         app: &AppId,
@@ -364,31 +515,6 @@ impl Store for StoreDouble {
             at: Timestamp(0),
             next_at: None,
         }])
-    }
-
-    async fn rounds(
-        &self,
-        _: &AppId,
-        filter: &RoundFilter,
-        most: u64,
-    ) -> Result<Vec<RoundFacts>, StoreError> {
-        self.open().map(|mut rows| rows.past.listed(filter, most))
-    }
-
-    async fn past_round(&self, _: &AppId, _: &CursorId, number: i64) -> Result<PastRound, StoreError> {
-        self.open()?.past.round(number).ok_or(StoreError::NotFound)
-    }
-
-    async fn fates(&self, _: &CursorId, number: i64, _: std::ops::Range<u64>) -> Result<Fates, StoreError> {
-        self.open()?.past.fates(number).ok_or(StoreError::NotFound)
-    }
-
-    async fn last_parked(&self, _: &CursorId, _: i64, _: u64) -> Result<Option<u64>, StoreError> {
-        unreachable!("this house has no rounds")
-    }
-
-    async fn delivery(&self, _: &AppId, id: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
-        self.open().map(|rows| rows.past.places.get(id).cloned())
     }
 
     async fn open_letters(
@@ -521,51 +647,6 @@ impl Store for StoreDouble {
         Ok((requested, Vec::new()))
     }
 
-    async fn was_held(
-        &self,
-        app: &AppId,
-        id: &WatchId,
-        cursor: Option<&CursorId>,
-        commit: ObjectId,
-    ) -> Result<(CursorId, TreeEnd), StoreError> {
-        let mut rows = self.open()?;
-        let watch = find(&mut rows, app, id)?;
-        let own = &watch.cursors[0];
-        match (cursor, own.held) {
-            (Some(cursor), _) if *cursor != own.id => Err(StoreError::NotFound),
-            (_, Some(held)) if held == commit => {
-                Ok((own.id.clone(), TreeEnd { commit, view: watch.view.clone() }))
-            }
-            _ => Err(StoreError::Conflict("it was never held".into())),
-        }
-    }
-
-    async fn request_replay(&self, _: &CursorId, _: &TreeEnd) -> Result<(), StoreError> {
-        self.open().map(drop)
-    }
-
-    async fn drop_replay(&self, _: &CursorId, _: ObjectId) -> Result<(), StoreError> {
-        self.open().map(drop)
-    }
-
-    async fn request_skip(
-        &self,
-        app: &AppId,
-        id: &WatchId,
-        cursor: Option<&CursorId>,
-        expected: Option<(i64, u64)>,
-    ) -> Result<Head, StoreError> {
-        let mut rows = self.open()?;
-        let own = find(&mut rows, app, id)?.cursors[0].id.clone();
-        match cursor {
-            Some(cursor) if *cursor != own => Err(StoreError::NotFound),
-            _ if expected == Some((7, 3)) || expected.is_none() => {
-                Ok(Head { cursor: own, round: 7, position: 3 })
-            }
-            _ => Err(StoreError::Conflict("the head moved on".into())),
-        }
-    }
-
     async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError> {
         let mut rows = self.open()?;
         if let Some(id) = watch {
@@ -598,7 +679,81 @@ impl Store for StoreDouble {
     ) -> Result<Vec<(AppId, CursorId, DeadLetterId)>, StoreError> {
         unreachable!("the front door does not call unavailable_letters")
     }
+}
 
+#[async_trait]
+impl HistoryStore for StoreDouble {
+    async fn rounds(
+        &self,
+        _: &AppId,
+        filter: &RoundFilter,
+        most: u64,
+    ) -> Result<Vec<RoundFacts>, StoreError> {
+        self.open().map(|mut rows| rows.past.listed(filter, most))
+    }
+
+    async fn past_round(&self, _: &AppId, _: &CursorId, number: i64) -> Result<PastRound, StoreError> {
+        self.open()?.past.round(number).ok_or(StoreError::NotFound)
+    }
+
+    async fn fates(&self, _: &CursorId, number: i64, _: std::ops::Range<u64>) -> Result<Fates, StoreError> {
+        self.open()?.past.fates(number).ok_or(StoreError::NotFound)
+    }
+
+    async fn last_parked(&self, _: &CursorId, _: i64, _: u64) -> Result<Option<u64>, StoreError> {
+        unreachable!("this house has no rounds")
+    }
+
+    async fn delivery(&self, _: &AppId, id: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+        self.open().map(|rows| rows.past.places.get(id).cloned())
+    }
+}
+
+#[async_trait]
+impl ReceiptStore for StoreDouble {
+    async fn receive(&self, _: &Hook) -> Result<Receipt, StoreError> {
+        drop(self.open()?);
+        unreachable!("tests of hooks run over the real store")
+    }
+
+    async fn note_receipt(&self, _: &Receipt) -> Result<(), StoreError> {
+        unreachable!("tests of hooks run over the real store")
+    }
+
+    async fn receipts(
+        &self,
+        _: Option<ReceiptVerdict>,
+        _: Option<&ReceiptId>,
+        _: u64,
+    ) -> Result<Vec<Receipt>, StoreError> {
+        drop(self.open()?);
+        Ok(Vec::new())
+    }
+
+    async fn replay(&self, _: &ReceiptId, _: Timestamp) -> Result<Receipt, StoreError> {
+        drop(self.open()?);
+        Err(StoreError::NotFound)
+    }
+}
+
+#[async_trait]
+impl RequestStore for StoreDouble {
+    async fn begin_request(
+        &self,
+        _: &KeyedRequest,
+        _: Timestamp,
+        _: &ReplicaId,
+    ) -> Result<Begun, StoreError> {
+        unreachable!("tests of keyed requests run over stores that keep them")
+    }
+
+    async fn end_request(&self, _: &KeyedRequest, _: Option<&StoredAnswer>) -> Result<(), StoreError> {
+        unreachable!("tests of keyed requests run over stores that keep them")
+    }
+}
+
+#[async_trait]
+impl UpkeepStore for StoreDouble {
     async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
         Ok(self.open()?.breakers.clone())
     }
@@ -623,131 +778,6 @@ impl Store for StoreDouble {
         self.open().map(drop)
     }
 
-    async fn receive(&self, _: &Hook) -> Result<Receipt, StoreError> {
-        drop(self.open()?);
-        unreachable!("tests of hooks run over the real store")
-    }
-
-    async fn note_receipt(&self, _: &Receipt) -> Result<(), StoreError> {
-        unreachable!("tests of hooks run over the real store")
-    }
-
-    async fn receipts(
-        &self,
-        _: Option<ReceiptVerdict>,
-        _: Option<&ReceiptId>,
-        _: u64,
-    ) -> Result<Vec<Receipt>, StoreError> {
-        drop(self.open()?);
-        Ok(Vec::new())
-    }
-
-    async fn replay(&self, _: &ReceiptId, _: Timestamp) -> Result<Receipt, StoreError> {
-        drop(self.open()?);
-        Err(StoreError::NotFound)
-    }
-
-    async fn begin_request(
-        &self,
-        _: &KeyedRequest,
-        _: Timestamp,
-        _: &ReplicaId,
-    ) -> Result<Begun, StoreError> {
-        unreachable!("tests of keyed requests run over stores that keep them")
-    }
-
-    async fn end_request(&self, _: &KeyedRequest, _: Option<&StoredAnswer>) -> Result<(), StoreError> {
-        unreachable!("tests of keyed requests run over stores that keep them")
-    }
-
-    async fn repositories(&self, _: &Reach) -> Result<Vec<(RepositoryId, Vec<Source>)>, StoreError> {
-        unreachable!("the front door does not call repositories")
-    }
-
-    async fn disable_gone(&self, _: &AppId, _: Timestamp) -> Result<bool, StoreError> {
-        unreachable!("the front door does not call disable_gone")
-    }
-
-    async fn end_refusals(&self, _: &AppId) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn note_announced(&self, _: &CursorId, _: i64) -> Result<(), StoreError> {
-        unreachable!("the front door does not call note_announced")
-    }
-
-    async fn deliver_no_later(&self, _: &WatchId, _: Timestamp) -> Result<(), StoreError> {
-        unreachable!("the front door does not call deliver_no_later")
-    }
-
-    async fn request_cursor_resync(&self, id: &CursorId, complete: bool, _: &str) -> Result<(), StoreError> {
-        let mut rows = self.open()?;
-        let of = |watch: &&Watch| watch.cursors.iter().any(|cursor| cursor.id == *id);
-        let watch = rows.watches.iter().find(of).map(|watch| watch.id.clone()).ok_or(StoreError::NotFound)?;
-        rows.resyncs.push((watch, complete));
-        Ok(())
-    }
-
-    async fn sources(&self, _: &RepositoryId) -> Result<Vec<Source>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn move_heads(&self, _: &SourceId, _: &RefListing, _: Timestamp) -> Result<Moved, StoreError> {
-        unreachable!("the front door does not call move_heads")
-    }
-
-    async fn record_scan_error(&self, _: &SourceId, _: Option<&str>) -> Result<(), StoreError> {
-        unreachable!("the front door does not call record_scan_error")
-    }
-
-    async fn watches_of_source(&self, _: &SourceId) -> Result<Vec<Watch>, StoreError> {
-        unreachable!("the front door does not call watches_of_source")
-    }
-
-    async fn pending(&self, _: Option<&AppId>, _: &Reach) -> Result<Vec<(AppId, CursorId)>, StoreError> {
-        unreachable!("the front door does not call pending")
-    }
-
-    async fn glimpse(&self, _: &CursorId) -> Result<Glimpse, StoreError> {
-        unreachable!("the front door does not call glimpse")
-    }
-
-    async fn lane(&self, _: &CursorId) -> Result<LaneSnapshot, StoreError> {
-        unreachable!("the front door does not call lane")
-    }
-
-    async fn lane_terms(&self, _: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
-        unreachable!("the front door does not call lane_terms")
-    }
-
-    async fn begin_round(&self, _: &NewRound) -> Result<(), StoreError> {
-        unreachable!("the front door does not call begin_round")
-    }
-
-    async fn advance(&self, _: &CursorId, _: i64, _: Option<(ObjectId, ViewId)>) -> Result<(), StoreError> {
-        unreachable!("the front door does not call advance")
-    }
-
-    async fn settle(&self, _: Settlement) -> Result<bool, StoreError> {
-        unreachable!("the front door does not call settle")
-    }
-
-    async fn finish_round(&self, _: &CursorId, _: i64, _: Timestamp, _: bool) -> Result<bool, StoreError> {
-        unreachable!("the front door does not call finish_round")
-    }
-
-    async fn record_attempt(&self, _: AttemptRecord) -> Result<(), StoreError> {
-        unreachable!("the front door does not call record_attempt")
-    }
-
-    async fn set_blocked(&self, _: &CursorId, _: Option<&str>) -> Result<(), StoreError> {
-        unreachable!("the front door does not call set_blocked")
-    }
-
-    async fn pause_by_guard(&self, _: &CursorId, _: &str) -> Result<(), StoreError> {
-        unreachable!("the front door does not call pause_by_guard")
-    }
-
     async fn blob_facts(&self, _: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
         unreachable!("the front door does not call blob_facts")
     }
@@ -758,10 +788,6 @@ impl Store for StoreDouble {
 
     async fn record_breaker(&self, _: &BreakerRow) -> Result<(), StoreError> {
         unreachable!("the front door does not call record_breaker")
-    }
-
-    async fn take_permits(&self, _: &AppId, now: Timestamp, _: Duration) -> Result<Timestamp, StoreError> {
-        Ok(now)
     }
 
     async fn try_probe(

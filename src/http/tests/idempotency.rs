@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidings_actors::{
-    ports::{Begun, KeyedRequest, Store, StoreError, StoredAnswer},
+    ports::{Begun, KeyedRequest, RequestStore, StoreError, StoredAnswer},
     secret::Secret,
     testing::{Fault, MemoryStore},
     time::Timestamp,

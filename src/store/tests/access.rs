@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidings_actors::ports::EndpointAuth;
+use tidings_actors::ports::{AppStore, EndpointAuth};
 
 use super::*;
 

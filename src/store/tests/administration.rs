@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tidings_actors::ports::{Administration, AuditKept, Deed, TokenOwner, TokensOf};
+use tidings_actors::ports::{Administration, AppStore, AuditKept, Deed, TokenOwner, TokensOf};
 use tidings_entity::kind::Role;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! Who counts as behind.
 
 use tidings_actors::{
-    ports::{Backlog, Store},
+    ports::{AppStore, Backlog, UpkeepStore},
     time::Timestamp,
 };
 

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
-use tidings_actors::ports::{Leases, Replica, Store, StoreError};
+use tidings_actors::ports::{AppStore, Leases, Replica, StoreError};
 use tidings_entity::id::ReplicaId;
 use ulid::Ulid;
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use tidings_actors::{
-    ports::{AccessPatch, AppPatch, Store, StoreError},
+    ports::{AccessPatch, AppPatch, AppStore, StoreError},
     secret::Secret,
     time::Timestamp,
 };
 
 use super::{
-    super::{keys, keys::Keys, sealed},
+    super::{
+        keys::{self, Keys},
+        sealed,
+    },
     home::{Home, on_both},
     new_app, number, store,
 };

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use futures_util::future::join_all;
 use tidings_actors::{
     ports::{
-        Begun, Fence, KeyedRequest, LeaseStanding, Leases, Reach, Replica, SHARDS, Settlement, Shard, Signal,
-        Standing, Store, StoreError, Streak,
+        AppStore, Begun, Fence, KeyedRequest, LaneStore, LeaseStanding, Leases, Reach, Replica, RequestStore,
+        SHARDS, Settlement, Shard, Signal, SourceStore, Standing, Store, StoreError, Streak, WatchStore,
     },
     time::Timestamp,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidings_actors::{
-    ports::{Store, StoreError},
+    ports::{AppStore, StoreError, UpkeepStore},
     time::Timestamp,
 };
 

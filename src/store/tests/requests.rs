@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_actors::{
-    ports::{Begun, KeyedRequest, Store, StoredAnswer},
+    ports::{Begun, KeyedRequest, RequestStore, StoredAnswer},
     secret::Secret,
     testing::{ManualClock, SeededRandom},
     time::Timestamp,

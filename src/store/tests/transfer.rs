@@ -7,7 +7,7 @@ use std::{
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait, Value};
 use tidings_actors::{
-    ports::{Store, StoreError},
+    ports::{AppStore, LaneStore, StoreError},
     time::Timestamp,
 };
 use tokio::sync::Notify;

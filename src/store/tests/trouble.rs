@@ -7,7 +7,10 @@ use futures_util::{FutureExt, future::join_all};
 use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
-    ports::{Administration, AuditKept, Deed, Settlement, Standing, Store, StoreError, Streak},
+    ports::{
+        Administration, AppStore, AuditKept, Deed, LaneStore, Settlement, Standing, StoreError, Streak,
+        UpkeepStore,
+    },
     time::Timestamp,
 };
 use tidings_entity::id::CursorId;

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
 use tidings_actors::{
-    ports::{Administration, AuditKept, Deed, Store, StoreError},
+    ports::{Administration, AppStore, AuditKept, Deed, StoreError},
     time::Timestamp,
 };
 

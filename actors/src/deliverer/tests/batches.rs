@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_entity::kind::{OrderMode, ParkReason, PayloadFormat};
 
 use crate::{
-    ports::{Action, AppPatch, BatchSettings, DeliverySettings, ItemOutcome, SendFailure, Store},
+    ports::{Action, AppPatch, AppStore, BatchSettings, DeliverySettings, ItemOutcome, SendFailure},
     testing::{
         house::{House, files, refs},
         transport::Answer,

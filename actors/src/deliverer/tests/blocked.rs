@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_entity::kind::{CursorState, LetterStatus, ParkReason};
 
 use crate::{
-    ports::{Action, StoreError},
+    ports::{Action, StoreError, WatchStore},
     testing::{
         Fault,
         house::{House, files, refs},
@@ -227,7 +227,7 @@ async fn a_refused_announcement_blocks_and_its_2xx_unblocks() {
     let watch = house.watch(&app).await;
     house.until_held(&watch, first).await;
     house.transport.answer_app(&app, Some(Answer::Status(404)));
-    crate::ports::Store::request_resync(house.store.as_ref(), &app, &watch.id, false).await.expect("asked");
+    house.store.request_resync(&app, &watch.id, false).await.expect("asked");
     house.refresh(&app).await;
     house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
     let changes = house.tried(&app).len();

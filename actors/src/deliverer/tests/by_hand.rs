@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_entity::kind::{CursorState, LetterStatus, ParkReason, PayloadFormat};
 
 use crate::{
-    ports::{Action, NewRound, Store},
+    ports::{Action, LaneStore, LetterStore, NewRound, WatchStore},
     round::{RULES, Round, RoundSpec, Summary, TreeEnd},
     testing::{
         house::{House, files, refs},

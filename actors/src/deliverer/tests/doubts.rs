@@ -11,7 +11,9 @@ use tidings_entity::{
 
 use crate::{
     deliverer::lending::{Return, Wish},
-    ports::{AppPatch, BatchSettings, DeliverySettings, SendFailure, Store, Watch},
+    ports::{
+        AppPatch, AppStore, BatchSettings, DeliverySettings, LetterStore, SendFailure, Watch, WatchStore,
+    },
     testing::{
         house::{House, URL, location},
         transport::{Answer, Reply},

@@ -6,7 +6,7 @@ use tidings_entity::{id::CursorId, kind::OrderMode};
 use tokio::time::Instant;
 
 use crate::{
-    ports::{AccessPatch, Action, AppPatch, SendFailure, Store},
+    ports::{AccessPatch, Action, AppPatch, AppStore, SendFailure, UpkeepStore, WatchStore},
     secret::Secret,
     testing::{
         house::{House, URL, files, location, refs},

@@ -8,7 +8,7 @@ use tidings_entity::{
 };
 
 use crate::{
-    ports::{CursorStatus, Selector, Store, Watch},
+    ports::{CursorStatus, Selector, Watch, WatchStore},
     round::Round,
     testing::{
         house::{House, URL, location},

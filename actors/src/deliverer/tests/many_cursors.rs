@@ -9,7 +9,7 @@ use crate::{
     directory::Doing,
     follow::CURSORS_PER_WATCH_MAX,
     policy::Policy,
-    ports::{Reach, Selector, Store},
+    ports::{LaneStore, Reach, Selector},
     testing::{
         house::{House, URL, location},
         transport::Answer,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     deliverer::lending::{Lease, Refusal, Return, Settled, Wish},
-    ports::{AppPatch, Store, Watch},
+    ports::{AppPatch, AppStore, Watch, WatchStore},
     testing::house::{House, files, refs},
 };
 

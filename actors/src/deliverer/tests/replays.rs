@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_entity::kind::LetterStatus;
 
 use crate::{
-    ports::{Action, Notice, Reach, Store},
+    ports::{Action, LaneStore, Notice, Reach, SourceStore, WatchStore},
     testing::{
         house::{House, URL, files, refs},
         transport::Answer,

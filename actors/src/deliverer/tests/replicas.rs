@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     circuit_breaker::endpoint_key,
     directory::Doing,
-    ports::{SHARDS, Store},
+    ports::{SHARDS, UpkeepStore, WatchStore},
     testing::{
         Fault,
         house::{House, refs},

@@ -7,7 +7,7 @@ use tidings_entity::kind::{
 };
 
 use crate::{
-    ports::{Action, Selector, Store, WatchPatch},
+    ports::{Action, LetterStore, Selector, WatchPatch, WatchStore},
     testing::{
         house::{House, URL, files, location, refs},
         transport::Answer,

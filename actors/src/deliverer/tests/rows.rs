@@ -6,7 +6,7 @@ use tidings_entity::kind::LetterStatus;
 use tokio::time::Instant;
 
 use crate::{
-    ports::{GitError, PrepareError, Settlement, Standing, Store, StoreError, Streak},
+    ports::{GitError, LaneStore, PrepareError, Settlement, Standing, StoreError, Streak, WatchStore},
     testing::{
         Fault,
         house::{House, files, refs},

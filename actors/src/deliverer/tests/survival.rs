@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     deliverer::DelivererMessage,
-    ports::{Reach, Store},
+    ports::{LaneStore, Reach, SourceStore},
     testing::{
         house::{House, URL, files, refs},
         transport::Answer,

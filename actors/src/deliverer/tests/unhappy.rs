@@ -10,7 +10,7 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use crate::{
-    ports::{AppPatch, BatchSettings, SendFailure, Store, StoreError, Watch},
+    ports::{AppPatch, AppStore, BatchSettings, LetterStore, SendFailure, StoreError, Watch, WatchStore},
     testing::{
         Fault,
         house::{House, files, refs},

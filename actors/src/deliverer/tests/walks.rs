@@ -16,7 +16,7 @@ use tidings_entity::{
 
 use super::doubts::ways;
 use crate::{
-    ports::{Random, SendFailure, Store, Watch, WatchPatch},
+    ports::{LaneStore, LetterStore, Random, SendFailure, Watch, WatchPatch, WatchStore},
     testing::{
         SeededRandom,
         house::{House, URL, location},

@@ -13,7 +13,9 @@ use super::SWEEP;
 use crate::{
     circuit_breaker::{endpoint_key, source_key},
     directory::Doing,
-    ports::{Clock, GitError, Leases, Replica, SHARDS, Shard, Signal, Store, StoreError},
+    ports::{
+        Clock, GitError, Leases, Replica, SHARDS, Shard, Signal, Store, StoreError, UpkeepStore, WatchStore,
+    },
     secret::Secret,
     testing::{
         Fault, SIGNALS,

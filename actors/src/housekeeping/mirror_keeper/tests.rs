@@ -5,7 +5,7 @@ use tidings_entity::kind::HistoryMode;
 
 use super::*;
 use crate::{
-    ports::{GitError, Keep, MirrorFacts, Share, Store, Watch},
+    ports::{GitError, Keep, MirrorFacts, Share, SourceStore, Watch, WatchStore},
     testing::{
         git::{Upkeep, UpkeepFault},
         house::{House, URL},

@@ -4,7 +4,7 @@ use tidings_entity::kind::{HookNews, HookProvider, ReceiptVerdict};
 
 use super::*;
 use crate::{
-    ports::{Hook, Store, Watch},
+    ports::{Hook, ReceiptStore, Watch},
     testing::house::{House, URL},
 };
 

@@ -2,6 +2,7 @@
 //! and patience that every source grants which shares host and credential.
 
 use super::*;
+use crate::ports::{UpkeepStore, WatchStore};
 
 /// How often a host takes a request where it is slower than those who ask.
 const ONE_EACH: Duration = Duration::from_secs(1);

@@ -4,7 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{circuit_breaker::BreakerNews, ports::GitSource, repository_watcher::RepositoryWatcherMessage};
+use crate::{
+    circuit_breaker::BreakerNews,
+    ports::{GitSource, UpkeepStore},
+    repository_watcher::RepositoryWatcherMessage,
+};
 
 /// How many scans wait for their turn at their hosts.
 fn in_line(house: &House) -> usize {

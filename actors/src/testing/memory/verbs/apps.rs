@@ -1,0 +1,63 @@
+//! Apps: who receives, with which settings, and at which rate.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings_entity::id::AppId;
+
+use crate::{
+    ports::{App, AppPatch, AppStore, GONE, NewApp, StoreError},
+    testing::memory::{MemoryStore, rows},
+    time::Timestamp,
+};
+
+#[async_trait]
+impl AppStore for MemoryStore {
+    async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
+        self.meet("create_app").await?;
+        self.write(|state| state.create_app(app))
+    }
+
+    async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
+        Ok(self.state().apps.get(id).map(|app| rows::app(app, self.clock.now())))
+    }
+
+    async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
+        let state = self.state();
+        let later = state.apps.values().filter(|app| after.is_none_or(|after| app.new.id > *after));
+        Ok(later
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .map(|app| rows::app(app, self.clock.now()))
+            .collect())
+    }
+
+    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError> {
+        self.write(|state| {
+            let app = state.apps.get_mut(id).ok_or(StoreError::NotFound)?;
+            let is_asked = app.endpoint_since == endpoint_since;
+            if is_asked {
+                app.disable(Some(GONE.to_owned()), endpoint_since);
+            }
+            Ok(is_asked)
+        })
+    }
+
+    async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {
+        self.write(|state| state.patch_app(id, patch, at))
+    }
+
+    async fn take_permits(
+        &self,
+        app: &AppId,
+        now: Timestamp,
+        span: Duration,
+    ) -> Result<Timestamp, StoreError> {
+        self.meet("take_permits").await?;
+        // The only verb that the rate of deliveries multiplies: it copies nothing.
+        self.state().take_permits(app, now, span)
+    }
+
+    async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
+        self.write(|state| state.erase_app(id))
+    }
+}

@@ -1,0 +1,38 @@
+//! Receipts of hooks.
+
+use async_trait::async_trait;
+use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
+
+use crate::{
+    ports::{Hook, Receipt, ReceiptStore, StoreError},
+    testing::memory::MemoryStore,
+    time::Timestamp,
+};
+
+#[async_trait]
+impl ReceiptStore for MemoryStore {
+    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {
+        self.meet("receive").await?;
+        self.write(|state| Ok(state.receive(&*self.random, hook)))
+    }
+
+    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.write_receipt(receipt.clone());
+            Ok(())
+        })
+    }
+
+    async fn receipts(
+        &self,
+        verdict: Option<ReceiptVerdict>,
+        before: Option<&ReceiptId>,
+        limit: u64,
+    ) -> Result<Vec<Receipt>, StoreError> {
+        Ok(self.state().shown_receipts(verdict, before, limit))
+    }
+
+    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
+        self.write(|state| state.replay(id, at))
+    }
+}

@@ -1,0 +1,67 @@
+//! Apps: who receives, with which settings, and at which rate.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings_actors::{
+    ports::{App, AppPatch, AppStore, NewApp, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::id::AppId;
+
+use super::transact;
+use crate::store::{SqlStore, apps, upkeep};
+
+#[async_trait]
+impl AppStore for SqlStore {
+    async fn create_app(&self, app: &NewApp) -> Result<(), StoreError> {
+        let app = app.clone();
+        transact!(self, |transaction, context| apps::create(transaction, context, app).await)
+    }
+
+    async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
+        apps::find(&self.readers, &self.context, "id", id.clone().into()).await
+    }
+
+    async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
+        apps::list(&self.snapshot().await?, &self.context, after, limit).await
+    }
+
+    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError> {
+        let id = id.clone();
+        transact!(self, |transaction, _context| apps::disable_gone(transaction, id, endpoint_since).await)
+    }
+
+    async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {
+        let (id, patch) = (id.clone(), patch.clone());
+        transact!(self, |transaction, context| apps::patch(transaction, context, id, patch, at).await)
+    }
+
+    async fn take_permits(
+        &self,
+        app: &AppId,
+        now: Timestamp,
+        span: Duration,
+    ) -> Result<Timestamp, StoreError> {
+        let app = app.clone();
+        transact!(self, |transaction, _context| apps::take_permits(transaction, app, now, span).await)
+    }
+
+    async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
+        // A million rows fit in no transaction that others wait for: what only tells of the past goes first,
+        // in steps. Cut off in between, the app is still there, with less of a past.
+        for kind in 0..upkeep::KINDS_OF_APP {
+            loop {
+                let app = id.clone();
+                let step = self.writer.question(move |transaction, _context| {
+                    Box::pin(async move { upkeep::clear(transaction, &app, kind, upkeep::STEP).await })
+                });
+                if step.await? < upkeep::STEP {
+                    break;
+                }
+            }
+        }
+        let id = id.clone();
+        transact!(self, |transaction, _context| apps::erase(transaction, id).await)
+    }
+}

@@ -1,0 +1,107 @@
+//! Lanes: the rounds of one branch of one watch, from their beginning to their end.
+
+use async_trait::async_trait;
+use tidings_actors::{
+    ports::{
+        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, StoreError,
+    },
+    time::Timestamp,
+};
+use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
+
+use super::transact;
+use crate::store::{SqlStore, attempts, lanes, refusals, registration, replays, rounds, terms};
+
+#[async_trait]
+impl LaneStore for SqlStore {
+    async fn pending(
+        &self,
+        app: Option<&AppId>,
+        reach: &Reach,
+    ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+        self.writer.flush().await?;
+        lanes::pending(&self.readers, app.cloned(), reach).await
+    }
+
+    async fn glimpse(&self, cursor: &CursorId) -> Result<Glimpse, StoreError> {
+        self.writer.flush().await?;
+        lanes::glimpse(&self.readers, cursor).await
+    }
+
+    async fn lane(&self, cursor: &CursorId) -> Result<LaneSnapshot, StoreError> {
+        self.writer.flush().await?;
+        lanes::snapshot(&self.snapshot().await?, &self.context, cursor).await
+    }
+
+    async fn lane_terms(&self, cursors: &[CursorId]) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
+        terms::of_lanes(&self.readers, cursors).await
+    }
+
+    async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
+        let round = round.clone();
+        transact!(self, |transaction, _context| rounds::begin(transaction, &round).await)
+    }
+
+    async fn advance(
+        &self,
+        cursor: &CursorId,
+        planned_after: i64,
+        held: Option<(ObjectId, ViewId)>,
+    ) -> Result<(), StoreError> {
+        let cursor = cursor.clone();
+        transact!(self, |transaction, _context| {
+            rounds::advance(transaction, &cursor, planned_after, held).await
+        })
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
+        self.writer.settle(settlement).await
+    }
+
+    async fn finish_round(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        at: Timestamp,
+        end_told: bool,
+    ) -> Result<bool, StoreError> {
+        let cursor = cursor.clone();
+        transact!(self, |transaction, _context| rounds::finish(transaction, &cursor, round, at, end_told)
+            .await)
+    }
+
+    async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
+        transact!(self, |transaction, _context| attempts::record(transaction, &attempt).await)
+    }
+
+    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError> {
+        let app = app.clone();
+        transact!(self, |transaction, _context| refusals::of_app(transaction, &app).await)
+    }
+
+    async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError> {
+        let cursor = cursor.clone();
+        transact!(self, |transaction, _context| rounds::note_announced(transaction, &cursor, round).await)
+    }
+
+    async fn deliver_no_later(&self, watch: &WatchId, latest: Timestamp) -> Result<(), StoreError> {
+        let watch = watch.clone();
+        transact!(self, |transaction, _context| registration::deliver_no_later(transaction, &watch, latest)
+            .await)
+    }
+
+    async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
+        let (cursor, reason) = (cursor.clone(), reason.map(str::to_owned));
+        transact!(self, |transaction, _context| rounds::set_blocked(transaction, &cursor, reason).await)
+    }
+
+    async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError> {
+        let (cursor, reason) = (cursor.clone(), reason.to_owned());
+        transact!(self, |transaction, _context| rounds::pause_by_guard(transaction, &cursor, reason).await)
+    }
+
+    async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError> {
+        let cursor = cursor.clone();
+        transact!(self, |transaction, _context| replays::forget(transaction, &cursor, from).await)
+    }
+}

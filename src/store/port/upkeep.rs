@@ -1,0 +1,117 @@
+//! Blobs, breakers, pins, and the numbers of the whole store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sea_orm::ConnectionTrait;
+use tidings_actors::{
+    ports::{Backlog, BlobFacts, BreakerRow, Laggard, StoreError, Totals, UpkeepStore},
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{ObjectId, RepositoryId},
+    kind::BreakerKind,
+};
+
+use super::transact;
+use crate::store::{SqlStore, backlog, blobs, breakers, error::OfTable, partitions, upkeep};
+
+#[async_trait]
+impl UpkeepStore for SqlStore {
+    async fn blob_facts(&self, blobs: &[ObjectId]) -> Result<Vec<Option<BlobFacts>>, StoreError> {
+        blobs::facts(&self.readers, blobs).await
+    }
+
+    async fn remember_blobs(&self, blobs: &[(ObjectId, BlobFacts)], at: Timestamp) -> Result<(), StoreError> {
+        let blobs = blobs.to_vec();
+        transact!(self, |transaction, _context| blobs::remember(transaction, &blobs, at).await)
+    }
+
+    async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
+        breakers::list(&self.readers).await
+    }
+
+    async fn record_breaker(&self, breaker: &BreakerRow) -> Result<(), StoreError> {
+        let breaker = breaker.clone();
+        transact!(self, |transaction, _context| breakers::record(transaction, breaker).await)
+    }
+
+    async fn try_probe(
+        &self,
+        kind: BreakerKind,
+        id: &str,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        transact!(self, |transaction, _context| breakers::try_probe(transaction, kind, id, now, next).await)
+    }
+
+    async fn pins(&self, repository: &RepositoryId) -> Result<Vec<ObjectId>, StoreError> {
+        self.writer.flush().await?;
+        upkeep::pins(&self.readers, repository).await
+    }
+
+    async fn prune(
+        &self,
+        now: Timestamp,
+        history: Duration,
+        blobs: Duration,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        transact!(self, |transaction, _context| {
+            partitions::make_ahead(transaction, now).await;
+            Ok(())
+        })?;
+        let mut left = limit;
+        for kind in 0..upkeep::KINDS {
+            while left > 0 {
+                let step = left.min(upkeep::STEP);
+                let gone = transact!(self, |transaction, _context| {
+                    upkeep::prune(transaction, kind, now, history, blobs, step).await
+                })?;
+                left -= gone;
+                if gone < step {
+                    break;
+                }
+            }
+        }
+        transact!(self, |transaction, _context| partitions::drop_empty(transaction, now).await)?;
+        Ok(limit - left)
+    }
+
+    async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {
+        // Counted beside the writer, which deliveries wait for.
+        let crowded: Arc<[_]> = upkeep::crowded(&self.snapshot().await?, most).await?.into();
+        let mut gone = 0;
+        while gone < limit && !crowded.is_empty() {
+            let (crowded, step) = (crowded.clone(), (limit - gone).min(upkeep::STEP));
+            let went =
+                transact!(self, |transaction, _context| upkeep::shorten(transaction, &crowded, step).await)?;
+            gone += went;
+            if went < step {
+                break;
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
+        upkeep::totals(&self.readers, now).await
+    }
+
+    async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
+        backlog::backlog(&self.readers, now).await
+    }
+
+    async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError> {
+        backlog::laggards(&self.readers, limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        if !self.writer.takes_writes() {
+            return Err(StoreError::Unavailable("the database takes no writes".to_owned()));
+        }
+        self.readers.execute_unprepared("select 1 from lease").await.of("lease").map(drop)
+    }
+}
