@@ -21,6 +21,7 @@ pub mod handler_state;
 pub mod histories;
 pub mod hooks;
 pub mod idempotency;
+mod kept;
 pub mod keys;
 mod lag;
 pub mod lifecycle;

@@ -70,19 +70,25 @@ pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> 
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Onboarding {
-    /// Its name, 3 to 100 characters.
+    /// Its name.
+    #[schema(min_length = 3, max_length = 100)]
     app_name: String,
     /// Whom to write to.
+    #[schema(min_length = 3, max_length = 255)]
     email: String,
     /// Where it receives; `/create`, `/update` and `/delete` are appended. Or a stream of NATS JetStream,
     /// `nats://host[:4222]/subject.prefix` (`tls://` where the connection must be encrypted): then each
     /// change is a message of `{prefix}.{repository_id}.create`, `.update` or `.delete`. May be missing.
+    #[schema(min_length = 1, max_length = 2048)]
     base_url: Option<String>,
     /// A web page about it.
+    #[schema(min_length = 1, max_length = 2048)]
     website: Option<String>,
-    /// What it is, at most 500 characters.
+    /// What it is.
+    #[schema(max_length = 500)]
     description: Option<String>,
-    /// The key that deliveries are signed with, 16 to 500 characters; made where it is missing.
+    /// The key that deliveries are signed with; made where it is missing.
+    #[schema(min_length = 16, max_length = 500)]
     client_auth_key: Option<String>,
     /// How it wants to be served.
     #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
@@ -161,6 +167,7 @@ struct AppChange {
     /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another scheme, host or port is
     /// refused while header fields, credentials or a client certificate would go there that this change
     /// does not give anew (or take away with null): see `keep_endpoint_access`.
+    #[schema(min_length = 1, max_length = 2048)]
     base_url: Option<String>,
     /// What goes with requests goes to the new `base_url` as well, wherever that is.
     keep_endpoint_access: Option<bool>,
@@ -175,7 +182,8 @@ struct AppChange {
     disabled: Option<bool>,
     /// Signs with a new key from now on.
     rotate_signing_key: Option<bool>,
-    /// The new key, 16 to 500 characters; made where it is missing.
+    /// The new key; made where it is missing.
+    #[schema(min_length = 16, max_length = 500)]
     client_auth_key: Option<String>,
     /// Sends a test delivery with what is changed here first, and changes nothing unless that is
     /// answered with 2xx (422 with its outcome). False where it is missing.

@@ -50,7 +50,8 @@ pub fn routes() -> Vec<Route> {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct TokenWish {
-    /// What it is for, 1 to 100 characters.
+    /// What it is for.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// When it ends by itself, within ten years; never where it is missing.
     expires_at: Option<String>,
@@ -60,7 +61,8 @@ struct TokenWish {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct StaffTokenWish {
-    /// What it is for, 1 to 100 characters.
+    /// What it is for.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// `viewer`, `operator` or `admin`.
     role: String,

@@ -60,6 +60,7 @@ async fn storage(front: Arc<Front>, _request: Request) -> Answer {
 #[derive(Serialize, ToSchema)]
 struct LogFilter {
     /// In the syntax of `telemetry.log_filter`: `info`, `warn,tidings=debug`.
+    #[schema(min_length = 1, max_length = 1000)]
     filter: String,
 }
 

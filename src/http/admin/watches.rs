@@ -18,6 +18,7 @@ use super::super::{
     attempt::AttemptShown,
     fields::Fields,
     front::Front,
+    kept::{kept_from_being_asked, kept_until},
     moment::iso,
     names::Names,
     paging::{Page, Query, page},
@@ -204,9 +205,10 @@ async fn sources(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// Polls a repository soon, with each of its sources.
+/// Polls a repository soon, with each of its sources but those that an operator keeps from being asked.
 #[utoipa::path(post, path = "/api/admin/repositories/{id}/scan", tag = "admin", params(("id" = String, Path)),
-    responses((status = 202, description = "it is polled soon")))]
+    responses((status = 202, description = "it is polled soon"),
+        (status = 409, description = "an operator keeps all of its sources from being asked")))]
 async fn scan(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
     let id: RepositoryId = request.id(Kind::NO_REPOSITORY)?;
@@ -214,6 +216,12 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
     let sources = sources.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
     if sources.is_empty() {
         return Err(Problem::new(Kind::NO_REPOSITORY));
+    }
+    let breakers = front.store.breakers().await;
+    let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NO_REPOSITORY))?;
+    let kept: Vec<_> = sources.iter().map(|source| kept_until(&breakers, &source.id)).collect();
+    if let Some(until) = kept.iter().flatten().min().filter(|_| kept.iter().all(Option::is_some)) {
+        return Err(kept_from_being_asked(*until));
     }
     front.handle.poke(&id).await;
     let asked = serde_json::json!({ "repository": id.as_str(), "sources": sources.len() });

@@ -294,19 +294,29 @@ struct SyncFailedBreaker {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 pub(in crate::http) struct SyncRecoveredPayload {
-    event: PlainEvent,
+    event: SyncRecoveredEvent,
     repository: PayloadRepository,
-    /// When it was read, in ISO 8601 with milliseconds, UTC.
+    /// When the repository was read again, in ISO 8601 with milliseconds, UTC.
     timestamp: String,
 }
 
 /// Which message this is.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
-struct PlainEvent {
+struct SyncRecoveredEvent {
     /// The same as `webhook-id`.
     id: String,
-    /// `sync_recovered` or `test`.
+    /// `sync_recovered`
+    r#type: String,
+}
+
+/// Which message this is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+struct TestEvent {
+    /// The same as `webhook-id`.
+    id: String,
+    /// `test`
     r#type: String,
 }
 
@@ -314,9 +324,9 @@ struct PlainEvent {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 pub(in crate::http) struct TestPayload {
-    event: PlainEvent,
+    event: TestEvent,
     app: TestedApp,
-    /// When it was asked for, in ISO 8601 with milliseconds, UTC.
+    /// When somebody asked for the test, in ISO 8601 with milliseconds, UTC.
     timestamp: String,
 }
 

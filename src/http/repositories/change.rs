@@ -5,13 +5,12 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    circuit_breaker::OPENED_BY_HAND,
     ports::{Watch, WatchPatch},
     turns::Turns,
 };
 use tidings_entity::{
     id::{CursorId, WatchId},
-    kind::{BreakerKind, HistoryMode, WatchState},
+    kind::{HistoryMode, WatchState},
 };
 use utoipa::ToSchema;
 use warp::reply::Response;
@@ -20,7 +19,7 @@ use super::{
     super::{
         fields::Fields,
         front::Front,
-        moment,
+        kept::{kept_from_being_asked, kept_until},
         problem::{Kind, Problem},
         request::{Request, json},
         route::{Access, Answer, Route, route, route_with},
@@ -113,6 +112,10 @@ struct Skipping {
     position: u64,
 }
 
+/// What a complete resync of an app says that takes no notices of resyncs.
+const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this app is false, so it is not told \
+                                      what to drop: everything that exists is sent again";
+
 /// What was done.
 #[derive(Serialize, ToSchema)]
 struct Done {
@@ -201,11 +204,8 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     Fields::of_optional(&request.body)?.finish()?;
     let breakers = front.store.breakers().await.map_err(store_failed)?;
-    let kept = breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == watch.source.as_str());
-    if let Some(probe_at) = kept.filter(|row| row.last_error == OPENED_BY_HAND).and_then(|row| row.probe_at) {
-        let until = moment::iso(probe_at);
-        let said = format!("an operator keeps this repository from being asked until {until}");
-        return Err(Problem::new(Kind::CONFLICT).with_detail(said));
+    if let Some(until) = kept_until(&breakers, &watch.source) {
+        return Err(kept_from_being_asked(until));
     }
     front.handle.poke(&watch.repository).await;
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Scan requested" }))
@@ -223,7 +223,11 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     let app = &request.app()?.id;
     front.store.request_resync(app, &id, wish.complete.unwrap_or(false)).await.map_err(store_failed)?;
     front.handle.refresh(app).await;
-    Ok(json(StatusCode::ACCEPTED, &Done { message: "Resync requested" }))
+    let message = match wish.complete {
+        Some(true) if !request.app()?.delivery.resync => RESYNC_WITHOUT_NOTICES,
+        _ => "Resync requested",
+    };
+    Ok(json(StatusCode::ACCEPTED, &Done { message }))
 }
 
 /// Gives the change at the head up by hand: it becomes a dead letter, and the next one goes on.

@@ -240,7 +240,10 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
 fn pulls(app: &App) -> Result<(), Problem> {
     let refused = |why: &str| Err(Problem::new(Kind::CONFLICT).with_detail(why));
     match (&app.base_url, &app.disabled) {
-        (Some(_), _) => refused("the app has an endpoint that its changes are sent to"),
+        (Some(_), _) => refused(
+            "the app has an endpoint that its changes are sent to; PATCH /api/app with base_url null \
+             (tidings app update --pull) makes it pull",
+        ),
         (None, Some(_)) => refused("the app is disabled"),
         (None, None) => Ok(()),
     }

@@ -63,8 +63,10 @@ pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Registration {
     /// Its address; `url` is another name.
+    #[schema(min_length = 1, max_length = 2048)]
     github_url: Option<String>,
     /// Its address.
+    #[schema(min_length = 1, max_length = 2048)]
     url: Option<String>,
     /// What gives access to it; `token` is another name.
     github_token: Option<String>,
@@ -76,8 +78,10 @@ struct Registration {
     /// A GitHub App instead of a token; its tokens are minted and renewed.
     github_app: Option<GithubApp>,
     /// One branch, or a pattern (`release/*`); missing: the default branch.
+    #[schema(min_length = 1, max_length = 244)]
     branch: Option<String>,
     /// A pattern of tags, instead of `branch`.
+    #[schema(min_length = 1, max_length = 244)]
     tags: Option<String>,
     /// Globs of which one must match a path; missing: all paths. `*` and `?` stay within a name,
     /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.

@@ -383,8 +383,9 @@ impl SourceStore for StoreDouble {
         unreachable!("the front door does not call repositories")
     }
 
-    async fn sources(&self, _: &RepositoryId) -> Result<Vec<Source>, StoreError> {
-        Ok(Vec::new())
+    async fn sources(&self, id: &RepositoryId) -> Result<Vec<Source>, StoreError> {
+        let rows = self.open()?;
+        Ok(rows.watches.iter().filter(|watch| watch.repository == *id).map(plain::source).collect())
     }
 
     async fn move_heads(&self, _: &SourceId, _: &RefListing, _: Timestamp) -> Result<Moved, StoreError> {

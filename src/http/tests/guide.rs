@@ -12,7 +12,8 @@ fn page(document: &Value) -> String {
          `UPDATE_EXPECT=1 cargo test --lib guide` makes it anew.\n\n\
          Errors are RFC 9457 problems (`application/problem+json`). Lists come in pages: `next_cursor` of one \
          is `cursor` of the next. `Idempotency-Key` works on every POST. A request may bring an `X-Request-Id` of 8 to 128 letters, digits and \
-         `-_.:/+=`; the answer and the log name it. Fields of a body in bold are required. Who may call a route is \
+         `-_.:/+=`; the answer and the log name it. Fields of a body in bold are required; numbers \
+         behind a field say how many characters it may have. Who may call a route is \
          its token: that of \
          an app, or that of staff with the role that is named or a higher one (viewer, operator, admin).\n",
     );
@@ -68,10 +69,19 @@ fn fields(document: &Value, schema: &Value) -> Vec<String> {
         let inner = resolved(document, field)["properties"].as_object();
         names.extend(inner.into_iter().flatten().map(|(inner, _)| format!("`{name}.{inner}`")));
         if inner.is_none() {
-            names.push(if is_required(name) { format!("**`{name}`**") } else { format!("`{name}`") });
+            let shown = if is_required(name) { format!("**`{name}`**") } else { format!("`{name}`") };
+            names.push(shown + &length(field));
         }
     }
     names
+}
+
+/// How many characters a text may have, where that is said.
+fn length(field: &Value) -> String {
+    match (field["minLength"].as_u64(), field["maxLength"].as_u64()) {
+        (least, Some(most)) => format!(" ({} to {most})", least.unwrap_or(0)),
+        _ => String::new(),
+    }
 }
 
 /// What a schema refers to, null left out.

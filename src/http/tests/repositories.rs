@@ -319,6 +319,10 @@ async fn a_watch_is_steered() {
     assert_eq!(call("POST", "/resync", None).await.status, 202);
     let resyncs: Vec<bool> = house.store.rows().resyncs.iter().map(|(_, complete)| *complete).collect();
     assert_eq!(resyncs, [true, false]);
+    let settings = json!({ "delivery": { "resync": false } });
+    assert_eq!(house.call("PATCH", "/api/app", Some(&token), Some(&settings)).await.status, 200);
+    let answered = call("POST", "/resync", Some(json!({ "complete": true }))).await;
+    assert!(answered.body.contains("delivery.resync of this app is false"), "{answered:?}");
     let skipped = call("POST", "/skip", None).await;
     assert_eq!(
         (skipped.status, &skipped.json()["round"], &skipped.json()["position"]),

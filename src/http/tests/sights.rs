@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tidings_actors::{
+    circuit_breaker::OPENED_BY_HAND,
     ports::{AttemptRecord, BreakerRow},
     round::DeliveryId,
     time::Timestamp,
@@ -130,4 +131,27 @@ async fn dead_letters_are_listed_over_all_apps() {
         assert_eq!(answered.status, 400, "{wrong}");
     }
     assert_eq!(house.call("GET", list, Some(&one), None).await.status, 401, "apps see their own");
+}
+
+#[tokio::test]
+async fn a_source_that_an_operator_keeps_from_being_asked_is_asked_by_nobody() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let watch = house.store.rows().watches[0].clone();
+    let by_app = format!("/api/repositories/{id}/scan");
+    let by_staff = format!("/api/admin/repositories/{}/scan", watch.repository);
+    let both = async || {
+        let app = house.call("POST", &by_app, Some(&token), None).await;
+        [app, house.call("POST", &by_staff, Some(ADMIN), None).await]
+    };
+    assert_eq!(both().await.map(|answered| answered.status), [202, 202]);
+    let of_itself = breaker(BreakerKind::Source, watch.source.as_str());
+    house.store.rows().breakers.push(of_itself.clone());
+    assert_eq!(both().await.map(|answered| answered.status), [202, 202], "it is asked as a probe");
+    house.store.rows().breakers[0] = BreakerRow { last_error: OPENED_BY_HAND.into(), ..of_itself };
+    for answered in both().await {
+        assert_eq!(answered.status, 409, "{answered:?}");
+        assert!(answered.body.contains("tidings admin breaker reset"), "{answered:?}");
+    }
 }
