@@ -8,7 +8,7 @@ pub(crate) mod served;
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
@@ -52,12 +52,16 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The data directory cannot be used.
-    #[error("the data directory {path} cannot be used: {source}")]
+    #[error(
+        "the data directory {path} cannot be used: {}; name a directory that this user may write in data_dir \
+         (TIDINGS__DATA_DIR)",
+        why_unusable(.reason)
+    )]
     DataDirectory {
         /// The directory.
         path: String,
         /// What the machine says.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Another process has it open.
     #[error(
@@ -93,6 +97,14 @@ pub enum StartError {
     /// The tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Tree(String),
+}
+
+/// What the machine says of a directory that cannot be used, in words that fit a directory.
+pub(crate) fn why_unusable(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => "there is a file of that name".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// The running house.
@@ -317,7 +329,7 @@ impl Claim {
     /// Takes it, whatever lies in it, or says who has it.
     pub(crate) fn hold(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join(LOCK);
-        let failed = |source| StartError::DataDirectory { path: path.display().to_string(), source };
+        let failed = |reason| StartError::DataDirectory { path: path.display().to_string(), reason };
         let mut options = fs::OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
@@ -366,7 +378,7 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| StartError::DataDirectory { path: path.display().to_string(), source })
+        .map_err(|reason| StartError::DataDirectory { path: path.display().to_string(), reason })
 }
 
 /// The keyring's file in the data directory.

@@ -46,7 +46,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidings_actors::ports::Clock;
 
 pub use self::{
@@ -71,16 +71,6 @@ const COPY_FROM_VARIABLE: &str = "TIDINGS_COPY_FROM";
 const COPY_TO_VARIABLE: &str = "TIDINGS_COPY_TO";
 /// Holds what an app proves itself with to its endpoint.
 const ENDPOINT_SECRET_VARIABLE: &str = "TIDINGS_ENDPOINT_SECRET";
-
-/// What is no setting, and ours.
-const VARIABLES: [&str; 6] = [
-    TOKEN_VARIABLE,
-    GIT_TOKEN_VARIABLE,
-    PASSPHRASE_VARIABLE,
-    ENDPOINT_SECRET_VARIABLE,
-    COPY_FROM_VARIABLE,
-    COPY_TO_VARIABLE,
-];
 
 /// Where profiles lie.
 const HOME_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "HOME"];
@@ -148,7 +138,8 @@ enum Verb {
     Restore(backup::RestoreArgs),
     /// Write a settings file that names every setting with its default
     Init(init::InitArgs),
-    /// Read the settings and print what is in effect, secrets left out, and what a start would end
+    /// Check the settings and print those in effect, secrets left out; says which open rounds of an older version
+    /// the next start would end by a resync
     CheckConfig,
     /// Look for faults in settings, keys, database, disk, clock and egress, and name their remedies
     Doctor(doctor::DoctorArgs),
@@ -192,8 +183,8 @@ fn is_setting(name: &str) -> bool {
 
 impl Environment {
     fn of_process() -> Self {
-        let ours =
-            |name: &str| is_setting(name) || VARIABLES.contains(&name) || HOME_VARIABLES.contains(&name);
+        // Those that miss an underscore among them: reading the settings names them.
+        let ours = |name: &str| name.to_uppercase().starts_with("TIDINGS_") || HOME_VARIABLES.contains(&name);
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
         Self(all.filter(|(name, _)| ours(name)).collect())
@@ -256,8 +247,13 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Result<(), Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(&arguments).and_then(|mut matches| {
+        let needless = needless_for(&matches);
+        Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli, needless))
+    });
+    let cli = match parsed {
+        Ok((_, Some(needless))) => return Err(Failure::new(Code::Usage, needless)),
+        Ok((cli, None)) => cli,
         // Help and version are answers, not failures.
         Err(answer) if !answer.use_stderr() => {
             return answer.print().map_err(|error| Failure::of_output(&error));
@@ -270,6 +266,21 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
         .build()
         .map_err(|error| Failure::of_error(Code::Software, &error))?;
     runtime.block_on(perform(cli.verb, &context))
+}
+
+/// What is said where `--for` is given to a verb that does nothing for one app.
+fn needless_for(matches: &ArgMatches) -> Option<String> {
+    const OF_ALL: [&str; 4] = ["admin", "audit", "key", "receipt"];
+    let (verb, mut leaf) = matches.subcommand().filter(|(verb, _)| OF_ALL.contains(verb))?;
+    while let Some((_, inner)) = leaf.subcommand() {
+        leaf = inner;
+    }
+    let named = leaf.try_get_one::<String>("for_app").ok().flatten()?;
+    let of = match leaf.try_contains_id("of") {
+        Ok(_) => format!("; --of {named} shows what concerns that app"),
+        Err(_) => String::new(),
+    };
+    Some(format!("--for does nothing with tidings {verb}, which is about all apps{of}"))
 }
 
 async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {

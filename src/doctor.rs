@@ -9,6 +9,7 @@ mod work;
 use serde::Serialize;
 use tidings_actors::ports::Clock;
 
+pub(crate) use self::home::unusable;
 use crate::{secrets::Keyring, settings::Settings};
 
 /// How a thing stands.

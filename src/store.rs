@@ -110,11 +110,17 @@ pub enum OpenError {
     UnfinishedCopy,
     /// The data directory belongs to a database that was used, and this one was not.
     #[error(
-        "{0} is new, and this data directory was used with a database that was not: its apps and watches \
-         would be gone. Put that one back (`tidings restore` fills an empty data directory from a backup), let \
-         database.url name it, or begin anew with `tidings serve --new-database`"
+        "{address} is new, and this data directory was used with a database that was not: its apps and watches \
+         would be gone. {}, let database.url name it, or begin anew with `tidings serve --new-database`",
+        if *.is_server { "Put that one back (from a backup of the server, by pg_restore)" }
+        else { "Put that one back (`tidings restore` fills an empty data directory from a backup)" }
     )]
-    NotTheSame(String),
+    NotTheSame {
+        /// The new database.
+        address: String,
+        /// Whether it is one of a server, which looks after its own backups.
+        is_server: bool,
+    },
     /// The data directory has no keyring, and the database needs one.
     #[error(
         "the data directory has no keyring, and the database was sealed with one: put it back from a copy \
@@ -250,7 +256,10 @@ async fn first_steps(
     context: &Context,
     refuses_new: bool,
 ) -> Result<(Connection, Connection, i64), OpenError> {
-    let not_the_same = || OpenError::NotTheSame(address.to_string());
+    let not_the_same = || OpenError::NotTheSame {
+        address: address.to_string(),
+        is_server: matches!(address, Address::Server(_)),
+    };
     if refuses_new && !address.may_exist() {
         return Err(not_the_same());
     }

@@ -25,5 +25,5 @@ pub(super) fn note(data_dir: &Path) -> Result<(), StartError> {
     let path = data_dir.join(FILE);
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     file.and_then(|mut file| file.write_all(TEXT.as_bytes()))
-        .map_err(|source| StartError::DataDirectory { path: path.display().to_string(), source })
+        .map_err(|reason| StartError::DataDirectory { path: path.display().to_string(), reason })
 }

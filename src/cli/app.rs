@@ -95,6 +95,10 @@ pub(super) enum AppVerb {
 /// Where apps register.
 const ONBOARD: [&str; 3] = ["api", "apps", "onboard"];
 
+/// What is said of an app that was registered without an address.
+const PULLS: &str = "without --base-url the app pulls: nothing is sent to it, it asks for its changes \
+                     (GET /api/repositories/{id}/pending, or tidings listen --pull)";
+
 /// The body of a registration.
 fn wish(name: &str, email: &str, named: [Option<String>; 3]) -> Value {
     let mut body = json!({ "app_name": name, "email": email });
@@ -117,7 +121,11 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
                 body["client_auth_key"] = Value::String(key.expose().to_owned());
             }
             let app = client.call(Method::POST, &ONBOARD, Some(&body)).await?;
-            output.print(&app, &fields(&app))
+            let mut lines = fields(&app);
+            if body.get("base_url").is_none() {
+                lines.push(PULLS.to_owned());
+            }
+            output.print(&app, &lines)
         }
         AppVerb::List { server } => {
             let apps = context.client(&server)?.list(&["api", "admin", "apps"], &[]).await?;

@@ -4,10 +4,16 @@
 use serde_json::{Value, json};
 
 use super::{Code, Context, Failure, output::shown};
-use crate::store::schema;
+use crate::{doctor, store::schema};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
+    if let Some(fault) = doctor::unusable(&settings.data_dir) {
+        return Err(Failure::new(
+            Code::Config,
+            format!("data_dir: {}; {}", fault.found, fault.remedy.unwrap_or_default()),
+        ));
+    }
     let old_rounds = schema::old_rounds(&settings.database_url())
         .await
         .map_err(|error| Failure::of_error(Code::Unavailable, &error))?;

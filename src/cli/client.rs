@@ -103,6 +103,8 @@ pub(super) struct Client {
     /// Where the settings of this machine would have the admin token.
     admin_token_file: Option<PathBuf>,
     answer_bytes_max: usize,
+    /// What names another address.
+    otherwise: &'static str,
 }
 
 impl Client {
@@ -138,7 +140,8 @@ impl Client {
     /// # Errors
     /// None that is not a defect.
     pub(super) fn of_this_machine(server: Url) -> Result<Self, Failure> {
-        Self::of(builder().danger_accept_invalid_certs(true), server, None)
+        let otherwise = "--server or the settings server.listen and server.ops_listen name another address";
+        Ok(Self { otherwise, ..Self::of(builder().danger_accept_invalid_certs(true), server, None)? })
     }
 
     fn of(builder: reqwest::ClientBuilder, server: Url, token: Option<Secret>) -> Result<Self, Failure> {
@@ -151,6 +154,7 @@ impl Client {
             for_id: OnceCell::new(),
             admin_token_file: None,
             answer_bytes_max: ANSWER_BYTES_MAX,
+            otherwise: "--server, TIDINGS_SERVER or a profile names another address",
         })
     }
 
@@ -336,7 +340,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        unreachable::failure(&self.server, error)
+        unreachable::failure(&self.server, self.otherwise, error)
     }
 
     fn refusal(&self, status: StatusCode, problem: &Value) -> Failure {

@@ -6,7 +6,10 @@ use clap::Args;
 use tidings_actors::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::{Code, Context, Failure, PASSPHRASE_VARIABLE};
+use super::{
+    Code, Context, Failure, PASSPHRASE_VARIABLE,
+    secret_file::{self, Purpose},
+};
 
 /// Where the passphrase is.
 #[derive(Args, Clone, Debug)]
@@ -20,12 +23,14 @@ impl PassphraseArgs {
     /// The passphrase, without the end of its line.
     ///
     /// # Errors
-    /// A file that cannot be read, or is empty.
+    /// A file that cannot be read, that others can read, or that is empty.
     pub(super) fn read(&self, context: &Context) -> Result<Option<Secret>, Failure> {
         let Some(path) = &self.passphrase_file else {
             let set = context.environment.get(PASSPHRASE_VARIABLE);
             return Ok(set.filter(|text| !text.is_empty()).map(Secret::new));
         };
+        secret_file::read(path, Purpose::Passphrase)?;
+        // As it stands there: spaces at its ends belong to it.
         let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
             Failure::new(Code::NoInput, format!("{} cannot be read: {error}", path.display()))
         })?;

@@ -40,6 +40,8 @@ pub(super) enum Purpose {
     HeaderValue,
     /// The key of a client certificate.
     ClientKey,
+    /// It opens an exported keyring.
+    Passphrase,
 }
 
 impl fmt::Display for Purpose {
@@ -52,6 +54,7 @@ impl fmt::Display for Purpose {
             Self::EndpointSecret => "auth secret of the endpoint",
             Self::HeaderValue => "value of a header field",
             Self::ClientKey => "key of the client certificate",
+            Self::Passphrase => "passphrase",
         })
     }
 }

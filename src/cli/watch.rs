@@ -25,7 +25,7 @@ use printer::Printer;
 use tidings_actors::{
     ports::{
         AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach, RepositoryFacts,
-        Selector, SourceStore, Start, Store, Watch, WatchStore,
+        RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
     secret::Secret,
     time::Timestamp,
@@ -42,7 +42,7 @@ use super::{
     serve::{StopSignals, stop_telemetry},
 };
 use crate::{
-    app::{Adapters, StartError},
+    app::{Adapters, StartError, why_unusable},
     git::address::Address,
     secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
@@ -51,6 +51,8 @@ use crate::{
 
 /// Changes that were given up which `--once` counts.
 const GIVEN_UP_SHOWN: u64 = 100;
+/// Rounds whose changes `--once` counts.
+const ROUNDS_COUNTED: u64 = 1_000;
 /// How often `--once` looks whether everything has arrived.
 const LOOK: Duration = Duration::from_millis(25);
 /// The shortest poll interval of a path on this machine: a look costs one file read.
@@ -125,6 +127,7 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
         scratch.as_ref().map_or_else(|| args.data_dir.clone(), |scratch| Some(scratch.path().to_owned()));
     let settings = tuned(args, settings, data_dir.unwrap_or_default());
     let adapters = Adapters::open(settings).await.map_err(|error| not_opened(&error))?;
+    let began_at = adapters.clock.now();
     let (app, watch) = register(args, address, &adapters).await?;
     let mut stop_signals = StopSignals::listen();
     // The sender goes when nobody can print any more; without a printer it stays here, unused.
@@ -140,7 +143,10 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     tell_if_empty(store.as_ref(), &app, &watch, args.once).await?;
     let outcome = tokio::select! {
         reason = house.failed() => Err(Failure::new(Code::Software, reason)),
-        outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => outcome,
+        outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => match outcome {
+            Ok(watch) => tell_what_was_sent(args, store.as_ref(), &watch, began_at).await,
+            Err(failure) => Err(failure),
+        },
         _gone = reader.wait_for(|gone| *gone) => Ok(()),
         _signal = stop_signals.next() => Ok(()),
     };
@@ -159,6 +165,14 @@ fn not_opened(error: &StartError) -> Failure {
                  another directory with --data-dir"
             );
             Failure::new(Code::Unavailable, text)
+        }
+        StartError::DataDirectory { path, reason } => {
+            let why = why_unusable(reason);
+            let text = format!(
+                "the data directory {path} cannot be used: {why}; name a directory that this user may write with \
+                 --data-dir"
+            );
+            Failure::new(Code::CannotCreate, text)
         }
         error => Failure::of_start(error),
     }
@@ -362,8 +376,39 @@ async fn tell_if_empty(store: &dyn Store, app: &AppId, watch: &WatchId, once: bo
     Ok(())
 }
 
+/// Says how much was sent where no line says so: to a receiver, or nothing at all.
+async fn tell_what_was_sent(
+    args: &WatchArgs,
+    store: &dyn Store,
+    watch: &Watch,
+    since: Timestamp,
+) -> Result<(), Failure> {
+    let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
+    let filter = RoundFilter { watch: Some(watch.id.clone()), from: Some(since), ..RoundFilter::default() };
+    let rounds = store.rounds(&watch.app, &filter, ROUNDS_COUNTED).await.map_err(unavailable)?;
+    let sent: u64 = rounds.iter().map(RoundFacts::total).sum();
+    let more = if rounds.len() as u64 == ROUNDS_COUNTED { "more than " } else { "" };
+    let is_empty = watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty);
+    let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
+    let said = match (sent, &args.to) {
+        // It was said that the repository is empty.
+        (0, _) if is_empty => return Ok(()),
+        (0, _) if args.data_dir.is_none() && has_globs => {
+            "nothing was sent: no path matches --include and --exclude".to_owned()
+        }
+        (0, _) if args.data_dir.is_none() => "nothing was sent: there is no file".to_owned(),
+        (0, _) => "nothing was sent: there is nothing new".to_owned(),
+        (1, Some(to)) => format!("1 change was taken by {to}"),
+        (sent, Some(to)) => format!("{more}{sent} changes were taken by {to}"),
+        (_, None) => return Ok(()),
+    };
+    // On standard error, where no event is.
+    drop(writeln!(io::stderr(), "{}: {said}", watch.facts.github_url));
+    Ok(())
+}
+
 /// Waits until the app holds the head of every branch that it watches, and nothing else waits for it there.
-async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<(), Failure> {
+async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<Watch, Failure> {
     loop {
         let watch =
             store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
@@ -374,7 +419,7 @@ async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Re
         let is_at_head =
             watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
         if is_at_head && !is_pending(store, &watch).await? {
-            return nothing_given_up(store, app).await;
+            return nothing_given_up(store, app).await.map(|()| watch);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -404,7 +449,11 @@ async fn nothing_given_up(store: &dyn Store, app: &AppId) -> Result<(), Failure>
         (Some(status), excerpt) => format!("the receiver answered {status}: {excerpt}"),
         (None, excerpt) => excerpt.to_owned(),
     };
-    Err(Failure::new(Code::Data, format!("{count} not taken, {path} among them: {why}")))
+    let key = match newest.http_status {
+        Some(401 | 403) => "; if the receiver has another key, --secret-file names the file that holds it",
+        _ => "",
+    };
+    Err(Failure::new(Code::Data, format!("{count} not taken, {path} among them: {why}{key}")))
 }
 
 #[cfg(test)]

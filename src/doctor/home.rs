@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
 use crate::{
-    app::{KEYRING, LOCK, mode_for_others},
+    app::{KEYRING, LOCK, mode_for_others, why_unusable},
     backup::Unfinished,
     http::admin_token,
     secrets::{Keyring, SecretsError},
@@ -16,39 +16,46 @@ use crate::{
 /// A server that may open fewer files is short of them on a busy day.
 const FILES_MIN: u64 = 4_096;
 
+/// The check of the data directory.
+const DATA_DIR: &str = "data_dir";
+
+/// Why no server can use a data directory, whoever runs it: it is a file, or cannot be made.
+pub(crate) fn unusable(path: &Path) -> Option<Finding> {
+    let shown = path.display();
+    let (found, remedy) = match fs::metadata(path) {
+        Ok(facts) if facts.is_dir() => return None,
+        Ok(_) => (
+            format!("{shown} is a file, not a directory"),
+            "move the file away, or set data_dir to a directory",
+        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => (
+            format!("{shown} does not exist and cannot be made: {}", writable_above(path).err()?),
+            "make it for the user that runs the server, or set data_dir to a place that it may write",
+        ),
+        Err(error) => (
+            format!("{shown} cannot be looked at: {}", why_unusable(&error)),
+            "let the user that runs the server enter the directories above it",
+        ),
+    };
+    Some(Finding::fault(DATA_DIR, found, remedy))
+}
+
 /// Whether it may be used; whether a server has it open.
 pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> bool {
-    const CHECK: &str = "data_dir";
     let path = &settings.data_dir;
     let shown = path.display();
-    let facts = match fs::metadata(path) {
-        Ok(facts) => facts,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            findings.push(match writable_above(path) {
-                Ok(()) => Finding::ok(CHECK, format!("{shown} does not exist yet: the first start makes it")),
-                Err(why) => Finding::fault(
-                    CHECK,
-                    format!("{shown} does not exist and cannot be made: {why}"),
-                    "make it for the user that runs the server, or set data_dir to a place that it may write",
-                ),
-            });
-            return false;
-        }
-        Err(error) => {
-            let remedy = "let the user that runs the server enter the directories above it";
-            findings.push(Finding::fault(CHECK, format!("{shown} cannot be looked at: {error}"), remedy));
-            return false;
-        }
-    };
-    if !facts.is_dir() {
-        let remedy = "move the file away, or set data_dir to a directory";
-        findings.push(Finding::fault(CHECK, format!("{shown} is a file, not a directory"), remedy));
+    if let Some(fault) = unusable(path) {
+        findings.push(fault);
         return false;
     }
+    let Ok(facts) = fs::metadata(path) else {
+        findings.push(Finding::ok(DATA_DIR, format!("{shown} does not exist yet: the first start makes it")));
+        return false;
+    };
     let before = findings.len();
     if let Some(mode) = mode_for_others(path) {
         findings.push(Finding::fault(
-            CHECK,
+            DATA_DIR,
             format!("{shown} has mode {mode:o}: others can look into it"),
             format!("chmod 700 {shown}"),
         ));
@@ -56,23 +63,24 @@ pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> boo
     let own = rustix::process::geteuid().as_raw();
     if facts.uid() != own {
         findings.push(Finding::fault(
-            CHECK,
+            DATA_DIR,
             format!("{shown} belongs to the user {}, and this runs as {own}", facts.uid()),
             format!("run this as the user of the server; or give it the directory: chown -R {own} {shown}"),
         ));
     }
     if let Err(error) = tempfile::tempfile_in(path) {
         findings.push(Finding::fault(
-            CHECK,
+            DATA_DIR,
             format!("nothing can be written into {shown}: {error}"),
             "mount it writable, and make room on its disk",
         ));
     }
     if let Some(unfinished) = Unfinished::of(settings) {
-        findings.push(Finding::fault(CHECK, unfinished.to_string(), unfinished.remedy()));
+        findings.push(Finding::fault(DATA_DIR, unfinished.to_string(), unfinished.remedy()));
     }
     if findings.len() == before {
-        findings.push(Finding::ok(CHECK, format!("{shown} belongs to this user alone and can be written")));
+        findings
+            .push(Finding::ok(DATA_DIR, format!("{shown} belongs to this user alone and can be written")));
     }
     owner(path, findings)
 }

@@ -34,6 +34,7 @@ pub struct DeliverySettings {
     /// Bytes of deliveries that all watches together hold rendered.
     pub memory_bytes: u64,
     /// Which attempts are rows.
+    #[serde(deserialize_with = "super::text::word")]
     pub history: History,
     /// For how many days history is kept.
     pub history_days: u32,

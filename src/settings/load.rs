@@ -217,21 +217,25 @@ fn take_environment(
     faults: &mut Vec<Fault>,
 ) {
     let defaults = parse(DEFAULTS).expect("the embedded defaults are valid TOML; a test reads them");
-    let lists: Vec<Key> = defaults
-        .into_iter()
+    let lists: Vec<&Key> = defaults
+        .iter()
         .filter(|(_, value)| matches!(value.kind, ValueKind::Array(_)))
         .map(|(key, _)| key)
         .collect();
     let mut variables: BTreeMap<Key, String> = BTreeMap::new();
+    let known: Vec<Key> = defaults.iter().map(|(key, _)| key.clone()).collect();
     for (name, text) in environment {
-        let Some(rest) = strip_prefix(&name) else { continue };
+        let Some(rest) = strip_prefix(&name) else {
+            faults.extend(misspelt(&name, &known));
+            continue;
+        };
         let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
         if let Some(other) = variables.insert(key.clone(), name.clone()) {
             let message = format!("is given twice, by {other} and {name}");
             faults.push(Fault::new(key.join("."), message));
             continue;
         }
-        let value = if lists.contains(&key) {
+        let value = if lists.contains(&&key) {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::new(None, ValueKind::Array(items.map(|item| Value::new(None, item)).collect()))
         } else {
@@ -239,6 +243,17 @@ fn take_environment(
         };
         given.insert(key, Given { value, from: Place::Variable(name) });
     }
+}
+
+/// A variable that would be a setting if two underscores stood where one stands: `TIDINGS_SERVER__LISTEN`.
+fn misspelt(name: &str, known: &[Key]) -> Option<Fault> {
+    let rest = name.get(..8).filter(|start| start.eq_ignore_ascii_case("TIDINGS_")).map(|_| &name[8..])?;
+    let bare = |text: &str| text.to_lowercase().replace('_', "");
+    let key = known.iter().find(|key| bare(&key.concat()) == bare(rest))?;
+    let right = format!("{ENVIRONMENT_PREFIX}{}", key.join("__").to_uppercase());
+    let message =
+        format!("two underscores stand before each part of the name: write {right} instead of {name}");
+    Some(Fault::new(key.join("."), message))
 }
 
 /// The name without the prefix, whatever its case: a variable that looks like a setting and is
@@ -264,6 +279,9 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
     } else {
         let reason = match text.split(" for key `").next().unwrap_or(&text) {
             "invalid socket address syntax" => "an address and a port are needed, such as 127.0.0.1:8080",
+            reason if reason.contains("expected a sequence") => {
+                "a list is needed, such as [\"one\", \"two\"]"
+            }
             reason => reason,
         };
         match given.value.clone().into_string() {

@@ -14,6 +14,7 @@ use super::{Fault, duration, optional, secrets};
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
     /// How log lines look.
+    #[serde(deserialize_with = "super::text::word")]
     pub log_format: LogFormat,
     /// Which log lines are written: `info`, `warn,tidings=debug`, ...
     pub log_filter: String,

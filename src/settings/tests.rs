@@ -89,6 +89,10 @@ fn all_faults_are_reported_together_with_value_and_place() {
         Some("[git]\npoll_min = 45\n[server]\nlisten = \"here\"\nlisten_port = 1\nheaders_max = 1"),
         &[
             ("TIDINGS__SERVR__LISTEN", "x"),
+            ("TIDINGS_SERVER__TRUSTED_PROXIES", "127.0.0.1"),
+            ("TIDINGS_DATA_DIR", "/var/lib/tidings"),
+            ("TIDINGS_TOKEN", "no setting"),
+            ("TIDINGS_SERVER", "no setting"),
             ("tidings__git__poll_max", "-5m"),
             ("TIDINGS__DELIVERY__RETRY_BASE", "2h"),
         ],
@@ -111,7 +115,7 @@ fn values_of_the_wrong_kind_are_refused() {
         ),
         &[],
         &expect![[r#"
-            delivery.history: enum History does not have variant constructor some (in /etc/tidings.toml)
+            delivery.history: unknown value `some`, expected `failed` or `all` (in /etc/tidings.toml)
             delivery.history_days: invalid type: 64-bit integer `-1`, expected an unsigned 64 bit or less integer (in /etc/tidings.toml)
             server: invalid type: integer `5`, expected struct ServerSettings (in /etc/tidings.toml)
             watch.max_delete_percent: "101" is neither "off" nor a number from 1 to 100 (in /etc/tidings.toml)"#]],
@@ -130,7 +134,7 @@ fn values_of_the_wrong_kind_are_refused() {
             : there is no such setting (in the variable TIDINGS__)
             data_dir.x: "1": invalid type: map, expected a string (in /etc/tidings.toml)
             egress.allow_http: invalid type: string "perhaps", expected a boolean (in /etc/tidings.toml)
-            onboarding.mode: "true": value of enum OnboardingMode should be represented by either string or table with exactly one key (in /etc/tidings.toml)
+            onboarding.mode: unknown value `true`, expected `admin` or `open` (in /etc/tidings.toml)
             server: invalid type: string "x", expected struct ServerSettings (in the variable TIDINGS__SERVER)
             delivery.attempt_timeout: "0s" is too short: it must be longer than nothing (in /etc/tidings.toml)
             delivery.history_days: 0 does not lie between 1 and 36500 (in /etc/tidings.toml)

@@ -26,10 +26,23 @@ pub mod duration {
     }
 }
 
-use serde::{Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, IntoDeserializer, value},
+};
 use url::Url;
 
 use super::EgressSettings;
+
+/// Reads one of a few words; the error names them all.
+///
+/// # Errors
+/// Another word.
+pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let known = T::deserialize(text.into_deserializer());
+    known.map_err(|error: value::Error| D::Error::custom(error.to_string().replace("variant", "value")))
+}
 
 /// Writes the section `egress`, the password of a proxy replaced by a word.
 pub(super) fn egress<S: Serializer>(settings: &EgressSettings, serializer: S) -> Result<S::Ok, S::Error> {

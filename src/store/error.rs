@@ -47,9 +47,14 @@ fn is_undecodable(error: &DbErr) -> bool {
 
 /// What the server calls an error (SQLSTATE), where it is one of its own.
 pub(super) fn code(error: &DbErr) -> Option<String> {
+    told(error)?.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+/// What the driver said.
+fn told(error: &DbErr) -> Option<&SqlxError> {
     let (DbErr::Conn(told) | DbErr::Exec(told) | DbErr::Query(told)) = error else { return None };
     let RuntimeErr::SqlxError(told) = told else { return None };
-    told.as_database_error()?.code().map(|code| code.into_owned())
+    Some(told)
 }
 
 /// Whether an error of the server passes by itself: it is starting, full, failing over, or somebody else
@@ -66,8 +71,29 @@ pub(super) fn of_start(error: &DbErr) -> OpenError {
         Some(code) => passes(&code),
         None => is_of_connection(error),
     };
-    let said = error.to_string();
+    let said = told(error).map_or_else(|| error.to_string(), words);
     if is_passing { OpenError::Unreachable(said) } else { OpenError::Database(said) }
+}
+
+/// An error in the server's own words, with what mends it; what else an error says of it names a line of the
+/// server's source.
+pub(super) fn words(told: &SqlxError) -> String {
+    match told.as_database_error() {
+        Some(said) => {
+            format!("{}{}", said.message(), said.code().map_or("", |code| remedy(&code)))
+        }
+        None => told.to_string(),
+    }
+}
+
+/// What mends an error of the server, where that is known.
+fn remedy(code: &str) -> &'static str {
+    match code {
+        "3D000" => "; make it (CREATE DATABASE), or let database.url name one that exists",
+        "28P01" | "28000" => "; database.url names the user and the password",
+        "42501" => "; give the user of database.url the right (GRANT), or let it own the database",
+        _ => "",
+    }
 }
 
 /// Whether the connection broke, or there was none.

@@ -1,6 +1,6 @@
 //! A backup is taken while everything moves, and restored much later: every app ends with the tree.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -179,6 +179,7 @@ fn a_backup_says_what_is_missing_and_writes_over_nothing() {
     assert!(code == Some(64) && said.contains("--without-keyring"), "{said}");
     let short = folder.path().join("short");
     fs::write(&short, "short\n").expect("written");
+    fs::set_permissions(&short, fs::Permissions::from_mode(0o600)).expect("its owner's alone");
     let (code, said) = bare(&["backup", to, "--passphrase-file", short.to_str().expect("a path")]);
     assert!(code == Some(65) && said.contains("shorter than"), "{said}");
     assert!(!Path::new(to).exists() && !folder.path().join("backup.partial").exists());

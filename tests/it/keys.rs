@@ -1,7 +1,7 @@
 //! Keys are rotated and what they sealed is sealed anew while everything goes on, over a kill; the
 //! keyring leaves the data directory under a passphrase only.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -112,9 +112,15 @@ fn a_keyring_leaves_the_data_directory_under_a_passphrase_only() {
     let path = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
     fs::write(path("pass"), "a passphrase for stories\n").expect("written");
     fs::write(path("wrong"), "another passphrase that is long\n").expect("written");
+    let export = ["key", "export", &path("out"), "--passphrase-file", &path("pass")];
+    let (code, _, said) = run(&server, &export);
+    assert!(code == Some(65) && said.contains("chmod 600"), "others can read the passphrase: {said}");
+    for name in ["pass", "wrong"] {
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).expect("its owner's alone");
+    }
     let (code, _, said) = run(&server, &["key", "export", &path("out")]);
     assert!(code == Some(64) && said.contains("--passphrase-file"), "{said}");
-    let (code, _, said) = run(&server, &["key", "export", &path("out"), "--passphrase-file", &path("pass")]);
+    let (code, _, said) = run(&server, &export);
     assert_eq!(code, Some(0), "{said}");
     let keyring = fs::read_to_string(server.data().join("keyring")).expect("a keyring");
     let keyring_json: Value = serde_json::from_str(&keyring).expect("JSON");

@@ -119,6 +119,20 @@ fn a_repository_without_commits_is_told_and_is_no_failure() {
 }
 
 #[test]
+fn globs_that_match_no_path_are_told() {
+    let project = Project::with(&[("a.md", "1")]);
+    let home = TempDir::new().expect("a folder");
+
+    let mut command = bare_command(home.path());
+    let output = command.arg("watch").arg(project.path()).args(["--once", "--include", "*.rs"]).output();
+
+    let output = output.expect("it ran");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+    assert!(said.contains("nothing was sent: no path matches --include and --exclude"), "{said}");
+}
+
+#[test]
 fn other_globs_for_a_kept_watch_are_told_before_everything_comes_anew() {
     let project = Project::with(&[("a.md", "1"), ("b.txt", "1")]);
     let home = TempDir::new().expect("a folder");
@@ -134,6 +148,7 @@ fn other_globs_for_a_kept_watch_are_told_before_everything_comes_anew() {
     assert!(printed.contains("a.md") && !said.contains("other globs"), "{printed} {said}");
     let (printed, said) = watch("*.md");
     assert!(printed.is_empty() && !said.contains("other globs"), "it goes on: {printed} {said}");
+    assert!(said.contains("nothing was sent: there is nothing new"), "{said}");
     let (printed, said) = watch("*.txt");
     assert!(printed.contains("b.txt"), "{printed}");
     assert!(said.contains("with other globs: every file that matches now is delivered anew"), "{said}");

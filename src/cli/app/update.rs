@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Args, builder::PossibleValuesParser};
 use serde_json::{Map, Value, json};
+use tidings_entity::kind::RetryPolicy;
 
 use super::super::{
     Code, Context, ENDPOINT_SECRET_VARIABLE, Failure,
@@ -67,7 +68,7 @@ struct DeliveryArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     format: Option<String>,
     /// How the wait between tries grows
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, value_parser = PossibleValuesParser::new(RetryPolicy::ALL.iter().map(|policy| policy.as_str())))]
     retry_policy: Option<String>,
     /// The first wait, in milliseconds
     #[arg(long, value_name = "MS")]

@@ -9,11 +9,9 @@ use super::{
     DEADLINE,
 };
 
-/// How a server is named otherwise.
-const OTHERWISE: &str = "--server, TIDINGS_SERVER or a profile names another address";
-
-/// The failure of a request that got no answer, or only the beginning of an answer.
-pub(super) fn failure(server: &Url, error: &reqwest::Error) -> Failure {
+/// The failure of a request that got no answer, or only the beginning of an answer; `otherwise` says
+/// what names another address.
+pub(super) fn failure(server: &Url, otherwise: &str, error: &reqwest::Error) -> Failure {
     let cause = Cause::of(error);
     let other = |scheme: &str| {
         let mut url = server.clone();
@@ -24,7 +22,7 @@ pub(super) fn failure(server: &Url, error: &reqwest::Error) -> Failure {
         _ if error.is_timeout() => format!("the server {server} does not answer within {DEADLINE:?}"),
         Cause::Refused => format!(
             "nothing listens at {server} (connection refused): is the server running, and is this its port? \
-             {OTHERWISE}"
+             {otherwise}"
         ),
         Cause::NoTls => format!("the server {server} does not speak TLS; write {}", other("http")),
         Cause::Tls(why) => format!("the server {server} was reached, and TLS failed: {why}"),
@@ -35,7 +33,7 @@ pub(super) fn failure(server: &Url, error: &reqwest::Error) -> Failure {
         Cause::NoHttp => format!("the server {server} broke off: {}", last(error)),
         Cause::Name(why) => {
             let host = server.host_str().unwrap_or_default();
-            format!("the name {host} has no address ({why}); {OTHERWISE}")
+            format!("the name {host} has no address ({why}); {otherwise}")
         }
         Cause::Other if error.is_connect() => {
             format!("the server {server} cannot be reached: {}", last(error))

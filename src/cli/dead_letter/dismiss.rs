@@ -61,8 +61,12 @@ pub(super) async fn run(arguments: DismissArgs, context: &Context) -> Result<(),
         return context.output.print(&done, &lines);
     }
     let (dismissed, bound) = repeated(ask).await?;
-    if dismissed == 0 && bound == 0 && arguments.ids.is_empty() {
-        return Err(Failure::new(Code::Data, "no such dead letter is open, so nothing was dismissed"));
+    if dismissed == 0 && bound == 0 {
+        let text = match arguments.ids.len() {
+            1 => "this dead letter is not open any more, so nothing was dismissed",
+            _ => "no such dead letter is open, so nothing was dismissed",
+        };
+        return Err(Failure::new(Code::Data, text));
     }
     let mut line = format!("{dismissed} dismissed");
     if bound > 0 {

@@ -16,6 +16,9 @@ use super::{
 
 /// How long to wait before a tail that broke off is taken up again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// What is said where no change is being delivered.
+const NOTHING_OPEN: &str =
+    "no such change is being delivered; --round names an ended round (tidings repository rounds)";
 /// A tail that cannot be taken up again so often in a row has ended.
 const FAILURES_MAX: u32 = 10;
 
@@ -59,7 +62,11 @@ pub(super) async fn changes(arguments: ChangesArgs, context: &Context) -> Result
     let (client, id) = one.find(context).await?;
     let path: Vec<&str> = PATH.into_iter().chain([id.as_str(), "changes"]).collect();
     let (found, more) = client.list_at_most(&path, &query, limit).await?;
-    let mut lines = table(&found, &["position", "state", "type", "path", "mode", "blob", "settled_at"]);
+    let mut lines = match (found.is_empty(), &round) {
+        (false, _) => table(&found, &["position", "state", "type", "path", "mode", "blob", "settled_at"]),
+        (true, Some(round)) => vec![format!("round {round} has no such change")],
+        (true, None) => vec![NOTHING_OPEN.to_owned()],
+    };
     lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
     context.output.print(&Value::Array(found), &lines)
 }

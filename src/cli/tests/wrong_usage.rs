@@ -56,6 +56,9 @@ fn each_mistake_is_told_with_its_mend() {
         ("tidings token revoke x".into(), Code::Usage, &["tok_", "tidings token list"]),
         ("tidings token create x --role boss".into(), Code::Usage, &["viewer", "operator", "admin"]),
         ("tidings admin scan x".into(), Code::Usage, &["rep_", "tidings admin sources"]),
+        ("tidings admin watches --for search".into(), Code::Usage, &["--for does nothing", "--of search"]),
+        ("tidings admin overview --for search".into(), Code::Usage, &["--for does nothing"]),
+        ("tidings app update --retry-policy never".into(), Code::Usage, &["'never'", "exp_full_jitter"]),
         ("tidings listen --listen nowhere".into(), Code::Usage, &["127.0.0.1:9000", "or a port"]),
         (
             format!("tidings restore {empty}"),
@@ -163,6 +166,8 @@ fn a_server_that_is_not_reached_is_told_with_the_cause_and_the_mend() {
     let (_, refused) = said(&format!("tidings app list --server http://{nobody}"), &[]);
     let parts = ["nothing listens at", &nobody.to_string(), "connection refused", "--server"];
     assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
+    let (_, refused) = said(&format!("tidings healthcheck --server http://{nobody}"), &[]);
+    assert!(refused.contains("server.ops_listen") && !refused.contains("profile"), "{refused}");
 
     let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = plain.local_addr().expect("an address");
@@ -315,6 +320,21 @@ async fn watches_are_named_by_their_repositories() {
     }
     assert_eq!(ran(&house, "tidings repository remove o/r", &search).await, Ok(()));
     assert_eq!(house.store.rows().watches.len(), 1, "that one and no other");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_is_told_before_a_start_meets_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "text").expect("written");
+    for (path, part) in [(file.to_str().expect("a path"), "is a file"), ("/proc/none/such", "cannot be made")]
+    {
+        for (verb, name) in [("check-config", "data_dir"), ("serve", "TIDINGS__DATA_DIR")] {
+            let (_, message) = said(&format!("tidings {verb}"), &[("TIDINGS__DATA_DIR", path)]);
+            assert!(message.contains(path) && message.contains(name), "{verb}: {message}");
+            assert!(verb == "serve" || message.contains(part), "{verb}: {message}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

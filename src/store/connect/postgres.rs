@@ -16,7 +16,12 @@ use sqlx::{
 };
 
 use super::{Connection, Share};
-use crate::store::{OpenError, address::Server, error::passes, rows};
+use crate::store::{
+    OpenError,
+    address::Server,
+    error::{passes, words},
+    rows,
+};
 
 /// How long a verb waits for a connection, one that must be made included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,7 +87,7 @@ fn pool(least: u32, most: u32) -> PgPoolOptions {
 
 /// What may pass by itself is told apart: a server that is about to start, or that is full.
 fn refused(server: &Server, error: &sqlx::Error) -> OpenError {
-    let said = format!("{server:?}: {error}");
+    let said = format!("{server:?}: {}", words(error));
     match error {
         sqlx::Error::PoolTimedOut => {
             OpenError::Unreachable(format!("{server:?} gives no connection: it is down, or full"))

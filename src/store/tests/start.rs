@@ -29,10 +29,10 @@ fn made(path: &Path, seed: u64) -> Keyring {
 async fn a_database_that_no_server_has_used_is_refused_where_another_one_is_expected(home: Home) {
     let path = home.path().join("keyring");
     let refused = start(&home, made(&path, 1), true).await;
-    assert!(matches!(refused, Err(OpenError::NotTheSame(_))), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NotTheSame { .. })), "{refused:?}");
     schema::up(home.url()).await.expect("up");
     let refused = start(&home, made(&path, 1), true).await;
-    assert!(matches!(refused, Err(OpenError::NotTheSame(_))), "its tables alone make it no used one");
+    assert!(matches!(refused, Err(OpenError::NotTheSame { .. })), "its tables alone make it no used one");
     assert!(!path.exists(), "no keyring was made for it");
     start(&home, made(&path, 1), false).await.expect("anew");
     start(&home, Keyring::open(&path).expect("kept"), true).await.expect("it is the one now");
@@ -42,7 +42,7 @@ async fn a_database_that_no_server_has_used_is_refused_where_another_one_is_expe
 async fn a_refused_start_makes_no_file() {
     let home = Home::file();
     let refused = start(&home, made(&home.path().join("keyring"), 1), true).await;
-    assert!(matches!(refused, Err(OpenError::NotTheSame(_))), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NotTheSame { .. })), "{refused:?}");
     assert_eq!(fs::read_dir(home.path()).expect("a folder").count(), 0);
 }
 
