@@ -97,6 +97,8 @@ fn all_faults_are_reported_together_with_value_and_place() {
             ("TIDINGS__DELIVERY__RETRY_BASE", "2h"),
         ],
         &expect![[r#"
+            server.trusted_proxies: two underscores stand before each part of the name: write TIDINGS__SERVER__TRUSTED_PROXIES instead of TIDINGS_SERVER__TRUSTED_PROXIES
+            data_dir: two underscores stand before each part of the name: write TIDINGS__DATA_DIR instead of TIDINGS_DATA_DIR
             git.poll_max: "-5m" is no duration: expected number at 0 (in the variable tidings__git__poll_max)
             git.poll_min: "45" is no duration: time unit needed, for example 45sec or 45ms (in /etc/tidings.toml)
             server.listen: "here": an address and a port are needed, such as 127.0.0.1:8080 (in /etc/tidings.toml)
