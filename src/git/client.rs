@@ -145,7 +145,8 @@ impl Client {
         }
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if content_type != expected.as_bytes() {
-            return Err(failure::of_content_type(content_type, &question.body));
+            let is_advertisement = matches!(question.body, Body::Advertisement);
+            return Err(failure::of_content_type(content_type, is_advertisement));
         }
         Ok(Answer {
             response,

@@ -12,7 +12,7 @@ use tidings_entity::id::ObjectId;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use url::Url;
 
-use super::{address::Address, client::Body};
+use super::address::Address;
 use crate::egress::{Egress, EgressError};
 
 /// Longest piece of a host's words that is kept, in characters.
@@ -89,17 +89,18 @@ pub(super) fn of_status(response: &reqwest::Response, granted: Option<Duration>)
     })
 }
 
-/// An answer of another content type than the protocol has.
-pub(super) fn of_content_type(found: &[u8], asked: &Body) -> GitError {
+/// An answer of another content type than the protocol has; of an advertisement, or of a command.
+pub(super) fn of_content_type(found: &[u8], is_advertisement: bool) -> GitError {
     let shown = shown(found);
     let is_page = shown.starts_with("text/html");
-    GitError::Protocol(match asked {
-        // A server of plain files gives `info/refs` as one, or as a plain text.
-        Body::Advertisement if !is_page => format!(
+    // A server of plain files gives `info/refs` as one, or as a plain text.
+    GitError::Protocol(if is_advertisement && !is_page {
+        format!(
             "{PLAIN_FILES} (\"dumb\" HTTP, content type {shown:?}), which are not read; serve the \
              repository with git http-backend, or watch a clone of it by its path"
-        ),
-        _ => format!("the content type of the answer is {shown:?}"),
+        )
+    } else {
+        format!("the content type of the answer is {shown:?}")
     })
 }
 
