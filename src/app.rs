@@ -1,18 +1,14 @@
 //! The composition root: builds the adapters, starts the tree, and in the end drains it. `serve`
 //! adds the front door, `watch` a single app; both run the same house.
 
+mod data_dir;
 mod keyring;
 mod privacy;
 mod replica;
 pub(crate) mod served;
+pub(crate) mod unfinished;
 
-use std::{
-    fs,
-    io::{ErrorKind, Read, Write},
-    os::unix::fs::DirBuilderExt,
-    path::Path,
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use thiserror::Error;
 use tidings_actors::{
@@ -31,12 +27,14 @@ use tidings_actors::{
     untold::Untold,
 };
 use tokio::sync::watch;
-use tracing::warn;
 use url::Url;
 
-pub(crate) use self::privacy::mode_for_others;
+pub use self::unfinished::Unfinished;
+pub(crate) use self::{
+    data_dir::{Claim, KEYRING, LOCK, make_private_directory, refuse_unfinished, why_unusable},
+    privacy::mode_for_others,
+};
 use crate::{
-    backup::{Unfinished, unfinished},
     egress::{Egress, EgressError},
     git::Git,
     machine::{MachineRandom, SharedClock},
@@ -46,6 +44,10 @@ use crate::{
     telemetry::{self, Metrics, ProcessTracer},
     webhook::Webhooks,
 };
+
+/// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy, few
+/// enough that an app with thousands of branches holds up nobody else's.
+const ROWS: usize = 16;
 
 /// Why the house could not be opened. Nothing was changed but, perhaps, files made that were
 /// missing.
@@ -97,14 +99,6 @@ pub enum StartError {
     /// The tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Tree(String),
-}
-
-/// What the machine says of a directory that cannot be used, in words that fit a directory.
-pub(crate) fn why_unusable(error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => "there is a file of that name".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// The running house.
@@ -313,73 +307,3 @@ fn policy(settings: &Settings, replica: Replica) -> Policy {
         ..Policy::default()
     }
 }
-
-/// The data directory belongs to this process until this is dropped or the process ends, however
-/// it ends: two that fetch into one mirror would sweep away each other's work.
-pub(crate) struct Claim(#[expect(dead_code, reason = "the lock is held by the open file")] fs::File);
-
-impl Claim {
-    /// Takes it, or says who has it, or that a restore into it did not end.
-    pub(crate) fn take(settings: &Settings) -> Result<Self, StartError> {
-        let claim = Self::hold(&settings.data_dir)?;
-        refuse_unfinished(settings)?;
-        Ok(claim)
-    }
-
-    /// Takes it, whatever lies in it, or says who has it.
-    pub(crate) fn hold(data_dir: &Path) -> Result<Self, StartError> {
-        let path = data_dir.join(LOCK);
-        let failed = |reason| StartError::DataDirectory { path: path.display().to_string(), reason };
-        let mut options = fs::OpenOptions::new();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                file.take(OWNER_BYTES_MAX).read_to_string(&mut owner).map_err(failed)?;
-                let path = data_dir.display().to_string();
-                return Err(StartError::InUse { path, owner: owner.trim().to_owned() });
-            }
-            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
-        // Nothing that matters lies there: a start does not fail over it.
-        if let Err(error) = unfinished::sweep(data_dir) {
-            warn!(%error, "what a restore left at its end could not be removed");
-        }
-        Ok(Self(file))
-    }
-}
-
-/// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy, few
-/// enough that an app with thousands of branches holds up nobody else's.
-const ROWS: usize = 16;
-
-/// The file in the data directory that says who has it.
-pub(crate) const LOCK: &str = "lock";
-
-/// The folder in the data directory where a restore makes things ready; there as long as it lasts.
-pub(crate) const STAGE: &str = ".restore";
-
-/// Refuses a data directory into which a restore did not end: what is missing would be made anew, and
-/// nobody would notice.
-pub(crate) fn refuse_unfinished(settings: &Settings) -> Result<(), StartError> {
-    let Some(what) = Unfinished::of(settings) else { return Ok(()) };
-    Err(StartError::Unfinished { path: settings.data_dir.display().to_string(), what })
-}
-
-/// Longest name of another process that is read, in bytes.
-const OWNER_BYTES_MAX: u64 = 100;
-
-/// Makes a directory that only this user may enter, if it is not there.
-pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|reason| StartError::DataDirectory { path: path.display().to_string(), reason })
-}
-
-/// The keyring's file in the data directory.
-pub(crate) const KEYRING: &str = "keyring";

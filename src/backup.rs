@@ -9,7 +9,6 @@
 
 mod restore;
 mod take;
-pub(crate) mod unfinished;
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +33,6 @@ use crate::{
 pub use self::{
     restore::{KeyringFrom, Restored, restore},
     take::take,
-    unfinished::{State, Unfinished},
 };
 
 /// Told what is being done.
@@ -42,8 +40,6 @@ pub type Tell<'a> = &'a (dyn Fn(&'static str) + Sync);
 
 /// The form of the folder.
 const FORMAT: u32 = 1;
-const MANIFEST: &str = "manifest.json";
-const DATABASE: &str = "database.sqlite";
 const KEYRING_SEALED: &str = "keyring.sealed";
 const KEYRING_PLAIN: &str = "keyring";
 /// No honest manifest or keyring is larger, in bytes.

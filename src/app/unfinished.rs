@@ -6,15 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DATABASE, MANIFEST};
-use crate::{
-    app::{KEYRING, STAGE},
-    settings::Settings,
-    store::copy,
-};
+use super::KEYRING;
+use crate::{settings::Settings, store::copy};
 
+/// The folder in the data directory where a restore makes things ready; there as long as it lasts.
+pub(crate) const STAGE: &str = ".restore";
+/// The manifest of a backup, in its folder and in that of a restore; there when the copy of the database is whole.
+pub(crate) const MANIFEST: &str = "manifest.json";
+/// The copy of the database beside it.
+pub(crate) const DATABASE: &str = "database.sqlite";
 /// What the folder of a restore is called while it is removed: then everything is in its place.
-pub(super) const UNSTAGED: &str = ".restored";
+pub(crate) const UNSTAGED: &str = ".restored";
 
 /// A restore that did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl fmt::Display for Unfinished {
 
 /// Whether a database that is there was put in its place by the restore of this folder: it is the copy,
 /// or its copy on another disk, or the copy has gone, which happens only after that.
-pub(super) fn is_placed(stage: &Path, database: &Path) -> bool {
+pub(crate) fn is_placed(stage: &Path, database: &Path) -> bool {
     let staged = stage.join(DATABASE);
     if staged.exists() {
         is_same(database, &staged) || is_same(database, &near(database))
@@ -94,19 +96,19 @@ pub(super) fn is_placed(stage: &Path, database: &Path) -> bool {
 }
 
 /// Where a copy from another disk is made beside the database.
-pub(super) fn near(database: &Path) -> PathBuf {
+pub(crate) fn near(database: &Path) -> PathBuf {
     database.with_extension("restoring")
 }
 
 /// Whether two names are there and mean the same file.
-pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     let file = |path: &Path| fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()));
     file(one).is_some_and(|one| file(other) == Some(one))
 }
 
 /// Whether a folder is what a restore leaves that was cut off at its very end: it holds at most the word that
 /// everything was whole, and what SQLite left beside the copy.
-pub(super) fn is_left_over(folder: &Path) -> bool {
+pub(crate) fn is_left_over(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| {
             let name = entry.map(|entry| entry.file_name());

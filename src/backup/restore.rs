@@ -4,7 +4,7 @@
 //! directory, and put in place at the end, the database last. That folder is there from the first to
 //! the last step, and as long as it is there nothing else opens the data directory
 //! ([`crate::app::Claim`]). A try that was cut off anywhere is finished, or done again, by the next one
-//! ([`super::unfinished`] tells how far it came).
+//! ([`crate::app::unfinished`] tells how far it came).
 
 use std::{
     fs, io,
@@ -15,12 +15,13 @@ use serde::Serialize;
 use tidings_actors::{ports::Clock, secret::Secret, time::Timestamp};
 
 use super::{
-    BackupError, DATABASE, FORMAT, KEYRING_SEALED, MANIFEST, Manifest, Tell, digest, new_file, of_path,
-    read_small, sync_folder,
-    unfinished::{UNSTAGED, is_left_over, is_placed, is_same, near, sweep},
+    BackupError, FORMAT, KEYRING_SEALED, Manifest, Tell, digest, new_file, of_path, read_small, sync_folder,
 };
 use crate::{
-    app::{Claim, KEYRING, LOCK, STAGE, make_private_directory},
+    app::{
+        Claim, KEYRING, LOCK, make_private_directory,
+        unfinished::{DATABASE, MANIFEST, STAGE, UNSTAGED, is_left_over, is_placed, is_same, near, sweep},
+    },
     secrets::{Keyring, export},
     settings::Settings,
     store::copy,

@@ -9,11 +9,14 @@ use std::{
 use tidings_actors::ports::{Clock, Random};
 
 use super::{
-    BackupError, DATABASE, FORMAT, KEYRING_PLAIN, KEYRING_SEALED, KeyringForm, MANIFEST, Manifest, Tell,
-    measured, new_file, of_path, sync_folder,
+    BackupError, FORMAT, KEYRING_PLAIN, KEYRING_SEALED, KeyringForm, Manifest, Tell, measured, new_file,
+    of_path, sync_folder,
 };
 use crate::{
-    app::KEYRING,
+    app::{
+        KEYRING,
+        unfinished::{DATABASE, MANIFEST},
+    },
     secrets::{Keyring, export},
     settings::Settings,
     store::copy,

@@ -14,7 +14,16 @@ use super::{
     restore::{Restoration, STEPS, Step},
     *,
 };
-use crate::{app::Claim, machine::MachineClock, secrets::Keyring, settings::Settings, store::SqlStore};
+use crate::{
+    app::{
+        Claim,
+        unfinished::{State, Unfinished},
+    },
+    machine::MachineClock,
+    secrets::Keyring,
+    settings::Settings,
+    store::SqlStore,
+};
 
 const PASSPHRASE: &str = "correct horse battery";
 

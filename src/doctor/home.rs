@@ -6,8 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
 use crate::{
-    app::{KEYRING, LOCK, mode_for_others, why_unusable},
-    backup::Unfinished,
+    app::{KEYRING, LOCK, Unfinished, mode_for_others, why_unusable},
     http::admin_token,
     secrets::{Keyring, SecretsError},
     settings::Settings,
