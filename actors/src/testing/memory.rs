@@ -10,6 +10,7 @@ mod letters;
 mod receipts;
 mod requests;
 mod rows;
+mod settled;
 mod verbs;
 mod watches;
 

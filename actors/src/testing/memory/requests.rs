@@ -1,21 +1,12 @@
 //! Keyed requests of the in-memory store.
 
-use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
+use tidings_entity::id::{AppId, ReplicaId};
 
-use super::rows::State;
+use super::rows::{RequestRow, State};
 use crate::{
     ports::{Begun, KeyedRequest, StoredAnswer},
     time::Timestamp,
 };
-
-#[derive(Clone)]
-pub(super) struct RequestRow {
-    hash: Sha256Hash,
-    answer: Option<StoredAnswer>,
-    runner: ReplicaId,
-    pub(super) made: Option<AppId>,
-    pub(super) began_at: Timestamp,
-}
 
 fn name(request: &KeyedRequest) -> (AppId, String) {
     (request.owner.clone(), request.key.clone())

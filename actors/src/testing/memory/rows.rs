@@ -7,17 +7,20 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
+    id::{
+        AppId, CursorId, DeadLetterId, ObjectId, RedriveId, ReplicaId, RepositoryId, Sha256Hash, SourceId,
+        WatchId,
+    },
     kind::{BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, WatchState},
 };
 
-use super::{history::Settled, requests::RequestRow};
+use super::settled::Settled;
 use crate::{
     follow::Followed,
     ports::{
         ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
-        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
-        patterns_of,
+        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, StoredAnswer, Streak,
+        Totals, patterns_of,
     },
     round::{Entry, Round, TreeEnd},
     secret::Secret,
@@ -42,6 +45,15 @@ pub(super) struct State {
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
     pub(super) requests: BTreeMap<(AppId, String), RequestRow>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
+}
+
+#[derive(Clone)]
+pub(super) struct RequestRow {
+    pub(super) hash: Sha256Hash,
+    pub(super) answer: Option<StoredAnswer>,
+    pub(super) runner: ReplicaId,
+    pub(super) made: Option<AppId>,
+    pub(super) began_at: Timestamp,
 }
 
 #[derive(Clone)]
