@@ -19,7 +19,7 @@ pub mod private_file;
 mod signing;
 mod token;
 
-pub use audit_keys::AuditKeys;
+pub use audit_keys::{AuditKeyring, AuditKeys};
 pub use envelope::Place;
 pub(crate) use keyring::HandedKey;
 pub use keyring::{Keyring, KeyringStatus};

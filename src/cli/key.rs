@@ -12,7 +12,7 @@ use std::{
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
-use tidings_actors::ports::StoreError;
+use tidings_actors::ports::{RESEAL_STEP_MAX, SealingKeys, StoreError};
 
 use super::{
     Code, Context, Failure,
@@ -28,10 +28,7 @@ use crate::{
         Keyring, SecretsError,
         export::{self, ExportError},
     },
-    store::{
-        SqlStore,
-        keys::{Keys, STEP_MAX},
-    },
+    store::SqlStore,
 };
 
 #[derive(Subcommand, Debug)]
@@ -57,7 +54,7 @@ pub(super) enum KeyVerb {
         #[command(flatten)]
         place: Where,
         /// Most values in one transaction
-        #[arg(long, default_value_t = STEP_MAX, value_parser = clap::value_parser!(u64).range(1..=STEP_MAX))]
+        #[arg(long, default_value_t = RESEAL_STEP_MAX, value_parser = clap::value_parser!(u64).range(1..=RESEAL_STEP_MAX))]
         step: u64,
     },
     /// Take a key out of the keyring; refused while anything is sealed with it (admin token)

@@ -115,6 +115,7 @@ fn front(app: &App, to_replicas: ToReplicas) -> Front {
         store: app.store.clone(),
         administration: app.store.clone(),
         keys: app.store.clone(),
+        audit_keyring: app.store.clone(),
         git: app.git.clone(),
         handle: app.handle(),
         settings: app.settings.clone(),

@@ -204,7 +204,7 @@ async fn verify(front: Arc<Front>, request: Request) -> Answer {
         Some(None) => return Err(Problem::malformed("head is <id>:<hash>")),
         other => other.flatten(),
     };
-    let mut chain = Chain::with(head, Some(front.keys.audit_keys()));
+    let mut chain = Chain::with(head, Some(front.audit_keyring.audit_keys()));
     let mut after = 0;
     loop {
         let rows = front.administration.audit_chain(after, STEP).await;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tidings_actors::{
     handle::Handle,
-    ports::{Administration, Clock, GitSource, Random, Store},
+    ports::{Administration, Clock, GitSource, Random, SealingKeys, Store},
 };
 
 use crate::{
     egress::{Egress, replicas::ToReplicas},
+    secrets::AuditKeyring,
     settings::Settings,
-    store::keys::Keys,
 };
 
 /// What all handlers work with.
@@ -23,7 +23,9 @@ pub struct Front {
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
     /// The keys that seal what is secret in it.
-    pub keys: Arc<dyn Keys>,
+    pub keys: Arc<dyn SealingKeys>,
+    /// What rows of the audit log are checked with.
+    pub audit_keyring: Arc<dyn AuditKeyring>,
     /// Told when rows have changed.
     pub handle: Handle,
     /// The settings that the server started with.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use tidings_actors::ports::{RESEAL_STEP_MAX, SealingKey};
 use utoipa::ToSchema;
 use warp::reply::Response;
 
@@ -15,7 +16,6 @@ use super::{
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
-use crate::store::keys::{KeyFacts, STEP_MAX};
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
@@ -39,8 +39,8 @@ struct Key {
 }
 
 impl Key {
-    fn of(facts: KeyFacts) -> Self {
-        let KeyFacts { id, is_primary, sealed } = facts;
+    fn of(facts: SealingKey) -> Self {
+        let SealingKey { id, is_primary, sealed } = facts;
         Self { id, is_primary, sealed }
     }
 }
@@ -95,11 +95,11 @@ async fn rotate(front: Arc<Front>, request: Request) -> Answer {
 async fn reencrypt(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional(&request.body)?;
     let limit = fields.number("limit");
-    if limit.is_some_and(|limit| !(1..=STEP_MAX).contains(&limit)) {
-        fields.refuse("limit", format!("must be 1 to {STEP_MAX}"));
+    if limit.is_some_and(|limit| !(1..=RESEAL_STEP_MAX).contains(&limit)) {
+        fields.refuse("limit", format!("must be 1 to {RESEAL_STEP_MAX}"));
     }
     fields.finish()?;
-    let done = front.keys.reseal(limit.unwrap_or(STEP_MAX)).await;
+    let done = front.keys.reseal(limit.unwrap_or(RESEAL_STEP_MAX)).await;
     let done = done.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
     let shown = Reencrypted { resealed: done.resealed, left: done.left, unreadable: done.unreadable };
     Ok(json(StatusCode::OK, &shown))

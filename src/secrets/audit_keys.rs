@@ -16,6 +16,12 @@ pub struct AuditKeys {
     keys: BTreeMap<String, Zeroizing<[u8; 32]>>,
 }
 
+/// What holds the keys of the audit log now.
+pub trait AuditKeyring: Send + Sync + 'static {
+    /// What rows of the audit log are checked with.
+    fn audit_keys(&self) -> AuditKeys;
+}
+
 impl AuditKeys {
     pub(super) fn new(primary: [u8; 4], keys: impl Iterator<Item = ([u8; 4], Zeroizing<[u8; 32]>)>) -> Self {
         let keys = keys.map(|(id, key)| (HEXLOWER.encode(&id), key)).collect();

@@ -8,7 +8,7 @@ use super::{
     Context, OpenError,
     connect::{Connection, Share},
     error::{of_first_use, of_start},
-    fences::ALL,
+    fences::{self, ALL},
     key_shares, partitions, rows, schema,
 };
 use crate::secrets::{Keyring, Place};
@@ -36,7 +36,7 @@ pub(super) async fn take_over(connection: &Connection, context: &Context) -> Res
                 on conflict (shard) do update set epoch = lease.epoch + $3, taken_at = excluded.taken_at";
     let values = vec![ALL.into(), context.clock.now().0.into(), rise.into()];
     rows::execute(&transaction, "lease", text, values).await.map_err(of_first_use)?;
-    let epoch = epoch(&transaction).await.map_err(of_first_use)?;
+    let epoch = fences::epoch(&transaction).await.map_err(of_first_use)?;
     partitions::make_ahead(&transaction, context.clock.now()).await;
     transaction.commit().await.map_err(|error| of_start(&error))?;
     Ok(epoch)
@@ -79,9 +79,4 @@ pub(super) async fn prove(connection: &impl ConnectionTrait, keyring: &Keyring) 
     let Some(canary) = canary else { return Ok(false) };
     keyring.open_sealed(&PLACE, &canary.sealed).map_err(OpenError::WrongKey)?;
     Ok(true)
-}
-
-/// The epoch of the lease as this transaction sees it.
-pub(super) async fn epoch(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    rows::number(connection, "lease", "select epoch from lease where shard = $1", vec![ALL.into()]).await
 }

@@ -5,6 +5,7 @@ use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
 use tidings_actors::ports::StoreError;
 
 use super::OpenError;
+use crate::secrets::SecretsError;
 
 /// Names the table that a result is about.
 pub(super) trait OfTable<T> {
@@ -114,6 +115,15 @@ pub(super) fn of_first_use(error: StoreError) -> OpenError {
     match error {
         StoreError::Unavailable(why) => OpenError::Unreachable(why),
         other => OpenError::Database(other.to_string()),
+    }
+}
+
+/// Why the keyring did not do it.
+pub(super) fn of_keyring(error: SecretsError) -> StoreError {
+    match error {
+        SecretsError::UnknownKey(_) => StoreError::NotFound,
+        SecretsError::PrimaryKey => StoreError::Conflict(error.to_string()),
+        other => StoreError::Unavailable(other.to_string()),
     }
 }
 

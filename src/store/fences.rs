@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::ports::{Fence, Shard, StoreError};
 use tidings_entity::id::ReplicaId;
 
-use super::{canary, rows};
+use super::rows;
 
 /// The lease that stands for all: its epoch fences off every process at once.
 pub(super) const ALL: &str = "all";
@@ -29,7 +29,7 @@ pub(super) async fn standing(
     asked: &BTreeSet<Fence>,
 ) -> Result<BTreeSet<Fence>, StoreError> {
     if asked.is_empty() {
-        let stands = canary::epoch(connection).await? == epoch;
+        let stands = self::epoch(connection).await? == epoch;
         return if stands { Ok(BTreeSet::new()) } else { Err(StoreError::Fenced) };
     }
     let shards: Vec<_> = asked.iter().map(|fence| vec![name(fence.shard).into()]).collect();
@@ -47,6 +47,11 @@ pub(super) async fn standing(
     };
     let standing: BTreeSet<Fence> = found.into_iter().filter_map(fence).collect();
     Ok(standing.intersection(asked).copied().collect())
+}
+
+/// The epoch of the lease that stands for all, as this transaction sees it.
+pub(super) async fn epoch(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
+    rows::number(connection, "lease", "select epoch from lease where shard = $1", vec![ALL.into()]).await
 }
 
 /// What the row of a shard is named.

@@ -21,7 +21,7 @@ use super::{
     Context, attempts,
     error::undecodable,
     letters::{self, Bound},
-    reach, resync, rows, settle, sources, watches,
+    reach, resync, rows, settle, sources, views, watches,
 };
 
 #[derive(FromQueryResult)]
@@ -319,7 +319,7 @@ impl<C: ConnectionTrait> Views<'_, C> {
         let text = "select * from view where id = $1";
         let row: Option<view::Model> = rows::one(self.connection, "view", text, vec![id.into()]).await?;
         let row = row.ok_or_else(|| undecodable("view", format!("{id} has no row")))?;
-        let view = watches::view(&row.text)?;
+        let view = views::view(&row.text)?;
         self.known.insert(id, view.clone());
         Ok(view)
     }

@@ -14,8 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
-use serde::{Deserialize, Serialize};
+use sea_orm::{DatabaseTransaction, FromQueryResult};
 use tidings_actors::{
     ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Shard, Signal, StoreError},
     time::Timestamp,
@@ -30,13 +29,11 @@ use super::{
     backlog::BEHIND,
     connect::{self, Connection, Ear, Share},
     error::OfTable,
-    fences, key_shares, reach, rows,
+    fences, key_shares,
+    notifications::{CHANNEL, NOW, notify, understood},
+    reach, rows,
 };
 
-/// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
-pub(super) const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";
-/// What notifications are sent under.
-const CHANNEL: &str = "tidings";
 /// A verb that knows no life of a lease takes no longer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// The wait before another try to listen.
@@ -65,13 +62,6 @@ enum Hearing {
     Deaf,
     /// With this.
     With(Ear),
-}
-
-/// What is sent.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    by: ReplicaId,
-    signal: Signal,
 }
 
 #[derive(FromQueryResult)]
@@ -178,25 +168,6 @@ impl SqlLeases {
             Err(_) => None,
         }
     }
-
-    /// What somebody else told, if it was that.
-    fn understood(&self, text: &str) -> Option<Signal> {
-        // One of a newer version says what this one does not know: it looks at everything.
-        let Ok(told) = serde_json::from_str::<Told>(text) else { return Some(Signal::Missed) };
-        (told.by != self.id).then_some(told.signal)
-    }
-}
-
-/// Tells every replica but this one; as a part of a transaction, when that is committed.
-pub(super) async fn notify(
-    connection: &impl ConnectionTrait,
-    by: &ReplicaId,
-    signal: Signal,
-) -> Result<(), StoreError> {
-    let told = Told { by: by.clone(), signal };
-    let text = serde_json::to_string(&told).map_err(|error| StoreError::Conflict(error.to_string()))?;
-    let values = vec![CHANNEL.into(), text.into()];
-    rows::execute(connection, "lease", "select pg_notify($1, $2)", values).await.map(drop)
 }
 
 fn milliseconds(life: Duration) -> i64 {
@@ -383,7 +354,7 @@ impl Leases for SqlLeases {
         loop {
             if let Hearing::With(open) = &mut *ear {
                 match open.hear().await {
-                    Some(text) => match self.understood(&text) {
+                    Some(text) => match understood(&text, &self.id) {
                         Some(signal) => return signal,
                         None => continue,
                     },

@@ -11,7 +11,7 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, ObjectId, ViewId, WatchId};
 
-use super::{Context, resync, rows, sources, watches};
+use super::{Context, resync, rows, sources, views, watches};
 
 #[derive(FromQueryResult)]
 struct Pinned {
@@ -55,7 +55,7 @@ pub(super) async fn trees(
     for Pinned { commit_id, view_id, text } in pinned {
         let view = match views.entry(view_id) {
             Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(unread) => unread.insert(watches::view(&text)?).clone(),
+            Entry::Vacant(unread) => unread.insert(views::view(&text)?).clone(),
         };
         ends.push(TreeEnd { commit: commit_id, view });
     }
@@ -64,7 +64,7 @@ pub(super) async fn trees(
     let branches: Vec<Held> = rows::all(connection, "cursor", text, vec![id.clone().into()]).await?;
     let held = branches.into_iter().map(|row| {
         let end = row.commit_id.zip(row.text);
-        let end = end.map(|(commit, text)| Ok(TreeEnd { commit, view: watches::view(&text)? }));
+        let end = end.map(|(commit, text)| Ok(TreeEnd { commit, view: views::view(&text)? }));
         Ok((row.branch, end.transpose()?))
     });
     Ok(PinnedTrees { remote, ends, held: held.collect::<Result<_, _>>()? })

@@ -6,7 +6,6 @@ use tidings_actors::{
     ports::{NewWatch, RefListing, Start, StoreError},
     secret::Secret,
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, SourceId, ViewId, WatchId},
@@ -14,7 +13,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, heads, known, resync, rows, sources, watches};
+use super::{Context, heads, known, resync, rows, sources, views, watches};
 
 /// Registers a watch, or replaces the settings of the one with the same app, repository and
 /// selector and asks for its resync. Its id.
@@ -31,7 +30,7 @@ pub(super) async fn register(
     let repository = sources::repository(connection, context, &new.url, at).await?;
     let source =
         sources::source(connection, context, &new.app, &repository, new.credential.as_ref(), at).await?;
-    let view = keep_view(connection, &new.view, at).await?;
+    let view = views::keep(connection, &new.view, at).await?;
     let text = "select * from watch where app_id = $1 and repository_id = $2
                 and selector_kind = $3 and selector_value = $4";
     let values = vec![
@@ -160,18 +159,6 @@ pub(super) async fn unwatch(
     rows::execute(transaction, "watch", "delete from watch where id = $1", vec![id.clone().into()]).await?;
     sources::remove_unused(transaction, &old.source_id).await?;
     Ok(open > 0)
-}
-
-/// Writes a view where it is new. Its id.
-pub(super) async fn keep_view(
-    connection: &impl ConnectionTrait,
-    view: &View,
-    at: Timestamp,
-) -> Result<ViewId, StoreError> {
-    let text = "insert into view (id, text, created_at) values ($1, $2, $3) on conflict (id) do nothing";
-    let values = vec![view.id().into(), view.canonical().into(), at.0.into()];
-    rows::execute(connection, "view", text, values).await?;
-    Ok(view.id())
 }
 
 /// Lets a watch wait for its first delivery until this moment at most.

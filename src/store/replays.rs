@@ -8,7 +8,7 @@ use tidings_entity::{
     id::{CursorId, ObjectId, ViewId, WatchId},
 };
 
-use super::{resync, rounds, rows, watches};
+use super::{resync, rounds, rows, views};
 
 #[derive(FromQueryResult)]
 struct Held {
@@ -45,7 +45,7 @@ pub(super) async fn was_held(
             many => format!("{many} branches held {commit}; name one of them"),
         }));
     };
-    Ok((held.cursor_id.clone(), TreeEnd { commit, view: watches::view(&held.text)? }))
+    Ok((held.cursor_id.clone(), TreeEnd { commit, view: views::view(&held.text)? }))
 }
 
 /// Asks for a replay.

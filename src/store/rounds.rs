@@ -16,7 +16,7 @@ use tidings_entity::{
     round,
 };
 
-use super::{registration, replays, resync, rows};
+use super::{replays, resync, rows, views};
 
 /// Begins a round, if the cursor is still what it was planned from.
 pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
@@ -28,7 +28,7 @@ pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
     for (id, view) in views.collect::<BTreeMap<_, _>>() {
         // Under which the tree is held has a row.
         if cursor.held_view != Some(id) {
-            registration::keep_view(connection, view, round.began_at).await?;
+            views::keep(connection, view, round.began_at).await?;
         }
     }
     rows::insert(connection, "round", vec![to_row(round)]).await?;

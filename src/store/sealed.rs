@@ -3,19 +3,133 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::ports::StoreError;
 
-use super::rows;
+use super::{SqlStore, error::undecodable, rows};
 
-/// Table and column. A test compares this list with the schema.
-pub(super) const COLUMNS: [(&str, &str); 5] = [
-    ("canary", "sealed"),
-    ("app", "endpoint_access"),
-    ("app_key", "secret"),
-    ("credential", "secret"),
-    ("idempotency", "answer"),
+/// Rows that are looked at in one statement where a key is to go: no other reader waits for more.
+pub(super) const LOOK_MAX: u64 = 2_000;
+
+/// A column of sealed values: how its rows are named, read and written.
+pub(super) struct SealedColumn {
+    pub(super) table: &'static str,
+    pub(super) column: &'static str,
+    /// Expressions for the two parts of the key.
+    pub(super) key: (&'static str, &'static str),
+    /// How the table orders its rows.
+    pub(super) order: &'static str,
+    /// What names a row, and the same of the parts `$2` and `$3`.
+    pub(super) row: (&'static str, &'static str),
+    /// Which row the keyring is told, from the two parts.
+    pub(super) place: fn(&str, &str) -> String,
+}
+
+/// All of them; a test compares this list with the schema.
+pub(super) static COLUMNS: [SealedColumn; 5] = [
+    SealedColumn {
+        table: "canary",
+        column: "sealed",
+        key: ("'1'", "''"),
+        order: "id",
+        row: ("(id, '')", "(cast($2 as bigint), $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "app",
+        column: "endpoint_access",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "app_key",
+        column: "secret",
+        key: ("app_id", "cast(ordinal as text)"),
+        order: "app_id, ordinal",
+        row: ("(app_id, ordinal)", "($2, cast($3 as bigint))"),
+        place: |first, second| format!("{first}/{second}"),
+    },
+    SealedColumn {
+        table: "credential",
+        column: "secret",
+        key: ("id", "app_id"),
+        order: "id",
+        row: ("(id, app_id)", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "idempotency",
+        column: "answer",
+        key: ("owner", "key_hash"),
+        order: "owner, key_hash",
+        row: ("(owner, key_hash)", "($2, $3)"),
+        place: |first, second| format!("{first}/{second}"),
+    },
 ];
+
+/// The key that sealed a row's value, if there is one.
+#[derive(FromQueryResult)]
+struct KeyOf {
+    first: String,
+    second: String,
+    key: Option<Vec<u8>>,
+}
+
+impl SealedColumn {
+    /// The keys of the next rows, in their order.
+    async fn keys(
+        &self,
+        connection: &impl ConnectionTrait,
+        after: Option<&(String, String)>,
+        most: u64,
+    ) -> Result<Vec<KeyOf>, StoreError> {
+        let Self { table, column, key: (first, second), order, row: (key, parts), .. } = self;
+        let mut values: Vec<Value> = vec![rows::signed(most).into()];
+        let beyond = after.map_or_else(String::new, |(first, second)| {
+            values.extend([first.clone().into(), second.clone().into()]);
+            format!("where {key} > {parts}")
+        });
+        // An envelope begins with its version, a byte, and the key's id, four bytes.
+        let text = format!(
+            "select {first} as first, {second} as second, substr({column}, 2, 4) as key from {table}
+             {beyond} order by {order} limit $1"
+        );
+        rows::all(connection, table, &text, values).await
+    }
+}
+
+impl SqlStore {
+    /// Refuses while something is sealed with a key.
+    pub(super) async fn refuse_needed(&self, id: &str) -> Result<(), StoreError> {
+        match self.sealed_with(id, LOOK_MAX).await? {
+            0 => Ok(()),
+            count => Err(StoreError::Conflict(format!(
+                "the key {id} still seals {count} values: seal them anew first (tidings key reencrypt)"
+            ))),
+        }
+    }
+
+    /// How many values on disk a key sealed: read in steps of so many rows, in the order of their keys.
+    pub(super) async fn sealed_with(&self, id: &str, most: u64) -> Result<u64, StoreError> {
+        let id = HEXLOWER.decode(id.as_bytes()).map_err(|error| undecodable("keyring", error))?;
+        let mut count = 0;
+        for column in &COLUMNS {
+            let mut after = None;
+            loop {
+                let found = column.keys(&self.readers, after.as_ref(), most).await?;
+                let Some(last) = found.last() else { break };
+                after = Some((last.first.clone(), last.second.clone()));
+                count += found.iter().filter(|row| row.key.as_ref() == Some(&id)).count() as u64;
+                if (found.len() as u64) < most {
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+}
 
 #[derive(FromQueryResult)]
 struct Use {
@@ -26,7 +140,7 @@ struct Use {
 /// How many values each key sealed, by the key's id.
 pub(super) async fn by_key(connection: &impl ConnectionTrait) -> Result<BTreeMap<String, u64>, StoreError> {
     let mut uses = BTreeMap::new();
-    for (table, column) in COLUMNS {
+    for SealedColumn { table, column, .. } in &COLUMNS {
         // An envelope begins with its version, a byte, and the key's id, four bytes.
         let text = format!(
             "select substr({column}, 2, 4) as key, count(*) as sealed from {table}

@@ -18,7 +18,7 @@ use tidings_entity::{
 };
 use url::Url;
 
-use super::{Context, error::undecodable, reach, rows, watches};
+use super::{Context, error::undecodable, reach, rows, views};
 use crate::secrets::Place;
 
 /// A source with what is needed to reach it.
@@ -121,7 +121,7 @@ async fn list_where(
     let mut needs: BTreeMap<SourceId, Needs> = BTreeMap::new();
     let mut whole: BTreeSet<RepositoryId> = BTreeSet::new();
     for follower in followers {
-        if !watches::view(&follower.view).is_ok_and(|view| view.is_narrow()) {
+        if !views::view(&follower.view).is_ok_and(|view| view.is_narrow()) {
             whole.insert(follower.repository_id.clone());
         }
         needs.entry(follower.source_id.clone()).or_default().add(follower);

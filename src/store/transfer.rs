@@ -29,7 +29,7 @@ use super::{
     connect::{self, Connection, Share},
     error::{code, of_start},
     fences::ALL,
-    leases, partitions, rows, schema,
+    notifications, partitions, rows, schema,
 };
 pub use reading::Digest;
 use tables::Table;
@@ -169,7 +169,7 @@ async fn refuse_replicas(held: &DatabaseTransaction) -> Result<(), TransferError
     if held.get_database_backend() != DbBackend::Postgres {
         return Ok(());
     }
-    let now = leases::NOW;
+    let now = notifications::NOW;
     let text = format!(
         "select name, seen_at + life_ms - {now} from replica where seen_at + life_ms > {now} order by name"
     );

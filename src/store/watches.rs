@@ -6,7 +6,6 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     ports::{CursorStatus, HeadFault, RepositoryFacts, Selector, StoreError, Watch, WatchPatch},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, CredentialId, CursorId, ObjectId, WatchId},
@@ -14,7 +13,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{backlog::OWES, error::undecodable, refusals, registration, rows};
+use super::{backlog::OWES, refusals, rows, views};
 
 #[derive(FromQueryResult)]
 struct WatchRow {
@@ -127,7 +126,7 @@ pub(super) async fn patch(
 ) -> Result<(), StoreError> {
     let old = row(connection, app, id).await?;
     let view = match &patch.view {
-        Some(view) => registration::keep_view(connection, view, at).await?,
+        Some(view) => views::keep(connection, view, at).await?,
         None => old.view_id,
     };
     let (state, reason) = patch.state.clone().unwrap_or((old.state, old.reason));
@@ -144,11 +143,6 @@ pub(super) async fn patch(
     }
 }
 
-/// A view from its stored text.
-pub(super) fn view(text: &str) -> Result<View, StoreError> {
-    serde_json::from_str(text).map_err(|error| undecodable("view", error))
-}
-
 /// What bodies show of a watch.
 pub(super) fn facts(row: &watch::Model) -> RepositoryFacts {
     RepositoryFacts {
@@ -162,7 +156,7 @@ pub(super) fn facts(row: &watch::Model) -> RepositoryFacts {
 fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
     Ok(Watch {
         facts: facts(&row.watch),
-        view: view(&row.view_text)?,
+        view: views::view(&row.view_text)?,
         has_credential: row.credential_id.is_some(),
         last_error: row.last_error,
         moved_to: row.moved_to,

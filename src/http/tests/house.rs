@@ -11,7 +11,7 @@ use tidings_actors::{
     directory::Directory,
     handle::Handle,
     pace::Paces,
-    ports::{Administration, Store},
+    ports::{Administration, SealingKeys, Store},
     scan_slots::ScanSlots,
     shards::Shards,
     terms::Terms,
@@ -45,8 +45,9 @@ use super::{
 use crate::{
     egress::{Egress, replicas::ToReplicas},
     machine::{MachineClock, MachineRandom},
+    secrets::AuditKeyring,
     settings::{OnboardingMode, Settings},
-    store::{SqlStore, keys::Keys},
+    store::SqlStore,
 };
 
 /// No test waits longer for anything.
@@ -161,10 +162,10 @@ impl House {
         Self::assembled(store, administration, keys, double, hooks, change).await
     }
 
-    async fn assembled(
+    async fn assembled<K: SealingKeys + AuditKeyring>(
         store: Arc<dyn Store>,
         administration: Arc<dyn Administration>,
-        keys: Arc<dyn Keys>,
+        keys: Arc<K>,
         double: Arc<StoreDouble>,
         hooks: Bounds,
         change: impl FnOnce(&mut Settings),
@@ -179,7 +180,8 @@ impl House {
         let front = Arc::new(Front {
             store: store.clone(),
             administration,
-            keys,
+            keys: keys.clone(),
+            audit_keyring: keys,
             git: Arc::new(GitDouble),
             handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),

@@ -4,13 +4,10 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use serde_json::json;
-use tidings_actors::ports::StoreError;
+use tidings_actors::ports::{Resealed, SealingKey, SealingKeys, StoreError};
 
 use super::{ADMIN, House};
-use crate::{
-    secrets::AuditKeys,
-    store::keys::{KeyFacts, Keys, Resealed},
-};
+use crate::secrets::{AuditKeyring, AuditKeys};
 
 /// Two keys; the first one seals ten values.
 #[derive(Default)]
@@ -19,9 +16,9 @@ pub(super) struct KeysDouble {
 }
 
 #[async_trait]
-impl Keys for KeysDouble {
-    async fn keys(&self) -> Result<Vec<KeyFacts>, StoreError> {
-        let key = |id: &str, is_primary, sealed| KeyFacts { id: id.to_owned(), is_primary, sealed };
+impl SealingKeys for KeysDouble {
+    async fn keys(&self) -> Result<Vec<SealingKey>, StoreError> {
+        let key = |id: &str, is_primary, sealed| SealingKey { id: id.to_owned(), is_primary, sealed };
         Ok(vec![key("00000001", false, 10), key("00000002", true, 0)])
     }
 
@@ -41,7 +38,9 @@ impl Keys for KeysDouble {
             _ => Err(StoreError::NotFound),
         }
     }
+}
 
+impl AuditKeyring for KeysDouble {
     fn audit_keys(&self) -> AuditKeys {
         AuditKeys::of_a_test()
     }

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
-use tidings_actors::ports::{AppStore, Leases, Replica, StoreError};
+use tidings_actors::ports::{AppStore, Leases, Replica, SealingKeys, StoreError};
 use tidings_entity::id::ReplicaId;
 use ulid::Ulid;
 
@@ -11,7 +11,6 @@ use super::{SqlStore, home::Home, leases::replica, new_app, number, watch};
 use crate::store::{
     OpenError,
     connect::{self, Share},
-    keys::Keys,
 };
 
 const LIFE: Duration = Duration::from_secs(60);
