@@ -28,13 +28,9 @@
 //! together a minute later, whose target is `times:<n>` and whose actor is the app (or `anyone`); those that were
 //! counted when the process ends have none.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, fmt, future::Future, sync::Arc};
 
+use parking_lot::Mutex;
 use tidings_actors::ports::{AuditKept, AuditRow, Deed};
 use tidings_entity::id::Sha256Hash;
 
@@ -259,7 +255,7 @@ impl Pending {
 
     /// Names what it is done to, where nobody knew before.
     pub fn about(&self, target: &str) {
-        if let Some(deed) = self.deed().as_mut() {
+        if let Some(deed) = self.deed.lock().as_mut() {
             target.clone_into(&mut deed.target);
         }
     }
@@ -267,23 +263,19 @@ impl Pending {
     /// Takes the deed, if none did before.
     #[must_use]
     pub fn take(&self) -> Option<Deed> {
-        self.deed().take()
+        self.deed.lock().take()
     }
 
     /// Gives it back: the change was not made.
     pub fn put_back(&self, deed: Deed) {
-        *self.deed() = Some(deed);
-    }
-
-    fn deed(&self) -> MutexGuard<'_, Option<Deed>> {
-        self.deed.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.deed.lock() = Some(deed);
     }
 }
 
 /// Names what the deed of this request is done to, where its path does not: something that is made.
 pub fn about(target: &str, app: Option<&str>) {
     let Some(pending) = Pending::current() else { return };
-    if let Some(deed) = pending.deed().as_mut() {
+    if let Some(deed) = pending.deed.lock().as_mut() {
         target.clone_into(&mut deed.target);
         if let Some(app) = app {
             app.clone_into(&mut deed.app);

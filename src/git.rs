@@ -50,11 +50,12 @@ use std::{
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Once},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidings_actors::{
     growth::Growth,
     hosts::Hosts,
@@ -166,7 +167,7 @@ impl Git {
     }
 
     fn mirror(&self, repository: &RepositoryId) -> Arc<Mirror> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let fresh = || {
             let (space, sharing) = (Arc::clone(&self.space), self.sharing.clone());
             Arc::new(Mirror::new(&self.mirrors, repository, space, sharing))
@@ -358,7 +359,7 @@ impl GitSource for Git {
     }
 
     fn asked_again_in(&self, repository: &RepositoryId, commit: ObjectId) -> Option<Duration> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock();
         open.get(repository)?.faults().again_in(commit)
     }
 
@@ -561,7 +562,7 @@ impl GitSource for Git {
         let turn = mirror.turn().await?;
         let work = move |_: &Cancel| mirror.erase(&turn);
         let erased = self.readers.run(work).await;
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
+        self.open.lock().remove(repository);
         erased
     }
 }

@@ -6,12 +6,9 @@ pub mod issuer;
 mod keys;
 mod signature;
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::Mutex;
 use tidings_actors::{ports::AccessToken, time::Timestamp};
 use tidings_entity::id::TokenId;
 
@@ -82,7 +79,7 @@ impl Identity {
         if token.last_used_at.as_ref().is_some_and(is_fresh) {
             return false;
         }
-        let mut uses = lock(&self.uses);
+        let mut uses = self.uses.lock();
         if uses.get(&token.id).is_some_and(is_fresh) {
             return false;
         }
@@ -95,7 +92,7 @@ impl Identity {
 
     /// For how many refusals a row of the audit log is to stand that is written now; `None`: none is.
     pub fn refused(&self, now: Timestamp) -> Option<u64> {
-        let mut refusals = lock(&self.refusals);
+        let mut refusals = self.refusals.lock();
         if !refusals.take(now) {
             refusals.unwritten += 1;
             return None;
@@ -105,7 +102,7 @@ impl Identity {
 
     /// Whether what an app is about to do is written by itself; otherwise it is to be counted.
     pub fn is_deed_written(&self, app: &str, action: &str, now: Timestamp) -> bool {
-        let mut deeds = lock(&self.deeds);
+        let mut deeds = self.deeds.lock();
         if deeds.len() >= DEEDS_REMEMBERED {
             deeds.retain(|_, series| series.unwritten > 0 || !series.has_rested(now));
         }
@@ -114,14 +111,14 @@ impl Identity {
 
     /// It failed, and needs no row.
     pub fn deed_failed(&self, app: &str, action: &str) {
-        if let Some(series) = lock(&self.deeds).get_mut(&(app.to_owned(), action.to_owned())) {
+        if let Some(series) = self.deeds.lock().get_mut(&(app.to_owned(), action.to_owned())) {
             series.left = series.left.map(|left| (left + 1).min(AT_ONCE));
         }
     }
 
     /// Counts a deed; whether it is the first since they were written.
     pub fn count_deed(&self, app: &str, action: &str) -> bool {
-        let mut deeds = lock(&self.deeds);
+        let mut deeds = self.deeds.lock();
         let series = deeds.entry((app.to_owned(), action.to_owned())).or_default();
         series.unwritten += 1;
         series.unwritten == 1
@@ -129,14 +126,10 @@ impl Identity {
 
     /// How many were counted that are written now, together.
     pub fn counted_deeds(&self, app: &str, action: &str) -> u64 {
-        let mut deeds = lock(&self.deeds);
+        let mut deeds = self.deeds.lock();
         let series = deeds.get_mut(&(app.to_owned(), action.to_owned()));
         series.map_or(0, |series| std::mem::take(&mut series.unwritten))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::{
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,6 +33,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use serde_json::json;
 use thiserror::Error;
 use tidings_actors::ports::Clock;
@@ -260,7 +261,7 @@ impl Receiver {
     /// Says which watch the mirror is of, before anything of the watch is asked for.
     fn claim(&self, watch: &str) -> Result<(), Failure> {
         let Some(mirror) = &self.mirror else { return Ok(()) };
-        let claimed = mirror.lock().unwrap_or_else(PoisonError::into_inner).claim(watch);
+        let claimed = mirror.lock().claim(watch);
         claimed.map_err(|error| Failure::of_error(Code::CannotCreate, &error))
     }
 
@@ -371,9 +372,7 @@ impl Receiver {
     /// The effect on the mirror; nothing without one.
     async fn apply(&self, verb: Verb, message: &Arc<Message>) -> Option<Result<Effect, MirrorError>> {
         let (mirror, message) = (Arc::clone(self.mirror.as_ref()?), Arc::clone(message));
-        let applied = tokio::task::spawn_blocking(move || {
-            mirror.lock().unwrap_or_else(PoisonError::into_inner).apply(verb, &message)
-        });
+        let applied = tokio::task::spawn_blocking(move || mirror.lock().apply(verb, &message));
         Some(applied.await.unwrap_or_else(|error| Err(io::Error::other(error).into())))
     }
 
@@ -393,7 +392,7 @@ impl Receiver {
     }
 
     fn write(&self, bytes: &[u8]) {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.output.lock();
         // The mirror goes on when nobody reads the lines any more.
         drop(output.write_all(bytes).and_then(|()| output.flush()));
     }

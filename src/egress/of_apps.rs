@@ -5,11 +5,9 @@
 //! 1,024 are kept: beyond, the one that was unused for longest goes, and what is under way
 //! on it ends as it would have.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use tidings_actors::ports::EndpointTls;
 use tidings_entity::id::AppId;
 
@@ -54,20 +52,20 @@ impl AppEgress {
     /// [`EgressError::Tls`] for a setup that cannot be used.
     pub fn of(&self, app: &AppId, tls: Option<&EndpointTls>) -> Result<Egress, EgressError> {
         let Some(tls) = tls else {
-            let mut own = self.lock();
+            let mut own = self.own.lock();
             if !own.clients.is_empty() {
                 own.clients.remove(app);
             }
             return Ok(self.shared.clone());
         };
         let setup = fingerprint(tls);
-        if let Some(kept) = self.lock().kept(app, setup) {
+        if let Some(kept) = self.own.lock().kept(app, setup) {
             return Ok(kept);
         }
         // Others do not wait for it. Of two that are built at once the first one stays.
         let read = AppTls::read(tls).map_err(|fault| EgressError::Tls(fault.to_string()))?;
         let egress = self.shared.with_tls(read)?;
-        let mut own = self.lock();
+        let mut own = self.own.lock();
         if let Some(kept) = own.kept(app, setup) {
             return Ok(kept);
         }
@@ -78,10 +76,6 @@ impl AppEgress {
         let used = own.uses;
         own.clients.insert(app.clone(), Kept { setup, egress: egress.clone(), used });
         Ok(egress)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +116,7 @@ mod tests {
         for number in 0..10_000 {
             assert!(ways.of(&app(number), None).expect("shared").is_same(&shared));
         }
-        assert_eq!(ways.own.lock().expect("no panic").clients.len(), 0);
+        assert_eq!(ways.own.lock().clients.len(), 0);
 
         let (one, two) = (trusting(), trusting());
         let first = ways.of(&app(1), Some(&one)).expect("built");
@@ -141,6 +135,6 @@ mod tests {
         assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first), "that of another app stays");
         assert!(ways.of(&app(2), Some(&two)).expect("kept").is_same(&other));
         assert!(ways.of(&app(2), None).expect("shared").is_same(&shared));
-        assert_eq!(ways.own.lock().expect("no panic").clients.len(), 1, "what is not used any more goes");
+        assert_eq!(ways.own.lock().clients.len(), 1, "what is not used any more goes");
     }
 }

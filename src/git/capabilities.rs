@@ -9,13 +9,10 @@
 //! believed where scheme, host and port stay the same, and the new address answers as a repository
 //! to the same credential: that is no redirect that is followed, but an address that proved itself.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidings_actors::{
     ports::{GitError, RefListing, RefPatterns},
     secret::Secret,
@@ -101,14 +98,14 @@ pub(super) struct CapabilityCache {
 impl CapabilityCache {
     /// What is known of an address and still believed.
     pub(super) fn get(&self, url: &Url) -> Option<Capabilities> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let (capabilities, learned) = known.get(url)?;
         (learned.elapsed() < REMEMBERED_FOR).then(|| capabilities.clone())
     }
 
     /// Remembers what was learned.
     pub(super) fn put(&self, url: &Url, capabilities: &Capabilities) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.len() >= REPOSITORIES_KEPT {
             known.retain(|_, (_, learned)| learned.elapsed() < REMEMBERED_FOR);
             if known.len() >= REPOSITORIES_KEPT {
@@ -120,7 +117,7 @@ impl CapabilityCache {
 
     /// Remembers that a host does not do what it offers.
     pub(super) fn no_filter(&self, url: &Url) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some((capabilities, _)) = known.get_mut(url)
             && let Protocol::Two { filter, .. } | Protocol::Zero { filter, .. } = &mut capabilities.protocol
         {
@@ -130,7 +127,7 @@ impl CapabilityCache {
 
     /// Forgets an address whose host turned out to be different.
     pub(super) fn forget(&self, url: &Url) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(url);
+        self.known.lock().remove(url);
     }
 }
 

@@ -4,13 +4,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tidings_actors::{ports::GitError, secret::Secret};
 use tidings_entity::id::ObjectId;
 
@@ -70,7 +68,7 @@ impl Faults {
 
     /// Which of these wants are asked for now.
     pub(super) fn sort(&self, asker: Asker, wants: &[ObjectId]) -> Sorted {
-        let (faults, now, mut sorted) = (self.known(), Instant::now(), Sorted::default());
+        let (faults, now, mut sorted) = (self.known.lock(), Instant::now(), Sorted::default());
         for want in wants {
             match faults.get(&(*want, asker)) {
                 Some(fault) if fault.until > now => sorted.refused.push((*want, fault.reason.clone())),
@@ -85,7 +83,7 @@ impl Faults {
 
     /// In how long a commit is asked for again at the earliest.
     pub(super) fn again_in(&self, commit: ObjectId) -> Option<Duration> {
-        let faults = self.known();
+        let faults = self.known.lock();
         let of_commit = faults.range((commit, Asker(0))..=(commit, Asker(u64::MAX)));
         let until = of_commit.map(|(_, fault)| fault.until).min()?;
         Some(until.saturating_duration_since(Instant::now()))
@@ -93,7 +91,7 @@ impl Faults {
 
     /// Forgets what was had.
     pub(super) fn forget(&self, asker: Asker, had: impl IntoIterator<Item = ObjectId>) {
-        let mut faults = self.known();
+        let mut faults = self.known.lock();
         for want in had {
             faults.remove(&(want, asker));
         }
@@ -101,7 +99,7 @@ impl Faults {
 
     /// Remembers wants that cannot be had, while others of their repository can.
     pub(super) fn note(&self, asker: Asker, refused: &[(ObjectId, GitError)]) {
-        let (mut faults, now) = (self.known(), Instant::now());
+        let (mut faults, now) = (self.known.lock(), Instant::now());
         if faults.len() + refused.len() > REMEMBERED_MAX {
             faults.retain(|_, fault| now < fault.until + FORGOTTEN_AFTER);
         }
@@ -133,10 +131,6 @@ impl Faults {
     /// A request was answered.
     pub(super) fn ask_for_more(&self) {
         self.together.store(self.together().saturating_mul(2), Ordering::Relaxed);
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<(ObjectId, Asker), Fault>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

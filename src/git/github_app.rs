@@ -4,13 +4,10 @@
 //!
 //! A dropped future mints nothing and blocks nobody: the next one in line begins anew.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use data_encoding::BASE64URL_NOPAD;
+use parking_lot::Mutex;
 use reqwest::{
     Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -134,7 +131,7 @@ impl Apps {
     fn slot(&self, key: &AppKey, api: &Url) -> Arc<Slot> {
         let text = Credential::App(AppKey { api_url: Some(api.clone()), ..key.clone() }).text();
         let name = Sha256::digest(text.expose()).into();
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         if slots.len() >= INSTALLATIONS_KEPT {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }

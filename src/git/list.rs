@@ -1,11 +1,9 @@
 //! Plans and windows of a round's list. Small lists are kept, shared by all watches that ask for
 //! the same one; a large list is walked anew for every window, from the path where it begins.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tidings_actors::{
     ports::{GitError, Seek},
@@ -45,7 +43,7 @@ pub(super) struct Lists {
 
 impl Lists {
     fn get(&self, key: &Key) -> Option<Known> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         let at = kept.iter().position(|(other, _)| other == key)?;
         let found = kept.remove(at)?;
         let known = found.1.clone();
@@ -58,7 +56,7 @@ impl Lists {
             Known::Small(changes, _) => changes.iter().map(weight).sum(),
             Known::Large => 0,
         };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         kept.retain(|(other, _)| *other != key);
         kept.push_back((key, known));
         let mut changes: usize = kept.iter().map(|(_, known)| length(known)).sum();

@@ -23,11 +23,12 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::{ObjectId, RepositoryId};
 
@@ -203,15 +204,15 @@ impl Mirror {
 
     /// Whether so much of a commit was seen to be here.
     pub(super) fn is_complete(&self, commit: ObjectId, extent: Extent) -> bool {
-        let complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        let complete = self.complete.lock();
         complete.get(&commit).is_some_and(|seen| *seen >= extent)
     }
 
     /// Remembers that so much of a commit is here.
     pub(super) fn mark_complete(&self, commit: ObjectId, extent: Extent) {
-        let mut complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut complete = self.complete.lock();
         if complete.len() >= COMPLETE_KEPT {
-            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted = self.wanted.lock();
             let wanted: HashSet<_> = wanted.iter().collect();
             complete.retain(|commit, _| wanted.contains(commit));
         }
@@ -226,7 +227,7 @@ impl Mirror {
         let packs =
             fs::metadata(self.packs()).ok().map(|packs| (packs.ino(), packs.mtime(), packs.mtime_nsec()));
         let is_sound = !self.damaged.load(Ordering::Acquire) && !self.doubted.load(Ordering::Acquire);
-        let seen = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), packs);
+        let seen = std::mem::replace(&mut *self.seen.lock(), packs);
         let is_here = |commit: &ObjectId| self.is_complete(*commit, extent);
         is_sound && packs.is_some() && seen == packs && commits.iter().all(is_here)
     }
@@ -248,7 +249,7 @@ impl Mirror {
     }
 
     fn forget_complete(&self) {
-        self.complete.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.complete.lock().clear();
     }
 
     /// Gets the directory ready for a fetch: moves a damaged one aside, sweeps what a crash left,

@@ -4,10 +4,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tidings_actors::ports::GitError;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -79,7 +80,7 @@ impl Readers {
 
     /// Closes the handles that nobody uses now.
     pub(super) fn close_idle(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle.lock().clear();
     }
 
     /// Runs `work` on a blocking thread; counted as a reader. Dropping the future cancels it soon.
@@ -108,7 +109,7 @@ fn read_local<T>(
     cancel: &Cancel,
 ) -> Result<T, GitError> {
     let kept = {
-        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = idle.lock();
         idle.retain(|local| local.opened.elapsed() < LOCAL_KEPT);
         idle.iter().rposition(|local| local.path == path).map(|at| idle.remove(at))
     };
@@ -130,7 +131,7 @@ fn read_local<T>(
 }
 
 fn keep_local(idle: &Mutex<Vec<Local>>, local: Local) {
-    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = idle.lock();
     if idle.len() >= HANDLES_KEPT {
         idle.remove(0);
     }
@@ -163,9 +164,7 @@ fn read_mirror<T>(
         let state = mirror.state();
         // libgit2 shares open packs by their path. A pack that was replaced must be closed by all
         // before it is opened again, or its former self would be read.
-        idle.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(kept, _)| kept.is_current_beside(&state));
+        idle.lock().retain(|(kept, _)| kept.is_current_beside(&state));
         let objects = mirror.open()?;
         let result = read(&objects, cancel);
         match &result {
@@ -184,7 +183,7 @@ fn read_mirror<T>(
 }
 
 fn take(idle: &Mutex<Vec<(MirrorState, Objects)>>, state: &MirrorState) -> Option<Objects> {
-    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = idle.lock();
     let at = idle.iter().rposition(|(kept, _)| kept == state)?;
     Some(idle.remove(at).1)
 }
@@ -193,7 +192,7 @@ fn keep(idle: &Mutex<Vec<(MirrorState, Objects)>>, mirror: &Mirror, state: Mirro
     if mirror.state() != state {
         return;
     }
-    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = idle.lock();
     if idle.len() >= HANDLES_KEPT {
         idle.remove(0);
     }
@@ -271,7 +270,7 @@ mod tests {
         let read = || {
             read_mirror(&idle, &mirror, Gap::Loss, &|_, _| Ok(()), &Cancel::default())
                 .expect("it reads nothing");
-            idle.lock().expect("no panic").iter().map(|(state, _)| state.clone()).collect::<Vec<_>>()
+            idle.lock().iter().map(|(state, _)| state.clone()).collect::<Vec<_>>()
         };
         let first = read();
         assert_eq!((first.len(), read()), (1, first.clone()));
@@ -288,7 +287,7 @@ mod tests {
         let fail = |error: GitError| {
             read_mirror::<()>(&idle, &mirror, Gap::Loss, &|_, _| Err(error.clone()), &Cancel::default())
                 .expect_err("fails");
-            idle.lock().expect("no panic").len()
+            idle.lock().len()
         };
         assert_eq!(fail(GitError::Missing(ObjectId::new([7; 20]))), 0);
         assert!(mirror.take_doubt());

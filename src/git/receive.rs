@@ -8,12 +8,13 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{Read, Seek, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use git2::Indexer;
+use parking_lot::Mutex;
 use tidings_actors::{
     ports::{Extent, GitError},
     shares::{Share, Shares},
@@ -217,7 +218,7 @@ impl Patience {
 
     fn check(&self) -> Result<(), GitError> {
         self.cancel.check()?;
-        let (work, now) = (self.work(), Instant::now());
+        let (work, now) = (self.work.lock(), Instant::now());
         if work.share.is_some_and(|(until, shares)| now > until && shares.is_wanted()) {
             return Err(GitError::Busy(format!(
                 "indexing the pack takes longer than {SHARE_TIME:?}, and others wait"
@@ -242,14 +243,10 @@ impl Patience {
             }
             Err(GitError::Busy(format!("packs of others were being indexed for {:?}", self.longest)))
         })?;
-        let mut work = self.work();
+        let mut work = self.work.lock();
         work.began += since.elapsed();
         work.share = Some((Instant::now() + SHARE_TIME, shares));
         Ok(share)
-    }
-
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why work was stopped, if it was, else what it says itself.

@@ -11,9 +11,9 @@ use std::{
     io::{self, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
+use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 use tidings_actors::ports::{GitError, Share};
 
@@ -60,7 +60,7 @@ impl Proofs {
         let mut proved = HashMap::new();
         for path in files(&self.packs)? {
             let Some(look) = look(&path) else { continue };
-            let known = self.proved.lock().unwrap_or_else(PoisonError::into_inner).get(&path) == Some(&look);
+            let known = self.proved.lock().get(&path) == Some(&look);
             if !known && !is_asked(&path) {
                 continue;
             }
@@ -69,7 +69,7 @@ impl Proofs {
             }
             proved.insert(path, look);
         }
-        *self.proved.lock().unwrap_or_else(PoisonError::into_inner) = proved;
+        *self.proved.lock() = proved;
         Ok(())
     }
 }

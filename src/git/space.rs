@@ -4,9 +4,9 @@
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
 };
 
+use parking_lot::Mutex;
 use tidings_actors::ports::{GitError, Storage};
 
 use crate::settings::git::GitSettings;
@@ -27,7 +27,7 @@ impl Space {
 
     /// Remembers what a mirror takes; `None`: it is gone.
     pub(super) fn measured(&self, mirror: &std::path::Path, bytes: Option<u64>) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         match bytes {
             Some(bytes) => drop(taken.insert(mirror.to_owned(), bytes)),
             None => drop(taken.remove(mirror)),
@@ -36,16 +36,13 @@ impl Space {
 
     /// There are no mirrors but these: others may remove them too.
     pub(super) fn only(&self, mirrors: &HashSet<PathBuf>) {
-        self.taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|mirror, _| mirrors.contains(mirror));
+        self.taken.lock().retain(|mirror, _| mirrors.contains(mirror));
     }
 
     /// What all mirrors take, and whether there is room for more.
     pub(super) fn storage(&self) -> Storage {
         let (mirrors, mirror_bytes) = {
-            let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let taken = self.taken.lock();
             (taken.len() as u64, taken.values().sum())
         };
         let free = self.free();

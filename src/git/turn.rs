@@ -22,7 +22,7 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -157,7 +157,7 @@ impl Drop for Having {
 }
 
 /// A locked file, until it is given back.
-type Lent = Arc<std::sync::Mutex<Option<File>>>;
+type Lent = Arc<parking_lot::Mutex<Option<File>>>;
 
 /// The lock among processes.
 struct Hold {
@@ -283,7 +283,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // Closed, it is unlocked. A beat on its way has ended, or finds nothing to write to: what the next
         // holder says is not overwritten.
-        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.file.lock().take());
     }
 }
 
@@ -302,7 +302,7 @@ async fn beat(file: Lent, sharing: Arc<Sharing>) {
     loop {
         sleep(sharing.beat).await;
         let (file, sharing) = (Arc::clone(&file), Arc::clone(&sharing));
-        let say = move || match &*file.lock().unwrap_or_else(PoisonError::into_inner) {
+        let say = move || match &*file.lock() {
             Some(file) => sharing.say(file),
             None => Ok(()),
         };

@@ -7,16 +7,14 @@
 //! waits longer each time, up to five minutes; the keys that are known stay meanwhile, for a day at most.
 //! All of it is measured on tokio's clock, which nobody sets back.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
@@ -88,7 +86,7 @@ impl Keys {
         now: Instant,
     ) -> Option<(Arc<Vec<Key>>, usize)> {
         let found = self.look(id, algorithm, now);
-        let is_old = self.known().fetched_at.is_none_or(|at| now.duration_since(at) >= self.fresh);
+        let is_old = self.known.lock().fetched_at.is_none_or(|at| now.duration_since(at) >= self.fresh);
         if found.is_some() && !is_old {
             return found;
         }
@@ -102,7 +100,7 @@ impl Keys {
     /// The fetch to wait for: one that runs, unless the caller is content with the key that it has, or
     /// one that begins now, if it may.
     fn fetching(self: &Arc<Self>, now: Instant, is_content: bool) -> Option<watch::Receiver<()>> {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if let Some(running) = known.fetching.as_ref().filter(|running| running.has_changed().is_ok()) {
             return Some(running.clone()).filter(|_| !is_content);
         }
@@ -125,7 +123,7 @@ impl Keys {
     }
 
     fn look(&self, id: Option<&str>, algorithm: Algorithm, now: Instant) -> Option<(Arc<Vec<Key>>, usize)> {
-        let known = self.known();
+        let known = self.known.lock();
         known.fetched_at.filter(|at| now.duration_since(*at) < KEYS_USED_MAX)?;
         let suits =
             |key: &Key| key.algorithm == algorithm && id.is_none_or(|id| key.id.as_deref() == Some(id));
@@ -136,7 +134,7 @@ impl Keys {
     }
 
     fn note(&self, fetched: Result<Vec<Key>, String>, now: Instant) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         match fetched {
             Ok(keys) => {
                 info!(count = keys.len(), "the keys of the issuer of tokens were fetched");
@@ -170,10 +168,6 @@ impl Keys {
         // Keys of kinds that are not known here are none of our business.
         let keys: Vec<Key> = answer.keys.into_iter().take(KEYS_MAX).filter_map(key).collect();
         if keys.is_empty() { Err("the answer has no key that can be used".to_owned()) } else { Ok(keys) }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

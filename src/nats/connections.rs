@@ -2,13 +2,10 @@
 //! when it breaks, when what it was made with changes, or when nobody used it for a while. What comes
 //! next resolves and judges the server's name anew.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tidings_actors::ports::{Endpoint, EndpointAccess, EndpointAuth};
@@ -107,7 +104,7 @@ impl Connections {
     }
 
     fn place(&self, app: &AppId, setup: [u8; 32]) -> Arc<Turn<Option<Connection>>> {
-        let (mut slots, now) = (self.lock(), Instant::now());
+        let (mut slots, now) = (self.slots.lock(), Instant::now());
         slots.retain(|of, slot| of == app || now.duration_since(slot.used) < IDLE);
         if let Some(slot) = slots.get_mut(app).filter(|slot| slot.setup == setup) {
             slot.used = now;
@@ -120,10 +117,6 @@ impl Connections {
         let place = Arc::default();
         slots.insert(app.clone(), Slot { setup, place: Arc::clone(&place), used: now });
         place
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self, endpoint: &Endpoint, target: &Target) -> Result<Connection, Unconnected> {

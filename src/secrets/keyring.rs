@@ -14,7 +14,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -22,6 +22,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tidings_actors::{ports::Random, secret::Secret};
@@ -139,7 +140,7 @@ impl Keyring {
     /// # Errors
     /// [`SecretsError::File`], also when there is a file already; [`SecretsError::NoFile`].
     pub fn keep(&self) -> Result<(), SecretsError> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changing.lock();
         if !self.is_kept() {
             self.save_new(self.path.as_deref().ok_or(SecretsError::NoFile)?)?;
             self.is_kept.store(true, Ordering::SeqCst);
@@ -323,7 +324,7 @@ impl Keyring {
     }
 
     fn ring(&self) -> Arc<Ring> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ring.read().clone()
     }
 
     /// Writes what `next` makes of the keyring, then puts it in force. Who seals or opens meanwhile
@@ -331,11 +332,11 @@ impl Keyring {
     fn change(&self, next: impl FnOnce(&Ring) -> Result<Ring, SecretsError>) -> Result<(), SecretsError> {
         let path = self.path.as_deref().ok_or(SecretsError::NoFile)?;
         let failed = |source| SecretsError::File { path: path.into(), source };
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changing.lock();
         let next = next(&self.ring())?;
         let aside = next.write_aside(path).map_err(failed)?;
         fs::rename(&aside, path).and_then(|()| sync_folder(path)).map_err(failed)?;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        *self.ring.write() = Arc::new(next);
         Ok(())
     }
 }

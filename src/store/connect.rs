@@ -5,13 +5,11 @@ mod ear;
 mod postgres;
 mod sqlite;
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use log::LevelFilter;
+use parking_lot::RwLock;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
     Statement, TransactionTrait,
@@ -114,7 +112,7 @@ impl Connection {
     }
 
     fn pool(&self) -> Pool {
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pool.read().clone()
     }
 
     /// Begins a transaction that writes. SQLite has one writer, whatever it wants; on PostgreSQL a lock
@@ -173,7 +171,7 @@ impl Connection {
         };
         let is_useless = answer.as_ref().is_none_or(|answer| answer.as_ref().is_err_and(of_connection));
         if is_useless && let Some(server) = &self.server {
-            let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+            let mut pool = self.pool.write();
             if pool.number == number {
                 warn!("the connections that read the database are made anew");
                 *pool = Pool { connections: postgres::fresh(server), number: number + 1 };

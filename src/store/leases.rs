@@ -8,12 +8,10 @@
 //!
 //! Behind a pooler nobody can listen: there a replica looks at everything now and then instead.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use sea_orm::{DatabaseTransaction, FromQueryResult};
 use tidings_actors::{
     ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Shard, Signal, StoreError},
@@ -126,17 +124,13 @@ impl SqlLeases {
     }
 
     async fn connection(&self) -> Result<Connection, StoreError> {
-        if let Some(connection) = self.known().clone() {
+        if let Some(connection) = self.connection.lock().clone() {
             return Ok(connection);
         }
         let made = connect::beside(&self.address).await;
         let made = made.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        *self.known() = Some(made.clone());
+        *self.connection.lock() = Some(made.clone());
         Ok(made)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn begin(&self, share: Share) -> Result<DatabaseTransaction, StoreError> {
@@ -152,7 +146,7 @@ impl SqlLeases {
         let late = |_| Err(StoreError::Unavailable(format!("the database did not answer within {most:?}")));
         let outcome = timeout(most, verb).await.unwrap_or_else(late);
         if matches!(outcome, Err(StoreError::Unavailable(_))) {
-            *self.known() = None;
+            *self.connection.lock() = None;
         }
         outcome
     }

@@ -5,12 +5,9 @@
 //! is gone. On PostgreSQL it may be another replica: its request runs as long as its row says that it lives,
 //! as for its leases. What a process left behind that died begins again, on whichever replica it is asked.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::Mutex;
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
     ports::{ANSWERS_MAX, Begun, KeyedRequest, StoreError, StoredAnswer},
@@ -48,7 +45,7 @@ impl Kept {
 
     /// One more of an owner; how many it has, if that is known.
     fn one_more(&self, owner: &AppId) -> Option<u64> {
-        let mut owners = self.of_owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.of_owners.lock();
         owners.get_mut(owner).map(|count| {
             *count += 1;
             *count
@@ -56,7 +53,7 @@ impl Kept {
     }
 
     fn counted(&self, owner: &AppId, count: u64) {
-        self.of_owners.lock().unwrap_or_else(PoisonError::into_inner).insert(owner.clone(), count);
+        self.of_owners.lock().insert(owner.clone(), count);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which lines are logged, and changing that while the process runs.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// Puts a filter in the place of those in force, of lines and of exported ones; whether it did.
@@ -19,7 +20,7 @@ pub(super) fn remember(filter: String, change: impl Fn(&str) -> bool + Send + Sy
 /// The filter in force; `None` where this process writes no log of ours.
 #[must_use]
 pub fn filter() -> Option<String> {
-    FILTER.get().map(|(filter, _)| lock(filter).clone())
+    FILTER.get().map(|(filter, _)| filter.lock().clone())
 }
 
 /// Whether a text is a filter.
@@ -33,14 +34,10 @@ pub fn check_filter(text: &str) -> Result<(), ParseError> {
 /// Logs by another filter from now on. `false`: nothing was changed.
 pub fn set_filter(text: &str) -> bool {
     let Some((filter, change)) = FILTER.get().filter(|_| check_filter(text).is_ok()) else { return false };
-    let mut filter = lock(filter);
+    let mut filter = filter.lock();
     let is_changed = change(text);
     if is_changed {
         text.clone_into(&mut filter);
     }
     is_changed
-}
-
-fn lock(filter: &Mutex<String>) -> MutexGuard<'_, String> {
-    filter.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! What is read when somebody asks: the last survey, and what the system knows of this process.
 
 use std::{
-    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -117,7 +117,7 @@ pub(super) fn register(meter: &Meter, latest: &Arc<Latest>) {
     for (instrument, read) in SURVEYED {
         let latest = latest.clone();
         observed(meter, instrument, move |take| {
-            if let Some(survey) = &*latest.survey.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(survey) = &*latest.survey.lock() {
                 read(survey, take);
             }
         });
@@ -132,7 +132,7 @@ pub(super) fn register(meter: &Meter, latest: &Arc<Latest>) {
     let (connections, keys) = (latest.clone(), latest.clone());
     observed(meter, &list::CONNECTIONS, move |take| take(connections.connections.load(Relaxed) as f64, &[]));
     observed(meter, &list::KEYS, move |take| {
-        let keyring = keys.keyring.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let keyring = keys.keyring.lock().upgrade();
         take(keyring.map_or(0, |keyring| keyring.status().keys.len()) as f64, &[]);
     });
     observed(meter, &list::BUILD, |take| {

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use opentelemetry_sdk::{
     Resource,
     metrics::{MeterProviderBuilder, SdkMeterProvider},
 };
+use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use thiserror::Error;
 use tidings_actors::ports::{
@@ -161,7 +162,7 @@ impl Metrics {
 
     /// Whose keys are counted, as long as it is in force.
     pub fn keyring(&self, keyring: &Arc<Keyring>) {
-        *self.0.latest.keyring.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(keyring);
+        *self.0.latest.keyring.lock() = Arc::downgrade(keyring);
     }
 
     /// The writer ended a transaction of so many verbs.
@@ -225,7 +226,7 @@ impl Meter for Metrics {
 
     fn surveyed(&self, survey: Survey) {
         self.0.survey.record(survey.took.as_secs_f64(), &[]);
-        *self.0.latest.survey.lock().unwrap_or_else(PoisonError::into_inner) = Some(survey);
+        *self.0.latest.survey.lock() = Some(survey);
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tidings_actors::{
     ports::{
@@ -69,7 +70,7 @@ impl Printer {
     fn print(&self, parcel: &Parcel) -> io::Result<()> {
         let body = whole_body(&parcel.body);
         let line = if self.json { body.to_vec() } else { line(parcel.action, &body)?.into_bytes() };
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock();
         let mut output = io::stdout().lock();
         output.write_all(&line)?;
         output.write_all(b"\n")?;

@@ -5,7 +5,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::PoisonError,
 };
 
 use tidings_actors::ports::{GitError, MirrorFacts};
@@ -19,22 +18,22 @@ const HEAVY: &str = "heavy";
 impl Mirror {
     /// Remembers what is being asked for: rows that name it are written only after it came.
     pub(in crate::git) fn note_wanted(&self, wants: &[ObjectId]) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wants.to_vec();
+        *self.wanted.lock() = wants.to_vec();
     }
 
     /// What was asked for last.
     pub(in crate::git) fn wanted(&self) -> Vec<ObjectId> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.wanted.lock().clone()
     }
 
     /// Remembers that the host refused a content.
     pub(in crate::git) fn note_refused(&self, blob: ObjectId) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(blob);
+        *self.refused.lock() = Some(blob);
     }
 
     /// The content that the host refused last, once.
     pub(in crate::git) fn take_refused(&self) -> Option<ObjectId> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refused.lock().take()
     }
 
     /// Whether its blobs were dropped to make room.

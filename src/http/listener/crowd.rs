@@ -14,7 +14,7 @@ use std::{
 };
 
 use hyper::body::{Body, Frame, SizeHint};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// A place in line.
@@ -31,21 +31,17 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Notify>>> {
-        self.waiting.lock()
-    }
-
     /// Puts one in line.
     fn join(&self, leave: &Arc<Notify>) -> Place {
         let place = Place(self.next.fetch_add(1, Ordering::Relaxed));
-        self.waiting().insert(place, leave.clone());
+        self.waiting.lock().insert(place, leave.clone());
         self.arrived.notify_waiters();
         place
     }
 
     #[cfg(test)]
     pub(super) fn has_any(&self) -> bool {
-        !self.waiting().is_empty()
+        !self.waiting.lock().is_empty()
     }
 
     /// A connection that waits from now on.
@@ -63,7 +59,7 @@ impl Crowd {
 
     /// Tells the one that has waited longest to end; whether there was one.
     pub(super) fn make_room(&self) -> bool {
-        let Some((_, longest)) = self.waiting().pop_first() else { return false };
+        let Some((_, longest)) = self.waiting.lock().pop_first() else { return false };
         longest.notify_one();
         true
     }
@@ -95,17 +91,13 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Resolves when it has to make room. Where a request came in at the same moment, the next in line
     /// makes room instead: an answer that was begun is given.
     pub(super) async fn told_to_leave(&self) {
         loop {
             self.leave.notified().await;
             {
-                let state = self.state();
+                let state = self.state.lock();
                 if matches!(state.stage, Stage::Waiting(_)) || state.behind.is_some() {
                     break;
                 }
@@ -116,21 +108,21 @@ impl Member {
 
     /// Its request is there, or is answered before that: it keeps its place.
     pub(super) fn asked(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Stage::Waiting(place) = state.stage {
-            self.crowd.waiting().remove(&place);
+            self.crowd.waiting.lock().remove(&place);
         }
         state.stage = Stage::Busy;
     }
 
     /// The end of its answer was reached; what is left is to write it.
     fn answered(&self) {
-        self.state().stage = Stage::Flushing;
+        self.state.lock().stage = Stage::Flushing;
     }
 
     /// Everything that was there to write is written. If that was an answer, it waits again.
     pub(super) fn flushed(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.stage == Stage::Flushing {
             state.stage = Stage::Waiting(self.crowd.join(&self.leave));
         }
@@ -138,7 +130,7 @@ impl Member {
 
     /// Its client is behind with reading the answer.
     pub(super) fn behind(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.behind.is_none() {
             state.behind = Some(self.crowd.join(&self.leave));
         }
@@ -146,16 +138,16 @@ impl Member {
 
     /// Its client has caught up.
     pub(super) fn keeps_up(&self) {
-        if let Some(place) = self.state().behind.take() {
-            self.crowd.waiting().remove(&place);
+        if let Some(place) = self.state.lock().behind.take() {
+            self.crowd.waiting.lock().remove(&place);
         }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let state = self.state();
-        let mut waiting = self.crowd.waiting();
+        let state = self.state.lock();
+        let mut waiting = self.crowd.waiting.lock();
         if let Stage::Waiting(place) = state.stage {
             waiting.remove(&place);
         }
@@ -307,10 +299,10 @@ mod tests {
 
         let member = crowd.enter();
         let body = Arriving::new(Full::new(Bytes::from_static(b"{}")), member);
-        assert!(matches!(body.member.state().stage, Stage::Waiting(_)));
+        assert!(matches!(body.member.state.lock().stage, Stage::Waiting(_)));
         let member = body.member.clone();
         drop(body);
-        assert_eq!(member.state().stage, Stage::Busy);
+        assert_eq!(member.state.lock().stage, Stage::Busy);
     }
 
     #[test]
