@@ -1,7 +1,43 @@
 //! How the storage of Tidings came to be, step by step. Each step has its own file and its way
 //! back, and runs in a transaction on every database.
 
-use sea_orm_migration::prelude::*;
+use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
+
+/// The frame of a step: its statements forward and back, then those that PostgreSQL alone takes. All of a
+/// step runs in one transaction.
+macro_rules! step {
+    ($up:expr, $down:expr) => {
+        step!($up, $down, postgres: &[], &[]);
+    };
+    ($up:expr, $down:expr, postgres: $up_on_postgres:expr, $down_on_postgres:expr) => {
+        /// The step.
+        #[derive(sea_orm_migration::prelude::DeriveMigrationName)]
+        pub(crate) struct Migration;
+
+        #[async_trait::async_trait]
+        impl sea_orm_migration::MigrationTrait for Migration {
+            fn use_transaction(&self) -> Option<bool> {
+                Some(true)
+            }
+
+            async fn up(
+                &self,
+                manager: &sea_orm_migration::SchemaManager,
+            ) -> Result<(), sea_orm_migration::DbErr> {
+                $crate::run(manager, $up).await?;
+                $crate::run_on_postgres(manager, $up_on_postgres).await
+            }
+
+            async fn down(
+                &self,
+                manager: &sea_orm_migration::SchemaManager,
+            ) -> Result<(), sea_orm_migration::DbErr> {
+                $crate::run(manager, $down).await?;
+                $crate::run_on_postgres(manager, $down_on_postgres).await
+            }
+        }
+    };
+}
 
 mod m20260101_000000_create_tables;
 mod m20261121_190000_add_replays;
@@ -63,10 +99,38 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Runs statements that every database takes, one after another.
+/// Runs statements one after another. `{bytes}` and `{rising}` stand for the types of bytes and of a number
+/// that rises with each row: the two databases name them differently.
 async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    let connection = manager.get_connection();
+    let (bytes, rising) = match connection.get_database_backend() {
+        DbBackend::Postgres => ("bytea", "bigint generated always as identity primary key"),
+        _ => ("blob", "integer primary key autoincrement"),
+    };
     for statement in statements {
-        manager.get_connection().execute_unprepared(statement).await?;
+        let text = statement.replace("{bytes}", bytes).replace("{rising}", rising);
+        connection.execute_unprepared(&text).await?;
     }
     Ok(())
+}
+
+/// The same on PostgreSQL alone.
+async fn run_on_postgres(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    match manager.get_database_backend() {
+        DbBackend::Postgres => run(manager, statements).await,
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_named_as_its_file() {
+        let names: Vec<String> = Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
+        let listed = include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("mod m"));
+        let listed: Vec<String> = listed.map(|line| format!("m{}", line.trim_end_matches(';'))).collect();
+        assert_eq!(names, listed);
+    }
 }

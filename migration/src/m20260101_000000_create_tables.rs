@@ -1,7 +1,7 @@
 //! All tables of the first version. Written as SQL that SQLite and PostgreSQL both read, so that a
 //! step never changes when an entity does; only the type for bytes differs between the two.
 
-use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
+use sea_orm_migration::prelude::*;
 
 /// The step.
 #[derive(DeriveMigrationName)]
@@ -50,7 +50,8 @@ const TABLES: &[(&str, &str)] = &[
          source_id text not null references source(id), shown_url text not null, owner text not null,
          name text not null, is_private boolean not null, selector_kind text not null,
          selector_value text not null, view_id text not null references view(id), mode text not null,
-         on_branch_gone text not null, state text not null, reason text, deliver_after bigint not null, created_at bigint not null,
+         on_branch_gone text not null, state text not null, reason text, deliver_after bigint not null,
+         created_at bigint not null,
          unique (app_id, repository_id, selector_kind, selector_value)",
     ),
     (
@@ -58,8 +59,10 @@ const TABLES: &[(&str, &str)] = &[
         "id text primary key, watch_id text not null references watch(id) on delete cascade,
          slot text not null, branch text not null, held text, held_view text references view(id),
          last_round bigint not null, open_round bigint, state text not null, reason text,
-         streak integer not null, acknowledged boolean not null, last_was_redrive boolean not null, guard_waived boolean not null,
-         resync boolean, deletes_unknown boolean not null, skip_round bigint, skip_position bigint, cancel_round bigint,
+         streak integer not null, acknowledged boolean not null, last_was_redrive boolean not null,
+         guard_waived boolean not null,
+         resync boolean, deletes_unknown boolean not null, skip_round bigint, skip_position bigint,
+         cancel_round bigint,
          behind_since bigint, created_at bigint not null, unique (watch_id, slot),
          check ((held is null) = (held_view is null))",
     ),
@@ -184,24 +187,15 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let connection = manager.get_connection();
-        let (bytes, rising) = match connection.get_database_backend() {
-            DbBackend::Postgres => ("bytea", "bigint generated always as identity primary key"),
-            _ => ("blob", "integer primary key autoincrement"),
-        };
         for (name, columns) in TABLES {
-            let columns = columns.replace("{bytes}", bytes).replace("{rising}", rising);
-            connection.execute_unprepared(&format!("create table {name} ({columns})")).await?;
+            crate::run(manager, &[&format!("create table {name} ({columns})")]).await?;
         }
-        for index in INDEXES {
-            connection.execute_unprepared(index).await?;
-        }
-        Ok(())
+        crate::run(manager, INDEXES).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for (name, _) in TABLES.iter().rev() {
-            manager.get_connection().execute_unprepared(&format!("drop table {name}")).await?;
+            crate::run(manager, &[&format!("drop table {name}")]).await?;
         }
         Ok(())
     }

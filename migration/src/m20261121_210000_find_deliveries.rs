@@ -1,30 +1,10 @@
 //! A delivery that failed or was given up is found by its id.
 
-use sea_orm_migration::prelude::*;
+const UP: &[&str] = &[
+    "create index attempt_delivery on attempt(delivery_id)",
+    "create index dead_letter_delivery on dead_letter(delivery_id)",
+];
 
-/// The step.
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+const DOWN: &[&str] = &["drop index attempt_delivery", "drop index dead_letter_delivery"];
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in ["attempt", "dead_letter"] {
-            let text = format!("create index {table}_delivery on {table}(delivery_id)");
-            manager.get_connection().execute_unprepared(&text).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in ["attempt", "dead_letter"] {
-            let text = format!("drop index {table}_delivery");
-            manager.get_connection().execute_unprepared(&text).await?;
-        }
-        Ok(())
-    }
-}
+step!(UP, DOWN);

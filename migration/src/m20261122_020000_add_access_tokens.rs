@@ -2,12 +2,6 @@
 //! an app was registered with becomes one of them. The public part in `app` stays: SQLite takes no
 //! unique column out of a table that others refer to.
 
-use sea_orm_migration::prelude::*;
-
-/// The step.
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
 const UP: &[&str] = &[
     "create table access_token (
         id text primary key, app_id text references app(id) on delete cascade, role text,
@@ -30,23 +24,4 @@ const DOWN: &[&str] = &[
     "drop table access_token",
 ];
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for text in UP {
-            manager.get_connection().execute_unprepared(text).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for text in DOWN {
-            manager.get_connection().execute_unprepared(text).await?;
-        }
-        Ok(())
-    }
-}
+step!(UP, DOWN);

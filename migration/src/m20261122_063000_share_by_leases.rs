@@ -2,12 +2,6 @@
 //! the database, and who the replicas are. A process of an older version, which would have the database
 //! to itself, is fenced off. SQLite keeps its one lease, whose epoch rises at each start.
 
-use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
-
-/// The step.
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
 const UP: &[&str] = &[
     "alter table lease add column owner text",
     "alter table lease add column expires_at bigint not null default 0",
@@ -22,6 +16,7 @@ const UP: &[&str] = &[
     )",
 ];
 
+/// What processes of an older version do not know, and what fences them off.
 const SHARDS: &[&str] = &[
     "insert into lease (shard, epoch, taken_at) select cast(n as text), 0, 0 from generate_series(0, 255) n",
     "update lease set epoch = epoch + 1 where shard = 'all'",
@@ -34,29 +29,4 @@ const DOWN: &[&str] = &[
     "alter table lease drop column owner",
 ];
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, UP).await?;
-        if manager.get_database_backend() == DbBackend::Postgres {
-            run(manager, SHARDS).await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, DOWN).await
-    }
-}
-
-async fn run(manager: &SchemaManager<'_>, texts: &[&str]) -> Result<(), DbErr> {
-    for text in texts {
-        manager.get_connection().execute_unprepared(text).await?;
-    }
-    Ok(())
-}
+step!(UP, DOWN, postgres: SHARDS, &[]);

@@ -2,13 +2,7 @@
 //! when the receiver is well again, each by itself once only; and how many changes an app refused that never
 //! acknowledged one.
 
-use sea_orm_migration::prelude::*;
-
-/// The step.
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-const UP: [&str; 7] = [
+const UP: &[&str] = &[
     "alter table dead_letter add column counted boolean not null default false",
     "alter table dead_letter add column self_redriven boolean not null default false",
     "alter table cursor add column refused integer not null default 0",
@@ -20,7 +14,7 @@ const UP: [&str; 7] = [
     "update cursor set streak_round = 0, streak_position = 0 where streak > 0",
 ];
 
-const DOWN: [&str; 5] = [
+const DOWN: &[&str] = &[
     "alter table dead_letter drop column counted",
     "alter table dead_letter drop column self_redriven",
     "alter table cursor drop column refused",
@@ -28,17 +22,4 @@ const DOWN: [&str; 5] = [
     "alter table cursor drop column streak_position",
 ];
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, &UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, &DOWN).await
-    }
-}
+step!(UP, DOWN);
