@@ -3,6 +3,7 @@
 
 mod data_dir;
 mod keyring;
+mod policy;
 mod privacy;
 mod replica;
 pub(crate) mod served;
@@ -18,8 +19,7 @@ use tidings_actors::{
     directory::Directory,
     handle::{Handle, Tree},
     pace::Paces,
-    policy::Policy,
-    ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica, Transport},
+    ports::{Clock, GitError, GitSource, Leases, Meter, Random, Transport},
     scan_slots::ScanSlots,
     shards::Shards,
     terms::Terms,
@@ -45,8 +45,8 @@ use crate::{
     webhook::Webhooks,
 };
 
-/// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy, few
-/// enough that an app with thousands of branches holds up nobody else's.
+/// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy,
+/// few enough that an app with thousands of branches holds up nobody else's.
 const ROWS: usize = 16;
 
 /// Why the house could not be opened. Nothing was changed but, perhaps, files made that were
@@ -209,7 +209,7 @@ impl Adapters {
             }
             None => None,
         };
-        let policy = policy(&settings, replica);
+        let policy = policy::of(&settings, replica);
         let context = Context {
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
@@ -269,41 +269,5 @@ impl App {
     pub async fn stop(self) {
         self.tree.stop(self.settings.delivery.drain_deadline).await;
         self.store.close().await;
-    }
-}
-
-fn policy(settings: &Settings, replica: Replica) -> Policy {
-    Policy {
-        replica,
-        lease_life: settings.database.lease,
-        leaving_max: settings.delivery.drain_deadline,
-        poll_min: settings.git.poll_min,
-        poll_max: settings.git.poll_max,
-        poll_max_hooked: settings.git.poll_max_hooked,
-        branch_gone_after: settings.git.branch_gone_after,
-        first_delay: settings.delivery.first_delay,
-        every_max: settings.git.every_max,
-        attempt_timeout: settings.delivery.attempt_timeout,
-        retry_base: settings.delivery.retry_base,
-        retry_cap: settings.delivery.retry_cap,
-        retry_window: settings.delivery.retry_window,
-        app_in_flight: settings.delivery.app_max_concurrent as usize,
-        app_rate: Some(settings.delivery.app_rate).filter(|rate| *rate > 0),
-        in_flight: settings.delivery.max_concurrent as usize,
-        desks: settings.git.readers as usize,
-        max_delete_percent: settings.watch.max_delete_percent,
-        record_all: settings.delivery.history == History::All,
-        history: std::time::Duration::from_secs(u64::from(settings.delivery.history_days) * 86_400),
-        history_rows: settings.delivery.history_rows,
-        blob_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.blob_days) * 86_400),
-        upkeep_interval: settings.housekeeping.interval,
-        upkeep_rows: settings.housekeeping.rows_max,
-        packs_max: settings.git.packs_max,
-        mirror_max_bytes: settings.git.mirror_max_bytes,
-        mirrors_max_bytes: settings.git.mirrors_max_bytes,
-        mirrors_shared: settings.git.mirrors_dir.is_some(),
-        scrub_every: settings.git.scrub_every,
-        survey_interval: settings.telemetry.survey_interval,
-        ..Policy::default()
     }
 }

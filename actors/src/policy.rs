@@ -105,7 +105,7 @@ impl Default for Policy {
             app_rate: None,
             app_lanes: 256,
             in_flight: 1_024,
-            desks: 8,
+            desks: 4,
             max_delete_percent: None,
             endpoint_breaker: BreakerPolicy {
                 threshold: 5,

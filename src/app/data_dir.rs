@@ -1,5 +1,5 @@
-//! The data directory: one process has it at a time, only its user may enter it, and nothing starts on one into
-//! which a restore did not end.
+//! The data directory: one process has it at a time, only its user may enter it, and nothing starts on one
+//! into which a restore did not end.
 
 use std::{
     fs,

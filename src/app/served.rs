@@ -9,8 +9,8 @@ use super::StartError;
 /// The file in the data directory.
 const FILE: &str = "served";
 /// What it says, for people.
-const TEXT: &str = "A server used this directory with a database. A start refuses a database that no server has \
-                    used, unless it is told `tidings serve --new-database`.\n";
+const TEXT: &str = "A server used this directory with a database. A start refuses a database that no server \
+    has used, unless it is told `tidings serve --new-database`.\n";
 
 /// Whether a server used the data directory before.
 pub(crate) fn was_here(data_dir: &Path) -> bool {

@@ -11,7 +11,8 @@ use crate::{settings::Settings, store::copy};
 
 /// The folder in the data directory where a restore makes things ready; there as long as it lasts.
 pub(crate) const STAGE: &str = ".restore";
-/// The manifest of a backup, in its folder and in that of a restore; there when the copy of the database is whole.
+/// The manifest of a backup, in its folder and in that of a restore; there when the copy of the database is
+/// whole.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The copy of the database beside it.
 pub(crate) const DATABASE: &str = "database.sqlite";
