@@ -119,7 +119,8 @@ pub enum BackupError {
     OtherBackup(PathBuf),
     /// The data directory is not empty.
     #[error(
-        "the data directory {path} is in use: it holds {found}; restore into one that holds nothing (nothing was changed)"
+        "the data directory {path} is in use: it holds {found}; restore into one that holds nothing (nothing \
+         was changed)"
     )]
     Used {
         /// Which.
@@ -132,13 +133,15 @@ pub enum BackupError {
     Damaged(String),
     /// The clock of this machine is behind the backup: numbers of rounds would go back.
     #[error(
-        "the clock of this machine is {} s behind the moment at which the backup was taken: set it right first",
+        "the clock of this machine is {} s behind the moment at which the backup was taken: set it right \
+         first",
         .0 / 1000
     )]
     Clock(i64),
     /// The database is not ours to copy.
     #[error(
-        "the database is on a PostgreSQL server: copy it with pg_dump (or the backups of that server), and the keyring with `tidings key export`; nothing was done"
+        "the database is on a PostgreSQL server: copy it with pg_dump (or the backups of that server), and \
+         the keyring with `tidings key export`; nothing was done"
     )]
     OnServer,
     /// The keyring changed each time while the database was copied.

@@ -138,8 +138,8 @@ enum Verb {
     Restore(backup::RestoreArgs),
     /// Write a settings file that names every setting with its default
     Init(init::InitArgs),
-    /// Check the settings and print those in effect, secrets left out; says which open rounds of an older version
-    /// the next start would end by a resync
+    /// Check the settings and print those in effect, secrets left out; says which open rounds of an older
+    /// version the next start would end by a resync
     CheckConfig,
     /// Look for faults in settings, keys, database, disk, clock and egress, and name their remedies
     Doctor(doctor::DoctorArgs),

@@ -1,5 +1,6 @@
-//! `tidings doctor`: what is wrong with this installation and in the way of its work, and what to do about it. Works with and
-//! without a running server, changes nothing, and leaves the machine only where it is asked to, but to knock at `egress.proxy`.
+//! `tidings doctor`: what is wrong with this installation and in the way of its work, and what to do about
+//! it. Works with and without a running server, changes nothing, and leaves the machine only where it is
+//! asked to, but to knock at `egress.proxy`.
 
 mod database;
 mod home;
@@ -54,8 +55,8 @@ impl Finding {
     }
 }
 
-/// Looks at everything; `judged` names the settings that are looked at. `asks_hosts`: also at the Git hosts of
-/// the repositories that are watched, over the network.
+/// Looks at everything; `judged` names the settings that are looked at. `asks_hosts`: also at the Git hosts
+/// of the repositories that are watched, over the network.
 pub async fn examine(settings: &Settings, judged: &str, asks_hosts: bool, clock: &dyn Clock) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("settings", format!("{judged}; every value is in its bounds"))];
     let is_running = home::directory(settings, &mut findings);

@@ -24,6 +24,7 @@ pub mod fuzzing;
 mod github_app;
 mod groups;
 mod history;
+mod host;
 mod indexing;
 mod limits;
 mod list;
@@ -41,6 +42,7 @@ mod scrub;
 mod search;
 mod space;
 pub mod spelling;
+mod survey;
 mod tree;
 mod tree_join;
 mod turn;
@@ -50,7 +52,7 @@ use std::{
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::Arc,
     time::Duration,
 };
 
@@ -65,7 +67,6 @@ use tidings_actors::{
         Share, Storage, Walk,
     },
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},
-    secret::Secret,
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
 use tokio::task::coop::consume_budget;
@@ -74,10 +75,11 @@ use url::Url;
 use self::{
     acquire::Acquire,
     address::InvalidAddress,
-    capabilities::{Capabilities, CapabilityCache, Protocol, discover, moved_to},
+    capabilities::CapabilityCache,
     client::Client,
     credential::scrubbed,
     history::{Chain, chain},
+    host::Host,
     limits::{Cancel, Limits},
     list::{Lister, Lists, Made, SMALL},
     mirror::Mirror,
@@ -106,13 +108,6 @@ pub struct Git {
     growth: Growth,
 }
 
-/// Asking hosts, and what is known of them.
-struct Host {
-    settings: Arc<GitSettings>,
-    client: Client,
-    known: CapabilityCache,
-}
-
 impl Git {
     /// Opens the mirrors below `data_dir`, or in `git.mirrors_dir`, which other processes may share (made
     /// with mode 0700 where it is lacking).
@@ -126,7 +121,7 @@ impl Git {
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, GitError> {
-        set_up_library();
+        objects::set_up_library();
         let mirrors = settings.mirrors_dir.clone().unwrap_or_else(|| data_dir.join("mirrors"));
         let shown = mirrors.display().to_string();
         let storage = |error: std::io::Error| GitError::Storage(format!("{shown}: {error}"));
@@ -241,74 +236,6 @@ impl Git {
             repository: &remote.repository,
             apps: &remote.apps,
             growth: &self.growth,
-        }
-    }
-}
-
-impl Host {
-    async fn list(
-        &self,
-        url: &Url,
-        credential: Option<&Secret>,
-        patterns: &RefPatterns,
-    ) -> Result<RefListing, GitError> {
-        let was_known = self.known.get(url).is_some();
-        match self.list_once(url, credential, patterns).await {
-            // It was renamed since the host was asked what it can do, which is forgotten now.
-            Err(GitError::Moved(_)) if was_known => self.list_once(url, credential, patterns).await,
-            other => other,
-        }
-    }
-
-    async fn list_once(
-        &self,
-        url: &Url,
-        credential: Option<&Secret>,
-        patterns: &RefPatterns,
-    ) -> Result<RefListing, GitError> {
-        let capabilities = match self.known.get(url) {
-            Some(known @ Capabilities { protocol: Protocol::Two { .. }, .. }) => known,
-            known => {
-                let base = known.map_or_else(|| url.clone(), |known| known.base);
-                let found = discover(&self.client, &self.settings, &base, credential, patterns).await;
-                let found = found.inspect_err(|error| self.doubt(url, error))?;
-                self.known.put(url, &found.capabilities);
-                if let Some(listing) = found.listing {
-                    return Ok(RefListing { moved_to: moved_to(url, &found.capabilities.base), ..listing });
-                }
-                found.capabilities
-            }
-        };
-        let Protocol::Two { unborn, object_format, .. } = capabilities.protocol else {
-            return Err(GitError::Protocol("the host changed its protocol".to_owned()));
-        };
-        let features = (unborn, object_format);
-        let listed =
-            listing::list(&self.client, &self.settings, &capabilities, features, credential, patterns).await;
-        let listing = listed.inspect_err(|error| self.doubt(url, error))?;
-        Ok(RefListing { moved_to: moved_to(url, &capabilities.base), ..listing })
-    }
-
-    async fn capabilities(&self, url: &Url, credential: Option<&Secret>) -> Result<Capabilities, GitError> {
-        if let Some(known) = self.known.get(url) {
-            return Ok(known);
-        }
-        let found = discover(&self.client, &self.settings, url, credential, &RefPatterns::new()).await?;
-        self.known.put(url, &found.capabilities);
-        Ok(found.capabilities)
-    }
-
-    /// Forgets what is known of a host whose answers no longer fit it.
-    fn doubt(&self, url: &Url, error: &GitError) {
-        if matches!(
-            error,
-            GitError::Protocol(_)
-                | GitError::Moved(_)
-                | GitError::Redirected
-                | GitError::NotFound
-                | GitError::Status(_)
-        ) {
-            self.known.forget(url);
         }
     }
 }
@@ -565,15 +492,4 @@ impl GitSource for Git {
         self.open.lock().remove(repository);
         erased
     }
-}
-
-/// What libgit2 needs to be told once. Its own hashing of every read, which looks for crafted
-/// collisions, would halve the speed; what came in was hashed so, and reads are hashed by us. Its object cache is off because it has no
-/// bound per repository. It is given no configuration to read: objects are opened by directory.
-fn set_up_library() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        git2::opts::strict_hash_verification(false);
-        git2::opts::enable_caching(false);
-    });
 }

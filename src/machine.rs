@@ -77,7 +77,8 @@ impl SharedClock {
         let said = MachineClock.now();
         if let Some(back) = self.heed(said, Instant::now()) {
             warn!(
-                "the clock of this machine was set back by {back:?}; what waits for a moment waits no longer than it may"
+                "the clock of this machine was set back by {back:?}; what waits for a moment waits no longer \
+                 than it may"
             );
         }
         said
@@ -107,7 +108,8 @@ impl Clock for SharedClock {
         let step = Duration::from_millis(base.abs_diff(known));
         if step > STEP_TOLD {
             warn!(
-                "the clock of the database differs from the one used so far by {step:?}: it is followed from now on"
+                "the clock of the database differs from the one used so far by {step:?}: it is followed from \
+                 now on"
             );
         }
         self.base.store(base, Ordering::Relaxed);

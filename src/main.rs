@@ -6,7 +6,8 @@ use mimalloc::MiMalloc;
 
 /// The system's allocator shares few arenas between threads: a quarter of the time of a busy server
 /// went into waiting for one. C libraries keep the system's: mimalloc under the name of `malloc` (its feature
-/// `override`) frees what the loader has allocated, and a process with a preloaded library crashes at its start.
+/// `override`) frees what the loader has allocated, and a process with a preloaded library crashes at its
+/// start.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

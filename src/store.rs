@@ -4,11 +4,11 @@
 //!
 //! One connection writes, four read. The writing one belongs to a single task (`writer`) that
 //! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
-//! transactions hold a lock over all processes, so that every verb has the database to itself there too. At a start the
-//! schema is brought up and the keyring is proved to be the right one (`canary`). On SQLite the epoch of
-//! the lease rises: an older process that still lives writes nothing any more (`StoreError::Fenced`). On
-//! PostgreSQL replicas share the work by `leases`, and what one of them begins under a lease changes nothing
-//! once that does not stand any more (`fences`, `StoreError::Lost`).
+//! transactions hold a lock over all processes, so that every verb has the database to itself there too. At a
+//! start the schema is brought up and the keyring is proved to be the right one (`canary`). On SQLite the
+//! epoch of the lease rises: an older process that still lives writes nothing any more
+//! (`StoreError::Fenced`). On PostgreSQL replicas share the work by `leases`, and what one of them begins
+//! under a lease changes nothing once that does not stand any more (`fences`, `StoreError::Lost`).
 //!
 //! `port` is the table of contents: a file for each noun, a line for each verb.
 
@@ -108,13 +108,15 @@ pub enum OpenError {
     NewerSchema(String),
     /// A copy into the database did not end.
     #[error(
-        "a copy of another database into this one did not end: run `tidings migrate copy` again, which begins anew"
+        "a copy of another database into this one did not end: run `tidings migrate copy` again, which \
+         begins anew"
     )]
     UnfinishedCopy,
     /// The data directory belongs to a database that was used, and this one was not.
     #[error(
-        "{address} is new, and this data directory was used with a database that was not: its apps and watches \
-         would be gone. {}, let database.url name it, or begin anew with `tidings serve --new-database`",
+        "{address} is new, and this data directory was used with a database that was not: its apps and \
+         watches would be gone. {}, let database.url name it, or begin anew with `tidings serve \
+         --new-database`",
         if *.is_server { "Put that one back (from a backup of the server, by pg_restore)" }
         else { "Put that one back (`tidings restore` fills an empty data directory from a backup)" }
     )]

@@ -148,8 +148,8 @@ pub fn traceparent() -> Option<String> {
         .then(|| format!("00-{}-{}-{:02x}", facts.trace_id(), facts.span_id(), facts.trace_flags().to_u8()))
 }
 
-/// Makes a span part of the trace that a request names in `traceparent`, and returns the id of that trace. The
-/// span is exported if the caller records its trace.
+/// Makes a span part of the trace that a request names in `traceparent`, and returns the id of that trace.
+/// The span is exported if the caller records its trace.
 pub fn follow(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
     let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     let facts = context.span().span_context().clone();

@@ -33,16 +33,17 @@ use crate::{
 const BRANCHES: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
-/// A pattern follows at most so many refs at a time where a listing says no other number; of more, those with the
-/// greatest versions in their names are taken. A host with a million tags costs no more than this.
+/// A pattern follows at most so many refs at a time where a listing says no other number; of more, those with
+/// the greatest versions in their names are taken. A host with a million tags costs no more than this.
 pub const CURSORS_PER_WATCH_MAX: usize = 10_000;
 
-/// The most cursors of a pattern, in multiples of the refs that it may follow: cursors whose branch is gone stay
-/// until their history is pruned. A host that invents refs and takes them back again and again is not followed
-/// beyond this.
+/// The most cursors of a pattern, in multiples of the refs that it may follow: cursors whose branch is gone
+/// stay until their history is pruned. A host that invents refs and takes them back again and again is not
+/// followed beyond this.
 pub const CURSORS_KEPT_FACTOR: usize = 5;
 
-/// How many more refs a pattern may follow that follows at most `max`; `at_rest` of its `cursors` have no branch.
+/// How many more refs a pattern may follow that follows at most `max`; `at_rest` of its `cursors` have no
+/// branch.
 fn room(max: usize, cursors: usize, at_rest: usize) -> usize {
     let followed = max.saturating_sub(cursors.saturating_sub(at_rest));
     followed.min((CURSORS_KEPT_FACTOR * max).saturating_sub(cursors))
@@ -421,8 +422,8 @@ fn moved_heads(
             continue;
         };
         let before = (known.heads.get(name).map(|(commit, _)| commit), known.faults.get(name));
-        // What was learnt since the listing stands, with its fault. So does the fault of a commit that a proof
-        // names again: a proof fetches nothing.
+        // What was learnt since the listing stands, with its fault. So does the fault of a commit that a
+        // proof names again: a proof fetches nothing.
         let is_newer = known.heads.get(name).is_some_and(|(_, at)| is_newer_than(listing, *at, now));
         let is_named_again = scope != Scope::Source && before.0 == Some(commit);
         let fault = if is_newer || is_named_again { before.1 } else { listing.refused.get(commit) };

@@ -124,8 +124,8 @@ struct Host {
     said: Option<Instant>,
     /// Requests under way.
     under_way: Arc<Semaphore>,
-    /// Requests under way that may take long. They leave one place to polls, and those of one app leave another to
-    /// other apps.
+    /// Requests under way that may take long. They leave one place to polls, and those of one app leave
+    /// another to other apps.
     long: Shares,
 }
 
@@ -278,8 +278,8 @@ impl Hosts {
         survey
     }
 
-    /// A credential at a port as a number that tells nothing of it outside this process. What one server asks for
-    /// binds no other one of the same name.
+    /// A credential at a port as a number that tells nothing of it outside this process. What one server asks
+    /// for binds no other one of the same name.
     fn key(&self, url: &Url, credential: Option<&Secret>) -> patience::Key {
         self.0.hasher.hash_one((url.port_or_known_default(), credential.map(Secret::expose)))
     }
@@ -478,8 +478,8 @@ pub struct RequestPermit {
     _under_way: OwnedSemaphorePermit,
 }
 
-/// The key of a host's budget: its name without the port. Servers on several ports of one name share a machine,
-/// or an operator.
+/// The key of a host's budget: its name without the port. Servers on several ports of one name share a
+/// machine, or an operator.
 fn host_name(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }

@@ -6,9 +6,10 @@
 //! no second, from whichever moment it is counted, sees more than the rate, also where requests do
 //! not travel equally fast.
 //!
-//! It holds across crashes: a turn goes only in a time that [`AppStore::take_permits`](crate::ports::AppStore::take_permits) has promised to
-//! this process alone, on disk, and the next process gets none that overlaps it. What was promised
-//! and not used is lost, at most `SPAN`. Without a promise nothing goes.
+//! It holds across crashes: a turn goes only in a time that
+//! [`AppStore::take_permits`](crate::ports::AppStore::take_permits) has promised to this process alone, on
+//! disk, and the next process gets none that overlaps it. What was promised and not used is lost, at most
+//! `SPAN`. Without a promise nothing goes.
 //!
 //! Whoever waits is served in order. Who stops waiting costs nobody a turn. A pace lives while
 //! somebody holds it; there is one for each app with a rate that is being served.

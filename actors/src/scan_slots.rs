@@ -2,9 +2,9 @@
 //! places are free than it holds. So an app that watches hosts which send by the byte holds at most half of
 //! the places, and an app that holds none finds one.
 //!
-//! A scan that takes long goes over to a place of another kind, of which there are as many, shared by the same
-//! rule: what slow hosts hold is soon none of the places that every scan needs. Whoever finds no slow place
-//! ends its scan.
+//! A scan that takes long goes over to a place of another kind, of which there are as many, shared by the
+//! same rule: what slow hosts hold is soon none of the places that every scan needs. Whoever finds no slow
+//! place ends its scan.
 
 use std::sync::Arc;
 
@@ -66,8 +66,8 @@ impl std::fmt::Debug for ScanSlot {
 }
 
 impl ScanSlot {
-    /// The scan takes long: it goes over to a slow place, and others get the one that it had. `false`: its apps
-    /// hold as many slow places as they may, so the scan must end.
+    /// The scan takes long: it goes over to a slow place, and others get the one that it had. `false`: its
+    /// apps hold as many slow places as they may, so the scan must end.
     pub fn slow_down(&mut self) -> bool {
         if self.is_slow {
             return true;

@@ -1,8 +1,8 @@
-//! One scan: list the refs, fetch what is missing of those that somebody follows, move the heads in the store, say who is
-//! concerned. A worker of the `scans` factory: any worker takes any job, a panic loses that one job
-//! and its watcher hears of it; the queue holds at most one job per repository, because a watcher
-//! has one outstanding scan. A crash anywhere loses nothing: objects that no head names are found
-//! again by the next scan.
+//! One scan: list the refs, fetch what is missing of those that somebody follows, move the heads in the
+//! store, say who is concerned. A worker of the `scans` factory: any worker takes any job, a panic loses that
+//! one job and its watcher hears of it; the queue holds at most one job per repository, because a watcher has
+//! one outstanding scan. A crash anywhere loses nothing: objects that no head names are found again by the
+//! next scan.
 //!
 //! Workers are few, so a scan comes here only with its turn at its host ([`crate::hosts`]) and a place
 //! ([`crate::scan_slots`]): a host that hangs holds as many workers as it may have scans, and no more. After
@@ -84,7 +84,8 @@ pub enum ScanError {
     Crashed,
     /// It took longer than [`QUICK`], and its apps hold as many slow places as they may.
     #[error(
-        "the Git host is slow, and as many slow scans as an app may have are under way; it is tried again later"
+        "the Git host is slow, and as many slow scans as an app may have are under way; it is tried again \
+         later"
     )]
     Crowded,
 }
@@ -164,8 +165,8 @@ impl Place {
 pub struct Known {
     /// Refs that have been absent for long enough: if they still are, that is believed.
     pub gone: BTreeSet<String>,
-    /// What its apps followed together when that was more than one listing may say. As long as they follow the
-    /// same, each app's refs are listed alone.
+    /// What its apps followed together when that was more than one listing may say. As long as they follow
+    /// the same, each app's refs are listed alone.
     pub wide: Option<Vec<RefPatterns>>,
 }
 
@@ -289,8 +290,8 @@ async fn scan_traced(context: &Context, source: &Source, known: Known, place: &m
     Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors })
 }
 
-/// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed alone:
-/// those of an app that follows more than one listing may say are unknown, and nobody else's are.
+/// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed
+/// alone: those of an app that follows more than one listing may say are unknown, and nobody else's are.
 async fn list(
     context: &Context,
     source: &Source,

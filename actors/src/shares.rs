@@ -1,6 +1,6 @@
-//! What is scarce and shared by app. Requests are served app by app, and an app takes more only while it leaves
-//! enough free for others: an app that waits for nobody but itself holds at most a part, and an app that holds
-//! nothing finds something.
+//! What is scarce and shared by app. Requests are served app by app, and an app takes more only while it
+//! leaves enough free for others: an app that waits for nobody but itself holds at most a part, and an app
+//! that holds nothing finds something.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,8 +31,8 @@ impl Pool {
         units <= self.free && self.may_hold(apps, units)
     }
 
-    /// Whether one of these apps leaves enough to others when it takes so many units more. Units that serve no
-    /// app may be all there are.
+    /// Whether one of these apps leaves enough to others when it takes so many units more. Units that serve
+    /// no app may be all there are.
     fn may_hold(&self, apps: &[AppId], units: u64) -> bool {
         let held = |app| self.held.get(app).copied().unwrap_or(0);
         let left = self.free.saturating_sub(units);
@@ -158,8 +158,8 @@ impl Shares {
 }
 
 impl State {
-    /// Takes the units of a request whose turn it is: the first in line whose app may have more. Until there are
-    /// enough for that one, those behind it wait as well.
+    /// Takes the units of a request whose turn it is: the first in line whose app may have more. Until there
+    /// are enough for that one, those behind it wait as well.
     fn serve(&mut self, rank: Rank) -> Option<Waiting> {
         let may_have = |waiting: &Waiting| self.pool.may_hold(&waiting.apps, waiting.units);
         let (next, waiting) = self.line.iter().find(|(_, waiting)| may_have(waiting))?;

@@ -9,14 +9,15 @@
 //! behind a pooler nobody can listen, and who listens misses what is told while the database restarts. So
 //! no word is relied on. The lease keeper looks at the terms of all lanes here each [`LOOK`], in one
 //! statement for some thousand lanes, and a lane may begin attempts only for [`CONFIRMED_FOR`] after the
-//! moment at which the last look that saw its terms unchanged was *asked for*. Then it waits for another look.
+//! moment at which the last look that saw its terms unchanged was *asked for*. Then it waits for another
+//! look.
 //!
 //! That makes unwatching a fence. Let the rows of a watch be gone at a moment. A look that is asked for later
 //! sees that they are gone and ends the lane; one that was asked for before lets the lane begin attempts for
-//! no longer than [`CONFIRMED_FOR`] after that moment. So whoever waits [`FENCED_AFTER`] knows that no attempt
-//! of the watch begins anywhere any more, whether its owner hears, sleeps or is cut from the database. No
-//! clock is compared with another; only that they run about alike is assumed, as for leases. The process
-//! that works on the watch itself needs no wait: it ends its lanes before it answers (`Terms::end`).
+//! no longer than [`CONFIRMED_FOR`] after that moment. So whoever waits [`FENCED_AFTER`] knows that no
+//! attempt of the watch begins anywhere any more, whether its owner hears, sleeps or is cut from the
+//! database. No clock is compared with another; only that they run about alike is assumed, as for leases. The
+//! process that works on the watch itself needs no wait: it ends its lanes before it answers (`Terms::end`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -36,8 +36,8 @@ impl Timestamp {
     }
 
     /// Whether this moment lies less than `span` before `now`. A moment that is still to come by more than
-    /// clocks of replicas differ was written before the clock was set back: its age is unknown, and nothing is
-    /// concluded from it.
+    /// clocks of replicas differ was written before the clock was set back: its age is unknown, and nothing
+    /// is concluded from it.
     #[must_use]
     pub fn is_within(self, span: Duration, now: Self) -> bool {
         self <= now.after(CLOCKS_APART) && now.since(self) < span

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Code, Context, Failure,
-    client::ServerArgs,
+    client::{Client, ServerArgs},
     output::{fields, table},
     secret_file,
 };
@@ -76,7 +76,12 @@ pub(super) enum AppVerb {
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
         /// For how long older keys sign too
-        #[arg(long, value_name = "DURATION", default_value = "1day", value_parser = humantime::parse_duration)]
+        #[arg(
+            long,
+            value_name = "DURATION",
+            default_value = "1day",
+            value_parser = humantime::parse_duration
+        )]
         overlap: Duration,
     },
     /// Erase an app (admin token), or the app whose token is used, with everything that is known of it
@@ -108,6 +113,22 @@ fn wish(name: &str, email: &str, named: [Option<String>; 3]) -> Value {
         }
     }
     body
+}
+
+/// Erases the named app, or the app whose token is used; its id.
+async fn erase(client: &Client, named: Option<&str>) -> Result<String, Failure> {
+    match named {
+        Some(named) => {
+            let id = client.app(named).await?;
+            client.call(Method::DELETE, &["api", "admin", "apps", id.as_str()], None).await?;
+            Ok(id.to_string())
+        }
+        None => {
+            let own = client.call(Method::GET, &["api", "app"], None).await?;
+            client.call(Method::DELETE, &["api", "app"], None).await?;
+            Ok(own["app_id"].as_str().unwrap_or_default().to_owned())
+        }
+    }
 }
 
 pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure> {
@@ -147,19 +168,7 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
             if !yes {
                 return Err(Failure::new(Code::Usage, "this erases everything of the app; add --yes"));
             }
-            let client = context.client(&server)?;
-            let id = match id {
-                Some(named) => {
-                    let id = client.app(&named).await?;
-                    client.call(Method::DELETE, &["api", "admin", "apps", id.as_str()], None).await?;
-                    id.to_string()
-                }
-                None => {
-                    let own = client.call(Method::GET, &["api", "app"], None).await?;
-                    client.call(Method::DELETE, &["api", "app"], None).await?;
-                    own["app_id"].as_str().unwrap_or_default().to_owned()
-                }
-            };
+            let id = erase(&context.client(&server)?, id.as_deref()).await?;
             output.print(&json!({ "erased": id }), &[format!("{id} is erased")])
         }
         AppVerb::Update { server, change } => {

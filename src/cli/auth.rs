@@ -39,7 +39,13 @@ pub(super) enum AuthVerb {
 #[derive(Args, Debug)]
 pub(super) struct LoginArgs {
     /// Address of the server
-    #[arg(long, env = "TIDINGS_SERVER", value_name = "URL", value_parser = server_url, default_value = DEFAULT_SERVER)]
+    #[arg(
+        long,
+        env = "TIDINGS_SERVER",
+        value_name = "URL",
+        value_parser = server_url,
+        default_value = DEFAULT_SERVER
+    )]
     server: Url,
     /// File that holds the token; else the variable TIDINGS_TOKEN has it, or standard input
     #[arg(long, value_name = "FILE")]

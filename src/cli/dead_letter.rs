@@ -32,7 +32,10 @@ pub(super) enum DeadLetterVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Only those that stand there: open, redrive_requested, redriven, superseded or dismissed
-        #[arg(long, value_parser = words::word::<LetterStatus>(LetterStatus::ALL.iter().map(|word| word.as_str())))]
+        #[arg(
+            long,
+            value_parser = words::word::<LetterStatus>(LetterStatus::ALL.iter().map(|word| word.as_str()))
+        )]
         status: Option<LetterStatus>,
         #[command(flatten)]
         filter: Box<FilterArgs>,
@@ -50,7 +53,10 @@ pub(super) enum DeadLetterVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Their ids
-        #[arg(conflicts_with_all = ["all", "dry_run", "filter"], value_parser = words::id::<DeadLetterId>(LIST))]
+        #[arg(
+            conflicts_with_all = ["all", "dry_run", "filter"],
+            value_parser = words::id::<DeadLetterId>(LIST)
+        )]
         ids: Vec<DeadLetterId>,
         /// Every open one
         #[arg(long, conflicts_with = "filter")]
@@ -64,7 +70,8 @@ pub(super) enum DeadLetterVerb {
         #[arg(long, conflicts_with_all = ["dry_run", "ids"])]
         wait: bool,
     },
-    /// Close dead letters that nobody wants sent again: those that are named, those that a filter means, or all
+    /// Close dead letters that nobody wants sent again: those that are named, those that a filter means, or
+    /// all
     Dismiss(dismiss::DismissArgs),
     /// How far redrives are, newest first
     Redrives {

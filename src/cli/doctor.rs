@@ -64,8 +64,8 @@ fn judged(context: &Context) -> String {
     match &context.config {
         Some(path) => format!("judged: the defaults, {} over them, {over} over both", path.display()),
         None => format!(
-            "judged: the defaults and {over} over them, because no settings file is named; for a server that runs \
-             with one, name it as there (--config FILE or TIDINGS_CONFIG)"
+            "judged: the defaults and {over} over them, because no settings file is named; for a server that \
+             runs with one, name it as there (--config FILE or TIDINGS_CONFIG)"
         ),
     }
 }

@@ -54,7 +54,11 @@ pub(super) enum KeyVerb {
         #[command(flatten)]
         place: Where,
         /// Most values in one transaction
-        #[arg(long, default_value_t = RESEAL_STEP_MAX, value_parser = clap::value_parser!(u64).range(1..=RESEAL_STEP_MAX))]
+        #[arg(
+            long,
+            default_value_t = RESEAL_STEP_MAX,
+            value_parser = clap::value_parser!(u64).range(1..=RESEAL_STEP_MAX)
+        )]
         step: u64,
     },
     /// Take a key out of the keyring; refused while anything is sealed with it (admin token)
@@ -177,7 +181,8 @@ async fn reencrypt(place: &Where, step: u64, context: &Context) -> Result<(), Fa
         drop(progress);
         if left > 0 {
             let text = format!(
-                "{all} values are sealed anew; {unreadable} do not open: the log names them, and their key stays"
+                "{all} values are sealed anew; {unreadable} do not open: the log names them, and their key \
+                 stays"
             );
             return Err(Failure::new(Code::Data, text));
         }

@@ -24,14 +24,15 @@ pub(super) enum MigrateVerb {
         /// Really
         #[arg(long)]
         yes: bool,
-        /// The name of the database (for SQLite the name of the file): needed to take back all steps, which deletes
-        /// everything
+        /// The name of the database (for SQLite the name of the file): needed to take back all steps, which
+        /// deletes everything
         #[arg(long, value_name = "NAME")]
         everything_of: Option<String>,
     },
     /// Show which steps were taken; changes nothing
     Status,
-    /// Copy everything into another database, SQLite or PostgreSQL, and compare the two; the server is stopped
+    /// Copy everything into another database, SQLite or PostgreSQL, and compare the two; the server is
+    /// stopped
     Copy(copy::CopyArgs),
 }
 
@@ -64,7 +65,8 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
             let name = database_copy::name_of(&url).map_err(failed)?;
             if taken > 0 && steps as usize >= taken && everything_of.as_ref() != Some(&name) {
                 let text = format!(
-                    "this takes back all steps and deletes everything in the database; add --everything-of {name}"
+                    "this takes back all steps and deletes everything in the database; add --everything-of \
+                     {name}"
                 );
                 return Err(Failure::new(Code::Usage, text));
             }

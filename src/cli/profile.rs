@@ -8,9 +8,10 @@
 //! token_file = "/var/lib/tidings/admin-token"
 //! ```
 //!
-//! The file is `tidings/profiles.toml` below `$XDG_CONFIG_HOME` or `~/.config`; `tidings auth` writes the file
-//! too. It holds no secret, but says where tokens go: a file that others may write to is refused. A server that
-//! is named by hand takes nothing from a profile, so that a token goes to the server of its profile alone.
+//! The file is `tidings/profiles.toml` below `$XDG_CONFIG_HOME` or `~/.config`; `tidings auth` writes the
+//! file too. It holds no secret, but says where tokens go: a file that others may write to is refused. A
+//! server that is named by hand takes nothing from a profile, so that a token goes to the server of its
+//! profile alone.
 
 use std::{
     collections::BTreeMap,
@@ -85,7 +86,8 @@ impl Home {
         Err(Failure::new(Code::Usage, said))
     }
 
-    /// The profile of this name, or the default one, with its name; `None` where neither is asked for nor set.
+    /// The profile of this name, or the default one, with its name; `None` where neither is asked for nor
+    /// set.
     ///
     /// # Errors
     /// A file that cannot be read, that others may write to, or that has no such profile.

@@ -19,7 +19,10 @@ pub(super) enum ReceiptVerb {
         #[command(flatten)]
         server: ServerArgs,
         /// Only those with this verdict: accepted, duplicate, ignored or refused
-        #[arg(long, value_parser = words::word::<ReceiptVerdict>(ReceiptVerdict::ALL.iter().map(|word| word.as_str())))]
+        #[arg(
+            long,
+            value_parser = words::word::<ReceiptVerdict>(ReceiptVerdict::ALL.iter().map(|word| word.as_str()))
+        )]
         verdict: Option<ReceiptVerdict>,
     },
     /// Judge a received hook again, and heed it like a new one (admin token)

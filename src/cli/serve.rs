@@ -99,7 +99,8 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
     stop.send_replace(true);
     tokio::select! {
         _both = async { tokio::join!(door, app.stop()) } => {}
-        signal = stop_signals.next() => return Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
+        signal = stop_signals.next() => return Err(Failure::new(Code::Software, format!("a second {signal}: \
+            ended at once"))),
     }
     match failed {
         None => Ok(()),

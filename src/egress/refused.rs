@@ -35,13 +35,13 @@ impl fmt::Display for Refused {
             }
             Self::Name(name) => write!(
                 formatter,
-                "the name {name} leads to a private address and egress.allow lists neither of them (add {name} \
-                 to allow it)"
+                "the name {name} leads to a private address and egress.allow lists neither of them (add \
+                 {name} to allow it)"
             ),
             Self::Own(host) => write!(
                 formatter,
-                "{host} with this port is this server itself, which sends nothing there; name the address of a \
-                 receiver or of a Git host"
+                "{host} with this port is this server itself, which sends nothing there; name the address of \
+                 a receiver or of a Git host"
             ),
             Self::Port(port) => {
                 write!(formatter, "port {port} is never reached: only 80, 443 and those from 1024 on are")

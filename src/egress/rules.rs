@@ -128,8 +128,8 @@ impl Rules {
     }
 }
 
-/// Whether an address is one of this machine: then what is sent there comes from that address, too. Nothing is
-/// sent to find out.
+/// Whether an address is one of this machine: then what is sent there comes from that address, too. Nothing
+/// is sent to find out.
 fn is_of_this_machine(address: IpAddr) -> bool {
     if address.is_unspecified() || address.is_loopback() {
         return true;

@@ -19,28 +19,23 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::{
-    Host,
     blobs::absent,
-    closure::{COMPARED_MAX, Known, Seen},
     credential::scrubbed,
     faults::{Sorted, except},
     fetch::{self, FetchFailure, Request},
     groups::Groups,
     history::{Chain, chain},
-    limits::{Cancel, Limits},
+    host::Host,
+    limits::Cancel,
     mirror::Mirror,
-    objects::{Kind, Objects},
     receive::Expected,
+    survey::{Survey, survey},
     turn::Turn,
 };
 use crate::settings::git::GitSettings;
 
 /// How deep the first step behind a head goes; each next one doubles it.
 const FIRST_DEPTH: u32 = 50;
-/// Of commits without parents that are not said to be here, no more are said to lack them than this; more of
-/// them in a mirror means that compacting is overdue. Of those that are said to be here, all are.
-const SHALLOW_SAID: usize = 1_000;
-
 /// A repository of a host, and its mirror.
 pub(super) struct Acquire<'a> {
     pub(super) host: &'a Host,
@@ -51,17 +46,6 @@ pub(super) struct Acquire<'a> {
     pub(super) repository: &'a RepositoryId,
     pub(super) apps: &'a [AppId],
     pub(super) growth: &'a Growth,
-}
-
-/// What is here and what is not.
-struct Survey {
-    missing: Vec<ObjectId>,
-    /// Wants that are here and are not what they should be.
-    refused: Vec<(ObjectId, GitError)>,
-    haves: Vec<ObjectId>,
-    shallow: Vec<ObjectId>,
-    /// Every tree that is here is complete, as far as the order goes.
-    trusted: bool,
 }
 
 /// What is asked of a host in one go, but for its wants.
@@ -94,8 +78,8 @@ struct Errand<'a> {
 }
 
 impl Acquire<'_> {
-    /// Makes what the refs of a source name present, each by itself. What could not be had a moment ago is not
-    /// asked for again yet.
+    /// Makes what the refs of a source name present, each by itself. What could not be had a moment ago is
+    /// not asked for again yet.
     pub(super) async fn fetch_each(&self, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
         let faults = self.mirror.faults();
         let asker = faults.asker(self.credential);
@@ -106,8 +90,8 @@ impl Acquire<'_> {
         for (_, error) in &mut outcome.refused {
             *error = scrubbed(error.clone(), self.credential, self.url);
         }
-        // Where everything was asked for and nothing can be had, the repository is at fault and not its commits:
-        // then nothing is remembered, and the next poll asks again.
+        // Where everything was asked for and nothing can be had, the repository is at fault and not its
+        // commits: then nothing is remembered, and the next poll asks again.
         if !had.is_empty() || !outcome.untried.is_empty() {
             outcome.refused.iter_mut().for_each(|(_, error)| blame(error));
             faults.note(asker, &outcome.refused);
@@ -139,7 +123,8 @@ impl Acquire<'_> {
         Ok(outcome)
     }
 
-    /// A host that refused a content by its id and gives it with its commit is not asked to leave anything out.
+    /// A host that refused a content by its id and gives it with its commit is not asked to leave anything
+    /// out.
     async fn judge_filter(&self, brought: &[ObjectId]) -> Result<(), GitError> {
         let Some(blob) = self.mirror.take_refused().filter(|blob| !brought.contains(blob)) else {
             return Ok(());
@@ -357,14 +342,16 @@ impl Acquire<'_> {
                     continue;
                 }
                 (FetchFailure::Object(error), Extent::Whole) if can_filter && !has_more_to_say => {
-                    tracing::debug!(%error, "asking for trees; contents come by themselves when they are needed");
+                    tracing::debug!(%error, "asking for trees; contents come by themselves when they are \
+                        needed");
                     self.look(Mirror::set_heavy).await??;
                     request.extent = Extent::Trees;
                     continue;
                 }
                 // Whole commits may be too large for one app's watch of everything, and their trees not.
                 (FetchFailure::Git(error @ GitError::TooLarge(_)), Extent::Whole) if can_filter => {
-                    tracing::info!(%error, "asking for trees; contents come by themselves when they are needed");
+                    tracing::info!(%error, "asking for trees; contents come by themselves when they are \
+                        needed");
                     self.look(Mirror::set_heavy).await??;
                     request.extent = Extent::Trees;
                     continue;
@@ -431,65 +418,6 @@ impl Acquire<'_> {
     }
 }
 
-/// What of an order is here. With `deepen` the wants are asked for even if they are.
-fn survey(
-    mirror: &Mirror,
-    settings: &GitSettings,
-    order: &FetchOrder,
-    deepen: bool,
-    cancel: &Cancel,
-) -> Result<Survey, GitError> {
-    let objects = mirror.open()?;
-    let limits = || Limits::new(settings, cancel.clone());
-    let extent = order.extent;
-    // What was let in was complete as far as it was asked for; that is checked again only where a
-    // read missed something, or where less may have been asked for than now.
-    let said: BTreeSet<_> = order.haves.iter().copied().collect();
-    let trusted = !(mirror.is_doubted() || extent == Extent::Whole && mirror.is_partial());
-    let is_doubted = !said.is_empty() && (mirror.take_doubt() || !trusted);
-    let (mut haves, mut checked) = (Vec::new(), Seen::default());
-    for have in said.iter().copied().filter(|have| is_usable(&objects, *have)) {
-        cancel.check()?;
-        if is_doubted && !mirror.is_complete(have, extent) {
-            if haves.len() >= COMPARED_MAX
-                || checked.check(&objects, &Known::Commits(&[]), &limits(), have, extent).is_err()
-            {
-                continue;
-            }
-            mirror.mark_complete(have, extent);
-        }
-        haves.push(have);
-    }
-    let (mut missing, mut refused, mut is_broken) = (Vec::new(), Vec::new(), false);
-    for want in order.wants.iter().copied().collect::<BTreeSet<_>>() {
-        cancel.check()?;
-        if !objects.contains(want) || deepen {
-            missing.push(want);
-        } else if trusted && said.contains(&want) {
-            mirror.mark_complete(want, extent);
-        } else if !mirror.is_complete(want, extent) {
-            match checked.check(&objects, &Known::Commits(&haves), &limits(), want, extent) {
-                Ok(()) => mirror.mark_complete(want, extent),
-                Err(GitError::Missing(_)) => {
-                    is_broken = true;
-                    missing.push(want);
-                }
-                Err(error) if error.is_of_the_object() => refused.push((want, error)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    if is_broken {
-        // What we say we have decides what is left out; after a loss nothing is sure.
-        let (haves, shallow) = (Vec::new(), Vec::new());
-        return Ok(Survey { missing, refused, haves, shallow, trusted: false });
-    }
-    let here = mirror.shallow()?.into_iter().filter(|commit| objects.contains(*commit));
-    let (first, others): (Vec<_>, Vec<_>) = here.partition(|commit| said.contains(commit));
-    let shallow = first.into_iter().chain(others.into_iter().take(SHALLOW_SAID)).collect();
-    Ok(Survey { missing, refused, haves, shallow, trusted })
-}
-
 /// A host that gives other commits and fails on this one is not what is broken.
 fn blame(error: &mut GitError) {
     if let GitError::Protocol(text) = error {
@@ -506,13 +434,6 @@ fn settled(want: ObjectId, error: GitError) -> GitError {
         }
         error => error,
     }
-}
-
-/// A commit whose tree is here.
-fn is_usable(objects: &Objects, commit: ObjectId) -> bool {
-    objects.contains(commit)
-        && matches!(objects.header(commit), Ok((_, Kind::Commit)))
-        && objects.commit(commit).is_ok_and(|commit| objects.contains(commit.tree))
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

@@ -63,19 +63,20 @@ pub enum InvalidAddress {
     Characters,
     /// A user name, password or token in it.
     #[error(
-        "the address holds a user name, password or token; give it as `token` (--token-file on the command line)"
+        "the address holds a user name, password or token; give it as `token` (--token-file on the command \
+         line)"
     )]
     Credential,
     /// Another way of transport.
     #[error(
-        "only https addresses can be used (ssh addresses are rewritten to https); give the https address of the \
-         repository, or watch a clone of it by its path"
+        "only https addresses can be used (ssh addresses are rewritten to https); give the https address of \
+         the repository, or watch a clone of it by its path"
     )]
     Scheme,
     /// `git://`.
     #[error(
-        "git:// is not served, because nobody could tell whether its answers are genuine; give the https address \
-         of the repository, or watch a clone of it by its path"
+        "git:// is not served, because nobody could tell whether its answers are genuine; give the https \
+         address of the repository, or watch a clone of it by its path"
     )]
     GitProtocol,
     /// Plain http where settings do not allow it.
@@ -172,8 +173,8 @@ impl Address {
         );
         (is_ssh && is_elsewhere).then(|| {
             format!(
-                "repositories are read over https and never over ssh, so {} was asked: give the https address if \
-                 it is another one, or watch a clone by its path",
+                "repositories are read over https and never over ssh, so {} was asked: give the https \
+                 address if it is another one, or watch a clone by its path",
                 self.normalised
             )
         })

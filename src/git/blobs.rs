@@ -2,8 +2,8 @@
 //! lost one lacks of all. Nothing is said of what is here: the host would believe that the
 //! contents of our commits are here too, and leave them out.
 //!
-//! A host may offer to leave contents out and then give none by its id. Whoever needs such a content asks for its
-//! commit whole; where that brings what was refused here, nothing is left out at that host any more.
+//! A host may offer to leave contents out and then give none by its id. Whoever needs such a content asks for
+//! its commit whole; where that brings what was refused here, nothing is left out at that host any more.
 //!
 //! An id that the host refuses is left out of the next try, a request whose answer is too large is
 //! cut in half. Both are bounded: a host that refuses everything costs so many requests a batch.

@@ -1,8 +1,8 @@
 //! One request to a Git host and its answer as packets, under deadlines: a connection within
 //! `connect_timeout`, never silent for longer than `read_timeout`, never longer in all than the
 //! deadline of the request, never more bytes than its cap. A pack begins to arrive within
-//! `fetch_begin_timeout`, whatever else is said until then, and then never comes slower than the least rate, for
-//! which progress counts nothing. Redirects are an error, an answer of another content type is one too.
+//! `fetch_begin_timeout`, whatever else is said until then, and then never comes slower than the least rate,
+//! for which progress counts nothing. Redirects are an error, an answer of another content type is one too.
 //!
 //! A credential is shown to the host of the question alone, over https alone (see
 //! [`Egress::may_carry_secrets`]). A minted token that is refused is minted anew, once.

@@ -1,5 +1,5 @@
-//! Commits that could not be had while others of their repository could. The polls ask a host for such a commit
-//! again after growing waits, so that a bad ref does not cost a request at each poll.
+//! Commits that could not be had while others of their repository could. The polls ask a host for such a
+//! commit again after growing waits, so that a bad ref does not cost a request at each poll.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, hash_map::RandomState},
@@ -122,8 +122,8 @@ impl Faults {
         self.together.load(Ordering::Relaxed)
     }
 
-    /// A request for so many wants took too long or broke off: which of them is to blame is found by asking for
-    /// fewer.
+    /// A request for so many wants took too long or broke off: which of them is to blame is found by asking
+    /// for fewer.
     pub(super) fn ask_for_fewer(&self, wants: usize) {
         self.together.store((wants / FEWER).max(1), Ordering::Relaxed);
     }

@@ -52,8 +52,8 @@ pub(super) enum FetchFailure {
     Refused(GitError),
     /// The host does not leave out what it was asked to; it may leave out less.
     Filter(GitError),
-    /// An object of the pack is larger, or made of a larger one, than what is taken in; where nothing is said of
-    /// what is here, it may come by itself.
+    /// An object of the pack is larger, or made of a larger one, than what is taken in; where nothing is said
+    /// of what is here, it may come by itself.
     Object(GitError),
     /// Some of several wants are not what they should be; nothing was let in.
     Wants(Vec<(ObjectId, GitError)>),
@@ -323,7 +323,8 @@ mod tests {
         let mut request = Request { wants, haves, shallow, depth: 1, extent: Extent::Whole };
         let text = String::from_utf8(encode_2(false, &request)).expect("text");
         let expected = format!(
-            "0011command=fetch0001000dofs-delta000fno-progress000dthin-pack0031want {}0034shallow {}000cdeepen 10031have {}0008done0000",
+            "0011command=fetch0001000dofs-delta000fno-progress000dthin-pack0031want {}0034shallow \
+             {}000cdeepen 10031have {}0008done0000",
             id(1),
             id(3),
             id(2)

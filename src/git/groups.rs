@@ -1,13 +1,13 @@
 //! Which wants share a request. All wants of a repository do as long as the host gives each of them. Where it
-//! refuses some and does not name them, a group is divided until the refused ones are known. Commits that could
-//! not be had before are asked for last, never together with fresh ones.
+//! refuses some and does not name them, a group is divided until the refused ones are known. Commits that
+//! could not be had before are asked for last, never together with fresh ones.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use tidings_entity::id::ObjectId;
 
-/// Most requests of one fetch. Wants that are left then are asked for by the next poll, without those that were
-/// found to be bad.
+/// Most requests of one fetch. Wants that are left then are asked for by the next poll, without those that
+/// were found to be bad.
 const ASKED_MAX: usize = 40;
 /// Most requests of one fetch for commits that could not be had before.
 const ASKED_AGAIN_MAX: usize = 8;

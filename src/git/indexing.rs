@@ -1,9 +1,9 @@
-//! How much is indexed at the same time, over all fetches of this process. Until a pack is indexed libgit2 keeps
-//! some 160 bytes of each of its objects, and what large deltas are made of whole.
+//! How much is indexed at the same time, over all fetches of this process. Until a pack is indexed libgit2
+//! keeps some 160 bytes of each of its objects, and what large deltas are made of whole.
 //!
 //! A pack of few objects is indexed as it comes. A larger one is received to disk as a whole first, so that a
-//! host that sends slowly holds nothing that others wait for. Then it takes a share of the budget here, app by
-//! app. A share is safe for [`SHARE_TIME`], and after that as long as nobody waits for it.
+//! host that sends slowly holds nothing that others wait for. Then it takes a share of the budget here, app
+//! by app. A share is safe for [`SHARE_TIME`], and after that as long as nobody waits for it.
 
 use std::{sync::LazyLock, thread, time::Duration};
 
@@ -28,8 +28,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Objects of packs that are indexed side by side: 40 MB of memory.
 static OBJECTS: LazyLock<Shares> = LazyLock::new(|| Shares::new(250_000, GREED));
-/// Packs that are indexed one by one: of many objects, of which `git.fetch_max_objects` bounds the number, and of
-/// large deltas.
+/// Packs that are indexed one by one: of many objects, of which `git.fetch_max_objects` bounds the number,
+/// and of large deltas.
 static ALONE: LazyLock<Shares> = LazyLock::new(|| Shares::new(1, GREED));
 
 /// What a pack takes a share of, and how much, if it takes any.

@@ -24,8 +24,8 @@ const EVERYTHING: [&str; 2] = ["refs/heads/", "refs/tags/"];
 /// Longest admitted ref name in bytes.
 const NAME_BYTES_MAX: usize = 1_024;
 
-/// Lists the refs of a host that speaks version 2, with one request. Where no ref matches, a second request asks for
-/// any branch or tag: only other refs prove that the repository is there.
+/// Lists the refs of a host that speaks version 2, with one request. Where no ref matches, a second request
+/// asks for any branch or tag: only other refs prove that the repository is there.
 pub(super) async fn list(
     client: &Client,
     settings: &GitSettings,

@@ -63,8 +63,8 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
     Ok(listing.finish())
 }
 
-/// Checks that each ref with a file of its own was read. The library passes over files that it cannot read, and
-/// such a ref would count as gone, or as where it was when refs were packed.
+/// Checks that each ref with a file of its own was read. The library passes over files that it cannot read,
+/// and such a ref would count as gone, or as where it was when refs were packed.
 fn check_files(folder: &Path, name: Vec<u8>, read: &HashSet<Vec<u8>>) -> Result<(), GitError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

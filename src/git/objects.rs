@@ -10,7 +10,7 @@ use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 use bytes::Bytes;
@@ -316,6 +316,18 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What libgit2 needs to be told once. Its own hashing of every read, which looks for crafted collisions,
+/// would halve the speed; what came in was hashed so, and reads are hashed by us. Its object cache is off
+/// because it has no bound per repository. It is given no configuration to read: objects are opened by
+/// directory.
+pub(super) fn set_up_library() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        git2::opts::strict_hash_verification(false);
+        git2::opts::enable_caching(false);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,7 +336,8 @@ mod tests {
     fn a_commit_is_read_leniently_but_its_ids_strictly() {
         let (tree, parent) = ("ab".repeat(20), "cd".repeat(20));
         let raw = format!(
-            "tree {tree}\nparent {parent}\nparent {tree}\nauthor A \u{fc} <a@b> 5 +0100\ncommitter C <c> 7 +0000\n\
+            "tree {tree}\nparent {parent}\nparent {tree}\nauthor A \u{fc} <a@b> 5 +0100\ncommitter C <c> 7 \
+             +0000\n\
              gpgsig x\n y\n\n\nSubject line\nmore\n"
         );
         let commit = parse_commit(raw.as_bytes()).expect("valid");

@@ -1,8 +1,8 @@
 //! Takes a pack in: on a blocking thread of its own, fed through a short channel, so that a slow
-//! disk slows the download instead of filling memory. A pack of many objects lies on disk, whole, before it is
-//! indexed (see [`super::indexing`]). Nothing becomes visible in the mirror until the pack was looked into (see
-//! [`super::pack_check`]), is indexed, and all that was wanted is seen to be complete. If the channel closes
-//! before [`Piece::End`], the fetch was given up and nothing stays behind.
+//! disk slows the download instead of filling memory. A pack of many objects lies on disk, whole, before it
+//! is indexed (see [`super::indexing`]). Nothing becomes visible in the mirror until the pack was looked into
+//! (see [`super::pack_check`]), is indexed, and all that was wanted is seen to be complete. If the channel
+//! closes before [`Piece::End`], the fetch was given up and nothing stays behind.
 
 use std::{
     collections::BTreeSet,
@@ -324,8 +324,8 @@ impl Intake<'_> {
         }
         if objects > self.max_objects {
             return Err(GitError::TooLarge(format!(
-                "a pack of {objects} objects, where git.fetch_max_objects admits {} (each takes some 160 bytes of \
-                 memory while the pack is indexed)",
+                "a pack of {objects} objects, where git.fetch_max_objects admits {} (each takes some 160 \
+                 bytes of memory while the pack is indexed)",
                 self.max_objects
             )));
         }

@@ -1,6 +1,6 @@
-//! Whether an address that was given with `.git` names the repository of the address without. Hosts of a known
-//! product serve both as one. Of any other host the refs tell: where the two spellings list different ones, the
-//! repository with the suffix is another one, and is asked for by that name alone.
+//! Whether an address that was given with `.git` names the repository of the address without. Hosts of a
+//! known product serve both as one. Of any other host the refs tell: where the two spellings list different
+//! ones, the repository with the suffix is another one, and is asked for by that name alone.
 
 use tidings_actors::ports::{GitError, GitSource, Location, RefListing, RefPatterns, Remote};
 

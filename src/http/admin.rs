@@ -61,7 +61,8 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
 /// What somebody should look at, as numbers; 0 everywhere: nothing is in the way.
 #[derive(Serialize)]
 struct Work {
-    /// Repositories, each as seen with one credential, whose credential is refused: `admin sources --failing`.
+    /// Repositories, each as seen with one credential, whose credential is refused: `admin sources
+    /// --failing`.
     credentials_refused: u64,
     /// Repositories that cannot be read for another reason: `admin sources --failing`.
     sources_failing: u64,
@@ -89,7 +90,8 @@ impl Work {
     }
 }
 
-/// The totals, what is in the way, what mirrors take, and the Git hosts where polls wait: the longest lines first.
+/// The totals, what is in the way, what mirrors take, and the Git hosts where polls wait: the longest lines
+/// first.
 #[derive(Serialize)]
 struct Overview {
     #[serde(flatten)]

@@ -164,9 +164,9 @@ pub struct AppShown {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct AppChange {
-    /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another scheme, host or port is
-    /// refused while header fields, credentials or a client certificate would go there that this change
-    /// does not give anew (or take away with null): see `keep_endpoint_access`.
+    /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another
+    /// scheme, host or port is refused while header fields, credentials or a client certificate would go
+    /// there that this change does not give anew (or take away with null): see `keep_endpoint_access`.
     #[schema(min_length = 1, max_length = 2048)]
     base_url: Option<String>,
     /// What goes with requests goes to the new `base_url` as well, wherever that is.

@@ -60,8 +60,8 @@ pub struct AuditShown {
     /// The id of the request, as in the log of the server.
     request: String,
     /// The address that the request came from, as far as it is believed (`server.trusted_proxies`); null
-    /// where there was no request, and in rows from before it was written down. Where a row stands for several
-    /// requests (`times:n`), that of one of them.
+    /// where there was no request, and in rows from before it was written down. Where a row stands for
+    /// several requests (`times:n`), that of one of them.
     #[serde(default)]
     address: Option<String>,
     /// The hash of the row before.

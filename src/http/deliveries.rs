@@ -4,7 +4,8 @@
 //! A success has no row of its own. Its round is read again, a stretch of it at a time, and what the rows
 //! of settled ranges, attempts and letters say is laid over it. One page looks at so many changes, passes
 //! over so many and reads so many rounds; then it names where to go on, whatever it found until there.
-//! Where the trees of a round cannot be read, its dead letters are all that is left of it, and the page says so.
+//! Where the trees of a round cannot be read, its dead letters are all that is left of it, and the page says
+//! so.
 
 mod single;
 
@@ -385,7 +386,8 @@ async fn searched(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("status" = Option<String>, Query,
-            description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it is missing"),
+            description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it \
+                is missing"),
         ("repository_id" = Option<String>, Query, description = "only of this repository"),
         ("path" = Option<String>, Query, description = "only of this path"),
         ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),

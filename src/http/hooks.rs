@@ -57,7 +57,8 @@ struct HookAnswer {
 
 /// A hook of GitHub, proved by `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
 #[utoipa::path(post, path = "/hooks/github", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
+    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of \
+        its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
 async fn github(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
@@ -66,7 +67,8 @@ async fn github(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Ans
 
 /// A hook of GitLab, proved by `X-Gitlab-Token` or by the headers of Standard Webhooks.
 #[utoipa::path(post, path = "/hooks/gitlab", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
+    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of \
+        its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
 async fn gitlab(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
@@ -76,7 +78,8 @@ async fn gitlab(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Ans
 /// A hook of Gitea or Forgejo, proved by `X-Gitea-Signature`, `X-Forgejo-Signature` or
 /// `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
 #[utoipa::path(post, path = "/hooks/gitea", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of its body), or nothing that anybody watches"),
+    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of \
+        its body), or nothing that anybody watches"),
     (status = 202, body = HookAnswer, description = "the repository is polled soon")
 ))]
 async fn gitea(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
@@ -163,7 +166,9 @@ fn answer(status: StatusCode, receipt_id: Option<String>, receipt: &Receipt) -> 
 pub(super) async fn poke(front: &Front, receipt: &Receipt) {
     let hook = &receipt.hook;
     if hook.news == HookNews::Repository {
-        info!(hook.addresses = ?hook.addresses, "a watched repository was renamed, handed over or changed as a whole at its host; it is asked once more where it is watched, and followed where its host says that it moved");
+        info!(hook.addresses = ?hook.addresses, "a watched repository was renamed, handed over or changed as \
+            a whole at its host; it is asked once more where it is watched, and followed where its host says \
+            that it moved");
     }
     // Only a hook that is new and tells of a ref shows that such hooks arrive.
     let tells = matches!(hook.news, HookNews::Push | HookNews::Deletion) && receipt.replayed_at.is_none();
@@ -238,7 +243,13 @@ async fn note(front: &Front, bounds: &Bounds, receipt: &Receipt) {
     let Some(times) = bounds.note() else { return };
     let hook = &receipt.hook;
     if receipt.verdict == ReceiptVerdict::Refused {
-        warn!(hook.provider = %hook.provider, receipt.reason = %receipt.reason, count = times, "a hook of {} was refused: {}", hook.provider, receipt.reason);
+        let (provider, reason) = (&hook.provider, &receipt.reason);
+        warn!(
+            hook.provider = %provider,
+            receipt.reason = %reason,
+            count = times,
+            "a hook of {provider} was refused: {reason}"
+        );
     }
     if let Err(error) = front.store.note_receipt(&Receipt { times, ..receipt.clone() }).await {
         warn!(%error, "a refused or repeated hook was not noted");

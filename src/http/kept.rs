@@ -18,7 +18,8 @@ pub(super) fn kept_until(breakers: &[BreakerRow], source: &SourceId) -> Option<T
 pub(super) fn kept_from_being_asked(until: Timestamp) -> Problem {
     let until = moment::iso(until);
     let said = format!(
-        "an operator keeps this repository from being asked until {until}; `tidings admin breaker reset` ends that"
+        "an operator keeps this repository from being asked until {until}; `tidings admin breaker reset` \
+         ends that"
     );
     Problem::new(Kind::CONFLICT).with_detail(said)
 }

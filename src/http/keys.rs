@@ -73,8 +73,8 @@ async fn list(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &keys.into_iter().map(Key::of).collect::<Vec<_>>()))
 }
 
-/// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals once
-/// each of them has it.
+/// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals
+/// once each of them has it.
 #[utoipa::path(post, path = "/api/admin/keys/rotate", tag = "admin", responses(
     (status = 201, body = Key),
     (status = 409, description = "a replica did not take the key; asked again, it goes on with the same one")

@@ -46,8 +46,8 @@ use crate::{settings::ServerSettings, telemetry::Metrics};
 
 /// Bytes of a request line with its headers.
 const HEADER_BYTES_MAX: usize = 32 << 10;
-/// The send buffer of a connection, in bytes; Linux doubles the number. Without this bound Linux lets the buffer
-/// grow to 4 MiB, so a thousand clients that read nothing would hold gigabytes.
+/// The send buffer of a connection, in bytes; Linux doubles the number. Without this bound Linux lets the
+/// buffer grow to 4 MiB, so a thousand clients that read nothing would hold gigabytes.
 const UNREAD_BYTES: usize = 128 << 10;
 /// How long to wait after a failed accept: the process is out of descriptors, and only time helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

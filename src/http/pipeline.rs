@@ -175,7 +175,8 @@ impl Pipeline {
         response
     }
 
-    /// Whether the answer to a request to this route is logged at `info`; chosen by chance for a part of them.
+    /// Whether the answer to a request to this route is logged at `info`; chosen by chance for a part of
+    /// them.
     fn is_logged(&self, template: &str) -> bool {
         let share = self.front.settings.telemetry.request_log_ratio.share();
         !PROBES.contains(&template) && rand::rng().random_bool(share)

@@ -119,7 +119,8 @@ kinds! {
     /// The body is not JSON by its own account.
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type";
     /// The test delivery that was to come first was not answered with 2xx.
-    TEST_FAILED = "test-delivery-failed", UNPROCESSABLE_ENTITY, "The endpoint did not accept the test delivery";
+    TEST_FAILED = "test-delivery-failed", UNPROCESSABLE_ENTITY, "The endpoint did not accept the test \
+        delivery";
     /// Fields whose values cannot be.
     INVALID = "invalid", UNPROCESSABLE_ENTITY, "Invalid fields";
     /// The database does not answer; nothing is known about the outcome of a write.

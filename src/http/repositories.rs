@@ -342,7 +342,8 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 }
 
 /// One repository of the app.
-#[utoipa::path(get, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/api/repositories/{id}", tag = "repositories",
+    params(("id" = String, Path)), responses(
     (status = 200, body = Repository)
 ))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {

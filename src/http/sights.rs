@@ -23,7 +23,8 @@ pub(super) struct Sights {
     pub(super) breakers: Vec<BreakerRow>,
     pub(super) tries: Vec<AttemptRecord>,
     polls: HashMap<SourceId, Polled>,
-    /// When heads that cannot be taken are asked for again at the earliest, where they wait longer than a poll.
+    /// When heads that cannot be taken are asked for again at the earliest, where they wait longer than a
+    /// poll.
     again: HashMap<CursorId, Timestamp>,
     now: Timestamp,
 }
@@ -95,8 +96,8 @@ impl Sights {
         self.polls.get(&watch.source).cloned().unwrap_or_default()
     }
 
-    /// When the head of a branch is asked for again at the earliest, where it cannot be taken and the next poll
-    /// is known.
+    /// When the head of a branch is asked for again at the earliest, where it cannot be taken and the next
+    /// poll is known.
     pub(super) fn next_try(&self, watch: &Watch, cursor: &CursorStatus) -> Option<Timestamp> {
         let poll = self.polls.get(&watch.source)?.next?;
         Some(self.again.get(&cursor.id).map_or(poll, |again| poll.max(*again)))

@@ -133,7 +133,8 @@ impl ServerSettings {
             .collect();
         for origin in self.cors_origins.iter().filter(|origin| !is_origin(origin)) {
             let message = format!(
-                "{origin:?} is no origin: write scheme and host as a browser does, \"https://docs.example.org\""
+                "{origin:?} is no origin: write scheme and host as a browser \
+                 does, \"https://docs.example.org\""
             );
             faults.push(Fault::new("server.cors_origins", message));
         }

@@ -93,7 +93,8 @@ impl Server {
         let rest = [Some(url.path()), url.query(), url.fragment()];
         if rest.iter().flatten().any(|part| part.contains('@')) {
             return Err(wrong(
-                &"an @ stands behind the host; in a name or a password ? is written %3F, # %23, / %2F and @ %40",
+                &"an @ stands behind the host; in a name or a password ? is written %3F, # %23, / %2F and @ \
+                    %40",
             ));
         }
         let mut is_pooled = false;

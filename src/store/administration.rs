@@ -147,7 +147,8 @@ impl Administration for SqlStore {
     }
 }
 
-/// What our tables take on PostgreSQL, with their parts, indexes and long values; others may live beside them.
+/// What our tables take on PostgreSQL, with their parts, indexes and long values; others may live beside
+/// them.
 const OWN_BYTES: &str = "with recursive own(id) as (
       select oid from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
         and relname in ('access_token', 'app', 'app_key', 'attempt', 'audit', 'blob', 'breaker', 'canary',

@@ -1,5 +1,6 @@
-//! Taking over at a start: the keyring takes what other replicas handed on and must open the canary, then, on SQLite, the epoch of the lease rises.
-//! Replicas share a PostgreSQL database: there it stays, and whoever raises it fences all of them off.
+//! Taking over at a start: the keyring takes what other replicas handed on and must open the canary, then, on
+//! SQLite, the epoch of the lease rises. Replicas share a PostgreSQL database: there it stays, and whoever
+//! raises it fences all of them off.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use tidings_actors::{ports::StoreError, secret::Secret};

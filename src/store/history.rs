@@ -197,7 +197,8 @@ pub(super) async fn fates(
     let text = "select * from dead_letter where cursor_id = $1 and round = $2 and position >= $3
                 and position < $4 order by position";
     let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, of_range()).await?;
-    let text = "select position, status, ended_at, next_at from attempt where owner_kind = 'cursor' and owner_id = $1
+    let text = "select position, status, ended_at, next_at from attempt where owner_kind = 'cursor' and \
+        owner_id = $1
                 and round = $2 and position >= $3 and position < $4 order by position, number";
     let attempts: Vec<Try> = rows::all(connection, "attempt", text, of_range()).await?;
     let range = |row: settled::Model| {

@@ -1,5 +1,5 @@
-//! The keys of the keyring over the rows that they seal: looking, rotating, retiring. `resealing.rs` seals anew,
-//! `key_shares.rs` agrees with other replicas. Retiring looks beside the writer, in bounded steps.
+//! The keys of the keyring over the rows that they seal: looking, rotating, retiring. `resealing.rs` seals
+//! anew, `key_shares.rs` agrees with other replicas. Retiring looks beside the writer, in bounded steps.
 
 use async_trait::async_trait;
 use tidings_actors::ports::{RESEAL_STEP_MAX, Resealed, SealingKey, SealingKeys, StoreError};

@@ -19,7 +19,8 @@ use super::{error::OfTable, rows};
 /// A row for each cursor, with its watch and the head of its branch; one for a watch without
 /// cursors, one for a source without watches; and one for each head that no cursor follows.
 const KNOWN: &str = "
-    select s.head_ref, s.moved_to, h.ref_name as h_ref_name, h.commit_id as h_commit_id, h.moved_at as h_moved_at,
+    select s.head_ref, s.moved_to, h.ref_name as h_ref_name, h.commit_id as h_commit_id,
+    h.moved_at as h_moved_at,
       h.fault as h_fault,
       w.id as w_id, w.app_id as w_app_id, w.selector_kind as w_selector_kind,
       w.selector_value as w_selector_value, w.on_branch_gone as w_on_branch_gone, w.view_id as w_view_id,
@@ -34,7 +35,8 @@ const KNOWN: &str = "
     left join head h on h.source_id = s.id and h.ref_name = c.branch
     where s.id = $1
     union all
-    select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, h.fault, null, null, null, null, null, null, null, null, null,
+    select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, h.fault,
+    null, null, null, null, null, null, null, null, null,
       null, null, null, null, null, null, null, null, null, null, null
     from source s join head h on h.source_id = s.id
     where s.id = $1 and h.ref_name not in

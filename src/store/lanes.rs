@@ -122,7 +122,8 @@ impl FromQueryResult for Followed {
 async fn followed(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Followed, StoreError> {
     let (cursor, watch) = (rows::columns::<cursor::Entity>("c"), rows::columns::<watch::Entity>("w"));
     let text = format!(
-        "select {cursor}, {watch}, h.commit_id as head, h.fault as head_fault, a.endpoint_since as endpoint_since,
+        "select {cursor}, {watch}, h.commit_id as head, h.fault as head_fault, a.endpoint_since as \
+         endpoint_since,
            (select count(*) from cursor o where o.watch_id = w.id and o.acknowledged) as taken
          from {FOLLOWED} where c.id = $1"
     );
@@ -174,16 +175,14 @@ pub(super) async fn snapshot(
         followed(connection, id).await?;
     let mut views = Views { connection, known: BTreeMap::new() };
     let held = views.end(cursor.held, cursor.held_view).await?;
-    let mut announced = false;
-    let open = match cursor.open_round {
+    let (open, announced) = match cursor.open_round {
         Some(number) => {
             let found = round_of(connection, &mut views, id, number).await?;
             let missing = || undecodable("cursor", format!("its open round {number} has no row"));
             let found = found.ok_or_else(missing)?;
-            announced = found.announced;
-            Some(found.round)
+            (Some(found.round), found.announced)
         }
-        None => None,
+        None => (None, false),
     };
     let at = open.as_ref().map(|round| (round.number, rows::signed(round.position)));
     let skip_head = at.is_some() && at == cursor.skip_round.zip(cursor.skip_position);
@@ -193,9 +192,7 @@ pub(super) async fn snapshot(
     let replay = views.end(cursor.replay, cursor.replay_view).await?;
     let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
     if cursor.resync.is_some() {
-        for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
-            resync_bases.push(TreeEnd { commit, view: views.get(view).await? });
-        }
+        resync_bases.extend(bases_to_come(connection, &mut views, id).await?);
     }
     let (letters, more_letters) = letters::open(connection, &watch.app_id, id).await?;
     let streak = streak(&cursor)?;
@@ -237,6 +234,19 @@ pub(super) async fn snapshot(
         created_at: Timestamp(cursor.created_at),
         watch: watch.id,
     })
+}
+
+/// The trees of which the app may hold files when the resync begins that was asked for, but for `held`.
+async fn bases_to_come<C: ConnectionTrait>(
+    connection: &C,
+    views: &mut Views<'_, C>,
+    id: &CursorId,
+) -> Result<Vec<TreeEnd>, StoreError> {
+    let mut trees = Vec::new();
+    for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
+        trees.push(TreeEnd { commit, view: views.get(view).await? });
+    }
+    Ok(trees)
 }
 
 /// A round with its full spec, open or not, and when it ended.

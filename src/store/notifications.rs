@@ -1,4 +1,5 @@
-//! Notifications among the replicas that share a PostgreSQL database: who tells what, and the database's clock.
+//! Notifications among the replicas that share a PostgreSQL database: who tells what, and the database's
+//! clock.
 
 use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};

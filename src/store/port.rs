@@ -1,4 +1,5 @@
-//! The port, a file for each noun. Verbs that write take their turn in the writer; verbs that read see one snapshot.
+//! The port, a file for each noun. Verbs that write take their turn in the writer; verbs that read see one
+//! snapshot.
 
 mod apps;
 mod history;

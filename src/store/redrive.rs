@@ -108,7 +108,8 @@ pub(super) async fn step(
     connection: &impl ConnectionTrait,
     id: Option<&RedriveId>,
 ) -> Result<Option<RedriveStep>, StoreError> {
-    let text = "select * from redrive where is_marking and (cast($1 as text) is null or id = $1) order by id limit 1";
+    let text = "select * from redrive where is_marking and (cast($1 as text) is null or id = $1) order by id \
+        limit 1";
     let values = vec![id.map(RedriveId::to_string).into()];
     let Some(row) = rows::one::<redrive::Model>(connection, "redrive", text, values).await? else {
         return Ok(None);
@@ -159,7 +160,8 @@ async fn mark(
              redrive_id = (select redrive from v limit 1) where id in (select id from v)
              and not exists (select 1 from cursor c
                join round r on r.cursor_id = c.id and r.number = c.open_round
-               where c.id = dead_letter.cursor_id and r.number = dead_letter.bound_round and r.kind = 'redrive')"
+               where c.id = dead_letter.cursor_id and r.number = dead_letter.bound_round
+               and r.kind = 'redrive')"
         );
         marked += rows::execute(connection, "dead_letter", &text, values).await?;
     }
@@ -328,7 +330,8 @@ pub(super) async fn ask_to_end(
     let text = "select c.id as cursor_id from cursor c
                 join watch w on w.id = c.watch_id
                 join round r on r.cursor_id = c.id and r.number = c.open_round
-                where w.app_id = $1 and (cast($2 as text) is null or w.id = $2) and r.kind = 'redrive' order by c.id";
+                where w.app_id = $1 and (cast($2 as text) is null or w.id = $2)
+                and r.kind = 'redrive' order by c.id";
     let holders: Vec<Holder> = rows::all(connection, "cursor", text, values).await?;
     for holder in &holders {
         let text = "update cursor set cancel_round = open_round where id = $1";

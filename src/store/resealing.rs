@@ -1,8 +1,9 @@
 //! Sealing anew with the primary key, step by step through the columns in the order of their keys.
 //!
-//! How far it is, is remembered in memory only: what is left is what the primary key did not seal, so it goes on
-//! after a kill, and a value that is written meanwhile is sealed right already. A step reads, opens and seals beside
-//! the writer; in its transaction stand only the updates, by key, each of them of the value that was read.
+//! How far it is, is remembered in memory only: what is left is what the primary key did not seal, so it goes
+//! on after a kill, and a value that is written meanwhile is sealed right already. A step reads, opens and
+//! seals beside the writer; in its transaction stand only the updates, by key, each of them of the value that
+//! was read.
 
 use data_encoding::HEXLOWER;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};

@@ -122,9 +122,9 @@ where
     Ok(())
 }
 
-/// A list of rows for `with v(...) as`, on SQLite at most [`LISTED_MAX`], with the types of its columns (`text` and `bigint`),
-/// none of them null. On PostgreSQL it is an array a column, so that one text serves all lengths. On
-/// SQLite it repeats the last row up to a fixed size: what uses it must not mind.
+/// A list of rows for `with v(...) as`, on SQLite at most [`LISTED_MAX`], with the types of its columns
+/// (`text` and `bigint`), none of them null. On PostgreSQL it is an array a column, so that one text serves
+/// all lengths. On SQLite it repeats the last row up to a fixed size: what uses it must not mind.
 pub(super) fn list(
     connection: &impl ConnectionTrait,
     types: &[&str],

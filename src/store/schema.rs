@@ -37,8 +37,8 @@ pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
     taken
 }
 
-/// Takes back the last `steps` steps of the database at `url`: their tables and all in them go. Those that were
-/// taken back, the last one first.
+/// Takes back the last `steps` steps of the database at `url`: their tables and all in them go. Those that
+/// were taken back, the last one first.
 ///
 /// # Errors
 /// See [`OpenError`]; a step that fails leaves the schema as it was.
@@ -120,7 +120,8 @@ const BY_BYTES: &str = "do $$ declare found record; begin
         and k.relkind in ('r', 'p') and c.collation_name is distinct from 'C'
         and c.table_name <> 'seaql_migrations'
     loop
-        execute format('alter table %I alter column %I type text collate \"C\"', found.table_name, found.column_name);
+        execute format('alter table %I alter column %I type text collate \"C\"', found.table_name, \
+            found.column_name);
     end loop;
 end $$";
 
@@ -180,7 +181,8 @@ pub(super) async fn unmark(transaction: &DatabaseTransaction) -> Result<bool, Op
 pub(super) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenError> {
     let mut faults = Vec::new();
     if connection.get_database_backend() == DbBackend::Postgres {
-        let text = "select cast(i.indexrelid as regclass)::text from pg_index i join pg_class c on c.oid = i.indexrelid
+        let text = "select cast(i.indexrelid as regclass)::text from pg_index i join pg_class c on c.oid = \
+            i.indexrelid
                     where not i.indisvalid and c.relnamespace = current_schema()::regnamespace";
         for row in rows::mixed(connection, "pg_index", text, vec![]).await.map_err(asked)? {
             let name: String = row.try_get_by_index(0).map_err(refused)?;

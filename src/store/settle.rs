@@ -198,7 +198,8 @@ async fn record(
         let (values, bound) = list(connection, &RANGE, &ranges);
         rows::execute(connection, "settled", &insert(&values), bound.clone()).await?;
         let text = format!(
-            "with v(cursor_id, round, start, finish, at) as ({values}) update round set position = v.finish from v
+            "with v(cursor_id, round, start, finish, at) as ({values}) update round set position = v.finish \
+             from v
              where round.cursor_id = v.cursor_id and round.number = v.round and round.position < v.finish"
         );
         rows::execute(connection, "round", &text, bound).await?;
@@ -226,7 +227,8 @@ async fn record(
     let (values, bound) = list(connection, &columns, &news);
     let text = format!(
         "with v(cursor_id, streak, round, position, refused, acknowledged) as ({values})
-         update cursor set streak = v.streak, streak_round = nullif(v.round, -1), streak_position = nullif(v.position, -1),
+         update cursor set streak = v.streak, streak_round = nullif(v.round, -1),
+         streak_position = nullif(v.position, -1),
            refused = v.refused, acknowledged = (cursor.acknowledged or v.acknowledged > 0)
          from v where cursor.id = v.cursor_id"
     );

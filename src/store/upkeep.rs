@@ -30,8 +30,10 @@ pub(super) async fn pins(
                 pinned(commit_id) as (
                   select held from mine
                   union select replay from mine
-                  union select r.target from round r join mine m on m.id = r.cursor_id and m.open_round = r.number
-                  union select r.held from round r join mine m on m.id = r.cursor_id and m.open_round = r.number
+                  union select r.target from round r
+                  join mine m on m.id = r.cursor_id and m.open_round = r.number
+                  union select r.held from round r
+                  join mine m on m.id = r.cursor_id and m.open_round = r.number
                   union select b.commit_id from round_base b join mine m on m.id = b.cursor_id
                     and (b.round = 0 or b.round = m.open_round))
                 select commit_id from pinned where commit_id is not null order by commit_id";
@@ -58,16 +60,20 @@ const HISTORY: &[(&str, &str, &str)] = &[
     (
         "dead_letter",
         "id",
-        "closed_at < $1 and not exists (select 1 from redrive v where v.id = dead_letter.redrive_id) and not exists (select 1 from cursor c
+        "closed_at < $1 and not exists (select 1 from redrive v where v.id = dead_letter.redrive_id) and not \
+         exists (select 1 from cursor c
            where c.id = dead_letter.cursor_id and c.open_round = dead_letter.bound_round)",
     ),
-    ("settled", "cursor_id, round, from_position", "(cursor_id, round) in (select cursor_id, number from stale)"),
-    ("round_base", "cursor_id, round, ordinal", "(cursor_id, round) in (select cursor_id, number from stale)"),
+    ("settled", "cursor_id, round, from_position", "(cursor_id, round) in (select cursor_id, number from \
+        stale)"),
+    ("round_base", "cursor_id, round, ordinal", "(cursor_id, round) in (select cursor_id, number from \
+        stale)"),
     (
         "round",
         "cursor_id, number",
         "(cursor_id, number) in (select cursor_id, number from stale)
-         and not exists (select 1 from settled s where s.cursor_id = round.cursor_id and s.round = round.number)
+         and not exists (select 1 from settled s where s.cursor_id = round.cursor_id
+         and s.round = round.number)
          and not exists (select 1 from round_base b
            where b.cursor_id = round.cursor_id and b.round = round.number)",
     ),
@@ -255,7 +261,8 @@ pub(super) async fn shorten(
                 return Ok(limit);
             }
             let text = format!(
-                "delete from {table} where ({key}) in ({stale} select {key} from {table} where {condition} limit $3)"
+                "delete from {table} where ({key}) in ({stale} select {key} from {table} where {condition} \
+                 limit $3)"
             );
             let values = vec![app_id.clone().into(), (*cut).into(), signed(left).into()];
             left -= rows::execute(connection, table, &text, values).await?;

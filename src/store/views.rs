@@ -1,5 +1,5 @@
-//! Views: which paths of a repository an app is told of. The id of a view is the hash of its text, so a row never
-//! changes.
+//! Views: which paths of a repository an app is told of. The id of a view is the hash of its text, so a row
+//! never changes.
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{ports::StoreError, time::Timestamp, view::View};

@@ -18,9 +18,10 @@
 //! channel makes verbs wait. Dropping a verb's future does not take the verb back.
 
 mod trial;
+mod turn;
+mod verb;
 
 use std::{
-    collections::BTreeSet,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -29,23 +30,25 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
-use tidings_actors::ports::{Deed, Fence, Settlement, StoreError};
+use tidings_actors::ports::{Fence, Settlement, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 use tracing::{error, warn};
 
+use self::{
+    turn::{Turn, Work},
+    verb::{Answer, Verb},
+};
 use super::{
     Context,
     address::Address,
-    audit,
     connect::{self, Connection, Share},
     error::OfTable,
-    fences, key_shares, settle,
+    fences, settle,
 };
 use crate::{audit::Pending, telemetry::Metrics};
 
@@ -58,112 +61,6 @@ const GATHER: Duration = Duration::from_millis(16);
 const TURN_MAX: Duration = Duration::from_secs(20);
 /// Verbs that wait for their turn; further callers wait at the door.
 const WAITING: usize = 1024;
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// A verb on its way: it runs in a transaction and answers when that is on disk.
-#[async_trait]
-trait Job: Send {
-    /// Whether the database failed it, and not what was asked.
-    fn was_failed(&self) -> bool;
-    /// Runs; whether it succeeded.
-    async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool;
-    /// Answers its caller; `fault` overrides a success that was not committed.
-    fn answer(self: Box<Self>, fault: Option<&StoreError>);
-    /// Under which lease it was begun.
-    fn fence(&self) -> Option<Fence>;
-}
-
-struct Verb<T, F> {
-    work: Option<F>,
-    fence: Option<Fence>,
-    /// What the request did that this verb is a part of; written with it.
-    pending: Option<Arc<Pending>>,
-    written: Option<Deed>,
-    /// `None` until it ran.
-    outcome: Option<Result<T, StoreError>>,
-    answer: Answer<T>,
-}
-
-#[async_trait]
-impl<T, F> Job for Verb<T, F>
-where
-    T: Send,
-    F: for<'c> FnOnce(&'c DatabaseTransaction, &'c Context) -> BoxFuture<'c, Result<T, StoreError>> + Send,
-{
-    async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool {
-        if let Some(work) = self.work.take() {
-            let sealings = context.keyring.sealings();
-            let run = AssertUnwindSafe(async { work(transaction, context).await }).catch_unwind().await;
-            let mut outcome = run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked")));
-            if outcome.is_ok()
-                && context.keyring.sealings() != sealings
-                && let Err(error) = key_shares::may_seal(transaction, &context.keyring).await
-            {
-                outcome = Err(error);
-            }
-            if outcome.is_ok()
-                && let Err(error) = self.witness(transaction, context).await
-            {
-                outcome = Err(error);
-            }
-            self.outcome = Some(outcome);
-        }
-        matches!(self.outcome, Some(Ok(_)))
-    }
-
-    fn was_failed(&self) -> bool {
-        matches!(self.outcome, Some(Err(StoreError::Unavailable(_))))
-    }
-
-    fn answer(self: Box<Self>, fault: Option<&StoreError>) {
-        let outcome = match (self.outcome, fault) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Some(fault)) => {
-                if let (Some(pending), Some(deed)) = (self.pending, self.written) {
-                    pending.put_back(deed);
-                }
-                Err(fault.clone())
-            }
-            (Some(Ok(done)), None) => Ok(done),
-            (None, None) => Err(unavailable("the verb did not run")),
-        };
-        // A caller that went away does not want to know.
-        drop(self.answer.send(outcome));
-    }
-
-    fn fence(&self) -> Option<Fence> {
-        self.fence
-    }
-}
-
-impl<T, F> Verb<T, F> {
-    /// Writes what was done into the log, in the transaction in which it is done.
-    async fn witness(
-        &mut self,
-        transaction: &DatabaseTransaction,
-        context: &Context,
-    ) -> Result<(), StoreError> {
-        let Some(pending) = &self.pending else { return Ok(()) };
-        let Some(deed) = pending.take() else { return Ok(()) };
-        // Noted first: whoever ends this while it waits finds what to put back.
-        self.written = Some(deed.clone());
-        let written = audit::append(transaction, context, deed, pending.kept).await;
-        if written.is_err()
-            && let Some(deed) = self.written.take()
-        {
-            pending.put_back(deed);
-        }
-        written
-    }
-}
-
-enum Work {
-    Settle(Box<Settlement>, Option<Fence>, Answer<bool>),
-    Verb(Box<dyn Job>),
-    Flush(Answer<()>),
-    Close(Answer<()>),
-}
 
 /// The door to the writing task.
 #[derive(Clone)]
@@ -262,75 +159,6 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(work(answer)).await.map_err(|_| unavailable("the store is closed"))?;
         answered.await.unwrap_or_else(|_| Err(unavailable("the store was closed")))
-    }
-}
-
-/// What is done in one transaction.
-#[derive(Default)]
-struct Turn {
-    settlements: Vec<Settlement>,
-    settled: Vec<(Option<Fence>, Answer<bool>)>,
-    jobs: Vec<Box<dyn Job>>,
-    flushed: Vec<Answer<()>>,
-    closing: Vec<Answer<()>>,
-}
-
-impl Turn {
-    fn sort(work: impl Iterator<Item = Work>) -> Self {
-        let mut turn = Self::default();
-        for work in work {
-            match work {
-                Work::Settle(settlement, fence, answer) => {
-                    turn.settlements.push(*settlement);
-                    turn.settled.push((fence, answer));
-                }
-                Work::Verb(job) => turn.jobs.push(job),
-                Work::Flush(answer) => turn.flushed.push(answer),
-                Work::Close(answer) => turn.closing.push(answer),
-            }
-        }
-        turn
-    }
-
-    /// The leases under which its verbs were begun.
-    fn fences(&self) -> BTreeSet<Fence> {
-        let settled = self.settled.iter().filter_map(|(fence, _)| *fence);
-        settled.chain(self.jobs.iter().filter_map(|job| job.fence())).collect()
-    }
-
-    /// Answers those whose lease is not among these: they change nothing.
-    fn refuse_lost(&mut self, standing: &BTreeSet<Fence>) {
-        let is_lost = |fence: Option<Fence>| fence.is_some_and(|fence| !standing.contains(&fence));
-        let mut stays =
-            self.settled.iter().map(|(fence, _)| !is_lost(*fence)).collect::<Vec<_>>().into_iter();
-        self.settlements.retain(|_| stays.next().unwrap_or(true));
-        for (_, answer) in self.settled.extract_if(.., |(fence, _)| is_lost(*fence)) {
-            drop(answer.send(Err(StoreError::Lost)));
-        }
-        for job in self.jobs.extract_if(.., |job| is_lost(job.fence())) {
-            job.answer(Some(&StoreError::Lost));
-        }
-    }
-
-    /// How many verbs it carries to the disk.
-    fn verbs(&self) -> usize {
-        self.settlements.len() + self.jobs.len()
-    }
-
-    /// Answers everyone but those who wait for the end.
-    fn answer(self, outcome: Result<Vec<Result<bool, StoreError>>, StoreError>) {
-        let fault = outcome.as_ref().err().cloned();
-        for job in self.jobs {
-            job.answer(fault.as_ref());
-        }
-        let count = self.settled.len();
-        let settled = outcome.unwrap_or_else(|fault| vec![Err(fault); count]);
-        for ((_, answer), outcome) in self.settled.into_iter().zip(settled) {
-            drop(answer.send(outcome));
-        }
-        for answer in self.flushed {
-            drop(answer.send(Ok(())));
-        }
     }
 }
 

@@ -93,7 +93,8 @@ pub const FETCH_OBJECTS: Instrument =
 pub const SCAN: Instrument = Instrument::seconds(
     "tidings.scan.duration",
     &["outcome"],
-    "A scan from its first request to the heads on disk. outcome: as of polls, or database_failed, crashed, crowded (a slow scan beyond those that an app may have).",
+    "A scan from its first request to the heads on disk. outcome: as of polls, or database_failed, crashed, \
+     crowded (a slow scan beyond those that an app may have).",
 );
 /// `tidings_host_wait_seconds`
 pub const HOST_WAIT: Instrument = Instrument::seconds(
@@ -113,8 +114,8 @@ pub const HOSTS: Instrument = Instrument::gauge(
     "tidings.hosts",
     "",
     &["state"],
-    "Git hosts whose rate or concurrency binds, so that intervals stretch (stretched), that asked for patience \
-     (patient), and that gave no answer to the last scan (silent).",
+    "Git hosts whose rate or concurrency binds, so that intervals stretch (stretched), that asked for \
+     patience (patient), and that gave no answer to the last scan (silent).",
 );
 /// `tidings_mirrors`
 pub const MIRRORS: Instrument = Instrument::gauge("tidings.mirrors", "", &[], "Mirrors on disk.");
@@ -135,8 +136,8 @@ pub const FETCHES_STOPPED: Instrument = Instrument::gauge(
 pub const ATTEMPT: Instrument = Instrument::seconds(
     "tidings.attempt.duration",
     &["kind", "outcome"],
-    "Requests to receivers. kind: change (a file in chunks counts once), batch, notice. outcome: 2xx, 3xx, 4xx, \
-     429, 5xx, other, timeout, connection, refused (by the egress rules), invalid_url.",
+    "Requests to receivers. kind: change (a file in chunks counts once), batch, notice. outcome: 2xx, 3xx, \
+     4xx, 429, 5xx, other, timeout, connection, refused (by the egress rules), invalid_url.",
 );
 /// `tidings_changes_settled_total`
 pub const SETTLED: Instrument = Instrument::counter(
@@ -164,14 +165,16 @@ pub const SOURCES_FAILING: Instrument = Instrument::gauge(
     "tidings.sources.failing",
     "",
     &["reason"],
-    "Repositories, each as seen with one credential, whose last scan failed. reason: credential (refused), not_found, unreachable, other. `tidings admin sources --failing` names them.",
+    "Repositories, each as seen with one credential, whose last scan failed. reason: credential (refused), \
+     not_found, unreachable, other. `tidings admin sources --failing` names them.",
 );
 /// `tidings_apps_behind`
 pub const APPS_BEHIND: Instrument = Instrument::gauge(
     "tidings.apps.behind",
     "",
     &[],
-    "Apps with a watch that is behind by more than 5 minutes although no branch of it is blocked and no breaker of the endpoint is open.",
+    "Apps with a watch that is behind by more than 5 minutes although no branch of it is blocked and no \
+     breaker of the endpoint is open.",
 );
 /// `tidings_breakers`
 pub const BREAKERS: Instrument = Instrument::gauge(
@@ -185,8 +188,8 @@ pub const LAG: Instrument = Instrument::gauge(
     "tidings.watch.lag.seconds.bucket",
     "",
     &["le"],
-    "Served watches whose oldest unsettled change is at most so many seconds old; those that are not behind are \
-     in every bucket. For histogram_quantile().",
+    "Served watches whose oldest unsettled change is at most so many seconds old; those that are not behind \
+     are in every bucket. For histogram_quantile().",
 );
 /// `tidings_watch_lag_sum_seconds`
 pub const LAG_SUM: Instrument =
@@ -217,8 +220,8 @@ pub const CURSORS: Instrument = Instrument::gauge(
     "tidings.cursors",
     "",
     &["state"],
-    "Branches of watches that are behind their head (behind), wait at a change that was not taken (blocked), or \
-     have an open round (open_round).",
+    "Branches of watches that are behind their head (behind), wait at a change that was not taken (blocked), \
+     or have an open round (open_round).",
 );
 /// `tidings_lanes`
 pub const LANES: Instrument = Instrument::gauge("tidings.lanes", "", &[], "Lanes in memory.");
@@ -284,7 +287,8 @@ pub const SURVEY_TIME: Instrument =
 pub const HTTP: Instrument = Instrument::seconds(
     "tidings.http.request.duration",
     &["route", "method", "status"],
-    "Requests to the API. route: the template, none where there is no such route. status: 2xx, 3xx, 4xx, 5xx.",
+    "Requests to the API. route: the template, none where there is no such route. status: 2xx, 3xx, 4xx, \
+     5xx.",
 );
 /// `tidings_http_connections`
 pub const CONNECTIONS: Instrument =

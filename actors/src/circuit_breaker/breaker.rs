@@ -238,9 +238,11 @@ mod tests {
     #[test]
     fn waits_between_probes_double_up_to_the_longest() {
         check(
-            "fail fail fail wait:5 probe fail wait:9 probe wait:1 probe fail wait:20 probe fail wait:40 probe fail wait:59 probe wait:1 probe",
+            "fail fail fail wait:5 probe fail wait:9 probe wait:1 probe fail wait:20 probe fail wait:40 \
+             probe fail wait:59 probe wait:1 probe",
             expect![
-                "None None Opened true StillOpen false true StillOpen true StillOpen true StillOpen false true"
+                "None None Opened true StillOpen false true StillOpen true StillOpen true StillOpen false \
+                 true"
             ],
         );
     }
@@ -281,7 +283,8 @@ mod tests {
             expect!["None None Opened false false true false false true"],
         );
         check(
-            "fail fail busy:40 wait:39 set:100 bound wait:39 probe wait:1 probe set:100 bound wait:29 probe wait:1 probe",
+            "fail fail busy:40 wait:39 set:100 bound wait:39 probe wait:1 probe set:100 bound wait:29 probe \
+             wait:1 probe",
             expect!["None None Opened true false true true false true"],
         );
         check(

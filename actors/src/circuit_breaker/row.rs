@@ -34,8 +34,8 @@ impl OwedToRow {
 }
 
 impl CircuitBreakerState {
-    /// Does what is owed: closes, reads the row, counts what was noted, gives a probe back. `true`: the breaker
-    /// ended with that.
+    /// Does what is owed: closes, reads the row, counts what was noted, gives a probe back. `true`: the
+    /// breaker ended with that.
     pub(super) async fn catch_up(
         &mut self,
         myself: &ActorRef<CircuitBreakerMessage>,

@@ -210,7 +210,8 @@ pub struct App {
     /// Why it is not served, where it is not (410, by hand).
     pub disabled: Option<String>,
     /// Since when it has this endpoint. It rises with each change of the address and when the app is enabled
-    /// again, and names what answers are told apart by: those of an endpoint of before say nothing of this one.
+    /// again, and names what answers are told apart by: those of an endpoint of before say nothing of this
+    /// one.
     pub endpoint_since: Timestamp,
     /// The moment of registration.
     pub created_at: Timestamp,

@@ -179,8 +179,8 @@ pub struct HeadAttempts {
     pub last_failure: Option<Timestamp>,
 }
 
-/// A round to be begun. The store refuses it with [`StoreError::Conflict`](super::StoreError::Conflict) if the cursor's held
-/// commit, last round or open round is no longer what the snapshot said.
+/// A round to be begun. The store refuses it with [`StoreError::Conflict`](super::StoreError::Conflict) if
+/// the cursor's held commit, last round or open round is no longer what the snapshot said.
 #[derive(Clone, Debug)]
 pub struct NewRound {
     /// The round; `position` is 0.

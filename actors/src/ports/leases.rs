@@ -188,7 +188,7 @@ pub trait Leases: Send + Sync + 'static {
     /// Takes keys of the keyring that other replicas handed on, seals with the one that all have, drops what
     /// was retired, and says so.
     async fn take_keys(&self) -> Result<(), StoreError>;
-    /// Waits for the next signal of another replica. After trouble with the database some may be missing: then
-    /// it says [`Signal::Missed`], and whoever hears that looks at everything.
+    /// Waits for the next signal of another replica. After trouble with the database some may be missing:
+    /// then it says [`Signal::Missed`], and whoever hears that looks at everything.
     async fn hear(&self) -> Signal;
 }

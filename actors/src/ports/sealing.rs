@@ -39,7 +39,8 @@ pub trait SealingKeys: Send + Sync + 'static {
     /// Adds a key, which seals from now on; its id.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where a replica did not take the key; the next call goes on with the same key.
+    /// [`StoreError::Conflict`] where a replica did not take the key; the next call goes on with the same
+    /// key.
     async fn rotate_key(&self) -> Result<String, StoreError>;
 
     /// Seals at most `most` values anew with the primary key, and at most [`RESEAL_STEP_MAX`].

@@ -111,5 +111,6 @@ async fn tell(context: &Context, app: &App, watch: &Watch, cause: Option<Cause>,
         context.tracer.follow(&span, cause);
     }
     let outcome = context.transport.notify(&endpoint, notice).instrument(span).await;
-    info!(app.id = %app.id, watch.id = %watch.id, "a notice to {} was answered: {:?}", app.id, outcome.result);
+    let (app, result) = (&app.id, &outcome.result);
+    info!(app.id = %app, watch.id = %watch.id, "a notice to {app} was answered: {result:?}");
 }

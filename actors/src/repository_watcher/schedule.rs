@@ -64,7 +64,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn jitter_is_ten_percent_and_no_more(unchanged in 0_u64..1_000_000, failures in 0_u32..100, roll in any::<u64>()) {
+        fn jitter_is_ten_percent_and_no_more(
+            unchanged in 0_u64..1_000_000,
+            failures in 0_u32..100,
+            roll in any::<u64>(),
+        ) {
             let wait = next_wait(Duration::from_secs(unchanged), failures, BOUNDS, &Fixed(roll));
             prop_assert!(wait >= BOUNDS.min.mul_f64(0.9) && wait <= BOUNDS.max.mul_f64(1.101));
         }

@@ -9,6 +9,7 @@ mod leases;
 mod letters;
 mod receipts;
 mod requests;
+mod requests_of_watches;
 mod rows;
 mod settled;
 mod verbs;

@@ -68,7 +68,10 @@ struct DeliveryArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     format: Option<String>,
     /// How the wait between tries grows
-    #[arg(long, value_parser = PossibleValuesParser::new(RetryPolicy::ALL.iter().map(|policy| policy.as_str())))]
+    #[arg(
+        long,
+        value_parser = PossibleValuesParser::new(RetryPolicy::ALL.iter().map(|policy| policy.as_str()))
+    )]
     retry_policy: Option<String>,
     /// The first wait, in milliseconds
     #[arg(long, value_name = "MS")]

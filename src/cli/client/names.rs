@@ -56,8 +56,8 @@ impl Client {
         match found.collect::<Vec<_>>()[..] {
             [] => {
                 let text = format!(
-                    "no watch of the app has the id {named:?} or is of a repository with that name or address; \
-                     `tidings repository list` lists them"
+                    "no watch of the app has the id {named:?} or is of a repository with that name or \
+                     address; `tidings repository list` lists them"
                 );
                 Err(Failure::new(Code::Data, text))
             }

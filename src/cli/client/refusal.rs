@@ -71,14 +71,14 @@ impl Refusal<'_> {
             let file = self.admin_token_file.filter(|file| file.exists());
             let place = file.map_or_else(String::new, |file| format!(", here {}", file.display()));
             return Some(format!(
-                "{sent}: the server keeps its own as admin-token in its data directory (data_dir{place}); give \
-                 it {GIVEN}"
+                "{sent}: the server keeps its own as admin-token in its data directory (data_dir{place}); \
+                 give it {GIVEN}"
             ));
         }
         if self.is(Kind::MISSING_AUTHORIZATION) {
             return Some(format!(
-                "this needs the token of an app, and none was given: `tidings app create` printed it; give it \
-                 {GIVEN}, or give a token of the staff and name the app with --for APP"
+                "this needs the token of an app, and none was given: `tidings app create` printed it; give \
+                 it {GIVEN}, or give a token of the staff and name the app with --for APP"
             ));
         }
         self.is(Kind::INVALID_TOKEN).then(|| {

@@ -21,7 +21,10 @@ pub(in crate::cli) struct DismissArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// Their ids
-    #[arg(conflicts_with_all = ["all", "dry_run", "filter"], value_parser = super::super::words::id::<DeadLetterId>(super::LIST))]
+    #[arg(
+        conflicts_with_all = ["all", "dry_run", "filter"],
+        value_parser = super::super::words::id::<DeadLetterId>(super::LIST)
+    )]
     ids: Vec<DeadLetterId>,
     /// Every open one
     #[arg(long, conflicts_with = "filter")]

@@ -76,7 +76,10 @@ fn change(body: Value) -> serde_json::Result<Change> {
 mod tests {
     use super::*;
 
-    const CHANGE: &str = r#"{"repository":{"repository_id":"r","github_url":"u"},"file":{"path":"a"},"event":{"id":"dlv_1","type":"file.deleted"}}"#;
+    const CHANGE: &str = concat!(
+        r#"{"repository":{"repository_id":"r","github_url":"u"},"file":{"path":"a"},"#,
+        r#""event":{"id":"dlv_1","type":"file.deleted"}}"#
+    );
 
     #[test]
     fn changes_are_found_in_both_forms_of_a_batch() {

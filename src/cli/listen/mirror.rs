@@ -68,8 +68,8 @@ pub enum MirrorError {
     Hash,
     /// A change of a watch that the folder is no mirror of.
     #[error(
-        "the folder is the mirror of {kept}, and this is a change of {sent}: give each watch a listener and a \
-         folder of its own, or allow both in one with {FLAG}"
+        "the folder is the mirror of {kept}, and this is a change of {sent}: give each watch a listener and \
+         a folder of its own, or allow both in one with {FLAG}"
     )]
     OtherWatch {
         /// The watch whose mirror it is.

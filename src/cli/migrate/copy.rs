@@ -38,7 +38,8 @@ pub(in crate::cli) struct CopyArgs {
     /// File that holds the address of the database to copy
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// The database to fill, which holds nothing, without a password; else the variable TIDINGS_COPY_TO has it
+    /// The database to fill, which holds nothing, without a password; else the variable TIDINGS_COPY_TO has
+    /// it
     #[arg(long, value_name = "URL", conflicts_with = "to_file")]
     to: Option<String>,
     /// File that holds the address of the database to fill
@@ -93,8 +94,8 @@ fn address(
         // What cannot be read, or hides a password behind the host, is refused and not shown later on.
         if has_password {
             let text = format!(
-                "a password does not belong into arguments, which everybody sees: use {name}-file, or the variable \
-                 TIDINGS_COPY_{}",
+                "a password does not belong into arguments, which everybody sees: use {name}-file, or the \
+                 variable TIDINGS_COPY_{}",
                 name.trim_start_matches('-').to_uppercase()
             );
             return Err(Failure::new(Code::Usage, text));
@@ -138,8 +139,8 @@ fn claims(settings: &Settings, files: [Option<PathBuf>; 2], is_own: bool) -> Res
 fn print(tables: &[Compared], settings: &Settings, context: &Context) -> Result<(), Failure> {
     let mut lines = lines(tables);
     lines.push(format!(
-        "Both hold the same. Let database.url name the copy; secrets in it open with the same keyring ({}). Start \
-         no server on the source any more: it would send what the copy sends too.",
+        "Both hold the same. Let database.url name the copy; secrets in it open with the same keyring ({}). \
+         Start no server on the source any more: it would send what the copy sends too.",
         settings.data_dir.join("keyring").display()
     ));
     context.output.print(&value(tables), &lines)

@@ -34,8 +34,8 @@ pub(in crate::cli) struct AddArgs {
     tags: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// What is sent first: all (every file; the default), now (nothing before the next commit), or a commit (what
-    /// changed since that commit)
+    /// What is sent first: all (every file; the default), now (nothing before the next commit), or a commit
+    /// (what changed since that commit)
     #[arg(long)]
     start: Option<String>,
     /// Although the repository is watched already: replace all settings of that watch and deliver everything
@@ -104,8 +104,8 @@ async fn refuse_second(client: &Client, arguments: &AddArgs, address: &Address) 
     let Some(watch) = watches.iter().find(is_same) else { return Ok(()) };
     let (id, url) = (shown(&watch["repository_id"]), &arguments.url);
     let text = format!(
-        "{url} is already watched as {id}: change its settings with `tidings repository update {id} ...`, or add \
-         --again, which replaces all of them and delivers everything anew"
+        "{url} is already watched as {id}: change its settings with `tidings repository update {id} ...`, or \
+         add --again, which replaces all of them and delivers everything anew"
     );
     Err(Failure::new(Code::Data, text))
 }

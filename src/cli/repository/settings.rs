@@ -25,8 +25,8 @@ pub(in crate::cli) struct SettingsArgs {
     /// What is sent of several commits: net (the net change once; the default) or every (each commit)
     #[arg(long)]
     mode: Option<String>,
-    /// What happens to the files of a pattern's branch that vanished: delete (the default) or keep; those of a
-    /// single branch stay
+    /// What happens to the files of a pattern's branch that vanished: delete (the default) or keep; those of
+    /// a single branch stay
     #[arg(long)]
     on_branch_gone: Option<String>,
 }

@@ -11,7 +11,8 @@ use super::super::{
 /// What is told in words of its own below the facts.
 const APART: [&str; 5] = ["branches", "breaker", "scan", "last_scan_at", "next_poll_at"];
 
-/// A watch with a line for each of its branches; `endpoint` is that of its app, null where it is not asked for.
+/// A watch with a line for each of its branches; `endpoint` is that of its app, null where it is not asked
+/// for.
 pub(super) fn described(watch: &Value, endpoint: &Value) -> Vec<String> {
     let mut facts = watch.clone();
     if let Some(facts) = facts.as_object_mut() {
@@ -109,7 +110,8 @@ mod tests {
             "breaker": { "state": "open", "failures": 5, "probe_at": "12:00" },
             "last_scan_at": "11:00", "next_poll_at": "12:00",
             "scan": {
-                "last_at": "11:00", "next_at": "12:00", "took_ms": 70, "outcome": "auth_failed", "failures": 5,
+                "last_at": "11:00", "next_at": "12:00", "took_ms": 70, "outcome": "auth_failed",
+                "failures": 5,
                 "reason": "the Git host refuses the credential",
                 "unseen": { "refs": ["refs/tags/"], "reason": "too large" },
             },

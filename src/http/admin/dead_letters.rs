@@ -46,7 +46,8 @@ struct LetterOfApp {
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("app_id" = Option<String>, Query, description = "only of this app"),
         ("status" = Option<String>, Query,
-            description = "only letters that stand there; `open` costs what is open, however many are closed"),
+            description = "only letters that stand there; `open` costs what is open, however many are \
+                closed"),
         ("repository_id" = Option<String>, Query, description = "only of this repository"),
         ("path" = Option<String>, Query, description = "only of this path"),
         ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),

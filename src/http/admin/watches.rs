@@ -140,7 +140,8 @@ struct SourceShown {
     last_change: String,
     /// Why the last scan failed; null: it did not.
     last_error: Option<String>,
-    /// When it was scanned last, whatever came of it; null: not since this process began, or by another replica.
+    /// When it was scanned last, whatever came of it; null: not since this process began, or by another
+    /// replica.
     last_scan_at: Option<String>,
     /// When it is polled next; null as above.
     next_poll_at: Option<String>,

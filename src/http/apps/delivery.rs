@@ -30,10 +30,11 @@ pub(super) struct DeliverySettingsWish {
     /// Most attempts of one branch at once with `phased`, 1 to 64; 8.
     #[schema(nullable = false)]
     max_in_flight: Option<u32>,
-    /// Most attempts at once over all branches, 1 to 1,024; null: the server's setting, which is never exceeded.
+    /// Most attempts at once over all branches, 1 to 1,024; null: the server's setting, which is never
+    /// exceeded.
     max_concurrent: Option<u32>,
-    /// Most requests in a second, chunks, retries and notices included, 1 to 10,000; null: the server's setting,
-    /// which is never exceeded.
+    /// Most requests in a second, chunks, retries and notices included, 1 to 10,000; null: the server's
+    /// setting, which is never exceeded.
     rate: Option<u32>,
     /// Takes many changes in one request (`/batch`); null (default): one by one.
     batch: Option<BatchSettingsWish>,
@@ -72,7 +73,8 @@ struct BatchSettingsWish {
     /// Most changes, 2 to 1,000; 100.
     #[schema(nullable = false)]
     count: Option<u32>,
-    /// Most bytes of their bodies together, 65,536 to 8,388,608; 1,048,576. A change that is larger goes alone.
+    /// Most bytes of their bodies together, 65,536 to 8,388,608; 1,048,576. A change that is larger goes
+    /// alone.
     #[schema(nullable = false)]
     bytes: Option<u64>,
     /// How long a batch that is not full waits for changes that are still being read, in milliseconds, 0 to
@@ -120,8 +122,8 @@ struct BatchSettingsShown {
 }
 
 fn orders() -> ObjectBuilder {
-    let meaning = "`strict` (default): one change at a time. `phased`: deletes, then creates, then updates, of each up \
-                   to `max_in_flight` at once.";
+    let meaning = "`strict` (default): one change at a time. `phased`: deletes, then creates, then updates, \
+        of each up to `max_in_flight` at once.";
     words(OrderMode::ALL.iter().map(|word| word.as_str()), meaning)
 }
 

@@ -24,8 +24,8 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     match front.egress.judged(&target.host, target.port, !target.needs_tls) {
         Ok(_) => None,
         Err(EgressError::PlainHttp) => Some(
-            "must begin with tls://: a connection in clear text is refused, because egress.allow_http is not set \
-             (set it to true to allow it)"
+            "must begin with tls://: a connection in clear text is refused, because egress.allow_http is not \
+             set (set it to true to allow it)"
                 .into(),
         ),
         Err(EgressError::Settings(_)) => Some(

@@ -104,7 +104,8 @@ async fn dismiss_one(front: Arc<Front>, request: Request) -> Answer {
     request_body = DismissalRequest,
     responses(
         (status = 200, body = DismissalDone, description = "with `dry_run` a `DryRun`"),
-        (status = 409, description = "one of `ids` is being sent by the open round of its branch, or is closed already")
+        (status = 409, description = "one of `ids` is being sent by the open round of its branch, or is \
+            closed already")
     ))]
 async fn dismiss(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional(&request.body)?;

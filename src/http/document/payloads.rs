@@ -59,9 +59,9 @@ struct PayloadFile {
     content_encoding: Option<String>,
     #[schema(nullable = false)]
     chunk: Option<PayloadChunk>,
-    /// The mode as Git writes it: `100644`, `100755` (executable), `100664` (as `100644`: early versions of Git
-    /// wrote it, and old commits still have it), or `120000` (symbolic link, whose content is its target; sent
-    /// only to a watch with `symlinks: send`). Missing in a delete.
+    /// The mode as Git writes it: `100644`, `100755` (executable), `100664` (as `100644`: early versions of
+    /// Git wrote it, and old commits still have it), or `120000` (symbolic link, whose content is its target;
+    /// sent only to a watch with `symlinks: send`). Missing in a delete.
     #[schema(nullable = false)]
     mode: Option<String>,
     /// Git's id of the content, 40 hexadecimal digits. Missing in a delete.
@@ -136,8 +136,8 @@ struct PayloadEvent {
     total: u64,
     #[schema(required = true)]
     commit: Option<PayloadCommit>,
-    /// Of a watch of mode `every`: `true` where the commit that the app has is no first parent behind this one, as
-    /// after a force push; otherwise missing.
+    /// Of a watch of mode `every`: `true` where the commit that the app has is no first parent behind this
+    /// one, as after a force push; otherwise missing.
     #[schema(nullable = false)]
     history_rewritten: Option<bool>,
     /// `true` where a watch of mode `every` lacks commits in between; otherwise missing.

@@ -24,8 +24,9 @@ struct Headers {
     /// When this attempt was signed, in unix seconds.
     #[param(rename = "webhook-timestamp")]
     timestamp: String,
-    /// Standard Webhooks: `v1,` and the base64 of the HMAC-SHA256 of `{webhook-id}.{webhook-timestamp}.{body}`;
-    /// during a rotation one for each key, the newest first, with spaces between them.
+    /// Standard Webhooks: `v1,` and the base64 of the HMAC-SHA256 of
+    /// `{webhook-id}.{webhook-timestamp}.{body}`; during a rotation one for each key, the newest first, with
+    /// spaces between them.
     #[param(rename = "webhook-signature")]
     signature: String,
     /// The app.
@@ -34,8 +35,8 @@ struct Headers {
     /// The same as `webhook-timestamp`.
     #[param(rename = "x-docora-timestamp")]
     docora_timestamp: String,
-    /// `sha256=` and the HMAC-SHA256 of `{x-docora-timestamp}.{body}` in hexadecimal digits. During a rotation
-    /// the old key signs until the overlap ends.
+    /// `sha256=` and the HMAC-SHA256 of `{x-docora-timestamp}.{body}` in hexadecimal digits. During a
+    /// rotation the old key signs until the overlap ends.
     #[param(rename = "x-docora-signature")]
     docora_signature: String,
     /// The trace of the attempt (W3C Trace Context), where the server exports traces.
@@ -74,11 +75,15 @@ fn described<P: Path + SchemaReferences>(schemas: &mut Vec<(String, RefOr<Schema
 ///
 /// A binary file of more than 1 MiB comes in chunks: one request each, in order, all under one `event.id`.
 #[utoipa::path(post, path = "create", tag = "changes", params(Headers),
-    request_body(content((ChangePayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (ChangePayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses(
         (status = "2XX", description = "The change is safe, or a chunk of it: it is not sent again."),
         (status = 410, description = "The app is gone: it is disabled."),
-        (status = "4XX", description = "The receiver does not take this change: it becomes a dead letter. 408, 425 and 429 are tried again."),
+        (status = "4XX", description = "The receiver does not take this change: it becomes a dead letter. \
+            408, 425 and 429 are tried again."),
         (status = "5XX", description = "Tried again."),
     ))]
 #[expect(dead_code, reason = "it stands for a request")]
@@ -86,14 +91,20 @@ fn create() {}
 
 /// A file has another content or mode. The body is that of a create, with `previous_sha`.
 #[utoipa::path(post, path = "update", tag = "changes", params(Headers),
-    request_body(content((ChangePayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (ChangePayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses((status = "2XX", description = "As of a create.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn update() {}
 
 /// A file is gone. The body has its path and the last `sha`.
 #[utoipa::path(post, path = "delete", tag = "changes", params(Headers),
-    request_body(content((ChangePayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (ChangePayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses((status = "2XX", description = "As of a create.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn delete() {}
@@ -108,21 +119,30 @@ fn batch() {}
 
 /// A resync begins, for an app with `delivery.resync`. Nothing of the round comes before the 2xx to this.
 #[utoipa::path(post, path = "resync", tag = "notices", params(Headers),
-    request_body(content((RoundPayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (RoundPayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses((status = "2XX", description = "The app is ready. A refusal blocks the branch.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn resync() {}
 
 /// All changes of a round were dealt with, for an app with `delivery.synced`.
 #[utoipa::path(post, path = "synced", tag = "notices", params(Headers),
-    request_body(content((RoundPayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (RoundPayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses((status = "2XX", description = "Noted. A refusal is recorded, and the round is over.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn synced() {}
 
 /// The repository cannot be read. Sent once for each time that its breaker opens; the answer has no effect.
 #[utoipa::path(post, path = "sync_failed", tag = "notices", params(Headers),
-    request_body(content((SyncFailedPayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (SyncFailedPayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses((status = "2XX", description = "Noted.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn sync_failed() {}
@@ -137,7 +157,10 @@ fn sync_recovered() {}
 
 /// A test delivery that somebody asked for (`POST /api/app/test`). The answer is shown to who asked.
 #[utoipa::path(post, path = "test", tag = "notices", params(Headers),
-    request_body(content((TestPayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
+    request_body(content(
+        (TestPayload = "application/json"),
+        (CloudEventPayload = "application/cloudevents+json")
+    )),
     responses((status = "2XX", description = "It was received and is genuine.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn test() {}

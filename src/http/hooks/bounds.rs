@@ -4,8 +4,9 @@
 //! Beyond a bound hooks are answered and not kept; polling finds what they would have told.
 //!
 //! Genuine hooks are bounded by the address and the secret that they come with: who floods spends its own
-//! part. A body that comes again soon leaves no receipt, whatever the delivery is called: whoever captured a hook
-//! gets nothing by sending it again but another poll, and watchers join the polls that are asked for together.
+//! part. A body that comes again soon leaves no receipt, whatever the delivery is called: whoever captured a
+//! hook gets nothing by sending it again but another poll, and watchers join the polls that are asked for
+//! together.
 
 use std::{collections::VecDeque, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 

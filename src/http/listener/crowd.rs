@@ -1,7 +1,7 @@
-//! Which connections wait for their clients. When all places are taken, the connection that has waited longest
-//! is closed for the next: clients that connect and send nothing keep nobody out, from however many addresses.
-//! A connection waits until its request has arrived with its body, again once its answer has left this process,
-//! and in between from the moment at which its client falls behind with reading the answer.
+//! Which connections wait for their clients. When all places are taken, the connection that has waited
+//! longest is closed for the next: clients that connect and send nothing keep nobody out, from however many
+//! addresses. A connection waits until its request has arrived with its body, again once its answer has left
+//! this process, and in between from the moment at which its client falls behind with reading the answer.
 
 use std::{
     collections::BTreeMap,

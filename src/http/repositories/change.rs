@@ -113,8 +113,8 @@ struct Skipping {
 }
 
 /// What a complete resync of an app says that takes no notices of resyncs.
-const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this app is false, so it is not told \
-                                      what to drop: everything that exists is sent again";
+const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this app is false, so it is not \
+    told what to drop: everything that exists is sent again";
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
@@ -151,7 +151,8 @@ async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
 }
 
 /// Replaces the credential, after it has proved to give access.
-#[utoipa::path(patch, path = "/api/repositories/{id}/token", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/api/repositories/{id}/token", tag = "repositories",
+    params(("id" = String, Path)),
     request_body = NewToken,
     responses((status = 200, body = Done)))]
 async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
@@ -198,8 +199,10 @@ async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
 
 /// Asks the Git host soon, whatever the schedule says; where the breaker is open, as its probe. While an
 /// operator keeps the breaker open, nothing is asked.
-#[utoipa::path(post, path = "/api/repositories/{id}/scan", tag = "repositories", params(("id" = String, Path)),
-    responses((status = 202, body = Done), (status = 409, description = "an operator keeps it from being asked")))]
+#[utoipa::path(post, path = "/api/repositories/{id}/scan", tag = "repositories",
+    params(("id" = String, Path)),
+    responses((status = 202, body = Done), (status = 409, description = "an operator keeps it from being \
+        asked")))]
 async fn scan(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     Fields::of_optional(&request.body)?.finish()?;
@@ -212,7 +215,8 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
 }
 
 /// Delivers everything anew: deletes of what is gone, creates of all the rest.
-#[utoipa::path(post, path = "/api/repositories/{id}/resync", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/repositories/{id}/resync", tag = "repositories",
+    params(("id" = String, Path)),
     request_body = Option<Resync>,
     responses((status = 202, body = Done)))]
 async fn resync(front: Arc<Front>, request: Request) -> Answer {
@@ -231,7 +235,8 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
 }
 
 /// Gives the change at the head up by hand: it becomes a dead letter, and the next one goes on.
-#[utoipa::path(post, path = "/api/repositories/{id}/skip", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/repositories/{id}/skip", tag = "repositories",
+    params(("id" = String, Path)),
     request_body = Option<Skip>,
     responses((status = 202, body = Skipping)))]
 async fn skip(front: Arc<Front>, request: Request) -> Answer {
@@ -254,14 +259,16 @@ async fn skip(front: Arc<Front>, request: Request) -> Answer {
 }
 
 /// Holds the watch still.
-#[utoipa::path(post, path = "/api/repositories/{id}/pause", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/repositories/{id}/pause", tag = "repositories",
+    params(("id" = String, Path)),
     responses((status = 200, body = Repository)))]
 async fn pause(front: Arc<Front>, request: Request) -> Answer {
     set_state(&front, &request, WatchState::Paused).await
 }
 
 /// Serves the watch again.
-#[utoipa::path(post, path = "/api/repositories/{id}/resume", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/repositories/{id}/resume", tag = "repositories",
+    params(("id" = String, Path)),
     responses((status = 200, body = Repository)))]
 async fn resume(front: Arc<Front>, request: Request) -> Answer {
     set_state(&front, &request, WatchState::Active).await

@@ -100,12 +100,14 @@ impl FromStr for Seen {
         ("id" = String, Path),
         ("branch" = Option<String>, Query,
             description = "which branch, by its short or full name; needed where several are followed"),
-        ("after" = Option<String>, Query, description = "the id of the last event that was seen; the present where it is missing"),
+        ("after" = Option<String>, Query, description = "the id of the last event that was seen; the present \
+            where it is missing"),
         ("Last-Event-ID" = Option<String>, Header, description = "the same; goes before `after`"),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 429, description = "the caller, or all callers together, have as many tails as they may have")
+        (status = 429, description = "the caller, or all callers together, have as many tails as they may \
+            have")
     ))]
 async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer {
     let app = request.app()?;
@@ -373,7 +375,8 @@ impl Tail {
 
 /// What can no longer be shown: the rest of a round, or a stretch of it.
 fn gap(round: i64, range: Option<(u64, u64)>, reason: &str) -> Bytes {
-    let data = json!({ "round": round, "from": range.map(|range| range.0), "to": range.map(|range| range.1), "reason": reason });
+    let (from, to) = range.unzip();
+    let data = json!({ "round": round, "from": from, "to": to, "reason": reason });
     let id = range.map_or_else(String::new, |(_, to)| format!("id: {round}.{}\n", to.saturating_sub(1)));
     format!("{id}event: gap\ndata: {data}\n\n").into()
 }

@@ -84,8 +84,8 @@ pub(super) async fn branches(
 /// a mirror of its own, which goes at once.
 ///
 /// # Errors
-/// [`GitError::Unobtainable`], [`GitError::NotACommit`] and [`GitError::Protocol`] for what is no commit of the repository,
-/// else what the host or the way to it says.
+/// [`GitError::Unobtainable`], [`GitError::NotACommit`] and [`GitError::Protocol`] for what is no commit of
+/// the repository, else what the host or the way to it says.
 pub(super) async fn commit(
     front: &Front,
     location: Location,
@@ -115,7 +115,8 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
     info!(code = error.code(), error = %error, "access to a repository was not proved");
     match error {
         GitError::Unauthorized if has_credential => {
-            let said = "the Git host refuses the token: the token is wrong, has expired, or may not read this repository";
+            let said = "the Git host refuses the token: the token is wrong, has expired, or may not read \
+                this repository";
             Problem::new(Kind::INVALID_GIT_TOKEN).with_status(refused).with_detail(said)
         }
         GitError::Unauthorized | GitError::NotFound => {
@@ -143,8 +144,8 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
 /// The beginnings of texts that may be shown, because they tell the owner of an address how to mend it.
 const PUBLIC_FAULTS: [&str; 2] = [PLAIN_FILES, NO_TLS];
 
-/// Why a host gave no answer that can be used. Whether a port refused a connection or stayed silent is not told:
-/// an app could map a network with it.
+/// Why a host gave no answer that can be used. Whether a port refused a connection or stayed silent is not
+/// told: an app could map a network with it.
 fn silence(error: &GitError) -> String {
     match error {
         GitError::Unreachable(words) if *words == EgressError::Unresolved.to_string() => {

@@ -72,7 +72,8 @@ struct Pending {
     round: i64,
     /// Why the round was begun: `sync`, `resync`, `redrive` or `replay`.
     kind: &'static str,
-    /// Whether the round names every file: drop each file that it did not name once its last change is settled.
+    /// Whether the round names every file: drop each file that it did not name once its last change is
+    /// settled.
     complete: bool,
     /// The position of the first change.
     from: u64,
@@ -132,9 +133,10 @@ struct SettledShown {
     position: u64,
 }
 
-/// The next changes of a watch, for an app without an endpoint; 204 where there are none. Of the requests that
-/// wait for a change an app has one for each sixteen connections of the server at once, and all apps together
-/// one for each four: beyond that a request is answered as if it did not wait, and 204 has `Retry-After`.
+/// The next changes of a watch, for an app without an endpoint; 204 where there are none. Of the requests
+/// that wait for a change an app has one for each sixteen connections of the server at once, and all apps
+/// together one for each four: beyond that a request is answered as if it did not wait, and 204 has
+/// `Retry-After`.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
         ("id" = String, Path),
@@ -146,7 +148,8 @@ struct SettledShown {
     ),
     responses(
         (status = 200, body = Pending),
-        (status = 204, description = "nothing is pending, or all of it is handed out; with `Retry-After` where too many requests wait already"),
+        (status = 204, description = "nothing is pending, or all of it is handed out; with `Retry-After` \
+            where too many requests wait already"),
         (status = 409, description = "the app has an endpoint, or is disabled"),
         (status = 503, description = "the watch goes from one replica to another: ask again")
     ))]
@@ -200,7 +203,8 @@ fn nothing() -> Response {
     responses(
         (status = 200, body = SettledShown),
         (status = 409, description = "the lease is over: ask again for what is pending"),
-        (status = 503, description = "the watch goes from one replica to another, or the database does not answer: say it again")
+        (status = 503, description = "the watch goes from one replica to another, or the database does not \
+            answer: say it again")
     ))]
 async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;

@@ -47,7 +47,8 @@ struct Replaying {
 /// Delivers what came between a commit that was held and what is held now once more, as if the app
 /// still had that commit: deletes, creates and updates under new ids, before anything newer. Right
 /// for an app that was restored from a backup of then, and for one that only wants to see it again.
-#[utoipa::path(post, path = "/api/repositories/{id}/replay", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/repositories/{id}/replay", tag = "repositories",
+    params(("id" = String, Path)),
     request_body = Replay,
     responses(
         (status = 202, body = Replaying),

@@ -24,12 +24,12 @@ pub(super) struct Scan {
     /// How long the last look took, from its turn at the host to its effect on disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     took_ms: Option<u64>,
-    /// Bytes of the objects that the last look fetched, for all who share it: 0 where nothing had moved. Missing
-    /// where it failed.
+    /// Bytes of the objects that the last look fetched, for all who share it: 0 where nothing had moved.
+    /// Missing where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
-    /// `ok`, or the code of the error: `unreachable`, `timeout`, `rate_limited` (the host asked for patience),
-    /// `auth_failed`, `repository_not_found`, `database_failed`, `crashed` and others.
+    /// `ok`, or the code of the error: `unreachable`, `timeout`, `rate_limited` (the host asked for
+    /// patience), `auth_failed`, `repository_not_found`, `database_failed`, `crashed` and others.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
     /// Why the last look failed.

@@ -1,5 +1,5 @@
-//! A rotation and a retirement with replicas, as the replica that was asked carries them out: a step is begun only
-//! when the others have done what the step before asks of them.
+//! A rotation and a retirement with replicas, as the replica that was asked carries them out: a step is begun
+//! only when the others have done what the step before asks of them.
 
 use std::{slice, time::Duration};
 
@@ -44,7 +44,8 @@ impl SqlStore {
                     return Err(not_taken(&key, other));
                 }
                 let text = format!(
-                    "update key_share set state = 'active', active_at = {NOW} where id = $1 and state = 'offered'"
+                    "update key_share set state = 'active', active_at = {NOW} where id = $1 and state = \
+                     'offered'"
                 );
                 rows::execute(transaction, "key_share", &text, vec![key.into()]).await?;
                 notify(transaction, &by, Signal::Keys).await
@@ -77,7 +78,8 @@ impl SqlStore {
                 };
                 let number = shares.last().map_or(1, |share| share.number + 1);
                 let text = format!(
-                    "insert into key_share (id, number, state, sealed, offered_at) values ($1, $2, $3, $4, {NOW})"
+                    "insert into key_share (id, number, state, sealed, offered_at) values ($1, $2, $3, $4, \
+                     {NOW})"
                 );
                 let values = vec![key.id.clone().into(), number.into(), Offered.into(), sealed.into()];
                 rows::execute(transaction, "key_share", &text, values).await?;
@@ -107,7 +109,8 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Retires a key with replicas: nobody may seal with it, then nothing is sealed with it, then all drop it.
+    /// Retires a key with replicas: nobody may seal with it, then nothing is sealed with it, then all drop
+    /// it.
     pub(in crate::store) async fn retire_among_replicas(&self, id: &str) -> Result<(), StoreError> {
         self.follow_keys().await?;
         let (key, mine) = (id.to_owned(), self.mine());

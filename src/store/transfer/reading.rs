@@ -143,7 +143,8 @@ mod tests {
         // What a damaged index shows: as if many rows had one key.
         let text = format!(
             "create table numbers (id integer); with recursive v(n) as
-             (select 1 union all select n + 1 from v where n < {PAGE}) insert into numbers select min(n, 9) from v"
+             (select 1 union all select n + 1 from v where n < {PAGE})
+             insert into numbers select min(n, 9) from v"
         );
         connection.execute_unprepared(&text).await.expect("filled");
         let whole = digest(&connection, &table, |_| {}).await.expect("they are on one page");

@@ -63,7 +63,8 @@ pub(in crate::store) struct Table {
 /// Type and place in the key of each column, 0 for none.
 const ON_SQLITE: &str = "select name, lower(type), pk from pragma_table_info($1) order by name";
 const ON_POSTGRES: &str = "select cast(a.attname as text), format_type(a.atttypid, null),
-       coalesce((select k.place from pg_index i, unnest(cast(i.indkey as int2[])) with ordinality k(number, place)
+       coalesce((select k.place from pg_index i, unnest(cast(i.indkey as int2[]))
+       with ordinality k(number, place)
                  where i.indrelid = a.attrelid and i.indisprimary and k.number = a.attnum), 0)
      from pg_attribute a where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
      order by a.attname";

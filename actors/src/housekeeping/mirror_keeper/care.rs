@@ -114,7 +114,8 @@ async fn keep(
         timed(context.git.sweep(Some(&repository))).await?;
     } else if context.shards.away_for(&repository).is_some_and(|away| away >= AWAY_MAX) {
         timed(context.git.remove_mirror(&repository)).await?;
-        info!(repository.id = %repository, "the mirror of {repository} was removed: another replica works on it");
+        info!(repository.id = %repository, "the mirror of {repository} was removed: another replica works on \
+            it");
         return Ok(None);
     }
     let Some((keep, last_change)) = needs(context, &repository).await? else {
@@ -130,7 +131,8 @@ async fn keep(
     }
     if is_over(&facts, &context.policy) {
         let bytes = facts.bytes;
-        error!(repository.id = %repository, bytes, "the mirror of {repository} takes {bytes} bytes without any content, more than git.mirror_max_bytes");
+        error!(repository.id = %repository, bytes, "the mirror of {repository} takes {bytes} bytes without \
+            any content, more than git.mirror_max_bytes");
     }
     if let Some(share) = share
         && !timed(context.git.scrub(&repository, share)).await?
@@ -146,7 +148,8 @@ async fn rebuild(context: &Context, facts: &MirrorFacts, keep: &Keep) -> Result<
     let rebuilt = timed(context.git.compact(repository, keep)).await?;
     let after = rebuilt.bytes;
     let what = if keep.blobs { "rebuilt" } else { "freed of its contents" };
-    info!(repository.id = %repository, "the mirror of {repository} was {what}: {before} bytes became {after}");
+    info!(repository.id = %repository, "the mirror of {repository} was {what}: {before} bytes became \
+        {after}");
     Ok(rebuilt)
 }
 

@@ -19,16 +19,18 @@ pub trait AppStore: Send + Sync + 'static {
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError>;
     /// All apps, oldest first, after `after`, at most `limit`.
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError>;
-    /// Disables an app whose endpoint answered 410, as [`GONE`](crate::ports::GONE), if that endpoint is still the
-    /// one that it has. `false`: the app has another one since, or was enabled again; nothing changes.
+    /// Disables an app whose endpoint answered 410, as [`GONE`](crate::ports::GONE), if that endpoint is
+    /// still the one that it has. `false`: the app has another one since, or was enabled again; nothing
+    /// changes.
     async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError>;
     /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](crate::ports::KEYS_MAX) keys
     /// live is a [`StoreError::Conflict`].
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError>;
     /// Promises the time from the answered moment on, for as long as `span`, to this process alone:
     /// in it, and nowhere else, it may send to an app that has a rate. It begins at `now`, or where
-    /// the last promise to anybody ends. A promise that ends more than [`PERMITS_AHEAD_MAX`](crate::ports::PERMITS_AHEAD_MAX) after
-    /// `now` was made before a clock went backwards: then it begins a `span` after `now`.
+    /// the last promise to anybody ends. A promise that ends more than
+    /// [`PERMITS_AHEAD_MAX`](crate::ports::PERMITS_AHEAD_MAX) after `now` was made before a clock went
+    /// backwards: then it begins a `span` after `now`.
     async fn take_permits(
         &self,
         app: &AppId,

@@ -34,8 +34,8 @@ pub trait LaneStore: Send + Sync + 'static {
     /// nothing was changed and the lane reloads.
     async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError>;
     /// Ends a round whose position is its total: held becomes target (a redrive leaves it), bound
-    /// letters that are still open are superseded (a redrive's: redriven). `end_told`: the app took the notice
-    /// that it ended.
+    /// letters that are still open are superseded (a redrive's: redriven). `end_told`: the app took the
+    /// notice that it ended.
     async fn finish_round(
         &self,
         cursor: &CursorId,

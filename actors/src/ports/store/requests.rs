@@ -14,8 +14,8 @@ pub trait RequestStore: Send + Sync + 'static {
     /// Begins a keyed request in the process `runner`, or says what became of the one that had its key
     /// before. One without an answer runs as long as its process lives: that is `runner` itself, or a
     /// replica that said lately that it lives. Otherwise it was cut off and begins again. Of an
-    /// owner with more than [`ANSWERS_MAX`](crate::ports::ANSWERS_MAX) the oldest answers are forgotten, never
-    /// a request that runs.
+    /// owner with more than [`ANSWERS_MAX`](crate::ports::ANSWERS_MAX) the oldest answers are forgotten,
+    /// never a request that runs.
     async fn begin_request(
         &self,
         request: &KeyedRequest,

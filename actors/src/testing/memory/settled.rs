@@ -7,7 +7,8 @@ use tidings_entity::id::CursorId;
 
 use crate::ports::SettledRange;
 
-/// Settled ranges of each round, shared by all copies of the state: a copy of them for each write would be dear.
+/// Settled ranges of each round, shared by all copies of the state: a copy of them for each write would be
+/// dear.
 #[derive(Clone, Default)]
 pub(super) struct Settled(Arc<Mutex<Ranges>>);
 

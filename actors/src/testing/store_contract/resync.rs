@@ -177,7 +177,8 @@ pub async fn a_resync_goes_before_anything_else(store: &dyn Store) {
     assert!(world.is_pending(&cursor).await);
 }
 
-/// What an app may have that is gone is said, until an app has heard of a complete resync from beginning to end.
+/// What an app may have that is gone is said, until an app has heard of a complete resync from beginning to
+/// end.
 pub async fn a_resync_that_nobody_heard_of_leaves_deletes_unknown(store: &dyn Store) {
     let world = World::new(store);
     for (hears, hears_end) in [(false, true), (true, false), (true, true)] {

@@ -1,0 +1,96 @@
+//! Asking a Git host, and remembering what it can do.
+
+use std::sync::Arc;
+
+use tidings_actors::{
+    ports::{GitError, RefListing, RefPatterns},
+    secret::Secret,
+};
+use url::Url;
+
+use super::{
+    capabilities::{Capabilities, CapabilityCache, Protocol, discover, moved_to},
+    client::Client,
+    listing::list,
+};
+use crate::settings::git::GitSettings;
+
+/// Asking hosts, and what is known of them.
+pub(super) struct Host {
+    pub(super) settings: Arc<GitSettings>,
+    pub(super) client: Client,
+    pub(super) known: CapabilityCache,
+}
+
+impl Host {
+    /// The refs that match; a host that renamed the repository meanwhile is asked once more.
+    pub(super) async fn list(
+        &self,
+        url: &Url,
+        credential: Option<&Secret>,
+        patterns: &RefPatterns,
+    ) -> Result<RefListing, GitError> {
+        let was_known = self.known.get(url).is_some();
+        match self.list_once(url, credential, patterns).await {
+            // It was renamed since the host was asked what it can do, which is forgotten now.
+            Err(GitError::Moved(_)) if was_known => self.list_once(url, credential, patterns).await,
+            other => other,
+        }
+    }
+
+    async fn list_once(
+        &self,
+        url: &Url,
+        credential: Option<&Secret>,
+        patterns: &RefPatterns,
+    ) -> Result<RefListing, GitError> {
+        let capabilities = match self.known.get(url) {
+            Some(known @ Capabilities { protocol: Protocol::Two { .. }, .. }) => known,
+            known => {
+                let base = known.map_or_else(|| url.clone(), |known| known.base);
+                let found = discover(&self.client, &self.settings, &base, credential, patterns).await;
+                let found = found.inspect_err(|error| self.doubt(url, error))?;
+                self.known.put(url, &found.capabilities);
+                if let Some(listing) = found.listing {
+                    return Ok(RefListing { moved_to: moved_to(url, &found.capabilities.base), ..listing });
+                }
+                found.capabilities
+            }
+        };
+        let Protocol::Two { unborn, object_format, .. } = capabilities.protocol else {
+            return Err(GitError::Protocol("the host changed its protocol".to_owned()));
+        };
+        let features = (unborn, object_format);
+        let listed = list(&self.client, &self.settings, &capabilities, features, credential, patterns).await;
+        let listing = listed.inspect_err(|error| self.doubt(url, error))?;
+        Ok(RefListing { moved_to: moved_to(url, &capabilities.base), ..listing })
+    }
+
+    /// What the host can do, asked for where it is not known.
+    pub(super) async fn capabilities(
+        &self,
+        url: &Url,
+        credential: Option<&Secret>,
+    ) -> Result<Capabilities, GitError> {
+        if let Some(known) = self.known.get(url) {
+            return Ok(known);
+        }
+        let found = discover(&self.client, &self.settings, url, credential, &RefPatterns::new()).await?;
+        self.known.put(url, &found.capabilities);
+        Ok(found.capabilities)
+    }
+
+    /// Forgets what is known of a host whose answers no longer fit it.
+    pub(super) fn doubt(&self, url: &Url, error: &GitError) {
+        if matches!(
+            error,
+            GitError::Protocol(_)
+                | GitError::Moved(_)
+                | GitError::Redirected
+                | GitError::NotFound
+                | GitError::Status(_)
+        ) {
+            self.known.forget(url);
+        }
+    }
+}
