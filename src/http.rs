@@ -8,6 +8,7 @@ pub mod apps;
 mod attempt;
 pub mod audit;
 pub mod auth;
+mod body;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod docs;

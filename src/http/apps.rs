@@ -33,6 +33,7 @@ use self::{
     url_fault::URL_CHARACTERS_MAX,
 };
 use super::{
+    body::body,
     fields::Fields,
     front::Front,
     idempotency,
@@ -44,8 +45,6 @@ use super::{
 use crate::audit;
 use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, shown_signing_secret};
 
-/// The fields that Docora does not have.
-const OURS: &[&str] = &["delivery", "endpoint_auth", "endpoint_tls"];
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
@@ -66,37 +65,39 @@ pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> 
     ]
 }
 
-/// An app that wants to be registered.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct Onboarding {
-    /// Its name.
-    #[schema(min_length = 3, max_length = 100)]
-    app_name: String,
-    /// Whom to write to.
-    #[schema(min_length = 3, max_length = 255)]
-    email: String,
-    /// Where it receives; `/create`, `/update` and `/delete` are appended. Or a stream of NATS JetStream,
-    /// `nats://host[:4222]/subject.prefix` (`tls://` where the connection must be encrypted): then each
-    /// change is a message of `{prefix}.{repository_id}.create`, `.update` or `.delete`. May be missing.
-    #[schema(min_length = 1, max_length = 2048)]
-    base_url: Option<String>,
-    /// A web page about it.
-    #[schema(min_length = 1, max_length = 2048)]
-    website: Option<String>,
-    /// What it is.
-    #[schema(max_length = 500)]
-    description: Option<String>,
-    /// The key that deliveries are signed with; made where it is missing.
-    #[schema(min_length = 16, max_length = 500)]
-    client_auth_key: Option<String>,
-    /// How it wants to be served.
-    #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
-    delivery: Option<DeliverySettings>,
-    /// What its endpoint asks for.
-    endpoint_auth: Option<EndpointAuthWish>,
-    /// What TLS towards its endpoint is set up with.
-    endpoint_tls: Option<EndpointTlsWish>,
+body! {
+    /// An app that wants to be registered.
+    struct Onboarding {
+        /// Its name.
+        #[schema(min_length = 3, max_length = 100)]
+        app_name: String,
+        /// Whom to write to.
+        #[schema(min_length = 3, max_length = 255)]
+        email: String,
+        /// Where it receives; `/create`, `/update` and `/delete` are appended. Or a stream of NATS JetStream,
+        /// `nats://host[:4222]/subject.prefix` (`tls://` where the connection must be encrypted): then each
+        /// change is a message of `{prefix}.{repository_id}.create`, `.update` or `.delete`. May be missing.
+        #[schema(min_length = 1, max_length = 2048)]
+        base_url: Option<String>,
+        /// A web page about it.
+        #[schema(min_length = 1, max_length = 2048)]
+        website: Option<String>,
+        /// What it is.
+        #[schema(max_length = 500)]
+        description: Option<String>,
+        /// The key that deliveries are signed with; made where it is missing.
+        #[schema(min_length = 16, max_length = 500)]
+        client_auth_key: Option<String>,
+    }
+    beyond docora {
+        /// How it wants to be served.
+        #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
+        delivery: Option<DeliverySettings>,
+        /// What its endpoint asks for.
+        endpoint_auth: Option<EndpointAuthWish>,
+        /// What TLS towards its endpoint is set up with.
+        endpoint_tls: Option<EndpointTlsWish>,
+    }
 }
 
 /// What was read of it.
@@ -160,36 +161,36 @@ pub struct AppShown {
     created_at: String,
 }
 
-/// What an app changes of itself; what is missing stays as it is.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct AppChange {
-    /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another
-    /// scheme, host or port is refused while header fields, credentials or a client certificate would go
-    /// there that this change does not give anew (or take away with null): see `keep_endpoint_access`.
-    #[schema(min_length = 1, max_length = 2048)]
-    base_url: Option<String>,
-    /// What goes with requests goes to the new `base_url` as well, wherever that is.
-    keep_endpoint_access: Option<bool>,
-    /// How it wants to be served; settings that are missing stay as they are.
-    #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
-    delivery: Option<DeliverySettings>,
-    /// What its endpoint asks for; null: nothing.
-    endpoint_auth: Option<EndpointAuthWish>,
-    /// What TLS towards its endpoint is set up with; null: nothing of its own.
-    endpoint_tls: Option<EndpointTlsWish>,
-    /// Whether nothing is sent to it.
-    disabled: Option<bool>,
-    /// Signs with a new key from now on.
-    rotate_signing_key: Option<bool>,
-    /// The new key; made where it is missing.
-    #[schema(min_length = 16, max_length = 500)]
-    client_auth_key: Option<String>,
-    /// Sends a test delivery with what is changed here first, and changes nothing unless that is
-    /// answered with 2xx (422 with its outcome). False where it is missing.
-    test_first: Option<bool>,
-    /// For how long older keys sign beside it, 0 to 2,592,000; 86,400 where it is missing.
-    overlap_seconds: Option<u64>,
+body! {
+    /// What an app changes of itself; what is missing stays as it is.
+    struct AppChange {
+        /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another
+        /// scheme, host or port is refused while header fields, credentials or a client certificate would go
+        /// there that this change does not give anew (or take away with null): see `keep_endpoint_access`.
+        #[schema(min_length = 1, max_length = 2048)]
+        base_url: Option<String>,
+        /// What goes with requests goes to the new `base_url` as well, wherever that is.
+        keep_endpoint_access: Option<bool>,
+        /// How it wants to be served; settings that are missing stay as they are.
+        #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
+        delivery: Option<DeliverySettings>,
+        /// What its endpoint asks for; null: nothing.
+        endpoint_auth: Option<EndpointAuthWish>,
+        /// What TLS towards its endpoint is set up with; null: nothing of its own.
+        endpoint_tls: Option<EndpointTlsWish>,
+        /// Whether nothing is sent to it.
+        disabled: Option<bool>,
+        /// Signs with a new key from now on.
+        rotate_signing_key: Option<bool>,
+        /// The new key; made where it is missing.
+        #[schema(min_length = 16, max_length = 500)]
+        client_auth_key: Option<String>,
+        /// Sends a test delivery with what is changed here first, and changes nothing unless that is
+        /// answered with 2xx (422 with its outcome). False where it is missing.
+        test_first: Option<bool>,
+        /// For how long older keys sign beside it, 0 to 2,592,000; 86,400 where it is missing.
+        overlap_seconds: Option<u64>,
+    }
 }
 
 /// How the endpoint of an app does, by its circuit breaker.
@@ -256,8 +257,7 @@ impl AppShown {
     (status = 201, body = Onboarded)
 ))]
 async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Request) -> Answer {
-    let mut fields = Fields::of(&request.body)?;
-    fields.ignore_unknown_unless(OURS);
+    let mut fields = Fields::of_body::<Onboarding>(&request.body)?;
     let wish = read(&front, &mut fields);
     // It was judged with the other fields: nothing is there yet that it could not go with.
     let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
@@ -315,7 +315,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 ))]
 async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let app = request.app()?;
-    let mut fields = Fields::of(&request.body)?;
+    let mut fields = Fields::of_body::<AppChange>(&request.body)?;
     let pulls = fields.null("base_url");
     let base_url = read_base_url(&front, &mut fields);
     let base_url = if pulls { Some(None) } else { base_url.map(Some) };

@@ -9,7 +9,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::problem::{FieldFault, Problem};
+use super::{
+    body::Body,
+    problem::{FieldFault, Problem},
+};
 
 /// Characters of an unknown name that are shown.
 const NAME_SHOWN: usize = 64;
@@ -23,6 +26,8 @@ pub(super) struct Fields {
     known: BTreeSet<String>,
     faults: Vec<FieldFault>,
     ignore_unknown: bool,
+    /// The names that the body is described with, where it is.
+    described: Option<&'static [&'static str]>,
 }
 
 impl Fields {
@@ -37,7 +42,8 @@ impl Fields {
         }
         match serde_json::from_slice::<Unique>(body).and_then(|_unique| serde_json::from_slice(body)) {
             Ok(unread) => {
-                Ok(Self { unread, known: BTreeSet::new(), faults: Vec::new(), ignore_unknown: false })
+                let (known, faults) = (BTreeSet::new(), Vec::new());
+                Ok(Self { unread, known, faults, ignore_unknown: false, described: None })
             }
             Err(error) if error.is_data() => {
                 Err(Problem::malformed("the body must be a JSON object that names no field twice"))
@@ -57,6 +63,28 @@ impl Fields {
         Self::of(if body.is_empty() { b"{}" } else { body })
     }
 
+    /// The fields of a body that is described by [`super::body::body`]. Where some of them are not Docora's,
+    /// unknown ones are passed over as in [`Fields::ignore_unknown_unless`].
+    ///
+    /// # Errors
+    /// Those of [`Fields::of`].
+    pub(super) fn of_body<B: Body>(body: &[u8]) -> Result<Self, Problem> {
+        let mut fields = Self::of(body)?;
+        fields.described = Some(B::FIELDS);
+        if !B::OURS.is_empty() {
+            fields.ignore_unknown_unless(B::OURS);
+        }
+        Ok(fields)
+    }
+
+    /// The same of a body that may be left out.
+    ///
+    /// # Errors
+    /// Those of [`Fields::of`].
+    pub(super) fn of_optional_body<B: Body>(body: &[u8]) -> Result<Self, Problem> {
+        Self::of_body::<B>(if body.is_empty() { b"{}" } else { body })
+    }
+
     /// On a route that Docora has too: unknown fields are passed over as Docora does, unless the
     /// body uses a field of ours, which shows that its author knows this API. A name that is nearly the
     /// name of a field is refused all the same.
@@ -67,13 +95,22 @@ impl Fields {
     /// Whether the field is there and was not read yet.
     #[must_use]
     pub(super) fn has(&mut self, name: &str) -> bool {
-        self.known.insert(name.to_owned());
+        self.ask_for(name);
         self.unread.contains_key(name)
     }
 
-    /// Reads a field. Its name is known from here on.
-    fn take(&mut self, name: &str) -> Option<Value> {
+    /// A name is known from here on.
+    fn ask_for(&mut self, name: &str) {
+        debug_assert!(
+            self.described.is_none_or(|described| described.contains(&name)),
+            "{name} is read and not described"
+        );
         self.known.insert(name.to_owned());
+    }
+
+    /// Reads a field.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.ask_for(name);
         self.unread.remove(name)
     }
 
@@ -182,6 +219,9 @@ impl Fields {
     /// # Errors
     /// 422 with every fault.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for name in self.described.unwrap_or_default() {
+            debug_assert!(self.known.contains(*name), "{name} is described and not read");
+        }
         for (name, _) in std::mem::take(&mut self.unread) {
             let meant = self.nearest(&name).map(str::to_owned);
             if meant.is_some() || !self.ignore_unknown {
@@ -274,6 +314,48 @@ impl<'de> Visitor<'de> for Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::body::body;
+
+    body! {
+        /// A body of a route that Docora has too.
+        struct Both {
+            /// Docora's.
+            first_name: Option<String>,
+        }
+        beyond docora {
+            /// Ours.
+            second_name: Option<u64>,
+        }
+    }
+
+    fn both(text: &str, read: &[&str]) -> Result<(), Problem> {
+        let mut fields = Fields::of_body::<Both>(text.as_bytes())?;
+        read.iter().for_each(|name| drop(fields.take(name)));
+        fields.finish()
+    }
+
+    #[test]
+    fn unknown_fields_are_passed_over_until_the_body_uses_a_field_of_ours() {
+        assert_eq!((Both::FIELDS, Both::OURS), (&["first_name", "second_name"][..], &["second_name"][..]));
+        assert!(both(r#"{"first_name":"a","else":1}"#, Both::FIELDS).is_ok());
+        assert!(both(r#"{"first_name":"a","second_name":1,"else":1}"#, Both::FIELDS).is_err());
+        assert!(
+            both(r#"{"first_name":"a","second_nam":1}"#, Both::FIELDS).is_err(),
+            "it is nearly the name of a field"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "second_name is described and not read")]
+    fn what_is_described_must_be_read() {
+        assert!(both("{}", &["first_name"]).is_ok());
+    }
+
+    #[test]
+    #[should_panic(expected = "three is read and not described")]
+    fn what_is_read_must_be_described() {
+        assert!(both("{}", &["first_name", "second_name", "three"]).is_ok());
+    }
 
     #[test]
     fn a_field_that_is_named_twice_is_refused_at_every_depth() {

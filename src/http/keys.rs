@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
+    body::body,
     fields::Fields,
     front::Front,
     problem::{Kind, Problem},
@@ -45,12 +46,12 @@ impl Key {
     }
 }
 
-/// How much one step of sealing anew does.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct ReencryptionStep {
-    /// Most values, 1 to 500; 500 where it is missing.
-    limit: Option<u64>,
+body! {
+    /// How much one step of sealing anew does.
+    struct ReencryptionStep {
+        /// Most values, 1 to 500; 500 where it is missing.
+        limit: Option<u64>,
+    }
 }
 
 /// What one step of sealing anew did.
@@ -93,7 +94,7 @@ async fn rotate(front: Arc<Front>, request: Request) -> Answer {
         (status = 200, body = Reencrypted)
     ))]
 async fn reencrypt(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional(&request.body)?;
+    let mut fields = Fields::of_optional_body::<ReencryptionStep>(&request.body)?;
     let limit = fields.number("limit");
     if limit.is_some_and(|limit| !(1..=RESEAL_STEP_MAX).contains(&limit)) {
         fields.refuse("limit", format!("must be 1 to {RESEAL_STEP_MAX}"));

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{
+    body::body,
     fields::Fields,
     front::Front,
     moment::{iso, parsed},
@@ -46,28 +47,28 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// A token that an app wants.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct TokenWish {
-    /// What it is for.
-    #[schema(min_length = 1, max_length = 100)]
-    name: String,
-    /// When it ends by itself, within ten years; never where it is missing.
-    expires_at: Option<String>,
+body! {
+    /// A token that an app wants.
+    struct TokenWish {
+        /// What it is for.
+        #[schema(min_length = 1, max_length = 100)]
+        name: String,
+        /// When it ends by itself, within ten years; never where it is missing.
+        expires_at: Option<String>,
+    }
 }
 
-/// A token for somebody of the staff.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct StaffTokenWish {
-    /// What it is for.
-    #[schema(min_length = 1, max_length = 100)]
-    name: String,
-    /// `viewer`, `operator` or `admin`.
-    role: String,
-    /// When it ends by itself, within ten years; never where it is missing.
-    expires_at: Option<String>,
+body! {
+    /// A token for somebody of the staff.
+    struct StaffTokenWish {
+        /// What it is for.
+        #[schema(min_length = 1, max_length = 100)]
+        name: String,
+        /// `viewer`, `operator` or `admin`.
+        role: String,
+        /// When it ends by itself, within ten years; never where it is missing.
+        expires_at: Option<String>,
+    }
 }
 
 /// A token, without its secret.
@@ -126,7 +127,7 @@ impl TokenShown {
 ))]
 async fn create(front: Arc<Front>, request: Request) -> Answer {
     let owner = TokenOwner::App(request.app()?.id.clone());
-    let mut fields = Fields::of(&request.body)?;
+    let mut fields = Fields::of_body::<TokenWish>(&request.body)?;
     let (name, expires_at) = read(&front, &mut fields);
     fields.finish()?;
     make(&front, owner, name, expires_at).await
@@ -158,7 +159,7 @@ async fn revoke(front: Arc<Front>, request: Request) -> Answer {
     (status = 201, body = TokenShown)
 ))]
 async fn create_staff(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of(&request.body)?;
+    let mut fields = Fields::of_body::<StaffTokenWish>(&request.body)?;
     let (name, expires_at) = read(&front, &mut fields);
     if !fields.has("role") {
         fields.refuse("role", "is required");

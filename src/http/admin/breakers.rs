@@ -15,6 +15,7 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use super::super::{
+    body::body,
     fields::Fields,
     front::Front,
     moment::iso,
@@ -78,12 +79,12 @@ struct BreakerOfApp {
     app_name: Option<String>,
 }
 
-/// How long one is kept open.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct OpenWish {
-    /// How long it is before a probe may go, 1 to 86,400; 3,600 where it is missing.
-    seconds: Option<u64>,
+body! {
+    /// How long one is kept open.
+    struct OpenWish {
+        /// How long it is before a probe may go, 1 to 86,400; 3,600 where it is missing.
+        seconds: Option<u64>,
+    }
 }
 
 /// Every breaker that has failures; all others are closed.
@@ -126,7 +127,7 @@ async fn reset(front: Arc<Front>, request: Request) -> Answer {
     params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
     responses((status = 202, description = "it opens")))]
 async fn open(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional(&request.body)?;
+    let mut fields = Fields::of_optional_body::<OpenWish>(&request.body)?;
     let seconds = fields.number("seconds").unwrap_or(SECONDS);
     if !(1..=SECONDS_MAX).contains(&seconds) {
         fields.refuse("seconds", format!("must lie between 1 and {SECONDS_MAX}"));

@@ -14,6 +14,7 @@ use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
 use super::super::{
+    body::body,
     fields::Fields,
     front::Front,
     paging::{Query, cursor_at},
@@ -32,12 +33,12 @@ pub(super) fn routes() -> Vec<Route> {
     vec![route::<__path_resync, _, _>(Access::Operator, resync)]
 }
 
-/// How everything is to come anew.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; `Fields` reads it")]
-struct ResyncAll {
-    /// Also tell the apps to drop what they have and is not named. False where it is missing.
-    complete: Option<bool>,
+body! {
+    /// How everything is to come anew.
+    struct ResyncAll {
+        /// Also tell the apps to drop what they have and is not named. False where it is missing.
+        complete: Option<bool>,
+    }
 }
 
 /// What was asked for.
@@ -68,7 +69,7 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     let app = query.get("app_id").map(str::parse::<AppId>).transpose();
     let app = app.map_err(|_| Problem::malformed("app_id is the id of an app: app_..."))?;
     let after = query.after(WATCHES)?;
-    let mut fields = Fields::of_optional(&request.body)?;
+    let mut fields = Fields::of_optional_body::<ResyncAll>(&request.body)?;
     let complete = fields.boolean("complete").unwrap_or(false);
     fields.finish()?;
 

@@ -16,7 +16,12 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::{
-    super::{fields::Fields, front::Front, moment::iso},
+    super::{
+        body::{Body, body},
+        fields::Fields,
+        front::Front,
+        moment::iso,
+    },
     url_fault,
 };
 use crate::egress::tls::{AppTls, CertificateFacts, TlsPart};
@@ -51,65 +56,65 @@ const TAKEN: [&str; 18] = [
 /// Beginnings of names that are ours.
 const TAKEN_PREFIXES: [&str; 2] = ["webhook-", "x-docora-"];
 
-/// Credentials that the endpoint asks for: exactly one of these. They are kept sealed; passwords,
-/// tokens and secrets are never shown again.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-pub(super) struct EndpointAuthWish {
+body! {
+    /// Credentials that the endpoint asks for: exactly one of these. They are kept sealed; passwords,
+    /// tokens and secrets are never shown again.
+    pub(super) struct EndpointAuthWish {
+        /// A user and a password.
+        basic: Option<BasicWish>,
+        /// A token that is sent as it is.
+        bearer: Option<BearerWish>,
+        /// Tokens of a token server, for client credentials. Asked for with HTTP basic, kept until
+        /// shortly before they end, and asked for once more when the endpoint answers 401.
+        oauth2: Option<OauthWish>,
+    }
+}
+
+body! {
     /// A user and a password.
-    basic: Option<BasicWish>,
-    /// A token that is sent as it is.
-    bearer: Option<BearerWish>,
-    /// Tokens of a token server, for client credentials. Asked for with HTTP basic, kept until
-    /// shortly before they end, and asked for once more when the endpoint answers 401.
-    oauth2: Option<OauthWish>,
+    struct BasicWish {
+        /// The user; holds no colon.
+        username: String,
+        /// The password.
+        password: String,
+    }
 }
 
-/// A user and a password.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct BasicWish {
-    /// The user; holds no colon.
-    username: String,
-    /// The password.
-    password: String,
+body! {
+    /// A token.
+    struct BearerWish {
+        /// The token.
+        token: String,
+    }
 }
 
-/// A token.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct BearerWish {
-    /// The token.
-    token: String,
+body! {
+    /// A client of a token server.
+    struct OauthWish {
+        /// Where tokens are asked for.
+        token_url: String,
+        /// The client's name.
+        client_id: String,
+        /// What proves it.
+        client_secret: String,
+        /// Sent along where it is given.
+        scope: Option<String>,
+        /// Sent along where it is given.
+        audience: Option<String>,
+    }
 }
 
-/// A client of a token server.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct OauthWish {
-    /// Where tokens are asked for.
-    token_url: String,
-    /// The client's name.
-    client_id: String,
-    /// What proves it.
-    client_secret: String,
-    /// Sent along where it is given.
-    scope: Option<String>,
-    /// Sent along where it is given.
-    audience: Option<String>,
-}
-
-/// What TLS towards the endpoint, and the token server, is set up with. A new setup takes the place
-/// of the whole old one. Kept sealed.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-pub(super) struct EndpointTlsWish {
-    /// The certificate that is shown where one is asked for, and its chain, in PEM.
-    client_certificate: Option<String>,
-    /// Its key in PEM: PKCS#8, SEC1 or PKCS#1, not encrypted.
-    client_key: Option<String>,
-    /// Authorities that are trusted beside the public ones, in PEM.
-    ca: Option<String>,
+body! {
+    /// What TLS towards the endpoint, and the token server, is set up with. A new setup takes the place
+    /// of the whole old one. Kept sealed.
+    pub(super) struct EndpointTlsWish {
+        /// The certificate that is shown where one is asked for, and its chain, in PEM.
+        client_certificate: Option<String>,
+        /// Its key in PEM: PKCS#8, SEC1 or PKCS#1, not encrypted.
+        client_key: Option<String>,
+        /// Authorities that are trusted beside the public ones, in PEM.
+        ca: Option<String>,
+    }
 }
 
 /// What is shown of credentials and TLS.
@@ -258,6 +263,8 @@ struct Part<'f> {
     fields: &'f mut Fields,
     at: String,
     unread: Map<String, Value>,
+    /// The names that it is described with.
+    described: &'static [&'static str],
 }
 
 impl Part<'_> {
@@ -267,6 +274,7 @@ impl Part<'_> {
 
     /// A text that passes; `rule` says what it must be.
     fn text(&mut self, name: &str, most: usize, rule: &str, passes: impl Fn(&str) -> bool) -> Option<String> {
+        debug_assert!(self.described.contains(&name), "{name} is read and not described");
         match self.unread.remove(name) {
             Some(Value::String(text)) if (1..=most).contains(&text.chars().count()) && passes(&text) => {
                 Some(text)
@@ -309,14 +317,24 @@ fn is_line(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 
+fn one_of_the_kinds() -> String {
+    format!("must hold exactly one of: {}", EndpointAuthWish::FIELDS.join(", "))
+}
+
 fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
     let kinds: Map<String, Value> = fields.object("endpoint_auth")?;
     let mut kinds = kinds.into_iter();
     let (Some((kind, Value::Object(unread))), None) = (kinds.next(), kinds.next()) else {
-        fields.refuse("endpoint_auth", "must hold exactly one of: basic, bearer, oauth2");
+        fields.refuse("endpoint_auth", one_of_the_kinds());
         return None;
     };
-    let mut part = Part { at: format!("endpoint_auth/{kind}"), fields, unread };
+    let described = match kind.as_str() {
+        "basic" => BasicWish::FIELDS,
+        "bearer" => BearerWish::FIELDS,
+        "oauth2" => OauthWish::FIELDS,
+        _ => &[],
+    };
+    let mut part = Part { at: format!("endpoint_auth/{kind}"), fields, unread, described };
     let secret_rule = "must be a text without control characters";
     let auth = match kind.as_str() {
         "basic" => {
@@ -351,7 +369,7 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
             })
         }
         _ => {
-            fields.refuse("endpoint_auth", "must hold exactly one of: basic, bearer, oauth2");
+            fields.refuse("endpoint_auth", one_of_the_kinds());
             return None;
         }
     };
@@ -361,7 +379,8 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
 
 fn read_tls(front: &Front, fields: &mut Fields) -> Option<EndpointTls> {
     let unread: Map<String, Value> = fields.object("endpoint_tls")?;
-    let mut part = Part { at: "endpoint_tls".to_owned(), fields, unread };
+    let described = EndpointTlsWish::FIELDS;
+    let mut part = Part { at: "endpoint_tls".to_owned(), fields, unread, described };
     part.unread.retain(|_, value| !value.is_null());
     let is_bare = part.unread.is_empty();
     let mut pem = |name: &str| part.text(name, PEM_CHARACTERS_MAX, "must be a text in PEM", |_| true);

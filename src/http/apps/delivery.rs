@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::streams;
-use crate::http::fields::Fields;
+use crate::http::{body::body, fields::Fields};
 
 /// Most attempts of one cursor in flight (`phased`).
 const IN_FLIGHT_MAX: u32 = 64;
@@ -21,66 +21,66 @@ const CONCURRENT_MAX: u32 = 1_024;
 /// Most requests a second that an app may ask for.
 const RATE_MAX: u32 = 10_000;
 
-/// How an app wants to be served. What is missing stays as it is; in a registration it has its default.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-pub(super) struct DeliverySettingsWish {
-    #[schema(schema_with = orders, required = false)]
-    order: String,
-    /// Most attempts of one branch at once with `phased`, 1 to 64; 8.
-    #[schema(nullable = false)]
-    max_in_flight: Option<u32>,
-    /// Most attempts at once over all branches, 1 to 1,024; null: the server's setting, which is never
-    /// exceeded.
-    max_concurrent: Option<u32>,
-    /// Most requests in a second, chunks, retries and notices included, 1 to 10,000; null: the server's
-    /// setting, which is never exceeded.
-    rate: Option<u32>,
-    /// Takes many changes in one request (`/batch`); null (default): one by one.
-    batch: Option<BatchSettingsWish>,
-    #[schema(schema_with = formats, required = false)]
-    format: String,
-    #[schema(schema_with = policies, required = false)]
-    retry_policy: String,
-    /// The first wait, in milliseconds; null: the server's setting.
-    retry_base_ms: Option<u64>,
-    /// The longest wait, in milliseconds; null: the server's setting.
-    retry_cap_ms: Option<u64>,
-    /// How long failures of the endpoint are retried before the watch is blocked, in milliseconds; null: the
-    /// server's setting.
-    retry_window_ms: Option<u64>,
-    /// Wants `/synced` after each round.
-    #[schema(nullable = false)]
-    synced: Option<bool>,
-    /// Wants `/resync` before each resync.
-    #[schema(nullable = false)]
-    resync: Option<bool>,
-    /// Wants `/sync_recovered`.
-    #[schema(nullable = false)]
-    sync_recovered: Option<bool>,
-    /// Keeps files of different branches apart, so that it may watch patterns of branches and tags.
-    #[schema(nullable = false)]
-    multi_branch: Option<bool>,
-    /// At most 16 header fields, 8 KiB with their values, that go with each request: a text sets one, null
-    /// takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
-    headers: Option<BTreeMap<String, Option<String>>>,
+body! {
+    /// How an app wants to be served. What is missing stays as it is; in a registration it has its default.
+    pub(super) struct DeliverySettingsWish {
+        #[schema(schema_with = orders, required = false)]
+        order: String,
+        /// Most attempts of one branch at once with `phased`, 1 to 64; 8.
+        #[schema(nullable = false)]
+        max_in_flight: Option<u32>,
+        /// Most attempts at once over all branches, 1 to 1,024; null: the server's setting, which is never
+        /// exceeded.
+        max_concurrent: Option<u32>,
+        /// Most requests in a second, chunks, retries and notices included, 1 to 10,000; null: the server's
+        /// setting, which is never exceeded.
+        rate: Option<u32>,
+        /// Takes many changes in one request (`/batch`); null (default): one by one.
+        batch: Option<BatchSettingsWish>,
+        #[schema(schema_with = formats, required = false)]
+        format: String,
+        #[schema(schema_with = policies, required = false)]
+        retry_policy: String,
+        /// The first wait, in milliseconds; null: the server's setting.
+        retry_base_ms: Option<u64>,
+        /// The longest wait, in milliseconds; null: the server's setting.
+        retry_cap_ms: Option<u64>,
+        /// How long failures of the endpoint are retried before the watch is blocked, in milliseconds; null:
+        /// the server's setting.
+        retry_window_ms: Option<u64>,
+        /// Wants `/synced` after each round.
+        #[schema(nullable = false)]
+        synced: Option<bool>,
+        /// Wants `/resync` before each resync.
+        #[schema(nullable = false)]
+        resync: Option<bool>,
+        /// Wants `/sync_recovered`.
+        #[schema(nullable = false)]
+        sync_recovered: Option<bool>,
+        /// Keeps files of different branches apart, so that it may watch patterns of branches and tags.
+        #[schema(nullable = false)]
+        multi_branch: Option<bool>,
+        /// At most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
+        /// null takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
+        headers: Option<BTreeMap<String, Option<String>>>,
+    }
 }
 
-/// How much travels in one request; what is missing has its default.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct BatchSettingsWish {
-    /// Most changes, 2 to 1,000; 100.
-    #[schema(nullable = false)]
-    count: Option<u32>,
-    /// Most bytes of their bodies together, 65,536 to 8,388,608; 1,048,576. A change that is larger goes
-    /// alone.
-    #[schema(nullable = false)]
-    bytes: Option<u64>,
-    /// How long a batch that is not full waits for changes that are still being read, in milliseconds, 0 to
-    /// 10,000; 50.
-    #[schema(nullable = false)]
-    linger_ms: Option<u64>,
+body! {
+    /// How much travels in one request; what is missing has its default.
+    struct BatchSettingsWish {
+        /// Most changes, 2 to 1,000; 100.
+        #[schema(nullable = false)]
+        count: Option<u32>,
+        /// Most bytes of their bodies together, 65,536 to 8,388,608; 1,048,576. A change that is larger goes
+        /// alone.
+        #[schema(nullable = false)]
+        bytes: Option<u64>,
+        /// How long a batch that is not full waits for changes that are still being read, in milliseconds, 0
+        /// to 10,000; 50.
+        #[schema(nullable = false)]
+        linger_ms: Option<u64>,
+    }
 }
 
 /// How an app is served; what each means is said where it is set.

@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
+        body::body,
         fields::Fields,
         front::Front,
         problem::{Kind, Problem},
@@ -64,13 +65,13 @@ impl Tests {
     }
 }
 
-/// What a test delivery goes to.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-pub(super) struct TestWish {
-    /// An address to try instead of the one that is set. Nothing is changed. Where scheme, host or port
-    /// are others, none of the app's header fields, credentials and certificates go along.
-    base_url: Option<String>,
+body! {
+    /// What a test delivery goes to.
+    pub(super) struct TestWish {
+        /// An address to try instead of the one that is set. Nothing is changed. Where scheme, host or port
+        /// are others, none of the app's header fields, credentials and certificates go along.
+        base_url: Option<String>,
+    }
 }
 
 /// What came of a test delivery: `POST {base_url}/test` with the headers and signatures of every
@@ -103,7 +104,7 @@ pub(super) struct TestOutcome {
 ))]
 pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let mut app = request.app()?.clone();
-    let mut fields = Fields::of_optional(&request.body)?;
+    let mut fields = Fields::of_optional_body::<TestWish>(&request.body)?;
     let base_url = read_base_url(&front, &mut fields);
     fields.finish()?;
     let is_own = base_url.is_none() || base_url == app.base_url;

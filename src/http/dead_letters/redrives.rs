@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
+        body::body,
         fields::Fields,
         front::Front,
         moment::iso,
@@ -45,32 +46,32 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Which letters are to be sent again: by their ids, or those that meet everything else that is said.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct Wish {
-    /// Their ids, at most 1,000; missing: every open one that meets the rest.
-    ids: Option<Vec<String>>,
-    /// Send nothing; say how many and which.
-    dry_run: Option<bool>,
-    /// Only letters of this repository.
-    repository_id: Option<String>,
-    /// Only of this path.
-    path: Option<String>,
-    /// The same by its raw bytes.
-    path_base64: Option<String>,
-    /// Only of paths that begin so.
-    path_prefix: Option<String>,
-    /// Only of paths that match, as in `include`.
-    path_glob: Option<String>,
-    /// `create`, `update` or `delete`.
-    kind: Option<String>,
-    /// `rejected`, `failing`, `content_unavailable` or `skipped`.
-    reason: Option<String>,
-    /// Given up at this moment (RFC 3339) or later.
-    from: Option<String>,
-    /// Given up before this moment.
-    to: Option<String>,
+body! {
+    /// Which letters are to be sent again: by their ids, or those that meet everything else that is said.
+    struct Wish {
+        /// Their ids, at most 1,000; missing: every open one that meets the rest.
+        ids: Option<Vec<String>>,
+        /// Send nothing; say how many and which.
+        dry_run: Option<bool>,
+        /// Only letters of this repository.
+        repository_id: Option<String>,
+        /// Only of this path.
+        path: Option<String>,
+        /// The same by its raw bytes.
+        path_base64: Option<String>,
+        /// Only of paths that begin so.
+        path_prefix: Option<String>,
+        /// Only of paths that match, as in `include`.
+        path_glob: Option<String>,
+        /// `create`, `update` or `delete`.
+        kind: Option<String>,
+        /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+        reason: Option<String>,
+        /// Given up at this moment (RFC 3339) or later.
+        from: Option<String>,
+        /// Given up before this moment.
+        to: Option<String>,
+    }
 }
 
 /// How many changes will be sent again.
@@ -181,7 +182,7 @@ async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
         (status = 200, body = DryRun, description = "`dry_run`: nothing is sent")
     ))]
 async fn redrive(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional(&request.body)?;
+    let mut fields = Fields::of_optional_body::<Wish>(&request.body)?;
     let ids = fields.texts("ids");
     if ids.as_ref().is_some_and(|ids| !(1..=IDS_MAX).contains(&ids.len())) {
         fields.refuse("ids", format!("must name 1 to {IDS_MAX} dead letters"));

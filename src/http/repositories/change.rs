@@ -17,6 +17,7 @@ use warp::reply::Response;
 
 use super::{
     super::{
+        body::body,
         fields::Fields,
         front::Front,
         kept::{kept_from_being_asked, kept_until},
@@ -47,42 +48,44 @@ pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
     ]
 }
 
-/// New settings of a watch; what is missing stays as it is.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct Patch {
-    /// Globs of which one must match a path; empty: all paths. `*` and `?` stay within a name,
-    /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.
-    include: Option<Vec<String>>,
-    /// Globs of which none may match a path.
-    exclude: Option<Vec<String>>,
-    /// `skip` or `send`.
-    symlinks: Option<String>,
-    /// `inline` or `none`.
-    content: Option<String>,
-    /// Content of larger files is left out, in bytes.
-    max_size: Option<u64>,
-    /// `net` or `every`.
-    mode: Option<String>,
-    /// What a vanished branch of a pattern means: `delete` or `keep`.
-    on_branch_gone: Option<String>,
-    /// `active` or `paused`.
-    state: Option<String>,
+body! {
+    /// New settings of a watch; what is missing stays as it is.
+    struct Patch {
+        /// Globs of which one must match a path; empty: all paths. `*` and `?` stay within a name,
+        /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.
+        include: Option<Vec<String>>,
+        /// Globs of which none may match a path.
+        exclude: Option<Vec<String>>,
+        /// `skip` or `send`.
+        symlinks: Option<String>,
+        /// `inline` or `none`.
+        content: Option<String>,
+        /// Content of larger files is left out, in bytes.
+        max_size: Option<u64>,
+        /// `net` or `every`.
+        mode: Option<String>,
+        /// What a vanished branch of a pattern means: `delete` or `keep`.
+        on_branch_gone: Option<String>,
+        /// `active` or `paused`.
+        state: Option<String>,
+    }
 }
 
-/// A new credential.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct NewToken {
-    /// What gives access to the repository; `token` is another name.
-    github_token: Option<String>,
-    /// What gives access to the repository.
-    token: Option<String>,
-    /// How the token is shown to the host: `auto` (missing), `github`, `gitlab`, `gitea`,
-    /// `bitbucket`, `basic` or `bearer`.
-    token_type: Option<String>,
-    /// A GitHub App instead of a token.
-    github_app: Option<GithubApp>,
+body! {
+    /// A new credential.
+    struct NewToken {
+        /// What gives access to the repository; `token` is another name.
+        github_token: Option<String>,
+    }
+    beyond docora {
+        /// What gives access to the repository.
+        token: Option<String>,
+        /// How the token is shown to the host: `auto` (missing), `github`, `gitlab`, `gitea`,
+        /// `bitbucket`, `basic` or `bearer`.
+        token_type: Option<String>,
+        /// A GitHub App instead of a token.
+        github_app: Option<GithubApp>,
+    }
 }
 
 /// How a resync is done.
@@ -92,16 +95,16 @@ struct Resync {
     complete: Option<bool>,
 }
 
-/// Which change is skipped.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct Skip {
-    /// The branch, by its `cursor`; needed only while several have a change at their head.
-    cursor: Option<String>,
-    /// With `position`: the head that was seen. 409 if it moved on since.
-    round: Option<i64>,
-    /// With `round`: the head that was seen.
-    position: Option<u64>,
+body! {
+    /// Which change is skipped.
+    struct Skip {
+        /// The branch, by its `cursor`; needed only while several have a change at their head.
+        cursor: Option<String>,
+        /// With `position`: the head that was seen. 409 if it moved on since.
+        round: Option<i64>,
+        /// With `round`: the head that was seen.
+        position: Option<u64>,
+    }
 }
 
 /// The change that is given up as soon as its attempt has ended.
@@ -128,7 +131,7 @@ struct Done {
     responses((status = 200, body = Repository)))]
 async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
-    let mut fields = Fields::of(&request.body)?;
+    let mut fields = Fields::of_body::<Patch>(&request.body)?;
     let view = ViewFields::read(&mut fields);
     let view = if view.is_empty() {
         None
@@ -157,8 +160,7 @@ async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
     responses((status = 200, body = Done)))]
 async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
-    let mut fields = Fields::of(&request.body)?;
-    fields.ignore_unknown_unless(&["token", "token_type", "github_app"]);
+    let mut fields = Fields::of_body::<NewToken>(&request.body)?;
     let settings = &front.settings;
     let address =
         Address::parse(&watch.facts.github_url, settings.git.allow_local, settings.egress.allow_http)
@@ -241,7 +243,7 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     responses((status = 202, body = Skipping)))]
 async fn skip(front: Arc<Front>, request: Request) -> Answer {
     let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
-    let mut fields = Fields::of_optional(&request.body)?;
+    let mut fields = Fields::of_optional_body::<Skip>(&request.body)?;
     let cursor = fields.text("cursor", 1..=64);
     let (round, position) = (fields.number("round"), fields.number("position"));
     if round.is_some() != position.is_some() {

@@ -4,9 +4,12 @@
 use serde_json::{Map, Value};
 use tidings_actors::{ports::Location, secret::Secret};
 use url::Url;
-use utoipa::ToSchema;
 
-use super::super::{fields::Fields, front::Front};
+use super::super::{
+    body::{Body, body},
+    fields::Fields,
+    front::Front,
+};
 use crate::git::credential::{AppKey, Credential, TOKEN_TYPES, TokenType};
 
 /// Most characters of a token.
@@ -16,18 +19,18 @@ const KEY_CHARACTERS_MAX: usize = 16_384;
 /// Most characters of an app's id and of its API's address.
 const NAME_CHARACTERS_MAX: usize = 256;
 
-/// A GitHub App that is installed where the repository is.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-pub(super) struct GithubApp {
-    /// The id of the app, or its client id; a number is taken too.
-    app_id: String,
-    /// The id of its installation; a text is taken too.
-    installation_id: u64,
-    /// Its RSA key in PEM.
-    private_key: String,
-    /// Where the API is; missing: where GitHub has it for this host.
-    api_url: Option<String>,
+body! {
+    /// A GitHub App that is installed where the repository is.
+    pub(super) struct GithubApp {
+        /// The id of the app, or its client id; a number is taken too.
+        app_id: String,
+        /// The id of its installation; a text is taken too.
+        installation_id: u64,
+        /// Its RSA key in PEM.
+        private_key: String,
+        /// Where the API is; missing: where GitHub has it for this host.
+        api_url: Option<String>,
+    }
 }
 
 /// The field that holds the credential.
@@ -86,12 +89,14 @@ fn read_app(fields: &mut Fields, mut app: Map<String, Value>) -> Option<AppKey> 
         None | Some(Value::Null) => Some(None),
         given => name(given).and_then(|url| url.parse::<Url>().ok()).map(Some),
     };
-    for (name, is_there, rule) in [
+    let judged = [
         ("app_id", app_id.is_some(), "must be the id of a GitHub App"),
         ("installation_id", installation_id.is_some(), "must be the number of an installation"),
         ("private_key", private_key.is_some(), "must be an RSA key in PEM"),
         ("api_url", api_url.is_some(), "must be an address"),
-    ] {
+    ];
+    debug_assert!(judged.iter().map(|(name, ..)| name).eq(GithubApp::FIELDS), "what is described is read");
+    for (name, is_there, rule) in judged {
         if !is_there {
             fields.refuse(&format!("github_app/{name}"), rule);
         }

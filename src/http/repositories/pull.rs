@@ -21,6 +21,7 @@ use warp::reply::Response;
 
 use super::{
     super::{
+        body::body,
         document::PulledPayload,
         elsewhere,
         fields::Fields,
@@ -98,17 +99,18 @@ struct PendingChange {
     body: (),
 }
 
-/// What became of handed out changes.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct Settlement {
-    /// From the answer that handed them out.
-    lease_id: String,
-    /// The last position that the app dealt with; missing: none, and all changes are handed out again. Where
-    /// `from` and `to` are equal, only notices were handed out: `to` says that the app dealt with them.
-    accepted_through: Option<u64>,
-    /// The positions up to `accepted_through` that the app does not want: they become dead letters.
-    refused: Option<Vec<Refused>>,
+body! {
+    /// What became of handed out changes.
+    struct Settlement {
+        /// From the answer that handed them out.
+        lease_id: String,
+        /// The last position that the app dealt with; missing: none, and all changes are handed out again.
+        /// Where `from` and `to` are equal, only notices were handed out: `to` says that the app dealt with
+        /// them.
+        accepted_through: Option<u64>,
+        /// The positions up to `accepted_through` that the app does not want: they become dead letters.
+        refused: Option<Vec<Refused>>,
+    }
 }
 
 /// A change that an app does not want.
@@ -209,7 +211,7 @@ fn nothing() -> Response {
 async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let app = request.app()?;
-    let mut fields = Fields::of(&request.body)?;
+    let mut fields = Fields::of_body::<Settlement>(&request.body)?;
     let id = fields.required_text("lease_id", 1..=64);
     let accepted_through = fields.number("accepted_through");
     let refused = read_refused(&mut fields);

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
+        body::body,
         fields::Fields,
         front::Front,
         problem::{Kind, Problem},
@@ -26,14 +27,14 @@ pub(super) fn routes() -> Vec<Route> {
     vec![route::<__path_replay, _, _>(Access::App, replay)]
 }
 
-/// Where to go back to.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-struct Replay {
-    /// A commit that the app held: 40 hexadecimal digits.
-    commit: String,
-    /// The branch, by its `cursor`; needed only where several held that commit.
-    cursor: Option<String>,
+body! {
+    /// Where to go back to.
+    struct Replay {
+        /// A commit that the app held: 40 hexadecimal digits.
+        commit: String,
+        /// The branch, by its `cursor`; needed only where several held that commit.
+        cursor: Option<String>,
+    }
 }
 
 /// The replay that comes next.
@@ -58,7 +59,7 @@ struct Replaying {
 async fn replay(front: Arc<Front>, request: Request) -> Answer {
     let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
     let app = &request.app()?.id;
-    let mut fields = Fields::of(&request.body)?;
+    let mut fields = Fields::of_body::<Replay>(&request.body)?;
     let commit = fields.required_text("commit", 1..=64);
     let parsed: Option<ObjectId> = commit.to_ascii_lowercase().parse().ok();
     if parsed.is_none() && !commit.is_empty() {
