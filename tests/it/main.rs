@@ -44,6 +44,7 @@ mod moving;
 mod notices;
 mod odd_hosts;
 mod oracle;
+mod other_refs;
 mod packaging;
 mod partial_mirrors;
 mod past_by_hand;
