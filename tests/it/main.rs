@@ -5,6 +5,7 @@ mod asked_twice;
 mod backups;
 mod bad_refs;
 mod by_hand;
+mod chunks;
 mod cloud_events;
 mod crowded_door;
 mod damage;
