@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, QueryResult};
 use serde::{Deserialize, Serialize};
 use tidings_actors::{
     ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Shard, Signal, StoreError},
@@ -35,6 +35,20 @@ use super::{
 
 /// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
 pub(super) const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";
+
+/// The servers that said lately that they live, for people. One that was killed says nothing any more, and is
+/// named until its word is over.
+pub(super) async fn living(connection: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
+    let text = format!(
+        "select name, seen_at + life_ms - {NOW} from replica where seen_at + life_ms > {NOW} order by name"
+    );
+    let shown = |row: &QueryResult| -> Result<String, DbErr> {
+        let (name, left): (String, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        Ok(format!("{name} (its word counts for {} s more)", left / 1000 + 1))
+    };
+    let found = rows::mixed(connection, "replica", &text, vec![]).await?;
+    found.iter().map(|row| shown(row).of("replica")).collect()
+}
 /// What notifications are sent under.
 const CHANNEL: &str = "tidings";
 /// A verb that knows no life of a lease takes no longer.
