@@ -194,6 +194,7 @@ impl Adapters {
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
                 .with_traceparent(telemetry::traceparent)
                 .with_meter(meter.clone())
+                .chunked_above(settings.delivery.chunk_threshold as usize)
                 .keeping_all(settings.delivery.history == History::All);
         let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
         let (sender, fatal) = watch::channel(None);

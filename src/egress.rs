@@ -205,7 +205,7 @@ impl Egress {
             rules.admit(address, Some(port)) || self.reaches_loopback() && address.is_loopback()
         };
         if let Some(address) = literal.filter(|address| !is_open(*address)) {
-            return Err(Refused::Address(address).into());
+            return Err(rules.refused(address, Some(port)).into());
         }
         let client = self.shared.by_port.get(&port).unwrap_or(&self.shared.general);
         Ok(client.request(method, url.clone()))

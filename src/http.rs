@@ -38,6 +38,7 @@ mod quota;
 pub mod receipts;
 pub mod repositories;
 pub mod request;
+mod request_lines;
 pub mod route;
 mod sights;
 mod standing;

@@ -112,6 +112,9 @@ pub enum OpenError {
          begins anew"
     )]
     UnfinishedCopy,
+    /// Servers work with the database whose steps were to be taken back.
+    #[error("in use by {0}: stop each server, and run this again")]
+    InUse(String),
     /// The data directory belongs to a database that was used, and this one was not.
     #[error(
         "{address} is new, and this data directory was used with a database that was not: its apps and \

@@ -76,6 +76,7 @@ pub struct Webhooks {
     random: Arc<dyn Random>,
     traceparent: Traceparent,
     keeps_all: bool,
+    chunk_threshold: usize,
     meter: Option<Arc<dyn Meter>>,
 }
 
@@ -104,6 +105,7 @@ impl Webhooks {
             random,
             traceparent,
             keeps_all: false,
+            chunk_threshold: body::CHUNK_THRESHOLD,
             meter: None,
         }
     }
@@ -112,6 +114,13 @@ impl Webhooks {
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: Traceparent) -> Self {
         self.traceparent = traceparent;
+        self
+    }
+
+    /// Sends binary files of more than `bytes` bytes in chunks.
+    #[must_use]
+    pub fn chunked_above(mut self, bytes: usize) -> Self {
+        self.chunk_threshold = bytes;
         self
     }
 
@@ -200,7 +209,7 @@ impl Transport for Webhooks {
     async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError> {
         let gathered = material::gather(&*self.git, &self.hashes, orders, budget).await?;
         let size = gathered.iter().map(Gathered::size).sum();
-        let orders = Arc::clone(orders);
+        let (orders, chunk_threshold) = (Arc::clone(orders), self.chunk_threshold);
         let render = move || {
             let (mut learned, mut shared) = (Vec::new(), None);
             let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
@@ -213,6 +222,7 @@ impl Transport for Webhooks {
                     // All orders are of one lane.
                     shared.get_or_insert_with(|| Shared::of(&order.lane)),
                     &gathered.into_material(&mut learned),
+                    chunk_threshold,
                 ),
                 held: None,
             };

@@ -9,6 +9,8 @@
 //! - A ref that a listing lacks is missing, if the repository has any ref at all; whether to
 //!   believe the listing is its caller's decision. In a repository without refs, cursors that
 //!   never held anything are empty and nothing else changes.
+//! - Of refs that a host numbers (`refs/pull/*/head`) the highest numbers are followed, whatever was followed
+//!   before; of other refs, those that came first keep their places.
 //! - A blocked cursor stays blocked whatever its branch does.
 //! - Where a listing found the repository at another address, its source is asked there from then on.
 //! - What was learnt after a listing was asked for is newer than it and stands: answers may overtake
@@ -19,7 +21,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use globset::{GlobBuilder, GlobMatcher};
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, WatchId},
     kind::{BranchGone, CursorState, SelectorKind},
@@ -30,8 +31,7 @@ use crate::{
     time::Timestamp,
 };
 
-const BRANCHES: &str = "refs/heads/";
-const TAGS: &str = "refs/tags/";
+mod numbered;
 
 /// A pattern follows at most so many refs at a time where a listing says no other number; of more, those with
 /// the greatest versions in their names are taken. A host with a million tags costs no more than this.
@@ -92,73 +92,6 @@ impl RefListing {
     }
 }
 
-impl Selector {
-    /// Whether it may follow several refs.
-    #[must_use]
-    pub fn is_pattern(&self) -> bool {
-        matches!(self.kind, SelectorKind::BranchPattern | SelectorKind::TagPattern)
-    }
-
-    /// What to ask a host for: a full ref name, or a prefix that ends in `/`. `None` for the
-    /// default branch: HEAD is always asked for.
-    #[must_use]
-    pub fn ref_pattern(&self) -> Option<String> {
-        let pattern = |space: &str| {
-            let literal =
-                &self.value[..self.value.find(['*', '?', '[', '{', '\\']).unwrap_or(self.value.len())];
-            if literal.len() == self.value.len() {
-                return format!("{space}{literal}");
-            }
-            format!("{space}{}", literal.rfind('/').map_or("", |slash| &literal[..=slash]))
-        };
-        match self.kind {
-            SelectorKind::DefaultBranch => None,
-            SelectorKind::Branch => Some(format!("{BRANCHES}{}", self.value)),
-            SelectorKind::BranchPattern => Some(pattern(BRANCHES)),
-            SelectorKind::TagPattern => Some(pattern(TAGS)),
-        }
-    }
-
-    /// The full ref name that a single-branch selector follows; `head` is what HEAD names. Empty
-    /// while nobody knows. `None` for a pattern.
-    #[must_use]
-    pub fn single_ref(&self, head: Option<&str>) -> Option<String> {
-        match self.kind {
-            SelectorKind::DefaultBranch => Some(head.unwrap_or_default().to_owned()),
-            SelectorKind::Branch => Some(format!("{BRANCHES}{}", self.value)),
-            SelectorKind::BranchPattern | SelectorKind::TagPattern => None,
-        }
-    }
-
-    /// Answers which refs a pattern follows; `None` for a single branch, and for a glob that does
-    /// not parse.
-    #[must_use]
-    pub fn matcher(&self) -> Option<RefMatcher> {
-        let space = match self.kind {
-            SelectorKind::BranchPattern => BRANCHES,
-            SelectorKind::TagPattern => TAGS,
-            SelectorKind::DefaultBranch | SelectorKind::Branch => return None,
-        };
-        let glob = GlobBuilder::new(&self.value).literal_separator(true).build().ok()?;
-        Some(RefMatcher { space, glob: glob.compile_matcher() })
-    }
-}
-
-/// A compiled pattern selector.
-#[derive(Clone, Debug)]
-pub struct RefMatcher {
-    space: &'static str,
-    glob: GlobMatcher,
-}
-
-impl RefMatcher {
-    /// Whether the pattern follows this full ref name.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        name.strip_prefix(self.space).is_some_and(|short| self.glob.is_match(short))
-    }
-}
-
 /// What the watches of a source follow, as far as a fetch must know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Followed {
@@ -176,8 +109,12 @@ impl Followed {
         let names = || listing.refs.iter().map(|entry| entry.name.as_str());
         let mut wanted: BTreeSet<&str> = self.branches.iter().map(String::as_str).collect();
         let mut single = BTreeSet::new();
+        let left = numbered::not_fetched(self, listing);
         for selector in &self.selectors {
             match selector.matcher() {
+                Some(matcher) if selector.is_numbered() => {
+                    wanted.extend(names().filter(|name| matcher.matches(name)));
+                }
                 Some(matcher) => {
                     let (old, new): (Vec<_>, Vec<_>) = names()
                         .filter(|name| matcher.matches(name))
@@ -189,7 +126,7 @@ impl Followed {
                 None => single.extend(selector.single_ref(listing.head.as_deref())),
             }
         }
-        let is_wanted = |name: &str| wanted.contains(name) || single.contains(name);
+        let is_wanted = |name: &str| !left.contains(name) && (wanted.contains(name) || single.contains(name));
         let commits = listing.refs.iter().filter(|entry| is_wanted(&entry.name)).map(|entry| entry.commit);
         commits.collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -356,6 +293,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
         ..Following::default()
     };
     let mut followed = BTreeSet::new();
+    let kept = numbered::kept_by_watch(known, &listed, listing.pattern_max());
+    let displaced = numbered::displaced(known, &listed, &kept);
     for watch in &known.watches {
         let spoken_of = scope == Scope::Source || scope == Scope::Watch(&watch.id);
         let cursors = known.cursors.iter().filter(|cursor| cursor.watch == watch.id);
@@ -364,8 +303,11 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
             slots.insert(cursor.slot.as_str());
             at_rest += usize::from(cursor.state == CursorState::BranchMissing);
             let branch = branch_of(watch, cursor, head_ref);
-            if spoken_of {
-                let state = state_of(cursor, &branch, &listed, known, listing);
+            let is_displaced = displaced.contains(branch.as_str());
+            // A proof takes no head away, and without that nothing may go.
+            if spoken_of && (!is_displaced || scope == Scope::Source) {
+                let gives_way = is_displaced.then(|| displaced_state(cursor));
+                let state = gives_way.unwrap_or_else(|| state_of(cursor, &branch, &listed, known, listing));
                 if branch != cursor.branch || state != cursor.state {
                     following.edits.push((cursor.id.clone(), branch.clone(), state));
                 }
@@ -377,20 +319,18 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
             {
                 following.absent.insert(branch.clone());
             }
-            followed.insert(branch);
+            if !is_displaced {
+                followed.insert(branch);
+            }
         }
-        if let Some(matcher) = watch.selector.matcher() {
-            let fresh = listed.keys().filter(|name| matcher.matches(name) && !slots.contains(*name));
-            let fresh: Vec<_> = fresh.copied().collect();
-            let all = fresh.len();
-            let taken = newest(fresh, room(listing.pattern_max(), slots.len(), at_rest));
-            if taken.len() < all {
-                following.left_out.insert(watch.id.clone(), (all - taken.len()) as u64);
-            }
-            for name in taken {
-                followed.insert(name.to_owned());
-                following.births.push((watch.id.clone(), name.to_owned()));
-            }
+        let (kept, max) = (kept.get(&watch.id), listing.pattern_max());
+        let (taken, left_out) = births(&watch.selector, &listed, (&slots, at_rest), kept, max);
+        if left_out > 0 {
+            following.left_out.insert(watch.id.clone(), left_out as u64);
+        }
+        for name in taken {
+            followed.insert(name.to_owned());
+            following.births.push((watch.id.clone(), name.to_owned()));
         }
     }
     // Absence is believed only when the watcher saw it twice.
@@ -405,6 +345,36 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
         following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
     }
     following
+}
+
+/// The listed refs that a pattern meets for the first time and takes, and how many it leaves out. `slots` are its
+/// cursors, `at_rest` of them without a branch; `kept` stay of a numbered pattern that matches too many.
+fn births<'n>(
+    selector: &Selector,
+    listed: &BTreeMap<&'n str, ObjectId>,
+    (slots, at_rest): (&BTreeSet<&str>, usize),
+    kept: Option<&BTreeSet<&'n str>>,
+    max: usize,
+) -> (Vec<&'n str>, usize) {
+    let Some(matcher) = selector.matcher() else { return (Vec::new(), 0) };
+    let names = listed.keys().copied().filter(|name| matcher.matches(name));
+    let is_fresh = |name: &&str| !slots.contains(*name);
+    match kept {
+        Some(kept) => {
+            let fresh: Vec<_> = kept.iter().copied().filter(is_fresh).collect();
+            let wanted = fresh.len();
+            let taken = newest(fresh, (CURSORS_KEPT_FACTOR * max).saturating_sub(slots.len()));
+            let left_out = names.count() - kept.len() + wanted - taken.len();
+            (taken, left_out)
+        }
+        None => {
+            let fresh: Vec<_> = names.filter(is_fresh).collect();
+            let wanted = fresh.len();
+            let taken = newest(fresh, room(max, slots.len(), at_rest));
+            let left_out = wanted - taken.len();
+            (taken, left_out)
+        }
+    }
 }
 
 /// The followed refs whose heads move, or can or cannot be taken by now.
@@ -450,6 +420,14 @@ fn branch_of(watch: &KnownWatch, cursor: &KnownCursor, head_ref: Option<&str>) -
     match (watch.selector.kind, head_ref) {
         (SelectorKind::DefaultBranch, Some(head)) => head.to_owned(),
         _ => cursor.branch.clone(),
+    }
+}
+
+/// The state of a cursor whose ref is there, but had to make room for higher numbers.
+fn displaced_state(cursor: &KnownCursor) -> CursorState {
+    match cursor.state {
+        CursorState::Blocked if cursor.open => CursorState::Blocked,
+        _ => CursorState::BranchMissing,
     }
 }
 

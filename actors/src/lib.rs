@@ -28,6 +28,7 @@ pub mod round;
 pub mod scan_slots;
 pub mod scan_worker;
 pub mod secret;
+pub mod selector;
 pub mod shards;
 pub mod shares;
 mod start;

@@ -67,9 +67,10 @@ pub fn judge(hook: &Hook, interests: &[Interest]) -> Judgement {
 }
 
 impl Interest {
-    /// Whether a watch may change because this ref moved. In doubt it may: a poll is cheap.
+    /// Whether a watch may change because this ref moved. In doubt it may: a poll is cheap. Hosts move
+    /// `refs/pull/7/head` with the branch of the request, and tell of the branch alone.
     fn follows(&self, name: Option<&str>) -> bool {
-        let Some(name) = name else { return true };
+        let Some(name) = name.filter(|_| !self.selector.is_untold()) else { return true };
         match self.selector.single_ref(self.branch.as_deref()) {
             Some(single) => single.is_empty() || single == name,
             None => self.selector.matcher().is_none_or(|matcher| matcher.matches(name)),
@@ -122,6 +123,9 @@ mod tests {
             (interest(SelectorKind::BranchPattern, "release/*", None), "refs/heads/main", false),
             (interest(SelectorKind::TagPattern, "v*", None), "refs/tags/v1", true),
             (interest(SelectorKind::TagPattern, "v*", None), "refs/heads/v1", false),
+            (interest(SelectorKind::Ref, "refs/tags/v1", Some("refs/tags/v1")), "refs/tags/v2", false),
+            (interest(SelectorKind::Ref, "refs/notes/x", Some("refs/notes/x")), "refs/heads/main", true),
+            (interest(SelectorKind::RefPattern, "refs/pull/*/head", None), "refs/heads/topic", true),
         ] {
             let expected = if is_watched {
                 (ReceiptVerdict::Accepted, ReceiptReason::RefMoved)

@@ -110,6 +110,10 @@ words! {
         BranchPattern = "branch_pattern",
         /// Each tag that a glob matches.
         TagPattern = "tag_pattern",
+        /// One ref that is no branch, by its full name.
+        Ref = "ref",
+        /// Each ref that a glob over full names matches.
+        RefPattern = "ref_pattern",
     }
 
     /// What becomes of an app's files when their branch vanished.

@@ -151,6 +151,9 @@ fn word<T: ValueEnum>(value: T) -> String {
 }
 
 pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failure> {
+    let list = async |server: &ServerArgs, name: &str| {
+        context.client(server)?.list(&["api", "admin", name], &[]).await.map(Value::Array)
+    };
     let get = async |server: &ServerArgs, name: &str| {
         context.client(server)?.call(Method::GET, &["api", "admin", name], None).await
     };
@@ -159,7 +162,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Settings { server } => print_fields(context, &get(&server, "settings").await?),
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
         AdminVerb::Replicas { server } => {
-            let replicas = get(&server, "replicas").await?;
+            let replicas = list(&server, "replicas").await?;
             let columns = [
                 "replica",
                 "name",
@@ -180,7 +183,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
             context.output.print(&tree, &lines)
         }
         AdminVerb::Mirrors { server } => {
-            let mirrors = get(&server, "mirrors").await?;
+            let mirrors = list(&server, "mirrors").await?;
             print_table(context, mirrors, &["repository", "bytes", "packs", "shallow", "url"])
         }
         AdminVerb::Watches { server, condition, of } => watches(context, &server, condition, of).await,
@@ -245,10 +248,10 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
     let (server, kind, id, verb, body) = match verb {
         BreakerVerb::List { server } => {
             let path = ["api", "admin", "breakers"];
-            let breakers = context.client(&server)?.call(Method::GET, &path, None).await?;
+            let breakers = context.client(&server)?.list(&path, &[]).await?;
             return print_table(
                 context,
-                breakers,
+                Value::Array(breakers),
                 &["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"],
             );
         }

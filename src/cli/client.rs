@@ -319,8 +319,8 @@ impl Client {
                 query.push(("cursor", cursor));
             }
             let mut page = self.call_with_query(Method::GET, path, &query, None).await?;
-            match page["items"].take() {
-                Value::Array(more) => items.extend(more),
+            match page.get_mut("items").map(Value::take) {
+                Some(Value::Array(more)) => items.extend(more),
                 _ => return Err(Failure::new(Code::Unavailable, "this server does not speak this API")),
             }
             cursor = page["next_cursor"].as_str().map(str::to_owned);

@@ -221,10 +221,7 @@ impl Door {
 
     async fn keys(&self) -> Result<Vec<Value>, Failure> {
         match self {
-            Self::Server(client) => {
-                let keys = client.call(Method::GET, &PATH, None).await?;
-                Ok(keys.as_array().cloned().unwrap_or_default())
-            }
+            Self::Server(client) => client.list(&PATH, &[]).await,
             Self::House(store, _) => {
                 let keys = store.keys().await.map_err(|error| of_store(&error))?;
                 Ok(keys.into_iter().map(|key| json!(key)).collect())

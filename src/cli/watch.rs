@@ -33,7 +33,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, WatchId},
-    kind::{BranchGone, ContentRule, CursorState, HistoryMode, LetterStatus, SelectorKind},
+    kind::{BranchGone, ContentRule, CursorState, HistoryMode, LetterStatus},
 };
 
 use super::{
@@ -66,7 +66,8 @@ pub struct WatchArgs {
     /// The repository: an address or a path on this machine
     #[arg(value_name = "URL_OR_PATH")]
     repository: String,
-    /// The branch; the default branch if not given
+    /// The branch, a pattern of branches ('release/*'), or refs by their full names (refs/notes/x,
+    /// 'refs/pull/*/head'); the default branch if not given
     #[arg(long)]
     branch: Option<String>,
     /// Only paths that match this glob (may be repeated)
@@ -227,11 +228,10 @@ async fn register(
         .watches(&app, None, 1_000)
         .await
         .map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-    let named = args.branch.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
-    let branch = named.or(address.branch.as_deref());
-    let selector = match branch {
-        Some(branch) => Selector { kind: SelectorKind::Branch, value: branch.to_owned() },
-        None => Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+    let selector = match args.branch.as_deref().or(address.branch.as_deref()) {
+        Some(named) => Selector::named(named)
+            .map_err(|fault| Failure::new(Code::Usage, format!("--branch {named:?} {fault}")))?,
+        None => Selector::default_branch(),
     };
     let view = view(args)?;
     let same = |watch: &&Watch| {
@@ -244,7 +244,7 @@ async fn register(
     tell_if_other_globs(&known, &address.display, &selector);
     let credential = read_secret(args.token_file.as_ref(), Purpose::GitToken)?;
     let ulid = adapters.random.ulid(now);
-    let (settled, listing) = target::proved(branch, adapters, address, credential.clone()).await?;
+    let (settled, listing) = target::proved(&selector, adapters, address, credential.clone()).await?;
     let id = WatchId::new(ulid);
     let new = NewWatch {
         id: id.clone(),
@@ -258,10 +258,11 @@ async fn register(
         },
         is_private: false,
         credential,
+        // As a server does it: what a vanished branch of a pattern brought goes with it.
+        on_branch_gone: if selector.is_pattern() { BranchGone::Delete } else { BranchGone::Keep },
         selector,
         view,
         mode: if args.every { HistoryMode::Every } else { HistoryMode::Net },
-        on_branch_gone: BranchGone::Keep,
         start: Start::All,
         listing,
         deliver_after: now,
@@ -368,12 +369,20 @@ fn read_secret(path: Option<&PathBuf>, purpose: Purpose) -> Result<Option<Secret
 async fn tell_if_empty(store: &dyn Store, app: &AppId, watch: &WatchId, once: bool) -> Result<(), Failure> {
     let watch = store.watch(app, watch).await;
     let watch = watch.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-    if !watch.cursors.is_empty() && watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty) {
-        let what = if once { "there is nothing to send" } else { "the first one is waited for" };
-        // On standard error, where no event is.
-        drop(writeln!(io::stderr(), "{} has no commits yet; {what}", watch.facts.github_url));
-    }
+    let why = match watch.cursors.is_empty() {
+        true if watch.selector.is_pattern() => format!("has no ref that matches {}", watch.selector.value),
+        false if is_empty(&watch) => "has no commits yet".to_owned(),
+        _ => return Ok(()),
+    };
+    let what = if once { "there is nothing to send" } else { "the first one is waited for" };
+    // On standard error, where no event is.
+    drop(writeln!(io::stderr(), "{} {why}; {what}", watch.facts.github_url));
     Ok(())
+}
+
+/// Whether there is nothing that could have been sent: no commit, or no ref that a pattern matches.
+fn is_empty(watch: &Watch) -> bool {
+    watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty)
 }
 
 /// Says how much was sent where no line says so: to a receiver, or nothing at all.
@@ -388,11 +397,10 @@ async fn tell_what_was_sent(
     let rounds = store.rounds(&watch.app, &filter, ROUNDS_COUNTED).await.map_err(unavailable)?;
     let sent: u64 = rounds.iter().map(RoundFacts::total).sum();
     let more = if rounds.len() as u64 == ROUNDS_COUNTED { "more than " } else { "" };
-    let is_empty = watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty);
     let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
     let said = match (sent, &args.to) {
-        // It was said that the repository is empty.
-        (0, _) if is_empty => return Ok(()),
+        // That was said already.
+        (0, _) if is_empty(watch) => return Ok(()),
         (0, _) if args.data_dir.is_none() && has_globs => {
             "nothing was sent: no path matches --include and --exclude".to_owned()
         }

@@ -38,7 +38,7 @@ impl Egress {
                 Err(Refused::Own(address.to_string()).into())
             }
             Ok(address) if recipe.rules.admit(address, Some(port)) => Ok(Some(address)),
-            Ok(address) => Err(Refused::Address(address).into()),
+            Ok(address) => Err(recipe.rules.refused(address, Some(port)).into()),
             Err(_) => Ok(None),
         }
     }

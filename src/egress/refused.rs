@@ -16,6 +16,13 @@ pub enum Refused {
     Own(String),
     /// A port that requests never go to.
     Port(u16),
+    /// A port of an address or name that entries open at other ports only.
+    OtherPort {
+        /// The address or name, as the URL has it.
+        host: String,
+        /// The port; `None`: one that no entry names.
+        port: Option<u16>,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -45,6 +52,17 @@ impl fmt::Display for Refused {
             ),
             Self::Port(port) => {
                 write!(formatter, "port {port} is never reached: only 80, 443 and those from 1024 on are")
+            }
+            Self::OtherPort { host, port } => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let (shown, entry) = match port {
+                    Some(port) => (format!("port {port}"), format!("{host}:{port}")),
+                    None => ("this port".to_owned(), format!("{host}:PORT")),
+                };
+                write!(
+                    formatter,
+                    "{shown} of {host} is not open: egress.allow lists other ports only (add {entry} to allow this one)"
+                )
             }
         }
     }
@@ -81,6 +99,20 @@ mod tests {
             assert!(said.contains(&format!("(add {entry_expected} to allow it)")), "{said}");
             let rules = Rules::parse(&[entry_expected.to_owned()]).expect("an entry");
             assert!(rules.admit(address, Some(443)), "{said}");
+        }
+        for (text, entry) in [("10.1.2.3", "10.0.0.0/8:443"), ("fd00::7", "[fd00::/8]:443")] {
+            let address: IpAddr = text.parse().expect("an address");
+            let rules = Rules::parse(&[entry.to_owned()]).expect("an entry");
+            let said = rules.refused(address, Some(8443)).to_string();
+            assert!(said.starts_with("port 8443 of ") && !said.contains("private"), "{said}");
+            let entry = said.split_once("(add ").and_then(|(_, rest)| rest.split_once(" to allow"));
+            let rules = Rules::parse(&[entry.expect("an entry").0.to_owned()]).expect("an entry");
+            assert!(rules.admit(address, Some(8443)), "{said}");
+        }
+        let rules = Rules::parse(&["ci.internal:443".to_owned()]).expect("an entry");
+        for (port, shown) in [(Some(8443), "add ci.internal:8443"), (None, "add ci.internal:PORT")] {
+            let said = rules.refused_name("CI.internal", port).to_string().to_lowercase();
+            assert!(said.contains(&shown.to_lowercase()) && !said.contains("private"), "{said}");
         }
         let name = Refused::Name("ci.internal".to_owned()).to_string();
         assert!(name.contains("egress.allow") && name.contains("add ci.internal"), "{name}");

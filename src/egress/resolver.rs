@@ -74,7 +74,7 @@ impl Guard {
         }
         let named = self.rules.names(name, self.port);
         if !named && !addresses.iter().all(|address| self.rules.admit(*address, self.port)) {
-            return Err(Box::new(Refused::Name(name.to_owned())));
+            return Err(Box::new(self.rules.refused_name(name, self.port)));
         }
         Ok(addresses)
     }

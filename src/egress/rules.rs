@@ -13,7 +13,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::address::{Reach, reach};
+use super::{
+    address::{Reach, reach},
+    refused::Refused,
+};
 
 /// The parsed `egress.allow`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,10 +115,35 @@ impl Rules {
     /// Whether an address may be dialled: because it is public, or because an entry covers it.
     #[must_use]
     pub fn admit(&self, address: IpAddr, port: Option<u16>) -> bool {
+        self.covers(address, |only| applies(only, port))
+    }
+
+    /// Why an address may not be dialled.
+    #[must_use]
+    pub fn refused(&self, address: IpAddr, port: Option<u16>) -> Refused {
+        if self.covers(address, |_| true) {
+            return Refused::OtherPort { host: address.to_canonical().to_string(), port };
+        }
+        Refused::Address(address)
+    }
+
+    /// Why a name may not be dialled that leads to an address which is not public.
+    #[must_use]
+    pub fn refused_name(&self, name: &str, port: Option<u16>) -> Refused {
+        let host = name.trim_end_matches('.');
+        let is_named = self.hosts.iter().any(|(named, _)| named.eq_ignore_ascii_case(host));
+        if is_named {
+            return Refused::OtherPort { host: host.to_owned(), port };
+        }
+        Refused::Name(name.to_owned())
+    }
+
+    /// Whether an address is public, or covered by an entry whose port is a fitting one.
+    fn covers(&self, address: IpAddr, is_fitting: impl Fn(Option<u16>) -> bool) -> bool {
         let address = address.to_canonical();
         let covers = |exact: bool| {
             self.networks.iter().any(|(network, only)| {
-                applies(*only, port)
+                is_fitting(*only)
                     && network.contains(&address)
                     && (!exact || network.prefix_len() == network.max_prefix_len())
             })

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use super::{
     front::Front,
-    paging::Query,
+    paging::{LIMIT_DEFAULT, Page, Query, Window},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
@@ -143,18 +143,19 @@ impl Mirror {
 
 /// The mirrors that take most of the disk, the largest first; measured now.
 #[utoipa::path(get, path = "/api/admin/mirrors", tag = "admin",
-    params(("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing")),
-    responses(
-        (status = 200, body = Vec<Mirror>)
-    ))]
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<Mirror>)))]
 async fn mirrors(front: Arc<Front>, request: Request) -> Answer {
-    let limit = Query::of(&request.query, &["limit"])?.limit()?;
+    let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "mirrors", LIMIT_DEFAULT)?;
     let measured = front.git.mirrors().await;
     let mut facts =
         measured.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
     facts.sort_by_key(|facts| std::cmp::Reverse(facts.bytes));
-    facts.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut mirrors = Vec::with_capacity(facts.len());
+    let (facts, next_cursor) = window.cut(facts);
+    let mut items = Vec::with_capacity(facts.len());
     for facts in facts {
         let sources = front.store.sources(&facts.repository).await;
         let sources = sources.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
@@ -162,7 +163,7 @@ async fn mirrors(front: Arc<Front>, request: Request) -> Answer {
             Location::Http(url) => url.to_string(),
             Location::Local(path) => path.display().to_string(),
         });
-        mirrors.push(Mirror::of(facts, url));
+        items.push(Mirror::of(facts, url));
     }
-    Ok(json(StatusCode::OK, &mirrors))
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }

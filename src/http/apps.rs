@@ -320,7 +320,8 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
     let base_url = read_base_url(&front, &mut fields);
     let base_url = if pulls { Some(None) } else { base_url.map(Some) };
     let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
-    let (delivery, headers) = read_delivery(&mut fields, receives_at, &app.delivery);
+    let addresses = (app.base_url.as_deref(), receives_at);
+    let (delivery, headers) = read_delivery(&mut fields, addresses, &app.delivery);
     let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
     refuse_to_carry_away(&mut fields, app, &access, base_url.as_ref().and_then(Option::as_deref));
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
@@ -418,7 +419,8 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
 
 fn read(front: &Front, fields: &mut Fields) -> Wish {
     let base_url = read_base_url(front, fields);
-    let (delivery, headers) = read_delivery(fields, base_url.as_deref(), &DeliverySettings::default());
+    let addresses = (None, base_url.as_deref());
+    let (delivery, headers) = read_delivery(fields, addresses, &DeliverySettings::default());
     let nothing = EndpointAccess::default();
     let wish = Wish {
         app_name: fields.required_text("app_name", 3..=100),

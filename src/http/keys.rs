@@ -13,6 +13,7 @@ use super::{
     body::body,
     fields::Fields,
     front::Front,
+    paging::{LIMIT_DEFAULT, Page, Query, Window},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
@@ -66,12 +67,18 @@ struct Reencrypted {
 }
 
 /// The keys, oldest first, and how many values each of them seals.
-#[utoipa::path(get, path = "/api/admin/keys", tag = "admin", responses(
-    (status = 200, body = Vec<Key>)
-))]
-async fn list(front: Arc<Front>, _request: Request) -> Answer {
+#[utoipa::path(get, path = "/api/admin/keys", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<Key>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "keys", LIMIT_DEFAULT)?;
     let keys = front.keys.keys().await.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
-    Ok(json(StatusCode::OK, &keys.into_iter().map(Key::of).collect::<Vec<_>>()))
+    let (keys, next_cursor) = window.cut(keys);
+    let items: Vec<Key> = keys.into_iter().map(Key::of).collect();
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
 /// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals

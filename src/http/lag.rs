@@ -12,7 +12,7 @@ use super::{
     front::Front,
     moment::iso,
     names::Names,
-    paging::Query,
+    paging::{Page, Query, Window},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
@@ -79,22 +79,23 @@ impl Late {
 
 /// The branches of served watches that are behind for longest, the worst first.
 #[utoipa::path(get, path = "/api/admin/lag", tag = "admin",
-    params(("limit" = Option<u64>, Query, description = "1 to 100; 10 where it is missing")),
-    responses(
-        (status = 200, body = Vec<Late>)
-    ))]
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 10 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<Late>)))]
 async fn lag(front: Arc<Front>, request: Request) -> Answer {
-    let query = Query::of(&request.query, &["limit"])?;
-    let limit = if request.query.is_empty() { SHOWN } else { query.limit()? };
-    let laggards = front.store.laggards(limit).await;
+    let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "lag", SHOWN)?;
+    let laggards = front.store.laggards(window.needed()).await;
     let laggards = laggards.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+    let (laggards, next_cursor) = window.cut(laggards);
     let now = front.clock.now();
     let mut names = Names::of(&front);
-    let mut late = Vec::with_capacity(laggards.len());
+    let mut items = Vec::with_capacity(laggards.len());
     for laggard in laggards {
         let app_name = names.app(&laggard.app).await?.name;
         let repository = names.repository(&laggard.app, &laggard.watch).await?;
-        late.push(Late::of(laggard, app_name, repository, now));
+        items.push(Late::of(laggard, app_name, repository, now));
     }
-    Ok(json(StatusCode::OK, &late))
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }

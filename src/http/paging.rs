@@ -12,9 +12,11 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 
 /// Items of a list when nobody says how many.
-const LIMIT_DEFAULT: u64 = 50;
+pub(super) const LIMIT_DEFAULT: u64 = 50;
 /// Most items of a list.
 const LIMIT_MAX: u64 = 100;
+/// Most items that a [`Window`] passes over.
+const SKIP_MAX: u64 = 1_000_000;
 /// Bytes of the mark that binds a cursor to its list.
 const MARK_BYTES: usize = 8;
 
@@ -88,6 +90,39 @@ impl Query {
             (found == mark(list)).then(|| str::from_utf8(id).ok()?.parse().ok()).flatten()
         });
         opened.map(Some).ok_or_else(|| Problem::malformed("the cursor was not made by this list"))
+    }
+}
+
+/// Which part of a list is asked for that is made whole for each request: its cursor says how many items came
+/// before. Where such a list changes between two pages, an item may come twice or be left out.
+pub(super) struct Window {
+    list: &'static str,
+    skip: u64,
+    limit: u64,
+}
+
+impl Window {
+    /// Reads `limit` and `cursor` of the list `list`; `usual` items where no limit is given.
+    ///
+    /// # Errors
+    /// As [`Query::limit`] and [`Query::after`].
+    pub(super) fn of(query: &Query, list: &'static str, usual: u64) -> Result<Self, Problem> {
+        let limit = if query.get("limit").is_some() { query.limit()? } else { usual };
+        let skip = query.after::<u64>(list)?.unwrap_or(0).min(SKIP_MAX);
+        Ok(Self { list, skip, limit })
+    }
+
+    /// How many items from the first on tell what the page is, and whether it is the last one.
+    pub(super) fn needed(&self) -> u64 {
+        self.skip + self.limit + 1
+    }
+
+    /// The rows of the page, and the cursor behind them.
+    pub(super) fn cut<Row>(&self, rows: Vec<Row>) -> (Vec<Row>, Option<String>) {
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let (end, known) = (self.skip + self.limit, rows.len());
+        let next = (known > count(end)).then(|| cursor_at(self.list, &end.to_string()));
+        (rows.into_iter().skip(count(self.skip)).take(count(self.limit)).collect(), next)
     }
 }
 

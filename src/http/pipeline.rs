@@ -27,6 +27,7 @@ use super::{
     hooks, idempotency,
     problem::{Kind, Problem},
     request::{Caller, Request, expect_json, read_body},
+    request_lines::RequestLines,
     route::{Access, Answer, Found, Route, Table},
     witness::Witness,
 };
@@ -54,6 +55,7 @@ pub struct Pipeline {
     authentication: Arc<Authentication>,
     witness: Witness,
     metrics: Metrics,
+    lines: RequestLines,
 }
 
 impl Pipeline {
@@ -72,7 +74,7 @@ impl Pipeline {
         };
         let edge = Arc::new(Edge::new(&front.settings.server));
         let (authentication, metrics) = (Arc::new(authentication), Metrics::of_process());
-        Self { front, state, edge, authentication, witness, metrics }
+        Self { front, state, edge, authentication, witness, metrics, lines: RequestLines::default() }
     }
 
     /// What every request passes first; listeners ask it as well.
@@ -131,9 +133,9 @@ impl Pipeline {
             return response;
         }
         let began = Instant::now();
-        let template = match table.find(method, head.path) {
-            Found::Route(route, _) => route.template.as_str(),
-            Found::OtherMethods(_) | Found::Nothing => "none",
+        let (template, is_public) = match table.find(method, head.path) {
+            Found::Route(route, _) => (route.template.as_str(), route.access == Access::Public),
+            Found::OtherMethods(_) | Found::Nothing => ("none", true),
         };
         let span = info_span!(
             "request",
@@ -163,11 +165,11 @@ impl Pipeline {
                 Problem::new(Kind::INTERNAL).into_response(request_id)
             }
         };
-        let (status, took) = (response.status().as_u16(), began.elapsed());
-        span.record("http.status", status);
-        self.metrics.requested(template, method_word(method), status, took);
+        let (status, took) = (response.status(), began.elapsed());
+        span.record("http.status", status.as_u16());
+        self.metrics.requested(template, method_word(method), status.as_u16(), took);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        if response.status().is_server_error() || self.is_logged(template) {
+        if self.is_logged(template, is_public, status) {
             info!(duration_ms, "request answered");
         } else {
             debug!(duration_ms, "request answered");
@@ -175,11 +177,15 @@ impl Pipeline {
         response
     }
 
-    /// Whether the answer to a request to this route is logged at `info`; chosen by chance for a part of
-    /// them.
-    fn is_logged(&self, template: &str) -> bool {
+    /// Whether the answer to a request to this route is logged at `info`: each failure of this server and, by
+    /// chance, a part of all others; of what anybody can cause not more than a few a second.
+    fn is_logged(&self, template: &str, is_public: bool, status: StatusCode) -> bool {
         let share = self.front.settings.telemetry.request_log_ratio.share();
-        !PROBES.contains(&template) && rand::rng().random_bool(share)
+        let is_wanted =
+            status.is_server_error() || !PROBES.contains(&template) && rand::rng().random_bool(share);
+        let is_of_anybody =
+            is_public || status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
+        is_wanted && (!is_of_anybody || self.lines.may_write(status.as_u16(), Instant::now()))
     }
 
     async fn handled<S, B>(&self, table: &Table, head: Head<'_>, body: S) -> Answer

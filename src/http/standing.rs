@@ -46,6 +46,8 @@ pub(super) enum EffectiveState {
     BranchMissing,
     /// The repository has no commit yet.
     Empty,
+    /// It is a pattern that matches no ref.
+    Unmatched,
     /// The app has everything.
     Active,
 }
@@ -66,6 +68,7 @@ impl EffectiveState {
             Self::Pending => "pending",
             Self::BranchMissing => "branch_missing",
             Self::Empty => "empty",
+            Self::Unmatched => "unmatched",
             Self::Active => "active",
         }
     }
@@ -173,16 +176,20 @@ pub(super) fn of(facts: &Facts<'_>) -> Standing {
             return is(standing, Some(reason));
         }
     }
-    is(S::Active, unmatched(watch))
+    match unmatched(watch) {
+        Some(reason) => is(S::Unmatched, Some(reason)),
+        None => is(S::Active, None),
+    }
 }
 
-/// A pattern that matches no ref: the app has everything, which is nothing.
+/// Why the app gets nothing from a pattern, where no ref of the repository matches it.
 fn unmatched(watch: &Watch) -> Option<String> {
     let Selector { kind, value } = &watch.selector;
     let what = match kind {
         SelectorKind::BranchPattern => "branch",
         SelectorKind::TagPattern => "tag",
-        SelectorKind::DefaultBranch | SelectorKind::Branch => return None,
+        SelectorKind::RefPattern => "ref",
+        SelectorKind::DefaultBranch | SelectorKind::Branch | SelectorKind::Ref => return None,
     };
     watch.cursors.is_empty().then(|| format!("no {what} of the repository matches `{value}`"))
 }

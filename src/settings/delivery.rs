@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, duration};
 
+/// Bytes of a file in one chunk: a smaller file needs no chunks.
+const CHUNK_BYTES: u64 = 384 << 10;
+/// No content is larger.
+const CONTENT_BYTES_MAX: u64 = 256 << 20;
+
 /// Bringing changes to apps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +38,8 @@ pub struct DeliverySettings {
     pub app_rate: u32,
     /// Bytes of deliveries that all watches together hold rendered.
     pub memory_bytes: u64,
+    /// Binary files of more bytes than this go in chunks; smaller ones in one request.
+    pub chunk_threshold: u32,
     /// Which attempts are rows.
     #[serde(deserialize_with = "super::text::word")]
     pub history: History,
@@ -68,6 +75,7 @@ impl Default for DeliverySettings {
             app_max_concurrent: 32,
             app_rate: 0,
             memory_bytes: 128 << 20,
+            chunk_threshold: 1 << 20,
             history: History::Failed,
             history_days: 30,
             history_rows: 1_000_000,
@@ -93,6 +101,11 @@ impl DeliverySettings {
             Fault::of_range("delivery.app_max_concurrent", self.app_max_concurrent.into(), 1..=1_024),
             Fault::of_range("delivery.app_rate", self.app_rate.into(), 0..=10_000),
             Fault::of_range("delivery.memory_bytes", self.memory_bytes, 1 << 20..=1 << 40),
+            Fault::of_range(
+                "delivery.chunk_threshold",
+                self.chunk_threshold.into(),
+                CHUNK_BYTES..=CONTENT_BYTES_MAX,
+            ),
             Fault::of_range("delivery.history_days", self.history_days.into(), 1..=36_500),
             Fault::of_range("delivery.history_rows", self.history_rows, 1_000..=1_000_000_000),
         ]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sea_orm::{DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, QueryResult};
 use tidings_actors::{
     ports::{Fence, LeaseStanding, Leases, Replica, ReplicaSeen, Shard, Signal, StoreError},
     time::Timestamp,
@@ -31,6 +31,20 @@ use super::{
     notifications::{CHANNEL, NOW, notify, understood},
     reach, rows,
 };
+
+/// The servers that said lately that they live, for people. One that was killed says nothing any more, and is
+/// named until its word is over.
+pub(super) async fn living(connection: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
+    let text = format!(
+        "select name, seen_at + life_ms - {NOW} from replica where seen_at + life_ms > {NOW} order by name"
+    );
+    let shown = |row: &QueryResult| -> Result<String, DbErr> {
+        let (name, left): (String, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        Ok(format!("{name} (its word counts for {} s more)", left / 1000 + 1))
+    };
+    let found = rows::mixed(connection, "replica", &text, vec![]).await?;
+    found.iter().map(|row| shown(row).of("replica")).collect()
+}
 
 /// A verb that knows no life of a lease takes no longer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

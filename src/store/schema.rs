@@ -13,7 +13,7 @@ use super::{
     address::Address,
     connect::{self, Connection, Share},
     error::of_start,
-    rows,
+    leases, rows,
 };
 
 /// One step of the schema.
@@ -41,7 +41,8 @@ pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
 /// were taken back, the last one first.
 ///
 /// # Errors
-/// See [`OpenError`]; a step that fails leaves the schema as it was.
+/// See [`OpenError`]; a step that fails leaves the schema as it was, and so do servers that work with the database,
+/// wherever they run.
 pub async fn down(url: &str, steps: u32) -> Result<Vec<String>, OpenError> {
     let applied = async || {
         let steps = status(url).await?.into_iter().filter(|step| step.applied);
@@ -49,7 +50,10 @@ pub async fn down(url: &str, steps: u32) -> Result<Vec<String>, OpenError> {
     };
     let before = applied().await?;
     let connection = connect::writer(&existing(url)?).await?;
-    let done = locked(&connection, Some(steps)).await;
+    let done = match refuse_servers(&connection).await {
+        Ok(()) => locked(&connection, Some(steps)).await,
+        Err(error) => Err(error),
+    };
     close(connection).await?;
     done?;
     let left = applied().await?;
@@ -138,6 +142,17 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
     }
     transaction.commit().await.map_err(refused)?;
     Ok(taken)
+}
+
+/// A file is claimed by the one server that has it open. A database of a server is not: others say in its rows
+/// that they live.
+async fn refuse_servers(connection: &Connection) -> Result<(), OpenError> {
+    let is_shared = connection.get_database_backend() == DbBackend::Postgres;
+    if !is_shared || !has_table(connection, "replica").await.map_err(asked)? {
+        return Ok(());
+    }
+    let living = leases::living(connection).await.map_err(asked)?;
+    if living.is_empty() { Ok(()) } else { Err(OpenError::InUse(living.join(", "))) }
 }
 
 async fn take_missing(transaction: &DatabaseTransaction) -> Result<Vec<String>, OpenError> {

@@ -36,6 +36,7 @@ mod leases;
 mod listing;
 mod postgres;
 mod requests;
+mod slow;
 mod start;
 mod transfer;
 mod trouble;

@@ -29,7 +29,7 @@ use super::{
     connect::{self, Connection, Share},
     error::{code, of_start},
     fences::ALL,
-    notifications, partitions, rows, schema,
+    leases, partitions, rows, schema,
 };
 pub use reading::Digest;
 use tables::Table;
@@ -169,17 +169,7 @@ async fn refuse_replicas(held: &DatabaseTransaction) -> Result<(), TransferError
     if held.get_database_backend() != DbBackend::Postgres {
         return Ok(());
     }
-    let now = notifications::NOW;
-    let text = format!(
-        "select name, seen_at + life_ms - {now} from replica where seen_at + life_ms > {now} order by name"
-    );
-    let found = rows::mixed(held, "replica", &text, vec![]).await.map_err(unread)?;
-    let shown = |row: &sea_orm::QueryResult| -> Result<String, DbErr> {
-        let (name, left): (String, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        Ok(format!("{name} (its word counts for {} s more)", left / 1000 + 1))
-    };
-    let named: Vec<String> =
-        found.iter().map(shown).collect::<Result<_, _>>().map_err(|error| of_source(&error))?;
+    let named = leases::living(held).await.map_err(unread)?;
     if named.is_empty() { Ok(()) } else { Err(TransferError::InUse(named.join(", "))) }
 }
 

@@ -6,7 +6,7 @@
 //! control characters are escaped, non-ASCII text is raw.
 //!
 //! Content that is valid UTF-8 without NUL goes as text, everything else as base64; either way it
-//! hashes to `sha`. Base64 of files over 1 MiB is cut into chunks.
+//! hashes to `sha`. Base64 of files over `delivery.chunk_threshold` is cut into chunks.
 
 use std::borrow::Cow;
 
@@ -27,10 +27,12 @@ use time::OffsetDateTime;
 
 use super::cloud_event;
 
-/// Binary files with more bytes than this go in chunks.
+/// Binary files with more bytes than this go in chunks, where the settings say nothing else.
 pub const CHUNK_THRESHOLD: usize = 1_048_576;
 /// Characters of base64 text in one chunk; a multiple of four, so that each decodes alone.
 pub const CHUNK_SIZE: usize = 524_288;
+/// Bytes of the file in one chunk.
+pub const CHUNK_BYTES: usize = CHUNK_SIZE / 4 * 3;
 
 /// What a body shows of the file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +148,8 @@ struct Chunk<'a> {
     id: &'a str,
     index: usize,
     total: usize,
+    // After the keys that Docora's clients know.
+    offset: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
@@ -179,12 +183,18 @@ impl Shared {
     }
 }
 
-/// Renders the body of a change; `shared` is what its lane's bodies share.
+/// Renders the body of a change; `shared` is what its lane's bodies share. A binary file of more than
+/// `chunk_threshold` bytes goes in chunks.
 ///
 /// # Panics
 /// Never: plain data always serialises.
 #[must_use]
-pub fn render(order: &DeliveryOrder, shared: &Shared, material: &Material) -> ParcelBody {
+pub fn render(
+    order: &DeliveryOrder,
+    shared: &Shared,
+    material: &Material,
+    chunk_threshold: usize,
+) -> ParcelBody {
     let mut file = file_without_content(order);
     let mut chunked = None;
     match &material.new {
@@ -204,7 +214,7 @@ pub fn render(order: &DeliveryOrder, shared: &Shared, material: &Material) -> Pa
                 None => {
                     file.content_encoding = Some("base64");
                     let encoded = BASE64_STANDARD.encode(bytes);
-                    if bytes.len() > CHUNK_THRESHOLD {
+                    if bytes.len() > chunk_threshold {
                         file.content = Some(Cow::Borrowed(""));
                         chunked = Some(Bytes::from(encoded));
                     } else {
@@ -249,7 +259,8 @@ pub fn render(order: &DeliveryOrder, shared: &Shared, material: &Material) -> Pa
 /// Never: plain data always serialises.
 #[must_use]
 pub fn chunk_body(before: &[u8], slice: &[u8], after: &[u8], id: &str, index: usize, total: usize) -> Bytes {
-    let chunk = serde_json::to_string(&Chunk { id, index, total }).expect("a chunk is plain data");
+    let chunk = Chunk { id, index, total, offset: index * CHUNK_BYTES };
+    let chunk = serde_json::to_string(&chunk).expect("a chunk is plain data");
     let middle = [br#"","content_encoding":"base64","chunk":"#, chunk.as_bytes()].concat();
     [before, slice, &middle, after].concat().into()
 }

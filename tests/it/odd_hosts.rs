@@ -248,7 +248,8 @@ fn heal(server: &mut Server, app: &App, odd: &[Odd]) {
     odd.iter().for_each(|odd| odd.host.misbehave(None));
     server.run();
     let breakers = server.ask_as_admin("GET", "/api/admin/breakers").json();
-    for breaker in breakers.as_array().expect("breakers").iter().filter(|breaker| breaker["kind"] == "source")
+    for breaker in
+        breakers["items"].as_array().expect("breakers").iter().filter(|breaker| breaker["kind"] == "source")
     {
         let id = breaker["id"].as_str().expect("an id");
         let reply = server.ask_as_admin("POST", &format!("/api/admin/breakers/source/{id}/reset"));

@@ -120,7 +120,7 @@ fn a_lease_that_is_over_is_refused_and_its_changes_come_again_under_the_same_ids
         (first["from"].as_u64(), first["to"].as_u64(), first["total"].as_u64()),
         (Some(0), Some(2), Some(3))
     );
-    assert_eq!(first["kind"], "sync");
+    assert_eq!((&first["kind"], &first["through"]), (&json!("sync"), &json!(1)), "the last one of the two");
     let again = eventually("changes after the lease", SOON, || puller.ask(&server, &id, "wait_seconds=5"));
     let ids = |pending: &Value| -> Vec<String> {
         let changes = pending["changes"].as_array().expect("changes");

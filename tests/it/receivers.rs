@@ -256,6 +256,7 @@ async fn chunks_come_in_order_and_stop_at_the_first_refusal() {
             (chunk(number)["index"].as_u64(), chunk(number)["total"].as_u64()),
             (Some(index), Some(3))
         );
+        assert_eq!(chunk(number)["offset"], index * 393_216, "bytes of the file before it");
         let id = format!("{}.{}.{index}", order.id, chunk(number)["id"].as_str().expect("an id"));
         assert_eq!(requests[number].header("webhook-id"), id);
         assert_eq!(requests[number].json()["event"]["id"], order.id.as_str());

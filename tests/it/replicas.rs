@@ -185,7 +185,7 @@ fn a_replica_for_requests_works_on_nothing_and_one_that_works_answers_no_request
     let worker = fleet.id(1);
     assert_eq!(fleet.holdings(), [(worker.clone(), 256)]);
     let shown = fleet.servers[0].ask_as_admin("GET", "/api/admin/replicas").json();
-    let roles: Vec<_> = shown.as_array().expect("a list").iter().map(|one| &one["role"]).collect();
+    let roles: Vec<_> = shown["items"].as_array().expect("a list").iter().map(|one| &one["role"]).collect();
     assert!(roles.contains(&&json!("api")) && roles.contains(&&json!("worker")), "{shown}");
 
     let subscriber = Subscriber::start();

@@ -376,6 +376,30 @@ fn an_app_moves_from_the_web_to_a_stream_in_mid_round_and_goes_on() {
     assert_eq!(message.header("content-type"), "application/cloudevents+json");
 }
 
+#[test]
+fn a_detour_over_a_stream_changes_nothing() {
+    let server = Server::start();
+    let (web, stream) = ("http://127.0.0.1:18081/in", "nats://127.0.0.1/a");
+    let app = onboard(&server, "http://127.0.0.1:18080/in", &json!({ "delivery": { "max_in_flight": 7 } }));
+    let before = app.ask(&server, "GET", "/api/app", None).json()["delivery"].clone();
+    let patched = |body: Value| {
+        let reply = app.ask(&server, "PATCH", "/api/app", Some(&body));
+        assert_eq!(reply.status, 200, "{}", reply.json());
+        reply.json()["delivery"].clone()
+    };
+    assert_eq!(patched(json!({ "base_url": stream }))["format"], "cloudevents");
+    assert_eq!(patched(json!({ "base_url": "http://127.0.0.1:18080/in" })), before);
+    // An app that is left without an address came from a stream as well.
+    patched(json!({ "base_url": stream }));
+    assert_eq!(patched(json!({ "base_url": null })), before);
+    // What is named counts, and stays where the kind of the address does.
+    patched(json!({ "base_url": stream }));
+    let named = json!({ "base_url": "http://127.0.0.1:18080/in", "delivery": { "format": "cloudevents" } });
+    assert_eq!(patched(named)["format"], "cloudevents");
+    assert_eq!(patched(json!({ "base_url": web }))["format"], "cloudevents");
+    assert_eq!(patched(json!({ "base_url": null }))["format"], "cloudevents");
+}
+
 #[tokio::test]
 async fn what_is_left_of_a_batch_for_a_stream_when_its_lease_ends_is_anothers_to_send() {
     let Some(nats) = tokio::task::spawn_blocking(Nats::start).await.expect("started") else { return };

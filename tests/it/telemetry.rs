@@ -1,6 +1,8 @@
 //! Telemetry at a real collector: one trace from the hook or the poll to the receiver's header, and
 //! numbers and log lines beside it.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use crate::{
@@ -139,6 +141,35 @@ fn one_trace_goes_from_the_hook_to_the_receivers_header() {
     let of_hook: Vec<&str> = answered.filter(|line| line.contains(CALLER.0)).collect();
     assert!(of_hook.len() == 1 && of_hook[0].contains("INFO"), "{of_hook:?}");
     assert!(of_hook[0].contains("duration_ms=") && of_hook[0].contains("202"), "{of_hook:?}");
+}
+
+#[test]
+fn a_flood_of_requests_that_are_refused_does_not_fill_the_log() {
+    let server = Server::start();
+    let ask = |token: &str| server.ask("GET", "/api/app", Some(token), None).expect("an answer").status;
+    let began = Instant::now();
+    for number in 0..300 {
+        assert_eq!(ask(&format!("tid_wrong_{number}")), 401);
+    }
+    let seconds = began.elapsed().as_secs() + 1;
+    let lines = || {
+        let log = server.log();
+        let of_401 = log.lines().filter(|line| line.contains("401"));
+        let (answered, counted): (Vec<_>, Vec<_>) = of_401
+            .filter(|line| line.contains("request answered") || line.contains("have no line"))
+            .map(str::to_owned)
+            .partition(|line| line.contains("request answered"));
+        (answered, counted)
+    };
+    let (answered, _) = lines();
+    let most = 10 * usize::try_from(seconds).expect("a few");
+    assert!((10..=most).contains(&answered.len()), "{} lines in {seconds} seconds", answered.len());
+    // Each further one may be the first of another second, and then says how many had none.
+    let counted = eventually("the number of those without a line", SOON, || {
+        ask("tid_wrong");
+        Some(lines().1).filter(|counted| !counted.is_empty())
+    });
+    assert!(counted[0].contains("more requests were answered with 401"), "{counted:?}");
 }
 
 #[test]

@@ -4,7 +4,10 @@ use tidings_entity::id::{AppId, CursorId, ObjectId, WatchId};
 use ulid::Ulid;
 
 use super::*;
-use crate::ports::Ref;
+use crate::{
+    ports::Ref,
+    selector::{BRANCHES, TAGS},
+};
 
 const LEARNT: Timestamp = Timestamp(1_000);
 const NOW: Timestamp = Timestamp(9_000);
@@ -176,21 +179,6 @@ fn a_proof_that_names_a_commit_again_says_nothing_of_its_fault() {
     assert_eq!(follow(1, Scope::Watch(&id)), []);
     assert_eq!(follow(2, Scope::Watch(&id)), [moved("refs/heads/dev", 2)], "another commit");
     assert_eq!(follow(1, Scope::Source), [moved("refs/heads/dev", 1)], "a scan took it");
-}
-
-#[test]
-fn what_is_asked_of_a_host_covers_what_a_selector_follows() {
-    let ask = |kind, value: &str| Selector { kind, value: value.into() }.ref_pattern();
-    for (kind, value, asked) in [
-        (SelectorKind::DefaultBranch, "", None),
-        (SelectorKind::Branch, "a/b", Some("refs/heads/a/b")),
-        (SelectorKind::BranchPattern, "release/*", Some("refs/heads/release/")),
-        (SelectorKind::BranchPattern, "rel*", Some("refs/heads/")),
-        (SelectorKind::BranchPattern, "plain", Some("refs/heads/plain")),
-        (SelectorKind::TagPattern, "v*", Some("refs/tags/")),
-    ] {
-        assert_eq!(ask(kind, value).as_deref(), asked, "{value}");
-    }
 }
 
 /// A pattern that follows one release, which the app holds.
@@ -407,6 +395,84 @@ fn what_a_pattern_leaves_out_is_counted() {
     assert_eq!(following.left_out, [(id, 6)].into());
     let only_left_out = Following { left_out: following.left_out, ..Following::default() };
     assert!(only_left_out.is_empty(), "it leads to no write");
+}
+
+/// A pattern over requests that follows two refs at most, with cursors for these numbers.
+fn requests(numbers: &[u8]) -> (Known, CursorId) {
+    let watch = watch(1, SelectorKind::RefPattern, "refs/pull/*/head");
+    let name = |number: &u8| format!("refs/pull/{number}/head");
+    let cursors = numbers.iter().map(|number| {
+        let mut cursor = cursor(&watch, u128::from(*number), &name(number), &name(number));
+        cursor.held = Some(ObjectId::new([*number; 20]));
+        cursor
+    });
+    let cursors: Vec<_> = cursors.collect();
+    let first = cursors[0].id.clone();
+    let heads: Vec<_> = numbers.iter().map(|number| (name(number), *number)).collect();
+    let heads: Vec<_> = heads.iter().map(|(name, number)| (name.as_str(), *number)).collect();
+    (known(watch, cursors, &heads), first)
+}
+
+fn of_requests(numbers: &[u8]) -> RefListing {
+    let names: Vec<_> = numbers.iter().map(|number| (format!("refs/pull/{number}/head"), *number)).collect();
+    let refs: Vec<_> = names.iter().map(|(name, number)| (name.as_str(), *number)).collect();
+    RefListing { pattern_refs_max: Some(2), ..listing(None, &refs) }
+}
+
+#[test]
+fn the_highest_requests_take_the_room_of_lower_ones() {
+    let (mut known, lowest) = requests(&[8, 9]);
+    assert!(follow(&known, &of_requests(&[8, 9]), Scope::Source, NOW).is_empty());
+    let more = of_requests(&[1, 8, 9, 10]);
+    let following = follow(&known, &more, Scope::Source, NOW);
+    assert_eq!(following.births, [(known.watches[0].id.clone(), "refs/pull/10/head".to_owned())]);
+    let displaced = (lowest.clone(), "refs/pull/8/head".to_owned(), CursorState::BranchMissing);
+    assert_eq!(following.edits, [displaced]);
+    assert_eq!(following.gone, ["refs/pull/8/head"]);
+    assert_eq!(following.left_out.values().copied().collect::<Vec<_>>(), [2]);
+    let followed = Followed {
+        selectors: [known.watches[0].selector.clone()].into(),
+        branches: ["refs/pull/8/head", "refs/pull/9/head"].map(str::to_owned).into(),
+    };
+    let fetched: Vec<_> = followed.commits(&more).iter().map(|commit| commit.as_bytes()[0]).collect();
+    assert_eq!(fetched, [9, 10], "what is displaced is not fetched");
+    let proof = follow(&known, &more, Scope::Watch(&known.watches[0].id), NOW);
+    assert!(proof.edits.is_empty() && proof.gone.is_empty(), "a proof takes nothing away");
+    // Its files go, and that is that until there is room again.
+    known.cursors[0].state = CursorState::BranchMissing;
+    known.heads.remove("refs/pull/8/head");
+    assert_eq!(known.waiting(), [(known.watches[0].app.clone(), lowest.clone())]);
+    let watch = known.watches[0].clone();
+    known.cursors.push(cursor(&watch, 10, "refs/pull/10/head", "refs/pull/10/head"));
+    known.heads.insert("refs/pull/10/head".to_owned(), (ObjectId::new([10; 20]), LEARNT));
+    assert!(follow(&known, &more, Scope::Source, NOW).is_empty());
+    known.cursors[1].state = CursorState::BranchMissing;
+    known.heads.remove("refs/pull/9/head");
+    let room_again = follow(&known, &of_requests(&[8, 10]), Scope::Source, NOW);
+    assert_eq!(room_again.edits, [(lowest, "refs/pull/8/head".to_owned(), CursorState::Active)]);
+}
+
+#[test]
+fn a_request_that_another_watch_follows_is_not_displaced() {
+    let (mut known, _) = requests(&[8, 9]);
+    let single = watch(2, SelectorKind::Ref, "refs/pull/8/head");
+    known.cursors.push(cursor(&single, 100, "", "refs/pull/8/head"));
+    let selectors = [known.watches[0].selector.clone(), single.selector.clone()].into();
+    known.watches.push(single);
+    let more = of_requests(&[8, 9, 10]);
+    let following = follow(&known, &more, Scope::Source, NOW);
+    assert!(following.edits.is_empty() && following.gone.is_empty(), "{following:?}");
+    assert_eq!(following.births.len(), 1);
+    let followed = Followed { selectors, branches: BTreeSet::new() };
+    assert_eq!(followed.commits(&more).len(), 3);
+}
+
+#[test]
+fn a_blocked_request_that_is_displaced_stays_blocked_while_its_round_is_open() {
+    let (mut known, _) = requests(&[8, 9]);
+    known.cursors[0].state = CursorState::Blocked;
+    known.cursors[0].open = true;
+    assert!(follow(&known, &of_requests(&[8, 9, 10]), Scope::Source, NOW).edits.is_empty());
 }
 
 #[test]

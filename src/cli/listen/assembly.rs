@@ -59,6 +59,7 @@ impl Assemblies {
                 && under_way.path == path
                 && under_way.id == chunk.id
                 && under_way.next == chunk.index
+                && chunk.offset.is_none_or(|offset| offset == under_way.length / 4 * 3)
         };
         let found = self.0.iter().position(is_next).filter(|_| chunk.index < chunk.total);
         let at = found.ok_or(FolderError::Conflict("the chunk is not the next of its file: begin anew"))?;

@@ -108,6 +108,8 @@ pub struct Chunk {
     pub index: u64,
     /// How many there are.
     pub total: u64,
+    /// Bytes of the file before it; senders of before do not say.
+    pub offset: Option<u64>,
 }
 
 /// The `event` object.

@@ -1,13 +1,13 @@
-//! The repository that is watched: whether it is there, whether it may be read, and its branch. And the
+//! The repository that is watched: whether it is there, whether it may be read, and its refs. And the
 //! receiver that changes go to: whether they may.
 
 use std::path::Path;
 
 use tidings_actors::{
-    ports::{GitError, Location, RefListing, RefPatterns, Remote},
+    ports::{GitError, Location, RefListing, RefPatterns, Remote, Selector},
     secret::Secret,
 };
-use tidings_entity::id::RepositoryId;
+use tidings_entity::{id::RepositoryId, kind::SelectorKind};
 use url::Url;
 
 use super::super::{Code, Failure, folder};
@@ -36,12 +36,12 @@ pub(super) fn address(text: &str, allow_http: bool) -> Result<Address, Failure> 
     }
 }
 
-/// What the repository shows to this credential; its branch must be there.
+/// What the repository shows to this credential; a branch or another single ref must be there.
 ///
 /// # Errors
-/// The host does not show the repository, or the branch is not there.
+/// The host does not show the repository, or the ref is not there.
 pub(super) async fn proved(
-    branch: Option<&str>,
+    selector: &Selector,
     adapters: &Adapters,
     address: &Address,
     credential: Option<Secret>,
@@ -64,27 +64,27 @@ pub(super) async fn proved(
         let ssh = address.way_around(&reason).map(|words| format!("; {words}")).unwrap_or_default();
         Failure::new(Code::Unavailable, format!("{}: {reason}{hint}{ssh}", address.display))
     };
-    let asked: RefPatterns = branch.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+    let asked: RefPatterns = selector.ref_pattern().into_iter().collect();
     let settled = spelling::settled(adapters.git.as_ref(), address.clone(), &remote, &asked).await;
     let (settled, listing) = settled.map_err(failure)?;
     let remote = Remote { location: settled.location.clone(), ..remote };
     let list =
         async |patterns: RefPatterns| adapters.git.list_refs(&remote, &patterns).await.map_err(failure);
-    if let Some(branch) = branch
-        && !listing.refs.iter().any(|found| found.name == format!("refs/heads/{branch}"))
-    {
-        let all = list(branches::all()).await?;
-        let pattern = match branch.contains(['*', '?', '[']) {
-            true => "; --branch takes one branch, and an app of a server a pattern (tidings repository add)",
-            false => "",
+    let single = selector.single_ref(None).filter(|name| !name.is_empty());
+    if single.is_some_and(|name| !listing.refs.iter().any(|found| found.name == name)) {
+        let name = &selector.value;
+        let reason = match selector.kind {
+            SelectorKind::Ref => format!("{} has no ref {name:?}", address.display),
+            _ => {
+                let there = branches::named(&list(branches::all()).await?);
+                format!("{} has no branch {name:?}; {there}", address.display)
+            }
         };
-        let there = branches::named(&all);
-        let reason = format!("{} has no branch {branch:?}{pattern}; {there}", address.display);
         return Err(Failure::new(Code::Data, reason));
     }
     let head = listing.head.as_deref();
     let is_unborn = listing.has_refs && !listing.refs.iter().any(|found| Some(&*found.name) == head);
-    if branch.is_none() && (head.is_none() || is_unborn) {
+    if selector.kind == SelectorKind::DefaultBranch && (head.is_none() || is_unborn) {
         let named = match head {
             Some(head) => {
                 format!("{}, which does not exist", head.strip_prefix("refs/heads/").unwrap_or(head))

@@ -20,11 +20,14 @@ use super::super::{
     front::Front,
     moment::iso,
     names::Names,
+    paging::{Page, Query, cursor_at},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
 
+/// The name of the list of breakers.
+const BREAKERS: &str = "breakers";
 /// For how long a breaker is kept open where nobody says.
 const SECONDS: u64 = 3_600;
 /// The longest time: a day.
@@ -88,23 +91,35 @@ body! {
 }
 
 /// Every breaker that has failures; all others are closed.
-#[utoipa::path(get, path = "/api/admin/breakers", tag = "admin", responses(
-    (status = 200, body = Vec<BreakerOfApp>)
-))]
-async fn list(front: Arc<Front>, _request: Request) -> Answer {
+#[utoipa::path(get, path = "/api/admin/breakers", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<BreakerOfApp>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["limit", "cursor"])?;
+    let (limit, after) = (query.limit()?, query.after::<String>(BREAKERS)?);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let rows = front.store.breakers().await;
-    let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
+    let mut rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
+    let name = |row: &BreakerRow| format!("{} {}", row.kind.as_str(), row.id);
+    rows.sort_by_key(name);
+    rows.retain(|row| after.as_ref().is_none_or(|after| name(row) > *after));
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| cursor_at(BREAKERS, &name(row)));
     let mut names = Names::of(&front);
-    let mut shown = Vec::with_capacity(rows.len());
+    let mut items = Vec::with_capacity(rows.len());
     for row in &rows {
         let app = row.id.parse::<AppId>().ok().filter(|_| row.kind == BreakerKind::Endpoint);
         let app_name = match app {
             Some(app) => Some(names.app(&app).await?.name),
             None => None,
         };
-        shown.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name });
+        items.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name });
     }
-    Ok(json(StatusCode::OK, &shown))
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
 /// Closes a breaker by hand: the next try goes at once.

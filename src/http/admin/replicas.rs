@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::super::{
     front::Front,
     moment::iso,
+    paging::{LIMIT_DEFAULT, Page, Query, Window},
     problem::{Kind, Problem},
     request::{Request, json},
     route::{Access, Answer, Route, route},
@@ -67,12 +68,17 @@ impl ReplicaShown {
 }
 
 /// The servers that share the database and lived within the last day; with a SQLite file, this one.
-#[utoipa::path(get, path = "/api/admin/replicas", tag = "admin", responses(
-    (status = 200, body = Vec<ReplicaShown>)
-))]
-async fn list(front: Arc<Front>, _request: Request) -> Answer {
+#[utoipa::path(get, path = "/api/admin/replicas", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<ReplicaShown>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "replicas", LIMIT_DEFAULT)?;
     let (this, seen) =
         front.handle.replicas().await.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-    let shown: Vec<ReplicaShown> = seen.into_iter().map(|seen| ReplicaShown::of(seen, &this)).collect();
-    Ok(json(StatusCode::OK, &shown))
+    let (seen, next_cursor) = window.cut(seen);
+    let items: Vec<ReplicaShown> = seen.into_iter().map(|seen| ReplicaShown::of(seen, &this)).collect();
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }

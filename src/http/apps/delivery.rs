@@ -128,7 +128,8 @@ fn orders() -> ObjectBuilder {
 }
 
 fn formats() -> ObjectBuilder {
-    let meaning = "What bodies look like, from the next round of each branch on; `docora`.";
+    let meaning = "What bodies look like, from the next round of each branch on; `docora`, of a stream `cloudevents`. A \
+                   `base_url` that leads to a stream or away from one sets it so, unless it is named as well.";
     words(PayloadFormat::ALL.iter().map(|word| word.as_str()), meaning)
 }
 
@@ -142,13 +143,13 @@ fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilde
 }
 
 /// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
-/// secret.
+/// secret. The address may change with them, from the first to the second.
 pub(super) fn read_delivery(
     fields: &mut Fields,
-    receives_at: Option<&str>,
+    (received_at, receives_at): (Option<&str>, Option<&str>),
     now: &DeliverySettings,
 ) -> (Option<DeliverySettings>, Option<Value>) {
-    let beginning = streams::beginning(receives_at, now);
+    let beginning = streams::beginning(received_at, receives_at, now);
     let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else {
         return ((beginning != *now).then_some(beginning), None);
     };

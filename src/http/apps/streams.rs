@@ -38,11 +38,18 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     }
 }
 
-/// The settings that a wish is laid over: events of a stream are CloudEvents by themselves.
-pub(super) fn beginning(receives_at: Option<&str>, now: &DeliverySettings) -> DeliverySettings {
+/// The settings that a wish is laid over. Events of a stream are CloudEvents by themselves; an app that leaves
+/// a stream gets the bodies of an app that never had one, so that a detour changes nothing.
+pub(super) fn beginning(
+    received_at: Option<&str>,
+    receives_at: Option<&str>,
+    now: &DeliverySettings,
+) -> DeliverySettings {
     let mut now = now.clone();
-    if is_stream(receives_at) {
-        now.format = PayloadFormat::Cloudevents;
+    match (is_stream(received_at), is_stream(receives_at)) {
+        (_, true) => now.format = PayloadFormat::Cloudevents,
+        (true, false) => now.format = DeliverySettings::default().format,
+        (false, false) => {}
     }
     now
 }

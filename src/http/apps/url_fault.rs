@@ -31,7 +31,7 @@ impl UrlFault {
     /// address must be that no rule refuses and no request can go to.
     pub(super) fn of_egress(error: &EgressError, unusable: &str) -> Self {
         let docora = match error {
-            EgressError::Refused(Refused::Port(_) | Refused::Own(_)) => None,
+            EgressError::Refused(Refused::Port(_) | Refused::OtherPort { .. } | Refused::Own(_)) => None,
             EgressError::Refused(_) => Some("Private IP addresses are not allowed"),
             EgressError::PlainHttp => Some("URL must use HTTPS"),
             _ => return unusable.into(),

@@ -6,7 +6,7 @@
 //! whoever asks again gets the same changes under the same ids. Leases live where the watch is worked on:
 //! another replica hands the request on.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -82,6 +82,9 @@ struct Pending {
     to: u64,
     /// Changes of the whole round.
     total: u64,
+    /// What to send as `accepted_through` once all of this is dealt with: the position of the last change, or `to`
+    /// where there are notices alone.
+    through: u64,
     /// The changes in order, and the notices that the app asked for where they would have been sent: `resync`
     /// before the first change, `synced` after the last.
     // Empty here: the bodies are put in as the bytes they are.
@@ -104,9 +107,9 @@ body! {
     struct Settlement {
         /// From the answer that handed them out.
         lease_id: String,
-        /// The last position that the app dealt with; missing: none, and all changes are handed out again.
-        /// Where `from` and `to` are equal, only notices were handed out: `to` says that the app dealt with
-        /// them.
+        /// The last position that the app dealt with, `through` where it dealt with everything; missing: none,
+        /// and all changes are handed out again. Where `from` and `to` are equal, only notices were handed out:
+        /// `through` says that the app dealt with them.
         accepted_through: Option<u64>,
         /// The positions up to `accepted_through` that the app does not want: they become dead letters.
         refused: Option<Vec<Refused>>,
@@ -280,6 +283,7 @@ fn read_refused(fields: &mut Fields) -> Vec<(u64, String)> {
 /// after the last one of a round. Where no change is left to stand beside, an answer has notices alone.
 fn handed_out(lease: &Lease) -> Response {
     let round = &lease.lane.round;
+    let Range { start, end } = lease.positions;
     let pending = Pending {
         lease_id: lease.id.clone(),
         expires_at: iso(lease.expires_at),
@@ -288,9 +292,10 @@ fn handed_out(lease: &Lease) -> Response {
         round: round.number,
         kind: round.spec.kind.as_str(),
         complete: round.complete,
-        from: lease.positions.start,
-        to: lease.positions.end,
+        from: start,
+        to: end,
         total: round.summary.total(),
+        through: if start < end { end - 1 } else { end },
         changes: Vec::new(),
     };
     let notice = |action| {

@@ -77,7 +77,8 @@ struct Registration {
     token_type: Option<String>,
     /// A GitHub App instead of a token; its tokens are minted and renewed.
     github_app: Option<GithubApp>,
-    /// One branch, or a pattern (`release/*`); missing: the default branch.
+    /// One branch, or a pattern (`release/*`); missing: the default branch. A name that begins with `refs/`
+    /// is a full one and may name any ref (`refs/notes/x`, `refs/pull/*/head`).
     #[schema(min_length = 1, max_length = 244)]
     branch: Option<String>,
     /// A pattern of tags, instead of `branch`.
@@ -142,6 +143,10 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         .map_err(|error| unproved(&error, &address, wish.field, has_credential))?;
     let (address, location) = (proof.address.clone(), proof.address.location);
     if !selector::exists(&wish.selector, &proof.listing) {
+        if wish.selector.kind == SelectorKind::Ref {
+            let text = format!("the repository has no ref `{}`", wish.selector.value);
+            return Err(Problem::invalid_field("branch", text));
+        }
         let listing = proof::branches(&front, location, wish.credential).await;
         let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
         return Err(Problem::invalid_field("branch", format!("the repository has no such branch{there}")));
@@ -209,7 +214,7 @@ async fn read(front: &Front, compiling: &Turns, app: &App, fields: &mut Fields) 
     let selector = selector::selector(branch.as_deref(), tags.as_deref(), multi_branch).unwrap_or_else(
         |(field, fault)| {
             fields.refuse(field, fault);
-            Selector { kind: SelectorKind::DefaultBranch, value: String::new() }
+            Selector::default_branch()
         },
     );
     let view = ViewFields::read(fields).over(compiling, &app.id, &View::default(), fields).await?;

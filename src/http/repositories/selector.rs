@@ -1,6 +1,6 @@
-//! Which refs a registration asks for: the default branch, one branch, or a pattern.
+//! Which refs a registration asks for: the default branch, one ref, or a pattern. What a name means and which
+//! names no ref can have is decided in `tidings_actors::selector`.
 
-use globset::GlobBuilder;
 use tidings_actors::ports::{RefListing, RefPatterns, Selector};
 use tidings_entity::{id::ObjectId, kind::SelectorKind};
 use utoipa::{
@@ -8,20 +8,14 @@ use utoipa::{
     openapi::{ObjectBuilder, Type},
 };
 
-/// Where branches lie.
-const HEADS: &str = "refs/heads/";
-/// Where tags lie.
-const TAGS: &str = "refs/tags/";
-/// What makes a branch name a pattern; none of them can be in the name of a ref.
-const PATTERN: [char; 3] = ['*', '?', '['];
-
 /// Which refs a watch follows.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what the selector itself is written as")]
 pub(super) struct SelectorShown {
     #[schema(schema_with = kinds)]
     kind: String,
-    /// The short name of the branch, or the glob over short names; empty for the default branch.
+    /// The short name of the branch, or the glob over short names; the full name or the glob over full names
+    /// (`refs/pull/*/head`) where `kind` is `ref` or `ref_pattern`; empty for the default branch.
     value: String,
 }
 
@@ -39,121 +33,79 @@ pub(crate) fn selector(
     tags: Option<&str>,
     multi_branch: bool,
 ) -> Result<Selector, (&'static str, String)> {
-    let (field, text, kind) = match (branch, tags) {
-        (None, None) => {
-            return Ok(Selector { kind: SelectorKind::DefaultBranch, value: String::new() });
-        }
+    let (field, selector) = match (branch, tags) {
+        (None, None) => return Ok(Selector::default_branch()),
         (Some(_), Some(_)) => return Err(("tags", "give branch or tags, not both".to_owned())),
-        (None, Some(tags)) => ("tags", tags.strip_prefix(TAGS).unwrap_or(tags), SelectorKind::TagPattern),
-        (Some(branch), None) => {
-            let name = branch.strip_prefix(HEADS).unwrap_or(branch);
-            let is_pattern = name.contains(PATTERN);
-            let kind = if is_pattern { SelectorKind::BranchPattern } else { SelectorKind::Branch };
-            ("branch", name, kind)
-        }
+        (None, Some(tags)) => ("tags", Selector::of_tags(tags)),
+        (Some(branch), None) => ("branch", Selector::named(branch)),
     };
-    let fault =
-        if kind == SelectorKind::Branch { name_fault(text) } else { pattern_fault(text, multi_branch) };
-    match fault {
-        Some(fault) => Err((field, fault)),
-        None => Ok(Selector { kind, value: text.to_owned() }),
+    let selector = selector.map_err(|fault| (field, fault))?;
+    if selector.is_pattern() && !multi_branch {
+        let fault = "a pattern needs an app that was registered with delivery.multi_branch";
+        return Err((field, fault.to_owned()));
     }
+    Ok(selector)
 }
 
 /// What to ask a Git host for.
 pub(super) fn patterns(selector: &Selector) -> RefPatterns {
-    let value = selector.value.as_str();
-    let before_pattern = value.split(PATTERN).next().unwrap_or("");
-    let folder = before_pattern.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let below = |root: &str| if folder.is_empty() { root.to_owned() } else { format!("{root}{folder}/") };
-    match selector.kind {
-        SelectorKind::DefaultBranch => Vec::new(),
-        SelectorKind::Branch => vec![format!("{HEADS}{value}")],
-        SelectorKind::BranchPattern => vec![below(HEADS)],
-        SelectorKind::TagPattern => vec![below(TAGS)],
-    }
+    selector.ref_pattern().into_iter().collect()
 }
 
 /// Whether what was asked for is there. A repository without any commit has the branch that its
 /// HEAD names.
 pub(super) fn exists(selector: &Selector, listing: &RefListing) -> bool {
-    let full = format!("{HEADS}{}", selector.value);
-    match selector.kind {
-        SelectorKind::Branch => {
-            listing.refs.iter().any(|found| found.name == full)
-                || (!listing.has_refs && listing.head.as_ref().is_none_or(|head| *head == full))
-        }
-        _ => true,
-    }
-}
-
-/// The commit that a selector of one branch names now; none while the branch is unborn.
-pub(super) fn head(selector: &Selector, listing: &RefListing) -> Option<ObjectId> {
-    let named = match selector.kind {
-        SelectorKind::Branch => format!("{HEADS}{}", selector.value),
-        _ => listing.head.clone()?,
+    let Some(full) = selector.single_ref(None).filter(|name| !name.is_empty()) else { return true };
+    let is_unborn = || {
+        selector.kind == SelectorKind::Branch
+            && !listing.has_refs
+            && listing.head.as_ref().is_none_or(|head| *head == full)
     };
+    listing.refs.iter().any(|found| found.name == full) || is_unborn()
+}
+
+/// The commit that a selector of one ref names now; none while the branch is unborn.
+pub(super) fn head(selector: &Selector, listing: &RefListing) -> Option<ObjectId> {
+    let named = selector.single_ref(listing.head.as_deref()).filter(|name| !name.is_empty())?;
     let find = |name: &str| listing.refs.iter().find(|found| found.name == name).map(|found| found.commit);
-    find(&named).or_else(|| if selector.kind == SelectorKind::Branch { None } else { find("HEAD") })
-}
-
-/// The rules of `git check-ref-format` for a branch.
-fn name_fault(name: &str) -> Option<String> {
-    let forbidden = |c: char| c.is_control() || " ~^:\\".contains(c);
-    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-    let bad = name.starts_with('-')
-        || name.ends_with('.')
-        || name == "@"
-        || name.contains("..")
-        || name.contains("@{")
-        || name.contains(forbidden)
-        || name.split('/').any(bad_part);
-    bad.then(|| "is not the name of a branch".to_owned())
-}
-
-fn pattern_fault(pattern: &str, multi_branch: bool) -> Option<String> {
-    if !multi_branch {
-        return Some("a pattern needs an app that was registered with delivery.multi_branch".to_owned());
-    }
-    if pattern.is_empty() || GlobBuilder::new(pattern).literal_separator(true).build().is_err() {
-        return Some("is not a pattern".to_owned());
-    }
-    None
+    find(&named).or_else(|| if selector.kind == SelectorKind::DefaultBranch { find("HEAD") } else { None })
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings_actors::ports::Ref;
+
     use super::*;
 
-    fn of(branch: &str) -> Result<Selector, (&'static str, String)> {
-        selector(Some(branch), None, true)
+    #[test]
+    fn at_most_one_of_branch_and_tags_is_given_and_patterns_need_an_app_that_mixes_branches() {
+        assert_eq!(selector(None, None, false), Ok(Selector::default_branch()));
+        assert_eq!(selector(Some("refs/pull/*/head"), None, false).expect_err("mixes").0, "branch");
+        assert_eq!(selector(None, Some("v*"), false).expect_err("mixes").0, "tags");
+        assert!(selector(Some("refs/pull/*/head"), None, true).is_ok());
+        assert_eq!(selector(Some("a"), Some("v*"), true).expect_err("both").0, "tags");
+        let (field, fault) = selector(Some("refs/notes/a..b"), None, true).expect_err("no name");
+        assert_eq!((field, fault.as_str()), ("branch", "is not the name of a ref: it must not contain `..`"));
     }
 
     #[test]
-    fn names_and_patterns_of_branches_are_told_apart() {
-        for (branch, kind, asked) in [
-            ("main", SelectorKind::Branch, "refs/heads/main"),
-            ("refs/heads/a/b", SelectorKind::Branch, "refs/heads/a/b"),
-            ("{x}", SelectorKind::Branch, "refs/heads/{x}"),
-            ("release/*", SelectorKind::BranchPattern, "refs/heads/release/"),
-            ("rel*/x", SelectorKind::BranchPattern, "refs/heads/"),
+    fn a_single_ref_must_be_there_and_a_pattern_need_not() {
+        let commit = ObjectId::new([7; 20]);
+        let refs = ["refs/heads/main", "refs/notes/x"].map(|name| Ref { name: name.to_owned(), commit });
+        let listing = RefListing { refs: refs.into(), has_refs: true, ..RefListing::default() };
+        let of = |text| Selector::named(text).expect("valid");
+        for (text, is_there) in [
+            ("main", true),
+            ("refs/notes/x", true),
+            ("refs/notes/y", false),
+            ("notes/x", false),
+            ("refs/pull/*/head", true),
         ] {
-            let selector = of(branch).expect(branch);
-            assert_eq!(selector.kind, kind, "{branch}");
-            assert_eq!(patterns(&selector), [asked], "{branch}");
+            assert_eq!(exists(&of(text), &listing), is_there, "{text}");
         }
-        assert!(selector(Some("a*"), None, false).is_err(), "an app that would mix branches");
-        assert!(selector(Some("a"), Some("v*"), true).is_err());
-    }
-
-    #[test]
-    fn what_git_does_not_allow_as_a_branch_is_refused() {
-        for branch in [
-            "", "-x", "a..b", "a b", "a~1", "a^", "a:b", "a\\b", "a/", "/a", "a//b", ".a", "a.lock", "@",
-            "a@{1}", "a.", "a\u{7f}",
-        ] {
-            assert!(of(branch).is_err(), "{branch:?}");
-        }
-        assert!(of("[").is_err());
+        assert_eq!(head(&of("refs/notes/x"), &listing), Some(commit));
+        let unborn = RefListing { head: Some("refs/heads/main".to_owned()), ..RefListing::default() };
+        assert!(exists(&of("main"), &unborn) && !exists(&of("dev"), &unborn));
+        assert!(!exists(&of("refs/notes/x"), &unborn));
     }
 }

@@ -131,7 +131,10 @@ fn a_pattern_without_a_match_says_so() {
     assert_eq!(stands(&watch, &[], &[]), ("active", String::new()));
     watch.cursors.clear();
     let reason = "no tag of the repository matches `v*`".to_owned();
-    assert_eq!(stands(&watch, &[], &[]), ("active", reason));
+    assert_eq!(stands(&watch, &[], &[]), ("unmatched", reason));
+    watch.selector = Selector { kind: SelectorKind::RefPattern, value: "refs/pull/*/head".into() };
+    let reason = "no ref of the repository matches `refs/pull/*/head`".to_owned();
+    assert_eq!(stands(&watch, &[], &[]), ("unmatched", reason));
     watch.selector = Selector { kind: SelectorKind::DefaultBranch, value: String::new() };
     assert_eq!(stands(&watch, &[], &[]), ("active", String::new()));
 }

@@ -51,10 +51,10 @@ async fn keys_are_shown_rotated_and_retired_by_the_administrator_only() {
     let shown = house.call("GET", "/api/admin/keys", Some(ADMIN), None).await;
     assert_eq!(
         shown.json(),
-        json!([
+        json!({ "items": [
             { "id": "00000001", "is_primary": false, "sealed": 10 },
             { "id": "00000002", "is_primary": true, "sealed": 0 },
-        ])
+        ] })
     );
     let made = house.call("POST", "/api/admin/keys/rotate", Some(ADMIN), None).await;
     assert_eq!((made.status, &made.json()["id"]), (201, &json!("00000003")));

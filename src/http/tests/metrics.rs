@@ -50,13 +50,18 @@ async fn the_worst_watches_are_named_to_the_administrator_alone() {
     };
     house.store.rows().laggards = (0..20).map(laggard).collect();
     let named = house.call("GET", "/api/admin/lag", Some(ADMIN), None).await;
-    let named = named.json();
+    let page = named.json();
+    let named = &page["items"];
     assert_eq!(named.as_array().map(Vec::len), Some(10));
     assert_eq!((&named[0]["name"], &named[0]["state"]), (&"r0".into(), &"blocked".into()));
     assert_eq!(named[0]["behind_since"], "1970-01-01T00:00:01.000Z");
     assert!(named[0]["lag_ms"].as_u64().is_some_and(|lag| lag > 1_000_000_000));
     let two = house.call("GET", "/api/admin/lag?limit=2", Some(ADMIN), None).await.json();
-    assert_eq!(two.as_array().map(Vec::len), Some(2));
+    assert_eq!(two["items"].as_array().map(Vec::len), Some(2));
+    let cursor = page["next_cursor"].as_str().expect("ten more");
+    let more = house.call("GET", &format!("/api/admin/lag?cursor={cursor}"), Some(ADMIN), None).await.json();
+    assert_eq!((&more["items"][0]["name"], &more["items"][9]["name"]), (&"r10".into(), &"r19".into()));
+    assert!(more["next_cursor"].is_null(), "{more}");
     assert_eq!(house.call("GET", "/api/admin/lag?limit=0", Some(ADMIN), None).await.status, 400);
     let token = house.app().await;
     for token in [None, Some(token.as_str())] {

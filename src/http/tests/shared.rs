@@ -126,12 +126,26 @@ async fn what_mirrors_take_is_shown_together_and_one_by_one() {
     }]);
     assert_eq!(overview["hosts"], rest, "the hosts where polls wait");
     let shown = |answered: serde_json::Value| -> Vec<u64> {
-        answered.as_array().into_iter().flatten().filter_map(|mirror| mirror["bytes"].as_u64()).collect()
+        answered["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|mirror| mirror["bytes"].as_u64())
+            .collect()
     };
     let all = house.call("GET", "/api/admin/mirrors", Some(ADMIN), None).await.json();
     assert_eq!(shown(all), [20, 10], "the largest first");
     let one = house.call("GET", "/api/admin/mirrors?limit=1", Some(ADMIN), None).await.json();
+    let next = one["next_cursor"].as_str().expect("one more").to_owned();
     assert_eq!(shown(one), [20]);
+    let path = format!("/api/admin/mirrors?limit=1&cursor={next}");
+    let other = house.call("GET", &path, Some(ADMIN), None).await.json();
+    assert!(other["next_cursor"].is_null(), "{other}");
+    assert_eq!(shown(other), [10]);
+    let foreign = house.call("GET", &format!("/api/admin/lag?cursor={next}"), Some(ADMIN), None).await;
+    assert_eq!(foreign.status, 400, "a cursor is good for its own list");
+    let replicas = house.call("GET", "/api/admin/replicas", Some(ADMIN), None).await.json();
+    assert_eq!(replicas["items"].as_array().map(Vec::len), Some(1), "{replicas}");
     assert_eq!(house.call("GET", "/api/admin/mirrors?limit=0", Some(ADMIN), None).await.status, 400);
 }
 

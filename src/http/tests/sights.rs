@@ -94,7 +94,25 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
     });
     assert_eq!(of_app["endpoint"], expected);
     let breakers = house.call("GET", "/api/admin/breakers", Some(ADMIN), None).await.json();
-    assert_eq!(breakers[0]["app_name"], of_app["app_name"]);
+    assert_eq!(breakers["items"][0]["app_name"], of_app["app_name"]);
+    house
+        .store
+        .rows()
+        .breakers
+        .extend(["src_b", "src_a", "src_c"].map(|id| breaker(BreakerKind::Source, id)));
+    let mut path = "/api/admin/breakers?limit=3".to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let page = house.call("GET", &path, Some(ADMIN), None).await.json();
+        let ids = page["items"].as_array().expect("items").iter().map(|one| one["id"].clone());
+        pages.push(ids.collect::<Vec<_>>());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/admin/breakers?limit=3&cursor={next}");
+        // One that closes between two pages keeps no other out.
+        house.store.rows().breakers.retain(|row| row.id != "src_a");
+    }
+    assert_eq!(pages, [vec![json!(app), json!("src_a"), json!("src_b")], vec![json!("src_c")]]);
+    house.store.rows().breakers.retain(|row| row.kind == BreakerKind::Endpoint);
 
     house.store.rows().watches[0].last_error = Some("the Git host refuses the credential".into());
     assert_eq!(state().await, "credential_refused");

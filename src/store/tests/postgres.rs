@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait;
 use tidings_actors::{
     ports::{AppStore, StoreError, UpkeepStore},
     time::Timestamp,
@@ -22,6 +23,21 @@ tidings_actors::store_contract_tests!(store);
 
 async fn number(store: &SqlStore, text: &str) -> i64 {
     rows::number(&store.readers, "test", text, vec![]).await.expect("a number")
+}
+
+#[tokio::test]
+async fn no_step_is_taken_back_below_servers_that_live_anywhere() {
+    let Some(home) = Home::server().await else { return };
+    let connection = home.raw().await;
+    let replica = "insert into replica (id, name, version, works, started_at, seen_at, life_ms) values
+                   ('rpl_x', 'host 17', '1', true, 0, extract(epoch from clock_timestamp()) * 1000, 60000)";
+    connection.execute_unprepared(replica).await.expect("one that lives");
+    let steps = schema::status(home.url()).await.expect("a status");
+    let refused = schema::down(home.url(), 1).await.expect_err("refused").to_string();
+    assert!(refused.contains("in use by host 17"), "{refused}");
+    assert_eq!(schema::status(home.url()).await.expect("a status"), steps, "nothing was taken back");
+    connection.execute_unprepared("update replica set life_ms = -1").await.expect("one that is silent");
+    assert_eq!(schema::down(home.url(), 1).await.expect("taken back").len(), 1);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ fn inline(bytes: &[u8]) -> Material {
 }
 
 fn rendered(order: &DeliveryOrder, material: &Material) -> ParcelBody {
-    render(order, &Shared::of(&order.lane), material)
+    render(order, &Shared::of(&order.lane), material, CHUNK_THRESHOLD)
 }
 
 fn whole(order: &DeliveryOrder, material: &Material) -> String {
@@ -289,13 +289,24 @@ fn a_large_binary_file_goes_in_chunks_that_join_to_it() {
         assert_eq!(value["file"]["path"], String::from_utf8_lossy(&tricky.change.path).as_ref());
         let text = std::str::from_utf8(&body).expect("UTF-8");
         let tail = format!(
-            r#"","content_encoding":"base64","chunk":{{"id":"an-id","index":{index},"total":3}},"mode":"100644","blob":"#
+            r#"","content_encoding":"base64","chunk":{{"id":"an-id","index":{index},"total":3,"offset":{}}},"mode":"100644","blob":"#,
+            index * 393_216
         );
         assert!(text.contains(&tail), "key order");
+        let before = BASE64_STANDARD.decode(&joined).expect("each chunk decodes alone").len();
+        let decoded = BASE64_STANDARD.decode(slice).expect("base64");
+        assert_eq!(decoded, bytes[index * 393_216..before], "the offset is where its bytes begin");
     }
     assert_eq!(BASE64_STANDARD.decode(joined).expect("base64"), bytes);
     let text = vec![b'a'; 2 * CHUNK_THRESHOLD];
     assert!(matches!(rendered(&create(), &inline(&text)), ParcelBody::Whole(_)), "text is never chunked");
+    let threshold = crate::settings::DeliverySettings::default().chunk_threshold;
+    assert_eq!(threshold as usize, CHUNK_THRESHOLD, "the default");
+    let order = create();
+    for (threshold, is_chunked) in [(bytes.len(), false), (bytes.len() - 1, true), (600_000, true)] {
+        let body = render(&order, &Shared::of(&order.lane), &inline(&bytes), threshold);
+        assert_eq!(matches!(body, ParcelBody::Chunked { .. }), is_chunked, "{threshold}");
+    }
 }
 
 /// How `JSON.stringify` writes a text.

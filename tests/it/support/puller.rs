@@ -73,9 +73,9 @@ impl Puller {
     /// Pulls and settles until nothing is pending.
     pub(crate) fn drain(&mut self, server: &Server, id: &str) {
         while let Some(pending) = self.ask(server, id, "wait_seconds=1") {
-            let last = pending["to"].as_u64().expect("a position") - 1;
+            let last = pending["through"].as_u64().expect("a position");
             let arrivals = self.take(&pending, last);
-            let body = json!({ "lease_id": pending["lease_id"], "accepted_through": last });
+            let body = json!({ "lease_id": pending["lease_id"], "accepted_through": pending["through"] });
             let (status, answer) = self.settle(server, id, &body);
             assert_eq!(status, 200, "{answer}");
             arrivals.iter().for_each(|arrival| self.model.acknowledged(arrival));

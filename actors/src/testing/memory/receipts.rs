@@ -2,7 +2,7 @@
 
 use tidings_entity::{
     id::ReceiptId,
-    kind::{ReceiptReason, ReceiptVerdict, SelectorKind},
+    kind::{ReceiptReason, ReceiptVerdict},
 };
 
 use super::rows::State;
@@ -57,10 +57,9 @@ impl State {
                 let single =
                     self.cursors.values().find(|row| row.watch == watch.new.id && row.slot.is_empty());
                 let selector = watch.new.selector.clone();
-                let follows_one = matches!(selector.kind, SelectorKind::DefaultBranch | SelectorKind::Branch);
                 Interest {
                     repository: watch.repository.clone(),
-                    branch: single.filter(|_| follows_one).map(|row| row.branch.clone()),
+                    branch: single.filter(|_| !selector.is_pattern()).map(|row| row.branch.clone()),
                     selector,
                 }
             })

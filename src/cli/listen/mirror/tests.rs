@@ -267,6 +267,23 @@ fn chunks_are_joined_checked_and_begun_anew_after_a_loss() {
 }
 
 #[test]
+fn a_chunk_that_begins_elsewhere_in_the_file_is_refused() {
+    let bytes: Vec<u8> = (0..900_u32).map(|number| (number % 251) as u8).collect();
+    let part = |index: usize, offset: usize| {
+        let mut part = chunk("big.bin", &bytes, "id", index, 400, 1);
+        part["file"]["chunk"]["offset"] = offset.into();
+        part
+    };
+    let mut world = World::new();
+    assert_eq!(world.apply(Verb::Put, &part(0, 300)).expect_err("a gap").status(), 409);
+    assert_eq!(world.apply(Verb::Put, &part(0, 0)).expect("stored"), Effect::Stored);
+    assert_eq!(world.apply(Verb::Put, &part(1, 299)).expect_err("an overlap").status(), 409);
+    assert_eq!(world.apply(Verb::Put, &part(1, 300)).expect("stored"), Effect::Stored);
+    assert_eq!(world.apply(Verb::Put, &part(2, 600)).expect("whole"), Effect::Applied);
+    assert_eq!(fs::read(world.path("big.bin")).expect("read"), bytes);
+}
+
+#[test]
 fn content_that_does_not_hash_to_its_sha_is_refused() {
     let mut world = World::new();
     let mut lie = put("a", "text", 1, 0);

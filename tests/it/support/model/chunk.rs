@@ -11,6 +11,7 @@ pub(super) struct Chunk {
     pub(super) id: String,
     pub(super) index: u64,
     pub(super) total: u64,
+    pub(super) offset: u64,
 }
 
 /// Reads it where there is one.
@@ -22,6 +23,7 @@ pub(super) fn read(chunk: &Value) -> Result<Option<Chunk>, &'static str> {
         id: chunk["id"].as_str().ok_or("chunk id")?.to_owned(),
         index: chunk["index"].as_u64().ok_or("chunk index")?,
         total: chunk["total"].as_u64().ok_or("chunk total")?,
+        offset: chunk["offset"].as_u64().ok_or("chunk offset")?,
     }))
 }
 
@@ -37,6 +39,10 @@ impl Model {
                 rows.len()
             ));
             return false;
+        }
+        let before: usize = rows.iter().map(|text| text.len() / 4 * 3).sum();
+        if chunk.offset != before as u64 {
+            self.faults.push(format!("chunk {} of {} begins at {}", chunk.index, chunk.id, chunk.offset));
         }
         rows.push(change.body["file"]["content"].as_str().unwrap_or_default().to_owned());
         if chunk.index + 1 < chunk.total {
