@@ -34,7 +34,7 @@ pub struct DeliverySettings {
     /// Bytes of deliveries that all watches together hold rendered.
     pub memory_bytes: u64,
     /// Which attempts are rows.
-    #[serde(deserialize_with = "super::text::word")]
+    #[serde(deserialize_with = "tidings_section::word")]
     pub history: History,
     /// For how many days history is kept.
     pub history_days: u32,

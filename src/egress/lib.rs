@@ -20,6 +20,7 @@ pub mod refused;
 pub mod replicas;
 pub mod resolver;
 pub mod rules;
+pub mod settings;
 pub mod tls;
 
 use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Duration};
@@ -29,7 +30,7 @@ use rustls::RootCertStore;
 use thiserror::Error;
 use url::{Host, Url};
 
-use crate::settings::egress::EgressSettings;
+use crate::settings::EgressSettings;
 use refused::Refused;
 use resolver::{Guard, Lookup, system_lookup};
 use rules::Rules;
