@@ -7,7 +7,8 @@ pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod doctor;
-pub mod git;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hook;
 pub mod http;
 pub mod identity;
@@ -18,5 +19,6 @@ pub mod store;
 pub mod webhook;
 
 pub use tidings_egress as egress;
+pub use tidings_git as git;
 pub use tidings_secrets as secrets;
 pub use tidings_telemetry as telemetry;

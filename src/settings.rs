@@ -8,7 +8,6 @@
 
 mod database;
 mod delivery;
-pub mod git;
 mod hooks;
 mod housekeeping;
 mod identity;
@@ -22,6 +21,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 pub use tidings_egress::settings::EgressSettings;
 use tidings_entity::kind::ReplicaRole;
+pub use tidings_git::settings::GitSettings;
 pub use tidings_section::{Fault, Rate, duration, optional, secret, secrets};
 pub use tidings_telemetry::settings::{LogFormat, Ratio, TelemetrySettings};
 
@@ -29,7 +29,6 @@ pub(crate) use self::load::DEFAULTS;
 pub use self::{
     database::DatabaseSettings,
     delivery::{DeliverySettings, History},
-    git::GitSettings,
     hooks::HooksSettings,
     housekeeping::HousekeepingSettings,
     identity::IdentitySettings,

@@ -16,6 +16,7 @@
 pub mod address;
 pub mod dial;
 pub mod of_apps;
+pub mod redaction;
 pub mod refused;
 pub mod replicas;
 pub mod resolver;

@@ -19,7 +19,7 @@ use tidings::{
     egress::Egress,
     git::Git,
     machine::MachineRandom,
-    settings::{EgressSettings, git::GitSettings},
+    settings::{EgressSettings, GitSettings},
 };
 use tidings_actors::{
     ports::{
