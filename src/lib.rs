@@ -7,15 +7,18 @@ pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod doctor;
-pub mod egress;
-pub mod git;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hook;
 pub mod http;
 pub mod identity;
 pub mod machine;
 pub mod nats;
-pub mod secrets;
 pub mod settings;
 pub mod store;
-pub mod telemetry;
 pub mod webhook;
+
+pub use tidings_egress as egress;
+pub use tidings_git as git;
+pub use tidings_secrets as secrets;
+pub use tidings_telemetry as telemetry;

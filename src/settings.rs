@@ -8,39 +8,33 @@
 
 mod database;
 mod delivery;
-pub mod egress;
-pub mod git;
 mod hooks;
 mod housekeeping;
 mod identity;
 mod load;
 mod onboarding;
-mod rate;
 mod server;
-mod telemetry;
-mod text;
 mod watch;
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+pub use tidings_egress::settings::EgressSettings;
 use tidings_entity::kind::ReplicaRole;
+pub use tidings_git::settings::GitSettings;
+pub use tidings_section::{Fault, Rate, duration, optional, secret, secrets};
+pub use tidings_telemetry::settings::{LogFormat, Ratio, TelemetrySettings};
 
 pub(crate) use self::load::DEFAULTS;
 pub use self::{
     database::DatabaseSettings,
     delivery::{DeliverySettings, History},
-    egress::EgressSettings,
-    git::GitSettings,
     hooks::HooksSettings,
     housekeeping::HousekeepingSettings,
     identity::IdentitySettings,
     load::ENVIRONMENT_PREFIX,
     onboarding::{OnboardingMode, OnboardingSettings},
-    rate::Rate,
     server::ServerSettings,
-    telemetry::{LogFormat, Ratio, TelemetrySettings},
-    text::{duration, optional, secret, secrets},
     watch::WatchSettings,
 };
 
@@ -62,7 +56,6 @@ pub struct Settings {
     /// Tokens of an external issuer for the staff.
     pub identity: IdentitySettings,
     /// What may be reached from here.
-    #[serde(serialize_with = "text::egress")]
     pub egress: EgressSettings,
     /// Polling and fetching.
     pub git: GitSettings,
@@ -136,41 +129,6 @@ impl Settings {
         faults.extend(self.telemetry.validate());
         faults.extend(self.housekeeping.validate());
         faults
-    }
-}
-
-/// One thing that is wrong with the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The key, `section.name`.
-    pub key: String,
-    /// What is wrong with its value, the value included unless it is a secret, and where it came
-    /// from.
-    pub message: String,
-}
-
-impl Fault {
-    /// Names a fault.
-    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into() }
-    }
-
-    /// A duration that must not be zero, but is.
-    fn of_zero(key: &str, duration: std::time::Duration) -> Option<Self> {
-        duration.is_zero().then(|| Self::new(key, "\"0s\" is too short: it must be longer than nothing"))
-    }
-
-    /// A number outside its bounds.
-    fn of_range(key: &str, number: u64, bounds: std::ops::RangeInclusive<u64>) -> Option<Self> {
-        let (least, most) = (bounds.start(), bounds.end());
-        (!bounds.contains(&number))
-            .then(|| Self::new(key, format!("{number} does not lie between {least} and {most}")))
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.key, self.message)
     }
 }
 

@@ -19,7 +19,6 @@ mod kept;
 mod material;
 mod notice;
 mod oauth;
-pub mod redaction;
 pub mod signature;
 mod spelling;
 
@@ -36,6 +35,7 @@ use tidings_actors::{
     shards::Hold,
 };
 
+use tidings_egress::redaction;
 use tidings_entity::kind::PayloadFormat;
 use tokio::time::Instant;
 use tracing::{debug, info};

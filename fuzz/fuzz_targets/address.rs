@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::address`.
+//! See `tidings::fuzzing::address`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::address(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::address(bytes));

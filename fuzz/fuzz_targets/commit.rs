@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::commit`.
+//! See `tidings::fuzzing::commit`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::commit(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::commit(bytes));

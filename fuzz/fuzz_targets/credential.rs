@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::credential`.
+//! See `tidings::fuzzing::credential`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::credential(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::credential(bytes));

@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::hook`.
+//! See `tidings::fuzzing::hook`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::hook(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::hook(bytes));

@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::pack`.
+//! See `tidings::fuzzing::pack`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::pack(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::pack(bytes));

@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::packets`.
+//! See `tidings::fuzzing::packets`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::packets(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::packets(bytes));

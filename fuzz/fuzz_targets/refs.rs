@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::refs`.
+//! See `tidings::fuzzing::refs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::refs(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::refs(bytes));

@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::side_band`.
+//! See `tidings::fuzzing::side_band`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::side_band(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::side_band(bytes));

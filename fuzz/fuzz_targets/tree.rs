@@ -1,4 +1,4 @@
-//! See `tidings::git::fuzzing::tree`.
+//! See `tidings::fuzzing::tree`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::git::fuzzing::tree(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::fuzzing::tree(bytes));

@@ -95,7 +95,7 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
-    use crate::settings::egress::EgressSettings;
+    use crate::settings::EgressSettings;
 
     fn trusting() -> EndpointTls {
         let mut root = CertificateParams::new(Vec::new()).expect("parameters");

@@ -81,7 +81,7 @@ fn entry(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::rules::Rules;
+    use crate::rules::Rules;
 
     #[test]
     fn the_entry_that_a_refusal_names_opens_the_address() {

@@ -8,7 +8,7 @@ use reqwest::{Client, Method, RequestBuilder, redirect, retry};
 use url::Url;
 
 use super::{EgressError, tls};
-use crate::settings::egress::EgressSettings;
+use crate::settings::EgressSettings;
 
 /// Longest wait for a connection: a replica that does not answer is dead, and another takes over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -22,7 +22,7 @@ use tidings_actors::{
 use x509_parser::parse_x509_certificate;
 
 use super::EgressError;
-use crate::settings::egress::EgressSettings;
+use crate::settings::EgressSettings;
 
 /// The part of a setup that something is wrong with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,8 @@ impl ServerCertVerifier for Named {
 }
 
 /// Tells setups apart without keeping them.
-pub(crate) fn fingerprint(tls: &EndpointTls) -> [u8; 32] {
+#[must_use]
+pub fn fingerprint(tls: &EndpointTls) -> [u8; 32] {
     let client = tls.client.as_ref();
     let mut hasher = Sha256::new();
     for part in [client.map(|one| one.chain.as_str()), client.map(|one| one.key.expose()), tls.ca.as_deref()]

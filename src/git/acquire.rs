@@ -32,7 +32,7 @@ use super::{
     survey::{Survey, survey},
     turn::Turn,
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// How deep the first step behind a head goes; each next one doubles it.
 const FIRST_DEPTH: u32 = 50;

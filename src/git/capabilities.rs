@@ -27,7 +27,7 @@ use super::{
     listing::Listing,
     packet::{self, Packet},
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// How long what a host can do is believed.
 const REMEMBERED_FOR: Duration = Duration::from_hours(24);

@@ -29,7 +29,9 @@ use super::{
     github_app::Apps,
     packet::{Decoder, Packet},
 };
-use crate::{egress::Egress, settings::git::GitSettings};
+use tidings_egress::Egress;
+
+use crate::settings::GitSettings;
 
 /// How long the end of a body may lag behind its last packet.
 const END_PATIENCE: Duration = Duration::from_secs(1);

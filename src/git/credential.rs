@@ -21,7 +21,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::forge::Forge;
-use crate::webhook::redaction::redact;
+use tidings_egress::redaction::redact;
 
 /// A credential, read.
 #[derive(Clone, Debug)]

@@ -8,12 +8,12 @@ use reqwest::{
     header::{HeaderMap, LOCATION},
 };
 use tidings_actors::{ports::GitError, time::Timestamp};
+use tidings_egress::{Egress, EgressError};
 use tidings_entity::id::ObjectId;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use url::Url;
 
 use super::address::Address;
-use crate::egress::{Egress, EgressError};
 
 /// Longest piece of a host's words that is kept, in characters.
 const SHOWN_CHARACTERS: usize = 200;
@@ -22,9 +22,9 @@ const SHOWN_CHARACTERS: usize = 200;
 const PATIENCE_MAX: Duration = Duration::from_secs(86_400);
 
 /// How the text of a host of plain files begins.
-pub(crate) const PLAIN_FILES: &str = "it serves plain files";
+pub const PLAIN_FILES: &str = "it serves plain files";
 /// How the text of a port without TLS begins.
-pub(crate) const NO_TLS: &str = "the port of this https address does not speak TLS";
+pub const NO_TLS: &str = "the port of this https address does not speak TLS";
 
 /// What a host said, fit to be shown.
 pub(super) fn shown(text: &[u8]) -> String {

@@ -29,7 +29,7 @@ use super::{
     packet::{self, Packet},
     receive::{Expected, Piece, ShallowChange, receive},
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Pieces of a pack between network and disk; each has at most 64 KiB.
 const PIECES_UNDER_WAY: usize = 16;

@@ -1,10 +1,9 @@
-//! What reads bytes of strangers, as functions of bytes alone: `fuzz/` feeds them with a coverage
-//! guided fuzzer, the tests here with the corpus that is kept and with bytes made up at random.
+//! What reads bytes of Git hosts, as functions of bytes alone, for the fuzzer.
 //!
 //! Each panics where a promise is broken; an error for bad bytes is what is promised.
 
 use tidings_actors::{ports::Location, secret::Secret};
-use tidings_entity::{id::ObjectId, kind::HookProvider};
+use tidings_entity::id::ObjectId;
 
 use super::{
     address::Address,
@@ -17,23 +16,6 @@ use super::{
     receive::ShallowChange,
     tree::Tree,
 };
-use crate::hook::payload::{ADDRESSES_MAX, read};
-
-/// What is done with the bytes of a stranger; it panics where it finds a fault.
-pub type Target = fn(&[u8]);
-
-/// Every target by its name, which is also that of its folder in `fuzz/corpus`.
-pub const TARGETS: &[(&str, Target)] = &[
-    ("packets", packets),
-    ("refs", refs),
-    ("side_band", side_band),
-    ("address", address),
-    ("tree", tree),
-    ("pack", pack),
-    ("commit", commit),
-    ("credential", credential),
-    ("hook", hook),
-];
 
 /// Packet lines: the same packets, or an error, however the stream is cut.
 pub fn packets(bytes: &[u8]) {
@@ -152,79 +134,5 @@ pub fn credential(bytes: &[u8]) {
     if let Ok(credential) = Credential::of(&Secret::new(text.to_owned())) {
         let again = Credential::of(&credential.text()).expect("its own form");
         assert_eq!(again.text().expose(), credential.text().expose());
-    }
-}
-
-/// Whether an address names no user. An `@` in its path is a letter like others.
-fn is_bare(address: &str) -> bool {
-    let (_, rest) = address.split_once("://").expect("a normalised address");
-    !rest.split('/').next().expect("a first part").contains('@')
-}
-
-/// Bodies of hooks, as each host and each form: few addresses, none of which holds a credential, and
-/// a ref by its name or none.
-pub fn hook(bytes: &[u8]) {
-    for provider in [HookProvider::Github, HookProvider::Gitlab, HookProvider::Gitea] {
-        for (event, form) in [("push", false), ("push", true), ("delete", false), ("create", true)] {
-            let Ok(payload) = read(provider, event, form, bytes) else { continue };
-            assert!(payload.addresses.len() <= ADDRESSES_MAX, "{provider:?} {event}");
-            assert!(payload.addresses.iter().all(|address| is_bare(address)), "{provider:?} {event}");
-            assert!(payload.ref_name.is_none_or(|name| !name.is_empty()), "{provider:?} {event}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn corpus(name: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-        let files = fs::read_dir(&folder).expect("every target has a corpus").flatten();
-        files.map(|file| fs::read(file.path()).expect("a file")).collect()
-    }
-
-    #[test]
-    fn the_kept_corpus_breaks_no_promise() {
-        for (name, target) in TARGETS {
-            let kept = corpus(name);
-            assert!(!kept.is_empty(), "{name}");
-            for bytes in kept {
-                target(&bytes);
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-
-        #[test]
-        fn made_up_bytes_break_no_promise(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            for (_, target) in TARGETS {
-                target(&bytes);
-            }
-        }
-
-        /// Pieces of the corpus put together anew come further than pure chance.
-        #[test]
-        fn a_mutated_corpus_breaks_no_promise(
-            which in 0..TARGETS.len(),
-            file: prop::sample::Index,
-            at: prop::sample::Index,
-            put in prop::collection::vec(any::<u8>(), 0..8),
-            cut in 0_usize..8,
-        ) {
-            let (name, target) = TARGETS[which];
-            let kept = corpus(name);
-            let mut bytes = file.get(&kept).clone();
-            let at = at.index(bytes.len() + 1);
-            let end = (at + cut).min(bytes.len());
-            bytes.splice(at..end, put);
-            target(&bytes);
-        }
     }
 }

@@ -28,7 +28,7 @@ use super::{
     credential::{AppKey, Credential, InvalidCredential},
     failure,
 };
-use crate::egress::Egress;
+use tidings_egress::Egress;
 
 /// Longest mint, from its first byte to its last.
 const MINT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use super::{
     client::Client,
     listing::list,
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Asking hosts, and what is known of them.
 pub(super) struct Host {

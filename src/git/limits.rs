@@ -12,7 +12,7 @@ use std::{
 
 use tidings_actors::ports::GitError;
 
-use crate::settings::git::{GitSettings, TREE_DEPTH_CEILING};
+use crate::settings::{GitSettings, TREE_DEPTH_CEILING};
 
 /// How many entries go by between two looks at the clock.
 const LOOK_EVERY: u64 = 512;

@@ -16,7 +16,7 @@ use super::{
     limits::{Cancel, Limits},
     objects::Objects,
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Lists up to this length are kept whole by everybody but tests.
 pub(super) const SMALL: usize = 10_000;

@@ -17,7 +17,7 @@ use super::{
     failure,
     packet::{self, Packet},
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Where branches and tags lie: a repository that has any of them is there.
 const EVERYTHING: [&str; 2] = ["refs/heads/", "refs/tags/"];

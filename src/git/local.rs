@@ -19,7 +19,7 @@ use super::{
     listing::Listing,
     objects::Objects,
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Longest `.git` file in bytes.
 const POINTER_BYTES_MAX: u64 = 4_096;

@@ -208,12 +208,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        git::{
-            space::Space,
-            turn::{Sharing, Turn},
-        },
-        machine::{MachineClock, MachineRandom},
-        settings::git::GitSettings,
+        settings::GitSettings,
+        space::Space,
+        turn::{Sharing, Turn, tests::sharing},
     };
 
     fn mirror(folder: &tempfile::TempDir) -> Mirror {
@@ -255,7 +252,7 @@ mod tests {
     #[test]
     fn a_read_that_lost_its_files_to_another_process_begins_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let sharing = Arc::new(Sharing::new(Arc::new(MachineClock), &MachineRandom));
+        let sharing = Arc::new(sharing());
         let mirror = mirror_shared(&folder, Some(sharing));
         assert_begins_again(&mirror, || {
             let packs = File::open(mirror.packs()).expect("a directory");

@@ -33,7 +33,7 @@ use super::{
     pack_check::{PackCheck, PackLimits},
     turn::Turn,
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Signature, version and number of objects.
 const PACK_HEADER_BYTES: usize = 12;

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tidings_actors::ports::{GitError, Storage};
 
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// The room of all mirrors.
 pub(super) struct Space {

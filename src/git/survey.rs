@@ -11,7 +11,7 @@ use super::{
     mirror::Mirror,
     objects::{Kind, Objects},
 };
-use crate::settings::git::GitSettings;
+use crate::settings::GitSettings;
 
 /// Of commits without parents that are not said to be here, no more are said to lack them than this; more of
 /// them in a mirror means that compacting is overdue. Of those that are said to be here, all are.

@@ -353,17 +353,39 @@ impl Turn {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::{
+        sync::atomic::{AtomicU64, Ordering::Relaxed},
+        time::Instant as RealInstant,
+    };
+
     use tempfile::TempDir;
+    use tidings_actors::{testing::SeededRandom, time::Timestamp};
 
     use super::*;
-    use crate::machine::{MachineClock, MachineRandom};
+
+    /// A clock that goes on with the real time.
+    struct RunningClock(RealInstant);
+
+    impl Clock for RunningClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_700_000_000_000).after(self.0.elapsed())
+        }
+    }
+
+    /// What processes that share a directory know of each other; each call is another process.
+    pub(crate) fn sharing() -> Sharing {
+        static PROCESSES: AtomicU64 = AtomicU64::new(0);
+        let began = RealInstant::now();
+        let random = SeededRandom::new(PROCESSES.fetch_add(1, Relaxed));
+        Sharing::new(Arc::new(RunningClock(began)), &random)
+    }
 
     struct Process(Turns);
 
     impl Process {
         fn new(folder: &TempDir, beat: Duration) -> Self {
-            let sharing = Sharing::new(Arc::new(MachineClock), &MachineRandom);
+            let sharing = sharing();
             let sharing = Sharing { beat, ..sharing };
             Self(Turns::new(folder.path().join("m.lock"), Some(Arc::new(sharing))))
         }
@@ -445,7 +467,7 @@ mod tests {
     #[test]
     fn a_directory_in_which_files_cannot_be_locked_is_known_at_once() {
         let folder = folder();
-        let sharing = Sharing::new(Arc::new(MachineClock), &MachineRandom);
+        let sharing = sharing();
         sharing.check(folder.path()).expect("files can be locked");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left");
         sharing.check(&folder.path().join("lacking")).expect_err("no such directory");

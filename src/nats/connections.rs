@@ -16,10 +16,7 @@ use tokio::{
 };
 
 use super::target::Target;
-use crate::{
-    egress::{Egress, EgressError, tls::fingerprint},
-    webhook::redaction::redact,
-};
+use crate::egress::{Egress, EgressError, redaction::redact, tls::fingerprint};
 
 /// Apps whose connections are kept; beyond, the one that was unused for longest goes.
 const KEPT_MAX: usize = 1_024;

@@ -29,8 +29,9 @@ impl AuditKeys {
     }
 
     /// A key that everybody knows.
-    #[cfg(test)]
-    pub(crate) fn of_a_test() -> Self {
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn of_a_test() -> Self {
         Self::new([1; 4], std::iter::once(([1; 4], Zeroizing::new([7; 32]))))
     }
 

@@ -29,7 +29,7 @@ use tidings_actors::{ports::Random, secret::Secret};
 use tidings_entity::id::AppId;
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use self::handing::HandedKey;
+pub use self::handing::HandedKey;
 use super::{Place, SecretsError, audit_keys::AuditKeys, envelope};
 
 const FORMAT: u32 = 1;
@@ -166,7 +166,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`SecretsError::File`], also when the file holds something else.
-    pub(crate) fn ensure(&self, path: &Path) -> Result<(), SecretsError> {
+    pub fn ensure(&self, path: &Path) -> Result<(), SecretsError> {
         if !Self::open(path).is_ok_and(|there| there.is_like(self)) {
             return self.save_new(path);
         }
@@ -179,7 +179,7 @@ impl Keyring {
     }
 
     /// Whether it holds the same keys and seals with the same.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         matches!((self.text(), other.text()), (Ok(one), Ok(other)) if *one == *other)
     }
 

@@ -13,9 +13,7 @@ use tidings_actors::{ports::Random, secret::Secret, testing::SeededRandom};
 use tidings_entity::id::AppId;
 use ulid::Ulid;
 
-use crate::secrets::{
-    HandedKey, Keyring, Place, SecretsError, Token, generate_signing_key, shown_signing_secret,
-};
+use crate::{HandedKey, Keyring, Place, SecretsError, Token, generate_signing_key, shown_signing_secret};
 
 fn place(row: &str) -> Place<'_> {
     Place { table: "credential", column: "secret", row }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tidings_actors::secret::Secret;
 use url::Url;
 
-use super::{Fault, duration, optional, secret, text};
+use super::{Fault, duration, optional, secret};
 
 /// The file in the data directory.
 const FILE_NAME: &str = "tidings.db";
@@ -88,7 +88,7 @@ impl DatabaseSettings {
 fn masked<S: Serializer>(url: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(url) = url else { return serializer.serialize_str("") };
     match Url::parse(url.expose()) {
-        Ok(url) => serializer.serialize_str(&text::masked(&url)),
+        Ok(url) => serializer.serialize_str(&tidings_section::masked(&url)),
         Err(_) => serializer.serialize_str(secret::REDACTED),
     }
 }

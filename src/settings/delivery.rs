@@ -41,7 +41,7 @@ pub struct DeliverySettings {
     /// Binary files of more bytes than this go in chunks; smaller ones in one request.
     pub chunk_threshold: u32,
     /// Which attempts are rows.
-    #[serde(deserialize_with = "super::text::word")]
+    #[serde(deserialize_with = "tidings_section::word")]
     pub history: History,
     /// For how many days history is kept.
     pub history_days: u32,

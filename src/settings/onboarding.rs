@@ -12,7 +12,7 @@ const APPS_PER_HOUR: u32 = 100;
 #[serde(default, deny_unknown_fields)]
 pub struct OnboardingSettings {
     /// Who.
-    #[serde(deserialize_with = "super::text::word")]
+    #[serde(deserialize_with = "tidings_section::word")]
     pub mode: OnboardingMode,
     /// Apps that one address registers in an hour, where anyone may.
     pub apps_per_hour: u32,

@@ -22,7 +22,7 @@ const ADMIN_TOKEN_CHARACTERS_MIN: usize = 32;
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
     /// What this process is there for, where others share its database.
-    #[serde(deserialize_with = "super::text::word")]
+    #[serde(deserialize_with = "tidings_section::word")]
     pub role: ReplicaRole,
     /// API and health listen here.
     pub listen: SocketAddr,

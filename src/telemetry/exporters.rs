@@ -11,8 +11,7 @@ use opentelemetry_sdk::{
     trace::{Sampler, SdkTracerProvider},
 };
 
-use super::{TelemetryError, runtime::OnRuntime};
-use crate::settings::TelemetrySettings;
+use super::{TelemetryError, runtime::OnRuntime, settings::TelemetrySettings};
 
 /// Where exports go.
 pub(super) struct Out<'s> {

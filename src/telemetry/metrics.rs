@@ -24,9 +24,9 @@ use tidings_actors::ports::{
     AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, attempt_outcome,
 };
 use tidings_entity::kind::ParkReason;
+use tidings_secrets::Keyring;
 
 use super::{gauges, instruments as list, instruments::Instrument};
-use crate::secrets::Keyring;
 
 /// Bounds of all durations, in seconds.
 const SECONDS: [f64; 16] =

@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use reqwest::Method;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::NamedTempFile;
-use tidings::{egress::Egress, settings::egress::EgressSettings};
+use tidings::{egress::Egress, settings::EgressSettings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

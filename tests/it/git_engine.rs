@@ -19,7 +19,7 @@ use tidings::{
     egress::Egress,
     git::Git,
     machine::MachineRandom,
-    settings::{egress::EgressSettings, git::GitSettings},
+    settings::{EgressSettings, GitSettings},
 };
 use tidings_actors::{
     ports::{

@@ -6,7 +6,7 @@ use std::{process::Command, sync::Arc, time::Duration};
 use clap::Parser;
 use tidings::{
     cli::listen::{ListenArgs, Listener},
-    settings::egress::EgressSettings,
+    settings::EgressSettings,
     webhook::signature::{SigningKey, check},
 };
 use tidings_actors::{

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tidings::{
-    settings::egress::EgressSettings,
+    settings::EgressSettings,
     webhook::signature::{SigningKey, check},
 };
 use tidings_actors::{

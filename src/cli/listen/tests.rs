@@ -81,7 +81,7 @@ async fn open(arguments: &[&str]) -> Result<World, ListenError> {
     let (stop, stopped) = oneshot::channel();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { listener.run(async { drop(stopped.await) }).await.expect("served") });
-    let settings = crate::settings::egress::EgressSettings::default();
+    let settings = crate::settings::EgressSettings::default();
     // Installs the TLS provider; the client of these tests itself is an ordinary one.
     crate::egress::Egress::new(&settings).expect("settings");
     Ok(World { base, lines, client: client(), _stop: stop, _tasks: tasks })

@@ -3,7 +3,7 @@
 //! something that nobody asked for.
 
 use super::InvalidAddress;
-use crate::git::forge::Forge;
+use crate::forge::Forge;
 
 /// What the components of a path name.
 #[derive(Debug, PartialEq, Eq)]

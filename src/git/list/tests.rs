@@ -17,19 +17,19 @@ use ulid::Ulid;
 use super::*;
 
 /// Mode and content of files by path; a path below which there are others is no file.
-pub(in crate::git) type Files = BTreeMap<String, (u32, u8)>;
+pub(crate) type Files = BTreeMap<String, (u32, u8)>;
 
 /// Objects in memory.
-pub(in crate::git) struct Memory(pub(in crate::git) Odb<'static>);
+pub(crate) struct Memory(pub(crate) Odb<'static>);
 
 impl Memory {
-    pub(in crate::git) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let odb = Odb::new().expect("memory");
         odb.add_new_mempack_backend(1_000).expect("memory");
         Self(odb)
     }
 
-    pub(in crate::git) fn write(&self, kind: ObjectType, data: &[u8]) -> ObjectId {
+    pub(crate) fn write(&self, kind: ObjectType, data: &[u8]) -> ObjectId {
         let oid = self.0.write(kind, data).expect("memory");
         ObjectId::new(oid.as_bytes().try_into().expect("20 bytes"))
     }
@@ -63,12 +63,12 @@ impl Memory {
     }
 
     /// The files that a tree of these has.
-    pub(in crate::git) fn stored<'f>(&self, files: &'f Files) -> Vec<(&'f String, &'f (u32, u8))> {
+    pub(crate) fn stored<'f>(&self, files: &'f Files) -> Vec<(&'f String, &'f (u32, u8))> {
         let is_folder = |path: &str| files.keys().any(|other| other.starts_with(&format!("{path}/")));
         files.iter().filter(|(path, _)| !is_folder(path)).collect()
     }
 
-    pub(in crate::git) fn commit(&self, files: &Files) -> ObjectId {
+    pub(crate) fn commit(&self, files: &Files) -> ObjectId {
         self.write(ObjectType::Commit, format!("tree {}\n\nx\n", self.tree(files)).as_bytes())
     }
 }
@@ -78,12 +78,12 @@ fn paths() -> impl Strategy<Value = String> {
         .prop_map(|names| names.join("/"))
 }
 
-pub(in crate::git) fn files() -> impl Strategy<Value = Files> {
+pub(crate) fn files() -> impl Strategy<Value = Files> {
     let mode = prop::sample::select(vec![0o100_644, 0o100_644, 0o100_755, 0o120_000]);
     prop::collection::btree_map(paths(), (mode, 1..4_u8), 0..25)
 }
 
-pub(in crate::git) fn views() -> impl Strategy<Value = View> {
+pub(crate) fn views() -> impl Strategy<Value = View> {
     let glob = || {
         prop::collection::vec(
             prop::sample::select(vec!["a/**", "**/b", "b/", "*"]).prop_map(str::to_owned),

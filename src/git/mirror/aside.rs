@@ -10,7 +10,7 @@ use std::{
 use tidings_actors::time::Timestamp;
 
 use super::{DAMAGED, LEAVING, Mirror, free_name, remove};
-use crate::git::turn::{GRACE, PROBE, Sharing};
+use crate::turn::{GRACE, PROBE, Sharing};
 
 impl Mirror {
     /// The beginning of a name that says since when what it names is aside, in unix milliseconds.
@@ -58,7 +58,7 @@ fn is_long_ago(since: &str, sharing: &Sharing) -> bool {
 
 /// Removes the mirrors that are aside: those that a crash left behind, and where they are shared those that
 /// nobody reads any more, and what was left of tries to lock.
-pub(in crate::git) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Result<()> {
+pub(crate) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Result<()> {
     for entry in fs::read_dir(mirrors)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -17,43 +17,43 @@ const HEAVY: &str = "heavy";
 
 impl Mirror {
     /// Remembers what is being asked for: rows that name it are written only after it came.
-    pub(in crate::git) fn note_wanted(&self, wants: &[ObjectId]) {
+    pub(crate) fn note_wanted(&self, wants: &[ObjectId]) {
         *self.wanted.lock() = wants.to_vec();
     }
 
     /// What was asked for last.
-    pub(in crate::git) fn wanted(&self) -> Vec<ObjectId> {
+    pub(crate) fn wanted(&self) -> Vec<ObjectId> {
         self.wanted.lock().clone()
     }
 
     /// Remembers that the host refused a content.
-    pub(in crate::git) fn note_refused(&self, blob: ObjectId) {
+    pub(crate) fn note_refused(&self, blob: ObjectId) {
         *self.refused.lock() = Some(blob);
     }
 
     /// The content that the host refused last, once.
-    pub(in crate::git) fn take_refused(&self) -> Option<ObjectId> {
+    pub(crate) fn take_refused(&self) -> Option<ObjectId> {
         self.refused.lock().take()
     }
 
     /// Whether its blobs were dropped to make room.
-    pub(in crate::git) fn is_evicted(&self) -> bool {
+    pub(crate) fn is_evicted(&self) -> bool {
         self.marker().exists()
     }
 
     /// Whether its repository has files that do not come among others: contents are fetched one by one, when
     /// they are needed.
-    pub(in crate::git) fn is_heavy(&self) -> bool {
+    pub(crate) fn is_heavy(&self) -> bool {
         self.directory.join(HEAVY).exists()
     }
 
     /// Says so on disk.
-    pub(in crate::git) fn set_heavy(&self) -> Result<(), GitError> {
+    pub(crate) fn set_heavy(&self) -> Result<(), GitError> {
         fs::write(self.directory.join(HEAVY), "").map_err(|error| failure::of_disk(&error))
     }
 
     /// Says on disk that its blobs were dropped, and how many bytes were left.
-    pub(in crate::git) fn set_evicted(&self, left: u64) -> Result<(), GitError> {
+    pub(crate) fn set_evicted(&self, left: u64) -> Result<(), GitError> {
         let write = || {
             let fresh = self.directory.join("evicted.lock");
             fs::write(&fresh, format!("{left}\n"))?;
@@ -65,7 +65,7 @@ impl Mirror {
     }
 
     /// All contents are here again.
-    pub(in crate::git) fn unset_evicted(&self) -> Result<(), GitError> {
+    pub(crate) fn unset_evicted(&self) -> Result<(), GitError> {
         super::remove(&self.marker()).map_err(|error| failure::of_disk(&error))
     }
 
@@ -74,7 +74,7 @@ impl Mirror {
     }
 
     /// Measures it; `None` where it does not exist.
-    pub(in crate::git) fn measure(&self) -> Result<Option<MirrorFacts>, GitError> {
+    pub(crate) fn measure(&self) -> Result<Option<MirrorFacts>, GitError> {
         let name = self.directory.file_name().unwrap_or_default().to_string_lossy();
         let repository: RepositoryId =
             name.parse().map_err(|_| GitError::Storage(format!("{name} is no name of a mirror")))?;
@@ -104,7 +104,7 @@ impl Mirror {
     ///
     /// # Errors
     /// [`GitError::Storage`] says why not.
-    pub(in crate::git) fn check_room(&self) -> Result<(), GitError> {
+    pub(crate) fn check_room(&self) -> Result<(), GitError> {
         self.space.check()
     }
 
@@ -112,7 +112,7 @@ impl Mirror {
     ///
     /// # Errors
     /// [`GitError::Storage`].
-    pub(in crate::git) fn check_room_for(&self, bytes: u64) -> Result<(), GitError> {
+    pub(crate) fn check_room_for(&self, bytes: u64) -> Result<(), GitError> {
         self.space.check_for(bytes)
     }
 }

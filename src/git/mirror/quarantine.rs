@@ -11,12 +11,12 @@ use std::{
 use tidings_actors::ports::GitError;
 
 use super::{Mirror, PROMISOR, QUARANTINE, free_name, remove};
-use crate::git::{failure, turn::Turn};
+use crate::{failure, turn::Turn};
 
 impl Mirror {
     /// A fresh directory inside the mirror for what is being put together, named by what that is;
     /// gone when dropped.
-    pub(in crate::git) fn quarantine(&self, work: &str) -> Result<Quarantine, GitError> {
+    pub(crate) fn quarantine(&self, work: &str) -> Result<Quarantine, GitError> {
         let path = free_name(&self.directory.join(format!("{QUARANTINE}{work}-")));
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -25,11 +25,7 @@ impl Mirror {
     }
 
     /// Makes the packs of a quarantine visible, synced to disk. Their file names.
-    pub(in crate::git) fn promote(
-        &self,
-        turn: &Turn,
-        quarantine: &Quarantine,
-    ) -> Result<Vec<OsString>, GitError> {
+    pub(crate) fn promote(&self, turn: &Turn, quarantine: &Quarantine) -> Result<Vec<OsString>, GitError> {
         turn.check()?;
         self.move_packs(&quarantine.packs()).map_err(|error| failure::of_disk(&error))
     }
@@ -67,28 +63,28 @@ impl Mirror {
 }
 
 /// See [`Mirror::quarantine`].
-pub(in crate::git) struct Quarantine {
+pub(crate) struct Quarantine {
     path: PathBuf,
 }
 
 impl Quarantine {
     /// An `objects` directory.
-    pub(in crate::git) fn objects(&self) -> &Path {
+    pub(crate) fn objects(&self) -> &Path {
         &self.path
     }
 
     /// Where a pack lies before it is indexed.
-    pub(in crate::git) fn spool(&self) -> PathBuf {
+    pub(crate) fn spool(&self) -> PathBuf {
         self.path.join("spool")
     }
 
     /// Where packs are put together.
-    pub(in crate::git) fn packs(&self) -> PathBuf {
+    pub(crate) fn packs(&self) -> PathBuf {
         self.path.join("pack")
     }
 
     /// Marks its packs as lacking contents on purpose.
-    pub(in crate::git) fn mark_partial(&self) -> Result<(), GitError> {
+    pub(crate) fn mark_partial(&self) -> Result<(), GitError> {
         self.mark().map_err(|error| failure::of_disk(&error))
     }
 

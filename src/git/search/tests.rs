@@ -5,11 +5,9 @@ use tidings_actors::view::View;
 
 use super::*;
 use crate::{
-    git::{
-        limits::Cancel,
-        list::tests::{Files, Memory, files, views},
-    },
-    settings::git::GitSettings,
+    limits::Cancel,
+    list::tests::{Files, Memory, files, views},
+    settings::GitSettings,
 };
 
 fn search(memory: Memory, ends: &[TreeEnd], blob: ObjectId, entries: u64) -> Result<bool, GitError> {

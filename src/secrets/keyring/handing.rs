@@ -7,19 +7,19 @@ use data_encoding::HEXLOWER;
 use tidings_actors::{ports::Random, secret::Secret};
 
 use super::{FileKey, Key, Keyring, Ring};
-use crate::secrets::SecretsError;
+use crate::SecretsError;
 
 /// A key on its way into a keyring.
-pub(crate) struct HandedKey {
+pub struct HandedKey {
     /// Its id.
-    pub(crate) id: String,
+    pub id: String,
     /// The key itself, as keyring files hold it.
-    pub(crate) key: Secret,
+    pub key: Secret,
 }
 
 impl HandedKey {
     /// A new one, which no keyring has.
-    pub(crate) fn generate(random: &dyn Random) -> Self {
+    pub fn generate(random: &dyn Random) -> Self {
         let Key { id, bytes } = Key::generate(random);
         Self { id: HEXLOWER.encode(&id), key: Secret::new(BASE64.encode(bytes.as_slice())) }
     }
@@ -35,7 +35,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`SecretsError::Handed`].
-    pub(crate) fn with(&self, keys: &[HandedKey]) -> Result<Self, SecretsError> {
+    pub fn with(&self, keys: &[HandedKey]) -> Result<Self, SecretsError> {
         self.ring().with(keys).map(Self::of)
     }
 
@@ -45,7 +45,7 @@ impl Keyring {
     /// # Errors
     /// [`SecretsError::Handed`], [`SecretsError::UnknownKey`], [`SecretsError::File`]; the old file stands
     /// then, and so does what is in force.
-    pub(crate) fn follow(&self, keys: &[HandedKey], primary: Option<&str>) -> Result<(), SecretsError> {
+    pub fn follow(&self, keys: &[HandedKey], primary: Option<&str>) -> Result<(), SecretsError> {
         self.change(|ring| {
             let mut next = ring.with(keys)?;
             if let Some(id) = primary {
@@ -56,12 +56,12 @@ impl Keyring {
     }
 
     /// Whether it has this key.
-    pub(crate) fn has(&self, id: &str) -> bool {
+    pub fn has(&self, id: &str) -> bool {
         self.ring().place(id).is_some()
     }
 
     /// How often something was sealed with it since it was opened.
-    pub(crate) fn sealings(&self) -> u64 {
+    pub fn sealings(&self) -> u64 {
         self.sealings.load(Ordering::SeqCst)
     }
 }

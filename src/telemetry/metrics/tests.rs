@@ -10,7 +10,7 @@ use tidings_actors::time::Timestamp;
 use tidings_entity::kind::BreakerKind;
 
 use super::*;
-use crate::telemetry::instruments::{ALL, Kind, tables};
+use crate::instruments::{ALL, Kind, tables};
 
 fn metrics() -> Metrics {
     Metrics::new(Resource::builder_empty().build(), |builder| builder).expect("an empty registry")

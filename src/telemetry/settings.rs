@@ -4,17 +4,16 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tidings_actors::secret::Secret;
+use tidings_section::{Fault, duration, optional, secrets};
 use tracing_subscriber::EnvFilter;
 use url::Url;
-
-use super::{Fault, duration, optional, secrets};
 
 /// Logs, traces and metrics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
     /// How log lines look.
-    #[serde(deserialize_with = "super::text::word")]
+    #[serde(deserialize_with = "tidings_section::word")]
     pub log_format: LogFormat,
     /// Which log lines are written: `info`, `warn,tidings=debug`, ...
     pub log_filter: String,
@@ -114,7 +113,9 @@ impl Default for TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    pub(super) fn validate(&self) -> Vec<Fault> {
+    /// Everything that is wrong with the section.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Fault> {
         let filter = EnvFilter::builder().parse(&self.log_filter).err().map(|error| {
             Fault::new("telemetry.log_filter", format!("{:?} is no filter: {error}", self.log_filter))
         });

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Rate, duration, optional};
+use tidings_section::{Fault, Rate, duration, optional};
 
 /// No cache of small files needs more (1 GiB, in bytes).
 const CONTENT_CACHE_CEILING: u64 = 1 << 30;

@@ -2,11 +2,11 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
+use tidings_section::{Fault, masked};
 use url::Url;
 
-use super::Fault;
-use crate::egress::rules::Rules;
+use super::rules::Rules;
 
 /// The section `egress`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -65,6 +65,29 @@ impl EgressSettings {
             .iter()
             .filter_map(|entry| server(entry))
             .any(|(known, of)| known.eq_ignore_ascii_case(host) && of.is_none_or(|of| of == port))
+    }
+}
+
+/// The password of a proxy is replaced by a word.
+impl Serialize for EgressSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            allow: &'a [String],
+            allow_http: bool,
+            ca_file: String,
+            proxy: String,
+            streams: &'a [String],
+        }
+        let path = |path: &std::path::PathBuf| path.display().to_string();
+        Shown {
+            allow: &self.allow,
+            allow_http: self.allow_http,
+            ca_file: self.ca_file.as_ref().map(path).unwrap_or_default(),
+            proxy: self.proxy.as_ref().map(masked).unwrap_or_default(),
+            streams: &self.streams,
+        }
+        .serialize(serializer)
     }
 }
 

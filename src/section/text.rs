@@ -27,46 +27,24 @@ pub mod duration {
 }
 
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer,
     de::{Error, IntoDeserializer, value},
 };
 use url::Url;
-
-use super::EgressSettings;
 
 /// Reads one of a few words; the error names them all.
 ///
 /// # Errors
 /// Another word.
-pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     let known = T::deserialize(text.into_deserializer());
     known.map_err(|error: value::Error| D::Error::custom(error.to_string().replace("variant", "value")))
 }
 
-/// Writes the section `egress`, the password of a proxy replaced by a word.
-pub(super) fn egress<S: Serializer>(settings: &EgressSettings, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Shown<'a> {
-        allow: &'a [String],
-        allow_http: bool,
-        ca_file: String,
-        proxy: String,
-        streams: &'a [String],
-    }
-    let path = |path: &std::path::PathBuf| path.display().to_string();
-    Shown {
-        allow: &settings.allow,
-        allow_http: settings.allow_http,
-        ca_file: settings.ca_file.as_ref().map(path).unwrap_or_default(),
-        proxy: settings.proxy.as_ref().map(masked).unwrap_or_default(),
-        streams: &settings.streams,
-    }
-    .serialize(serializer)
-}
-
 /// An address without its password.
-pub(super) fn masked(url: &Url) -> String {
+#[must_use]
+pub fn masked(url: &Url) -> String {
     let mut shown = url.clone();
     if url.password().is_some() && shown.set_password(Some("redacted")).is_err() {
         return secret::REDACTED.to_owned();

@@ -15,7 +15,7 @@ mod closure;
 mod compact;
 pub mod credential;
 mod difference;
-pub(crate) mod failure;
+pub mod failure;
 mod faults;
 mod fetch;
 mod forge;
@@ -40,6 +40,7 @@ mod recent;
 mod rules;
 mod scrub;
 mod search;
+pub mod settings;
 mod space;
 pub mod spelling;
 mod survey;
@@ -68,6 +69,7 @@ use tidings_actors::{
     },
     round::{Change, Letter, Plan, RoundSpec, TreeEnd},
 };
+use tidings_egress::Egress;
 use tidings_entity::id::{ObjectId, RepositoryId};
 use tokio::task::coop::consume_budget;
 use url::Url;
@@ -86,10 +88,10 @@ use self::{
     objects::Objects,
     readers::{Gap, Place, Readers},
     recent::Recent,
+    settings::GitSettings,
     space::Space,
     turn::Sharing,
 };
-use crate::{egress::Egress, settings::git::GitSettings};
 
 /// Fetches of blobs that one list may need before it can be made: enough for the largest tree.
 const FILLINGS_MAX: usize = 32;

@@ -16,10 +16,12 @@
 pub mod address;
 pub mod dial;
 pub mod of_apps;
+pub mod redaction;
 pub mod refused;
 pub mod replicas;
 pub mod resolver;
 pub mod rules;
+pub mod settings;
 pub mod tls;
 
 use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Duration};
@@ -29,7 +31,7 @@ use rustls::RootCertStore;
 use thiserror::Error;
 use url::{Host, Url};
 
-use crate::settings::egress::EgressSettings;
+use crate::settings::EgressSettings;
 use refused::Refused;
 use resolver::{Guard, Lookup, system_lookup};
 use rules::Rules;

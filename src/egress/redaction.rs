@@ -1,7 +1,7 @@
 //! Taking credentials out of texts that come from elsewhere, before they leave or are kept.
 
 /// What replaces a credential.
-pub(super) const MARK: &str = "[redacted]";
+pub const MARK: &str = "[redacted]";
 
 /// Beginnings of tokens that services hand out; the token goes on while its characters do.
 const TOKEN_PREFIXES: &[&str] = &[

@@ -10,6 +10,7 @@ mod metrics;
 mod place;
 mod process;
 mod runtime;
+pub mod settings;
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub use self::{
     metrics::{Connected, Metrics, MetricsError},
     place::ProcessTracer,
 };
-use crate::settings::{LogFormat, TelemetrySettings};
+use settings::{LogFormat, TelemetrySettings};
 
 /// How long what is left may take to leave at a stop, for each of the three.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);

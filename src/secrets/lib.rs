@@ -21,7 +21,7 @@ mod token;
 
 pub use audit_keys::{AuditKeyring, AuditKeys};
 pub use envelope::Place;
-pub(crate) use keyring::HandedKey;
+pub use keyring::HandedKey;
 pub use keyring::{Keyring, KeyringStatus};
 pub use signing::{KEY_CHARACTERS, generate_signing_key, shown_signing_secret};
 pub use token::{InvalidToken, TOKEN_PREFIX, Token};
