@@ -277,10 +277,7 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     let mut listed: BTreeMap<&str, ObjectId> =
         listing.refs.iter().map(|entry| (entry.name.as_str(), entry.commit)).collect();
     let newer = newer_than(known, listing, now);
-    let head_ref = match (&listing.head, &known.head_ref) {
-        (Some(listed), known) if newer.is_empty() || known.is_none() => Some(listed.as_str()),
-        (_, known) => known.as_deref(),
-    };
+    let head_ref = head_of(known, listing, newer.is_empty());
     // Some hosts name the default branch by HEAD alone.
     let named = head_ref.filter(|name| listing.head.as_deref().is_none_or(|head| head == *name));
     if let (Some(name), Some(commit)) = (named, listed.get("HEAD").copied()) {
@@ -347,8 +344,16 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     following
 }
 
-/// The listed refs that a pattern meets for the first time and takes, and how many it leaves out. `slots` are its
-/// cursors, `at_rest` of them without a branch; `kept` stay of a numbered pattern that matches too many.
+/// The ref that HEAD names; of a listing that was overtaken only where none is known yet.
+fn head_of<'k>(known: &'k Known, listing: &'k RefListing, is_latest: bool) -> Option<&'k str> {
+    match (&listing.head, &known.head_ref) {
+        (Some(listed), known) if is_latest || known.is_none() => Some(listed.as_str()),
+        (_, known) => known.as_deref(),
+    }
+}
+
+/// The listed refs that a pattern meets for the first time and takes, and how many it leaves out. `slots` are
+/// its cursors, `at_rest` of them without a branch; `kept` stay of a numbered pattern that matches too many.
 fn births<'n>(
     selector: &Selector,
     listed: &BTreeMap<&'n str, ObjectId>,

@@ -150,6 +150,22 @@ fn word<T: ValueEnum>(value: T) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
+/// What is shown of each replica.
+const REPLICA_COLUMNS: [&str; 10] =
+    ["replica", "name", "version", "role", "address", "shards", "lag_ms", "seen_ms", "started_at", "is_this"];
+/// What is shown of each source.
+const SOURCE_COLUMNS: [&str; 9] = [
+    "source",
+    "repository",
+    "url",
+    "app_name",
+    "watches",
+    "last_change",
+    "last_scan_at",
+    "next_poll_at",
+    "last_error",
+];
+
 pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failure> {
     let list = async |server: &ServerArgs, name: &str| {
         context.client(server)?.list(&["api", "admin", name], &[]).await.map(Value::Array)
@@ -163,19 +179,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
         AdminVerb::Replicas { server } => {
             let replicas = list(&server, "replicas").await?;
-            let columns = [
-                "replica",
-                "name",
-                "version",
-                "role",
-                "address",
-                "shards",
-                "lag_ms",
-                "seen_ms",
-                "started_at",
-                "is_this",
-            ];
-            print_table(context, replicas, &columns)
+            print_table(context, replicas, &REPLICA_COLUMNS)
         }
         AdminVerb::Tree { server } => {
             let (tree, mut lines) = (get(&server, "tree").await?, Vec::new());
@@ -191,18 +195,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Sources { server, failing } => {
             let query: &[_] = if failing { &[("failing", "true")] } else { &[] };
             let sources = context.client(&server)?.list(&["api", "admin", "sources"], query).await?;
-            let columns = [
-                "source",
-                "repository",
-                "url",
-                "app_name",
-                "watches",
-                "last_change",
-                "last_scan_at",
-                "next_poll_at",
-                "last_error",
-            ];
-            print_table(context, Value::Array(sources), &columns)
+            print_table(context, Value::Array(sources), &SOURCE_COLUMNS)
         }
         AdminVerb::Scan { server, repository } => {
             let path = ["api", "admin", "repositories", repository.as_str(), "scan"];

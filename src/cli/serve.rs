@@ -114,6 +114,7 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
 fn front(app: &App, to_replicas: ToReplicas) -> Front {
     Front {
         store: app.store.clone(),
+        history: app.store.clone(),
         administration: app.store.clone(),
         keys: app.store.clone(),
         audit_keyring: app.store.clone(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use serde_json::json;
-use tidings_actors::ports::EndpointAuth;
+use tidings_actors::ports::{EndpointAuth, LaneStore, LetterStore};
 
 use super::{
     client::{Client, ServerArgs},
@@ -162,18 +162,16 @@ async fn the_verbs_do_what_they_say() {
         "tidings repository add https://github.com/o/r --server {server} --include docs/** --mode every"
     );
     assert_eq!(perform(add, &token).await, Ok(()));
-    let (id, view) = {
-        let rows = house.store.rows();
-        (rows.watches[0].id.clone(), rows.registered[0].view.clone())
-    };
-    assert_eq!(view.include(), ["docs/**"]);
+    let watch = house.watches().await.remove(0);
+    let id = watch.id.clone();
+    assert_eq!(watch.view.include(), ["docs/**"]);
     let update = async |more: &str| -> Vec<String> {
         let text = format!("tidings repository update {id} --server {server} {more}");
         assert_eq!(perform(text, &token).await, Ok(()), "{more}");
-        house.store.rows().watches[0].view.include().to_vec()
+        house.watch(id.as_str()).await.view.include().to_vec()
     };
     assert_eq!(update("--include src/** --mode net --content none").await, ["src/**"]);
-    assert_eq!(house.store.rows().watches[0].mode.as_str(), "net");
+    assert_eq!(house.watch(id.as_str()).await.mode.as_str(), "net");
     assert_eq!(update("--state paused").await, ["src/**"], "what is not given stays");
     assert!(update("--no-include --state active").await.is_empty());
     let nothing = format!("tidings repository update {id} --server {server}");
@@ -193,7 +191,8 @@ async fn the_verbs_do_what_they_say() {
         let text = format!("tidings repository {} --server {server}", verb.replace("ID", id.as_str()));
         assert_eq!(perform(text, &token).await, Ok(()), "{verb}");
     }
-    assert_eq!(house.store.rows().resyncs, [(id.clone(), true)]);
+    let lane = house.sqlite().lane(&watch.cursors[0].id).await.expect("read");
+    assert_eq!(lane.resync, Some(true), "a complete resync was asked for");
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rfc7515-a2.pkcs8.pem");
     let kept = tempfile::NamedTempFile::new().expect("a file that only its owner reads");
     std::fs::copy(key, kept.path()).expect("copied");
@@ -204,18 +203,19 @@ async fn the_verbs_do_what_they_say() {
         kept.path().display()
     );
     assert_eq!(perform(app, &token).await, Ok(()));
-    let credential = house.store.rows().credentials.last().cloned().unwrap_or_default();
+    let credential = house.credential(id.as_str()).await.unwrap_or_default();
     assert!(credential.starts_with("\ngithub_app\nIv1.x\n7\n\n-----BEGIN"), "the app was sent");
     let half = format!("tidings repository token {id} --server {server} --github-app-id Iv1.x");
     assert_eq!(perform(half, &token).await.expect_err("incomplete").0, Code::Usage);
     let remove = format!("tidings repository remove {id} --server {server}");
     assert_eq!(perform(remove.clone(), &token).await, Ok(()));
     assert_eq!(perform(remove, &token).await.expect_err("gone").0, Code::Data);
-    assert!(house.store.rows().watches.is_empty());
+    assert!(house.watches().await.is_empty());
     let redrive = format!("tidings dead-letter redrive --all --server {server}");
     assert_eq!(perform(redrive.clone(), &token).await.expect_err("there is none").0, Code::Data);
-    let owner = house.store.rows().apps[0].0.id.clone();
-    let letter = house.store.park(&owner, b"a");
+    let owner = house.apps().await[0].id.clone();
+    house.repository(&token, "https://github.com/o/r").await;
+    let letter = house.park(&owner, b"a").await;
     let verb = |verb: &str| format!("tidings dead-letter {verb} --server {server}");
     assert_eq!(perform(verb("redrive --path-glob * --dry-run"), &token).await, Ok(()));
     let nothing = verb("redrive --path b");
@@ -224,10 +224,11 @@ async fn the_verbs_do_what_they_say() {
         assert_eq!(perform(verb(wrong), &token).await.expect_err(wrong).0, Code::Usage, "{wrong}");
     }
     assert_eq!(perform(redrive, &token).await, Ok(()));
+    let redrives = house.sqlite().redrives(&owner, None, 10).await.expect("read");
     for done in [
         format!("show {letter}"),
         "redrives".to_owned(),
-        format!("redrives {}", house.store.rows().redrives[0].id),
+        format!("redrives {}", redrives[0].id),
         "list --kind delete --reason rejected --from 1970-01-01T00:00:00Z".to_owned(),
     ] {
         assert_eq!(perform(verb(&done), &token).await, Ok(()), "{done}");
@@ -244,13 +245,13 @@ async fn the_verbs_do_what_they_say() {
         "tidings app create --name another --email a@b.c --base-url https://app.example --server {server}"
     );
     assert_eq!(perform(create, "").await, Ok(()));
-    assert_eq!(house.store.rows().apps.len(), 2);
+    assert_eq!(house.apps().await.len(), 2);
     assert_eq!(perform(format!("tidings app list --server {server}"), ADMIN).await, Ok(()));
-    let app = house.store.rows().apps[1].0.id.clone();
+    let app = house.app_named("another").await.id;
     let erase = format!("tidings app erase {app} --yes --server {server}");
     assert_eq!(perform(erase.clone(), &token).await.expect_err("not the administrator").0, Code::Permission);
     assert_eq!(perform(erase, ADMIN).await, Ok(()));
-    assert_eq!(house.store.rows().apps.len(), 1);
+    assert_eq!(house.apps().await.len(), 1);
 }
 
 /// A file that only its owner reads.
@@ -284,9 +285,8 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     );
     assert_eq!(perform(&all, None).await, Ok(()));
     {
-        let rows = house.store.rows();
-        let (app, disabled) = &rows.apps[0];
-        assert_eq!((app.base_url.as_deref(), disabled.is_some()), (Some("https://new.example/in"), true));
+        let app = &house.apps().await[0];
+        assert_eq!((app.base_url.as_deref(), app.disabled.is_some()), (Some("https://new.example/in"), true));
         let delivery = &app.delivery;
         assert_eq!((delivery.max_in_flight, delivery.rate, delivery.synced), (3, Some(7), true));
         assert_eq!(delivery.batch.map(|batch| batch.count), Some(9));
@@ -322,11 +322,10 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
         assert_eq!(perform(text, secret).await.err().map(|(code, _)| code), expected, "{text}");
     }
     {
-        let rows = house.store.rows();
-        let (app, disabled) = &rows.apps[0];
-        assert!(app.access.is_empty() && app.base_url.is_none() && disabled.is_none());
-        assert!(app.delivery.batch.is_none() && app.signing_key.expose().len() >= 32);
+        let app = &house.apps().await[0];
+        assert!(app.access.is_empty() && app.base_url.is_none() && app.disabled.is_none());
+        assert!(app.delivery.batch.is_none() && app.keys[0].expose().len() >= 32);
     }
     assert_eq!(perform("erase --yes", None).await, Ok(()));
-    assert!(house.store.rows().apps.is_empty());
+    assert!(house.apps().await.is_empty());
 }

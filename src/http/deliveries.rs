@@ -209,7 +209,7 @@ impl Search<'_> {
         let filter = self.wanted.rounds(place);
         // One more than are read: where the next page begins.
         let listed =
-            self.front.store.rounds(self.app, &filter, ROUNDS_MAX + 1).await.map_err(round_failed)?;
+            self.front.history.rounds(self.app, &filter, ROUNDS_MAX + 1).await.map_err(round_failed)?;
         for (facts, before) in listed.iter().zip(0..) {
             let is_enough = self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX;
             let at = |below| Mark { round: facts.number, cursor: facts.cursor.clone(), below };
@@ -246,14 +246,14 @@ impl Search<'_> {
                 return Ok(Some(high));
             }
             if only_letters {
-                let last = self.front.store.last_parked(&facts.cursor, facts.number, high).await;
+                let last = self.front.history.last_parked(&facts.cursor, facts.number, high).await;
                 match last.map_err(round_failed)?.filter(|last| *last >= low) {
                     None => return Ok(None),
                     Some(last) => high = last + 1,
                 }
             }
             let from = low.max(high.saturating_sub(STRETCH));
-            let fates = self.front.store.fates(&facts.cursor, facts.number, from..high).await;
+            let fates = self.front.history.fates(&facts.cursor, facts.number, from..high).await;
             let fates = fates.map_err(round_failed)?;
             let mut found = None;
             if is_readable {

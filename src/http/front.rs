@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidings_actors::{
     handle::Handle,
-    ports::{Administration, Clock, GitSource, Random, SealingKeys, Store},
+    ports::{Administration, Clock, GitSource, HistoryStore, Random, SealingKeys, Store},
 };
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 pub struct Front {
     /// Everything that must survive.
     pub store: Arc<dyn Store>,
+    /// Rounds of before, read again for people.
+    pub history: Arc<dyn HistoryStore>,
     /// Tokens, the audit log, looks over all apps.
     pub administration: Arc<dyn Administration>,
     /// Asked once in a registration, to prove access.

@@ -210,7 +210,7 @@ impl Reading {
         cursor: &CursorId,
         number: i64,
     ) -> Result<Self, Problem> {
-        let past = front.store.past_round(app, cursor, number).await.map_err(round_failed)?;
+        let past = front.history.past_round(app, cursor, number).await.map_err(round_failed)?;
         Ok(Self { app: app.clone(), past })
     }
 

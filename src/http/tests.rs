@@ -1,14 +1,13 @@
 //! The front door as clients meet it: through a real listener, on a real socket.
 
 mod access;
-mod administration;
 mod apps;
 mod bad_inputs;
 mod contents;
 mod dismissals;
 mod docs;
-mod double;
 mod files;
+mod git;
 mod guide;
 mod histories;
 mod hooks;
@@ -18,6 +17,7 @@ mod identity;
 mod keys;
 mod metrics;
 pub(crate) mod plain;
+mod planting;
 mod repositories;
 mod shared;
 mod sights;

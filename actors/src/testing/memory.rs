@@ -26,7 +26,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rows::State;
 
 use super::SeededRandom;
-use crate::ports::{AttemptRecord, Clock, Fence, NewApp, Store, StoreError};
+use crate::ports::{AttemptRecord, Clock, Fence, Store, StoreError};
 
 /// What befalls one call of a verb.
 #[derive(Clone, Debug)]
@@ -106,14 +106,6 @@ impl MemoryStore {
             Some(Fault::Panics) => panic!("{verb} panics, as asked"),
         }
         Ok(())
-    }
-
-    /// What the app was registered with whose first token has this public part.
-    #[must_use]
-    pub fn registered_with(&self, public_id: &str) -> Option<NewApp> {
-        let state = self.state();
-        let found = state.apps.values().find(|app| app.new.token_public_id == public_id);
-        found.map(|app| app.new.clone())
     }
 
     /// The attempts that are rows.

@@ -251,7 +251,7 @@ async fn a_missing_or_wrong_token_is_told_with_the_one_that_is_needed() {
 async fn apps_are_named_by_their_names() {
     let (house, search, _) = house().await;
     house.repository(&search, "https://github.com/o/r").await;
-    let id = house.store.rows().apps[0].0.id.to_string();
+    let id = house.app_named("search").await.id.to_string();
     for text in [
         "tidings repository list --for search".to_owned(),
         format!("tidings repository list --for {id}"),
@@ -275,14 +275,15 @@ async fn apps_are_named_by_their_names() {
         assert_eq!((code, none.as_str()), (Code::Data, expected), "{text}");
         let (code, two) = ran(&house, &format!("{text} twin"), ADMIN).await.expect_err(text);
         assert_eq!(code, Code::Data, "{text}");
-        let twins: Vec<_> = house.store.rows().apps[1..].iter().map(|(app, _)| app.id.to_string()).collect();
-        assert!(twins.iter().all(|id| two.contains(id)) && two.contains("several apps"), "{two}");
+        let apps = house.apps().await;
+        let mut twins = apps.iter().filter(|app| app.name == "twin");
+        assert!(twins.all(|app| two.contains(app.id.as_str())) && two.contains("several apps"), "{two}");
     }
     let gone = "tidings repository list --for app_00000000000000000000000000";
     let (_, none) = ran(&house, gone, ADMIN).await.expect_err("no such app");
     assert!(none.contains("no app has the id or name \"app_0000"), "{none}");
     assert_eq!(ran(&house, "tidings app erase search --yes", ADMIN).await, Ok(()));
-    assert_eq!(house.store.rows().apps.len(), 2, "that one and no other");
+    assert_eq!(house.apps().await.len(), 2, "that one and no other");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,7 +320,7 @@ async fn watches_are_named_by_their_repositories() {
         assert!(message.contains(&format!("`{known}` lists")), "{text}: {message}");
     }
     assert_eq!(ran(&house, "tidings repository remove o/r", &search).await, Ok(()));
-    assert_eq!(house.store.rows().watches.len(), 1, "that one and no other");
+    assert_eq!(house.watches().await.len(), 1, "that one and no other");
 }
 
 #[test]
@@ -345,7 +346,7 @@ async fn a_repository_that_is_watched_already_is_not_replaced_by_mistake() {
     let (house, token, other) = house().await;
     let add = |url: &str, more: &str| format!("tidings repository add {url} {more}");
     assert_eq!(ran(&house, &add("https://github.com/o/r", "--include docs/**"), &token).await, Ok(()));
-    let id = house.store.rows().watches[0].id.to_string();
+    let id = house.watches().await[0].id.to_string();
     for url in ["https://github.com/o/r", "https://github.com/O/r.git", "git@github.com:o/r.git"] {
         let (code, message) = ran(&house, &add(url, ""), &token).await.expect_err(url);
         assert_eq!(code, Code::Data, "{message}");
@@ -353,8 +354,8 @@ async fn a_repository_that_is_watched_already_is_not_replaced_by_mistake() {
             assert!(message.contains(part), "{part:?} is not in: {message}");
         }
     }
-    let include = || house.store.rows().watches[0].view.include().to_vec();
-    assert_eq!(include(), ["docs/**"], "nothing was replaced");
+    let include = async || house.watch(&id).await.view.include().to_vec();
+    assert_eq!(include().await, ["docs/**"], "nothing was replaced");
     let others = [
         (add("https://github.com/o/r", "--branch main"), token.as_str()),
         (add("https://github.com/o/other", ""), token.as_str()),
@@ -365,7 +366,7 @@ async fn a_repository_that_is_watched_already_is_not_replaced_by_mistake() {
         assert_eq!(ran(&house, text, token).await, Ok(()), "{text}");
     }
     assert_eq!(ran(&house, &add("https://github.com/o/r", "--again --include src/**"), &token).await, Ok(()));
-    assert_eq!(include(), ["src/**"]);
+    assert_eq!(include().await, ["src/**"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,11 +407,8 @@ async fn a_signing_key_that_is_missing_is_made_for_its_owner_alone() {
         assert!(key.len() >= 43, "32 random bytes: {key}");
         key
     };
-    {
-        let rows = house.store.rows();
-        assert_eq!(rows.apps.last().expect("an app").0.signing_key.expose(), key(&first));
-        assert_eq!(rows.apps[0].0.signing_key.expose(), key(&second));
-    }
+    assert_eq!(house.app_named("made").await.keys[0].expose(), key(&first));
+    assert_eq!(house.app_named("search").await.keys[0].expose(), key(&second));
     let before = key(&first);
     assert_eq!(ran(&house, &create.replace("made", "again"), "").await, Ok(()));
     assert_eq!(key(&first), before, "a key that is there is taken");

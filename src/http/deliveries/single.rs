@@ -60,7 +60,7 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     let text = request.parameters.first().map_or("", String::as_str);
     let id = delivery_id(text).map_err(|_| missing())?;
     let _download = histories.downloads.begin(&app.id)?;
-    let place = front.store.delivery(&app.id, &id).await.map_err(round_failed)?;
+    let place = front.history.delivery(&app.id, &id).await.map_err(round_failed)?;
     if let Some(place) = place {
         let found = known(&front, &histories, &app.id, &id, place).await;
         let gone = |problem: &Problem| problem.code() == Kind::NO_ROUND.code;
@@ -93,9 +93,9 @@ async fn known(
 ) -> Result<Option<DeliveryShown>, Problem> {
     let place = RoundPlace::At(round, cursor.clone());
     let filter = RoundFilter { cursor: Some(cursor.clone()), place, ..RoundFilter::default() };
-    let listed = front.store.rounds(app, &filter, 1).await.map_err(round_failed)?;
+    let listed = front.history.rounds(app, &filter, 1).await.map_err(round_failed)?;
     let Some(facts) = listed.first().filter(|facts| facts.number == round) else { return Ok(None) };
-    let fates = front.store.fates(&cursor, round, position..position + 1).await.map_err(round_failed)?;
+    let fates = front.history.fates(&cursor, round, position..position + 1).await.map_err(round_failed)?;
     let fate = fates.of(position);
     let reading = Reading::open(front, app, &cursor, round).await?;
     let shown = match reading.window(front, histories, &Seek::Position(position), 1).await {

@@ -161,7 +161,7 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
     while looked < CHANGES_LOOKED_AT_MAX {
         let window = reading.window(&front, &histories, &seek, WINDOW).await.map_err(Unread::problem)?;
         let range = position..position + window.len() as u64;
-        let fates = front.store.fates(&cursor.id, number, range).await.map_err(round_failed)?;
+        let fates = front.history.fates(&cursor.id, number, range).await.map_err(round_failed)?;
         shown.settled = fates.position;
         for change in &window {
             if is_meant(change) {
@@ -286,7 +286,7 @@ async fn rounds(front: Arc<Front>, request: Request) -> Answer {
         .after(&name)?
         .map_or(RoundPlace::Newest, |RoundSeen(number, cursor)| RoundPlace::Before(number, cursor));
     let filter = RoundFilter { watch: Some(watch.id.clone()), cursor, place, ..RoundFilter::default() };
-    let found = front.store.rounds(&app.id, &filter, limit + 1).await;
+    let found = front.history.rounds(&app.id, &filter, limit + 1).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
     let text = |facts: &RoundFacts| format!("{} {}", facts.number, facts.cursor);
     Ok(json(StatusCode::OK, &page(found, limit, &name, text, RoundShown::of)))

@@ -203,7 +203,7 @@ async fn rounds(
     place: RoundPlace,
 ) -> Result<Vec<RoundFacts>, Problem> {
     let filter = RoundFilter { cursor: Some(cursor.clone()), place, ..RoundFilter::default() };
-    front.store.rounds(app, &filter, 2).await.map_err(round_failed)
+    front.history.rounds(app, &filter, 2).await.map_err(round_failed)
 }
 
 /// A running tail.
@@ -359,7 +359,7 @@ impl Tail {
             window => window.map_err(Unread::problem)?,
         };
         let fates =
-            self.front.store.fates(&self.cursor, facts.number, from..to).await.map_err(round_failed)?;
+            self.front.history.fates(&self.cursor, facts.number, from..to).await.map_err(round_failed)?;
         let mut piece = String::new();
         for (position, change) in (from..to).zip(&changes) {
             let shown = ChangeShown::of(&reading.past, position, change, &fates.of(position));

@@ -56,7 +56,7 @@ async fn bodies_that_are_no_honest_json_are_refused() {
         assert_eq!(answered.status, *status, "{name}: {answered:?}");
         answered.problem();
     }
-    assert!(house.store.rows().registered.is_empty());
+    assert!(house.watches().await.is_empty());
 }
 
 #[tokio::test]

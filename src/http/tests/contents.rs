@@ -2,7 +2,7 @@
 
 use super::{House, house::Answered};
 
-/// A blob of which [`GitDouble`](super::double::GitDouble) does what its first byte says.
+/// A blob of which [`GitDouble`](super::git::GitDouble) does what its first byte says.
 fn blob(first: u8) -> String {
     format!("{first:02x}").repeat(20)
 }
@@ -17,7 +17,7 @@ async fn get(house: &House, token: &str, path: &str, headers: &str) -> Answered 
 async fn a_content_that_a_tree_of_the_watch_has_is_served_with_its_headers() {
     let house = House::open().await;
     let token = house.app().await;
-    let id = house.repository(&token, "https://github.com/o/r").await;
+    let id = house.held_repository(&token, "https://github.com/o/r").await;
     for (first, length) in [(1, 5), (5, 2 << 20), (8, 0)] {
         let path = format!("/api/repositories/{id}/blobs/{}", blob(first));
         let answered = get(&house, &token, &path, "").await;
@@ -43,7 +43,7 @@ async fn a_content_that_a_tree_of_the_watch_has_is_served_with_its_headers() {
 async fn what_the_client_has_already_is_not_sent_again() {
     let house = House::open().await;
     let token = house.app().await;
-    let id = house.repository(&token, "https://github.com/o/r").await;
+    let id = house.held_repository(&token, "https://github.com/o/r").await;
     let path = format!("/api/repositories/{id}/blobs/{}", blob(1));
     for (sent, status) in [
         (format!("\"{}\"", blob(1)), 304),
@@ -68,8 +68,8 @@ async fn what_the_client_has_already_is_not_sent_again() {
 async fn what_cannot_be_served_says_why() {
     let house = House::with(|settings| settings.server.download_memory_bytes = 1 << 20).await;
     let (token, other) = (house.app().await, house.app().await);
-    let id = house.repository(&token, "https://github.com/o/r").await;
-    let foreign = house.repository(&other, "https://github.com/o/r").await;
+    let id = house.held_repository(&token, "https://github.com/o/r").await;
+    let foreign = house.held_repository(&other, "https://github.com/o/r").await;
     let seen = |id: &str, blob: &str| format!("/api/repositories/{id}/blobs/{blob}");
     for (path, status, code, retry_after) in [
         (seen(&id, &blob(0)), 410, "content-gone", None),

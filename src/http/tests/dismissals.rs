@@ -11,8 +11,11 @@ async fn letters_are_dismissed_by_id_by_filter_or_all_of_them() {
     let (mine, other) = (house.app().await, house.app().await);
     let owner = house.call("GET", "/api/app", Some(&mine), None).await.json();
     let owner: AppId = owner["app_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-    let park = |path: &[u8]| house.store.park(&owner, path);
-    let ids = [park(b"docs/a.md"), park(b"docs/b.md"), park(b"src/x"), park(b"src/y")];
+    house.repository(&mine, "https://github.com/o/r").await;
+    let mut ids = Vec::new();
+    for path in [&b"docs/a.md"[..], b"docs/b.md", b"src/x", b"src/y"] {
+        ids.push(house.park(&owner, path).await);
+    }
     let open = async || -> Vec<String> {
         let page = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
         let items = page["items"].as_array().expect("items").clone();
@@ -51,7 +54,7 @@ async fn letters_are_dismissed_by_id_by_filter_or_all_of_them() {
     assert_eq!(shown["status"], "dismissed");
     assert_eq!(ask(json!({ "path_glob": "docs/*" })).await.json(), closed(1));
     assert_eq!(open().await, ["src/y", "src/x"]);
-    house.store.supersede(&ids[2]);
+    house.supersede(&ids[2]).await;
     let answered = ask(json!({ "ids": [ids[2]] })).await;
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:conflict");
     assert_eq!(ask(json!({ "all": true })).await.json(), closed(1));

@@ -1,6 +1,7 @@
 //! The files that an app holds, page by page.
 
 use serde_json::{Value, json};
+use tidings_actors::ports::LaneStore;
 
 use super::House;
 
@@ -8,7 +9,7 @@ use super::House;
 async fn files_are_listed_in_pages_of_one_tree() {
     let house = House::open().await;
     let token = house.app().await;
-    let id = house.repository(&token, "https://github.com/o/r").await;
+    let id = house.held_repository(&token, "https://github.com/o/r").await;
     let path = format!("/api/repositories/{id}/files");
     let mut paths = Vec::new();
     let mut query = "?limit=2".to_owned();
@@ -33,6 +34,9 @@ async fn files_are_listed_in_pages_of_one_tree() {
     let patch = json!({ "include": ["docs/**"] });
     let patched = house.call("PATCH", &format!("/api/repositories/{id}"), Some(&token), Some(&patch)).await;
     assert_eq!(patched.status, 200, "{patched:?}");
+    let watch = house.watch(&id).await;
+    let held = Some((watch.cursors[0].held.expect("it starts now"), watch.view.id()));
+    house.sqlite().advance(&watch.cursors[0].id, 0, held).await.expect("advanced");
     let stale = house.call("GET", &format!("{path}?cursor={}", cursors[0]), Some(&token), None).await;
     assert_eq!((stale.status, &stale.problem()["type"]), (409, &json!("urn:tidings:problem:conflict")));
     assert_eq!(house.call("GET", &path, Some(&token), None).await.status, 200);
@@ -42,8 +46,8 @@ async fn files_are_listed_in_pages_of_one_tree() {
 async fn what_is_asked_wrongly_is_told() {
     let house = House::open().await;
     let (token, other) = (house.app().await, house.app().await);
-    let id = house.repository(&token, "https://github.com/o/r").await;
-    let foreign = house.repository(&other, "https://github.com/o/r").await;
+    let id = house.held_repository(&token, "https://github.com/o/r").await;
+    let foreign = house.held_repository(&other, "https://github.com/o/r").await;
     for (path, status) in [
         (format!("{id}/files?branch=nope"), 400),
         (format!("{id}/files?limit=0"), 400),

@@ -1,16 +1,25 @@
 //! Rounds of before as the front door reads them: how often, and what it says of those that went.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
 
+use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tidings_actors::{
-    ports::{Fates, Location, PastRound, Remote, RoundFacts, RoundFilter, RoundPlace},
+    ports::{
+        Administration, Fates, HistoryStore, Location, PastRound, Remote, RoundFacts, RoundFilter,
+        RoundPlace, StoreError,
+    },
     round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
 };
 use tidings_entity::{
-    id::{CursorId, DeadLetterId, ObjectId, RepositoryId, Sha256Hash, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, Sha256Hash, WatchId},
     kind::{Operation, PayloadFormat, RoundKind},
 };
 use tokio::{
@@ -22,14 +31,14 @@ use ulid::Ulid;
 
 use super::{
     House,
-    double::HEAD,
+    git::HEAD,
     house::{ADMIN, Answered, PATIENCE},
 };
 use crate::identity::WRITTEN_EVERY;
 
 /// The rounds of one cursor.
 #[derive(Default)]
-pub(crate) struct PastRows {
+struct PastRows {
     rounds: Vec<RoundFacts>,
     /// These are listed still, and gone when they are read.
     went: HashSet<i64>,
@@ -37,13 +46,56 @@ pub(crate) struct PastRows {
     broken: HashSet<i64>,
     /// So many letters are bound to each round.
     bound: usize,
-    pub(crate) places: HashMap<DeliveryId, (CursorId, i64, u64)>,
+    places: HashMap<DeliveryId, (CursorId, i64, u64)>,
     /// How often rounds were listed.
     listings: usize,
 }
 
+/// What is shown of them, through the port.
+#[derive(Default)]
+pub(crate) struct Past(Mutex<PastRows>);
+
+impl Past {
+    fn rows(&self) -> MutexGuard<'_, PastRows> {
+        self.0.lock()
+    }
+}
+
+#[async_trait]
+impl HistoryStore for Past {
+    async fn rounds(
+        &self,
+        _: &AppId,
+        filter: &RoundFilter,
+        most: u64,
+    ) -> Result<Vec<RoundFacts>, StoreError> {
+        Ok(self.rows().listed(filter, most))
+    }
+
+    async fn past_round(&self, _: &AppId, _: &CursorId, number: i64) -> Result<PastRound, StoreError> {
+        self.rows().round(number).ok_or(StoreError::NotFound)
+    }
+
+    async fn fates(&self, _: &CursorId, number: i64, _: Range<u64>) -> Result<Fates, StoreError> {
+        self.rows().fates(number).ok_or(StoreError::NotFound)
+    }
+
+    async fn last_parked(&self, _: &CursorId, _: i64, _: u64) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
+    async fn delivery(&self, _: &AppId, id: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
+        Ok(self.rows().places.get(id).cloned())
+    }
+}
+
+async fn house() -> (House, Arc<Past>) {
+    let past = Arc::default();
+    (House::with_past(&past, |_| {}).await, past)
+}
+
 impl PastRows {
-    pub(crate) fn listed(&mut self, filter: &RoundFilter, most: u64) -> Vec<RoundFacts> {
+    fn listed(&mut self, filter: &RoundFilter, most: u64) -> Vec<RoundFacts> {
         self.listings += 1;
         let is_meant = |facts: &&RoundFacts| match &filter.place {
             RoundPlace::Newest => true,
@@ -64,7 +116,7 @@ impl PastRows {
         self.rounds.iter().find(|facts| facts.number == number && !self.went.contains(&number))
     }
 
-    pub(crate) fn round(&self, number: i64) -> Option<PastRound> {
+    fn round(&self, number: i64) -> Option<PastRound> {
         let facts = self.kept(number)?;
         let name = if self.broken.contains(&number) { "broken" } else { "r" };
         let url = format!("https://git.example/o/{name}");
@@ -108,7 +160,7 @@ impl PastRows {
         })
     }
 
-    pub(crate) fn fates(&self, number: i64) -> Option<Fates> {
+    fn fates(&self, number: i64) -> Option<Fates> {
         let facts = self.kept(number)?;
         let (position, is_open) = (facts.position, facts.ended_at.is_none());
         Some(Fates { position, is_open, ..Fates::default() })
@@ -161,10 +213,10 @@ fn delivery(number: i64) -> DeliveryId {
 
 #[tokio::test]
 async fn a_page_lists_rounds_once_and_passes_over_those_that_went_meanwhile() {
-    let house = House::open().await;
+    let (house, past) = house().await;
     let token = house.app().await;
     {
-        let past = &mut house.store.rows().past;
+        let past = &mut *past.rows();
         past.rounds = (1..=100).map(facts).collect();
         past.went = [95, 68, 1].into();
     }
@@ -181,15 +233,15 @@ async fn a_page_lists_rounds_once_and_passes_over_those_that_went_meanwhile() {
     }
     let kept: Vec<i64> = (1..=100).rev().filter(|number| ![95, 68, 1].contains(number)).collect();
     assert_eq!(rounds, kept);
-    assert_eq!((pages, house.store.rows().past.listings), (4, 4), "32 rounds a page, listed at once");
+    assert_eq!((pages, past.rows().listings), (4, 4), "32 rounds a page, listed at once");
 }
 
 #[tokio::test]
 async fn a_delivery_whose_place_is_known_is_read_there_and_nowhere_else() {
-    let house = House::open().await;
+    let (house, past) = house().await;
     let token = house.app().await;
     {
-        let past = &mut house.store.rows().past;
+        let past = &mut *past.rows();
         past.rounds = (1..=99).map(facts).collect();
         past.rounds[6] = ended(7);
         past.broken = [7].into();
@@ -206,28 +258,28 @@ async fn a_delivery_whose_place_is_known_is_read_there_and_nowhere_else() {
         (4, 404, Some("delivery-not-found")),
     ] {
         let path = format!("/api/deliveries/{}", delivery(number));
-        house.store.rows().past.listings = 0;
+        past.rows().listings = 0;
         let shown: Answered = house.call("GET", &path, Some(&token), None).await;
         assert_eq!(shown.status, status, "{number}: {shown:?}");
         let told = code.map(|code| json!(format!("urn:tidings:problem:{code}")));
         assert_eq!(shown.json().get("type").filter(|_| status != 200), told.as_ref(), "{number}");
-        assert_eq!(house.store.rows().past.listings, 1, "{number}");
+        assert_eq!(past.rows().listings, 1, "{number}");
     }
 }
 
 #[tokio::test]
 async fn a_list_is_checked_again_when_other_letters_are_bound_to_it() {
-    let house = House::open().await;
+    let (house, past) = house().await;
     let token = house.app().await;
     let id = house.repository(&token, "https://github.com/o/r").await;
     {
-        let past = &mut house.store.rows().past;
+        let past = &mut *past.rows();
         past.rounds = vec![RoundFacts { creates: 3, position: 3, ..ended(5) }];
         past.bound = 2;
     }
     let path = format!("/api/repositories/{id}/changes?round=5&limit=1");
     for (bound, status) in [(2, 200), (2, 200), (1, 409), (2, 200)] {
-        house.store.rows().past.bound = bound;
+        past.rows().bound = bound;
         let page = house.call("GET", &path, Some(&token), None).await;
         assert_eq!(page.status, status, "{bound}: {page:?}");
     }
@@ -262,9 +314,9 @@ impl Tail {
 }
 
 /// Waits until rounds were listed so often more.
-async fn looked(house: &House, times: usize) {
-    let (before, until) = (house.store.rows().past.listings, Instant::now() + PATIENCE);
-    while house.store.rows().past.listings < before + times {
+async fn looked(past: &Past, times: usize) {
+    let (before, until) = (past.rows().listings, Instant::now() + PATIENCE);
+    while past.rows().listings < before + times {
         assert!(Instant::now() < until, "it looks for news");
         sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -272,38 +324,38 @@ async fn looked(house: &House, times: usize) {
 
 #[tokio::test]
 async fn a_tail_at_the_end_of_a_round_misses_nothing_when_its_history_goes() {
-    let house = House::open().await;
+    let (house, past) = house().await;
     let token = house.app().await;
     let id = house.repository(&token, "https://github.com/o/r").await;
-    house.store.rows().past.rounds = vec![ended(5)];
+    past.rows().rounds = vec![ended(5)];
     let path = format!("/api/repositories/{id}/events");
     let mut tail = Tail::open(&house, &token, &path).await;
-    looked(&house, 2).await;
-    house.store.rows().past.rounds = vec![facts(9)];
+    looked(&past, 2).await;
+    past.rows().rounds = vec![facts(9)];
     let told = tail.until("id: 9.0").await;
     assert!(!told.contains("gap"), "{told}");
 
     // One that was in the middle of it does.
-    house.store.rows().past.rounds = vec![RoundFacts { creates: 2, ..facts(9) }];
+    past.rows().rounds = vec![RoundFacts { creates: 2, ..facts(9) }];
     let mut tail = Tail::open(&house, &token, &format!("{path}?after=9.0")).await;
-    looked(&house, 2).await;
-    house.store.rows().past.rounds = vec![facts(12)];
+    looked(&past, 2).await;
+    past.rows().rounds = vec![facts(12)];
     let told = tail.until("id: 12.0").await;
     assert!(told.contains("event: gap\ndata: {\"from\":null") && told.contains("\"round\":9"), "{told}");
 }
 
 #[tokio::test]
 async fn a_tail_goes_on_behind_a_round_of_which_nothing_is_kept() {
-    let house = House::open().await;
+    let (house, past) = house().await;
     let token = house.app().await;
     let id = house.repository(&token, "https://github.com/o/r").await;
-    house.store.rows().watches[0].cursors[0].last_round = 5;
+    house.plant("update cursor set last_round = 5").await;
     let path = format!("/api/repositories/{id}/events");
     let never = house.call("GET", &format!("{path}?after=6.0"), Some(&token), None).await;
     assert_eq!(never.status, 400, "{never:?}");
     let mut tail = Tail::open(&house, &token, &format!("{path}?after=5.40")).await;
-    looked(&house, 2).await;
-    house.store.rows().past.rounds = vec![facts(9)];
+    looked(&past, 2).await;
+    past.rows().rounds = vec![facts(9)];
     let told = tail.until("id: 9.0").await;
     assert!(told.contains("\"round\":5"), "what was behind it nobody knows: {told}");
 }
@@ -325,7 +377,7 @@ async fn a_tail_ends_soon_after_its_token_and_the_staff_takes_no_apps_part() {
     let house = House::open().await;
     let token = house.app().await;
     let id = house.repository(&token, "https://github.com/o/r").await;
-    let app = house.store.rows().apps[0].0.id.clone();
+    let app = house.apps().await[0].id.clone();
     let wish = json!({ "name": "a viewer", "role": "viewer" });
     let staff = house.call("POST", "/api/admin/tokens", Some(ADMIN), Some(&wish)).await.json();
     let staff = staff["token"].as_str().expect("a token").to_owned();
@@ -338,9 +390,7 @@ async fn a_tail_ends_soon_after_its_token_and_the_staff_takes_no_apps_part() {
     let refused = house.call("GET", &of_staff, Some(&staff), None).await;
     assert_eq!(refused.status, 429, "one of the staff has so many: {refused:?}");
     tails.push(Tail::open(&house, &token, &path).await);
-    for token in &mut house.store.rows().tokens {
-        token.revoked_at = Some(Timestamp(1));
-    }
+    house.plant("update access_token set revoked_at = 1").await;
     for mut tail in tails {
         tail.until("0\r\n\r\n").await;
     }
@@ -356,23 +406,23 @@ async fn an_app_that_does_much_gets_few_rows_of_the_audit_log_and_one_that_count
     let token = house.app().await;
     let id = house.repository(&token, "https://github.com/o/r").await;
     let scan = format!("/api/repositories/{id}/scan");
-    let targets = || -> Vec<String> {
-        let rows = house.store.rows();
-        let of_scans = rows.audit.iter().filter(|row| row.deed.action == "post_api_repositories_id_scan");
+    let targets = async || -> Vec<String> {
+        let rows = house.sqlite().audit_chain(0, 1_000).await.expect("read");
+        let of_scans = rows.iter().filter(|row| row.deed.action == "post_api_repositories_id_scan");
         of_scans.map(|row| row.deed.target.clone()).collect()
     };
     for _ in 0..30 {
         let answered = house.call("POST", &scan, Some(&token), None).await;
         assert!(answered.status < 300, "{answered:?}");
     }
-    assert_eq!(targets(), vec![id.clone(); 10]);
+    assert_eq!(targets().await, vec![id.clone(); 10]);
     tokio::time::pause();
     tokio::time::advance(WRITTEN_EVERY).await;
     tokio::time::resume();
     let until = Instant::now() + PATIENCE;
-    while targets().len() == 10 {
+    while targets().await.len() == 10 {
         assert!(Instant::now() < until, "the others are written");
         sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(targets()[10..], ["times:20"]);
+    assert_eq!(targets().await[10..], ["times:20"]);
 }

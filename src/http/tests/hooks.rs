@@ -1,8 +1,6 @@
 //! What hooks are answered where they cost more than they may, and where the store is down. What
 //! becomes of those that are taken in is told by stories, over the real store.
 
-use std::sync::{Arc, atomic::Ordering};
-
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
@@ -11,19 +9,21 @@ use tidings_actors::secret::Secret;
 
 use super::{
     House,
-    double::StoreDouble,
     house::{Answered, raw},
+    sqlite,
 };
 use crate::http::hooks::Bounds;
 
 const SECRET: &str = "the secret that hosts sign with";
 
-async fn house(bounds: Bounds) -> House {
-    let store = Arc::new(StoreDouble::default());
+async fn house(bounds: Bounds) -> (House, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = sqlite::store(folder.path()).await;
     let known = |settings: &mut crate::settings::Settings| {
         settings.hooks.secret = vec![Secret::new(SECRET.to_owned())];
     };
-    House::bounded(store.clone(), store.clone(), store, bounds, known).await
+    let keys = store.clone();
+    (House::over(store, keys, bounds, known).await, folder)
 }
 
 /// A genuine push, as GitHub sends it.
@@ -48,8 +48,9 @@ fn body(more: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn beyond_the_rate_a_hook_is_put_off_and_the_store_is_not_asked() {
-    // The store would panic if it were asked.
-    let house = house(Bounds::spent([127, 0, 0, 1].into())).await;
+    let (house, _folder) = house(Bounds::spent([127, 0, 0, 1].into())).await;
+    // The store would not answer if it were asked.
+    house.sqlite().close().await;
     let answered = push(&house, &body(0)).await;
     assert_eq!((answered.status, answered.header("retry-after")), (429, Some("10")), "{answered:?}");
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:too-many-requests");
@@ -57,7 +58,7 @@ async fn beyond_the_rate_a_hook_is_put_off_and_the_store_is_not_asked() {
 
 #[tokio::test]
 async fn a_large_body_for_which_there_is_no_room_is_put_off() {
-    let house = house(Bounds::spent([127, 0, 0, 1].into())).await;
+    let (house, _folder) = house(Bounds::spent([127, 0, 0, 1].into())).await;
     let answered = push(&house, &body(2 << 20)).await;
     assert_eq!((answered.status, answered.header("retry-after")), (503, Some("10")), "{answered:?}");
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:unavailable");
@@ -65,10 +66,10 @@ async fn a_large_body_for_which_there_is_no_room_is_put_off() {
 
 #[tokio::test]
 async fn a_hook_whose_receipt_cannot_be_written_is_put_off() {
-    let house = house(Bounds::default()).await;
-    house.store.is_down.store(true, Ordering::Relaxed);
+    let (house, _folder) = house(Bounds::default()).await;
+    house.sqlite().close().await;
     let answered = push(&house, &body(0)).await;
     assert_eq!(answered.status, 503, "{answered:?}");
-    assert!(answered.header("retry-after").is_some() && !answered.body.contains("planted"), "{answered:?}");
+    assert!(answered.header("retry-after").is_some() && !answered.body.contains("closed"), "{answered:?}");
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:unavailable");
 }

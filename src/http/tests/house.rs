@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tidings_actors::{
     budget::Budget,
     causes::Causes,
@@ -11,7 +12,9 @@ use tidings_actors::{
     directory::Directory,
     handle::Handle,
     pace::Paces,
-    ports::{Administration, SealingKeys, Store},
+    ports::{
+        Administration, App, AppStore, HistoryStore, SealingKeys, SourceStore, Store, Watch, WatchFilter,
+    },
     scan_slots::ScanSlots,
     shards::Shards,
     terms::Terms,
@@ -40,7 +43,8 @@ use super::{
         pipeline::Pipeline,
         routes,
     },
-    double::{GitDouble, StoreDouble},
+    git::GitDouble,
+    histories::Past,
 };
 use crate::{
     egress::{Egress, replicas::ToReplicas},
@@ -58,10 +62,13 @@ pub(crate) const ADMIN: &str = "the-admin-token-of-every-test-house";
 /// A running front door.
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
-    pub(crate) store: Arc<StoreDouble>,
     pub(crate) lifecycle: Lifecycle,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<()>,
+    sqlite: Arc<SqlStore>,
+    pub(crate) git: Arc<GitDouble>,
+    /// Where its database lies, where it made one.
+    _folder: Option<TempDir>,
 }
 
 /// An answer, taken apart.
@@ -107,7 +114,7 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         outbound: Turns::new(1),
         scan_slots: ScanSlots::new(1),
         store,
-        git: Arc::new(GitDouble),
+        git: Arc::<GitDouble>::default(),
         transport: Arc::new(MemoryTransport::default()),
         clock: Arc::new(MachineClock),
         random: Arc::new(MachineRandom),
@@ -126,47 +133,48 @@ fn handle(store: Arc<dyn Store>) -> Handle {
 }
 
 impl House {
+    /// A front door over the real store, on a database of its own.
     pub(crate) async fn open() -> Self {
         Self::with(|_| {}).await
     }
 
+    /// The same with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let store = Arc::new(StoreDouble::default());
-        Self::over(store.clone(), store, change).await
+        let folder = tempfile::tempdir().expect("a folder");
+        let house = Self::real(super::sqlite::store(folder.path()).await, change).await;
+        Self { _folder: Some(folder), ..house }
     }
 
-    /// A front door over another store than its double.
-    pub(crate) async fn over<S: Store + Administration>(
-        store: Arc<S>,
-        double: Arc<StoreDouble>,
-        change: impl FnOnce(&mut Settings),
-    ) -> Self {
-        Self::bounded(store.clone(), store, double, Bounds::default(), change).await
+    /// A front door over the real store, but for the rounds of before.
+    pub(crate) async fn with_past(past: &Arc<Past>, change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = super::sqlite::store(folder.path()).await;
+        let (keys, past) = (store.clone(), past.clone());
+        let house = Self::assembled(store, keys, past, Bounds::default(), change).await;
+        Self { _folder: Some(folder), ..house }
     }
 
     /// A front door over the real store, its keys included.
     pub(crate) async fn real(store: Arc<SqlStore>, change: impl FnOnce(&mut Settings)) -> Self {
-        let (double, keys) = (Arc::default(), store.clone());
-        Self::assembled(store.clone(), store, keys, double, Bounds::default(), change).await
+        let keys = store.clone();
+        Self::over(store, keys, Bounds::default(), change).await
     }
 
-    /// One over doubles, with other bounds for hooks.
-    pub(crate) async fn bounded(
-        store: Arc<dyn Store>,
-        administration: Arc<dyn Administration>,
-        double: Arc<StoreDouble>,
+    /// One over the real store, with other keys and other bounds for hooks.
+    pub(crate) async fn over<K: SealingKeys + AuditKeyring>(
+        store: Arc<SqlStore>,
+        keys: Arc<K>,
         hooks: Bounds,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let keys = Arc::new(super::keys::KeysDouble::default());
-        Self::assembled(store, administration, keys, double, hooks, change).await
+        let history = store.clone();
+        Self::assembled(store, keys, history, hooks, change).await
     }
 
     async fn assembled<K: SealingKeys + AuditKeyring>(
-        store: Arc<dyn Store>,
-        administration: Arc<dyn Administration>,
+        store: Arc<SqlStore>,
         keys: Arc<K>,
-        double: Arc<StoreDouble>,
+        history: Arc<dyn HistoryStore>,
         hooks: Bounds,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
@@ -176,13 +184,14 @@ impl House {
         settings.onboarding.apps_per_hour = 1_000_000;
         change(&mut settings);
         let settings = Arc::new(settings);
-        let lifecycle = Lifecycle::default();
+        let (lifecycle, git) = (Lifecycle::default(), Arc::<GitDouble>::default());
         let front = Arc::new(Front {
             store: store.clone(),
-            administration,
+            history,
+            administration: store.clone(),
             keys: keys.clone(),
             audit_keyring: keys,
-            git: Arc::new(GitDouble),
+            git: git.clone(),
             handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),
             to_replicas: ToReplicas::new(&settings.egress).expect("valid"),
@@ -210,7 +219,40 @@ impl House {
             })
             .await;
         });
-        Self { address, store: double, lifecycle, stop: Some(stop), serving }
+        Self { address, lifecycle, stop: Some(stop), serving, sqlite: store, git, _folder: None }
+    }
+
+    /// The real store, to look at what is written.
+    pub(crate) fn sqlite(&self) -> &SqlStore {
+        &self.sqlite
+    }
+
+    /// All apps of the real store.
+    pub(crate) async fn apps(&self) -> Vec<App> {
+        self.sqlite().apps(None, 100).await.expect("read")
+    }
+
+    /// The app with this name.
+    pub(crate) async fn app_named(&self, name: &str) -> App {
+        self.apps().await.into_iter().find(|app| app.name == name).expect("an app of that name")
+    }
+
+    /// All watches of the real store.
+    pub(crate) async fn watches(&self) -> Vec<Watch> {
+        self.sqlite().all_watches(&WatchFilter::default(), None, 100).await.expect("read")
+    }
+
+    /// The watch with this id.
+    pub(crate) async fn watch(&self, id: &str) -> Watch {
+        self.watches().await.into_iter().find(|watch| watch.id.as_str() == id).expect("a watch")
+    }
+
+    /// The credential of the watch with this id, as it is kept.
+    pub(crate) async fn credential(&self, id: &str) -> Option<String> {
+        let watch = self.watch(id).await;
+        let sources = self.sqlite().sources(&watch.repository).await.expect("read");
+        let own = sources.into_iter().find(|source| source.id == watch.source).expect("its source");
+        own.remote.credential.map(|secret| secret.expose().to_owned())
     }
 
     /// Asks the house to stop.
@@ -258,8 +300,16 @@ impl House {
 
     /// Registers a repository and gives its id.
     pub(crate) async fn repository(&self, token: &str, url: &str) -> String {
-        let body = serde_json::json!({ "github_url": url });
-        let answered = self.call("POST", "/api/repositories", Some(token), Some(&body)).await;
+        self.registered(token, &serde_json::json!({ "github_url": url })).await
+    }
+
+    /// The same of one whose app has what is there already.
+    pub(crate) async fn held_repository(&self, token: &str, url: &str) -> String {
+        self.registered(token, &serde_json::json!({ "url": url, "start": "now" })).await
+    }
+
+    async fn registered(&self, token: &str, body: &Value) -> String {
+        let answered = self.call("POST", "/api/repositories", Some(token), Some(body)).await;
         assert_eq!(answered.status, 201, "{answered:?}");
         answered.json()["repository_id"].as_str().expect("an id").to_owned()
     }

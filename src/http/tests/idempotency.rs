@@ -1,15 +1,13 @@
 //! The same request twice: one effect, one answer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidings_actors::{
-    ports::{Begun, KeyedRequest, RequestStore, StoreError, StoredAnswer},
+    ports::{Administration, Begun, Clock, KeyedRequest, RequestStore, StoredAnswer},
     secret::Secret,
-    testing::{Fault, MemoryStore},
-    time::Timestamp,
 };
 use tidings_entity::id::{AppId, ReplicaId};
 use tokio::{
@@ -20,17 +18,13 @@ use ulid::Ulid;
 
 use super::{
     House,
-    double::StoreDouble,
     house::{ADMIN, Answered, PATIENCE},
     sqlite,
 };
 use crate::{
-    http::{
-        hooks::Bounds,
-        idempotency::{hash, is_kept},
-    },
+    http::idempotency::{hash, is_kept},
     machine::MachineClock,
-    settings::{OnboardingMode, Settings},
+    settings::OnboardingMode,
 };
 
 const ONBOARD: &str = "/api/apps/onboard";
@@ -44,14 +38,6 @@ fn registration(name: &str) -> Value {
 
 fn repository(name: &str) -> Value {
     json!({ "url": format!("https://x.example/o/{name}") })
-}
-
-async fn over_memory(mode: OnboardingMode) -> (House, Arc<MemoryStore>) {
-    let store = Arc::new(MemoryStore::new(Arc::new(MachineClock)));
-    let double = Arc::new(StoreDouble::before(store.clone()));
-    let change = |settings: &mut Settings| settings.onboarding.mode = mode;
-    let house = House::bounded(store.clone(), double.clone(), double, Bounds::default(), change).await;
-    (house, store)
 }
 
 fn bytes(path: &str, token: Option<&str>, headers: &str, body: &Value) -> Vec<u8> {
@@ -148,13 +134,7 @@ async fn one_effect_and_one_answer(house: &House) {
 }
 
 #[tokio::test]
-async fn a_request_that_is_sent_twice_has_one_effect_and_one_answer() {
-    let (house, _store) = over_memory(OnboardingMode::Open).await;
-    one_effect_and_one_answer(&house).await;
-}
-
-#[tokio::test]
-async fn so_it_is_over_the_real_store_and_a_restart() {
+async fn a_request_that_is_sent_twice_has_one_effect_and_one_answer_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let house = sqlite::house(folder.path()).await;
     one_effect_and_one_answer(&house).await;
@@ -166,26 +146,21 @@ async fn so_it_is_over_the_real_store_and_a_restart() {
     assert_eq!(apps(&house).await, before);
 }
 
-async fn one_of_fifty(house: &House) {
+#[tokio::test]
+async fn of_fifty_at_once_one_runs() {
+    let house = House::open().await;
     let body = registration("an app");
-    let answers = join_all((0..50).map(|_| settled(house, ONBOARD, None, UUID, &body))).await;
+    let answers = join_all((0..50).map(|_| settled(&house, ONBOARD, None, UUID, &body))).await;
     let first: Vec<&Answered> = answers.iter().filter(|answered| !is_replayed(answered)).collect();
     assert_eq!(first.len(), 1, "one did it");
     assert_eq!(first[0].status, 201, "{:?}", first[0]);
     assert!(answers.iter().all(|answered| answered.body == first[0].body));
-    assert_eq!(apps(house).await, 1);
-}
-
-#[tokio::test]
-async fn of_fifty_at_once_one_runs() {
-    one_of_fifty(&over_memory(OnboardingMode::Open).await.0).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    one_of_fifty(&sqlite::house(folder.path()).await).await;
+    assert_eq!(apps(&house).await, 1);
 }
 
 #[tokio::test]
 async fn refusals_are_answers_and_failures_are_none() {
-    let (house, store) = over_memory(OnboardingMode::Open).await;
+    let house = House::open().await;
     let token = house.app().await;
     let watch = async |key: &str, body: &Value| post(&house, WATCH, Some(&token), key, body).await;
     for (key, body, status) in [
@@ -204,18 +179,23 @@ async fn refusals_are_answers_and_failures_are_none() {
             assert!(!is_replayed(&answered), "{name} passes");
         }
     }
-    let unavailable = Fault::Fails(StoreError::Unavailable("planted".into()));
-    for (fault, status) in [(Fault::Panics, 500), (unavailable.clone(), 503)] {
-        let key = format!("{UUID}{status}");
-        store.befall("create_app", fault);
-        let body = registration("an app");
-        assert_eq!(post(&house, ONBOARD, None, &key, &body).await.status, status);
-        let again = post(&house, ONBOARD, None, &key, &body).await;
-        assert_eq!((again.status, is_replayed(&again)), (201, false), "the key was free again");
-    }
-    store.befall("end_request", unavailable);
+    assert_eq!(watch("panics", &repository("panics")).await.status, 500);
+    let again = watch("panics", &repository("panics")).await;
+    assert_eq!((again.status, is_replayed(&again)), (201, false), "the key was free again");
+    // As a full disk does, these take no row.
+    let full = |name: &str, what: &str| {
+        format!("create trigger {name} before {what} begin select raise(abort, 'full'); end")
+    };
+    house.plant(&full("full_app", "insert on app")).await;
+    let onboard = async || post(&house, ONBOARD, None, UUID, &registration("an app")).await;
+    assert_eq!(onboard().await.status, 503);
+    house.plant("drop trigger full_app").await;
+    let again = onboard().await;
+    assert_eq!((again.status, is_replayed(&again)), (201, false), "the key was free again");
+    house.plant(&full("full_answer", "update of answer on idempotency")).await;
     let first = watch("6", &repository("late")).await;
     assert_eq!(first.status, 201, "{first:?}");
+    house.plant("drop trigger full_answer").await;
     assert_replays(&first, &settled(&house, WATCH, Some(&token), "6", &repository("late")).await);
 }
 
@@ -228,49 +208,45 @@ fn what_says_nothing_of_the_request_is_not_kept() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_neither_stops_its_request_nor_blocks_its_key() {
-    let (house, store) = over_memory(OnboardingMode::Open).await;
-    store.befall("create_app", Fault::Waits(Duration::from_millis(700)));
-    let body = registration("an app");
+    let house = House::open().await;
+    let token = house.app().await;
+    let body = repository("slow");
     let mut client = house.connect().await;
-    let request = bytes(ONBOARD, None, &format!("idempotency-key: {UUID}\r\n"), &body);
+    let request = bytes(WATCH, Some(&token), &format!("idempotency-key: {UUID}\r\n"), &body);
     client.write_all(&request).await.expect("sent");
-    let arrived = async {
-        while store.awaits_fault("create_app") {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, arrived).await.expect("it runs");
+    timeout(PATIENCE, house.git.asked.notified()).await.expect("it runs");
     drop(client);
-    let answered = settled(&house, ONBOARD, None, UUID, &body).await;
+    house.git.answers.notify_one();
+    let answered = settled(&house, WATCH, Some(&token), UUID, &body).await;
     assert_eq!((answered.status, is_replayed(&answered)), (201, true), "{answered:?}");
-    assert_eq!(apps(&house).await, 1);
+    assert_eq!(house.watches().await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_without_a_key_leaves_no_deed_unwritten() {
-    let (house, store) = over_memory(OnboardingMode::Open).await;
-    store.befall("create_app", Fault::Waits(Duration::from_millis(700)));
+    let house = House::open().await;
+    let token = house.app().await;
     let mut client = house.connect().await;
-    client.write_all(&bytes(ONBOARD, None, "", &registration("an app"))).await.expect("sent");
-    let arrived = async {
-        while store.awaits_fault("create_app") {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, arrived).await.expect("it runs");
+    client.write_all(&bytes(WATCH, Some(&token), "", &repository("slow"))).await.expect("sent");
+    timeout(PATIENCE, house.git.asked.notified()).await.expect("it runs");
     drop(client);
+    house.git.answers.notify_one();
+    let is_written = async || {
+        let rows = house.sqlite().audit_chain(0, 100).await.expect("read");
+        rows.iter().any(|row| row.deed.action == "post_api_repositories")
+    };
     let written = async {
-        while house.store.rows().audit.is_empty() {
+        while !is_written().await {
             sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, written).await.expect("it is done and written down");
-    assert_eq!(apps(&house).await, 1);
+    assert_eq!(house.watches().await.len(), 1);
 }
 
 #[tokio::test]
 async fn what_runs_is_waited_for_and_what_a_crash_cut_off_begins_again() {
-    let (house, store) = over_memory(OnboardingMode::Admin).await;
+    let house = House::with(|settings| settings.onboarding.mode = OnboardingMode::Admin).await;
     let body = registration("an app");
     let request = |key: &str| KeyedRequest {
         owner: AppId::new(Ulid::nil()),
@@ -279,8 +255,8 @@ async fn what_runs_is_waited_for_and_what_a_crash_cut_off_begins_again() {
     };
     let begin = async |key: &str, process: u128| {
         let runner = ReplicaId::new(Ulid::from(process));
-        let begun = store.begin_request(&request(key), Timestamp(1000), &runner).await.expect("begun");
-        assert!(matches!(begun, Begun::New));
+        let begun = house.sqlite().begin_request(&request(key), MachineClock.now(), &runner).await;
+        assert!(matches!(begun, Ok(Begun::New)));
     };
     let ask = async |key: &str| post(&house, ONBOARD, Some(ADMIN), key, &body).await;
     begin("runs", 0).await;
@@ -288,7 +264,7 @@ async fn what_runs_is_waited_for_and_what_a_crash_cut_off_begins_again() {
     assert_eq!(waits.problem()["type"], "urn:tidings:problem:request-still-running");
     assert_eq!((waits.status, waits.header("retry-after")), (409, Some("1")));
     let answer = StoredAnswer { status: 202, content_type: None, body: Secret::new("as told".into()) };
-    store.end_request(&request("runs"), Some(&answer)).await.expect("ended");
+    house.sqlite().end_request(&request("runs"), Some(&answer)).await.expect("ended");
     let told = ask("runs").await;
     assert_eq!((told.status, told.body.as_str(), told.header("content-type")), (202, "as told", None));
     begin("cut-off", 1).await;
@@ -299,7 +275,7 @@ async fn what_runs_is_waited_for_and_what_a_crash_cut_off_begins_again() {
 
 #[tokio::test]
 async fn a_key_is_one_header_of_visible_characters_and_only_of_posts() {
-    let (house, _store) = over_memory(OnboardingMode::Open).await;
+    let house = House::open().await;
     let token = house.app().await;
     let send =
         async |headers: &str| house.send(&bytes(WATCH, Some(&token), headers, &repository("a"))).await.status;

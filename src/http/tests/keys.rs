@@ -1,12 +1,17 @@
 //! The routes of keys: what they pass on and what they refuse. What the store does is tested there.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::json;
 use tidings_actors::ports::{Resealed, SealingKey, SealingKeys, StoreError};
 
-use super::{ADMIN, House};
-use crate::secrets::{AuditKeyring, AuditKeys};
+use super::{ADMIN, House, sqlite};
+use crate::{
+    http::hooks::Bounds,
+    secrets::{AuditKeyring, AuditKeys},
+};
 
 /// Two keys; the first one seals ten values.
 #[derive(Default)]
@@ -45,9 +50,15 @@ impl AuditKeyring for KeysDouble {
     }
 }
 
+async fn house() -> (House, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(KeysDouble::default());
+    (House::over(sqlite::store(folder.path()).await, keys, Bounds::default(), |_| {}).await, folder)
+}
+
 #[tokio::test]
 async fn keys_are_shown_rotated_and_retired_by_the_administrator_only() {
-    let house = House::open().await;
+    let (house, _folder) = house().await;
     let shown = house.call("GET", "/api/admin/keys", Some(ADMIN), None).await;
     assert_eq!(
         shown.json(),
@@ -78,7 +89,7 @@ async fn keys_are_shown_rotated_and_retired_by_the_administrator_only() {
 
 #[tokio::test]
 async fn a_step_of_sealing_anew_is_bounded() {
-    let house = House::open().await;
+    let (house, _folder) = house().await;
     let path = "/api/admin/keys/reencrypt";
     let step = house.call("POST", path, Some(ADMIN), Some(&json!({ "limit": 4 }))).await;
     assert_eq!((step.status, step.json()), (200, json!({ "resealed": 4, "left": 6, "unreadable": 0 })));

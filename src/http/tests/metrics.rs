@@ -1,12 +1,5 @@
 //! `/metrics` and `/api/admin/lag`.
 
-use tidings_actors::{ports::Laggard, time::Timestamp};
-use tidings_entity::{
-    id::{AppId, CursorId, WatchId},
-    kind::CursorState,
-};
-use ulid::Ulid;
-
 use super::{House, house::ADMIN};
 
 #[tokio::test]
@@ -35,20 +28,17 @@ async fn requests_are_measured_by_the_template_of_their_route() {
 #[tokio::test]
 async fn the_worst_watches_are_named_to_the_administrator_alone() {
     let house = House::open().await;
-    let ulid = |number: u64| Ulid::from_parts(number, 1);
-    let laggard = |number: u64| Laggard {
-        app: AppId::new(ulid(number)),
-        watch: WatchId::new(ulid(number)),
-        cursor: CursorId::new(ulid(number)),
-        owner: "o".into(),
-        name: format!("r{number}"),
-        branch: "refs/heads/main".into(),
-        state: CursorState::Blocked,
-        reason: Some("ten in a row".into()),
-        open_round: Some(7),
-        since: Timestamp(1_000),
-    };
-    house.store.rows().laggards = (0..20).map(laggard).collect();
+    let token = house.app().await;
+    for number in 0..20 {
+        house.repository(&token, &format!("https://github.com/o/r{number}")).await;
+        house
+            .plant(&format!(
+                "update cursor set state = 'blocked', reason = 'ten in a row', behind_since = {}
+                 where watch_id in (select id from watch where name = 'r{number}')",
+                1_000 + number
+            ))
+            .await;
+    }
     let named = house.call("GET", "/api/admin/lag", Some(ADMIN), None).await;
     let page = named.json();
     let named = &page["items"];
@@ -63,7 +53,6 @@ async fn the_worst_watches_are_named_to_the_administrator_alone() {
     assert_eq!((&more["items"][0]["name"], &more["items"][9]["name"]), (&"r10".into(), &"r19".into()));
     assert!(more["next_cursor"].is_null(), "{more}");
     assert_eq!(house.call("GET", "/api/admin/lag?limit=0", Some(ADMIN), None).await.status, 400);
-    let token = house.app().await;
     for token in [None, Some(token.as_str())] {
         assert_eq!(house.call("GET", "/api/admin/lag", token, None).await.status, 401);
     }

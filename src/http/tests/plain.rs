@@ -1,8 +1,7 @@
 //! A watch and its cursor with nothing in their way, for tests of what is shown of them.
 
 use tidings_actors::{
-    follow::Followed,
-    ports::{CursorStatus, Extent, Location, Remote, RepositoryFacts, Selector, Source, Watch},
+    ports::{CursorStatus, RepositoryFacts, Selector, Watch},
     time::Timestamp,
     view::View,
 };
@@ -56,21 +55,5 @@ pub(crate) fn watch(created_at: Timestamp, cursor: CursorStatus) -> Watch {
         cursors: vec![cursor],
         last_error: None,
         moved_to: None,
-    }
-}
-
-/// What a watch is seen through.
-pub(crate) fn source(watch: &Watch) -> Source {
-    let location = Location::Http(watch.url.parse().expect("an address"));
-    Source {
-        id: watch.source.clone(),
-        remote: Remote { repository: watch.repository.clone(), location, credential: None, apps: Vec::new() },
-        patterns: Vec::new(),
-        followed: Followed::default(),
-        extent: Extent::Whole,
-        every: false,
-        haves: Vec::new(),
-        last_change: watch.created_at,
-        hooked_at: None,
     }
 }

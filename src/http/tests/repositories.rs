@@ -1,13 +1,13 @@
 //! Watching repositories: the contract that Docora's clients rely on, and what we add to it.
 
 use serde_json::{Value, json};
-use tidings_actors::ports::Start;
-use tidings_entity::id::{AppId, ObjectId};
-
-use super::{
-    House,
-    double::{DEFAULT_BRANCH, HEAD},
+use tidings_actors::ports::LaneStore;
+use tidings_entity::{
+    id::{AppId, ObjectId},
+    kind::SelectorKind,
 };
+
+use super::{House, git::HEAD};
 
 const REPOSITORIES: &str = "/api/repositories";
 
@@ -37,7 +37,7 @@ async fn a_client_of_docora_registers_changes_its_token_and_leaves() {
     );
     let answered = house.call("PATCH", &format!("{one}/token"), Some(&token), Some(&patch("bad"))).await;
     assert_eq!((answered.status, &answered.problem()["error"]), (422, &json!("Invalid GitHub token")));
-    assert_eq!(house.store.rows().credentials, ["good"], "the refused one was not written");
+    assert_eq!(house.credential(&id).await.as_deref(), Some("good"), "the refused one was not written");
 
     let delete = format!(
         "DELETE {one} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n"
@@ -80,7 +80,7 @@ async fn what_the_git_host_says_becomes_the_answer_that_clients_know() {
         let wait = if name == "busy" { Some("77") } else { Some("30").filter(|_| status == 503) };
         assert_eq!(answered.header("retry-after"), wait, "{name}");
     }
-    assert!(house.store.rows().watches.is_empty(), "nothing was written");
+    assert!(house.watches().await.is_empty(), "nothing was written");
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_credential_is_judged_where_it_is_given_and_never_repeated() {
         assert!(pointers.contains(&&json!(pointer)), "{fields}: {problem}");
         assert!(!answered.body.contains("hush"), "{answered:?}");
     }
-    assert!(house.store.rows().registered.is_empty());
+    assert!(house.watches().await.is_empty());
 
     for (fields, kept) in [
         (json!({ "token": "good" }), "good".to_owned()),
@@ -136,9 +136,8 @@ async fn a_credential_is_judged_where_it_is_given_and_never_repeated() {
         body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
         let answered = house.call("POST", REPOSITORIES, Some(&token), Some(&body)).await;
         assert_eq!(answered.status, 201, "{answered:?}");
-        let rows = house.store.rows();
-        let registered = rows.registered.last().and_then(|new| new.credential.as_ref());
-        assert_eq!(registered.map(|secret| secret.expose()), Some(kept.as_str()));
+        let id = answered.json()["repository_id"].as_str().expect("an id").to_owned();
+        assert_eq!(house.credential(&id).await, Some(kept));
     }
 }
 
@@ -191,22 +190,20 @@ async fn all_our_fields_reach_the_store() {
     ] {
         assert_eq!(shown[name], value, "{name}");
     }
-    let rows = house.store.rows();
-    let new = &rows.registered[0];
-    assert_eq!(new.start, Start::At(ObjectId::new(HEAD)));
-    assert_eq!((new.facts.owner.as_str(), new.facts.name.as_str()), ("o", "r"));
-    assert_eq!(new.deliver_after, new.created_at.after(std::time::Duration::from_secs(1)));
+    let watch = &house.watches().await[0];
+    assert_eq!(watch.cursors[0].held, Some(ObjectId::new(HEAD)), "it starts now");
+    assert_eq!((watch.facts.owner.as_str(), watch.facts.name.as_str()), ("o", "r"));
+    assert_eq!(watch.deliver_after, watch.created_at.after(std::time::Duration::from_secs(1)));
 }
 
 #[tokio::test]
 async fn what_is_left_out_has_its_default() {
     let house = House::open().await;
     let token = house.app().await;
-    house.repository(&token, "https://github.com/o/empty").await;
-    let rows = house.store.rows();
-    let new = &rows.registered[0];
-    assert_eq!((new.selector.kind, new.start), (DEFAULT_BRANCH, Start::All));
-    assert_eq!(new.view, tidings_actors::view::View::default());
+    house.repository(&token, "https://github.com/o/r").await;
+    let watch = &house.watches().await[0];
+    assert_eq!((watch.selector.kind, watch.cursors[0].held), (SelectorKind::DefaultBranch, None));
+    assert_eq!(watch.view, tidings_actors::view::View::default());
 }
 
 #[tokio::test]
@@ -260,7 +257,7 @@ async fn every_field_of_a_registration_is_checked() {
         assert_eq!(pointers, [json!(format!("/{field}"))], "{value}");
         assert!(!answered.body.contains("hush"), "{answered:?}");
     }
-    assert!(house.store.rows().registered.is_empty());
+    assert!(house.watches().await.is_empty());
 }
 
 #[tokio::test]
@@ -315,14 +312,8 @@ async fn a_watch_is_steered() {
         house.call(method, &format!("{one}{verb}"), Some(&token), body.as_ref()).await
     };
     assert_eq!(call("POST", "/scan", None).await.status, 202);
-    assert_eq!(call("POST", "/resync", Some(json!({ "complete": true }))).await.status, 202);
-    assert_eq!(call("POST", "/resync", None).await.status, 202);
-    let resyncs: Vec<bool> = house.store.rows().resyncs.iter().map(|(_, complete)| *complete).collect();
-    assert_eq!(resyncs, [true, false]);
-    let settings = json!({ "delivery": { "resync": false } });
-    assert_eq!(house.call("PATCH", "/api/app", Some(&token), Some(&settings)).await.status, 200);
-    let answered = call("POST", "/resync", Some(json!({ "complete": true }))).await;
-    assert!(answered.body.contains("delivery.resync of this app is false"), "{answered:?}");
+    let watch = house.watch(&id).await;
+    house.begin_round(&watch, 7, 3, 9).await;
     let skipped = call("POST", "/skip", None).await;
     assert_eq!(
         (skipped.status, &skipped.json()["round"], &skipped.json()["position"]),
@@ -333,6 +324,14 @@ async fn a_watch_is_steered() {
     assert_eq!(call("POST", "/skip", Some(seen)).await.status, 202);
     assert_eq!(call("POST", "/skip", Some(json!({ "round": 7, "position": 2 }))).await.status, 409);
     assert_eq!(call("POST", "/skip", Some(json!({ "cursor": "cur_x" }))).await.status, 404);
+    assert_eq!(call("POST", "/resync", Some(json!({ "complete": true }))).await.status, 202);
+    assert_eq!(call("POST", "/resync", None).await.status, 202);
+    let lane = house.sqlite().lane(&watch.cursors[0].id).await.expect("read");
+    assert_eq!(lane.resync, Some(true), "one that is complete stays so");
+    let settings = json!({ "delivery": { "resync": false } });
+    assert_eq!(house.call("PATCH", "/api/app", Some(&token), Some(&settings)).await.status, 200);
+    let answered = call("POST", "/resync", Some(json!({ "complete": true }))).await;
+    assert!(answered.body.contains("delivery.resync of this app is false"), "{answered:?}");
     let paused = call("POST", "/pause", None).await.json();
     assert_eq!((&paused["state"], &paused["reason"]), (&json!("paused"), &json!("paused by the app")));
     assert_eq!(call("POST", "/resume", None).await.json()["state"], "active");
@@ -373,8 +372,11 @@ async fn dead_letters_are_searched_and_redriven_by_the_same_words() {
     let (mine, other) = (house.app().await, house.app().await);
     let owner = house.call("GET", "/api/app", Some(&mine), None).await.json();
     let owner: AppId = owner["app_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-    let ids: Vec<_> =
-        [&b"docs/a.md"[..], b"docs/b/c.md", b"\xff"].map(|path| house.store.park(&owner, path)).into();
+    house.repository(&mine, "https://github.com/o/r").await;
+    let mut ids = Vec::new();
+    for path in [&b"docs/a.md"[..], b"docs/b/c.md", b"\xff"] {
+        ids.push(house.park(&owner, path).await);
+    }
     let count = async |query: &str| -> usize {
         let path = format!("/api/dead-letters?{query}");
         let answered = house.call("GET", &path, Some(&mine), None).await;
@@ -451,7 +453,8 @@ async fn dead_letters_are_listed_and_redriven() {
         .as_str()
         .and_then(|id| id.parse().ok())
         .expect("an id");
-    let ids = [house.store.park(&owner, b"a.txt"), house.store.park(&owner, b"\xff")];
+    house.repository(&mine, "https://github.com/o/r").await;
+    let ids = [house.park(&owner, b"a.txt").await, house.park(&owner, b"\xff").await];
     let listed = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
     let items = listed["items"].as_array().expect("items");
     assert_eq!((&items[0]["path"], &items[0]["path_base64"]), (&json!("\u{fffd}"), &json!("/w==")));
@@ -481,7 +484,10 @@ async fn dead_letters_are_listed_and_redriven() {
     let foreign = house.call("GET", &progress, Some(&other), None).await;
     assert_eq!(foreign.problem()["type"], "urn:tidings:problem:redrive-not-found");
     let list = "/api/dead-letters/redrives";
-    assert_eq!(house.call("GET", list, Some(&mine), None).await.json()["items"], json!([shown]));
+    let listed = house.call("GET", list, Some(&mine), None).await.json();
+    let of_one = json!({ "state": &listed["items"][1]["state"], "filter": &listed["items"][1]["filter"] });
+    assert_eq!((&listed["items"][0], listed["items"].as_array().map(Vec::len)), (&shown, Some(2)));
+    assert_eq!(of_one, json!({ "state": "sending", "filter": null }), "the one that was named by its id");
     assert_eq!(house.call("GET", list, Some(&other), None).await.json()["items"], json!([]));
     let cancel = "/api/dead-letters/redrive/cancel";
     let of_nobody = json!({ "repository_id": "repo_00000000000000000000000000" });
@@ -492,7 +498,7 @@ async fn dead_letters_are_listed_and_redriven() {
     let cancelled = house.call("POST", cancel, Some(&mine), None).await.json();
     assert_eq!(cancelled, json!({ "reopened": 2, "ending": [] }));
     assert_eq!(house.call("POST", all, Some(&mine), None).await.json()["requested"], 2);
-    house.store.supersede(&ids[0]);
+    house.supersede(&ids[0]).await;
     let answered = house.call("POST", &one, Some(&mine), None).await;
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:conflict", "an old state over a newer one");
     let open = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();

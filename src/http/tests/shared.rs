@@ -1,11 +1,9 @@
 //! What all routes share: finding them, knowing callers, headers, problems.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::{Value, json};
 use tidings_entity::id::Sha256Hash;
 
-use super::{super::document::document, House, house::ADMIN};
+use super::{super::document::document, House, house::ADMIN, sqlite};
 use crate::{http::table, machine::MachineRandom, secrets::Token, settings::OnboardingMode};
 
 #[tokio::test]
@@ -183,7 +181,8 @@ async fn the_public_part_of_a_token_alone_opens_nothing() {
     let token = house.app().await;
     assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 200);
     // The row with this public part now belongs to another token.
-    house.store.rows().tokens[0].hash = Sha256Hash::of(b"another token");
+    let hash = Sha256Hash::of(b"another token");
+    house.sqlite().tamper(&format!("update access_token set hash = '{hash}'")).await;
     assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 401);
 }
 
@@ -221,8 +220,9 @@ async fn head_is_get_without_a_body() {
 #[tokio::test]
 async fn a_panic_costs_one_answer() {
     let house = House::open().await;
-    house.store.panics.store(true, Ordering::Relaxed);
-    let answered = house.call("GET", "/readyz", None, None).await;
+    let token = house.app().await;
+    let body = json!({ "url": "https://github.com/o/panics" });
+    let answered = house.call("POST", "/api/repositories", Some(&token), Some(&body)).await;
     assert_eq!(answered.problem()["type"], "urn:tidings:problem:internal");
     assert!(!answered.body.contains("planted"));
     assert_eq!(house.call("GET", "/readyz", None, None).await.status, 200);
@@ -230,18 +230,20 @@ async fn a_panic_costs_one_answer() {
 
 #[tokio::test]
 async fn without_a_database_the_server_lives_but_is_not_ready() {
-    let house = House::open().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let house = sqlite::house(folder.path()).await;
     let token = house.app().await;
-    house.store.is_down.store(true, Ordering::Relaxed);
+    house.sqlite().close().await;
     for (path, status) in
         [("/livez", 200), ("/health", 200), ("/version", 200), ("/readyz", 503), ("/api/app", 503)]
     {
         let answered = house.call("GET", path, Some(&token), None).await;
         assert_eq!(answered.status, status, "{path}");
-        assert!(!answered.body.contains("planted"), "{answered:?}");
+        assert!(!answered.body.contains("closed"), "{answered:?}");
         assert_eq!(answered.header("retry-after").is_some(), status == 503);
     }
-    house.store.is_down.store(false, Ordering::Relaxed);
+    drop(house);
+    let house = sqlite::house(folder.path()).await;
     assert_eq!(house.call("GET", "/readyz", None, None).await.status, 200);
     house.lifecycle.drain();
     assert_eq!(house.call("GET", "/readyz", None, None).await.status, 503);

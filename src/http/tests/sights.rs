@@ -3,14 +3,11 @@
 use serde_json::{Value, json};
 use tidings_actors::{
     circuit_breaker::OPENED_BY_HAND,
-    ports::{AttemptRecord, BreakerRow},
+    ports::{AttemptRecord, BreakerRow, LaneStore, SourceStore, UpkeepStore},
     round::DeliveryId,
     time::Timestamp,
 };
-use tidings_entity::{
-    id::{AppId, WatchId},
-    kind::BreakerKind,
-};
+use tidings_entity::{id::AppId, kind::BreakerKind};
 
 use super::house::{ADMIN, House};
 
@@ -37,8 +34,7 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
     let house = House::open().await;
     let token = house.app().await;
     let app = own(&house, &token).await;
-    let id = house.repository(&token, "https://github.com/o/r").await;
-    let watch: WatchId = id.parse().expect("an id");
+    let id = house.held_repository(&token, "https://github.com/o/r").await;
     let shown = async || -> (Value, Value, Value) {
         let one = house.call("GET", &format!("/api/repositories/{id}"), Some(&token), None).await.json();
         let list = house.call("GET", "/api/repositories", Some(&token), None).await.json();
@@ -54,28 +50,26 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
         one["effective_state"].as_str().expect("a word").to_owned()
     };
     assert_eq!(state().await, "active");
-    {
-        let mut rows = house.store.rows();
-        let cursor = &mut rows.watches[0].cursors[0];
-        cursor.open = Some((7, 3, 9));
-        cursor.acknowledged = true;
-        cursor.dead_letters = 2;
-        let attempt = AttemptRecord {
-            cursor: cursor.id.clone(),
-            round: 7,
-            position: 3,
-            number: 2,
-            delivery: DeliveryId::from_stored("dlv_x".into()),
-            status: Some(500),
-            item_failure: true,
-            excerpt: "no".into(),
-            answer: None,
-            took_ms: 1,
-            at: Timestamp(1),
-            next_at: Some(Timestamp(2)),
-        };
-        rows.at_heads.push((watch.clone(), attempt));
+    let own = house.watch(&id).await;
+    house.begin_round(&own, 7, 3, 9).await;
+    for path in [b"a", b"b"] {
+        house.park(&app, path).await;
     }
+    let attempt = AttemptRecord {
+        cursor: own.cursors[0].id.clone(),
+        round: 7,
+        position: 3,
+        number: 2,
+        delivery: DeliveryId::from_stored("dlv_x".into()),
+        status: Some(500),
+        item_failure: true,
+        excerpt: "no".into(),
+        answer: None,
+        took_ms: 1,
+        at: Timestamp(1),
+        next_at: Some(Timestamp(2)),
+    };
+    house.sqlite().record_attempt(attempt).await.expect("recorded");
     assert_eq!(state().await, "retrying");
     let (one, _, staffs) = shown().await;
     assert_eq!(one["branches"][0]["next_attempt_at"], "1970-01-01T00:00:00.002Z");
@@ -84,7 +78,8 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
     assert_eq!(staffs["app_id"], json!(app));
     assert!(staffs["app_name"].is_string());
 
-    house.store.rows().breakers.push(breaker(BreakerKind::Endpoint, app.as_str()));
+    let failing = breaker(BreakerKind::Endpoint, app.as_str());
+    house.sqlite().record_breaker(&failing).await.expect("recorded");
     assert_eq!(state().await, "endpoint_failing");
     let (one, _, _) = shown().await;
     assert_eq!(one["branches"][0]["next_attempt_at"], "2096-10-02T07:06:40.000Z", "with the next probe");
@@ -95,11 +90,9 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
     assert_eq!(of_app["endpoint"], expected);
     let breakers = house.call("GET", "/api/admin/breakers", Some(ADMIN), None).await.json();
     assert_eq!(breakers["items"][0]["app_name"], of_app["app_name"]);
-    house
-        .store
-        .rows()
-        .breakers
-        .extend(["src_b", "src_a", "src_c"].map(|id| breaker(BreakerKind::Source, id)));
+    for id in ["src_b", "src_a", "src_c"] {
+        house.sqlite().record_breaker(&breaker(BreakerKind::Source, id)).await.expect("recorded");
+    }
     let mut path = "/api/admin/breakers?limit=3".to_owned();
     let mut pages = Vec::new();
     loop {
@@ -109,12 +102,13 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
         let Some(next) = page["next_cursor"].as_str() else { break };
         path = format!("/api/admin/breakers?limit=3&cursor={next}");
         // One that closes between two pages keeps no other out.
-        house.store.rows().breakers.retain(|row| row.id != "src_a");
+        house.plant("delete from breaker where id = 'src_a'").await;
     }
     assert_eq!(pages, [vec![json!(app), json!("src_a"), json!("src_b")], vec![json!("src_c")]]);
-    house.store.rows().breakers.retain(|row| row.kind == BreakerKind::Endpoint);
+    house.plant("delete from breaker where kind = 'source'").await;
 
-    house.store.rows().watches[0].last_error = Some("the Git host refuses the credential".into());
+    let refused = Some("the Git host refuses the credential");
+    house.sqlite().record_scan_error(&own.source, refused).await.expect("recorded");
     assert_eq!(state().await, "credential_refused");
 }
 
@@ -123,9 +117,12 @@ async fn dead_letters_are_listed_over_all_apps() {
     let house = House::open().await;
     let (one, other) = (house.app().await, house.app().await);
     let (mine, theirs) = (own(&house, &one).await, own(&house, &other).await);
-    let first = house.store.park(&mine, b"docs/a.md");
-    house.store.park(&theirs, b"docs/b.md");
-    house.store.park(&mine, b"src/x");
+    for token in [&one, &other] {
+        house.repository(token, "https://github.com/o/r").await;
+    }
+    let first = house.park(&mine, b"docs/a.md").await;
+    house.park(&theirs, b"docs/b.md").await;
+    house.park(&mine, b"src/x").await;
     let list = "/api/admin/dead-letters";
     let paths = async |query: &str| -> Vec<String> {
         let page = house.call("GET", &format!("{list}?{query}"), Some(ADMIN), None).await.json();
@@ -156,7 +153,7 @@ async fn a_source_that_an_operator_keeps_from_being_asked_is_asked_by_nobody() {
     let house = House::open().await;
     let token = house.app().await;
     let id = house.repository(&token, "https://github.com/o/r").await;
-    let watch = house.store.rows().watches[0].clone();
+    let watch = house.watch(&id).await;
     let by_app = format!("/api/repositories/{id}/scan");
     let by_staff = format!("/api/admin/repositories/{}/scan", watch.repository);
     let both = async || {
@@ -165,9 +162,10 @@ async fn a_source_that_an_operator_keeps_from_being_asked_is_asked_by_nobody() {
     };
     assert_eq!(both().await.map(|answered| answered.status), [202, 202]);
     let of_itself = breaker(BreakerKind::Source, watch.source.as_str());
-    house.store.rows().breakers.push(of_itself.clone());
+    house.sqlite().record_breaker(&of_itself).await.expect("recorded");
     assert_eq!(both().await.map(|answered| answered.status), [202, 202], "it is asked as a probe");
-    house.store.rows().breakers[0] = BreakerRow { last_error: OPENED_BY_HAND.into(), ..of_itself };
+    let by_hand = BreakerRow { last_error: OPENED_BY_HAND.into(), ..of_itself };
+    house.sqlite().record_breaker(&by_hand).await.expect("recorded");
     for answered in both().await {
         assert_eq!(answered.status, 409, "{answered:?}");
         assert!(answered.body.contains("tidings admin breaker reset"), "{answered:?}");

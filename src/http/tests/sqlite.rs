@@ -1,4 +1,4 @@
-//! The same routes over the real store: what was answered is there, also after a restart.
+//! What a restart and a database that takes no writes show: what was answered is there.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ pub(super) async fn house(folder: &Path) -> House {
     House::real(store(folder).await, |_| {}).await
 }
 
-async fn store(folder: &Path) -> Arc<SqlStore> {
+pub(super) async fn store(folder: &Path) -> Arc<SqlStore> {
     let keyring = folder.join("keyring");
     let keyring =
         Keyring::open(&keyring).or_else(|_| Keyring::create(&keyring, &MachineRandom)).expect("a keyring");
