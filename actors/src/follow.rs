@@ -346,8 +346,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
     following
 }
 
-/// The listed refs that a pattern meets for the first time and takes, and how many it leaves out. `slots` are its
-/// cursors, `at_rest` of them without a branch; `kept` stay of a numbered pattern that matches too many.
+/// The listed refs that a pattern meets for the first time and takes, and how many it leaves out. `slots` are
+/// its cursors, `at_rest` of them without a branch; `kept` stay of a numbered pattern that matches too many.
 fn births<'n>(
     selector: &Selector,
     listed: &BTreeMap<&'n str, ObjectId>,

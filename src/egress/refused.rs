@@ -61,7 +61,8 @@ impl fmt::Display for Refused {
                 };
                 write!(
                     formatter,
-                    "{shown} of {host} is not open: egress.allow lists other ports only (add {entry} to allow this one)"
+                    "{shown} of {host} is not open: egress.allow lists other ports only (add {entry} to \
+                     allow this one)"
                 )
             }
         }

@@ -117,7 +117,8 @@ pub(super) struct Repository {
     /// (a branch), `credential_refused`, `source_failing` (the repository cannot be looked at),
     /// `endpoint_failing` (the breaker of the endpoint is open), `in_grace` (it is new, and its receiver
     /// refuses the first deliveries), `retrying`, `delivering`, `pending` (the next round has not begun),
-    /// `branch_missing`, `empty`, `unmatched` (a pattern that matches no ref), or `active`: the app has everything.
+    /// `branch_missing`, `empty`, `unmatched` (a pattern that matches no ref), or `active`: the app has
+    /// everything.
     effective_state: &'static str,
     /// Why, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! Which answers have a line of their own in the log. Who has no token can cause as many answers as the
-//! network carries; the log must not grow with them. So of answers that anybody can cause, those of one status
-//! have at most [`LINES_PER_SECOND`] lines in a second. How many more there were is said by one line, with the
-//! next line of any such answer after that second.
+//! network carries; the log must not grow with them. So of answers that anybody can cause, those of one
+//! status have at most [`LINES_PER_SECOND`] lines in a second. How many more there were is said by one line,
+//! with the next line of any such answer after that second.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,8 +34,8 @@ impl RequestLines {
                 parent: None,
                 http.status = status,
                 count,
-                "{count} more requests were answered with {status} and have no line: at most {LINES_PER_SECOND} a \
-                 second have one"
+                "{count} more requests were answered with {status} and have no line: at most \
+                 {LINES_PER_SECOND} a second have one"
             );
         }
         may_write

@@ -40,9 +40,8 @@ pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
 /// Takes back the last `steps` steps of the database at `url`: their tables and all in them go. Those that were
 /// taken back, the last one first.
 ///
-/// # Errors
-/// See [`OpenError`]; a step that fails leaves the schema as it was, and so do servers that work with the database,
-/// wherever they run.
+/// # Errors See [`OpenError`]; a step that fails leaves the schema as it was, and so do servers that work
+/// with the database, wherever they run.
 pub async fn down(url: &str, steps: u32) -> Result<Vec<String>, OpenError> {
     let applied = async || {
         let steps = status(url).await?.into_iter().filter(|step| step.applied);
@@ -143,8 +142,8 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
     Ok(taken)
 }
 
-/// A file is claimed by the one server that has it open. A database of a server is not: others say in its rows
-/// that they live.
+/// A file is claimed by the one server that has it open. A database of a server is not: others say in its
+/// rows that they live.
 async fn refuse_servers(connection: &Connection) -> Result<(), OpenError> {
     let is_shared = connection.get_database_backend() == DbBackend::Postgres;
     if !is_shared || !has_table(connection, "replica").await.map_err(asked)? {

@@ -2,8 +2,8 @@
 //! may be followed, the highest numbers stay. Without this rule the first requests of a repository would keep
 //! every later request out for ever.
 //!
-//! A ref that has to make room is *displaced*: its cursor stands as if the ref were gone, and is followed again
-//! if there is room again. A ref that anything else of the source follows is not displaced.
+//! A ref that has to make room is *displaced*: its cursor stands as if the ref were gone, and is followed
+//! again if there is room again. A ref that anything else of the source follows is not displaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -10,14 +10,14 @@ use tidings_entity::{
 use super::{Extent, RefListing, RefPatterns, Remote, RepositoryFacts};
 use crate::{follow::Followed, round::TreeEnd, secret::Secret, time::Timestamp, view::View};
 
-/// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch). What it means
-/// is decided in [`crate::selector`].
+/// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch). What it
+/// means is decided in [`crate::selector`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Selector {
     /// The kind.
     pub kind: SelectorKind,
-    /// A short branch name, a glob over short names of branches or tags, or a full ref name or a glob over full
-    /// names (`refs/pull/*/head`).
+    /// A short branch name, a glob over short names of branches or tags, or a full ref name or a glob over
+    /// full names (`refs/pull/*/head`).
     pub value: String,
 }
 

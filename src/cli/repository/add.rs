@@ -26,8 +26,8 @@ pub(in crate::cli) struct AddArgs {
     server: ServerArgs,
     /// Address of the repository; where the server may read its own disk, also a path
     url: String,
-    /// One branch, or a pattern; a full name may be that of any ref (refs/notes/x, 'refs/pull/*/head'); missing:
-    /// the default branch
+    /// One branch, or a pattern; a full name may be that of any ref (refs/notes/x, 'refs/pull/*/head');
+    /// missing: the default branch
     #[arg(long)]
     branch: Option<String>,
     /// A pattern of tags, instead of a branch

@@ -126,8 +126,9 @@ fn orders() -> ObjectBuilder {
 }
 
 fn formats() -> ObjectBuilder {
-    let meaning = "What bodies look like, from the next round of each branch on; `docora`, of a stream `cloudevents`. A \
-                   `base_url` that leads to a stream or away from one sets it so, unless it is named as well.";
+    let meaning = "What bodies look like, from the next round of each branch on; `docora`, of a stream \
+                   `cloudevents`. A `base_url` that leads to a stream or away from one sets it so, unless it \
+                   is named as well.";
     words(PayloadFormat::ALL.iter().map(|word| word.as_str()), meaning)
 }
 

@@ -38,8 +38,8 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     }
 }
 
-/// The settings that a wish is laid over. Events of a stream are CloudEvents by themselves; an app that leaves
-/// a stream gets the bodies of an app that never had one, so that a detour changes nothing.
+/// The settings that a wish is laid over. Events of a stream are CloudEvents by themselves; an app that
+/// leaves a stream gets the bodies of an app that never had one, so that a detour changes nothing.
 pub(super) fn beginning(
     received_at: Option<&str>,
     receives_at: Option<&str>,

@@ -90,8 +90,8 @@ struct PayloadFile {
     content_url: Option<String>,
 }
 
-/// Which part of a binary file of more than `delivery.chunk_threshold` (1 MiB) this is. The parts come one after
-/// another, in order, and make one file under one `event.id`.
+/// Which part of a binary file of more than `delivery.chunk_threshold` (1 MiB) this is. The parts come one
+/// after another, in order, and make one file under one `event.id`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct PayloadChunk {

@@ -72,7 +72,8 @@ fn described<P: Path + SchemaReferences>(schemas: &mut Vec<(String, RefOr<Schema
 
 /// A file is there that the app did not have.
 ///
-/// A binary file of more than `delivery.chunk_threshold` (1 MiB) comes in chunks: one request each, in order, all under one `event.id`.
+/// A binary file of more than `delivery.chunk_threshold` (1 MiB) comes in chunks: one request each, in order,
+/// all under one `event.id`.
 #[utoipa::path(post, path = "create", tag = "changes", params(Headers),
     request_body(content((ChangePayload = "application/json"), (CloudEventPayload = "application/cloudevents+json"))),
     responses(

@@ -80,8 +80,8 @@ struct Pending {
     to: u64,
     /// Changes of the whole round.
     total: u64,
-    /// What to send as `accepted_through` once all of this is dealt with: the position of the last change, or `to`
-    /// where there are notices alone.
+    /// What to send as `accepted_through` once all of this is dealt with: the position of the last change, or
+    /// `to` where there are notices alone.
     through: u64,
     /// The changes in order, and the notices that the app asked for where they would have been sent: `resync`
     /// before the first change, `synced` after the last.
@@ -106,9 +106,9 @@ struct PendingChange {
 struct Settlement {
     /// From the answer that handed them out.
     lease_id: String,
-    /// The last position that the app dealt with, `through` where it dealt with everything; missing: none, and all
-    /// changes are handed out again. Where `from` and `to` are equal, only notices were handed out: `through` says
-    /// that the app dealt with them.
+    /// The last position that the app dealt with, `through` where it dealt with everything; missing: none,
+    /// and all changes are handed out again. Where `from` and `to` are equal, only notices were handed out:
+    /// `through` says that the app dealt with them.
     accepted_through: Option<u64>,
     /// The positions up to `accepted_through` that the app does not want: they become dead letters.
     refused: Option<Vec<Refused>>,
