@@ -151,9 +151,6 @@ fn word<T: ValueEnum>(value: T) -> String {
 }
 
 pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failure> {
-    let list = async |server: &ServerArgs, name: &str| {
-        context.client(server)?.list(&["api", "admin", name], &[]).await.map(Value::Array)
-    };
     let get = async |server: &ServerArgs, name: &str| {
         context.client(server)?.call(Method::GET, &["api", "admin", name], None).await
     };
@@ -162,7 +159,6 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Settings { server } => print_fields(context, &get(&server, "settings").await?),
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
         AdminVerb::Replicas { server } => {
-            let replicas = list(&server, "replicas").await?;
             let columns = [
                 "replica",
                 "name",
@@ -175,7 +171,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
                 "started_at",
                 "is_this",
             ];
-            print_table(context, replicas, &columns)
+            print_list(context, &server, "replicas", &columns).await
         }
         AdminVerb::Tree { server } => {
             let (tree, mut lines) = (get(&server, "tree").await?, Vec::new());
@@ -183,8 +179,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
             context.output.print(&tree, &lines)
         }
         AdminVerb::Mirrors { server } => {
-            let mirrors = list(&server, "mirrors").await?;
-            print_table(context, mirrors, &["repository", "bytes", "packs", "shallow", "url"])
+            print_list(context, &server, "mirrors", &["repository", "bytes", "packs", "shallow", "url"]).await
         }
         AdminVerb::Watches { server, condition, of } => watches(context, &server, condition, of).await,
         AdminVerb::DeadLetters(arguments) => dead_letters::run(*arguments, context).await,
@@ -247,13 +242,8 @@ async fn watches(
 async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
     let (server, kind, id, verb, body) = match verb {
         BreakerVerb::List { server } => {
-            let path = ["api", "admin", "breakers"];
-            let breakers = context.client(&server)?.list(&path, &[]).await?;
-            return print_table(
-                context,
-                Value::Array(breakers),
-                &["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"],
-            );
+            let columns = ["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"];
+            return print_list(context, &server, "breakers", &columns).await;
         }
         BreakerVerb::Reset { server, kind, id } => (server, kind, id, "reset", json!({})),
         BreakerVerb::Open { server, kind, id, seconds } => {
@@ -274,6 +264,17 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
 
 fn print_fields(context: &Context, value: &Value) -> Result<(), Failure> {
     context.output.print(value, &fields(value))
+}
+
+/// Every item of a list of the staff.
+async fn print_list(
+    context: &Context,
+    server: &ServerArgs,
+    name: &str,
+    columns: &[&str],
+) -> Result<(), Failure> {
+    let items = context.client(server)?.list(&["api", "admin", name], &[]).await?;
+    print_table(context, Value::Array(items), columns)
 }
 
 fn print_table(context: &Context, items: Value, columns: &[&str]) -> Result<(), Failure> {
