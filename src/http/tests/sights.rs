@@ -104,7 +104,7 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
 async fn breakers_come_in_pages_and_one_that_closes_keeps_no_other_out() {
     let house = House::open().await;
     let of_source = |id| breaker(BreakerKind::Source, id);
-    house.store.rows().breakers = ["src_b", "src_a", "src_d", "src_c"].map(of_source).to_vec();
+    house.store.rows().breakers = ["src_b", "src_a", "src_d", "src_c"].map(of_source).into();
     let mut path = "/api/admin/breakers?limit=3".to_owned();
     let mut pages = Vec::new();
     loop {
