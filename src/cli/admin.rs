@@ -167,9 +167,6 @@ const SOURCE_COLUMNS: [&str; 9] = [
 ];
 
 pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failure> {
-    let list = async |server: &ServerArgs, name: &str| {
-        context.client(server)?.list(&["api", "admin", name], &[]).await.map(Value::Array)
-    };
     let get = async |server: &ServerArgs, name: &str| {
         context.client(server)?.call(Method::GET, &["api", "admin", name], None).await
     };
@@ -177,18 +174,14 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Overview { server } => print_fields(context, &get(&server, "overview").await?),
         AdminVerb::Settings { server } => print_fields(context, &get(&server, "settings").await?),
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
-        AdminVerb::Replicas { server } => {
-            let replicas = list(&server, "replicas").await?;
-            print_table(context, replicas, &REPLICA_COLUMNS)
-        }
+        AdminVerb::Replicas { server } => print_list(context, &server, "replicas", &REPLICA_COLUMNS).await,
         AdminVerb::Tree { server } => {
             let (tree, mut lines) = (get(&server, "tree").await?, Vec::new());
             branch(&tree, 0, &mut lines);
             context.output.print(&tree, &lines)
         }
         AdminVerb::Mirrors { server } => {
-            let mirrors = list(&server, "mirrors").await?;
-            print_table(context, mirrors, &["repository", "bytes", "packs", "shallow", "url"])
+            print_list(context, &server, "mirrors", &["repository", "bytes", "packs", "shallow", "url"]).await
         }
         AdminVerb::Watches { server, condition, of } => watches(context, &server, condition, of).await,
         AdminVerb::DeadLetters(arguments) => dead_letters::run(*arguments, context).await,
@@ -240,13 +233,8 @@ async fn watches(
 async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
     let (server, kind, id, verb, body) = match verb {
         BreakerVerb::List { server } => {
-            let path = ["api", "admin", "breakers"];
-            let breakers = context.client(&server)?.list(&path, &[]).await?;
-            return print_table(
-                context,
-                Value::Array(breakers),
-                &["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"],
-            );
+            let columns = ["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"];
+            return print_list(context, &server, "breakers", &columns).await;
         }
         BreakerVerb::Reset { server, kind, id } => (server, kind, id, "reset", json!({})),
         BreakerVerb::Open { server, kind, id, seconds } => {
@@ -267,6 +255,17 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
 
 fn print_fields(context: &Context, value: &Value) -> Result<(), Failure> {
     context.output.print(value, &fields(value))
+}
+
+/// Every item of a list of the staff.
+async fn print_list(
+    context: &Context,
+    server: &ServerArgs,
+    name: &str,
+    columns: &[&str],
+) -> Result<(), Failure> {
+    let items = context.client(server)?.list(&["api", "admin", name], &[]).await?;
+    print_table(context, Value::Array(items), columns)
 }
 
 fn print_table(context: &Context, items: Value, columns: &[&str]) -> Result<(), Failure> {
