@@ -23,7 +23,7 @@ use tidings_actors::{
     handle::{Handle, Tree},
     pace::Paces,
     policy::Policy,
-    ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica, Transport},
+    ports::{Clock, GitError, GitSource, Leases, Meter, Random, Replica},
     scan_slots::ScanSlots,
     shards::Shards,
     terms::Terms,
@@ -44,7 +44,7 @@ use crate::{
     settings::{History, Settings},
     store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
-    webhook::Webhooks,
+    webhook::{Webhooks, print::Printer},
 };
 
 /// Why the house could not be opened. Nothing was changed but, perhaps, files made that were
@@ -126,9 +126,6 @@ pub struct App {
     _claim: Claim,
 }
 
-/// Makes the transport that deliveries go through, from the one that sends webhooks.
-pub type Wrap = Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send>;
-
 /// The adapters before the tree runs: `watch` registers its one app in between.
 pub struct Adapters {
     /// The settings in force.
@@ -189,19 +186,19 @@ impl Adapters {
         Ok(Self { settings, store, git, egress, clock, random, claim, reached_at: None })
     }
 
-    /// Starts the tree over these adapters.
+    /// Starts the tree over these adapters; what goes to the sink `print` is printed by `printer`.
     ///
     /// # Errors
     /// [`StartError::Tree`].
-    pub async fn start(self, wrap: Option<Wrap>) -> Result<App, StartError> {
+    pub async fn start(self, printer: Option<Printer>) -> Result<App, StartError> {
         let Self { settings, store, git, egress, clock, random, claim, reached_at } = self;
         let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
                 .with_traceparent(telemetry::traceparent)
                 .with_meter(meter.clone())
-                .keeping_all(settings.delivery.history == History::All);
-        let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
+                .keeping_all(settings.delivery.history == History::All)
+                .printing(printer);
         let (sender, fatal) = watch::channel(None);
         let role = settings.server.role;
         let mut replica = replica::describe(role, reached_at, clock.as_ref(), random.as_ref());
@@ -225,10 +222,7 @@ impl Adapters {
             scan_slots: ScanSlots::new(policy.scan_workers),
             store: store.clone(),
             git: git.clone(),
-            transport: match wrap {
-                Some(wrap) => wrap(webhooks),
-                None => webhooks,
-            },
+            transport: Arc::new(webhooks),
             clock: clock.clone(),
             random: random.clone(),
             meter,

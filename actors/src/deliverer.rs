@@ -6,8 +6,8 @@
 //! waits and lanes do not block each other; the tasks end with the actor. Its mailbox is bounded by
 //! the tasks it started; wakes carry no load, they make it read what is pending.
 //!
-//! An app without an endpoint is sent nothing: what its lanes have is lent to whoever asks
-//! (`lending`).
+//! How changes leave is a matter of the sink's outlet: they are sent (`attempts`), or lent to consumers that
+//! ask for them (`lending`). The lane is the same in both.
 //!
 //! A crash loses nothing but what was on its way: every lane is rows. At most [`lane::WINDOW`]
 //! changes of a lane, or one batch, are sent again, with the same ids.
@@ -17,6 +17,7 @@
 //! take turns over the lanes.
 
 mod answers;
+mod attempts;
 mod batches;
 pub mod gate;
 mod healing;
@@ -52,6 +53,7 @@ use crate::{
     directory::{Doing, Gauge, Post},
     ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
     round::Change,
+    sink::Outlet,
     tasks::Tasks,
     time::Timestamp,
     tree::CIRCUIT_BREAKER,
@@ -196,12 +198,39 @@ struct Lane {
     failures: u32,
 }
 
+/// How changes leave for the sink of this deliverer.
+enum Way {
+    /// They are sent to this endpoint.
+    Attempt(Arc<Endpoint>),
+    /// Consumers claim them.
+    Claim,
+    /// Nobody is served: the sink is disabled, or not read yet.
+    Closed,
+}
+
+impl Way {
+    /// The way of an app that is served with this endpoint, where its sink has one.
+    fn of(app: &App, endpoint: Option<Endpoint>) -> Self {
+        match (app.receives_at.outlet(), endpoint) {
+            _ if app.disabled.is_some() => Self::Closed,
+            (Outlet::Claim, _) => Self::Claim,
+            (Outlet::Attempt, Some(endpoint)) => Self::Attempt(Arc::new(endpoint)),
+            (Outlet::Attempt, None) => Self::Closed,
+        }
+    }
+
+    /// Whether anybody is served.
+    fn is_open(&self) -> bool {
+        !matches!(self, Self::Closed)
+    }
+}
+
 /// The state: a cache of rows, and what is on its way.
 pub struct DelivererState {
     context: Context,
     id: AppId,
     app: Option<Arc<App>>,
-    endpoint: Option<Arc<Endpoint>>,
+    way: Way,
     rules: RetryRules,
     post: Post<DelivererMessage>,
     tasks: Tasks,
@@ -259,7 +288,7 @@ impl Actor for Deliverer {
             context,
             id: app,
             app: None,
-            endpoint: None,
+            way: Way::Closed,
             post,
             tasks: Tasks::default(),
             lanes: BTreeMap::new(),
@@ -405,8 +434,8 @@ impl DelivererState {
             window: or(app.delivery.retry_window_ms, policy.retry_window),
         };
         let endpoint = Endpoint::of(&app, policy.attempt_timeout, self.context.pace_of(&app));
-        let endpoint = endpoint.filter(|_| app.disabled.is_none());
-        if let (Some(old), Some(new)) = (&self.endpoint, &endpoint)
+        let way = Way::of(&app, endpoint);
+        if let (Way::Attempt(old), Way::Attempt(new)) = (&self.way, &way)
             && !old.is_like(new)
         {
             // What is on its way goes on; what follows it is sent as the app wants it now.
@@ -415,7 +444,7 @@ impl DelivererState {
         if self.app.as_ref().is_some_and(|old| looking::lanes_differ(old, &app)) {
             self.running_lanes().for_each(RunningLane::reload);
         }
-        self.endpoint = endpoint.map(Arc::new);
+        self.way = way;
         let most = self.context.in_flight_of(&app);
         if app.endpoint_since == self.gate.since() {
             self.gate.resize(most);
@@ -423,21 +452,21 @@ impl DelivererState {
             self.begin_endpoint(app.endpoint_since, most);
         }
         self.app = Some(Arc::new(app));
-        if self.endpoint.is_some() {
+        match self.way {
             // Whoever pulled does so no more: what is lent is sent now.
-            self.running_lanes().for_each(RunningLane::revoke_lease);
-        } else {
-            self.shelf = Shelf::default();
-        }
-        if !self.is_served() {
-            // Lanes that are still go now, the others when they are.
-            self.lanes.retain(|_, lane| match &mut lane.slot {
-                Slot::Running(running) if !running.is_still() => {
-                    running.reload();
-                    true
-                }
-                _ => false,
-            });
+            Way::Attempt(_) => self.running_lanes().for_each(RunningLane::revoke_lease),
+            Way::Claim => self.shelf = Shelf::default(),
+            Way::Closed => {
+                self.shelf = Shelf::default();
+                // Lanes that are still go now, the others when they are.
+                self.lanes.retain(|_, lane| match &mut lane.slot {
+                    Slot::Running(running) if !running.is_still() => {
+                        running.reload();
+                        true
+                    }
+                    _ => false,
+                });
+            }
         }
     }
 

@@ -30,6 +30,7 @@ pub mod scan_worker;
 pub mod secret;
 pub mod shards;
 pub mod shares;
+pub mod sink;
 mod start;
 pub mod supervisor;
 pub mod tasks;

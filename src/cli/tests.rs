@@ -286,7 +286,7 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     {
         let rows = house.store.rows();
         let (app, disabled) = &rows.apps[0];
-        assert_eq!((app.base_url.as_deref(), disabled.is_some()), (Some("https://new.example/in"), true));
+        assert_eq!((app.receives_at.base_url(), disabled.is_some()), (Some("https://new.example/in"), true));
         let delivery = &app.delivery;
         assert_eq!((delivery.max_in_flight, delivery.rate, delivery.synced), (3, Some(7), true));
         assert_eq!(delivery.batch.map(|batch| batch.count), Some(9));
@@ -324,7 +324,7 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     {
         let rows = house.store.rows();
         let (app, disabled) = &rows.apps[0];
-        assert!(app.access.is_empty() && app.base_url.is_none() && disabled.is_none());
+        assert!(app.access.is_empty() && app.receives_at.base_url().is_none() && disabled.is_none());
         assert!(app.delivery.batch.is_none() && app.signing_key.expose().len() >= 32);
     }
     assert_eq!(perform("erase --yes", None).await, Ok(()));

@@ -15,10 +15,11 @@ use serde::Serialize;
 use tidings_actors::{
     ports::{AccessPatch, App, AppPatch, BreakerRow, DeliverySettings, EndpointAccess, NewApp, Rotation},
     secret::Secret,
+    sink::{Outlet, SinkAddress},
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, WatchId},
-    kind::BreakerKind,
+    kind::{BreakerKind, SinkKind},
 };
 use url::Url;
 use utoipa::ToSchema;
@@ -103,7 +104,7 @@ struct Onboarding {
 struct Wish {
     app_name: String,
     email: String,
-    base_url: Option<String>,
+    receives_at: SinkAddress,
     website: Option<String>,
     description: Option<String>,
     client_auth_key: Option<String>,
@@ -209,7 +210,9 @@ struct EndpointShown {
 
 impl EndpointShown {
     fn of(app: &App, breakers: &[BreakerRow]) -> Option<Self> {
-        app.base_url.as_ref()?;
+        if app.receives_at.outlet() != Outlet::Attempt {
+            return None;
+        }
         let row = breakers.iter().find(|row| row.kind == BreakerKind::Endpoint && row.id == app.id.as_str());
         let is_open = row.is_some_and(|row| row.opened_at.is_some());
         Some(Self {
@@ -237,7 +240,7 @@ impl AppShown {
             app_id: app.id.to_string(),
             app_name: app.name.clone(),
             email: app.email.clone(),
-            base_url: app.base_url.clone(),
+            base_url: app.receives_at.base_url().map(str::to_owned),
             website: app.website.clone(),
             description: app.description.clone(),
             delivery: app.delivery.clone(),
@@ -261,7 +264,7 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
     let wish = read(&front, &mut fields);
     // It was judged with the other fields: nothing is there yet that it could not go with.
     let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
-    if streams::is_stream(wish.base_url.as_deref()) {
+    if wish.receives_at.kind() == SinkKind::Stream {
         streams::check(&mut fields, wish.delivery.as_ref().unwrap_or(&DeliverySettings::default()), &access);
     }
     fields.finish()?;
@@ -286,7 +289,7 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
         id,
         name: wish.app_name,
         email: wish.email,
-        base_url: wish.base_url,
+        receives_at: wish.receives_at,
         website: wish.website,
         description: wish.description,
         token_public_id: token.public_id().to_owned(),
@@ -317,21 +320,21 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     let pulls = fields.null("base_url");
-    let base_url = read_base_url(&front, &mut fields);
-    let base_url = if pulls { Some(None) } else { base_url.map(Some) };
-    let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
+    let named = read_base_url(&front, &mut fields);
+    let named = if pulls { Some(SinkAddress::Pull) } else { named };
+    let receives_at = named.as_ref().unwrap_or(&app.receives_at);
     let (delivery, headers) = read_delivery(&mut fields, receives_at, &app.delivery);
-    let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
-    refuse_to_carry_away(&mut fields, app, &access, base_url.as_ref().and_then(Option::as_deref));
+    let access = access::read(&front, &mut fields, headers, &app.access, receives_at.base_url());
+    refuse_to_carry_away(&mut fields, app, &access, named.as_ref().and_then(SinkAddress::base_url));
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
-    let patch = AppPatch { base_url, delivery, disabled, rotation, access };
+    let patch = AppPatch { receives_at: named, delivery, disabled, rotation, access };
     let next = patch.laid_over(app, front.clock.now());
-    if streams::is_stream(next.base_url.as_deref()) {
+    if next.receives_at.kind() == SinkKind::Stream {
         streams::check(&mut fields, &next.delivery, &next.access);
     }
-    if is_test_first && next.base_url.is_none() {
+    if is_test_first && next.receives_at.outlet() != Outlet::Attempt {
         fields.refuse("test_first", "there is no endpoint to test");
     }
     fields.finish()?;
@@ -351,7 +354,7 @@ fn refuse_to_carry_away(fields: &mut Fields, app: &App, access: &AccessPatch, ba
     let Some(base_url) = base_url.filter(|_| !is_meant) else { return };
     let kept = app.access.kept(access);
     if kept.is_empty()
-        || app.base_url.as_deref().is_some_and(|own| test_delivery::is_same_origin(own, base_url))
+        || app.receives_at.base_url().is_some_and(|own| test_delivery::is_same_origin(own, base_url))
     {
         return;
     }
@@ -417,8 +420,8 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
 }
 
 fn read(front: &Front, fields: &mut Fields) -> Wish {
-    let base_url = read_base_url(front, fields);
-    let (delivery, headers) = read_delivery(fields, base_url.as_deref(), &DeliverySettings::default());
+    let receives_at = read_base_url(front, fields).unwrap_or(SinkAddress::Pull);
+    let (delivery, headers) = read_delivery(fields, &receives_at, &DeliverySettings::default());
     let nothing = EndpointAccess::default();
     let wish = Wish {
         app_name: fields.required_text("app_name", 3..=100),
@@ -426,8 +429,8 @@ fn read(front: &Front, fields: &mut Fields) -> Wish {
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
         description: fields.text("description", 0..=500),
         client_auth_key: fields.text("client_auth_key", KEY_CHARACTERS),
-        access: access::read(front, fields, headers, &nothing, base_url.as_deref()),
-        base_url,
+        access: access::read(front, fields, headers, &nothing, receives_at.base_url()),
+        receives_at,
         delivery,
     };
     if !wish.email.is_empty() && !is_email(&wish.email) {

@@ -9,6 +9,7 @@ use tidings_actors::{
         StoreError,
     },
     secret::Secret,
+    sink::SinkAddress,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -40,7 +41,7 @@ pub(super) async fn create(
         id: new.id,
         name: new.name,
         email: new.email,
-        base_url: new.base_url,
+        base_url: new.receives_at.base_url().map(str::to_owned),
         website: new.website,
         description: new.description,
         token_public_id: new.token_public_id,
@@ -159,7 +160,8 @@ pub(super) async fn patch(
     if let Some(rotation) = &patch.rotation {
         rotate(connection, context, &id, rotation, at).await?;
     }
-    if let Some(base_url) = patch.base_url {
+    if let Some(receives_at) = patch.receives_at {
+        let base_url = receives_at.base_url().map(str::to_owned);
         if before.base_url != base_url {
             begin_endpoint(connection, &id, at).await?;
         }
@@ -290,7 +292,7 @@ fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Re
         id: row.id,
         name: row.name,
         email: row.email,
-        base_url: row.base_url,
+        receives_at: SinkAddress::of(row.base_url),
         website: row.website,
         description: row.description,
         keys: keys.into_iter().map(open).collect::<Result<_, _>>()?,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Step,
+    DelivererMessage, DelivererState, Generation, Step, Way,
     lane::{CursorEffect, Failure},
     retry::{Verdict, verdict},
     running::RunningLane,
@@ -307,7 +307,7 @@ impl DelivererState {
     pub(super) fn on_gone(&mut self, cursor: &CursorId, generation: Generation) {
         info!(app.id = %self.id, "the endpoint of {} answered 410: the app is disabled", self.id);
         let (store, id, since) = (self.context.store.clone(), self.id.clone(), self.gate.since());
-        self.endpoint = None;
+        self.way = Way::Closed;
         self.running_lanes().for_each(RunningLane::reload);
         self.step(cursor, generation, async move {
             Step::Recorded(in_time(store.disable_gone(&id, since)).await.map(drop))

@@ -27,7 +27,7 @@ impl DelivererState {
 
     /// Opens lanes for cursors that have none; when the app has as many as it may, later.
     pub(super) fn admit(&mut self, cursors: impl IntoIterator<Item = CursorId>) {
-        if self.draining || !self.is_served() {
+        if self.draining || !self.way.is_open() {
             return;
         }
         cursors.into_iter().for_each(|cursor| self.shelf.put(cursor));
@@ -102,7 +102,7 @@ impl DelivererState {
 
     /// Starts the task that opens a lane.
     pub(super) fn open(&mut self, cursor: &CursorId) {
-        if self.draining || !self.is_served() {
+        if self.draining || !self.way.is_open() {
             return;
         }
         self.generation += 1;

@@ -91,7 +91,7 @@ impl DelivererState {
 /// Whether lanes that were opened for the app as it was would be opened otherwise now.
 pub(super) fn lanes_differ(old: &App, new: &App) -> bool {
     let (was, is) = (&old.delivery, &new.delivery);
-    old.base_url.is_none() != new.base_url.is_none()
+    old.receives_at.outlet() != new.receives_at.outlet()
         || (was.order, was.max_in_flight, was.batch, was.resync, was.synced)
             != (is.order, is.max_in_flight, is.batch, is.resync, is.synced)
 }

@@ -17,6 +17,7 @@ use crate::{
     round::{Change, DeliveryId, Round, RoundSpec},
     secret::Secret,
     shards::Hold,
+    sink::{Outlet, SinkAddress},
     time::Timestamp,
 };
 
@@ -25,8 +26,8 @@ use crate::{
 pub struct Endpoint {
     /// The app.
     pub app: AppId,
-    /// Its base address; `/create`, `/update`, ... is appended to it word for word.
-    pub base_url: String,
+    /// Where attempts go; never [`SinkAddress::Pull`].
+    pub address: SinkAddress,
     /// Since when the app has it ([`App::endpoint_since`]).
     pub since: Timestamp,
     /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
@@ -45,12 +46,15 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint of an app, where it has one: with its keys and its choices.
+    /// The endpoint of an app, where its sink is one that attempts go to: with its keys and its choices.
     #[must_use]
     pub fn of(app: &App, timeout: Duration, pace: Option<Pace>) -> Option<Self> {
+        if app.receives_at.outlet() != Outlet::Attempt {
+            return None;
+        }
         Some(Self {
             app: app.id.clone(),
-            base_url: app.base_url.clone()?,
+            address: app.receives_at.clone(),
             since: app.endpoint_since,
             keys: app.keys.clone(),
             access: Arc::clone(&app.access),
@@ -68,7 +72,7 @@ impl Endpoint {
         let keys =
             |endpoint: &Self| endpoint.keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>();
         self.since == other.since
-            && self.base_url == other.base_url
+            && self.address == other.address
             && self.format == other.format
             && keys(self) == keys(other)
             && self.access.is_like(&other.access)

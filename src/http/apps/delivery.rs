@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use tidings_actors::ports::{BatchSettings, DeliverySettings};
+use tidings_actors::{
+    ports::{BatchSettings, DeliverySettings},
+    sink::SinkAddress,
+};
 use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy};
 use utoipa::{
     ToSchema,
@@ -143,7 +146,7 @@ fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilde
 /// secret.
 pub(super) fn read_delivery(
     fields: &mut Fields,
-    receives_at: Option<&str>,
+    receives_at: &SinkAddress,
     now: &DeliverySettings,
 ) -> (Option<DeliverySettings>, Option<Value>) {
     let beginning = streams::beginning(receives_at, now);

@@ -1,19 +1,17 @@
 //! What is different for an app whose changes go to a stream of NATS.
 
 use super::url_fault::UrlFault;
-use tidings_actors::ports::{DeliverySettings, EndpointAccess, EndpointAuth};
-use tidings_entity::kind::PayloadFormat;
+use tidings_actors::{
+    ports::{DeliverySettings, EndpointAccess, EndpointAuth},
+    sink::SinkAddress,
+};
+use tidings_entity::kind::{PayloadFormat, SinkKind};
 
 use crate::{
     egress::EgressError,
     http::{fields::Fields, front::Front},
     nats::target::Target,
 };
-
-/// Whether changes that are sent there go to a stream.
-pub(super) fn is_stream(receives_at: Option<&str>) -> bool {
-    receives_at.is_some_and(Target::is_meant)
-}
 
 /// What is wrong with the address of a stream, as far as can be told before its name is resolved.
 pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
@@ -39,9 +37,9 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
 }
 
 /// The settings that a wish is laid over: events of a stream are CloudEvents by themselves.
-pub(super) fn beginning(receives_at: Option<&str>, now: &DeliverySettings) -> DeliverySettings {
+pub(super) fn beginning(receives_at: &SinkAddress, now: &DeliverySettings) -> DeliverySettings {
     let mut now = now.clone();
-    if is_stream(receives_at) {
+    if receives_at.kind() == SinkKind::Stream {
         now.format = PayloadFormat::Cloudevents;
     }
     now

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tidings_actors::{
     handle::{TestRefused, Tested},
     ports::{App, SendFailure},
+    sink::SinkAddress,
 };
 use tidings_entity::id::AppId;
 use tokio::time::Instant;
@@ -104,15 +105,16 @@ pub(super) struct TestOutcome {
 pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let mut app = request.app()?.clone();
     let mut fields = Fields::of_optional(&request.body)?;
-    let base_url = read_base_url(&front, &mut fields);
+    let named = read_base_url(&front, &mut fields);
     fields.finish()?;
-    let is_own = base_url.is_none() || base_url == app.base_url;
-    if let Some(base_url) = base_url {
-        if !app.base_url.as_deref().is_some_and(|own| is_same_origin(own, &base_url)) {
+    let is_own = named.as_ref().is_none_or(|named| *named == app.receives_at);
+    if let Some(named) = named {
+        let origins = app.receives_at.base_url().zip(named.base_url());
+        if !origins.is_some_and(|(own, other)| is_same_origin(own, other)) {
             // Whoever may ask for a test need not know what the endpoint is shown.
             app.access = Arc::default();
         }
-        app.base_url = Some(base_url);
+        app.receives_at = named;
     }
     let outcome = attempt(&front, &tests, &app).await?;
     if outcome.accepted && is_own {
@@ -151,7 +153,7 @@ async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome,
         Problem::new(Kind::CONFLICT)
             .with_detail("the app has no endpoint: set base_url, or name an address to try")
     };
-    let base_url = app.base_url.clone().ok_or_else(nowhere)?;
+    let url = address_of_test(&app.receives_at).ok_or_else(nowhere)?;
     tests.take(&app.id, Instant::now()).map_err(|wait| {
         Problem::new(Kind::TOO_MANY)
             .with_detail(format!("an app has {TESTS_MAX} test deliveries a minute"))
@@ -175,12 +177,20 @@ async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome,
         }),
         detail: outcome.excerpt,
         duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
-        url: match Target::parse(&base_url) {
-            Ok(target) => target.subject(None, "test"),
-            Err(_) => format!("{base_url}/test"),
-        },
+        url,
         webhook_id: id.as_str().to_owned(),
     })
+}
+
+/// Where a test delivery goes; `None`: the sink is sent nothing.
+fn address_of_test(receives_at: &SinkAddress) -> Option<String> {
+    match receives_at {
+        SinkAddress::Endpoint(base_url) => Some(format!("{base_url}/test")),
+        SinkAddress::Stream(address) => Some(
+            Target::parse(address).map_or_else(|_| address.clone(), |target| target.subject(None, "test")),
+        ),
+        SinkAddress::Pull | SinkAddress::Print => None,
+    }
 }
 
 #[cfg(test)]

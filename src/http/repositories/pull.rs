@@ -14,6 +14,7 @@ use serde::Serialize;
 use tidings_actors::{
     deliverer::lending::{Lease, Refusal, Return, Wish},
     ports::{Action, App, Notice, Parcel, ParcelBody},
+    sink::Outlet,
 };
 use tidings_entity::id::CursorId;
 use utoipa::ToSchema;
@@ -239,13 +240,13 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
 /// Whether this app asks for its changes.
 fn pulls(app: &App) -> Result<(), Problem> {
     let refused = |why: &str| Err(Problem::new(Kind::CONFLICT).with_detail(why));
-    match (&app.base_url, &app.disabled) {
-        (Some(_), _) => refused(
+    match (app.receives_at.outlet(), &app.disabled) {
+        (Outlet::Attempt, _) => refused(
             "the app has an endpoint that its changes are sent to; PATCH /api/app with base_url null \
              (tidings app update --pull) makes it pull",
         ),
-        (None, Some(_)) => refused("the app is disabled"),
-        (None, None) => Ok(()),
+        (Outlet::Claim, Some(_)) => refused("the app is disabled"),
+        (Outlet::Claim, None) => Ok(()),
     }
 }
 

@@ -127,7 +127,7 @@ fn app_of((app, disabled): &(NewApp, Option<String>)) -> App {
         id: app.id.clone(),
         name: app.name.clone(),
         email: app.email.clone(),
-        base_url: app.base_url.clone(),
+        receives_at: app.receives_at.clone(),
         website: app.website.clone(),
         description: app.description.clone(),
         keys: vec![app.signing_key.clone()],
@@ -188,8 +188,8 @@ impl AppStore for StoreDouble {
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, _: Timestamp) -> Result<App, StoreError> {
         let mut rows = self.open()?;
         let row = rows.apps.iter_mut().find(|(app, _)| app.id == *id).ok_or(StoreError::NotFound)?;
-        if let Some(base_url) = &patch.base_url {
-            row.0.base_url = base_url.clone();
+        if let Some(receives_at) = &patch.receives_at {
+            row.0.receives_at = receives_at.clone();
         }
         row.0.delivery = patch.delivery.clone().unwrap_or_else(|| row.0.delivery.clone());
         row.0.access = row.0.access.changed(&patch.access).expect("judged before");

@@ -18,6 +18,7 @@ use tidings_actors::{
     round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
     shards::Hold,
+    sink::SinkAddress,
     testing::MemoryStore,
     time::Timestamp,
     view::View,
@@ -89,7 +90,7 @@ pub(crate) fn world_with(settings: &EgressSettings) -> World {
 pub(crate) fn endpoint(base_url: String) -> Endpoint {
     Endpoint {
         app: AppId::new(Ulid::from_parts(1, 9)),
-        base_url,
+        address: SinkAddress::of(Some(base_url)),
         since: Timestamp(0),
         keys: vec![Secret::new(SECRET.into())],
         access: Arc::default(),

@@ -14,6 +14,7 @@ use crate::{
     ports::{
         AppPatch, AppStore, BatchSettings, DeliverySettings, LetterStore, SendFailure, Watch, WatchStore,
     },
+    sink::SinkAddress,
     testing::{
         house::{House, URL, location},
         transport::{Answer, Reply},
@@ -350,7 +351,7 @@ async fn what_a_puller_let_expire_and_then_refused_is_lent_again_when_it_is_turn
     const LEASE: Duration = Duration::from_secs(60);
     let house = House::running().await;
     let app = house.app().await;
-    let patch = AppPatch { base_url: Some(None), ..AppPatch::default() };
+    let patch = AppPatch { receives_at: Some(SinkAddress::Pull), ..AppPatch::default() };
     house.store.patch_app(&app, &patch, house.context.now()).await.expect("changed");
     house.commit(OLD);
     let watch = house.watch(&app).await;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     deliverer::lending::{Lease, Refusal, Return, Settled, Wish},
     ports::{AppPatch, AppStore, Watch, WatchStore},
+    sink::SinkAddress,
     testing::house::{House, files, refs},
 };
 
@@ -16,7 +17,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// An app without an endpoint that watches `main`.
 async fn pulling(house: &House) -> (AppId, Watch) {
     let app = house.app().await;
-    let patch = AppPatch { base_url: Some(None), ..AppPatch::default() };
+    let patch = AppPatch { receives_at: Some(SinkAddress::Pull), ..AppPatch::default() };
     house.store.patch_app(&app, &patch, house.context.now()).await.expect("changed");
     let watch = house.watch(&app).await;
     (app, watch)

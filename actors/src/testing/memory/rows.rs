@@ -190,7 +190,7 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
         id: row.new.id.clone(),
         name: row.new.name.clone(),
         email: row.new.email.clone(),
-        base_url: row.new.base_url.clone(),
+        receives_at: row.new.receives_at.clone(),
         website: row.new.website.clone(),
         description: row.new.description.clone(),
         keys: live.map(|(key, _)| key.clone()).collect(),
@@ -260,11 +260,11 @@ impl State {
             row.keys.insert(0, (rotation.key.clone(), None));
         }
         row.new.access = access;
-        if let Some(base_url) = &patch.base_url {
-            if row.new.base_url != *base_url {
+        if let Some(receives_at) = &patch.receives_at {
+            if row.new.receives_at != *receives_at {
                 row.endpoint_begins(at);
             }
-            row.new.base_url = base_url.clone();
+            row.new.receives_at = receives_at.clone();
         }
         if let Some(delivery) = &patch.delivery {
             row.new.delivery = delivery.clone();

@@ -16,6 +16,7 @@ use crate::{
     },
     round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
+    sink::SinkAddress,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
 };
@@ -97,7 +98,7 @@ impl<'s> World<'s> {
             id: AppId::new(ulid),
             name: "an app".into(),
             email: "a@example.org".into(),
-            base_url: Some("https://app.example".into()),
+            receives_at: SinkAddress::Endpoint("https://app.example".into()),
             website: None,
             description: None,
             token_public_id: ulid.to_string(),

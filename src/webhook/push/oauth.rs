@@ -23,8 +23,10 @@ use tokio::time::{Instant, timeout};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use super::access::{basic, sensitive};
-use crate::egress::Egress;
+use crate::{
+    egress::Egress,
+    webhook::access::{basic, sensitive},
+};
 
 /// Longest wait for a token, from the first byte asked to the last one read.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
