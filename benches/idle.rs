@@ -200,6 +200,8 @@ fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commi
         is_private: false,
         credential: None,
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

@@ -362,6 +362,8 @@ async fn watch(adapters: &Adapters, app: AppId, address: &Address, listing: &Ref
         is_private: false,
         credential: None,
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

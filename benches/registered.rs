@@ -77,6 +77,8 @@ pub(crate) async fn watch(
         is_private: false,
         credential: None,
         selector,
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

@@ -19,6 +19,7 @@ use tidings_actors::{
     budget::Budget,
     causes::Causes,
     context::Context,
+    crowds::Crowds,
     directory::Directory,
     handle::{Handle, Tree},
     pace::Paces,
@@ -214,6 +215,7 @@ impl Adapters {
         };
         let policy = policy(&settings, replica);
         let context = Context {
+            crowds: Crowds::default(),
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
             rows: Turns::new(ROWS),

@@ -54,6 +54,7 @@ mod rows;
 pub mod schema;
 mod sealed;
 mod settle;
+mod sinks;
 mod skip;
 mod sources;
 mod terms;

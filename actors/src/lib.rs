@@ -7,6 +7,7 @@ pub mod causes;
 pub mod circuit_breaker;
 mod coalesced;
 pub mod context;
+pub mod crowds;
 pub mod deliverer;
 pub mod directory;
 pub mod failure_notes;

@@ -258,6 +258,8 @@ async fn register(
         is_private: false,
         credential,
         selector,
+        alias: String::new(),
+        sink: None,
         view,
         mode: if args.every { HistoryMode::Every } else { HistoryMode::Net },
         on_branch_gone: BranchGone::Keep,

@@ -2,24 +2,26 @@
 
 mod access;
 mod delivery;
+mod endpoint;
 pub mod onboardings;
 mod receiver;
 mod streams;
 pub mod test_delivery;
 mod url_fault;
+pub mod watch_sink;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    ports::{AccessPatch, App, AppPatch, BreakerRow, DeliverySettings, EndpointAccess, NewApp, Rotation},
+    ports::{AccessPatch, App, AppPatch, DeliverySettings, EndpointAccess, NewApp, Rotation},
     secret::Secret,
     sink::{Outlet, SinkAddress},
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, WatchId},
-    kind::{BreakerKind, SinkKind},
+    kind::SinkKind,
 };
 use url::Url;
 use utoipa::ToSchema;
@@ -28,6 +30,7 @@ use warp::reply::Response;
 use self::{
     access::{AccessShown, EndpointAuthWish, EndpointTlsWish},
     delivery::{DeliverySettingsShown, DeliverySettingsWish, read_delivery},
+    endpoint::EndpointShown,
     onboardings::Onboardings,
     receiver::read_base_url,
     test_delivery::Tests,
@@ -64,6 +67,7 @@ pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> 
         route_with::<__path_patch, _, _, _>(Access::App, tests, patch),
         route::<__path_erase_self, _, _>(Access::App, erase_self),
         route_with::<test_delivery::__path_test, _, _, _>(Access::App, tests, test_delivery::test),
+        route_with::<test_delivery::__path_test_sink, _, _, _>(Access::App, tests, test_delivery::test_sink),
     ]
 }
 
@@ -193,37 +197,6 @@ struct AppChange {
     overlap_seconds: Option<u64>,
 }
 
-/// How the endpoint of an app does, by its circuit breaker.
-#[derive(Serialize, ToSchema)]
-struct EndpointShown {
-    /// `closed` (deliveries flow) or `open` (nothing is sent but a probe now and then).
-    state: &'static str,
-    /// Failures in a row.
-    failures: u32,
-    /// When the next probe is due, while it is open.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probe_at: Option<String>,
-    /// The last failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-}
-
-impl EndpointShown {
-    fn of(app: &App, breakers: &[BreakerRow]) -> Option<Self> {
-        if app.receives_at.outlet() != Outlet::Attempt {
-            return None;
-        }
-        let row = breakers.iter().find(|row| row.kind == BreakerKind::Endpoint && row.id == app.id.as_str());
-        let is_open = row.is_some_and(|row| row.opened_at.is_some());
-        Some(Self {
-            state: if is_open { "open" } else { "closed" },
-            failures: row.map_or(0, |row| row.failures),
-            probe_at: row.filter(|_| is_open).and_then(|row| row.probe_at).map(iso),
-            last_error: row.map(|row| row.last_error.clone()),
-        })
-    }
-}
-
 impl AppShown {
     /// The app with how its endpoint does.
     ///
@@ -232,7 +205,10 @@ impl AppShown {
     pub(super) async fn with_endpoint(front: &Front, app: &App) -> Result<Self, Problem> {
         let breakers = front.store.breakers().await;
         let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-        Ok(Self { endpoint: EndpointShown::of(app, &breakers), ..Self::of(app) })
+        Ok(Self {
+            endpoint: EndpointShown::of(&app.sink_key(), &app.receives_at, &breakers),
+            ..Self::of(app)
+        })
     }
 
     pub(super) fn of(app: &App) -> Self {

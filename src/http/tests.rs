@@ -21,6 +21,7 @@ pub(crate) mod plain;
 mod repositories;
 mod shared;
 mod sights;
+mod sinks;
 mod sqlite;
 
 pub(crate) use house::{ADMIN, House, raw};

@@ -267,7 +267,7 @@ struct Column {
     place: fn(&Row) -> String,
 }
 
-static COLUMNS: [Column; 5] = [
+static COLUMNS: [Column; 7] = [
     Column {
         table: "canary",
         column: "sealed",
@@ -291,6 +291,22 @@ static COLUMNS: [Column; 5] = [
         order: "app_id, ordinal",
         row: ("(app_id, ordinal)", "($2, cast($3 as bigint))"),
         place: |row| format!("{}/{}", row.first, row.second),
+    },
+    Column {
+        table: "sink",
+        column: "access",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |row| row.first.clone(),
+    },
+    Column {
+        table: "sink",
+        column: "signing_key",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |row| row.first.clone(),
     },
     Column {
         table: "credential",

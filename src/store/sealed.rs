@@ -9,10 +9,12 @@ use tidings_actors::ports::StoreError;
 use super::rows;
 
 /// Table and column. A test compares this list with the schema.
-pub(super) const COLUMNS: [(&str, &str); 5] = [
+pub(super) const COLUMNS: [(&str, &str); 7] = [
     ("canary", "sealed"),
     ("app", "endpoint_access"),
     ("app_key", "secret"),
+    ("sink", "access"),
+    ("sink", "signing_key"),
     ("credential", "secret"),
     ("idempotency", "answer"),
 ];

@@ -8,8 +8,8 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
         AppStore, Begun, DeliverySettings, EndpointAccess, KeyedRequest, LaneStore, LetterStore, NewApp,
-        NewWatch, Reach, Ref, RefListing, RepositoryFacts, RequestStore, Selector, SourceStore, Start,
-        StoreError, StoredAnswer, Streak, UpkeepStore, Watch, WatchStore,
+        NewWatch, Reach, Ref, RefListing, RepositoryFacts, RequestStore, Selector, SinkKey, SourceStore,
+        Start, StoreError, StoredAnswer, Streak, UpkeepStore, Watch, WatchStore,
     },
     secret::Secret,
     sink::SinkAddress,
@@ -37,6 +37,7 @@ mod leases;
 mod listing;
 mod postgres;
 mod requests;
+mod sinks;
 mod start;
 mod transfer;
 mod trouble;
@@ -96,6 +97,8 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         is_private: credential.is_some(),
         credential: credential.map(|text| Secret::new(text.into())),
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,
@@ -252,7 +255,7 @@ async fn a_row_that_cannot_be_read_hides_no_other(home: Home) {
     let damage = format!("update cursor set id = 'nonsense' where watch_id = '{}'", bad.id);
     connection.execute_unprepared(&damage).await.expect("damaged");
     let pending = store.pending(None, &Reach::All).await.expect("read");
-    assert_eq!(pending, [(app.id, good.cursors[0].id.clone())]);
+    assert_eq!(pending, [(SinkKey::own(&app.id), good.cursors[0].id.clone())]);
 }
 
 #[tokio::test]

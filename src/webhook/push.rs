@@ -87,7 +87,7 @@ impl WayOut for Pushing<'_> {
             Err(error) => return Reply::failed(SendFailure::InvalidUrl, &format!("base address: {error}")),
         };
         let own = &self.attempt.endpoint.access;
-        let egress = match self.push.egress.of(&self.attempt.endpoint.app, own.tls.as_ref()) {
+        let egress = match self.push.egress.of(&self.attempt.endpoint.sink, own.tls.as_ref()) {
             Ok(egress) => egress,
             Err(error) => return Reply::failed(SendFailure::Connection, &error.to_string()),
         };
@@ -159,7 +159,7 @@ impl Pushing<'_> {
             if reply.result != Ok(UNAUTHORIZED) {
                 return reply;
             }
-            self.push.tokens.refused(&self.attempt.endpoint.app, client, first).await;
+            self.push.tokens.refused(&self.attempt.endpoint.sink, client, first).await;
             if let Some(pace) = &self.attempt.endpoint.pace {
                 pace.turn().await;
             }
@@ -175,7 +175,7 @@ impl Pushing<'_> {
     async fn token(&self, egress: &Egress, client: &OauthClient) -> Result<Secret, TokenFault> {
         self.push
             .tokens
-            .token(&self.attempt.endpoint.app, client, egress, self.attempt.endpoint.timeout / 2)
+            .token(&self.attempt.endpoint.sink, client, egress, self.attempt.endpoint.timeout / 2)
             .await
     }
 

@@ -205,7 +205,7 @@ impl DelivererState {
 
     /// The breaker waits for a probe that did not go.
     pub(super) fn on_unprobed(&self) {
-        let key = circuit_breaker::endpoint_key(self.id.as_str());
+        let key = circuit_breaker::endpoint_key(self.sink.id());
         if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
             breaker.send(CircuitBreakerMessage::ProbeUnused);
         }

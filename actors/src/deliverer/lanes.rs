@@ -113,9 +113,9 @@ impl DelivererState {
             cursor.clone(),
             Lane { slot: Slot::Opening { changed: Changed::Nothing }, generation, failures },
         );
-        let (context, app, opened) = (self.context.clone(), self.id.clone(), cursor.clone());
+        let (context, sink, opened) = (self.context.clone(), self.sink.clone(), cursor.clone());
         let reported = cursor.clone();
-        let opening = async move { opening::open(&context, &app, &opened).await };
+        let opening = async move { opening::open(&context, &sink, &opened).await };
         self.tasks
             .spawn(&self.post, opening, move |result| DelivererMessage::Opened(reported, generation, result));
     }

@@ -142,7 +142,7 @@ impl DelivererState {
                 self.note_announced(cursor, generation);
             }
             self.gate.widen();
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+            circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
             return;
         }
         let (tries, since) = (tries + 1, since.unwrap_or(now));
@@ -192,7 +192,7 @@ impl DelivererState {
             Verdict::Endpoint => self.on_endpoint_failure(outcome, now),
             _ if self.gate.is_open() => {
                 // The probe was not taken, but it was answered: the endpoint is well.
-                circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+                circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
             }
             _ => {}
         }

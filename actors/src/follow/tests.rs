@@ -12,7 +12,7 @@ const NOW: Timestamp = Timestamp(9_000);
 fn watch(number: u128, kind: SelectorKind, value: &str) -> KnownWatch {
     KnownWatch {
         id: WatchId::new(Ulid::from_parts(1, number)),
-        app: AppId::new(Ulid::from_parts(1, 1)),
+        sink: SinkKey::own(&AppId::new(Ulid::from_parts(1, 1))),
         selector: Selector { kind, value: value.into() },
         on_branch_gone: BranchGone::Delete,
         served: true,

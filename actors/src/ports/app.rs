@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_entity::{
-    id::{AppId, Sha256Hash},
+    id::{AppId, Sha256Hash, SinkId},
     kind::{OrderMode, PayloadFormat, RetryPolicy},
 };
 
@@ -186,11 +186,13 @@ pub const GONE: &str = "the endpoint answered 410 Gone";
 /// every delivery.
 pub const KEYS_MAX: usize = 4;
 
-/// An app as it is served.
+/// An app as it is served: at its own sink, or at one that a watch of it has for itself ([`App::at`]).
 #[derive(Clone, Debug)]
 pub struct App {
     /// Its id.
     pub id: AppId,
+    /// The sink of one watch; `None`: the app's own.
+    pub sink: Option<SinkId>,
     /// Its name.
     pub name: String,
     /// Contact address.

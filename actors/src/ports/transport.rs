@@ -10,9 +10,10 @@ use tidings_entity::{
     kind::{Operation, PayloadFormat},
 };
 
-use super::{App, CommitFacts, EndpointAccess, GitError, Remote, StoreError};
+use super::{App, CommitFacts, EndpointAccess, GitError, Remote, SinkKey, StoreError};
 use crate::{
     budget::Held,
+    crowds::Crowd,
     pace::Pace,
     round::{Change, DeliveryId, Round, RoundSpec},
     secret::Secret,
@@ -26,6 +27,8 @@ use crate::{
 pub struct Endpoint {
     /// The app.
     pub app: AppId,
+    /// Which of its sinks: clients, connections and access tokens are kept by it.
+    pub sink: SinkKey,
     /// Where attempts go; never [`SinkAddress::Pull`].
     pub address: SinkAddress,
     /// Since when the app has it ([`App::endpoint_since`]).
@@ -41,6 +44,9 @@ pub struct Endpoint {
     /// How fast it takes requests, where that is limited. Whoever asks for an attempt has waited
     /// for its turn; the transport waits for one before each further request of it.
     pub pace: Option<Pace>,
+    /// How many attempts at once the app takes over all its sinks, where that is bounded here: an attempt of a
+    /// lane has a place among them.
+    pub crowd: Option<Crowd>,
     /// What notices outside of rounds look like; those of a round look like its changes.
     pub format: PayloadFormat,
 }
@@ -54,12 +60,14 @@ impl Endpoint {
         }
         Some(Self {
             app: app.id.clone(),
+            sink: app.sink_key(),
             address: app.receives_at.clone(),
             since: app.endpoint_since,
             keys: app.keys.clone(),
             access: Arc::clone(&app.access),
             timeout,
             pace,
+            crowd: None,
             format: app.delivery.format,
         })
     }

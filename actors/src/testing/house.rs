@@ -25,6 +25,7 @@ use crate::{
     budget::Budget,
     causes::Causes,
     context::Context,
+    crowds::Crowds,
     deliverer::DelivererMessage,
     directory::{Directory, Doing, Post},
     handle::{Handle, Tree},
@@ -130,6 +131,7 @@ impl House {
         let mut policy = Policy::default();
         edit(&mut policy);
         let context = Context {
+            crowds: Crowds::default(),
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
             rows: Turns::new(4),
@@ -330,6 +332,8 @@ impl House {
             is_private: false,
             credential: None,
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+            alias: String::new(),
+            sink: None,
             view: View::default(),
             mode: HistoryMode::Net,
             on_branch_gone: BranchGone::Keep,

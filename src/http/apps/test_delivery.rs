@@ -118,8 +118,31 @@ pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request)
     }
     let outcome = attempt(&front, &tests, &app).await?;
     if outcome.accepted && is_own {
-        let ended = front.store.end_refusals(&app.id).await;
+        let ended = front.store.end_refusals(&app.sink_key()).await;
         ended.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+        front.handle.refresh(&app.id).await;
+    }
+    Ok(json(StatusCode::OK, &outcome))
+}
+
+/// Sends one signed test delivery to the sink that this repository has for itself; without one, to the endpoint of
+/// the app. It counts among the six a minute of the app. A branch that is blocked because this sink refused
+/// everything goes on when the sink takes the test.
+#[utoipa::path(post, path = "/api/repositories/{id}/test", tag = "repositories", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = TestOutcome),
+        (status = 409, description = "nothing is sent to this sink: its changes are claimed")
+    ))]
+pub(super) async fn test_sink(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
+    let failed = |error| Problem::of_store(error, Kind::NOT_REGISTERED);
+    let (app, id) = (request.app()?, request.id(Kind::NOT_REGISTERED)?);
+    let watch = front.store.watch(&app.id, &id).await.map_err(failed)?;
+    let key = watch.sink_key();
+    let served = front.store.served(&key).await.map_err(failed)?;
+    let served = served.ok_or_else(|| Problem::new(Kind::NOT_REGISTERED))?;
+    let outcome = attempt(&front, &tests, &served).await?;
+    if outcome.accepted {
+        front.store.end_refusals(&key).await.map_err(failed)?;
         front.handle.refresh(&app.id).await;
     }
     Ok(json(StatusCode::OK, &outcome))

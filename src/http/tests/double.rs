@@ -125,6 +125,7 @@ impl StoreDouble {
 fn app_of((app, disabled): &(NewApp, Option<String>)) -> App {
     App {
         id: app.id.clone(),
+        sink: None,
         name: app.name.clone(),
         email: app.email.clone(),
         receives_at: app.receives_at.clone(),
@@ -210,7 +211,11 @@ impl AppStore for StoreDouble {
         Ok(())
     }
 
-    async fn disable_gone(&self, _: &AppId, _: Timestamp) -> Result<bool, StoreError> {
+    async fn sink(&self, _: &AppId, _: &SinkId) -> Result<Option<OwnSink>, StoreError> {
+        Ok(None)
+    }
+
+    async fn disable_gone(&self, _: &SinkKey, _: Timestamp) -> Result<bool, StoreError> {
         unreachable!("the front door does not call disable_gone")
     }
 
@@ -242,6 +247,8 @@ impl WatchStore for StoreDouble {
             is_private: new.is_private,
             has_credential: new.credential.is_some(),
             selector: new.selector.clone(),
+            alias: new.alias.clone(),
+            sink: None,
             view: new.view.clone(),
             mode: new.mode,
             on_branch_gone: new.on_branch_gone,
@@ -407,7 +414,7 @@ impl LaneStore for StoreDouble {
         self.open().map(drop)
     }
 
-    async fn end_refusals(&self, _: &AppId) -> Result<(), StoreError> {
+    async fn end_refusals(&self, _: &SinkKey) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -419,7 +426,7 @@ impl LaneStore for StoreDouble {
         unreachable!("the front door does not call deliver_no_later")
     }
 
-    async fn pending(&self, _: Option<&AppId>, _: &Reach) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    async fn pending(&self, _: Option<&AppId>, _: &Reach) -> Result<Vec<(SinkKey, CursorId)>, StoreError> {
         unreachable!("the front door does not call pending")
     }
 

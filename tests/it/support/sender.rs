@@ -13,7 +13,7 @@ use tidings::{egress::Egress, settings::egress::EgressSettings, webhook::Webhook
 use tidings_actors::{
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody,
-        PrepareError, Random, Remote, RepositoryFacts, Transport,
+        PrepareError, Random, Remote, RepositoryFacts, SinkKey, Transport,
     },
     round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
@@ -89,6 +89,7 @@ pub(crate) fn world_with(settings: &EgressSettings) -> World {
 
 pub(crate) fn endpoint(base_url: String) -> Endpoint {
     Endpoint {
+        sink: SinkKey::own(&AppId::new(Ulid::from_parts(1, 9))),
         app: AppId::new(Ulid::from_parts(1, 9)),
         address: SinkAddress::of(Some(base_url)),
         since: Timestamp(0),
@@ -96,6 +97,7 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
         access: Arc::default(),
         timeout: DEADLINE,
         pace: None,
+        crowd: None,
         format: PayloadFormat::Docora,
     }
 }

@@ -28,7 +28,10 @@ async fn ask(house: &House, watch: &Watch, most: usize, wait: u64) -> Option<Lea
     let cursors = cursors.into_iter().map(|cursor| cursor.id).collect();
     let wait = Duration::from_secs(wait);
     let (id, lease) = (watch.id.clone(), LEASE);
-    house.handle().lend(&watch.app, |reply| Wish { watch: id, cursors, most, lease, wait, reply }).await
+    house
+        .handle()
+        .lend(&watch.sink_key(), |reply| Wish { watch: id, cursors, most, lease, wait, reply })
+        .await
 }
 
 async fn settle(
@@ -41,7 +44,7 @@ async fn settle(
     let refused = refused.iter().map(|position| (*position, "no".to_owned())).collect();
     let (id, watch_id) = (id.to_owned(), watch.id.clone());
     let returned = |reply| Return { id, watch: watch_id, accepted_through, refused, reply };
-    house.handle().give_back(&watch.app, returned).await.expect("an answer")
+    house.handle().give_back(&watch.sink_key(), returned).await.expect("an answer")
 }
 
 #[tokio::test(start_paused = true)]

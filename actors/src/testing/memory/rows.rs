@@ -16,8 +16,8 @@ use crate::{
     follow::Followed,
     ports::{
         ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
-        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
-        patterns_of,
+        LetterFilter, NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak,
+        Totals, patterns_of,
     },
     round::{Entry, Round, TreeEnd},
     secret::Secret,
@@ -84,6 +84,7 @@ pub(super) struct SourceRow {
 #[derive(Clone)]
 pub(super) struct WatchRow {
     pub(super) new: NewWatch,
+    pub(super) sink: Option<OwnSink>,
     pub(super) repository: RepositoryId,
     pub(super) source: SourceId,
     pub(super) view: View,
@@ -188,6 +189,7 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
     let live = row.keys.iter().filter(|(_, end)| end.is_none_or(|end| end > now));
     App {
         id: row.new.id.clone(),
+        sink: None,
         name: row.new.name.clone(),
         email: row.new.email.clone(),
         receives_at: row.new.receives_at.clone(),

@@ -133,6 +133,8 @@ impl<'s> World<'s> {
             is_private: false,
             credential: None,
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+            alias: String::new(),
+            sink: None,
             view: View::default(),
             mode: HistoryMode::Net,
             on_branch_gone: BranchGone::Keep,
@@ -160,7 +162,10 @@ impl<'s> World<'s> {
         let glimpse = self.store.glimpse(cursor).await.expect("a look");
         let pending = self.store.pending(Some(&lane.app), &Reach::All).await.expect("a list");
         let is_waiting = pending.iter().any(|(_, id)| id == cursor);
-        assert_eq!(glimpse, Glimpse { repository: lane.remote.repository.clone(), is_waiting });
+        assert_eq!(
+            glimpse,
+            Glimpse { repository: lane.remote.repository.clone(), sink: lane.sink.clone(), is_waiting }
+        );
         let terms = self.store.lane_terms(std::slice::from_ref(cursor)).await.expect("a look");
         assert_eq!(terms, [(cursor.clone(), LaneTerms::of(&lane))], "as a lane is opened that is opened now");
         lane
