@@ -31,6 +31,7 @@ use tidings_actors::{
         RefListing, Remote, RepositoryFacts, Selector, SourceStore, Start, Store, WatchStore,
     },
     secret::Secret,
+    sink::SinkAddress,
     view::View,
 };
 use tidings_entity::{
@@ -168,7 +169,7 @@ async fn app(store: &dyn Store, clock: &dyn Clock, random: &dyn Random, number: 
         id: AppId::new(ulid),
         name: format!("app {number}"),
         email: "bench@example.org".into(),
-        base_url: Some("http://127.0.0.1:9".into()),
+        receives_at: SinkAddress::Endpoint("http://127.0.0.1:9".into()),
         website: None,
         description: None,
         token_public_id: ulid.to_string(),
@@ -199,6 +200,8 @@ fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commi
         is_private: false,
         credential: None,
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

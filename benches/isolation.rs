@@ -39,6 +39,7 @@ use tidings_actors::{
         RepositoryFacts, Selector, Start, WatchStore,
     },
     secret::Secret,
+    sink::SinkAddress,
     view::View,
 };
 use tidings_entity::{
@@ -330,7 +331,7 @@ async fn app(adapters: &Adapters, number: usize, base_url: String) -> AppId {
         id: AppId::new(ulid),
         name: format!("app {number}"),
         email: "bench@example.org".into(),
-        base_url: Some(base_url),
+        receives_at: SinkAddress::Endpoint(base_url),
         website: None,
         description: None,
         token_public_id: ulid.to_string(),
@@ -361,6 +362,8 @@ async fn watch(adapters: &Adapters, app: AppId, address: &Address, listing: &Ref
         is_private: false,
         credential: None,
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

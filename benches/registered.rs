@@ -9,6 +9,7 @@ use tidings_actors::{
         Start, WatchStore,
     },
     secret::Secret,
+    sink::SinkAddress,
     view::View,
 };
 use tidings_entity::{
@@ -25,7 +26,7 @@ pub(crate) async fn app(adapters: &Adapters, base_url: Option<&str>, delivery: D
         id: id.clone(),
         name: "benchmark".into(),
         email: String::new(),
-        base_url: base_url.map(Into::into),
+        receives_at: SinkAddress::of(base_url.map(Into::into)),
         website: None,
         description: None,
         token_public_id: ulid.to_string(),
@@ -76,6 +77,8 @@ pub(crate) async fn watch(
         is_private: false,
         credential: None,
         selector,
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

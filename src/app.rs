@@ -16,10 +16,11 @@ use tidings_actors::{
     budget::Budget,
     causes::Causes,
     context::Context,
+    crowds::Crowds,
     directory::Directory,
     handle::{Handle, Tree},
     pace::Paces,
-    ports::{Clock, GitError, GitSource, Leases, Meter, Random, Transport},
+    ports::{Clock, GitError, GitSource, Leases, Meter, Random},
     scan_slots::ScanSlots,
     shards::Shards,
     terms::Terms,
@@ -42,7 +43,7 @@ use crate::{
     settings::{History, Settings},
     store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
-    webhook::Webhooks,
+    webhook::{Webhooks, print::Printer},
 };
 
 /// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy,
@@ -120,9 +121,6 @@ pub struct App {
     _claim: Claim,
 }
 
-/// Makes the transport that deliveries go through, from the one that sends webhooks.
-pub type Wrap = Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send>;
-
 /// The adapters before the tree runs: `watch` registers its one app in between.
 pub struct Adapters {
     /// The settings in force.
@@ -183,11 +181,11 @@ impl Adapters {
         Ok(Self { settings, store, git, egress, clock, random, claim, reached_at: None })
     }
 
-    /// Starts the tree over these adapters.
+    /// Starts the tree over these adapters; what goes to the sink `print` is printed by `printer`.
     ///
     /// # Errors
     /// [`StartError::Tree`].
-    pub async fn start(self, wrap: Option<Wrap>) -> Result<App, StartError> {
+    pub async fn start(self, printer: Option<Printer>) -> Result<App, StartError> {
         let Self { settings, store, git, egress, clock, random, claim, reached_at } = self;
         let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
@@ -195,8 +193,8 @@ impl Adapters {
                 .with_traceparent(telemetry::traceparent)
                 .with_meter(meter.clone())
                 .chunked_above(settings.delivery.chunk_threshold as usize)
-                .keeping_all(settings.delivery.history == History::All);
-        let webhooks: Arc<dyn Transport> = Arc::new(webhooks);
+                .keeping_all(settings.delivery.history == History::All)
+                .printing(printer);
         let (sender, fatal) = watch::channel(None);
         let role = settings.server.role;
         let mut replica = replica::describe(role, reached_at, clock.as_ref(), random.as_ref());
@@ -212,6 +210,7 @@ impl Adapters {
         };
         let policy = policy::of(&settings, replica);
         let context = Context {
+            crowds: Crowds::default(),
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
             rows: Turns::new(ROWS),
@@ -220,10 +219,7 @@ impl Adapters {
             scan_slots: ScanSlots::new(policy.scan_workers),
             store: store.clone(),
             git: git.clone(),
-            transport: match wrap {
-                Some(wrap) => wrap(webhooks),
-                None => webhooks,
-            },
+            transport: Arc::new(webhooks),
             clock: clock.clone(),
             random: random.clone(),
             meter,

@@ -56,6 +56,7 @@ mod rows;
 pub mod schema;
 mod sealed;
 mod settle;
+mod sinks;
 mod skip;
 mod sources;
 mod terms;

@@ -1,26 +1,23 @@
 //! Deliveries as webhooks: implements [`Transport`].
 //!
-//! An endpoint is an address of the web, or a stream of NATS: the same bodies, signatures and deadlines, on
-//! another way out ([`crate::nats`]).
+//! Each sink that changes are sent to is one file: `push` (requests to a web address), `stream` (messages of
+//! NATS), `print` (lines on a terminal). What they send is the same (`rendering`), and so is what every
+//! attempt has (`attempt`).
 //!
 //! Preparing reads content through [`GitSource`], hashes what was never hashed and renders the
-//! body; sending signs it anew for each attempt and brings it out through the one guarded client.
+//! body; sending signs it anew for each attempt and brings it out on the way of its sink.
 //! A body's bytes never change over retries, but for the id of chunks.
 
 mod access;
-mod addresses;
 mod answer;
 mod attempt;
-mod batch;
-pub mod body;
-mod cloud_event;
-mod hashes;
 mod kept;
-mod material;
-mod notice;
-mod oauth;
+pub mod print;
+mod push;
+mod rendering;
 pub mod signature;
 mod spelling;
+mod stream;
 
 use std::sync::Arc;
 
@@ -33,24 +30,26 @@ use tidings_actors::{
     },
     round::{Change, RoundSpec},
     shards::Hold,
+    sink::SinkAddress,
 };
-
 use tidings_egress::redaction;
 use tidings_entity::kind::PayloadFormat;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::{
-    egress::{Egress, of_apps::AppEgress},
-    nats::Nats,
-};
-use addresses::Addresses;
+use crate::{egress::Egress, nats::Nats};
 pub(crate) use answer::excerpt;
-use attempt::Sender;
-use body::Shared;
-use hashes::Hashes;
-use material::Gathered;
-use oauth::Tokens;
+use attempt::Attempt;
+use print::Printer;
+use push::{Push, Pushing};
+pub use rendering::body;
+use rendering::{
+    body::Shared,
+    hashes::Hashes,
+    material::{self, Gathered},
+    notice,
+};
+use stream::Publishing;
 
 /// Where contents must be fetched, those of so many changes beyond the window come with them.
 const CHANGES_AHEAD: usize = 3_840;
@@ -66,10 +65,9 @@ pub type Traceparent = fn() -> Option<String>;
 
 /// Signed webhooks through the guarded client.
 pub struct Webhooks {
-    egress: AppEgress,
-    tokens: Tokens,
-    addresses: Addresses,
+    push: Push,
     nats: Nats,
+    printer: Option<Printer>,
     git: Arc<dyn GitSource>,
     hashes: Hashes,
     clock: Arc<dyn Clock>,
@@ -91,23 +89,26 @@ impl Webhooks {
         random: Arc<dyn Random>,
     ) -> Self {
         let hashes = Hashes::new(store, Arc::clone(&clock));
-        let nats = Nats::new(egress.clone());
-        let (egress, tokens) = (AppEgress::new(egress), Tokens::default());
-        let (addresses, traceparent) = (Addresses::default(), (|| None) as Traceparent);
         Self {
-            egress,
-            tokens,
-            addresses,
-            nats,
+            nats: Nats::new(egress.clone()),
+            push: Push::new(egress),
+            printer: None,
             git,
             hashes,
             clock,
             random,
-            traceparent,
+            traceparent: || None,
             keeps_all: false,
             chunk_threshold: body::CHUNK_THRESHOLD,
             meter: None,
         }
+    }
+
+    /// Prints what goes to the sink `print`, where this process has a terminal.
+    #[must_use]
+    pub fn printing(mut self, printer: Option<Printer>) -> Self {
+        self.printer = printer;
+        self
     }
 
     /// Sends what `traceparent` gives with every request.
@@ -180,18 +181,26 @@ impl Webhooks {
         Ok(())
     }
 
-    fn sender<'a>(&'a self, endpoint: &'a Endpoint) -> Sender<'a> {
-        Sender {
-            egress: &self.egress,
-            tokens: &self.tokens,
-            addresses: &self.addresses,
-            nats: &self.nats,
+    fn attempt<'a>(&'a self, endpoint: &'a Endpoint) -> Attempt<'a> {
+        Attempt {
             clock: &*self.clock,
             random: &*self.random,
             endpoint,
             traceparent: (self.traceparent)(),
             keeps_all: self.keeps_all,
         }
+    }
+
+    fn pushing<'a>(&'a self, endpoint: &'a Endpoint, base_url: &'a str) -> Pushing<'a> {
+        self.push.to(base_url, self.attempt(endpoint))
+    }
+
+    fn publishing<'a>(&'a self, endpoint: &'a Endpoint, address: &'a str) -> Publishing<'a> {
+        Publishing { nats: &self.nats, address, attempt: self.attempt(endpoint) }
+    }
+
+    fn printed(&self, parcels: &[Parcel]) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        self.printer.as_ref().map_or_else(print::nowhere, |printer| printer.print_all(parcels))
     }
 }
 
@@ -235,7 +244,18 @@ impl Transport for Webhooks {
     }
 
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
-        let outcome = self.sender(endpoint).deliver(parcel, hold).await?;
+        // What few sinks need lies in a box of its own: requests would carry its room through each attempt.
+        let outcome = match &endpoint.address {
+            SinkAddress::Endpoint(base_url) => {
+                attempt::deliver(&self.pushing(endpoint, base_url), parcel, hold).await?
+            }
+            SinkAddress::Stream(address) => {
+                Box::pin(async { attempt::deliver(&self.publishing(endpoint, address), parcel, hold).await })
+                    .await?
+            }
+            SinkAddress::Print => self.printed(std::slice::from_ref(parcel)).0,
+            SinkAddress::Pull => print::nowhere().0,
+        };
         Some(self.measured(AttemptKind::Change, outcome))
     }
 
@@ -245,12 +265,32 @@ impl Transport for Webhooks {
         parcels: Vec<Parcel>,
         hold: &Hold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
-        let (outcome, words) = self.sender(endpoint).deliver_together(parcels, hold).await;
+        let (outcome, words) = match &endpoint.address {
+            SinkAddress::Endpoint(base_url) => {
+                self.pushing(endpoint, base_url).deliver_together(parcels).await
+            }
+            SinkAddress::Stream(address) => {
+                self.publishing(endpoint, address).publish_each(&parcels, hold).await
+            }
+            SinkAddress::Print => self.printed(&parcels),
+            SinkAddress::Pull => print::nowhere(),
+        };
         (self.measured(AttemptKind::Batch, outcome), words)
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
         let letter = notice::render(notice, endpoint.format);
-        self.measured(AttemptKind::Notice, self.sender(endpoint).notify(letter).await)
+        let outcome = match &endpoint.address {
+            SinkAddress::Endpoint(base_url) => {
+                attempt::notify(&self.pushing(endpoint, base_url), letter).await
+            }
+            SinkAddress::Stream(address) => {
+                attempt::notify(&self.publishing(endpoint, address), letter).await
+            }
+            // What a notice says is in the log already.
+            SinkAddress::Print => print::outcome(Ok(204), ""),
+            SinkAddress::Pull => print::nowhere().0,
+        };
+        self.measured(AttemptKind::Notice, outcome)
     }
 }

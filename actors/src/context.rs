@@ -9,6 +9,7 @@ use tracing::debug;
 use crate::{
     budget::Budget,
     causes::Causes,
+    crowds::Crowds,
     directory::Directory,
     pace::{Pace, Paces},
     policy::Policy,
@@ -49,6 +50,8 @@ pub struct Context {
     pub budget: Budget,
     /// How fast apps take requests.
     pub paces: Paces,
+    /// How many attempts are under way at apps, over all their sinks.
+    pub crowds: Crowds,
     /// Whose changes are read and rendered next: work for processors and disks.
     pub desks: Turns,
     /// Whose lanes are read and whose rounds begin and end next: the database is one for all apps.
@@ -122,9 +125,9 @@ impl Context {
         self.paces.of(&app.id, rate)
     }
 
-    /// Asks that the deliverer of an app runs.
-    pub fn ensure_deliverer(&self, app: &str) {
-        self.ensure(APPS, app);
+    /// Asks that the deliverer of a sink runs.
+    pub fn ensure_deliverer(&self, sink: &str) {
+        self.ensure(APPS, sink);
     }
 
     /// Asks a supervisor that its child with this key runs.

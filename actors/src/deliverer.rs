@@ -1,13 +1,14 @@
-//! Delivers to one app: owns its lanes, its permits and its retries. Supervised by `apps`,
-//! restarted after a failure, ends when nothing is left to do.
+//! Delivers to one sink of an app: owns its lanes, its permits and its retries. Supervised by `apps`,
+//! restarted after a failure, ends when nothing is left to do. What the app takes as a whole (rate, attempts at
+//! once, turns) is shared by the deliverers of all its sinks.
 //!
 //! A lane is one cursor's open round in memory ([`lane::Lane`], pure). Everything slow (rows, trees,
 //! bodies, the network) runs in a task of this actor and comes back as one message, so no handler
 //! waits and lanes do not block each other; the tasks end with the actor. Its mailbox is bounded by
 //! the tasks it started; wakes carry no load, they make it read what is pending.
 //!
-//! An app without an endpoint is sent nothing: what its lanes have is lent to whoever asks
-//! (`lending`).
+//! How changes leave is a matter of the sink's outlet: they are sent (`attempts`), or lent to consumers that
+//! ask for them (`lending`). The lane is the same in both.
 //!
 //! A crash loses nothing but what was on its way: every lane is rows. At most [`lane::WINDOW`]
 //! changes of a lane, or one batch, are sent again, with the same ids.
@@ -17,6 +18,7 @@
 //! take turns over the lanes.
 
 mod answers;
+mod attempts;
 mod batches;
 pub mod gate;
 mod healing;
@@ -31,6 +33,7 @@ pub mod retry;
 mod retry_budget;
 mod running;
 mod sending;
+mod serving;
 mod shelf;
 
 use std::{
@@ -43,29 +46,29 @@ use std::{
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tidings_entity::id::{AppId, CursorId};
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
-    circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
+    circuit_breaker::BreakerNews,
     coalesced::Coalesced,
     context::Context,
     directory::{Doing, Gauge, Post},
-    ports::{App, AttemptOutcome, Endpoint, Parcel, PrepareError, StoreError},
+    ports::{App, AttemptOutcome, Parcel, PrepareError, SinkKey, StoreError},
     round::Change,
     tasks::Tasks,
     time::Timestamp,
-    tree::CIRCUIT_BREAKER,
 };
 use gate::{Gate, Pass};
 use lane::Moment;
 use lending::{Return, Waiting, Wish};
-pub(crate) use looking::{refresh, refresh_here};
+pub(crate) use looking::{others_of, refresh, refresh_here, wake};
 use opening::{Opening, OpeningError};
 use retry::RetryRules;
 use retry_budget::RetryBudget;
 use running::RunningLane;
 pub use sending::Tray;
 pub(crate) use sending::take_turn;
+use serving::Way;
 use shelf::Shelf;
 
 /// A deliverer without work for this long ends.
@@ -76,8 +79,9 @@ const PENDING_CHECK: Duration = Duration::from_secs(60);
 /// Which run of a lane a task belongs to; answers of an earlier run are dropped.
 pub type Generation = u64;
 
-/// The app, while there is one, and its cursors that may have something to do.
-type Pending = (Option<Box<App>>, Vec<CursorId>);
+/// The app as it is served at this sink, while there is one, and cursors of all its sinks that may have something
+/// to do.
+type Pending = (Option<Box<App>>, Vec<(SinkKey, CursorId)>);
 
 /// What a deliverer is told.
 #[derive(Debug)]
@@ -166,8 +170,8 @@ impl Step {
 pub struct DelivererArguments {
     /// Ports and policies.
     pub context: Context,
-    /// The app.
-    pub app: AppId,
+    /// The sink that it delivers to.
+    pub sink: SinkKey,
     /// Its gauge.
     pub gauge: Arc<Gauge>,
 }
@@ -200,8 +204,9 @@ struct Lane {
 pub struct DelivererState {
     context: Context,
     id: AppId,
+    sink: SinkKey,
     app: Option<Arc<App>>,
-    endpoint: Option<Arc<Endpoint>>,
+    way: Way,
     rules: RetryRules,
     post: Post<DelivererMessage>,
     tasks: Tasks,
@@ -239,7 +244,7 @@ impl Actor for Deliverer {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let DelivererArguments { context, app, gauge } = arguments;
+        let DelivererArguments { context, sink, gauge } = arguments;
         let post = Post::new(myself, gauge);
         post.send(DelivererMessage::Refresh);
         post.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
@@ -257,9 +262,10 @@ impl Actor for Deliverer {
             shelf: Shelf::default(),
             draining: context.directory.is_closed(),
             context,
-            id: app,
+            id: sink.app.clone(),
+            sink,
             app: None,
-            endpoint: None,
+            way: Way::Closed,
             post,
             tasks: Tasks::default(),
             lanes: BTreeMap::new(),
@@ -357,10 +363,15 @@ impl DelivererState {
         let again = self.reading_pending.end();
         match result {
             Ok((None, _)) => {
-                info!(app.id = %self.id, "app {} is gone", self.id);
+                info!(app.id = %self.id, "{} is gone", self.sink);
+                if self.sink.sink.is_some() {
+                    // Nothing is sent there any more that could close its breaker.
+                    self.reset_breaker();
+                }
                 myself.stop(None);
             }
             Ok((Some(app), cursors)) => {
+                let cursors = self.own_of(cursors);
                 self.take_app(*app);
                 // A net below every wait: what is due opens, what runs looks whether it can go on.
                 let known: Vec<CursorId> = self.lanes.keys().cloned().collect();
@@ -386,117 +397,6 @@ impl DelivererState {
         if again {
             self.read_pending();
         }
-    }
-
-    fn take_app(&mut self, app: App) {
-        if self.app.is_none() {
-            // The breaker outlives the deliverer: ask it where it stands.
-            let key = circuit_breaker::endpoint_key(self.id.as_str());
-            if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
-                breaker.send(CircuitBreakerMessage::Subscribed);
-            }
-        }
-        let policy = &self.context.policy;
-        let or = |milliseconds: Option<u64>, default| milliseconds.map_or(default, Duration::from_millis);
-        self.rules = RetryRules {
-            policy: app.delivery.retry_policy,
-            base: or(app.delivery.retry_base_ms, policy.retry_base),
-            cap: or(app.delivery.retry_cap_ms, policy.retry_cap),
-            window: or(app.delivery.retry_window_ms, policy.retry_window),
-        };
-        let endpoint = Endpoint::of(&app, policy.attempt_timeout, self.context.pace_of(&app));
-        let endpoint = endpoint.filter(|_| app.disabled.is_none());
-        if let (Some(old), Some(new)) = (&self.endpoint, &endpoint)
-            && !old.is_like(new)
-        {
-            // What is on its way goes on; what follows it is sent as the app wants it now.
-            self.halt();
-        }
-        if self.app.as_ref().is_some_and(|old| looking::lanes_differ(old, &app)) {
-            self.running_lanes().for_each(RunningLane::reload);
-        }
-        self.endpoint = endpoint.map(Arc::new);
-        let most = self.context.in_flight_of(&app);
-        if app.endpoint_since == self.gate.since() {
-            self.gate.resize(most);
-        } else {
-            self.begin_endpoint(app.endpoint_since, most);
-        }
-        self.app = Some(Arc::new(app));
-        if self.endpoint.is_some() {
-            // Whoever pulled does so no more: what is lent is sent now.
-            self.running_lanes().for_each(RunningLane::revoke_lease);
-        } else {
-            self.shelf = Shelf::default();
-        }
-        if !self.is_served() {
-            // Lanes that are still go now, the others when they are.
-            self.lanes.retain(|_, lane| match &mut lane.slot {
-                Slot::Running(running) if !running.is_still() => {
-                    running.reload();
-                    true
-                }
-                _ => false,
-            });
-        }
-    }
-
-    /// The app has an endpoint that nothing is known of: what was learnt of the one before is forgotten,
-    /// and waits that were its fault end.
-    fn begin_endpoint(&mut self, since: Timestamp, most: usize) {
-        self.gate = Gate::new(since, most);
-        self.answered = None;
-        if self.app.is_none() {
-            return;
-        }
-        let key = circuit_breaker::endpoint_key(self.id.as_str());
-        if let Some(breaker) = self.context.directory.find::<CircuitBreakerMessage>(CIRCUIT_BREAKER, &key) {
-            breaker.send(CircuitBreakerMessage::Reset);
-        }
-        self.shelf.wake_all();
-        self.running_lanes().for_each(RunningLane::reload);
-    }
-
-    fn on_breaker(&mut self, news: &BreakerNews) {
-        debug!(app.id = %self.id, "the breaker of {} says {news:?}", self.id);
-        match news {
-            BreakerNews::Opened { .. } => {
-                self.gate.open();
-                self.hold_back();
-            }
-            BreakerNews::ProbeDue => self.on_probe_due(),
-            BreakerNews::ProbePermitted => {
-                self.gate.permit_probe();
-                self.send_probe();
-            }
-            BreakerNews::Closed => self.recovered(),
-        }
-    }
-
-    /// Of several replicas one that has something to send asks for the probe.
-    fn on_probe_due(&self) {
-        let key = circuit_breaker::endpoint_key(self.id.as_str());
-        if self.has_probe()
-            && let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key)
-        {
-            breaker.send(CircuitBreakerMessage::ProbeWanted);
-        }
-    }
-
-    fn recovered(&mut self) {
-        if !self.gate.is_open() {
-            return;
-        }
-        self.gate.ramp();
-        let now = Instant::now();
-        self.shelf.wake_all();
-        for lane in self.lanes.values_mut() {
-            if let Slot::Running(running) = &mut lane.slot {
-                running.on_endpoint_recovered(now);
-            }
-        }
-        self.fill();
-        self.drive_all();
     }
 
     /// Stretches end after the attempt that is on its way.

@@ -348,6 +348,19 @@ impl Directory {
             .collect()
     }
 
+    /// The mailboxes of the running actors of a role whose keys begin like this.
+    #[must_use]
+    pub fn beneath<M: Message>(&self, role: &'static str, beginning: &str) -> Vec<Post<M>> {
+        let actors = self.0.actors.lock();
+        actors
+            .range((role, beginning.to_owned())..)
+            .take_while(|((entered, key), _)| *entered == role && key.starts_with(beginning))
+            .filter_map(|(_, listing)| {
+                Some(Post::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
+            })
+            .collect()
+    }
+
     /// The tree in numbers. Takes one look at every actor: not for each request.
     #[must_use]
     pub fn survey(&self) -> TreeSurvey {

@@ -22,12 +22,12 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{AppId, CursorId, ObjectId, WatchId},
+    id::{CursorId, ObjectId, WatchId},
     kind::{BranchGone, CursorState, SelectorKind},
 };
 
 use crate::{
-    ports::{RefListing, Selector},
+    ports::{RefListing, Selector, SinkKey},
     time::Timestamp,
 };
 
@@ -154,13 +154,13 @@ pub struct Known {
 pub struct KnownWatch {
     /// Its id.
     pub id: WatchId,
-    /// Its app.
-    pub app: AppId,
+    /// Where its changes go.
+    pub sink: SinkKey,
     /// Which refs.
     pub selector: Selector,
     /// What a vanished branch means.
     pub on_branch_gone: BranchGone,
-    /// Whether it and its app are served.
+    /// Whether it and its sink are served.
     pub served: bool,
 }
 
@@ -197,7 +197,7 @@ impl Known {
     /// The served cursors that have something to do: they are behind their head, something waits for
     /// it, or their branch is gone and their files go with it.
     #[must_use]
-    pub fn waiting(&self) -> Vec<(AppId, CursorId)> {
+    pub fn waiting(&self) -> Vec<(SinkKey, CursorId)> {
         let served: BTreeMap<_, _> =
             self.watches.iter().filter(|watch| watch.served).map(|watch| (&watch.id, watch)).collect();
         let waits = |cursor: &KnownCursor, watch: &KnownWatch| {
@@ -209,7 +209,7 @@ impl Known {
         };
         let waiting = self.cursors.iter().filter_map(|cursor| {
             let watch = served.get(&cursor.watch).filter(|watch| waits(cursor, watch))?;
-            Some((watch.app.clone(), cursor.id.clone()))
+            Some((watch.sink.clone(), cursor.id.clone()))
         });
         waiting.collect()
     }

@@ -24,7 +24,7 @@ use crate::{
     hints,
     housekeeping::LeaseKeeperMessage,
     polls::Polled,
-    ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, StoreError, Watch},
+    ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, SinkKey, StoreError, Watch},
     repository_watcher::RepositoryWatcherMessage,
     roll::{self, Look},
     start,
@@ -166,16 +166,16 @@ impl Handle {
         self.context.tell_others(Signal::Redrive).await;
     }
 
-    /// Asks for the next changes of an app that pulls, and waits for them. `None`: there was nothing,
-    /// or the deliverer ended meanwhile; ask again.
+    /// Asks for the next changes that go to a sink which is claimed from, and waits for them. `None`: there was
+    /// nothing, or the deliverer ended meanwhile; ask again.
     pub async fn lend(
         &self,
-        app: &AppId,
+        sink: &SinkKey,
         wish: impl FnOnce(RpcReplyPort<Option<Lease>>) -> Wish,
     ) -> Option<Lease> {
         let (sender, receiver) = ractor::concurrency::oneshot();
         let wish = wish(RpcReplyPort::from(sender));
-        let deliverer = self.deliverer(app).await?;
+        let deliverer = self.deliverer(&sink.to_string()).await?;
         deliverer.send(DelivererMessage::Lend(wish)).then_some(())?;
         receiver.await.ok().flatten()
     }
@@ -184,27 +184,27 @@ impl Handle {
     /// again.
     pub async fn give_back(
         &self,
-        app: &AppId,
+        sink: &SinkKey,
         lease: impl FnOnce(RpcReplyPort<Result<Settled, Refusal>>) -> Return,
     ) -> Option<Result<Settled, Refusal>> {
         let (sender, receiver) = ractor::concurrency::oneshot();
         let lease = lease(RpcReplyPort::from(sender));
-        let Some(deliverer) = self.context.directory.find(DELIVERER, app.as_str()) else {
+        let Some(deliverer) = self.context.directory.find(DELIVERER, &sink.to_string()) else {
             return Some(Err(Refusal::Stale));
         };
         deliverer.send(DelivererMessage::Return(lease)).then_some(())?;
         receiver.await.ok()
     }
 
-    /// The deliverer of an app, started if need be.
-    async fn deliverer(&self, app: &AppId) -> Option<Post<DelivererMessage>> {
+    /// The deliverer of a sink, started if need be.
+    async fn deliverer(&self, sink: &str) -> Option<Post<DelivererMessage>> {
         let until = Instant::now() + START_WAIT;
         loop {
-            let found = self.context.directory.find(DELIVERER, app.as_str());
+            let found = self.context.directory.find(DELIVERER, sink);
             if found.is_some() || Instant::now() >= until {
                 return found;
             }
-            self.context.ensure_deliverer(app.as_str());
+            self.context.ensure_deliverer(sink);
             tokio::time::sleep(START_STEP).await;
         }
     }

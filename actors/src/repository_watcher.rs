@@ -20,7 +20,7 @@ mod watched;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tidings_entity::id::{AppId, CursorId, RepositoryId, SourceId};
+use tidings_entity::id::{AppId, RepositoryId, SourceId};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -28,7 +28,7 @@ use crate::{
     circuit_breaker::{BreakerNews, CircuitBreakerMessage, source_key},
     coalesced::Coalesced,
     context::Context,
-    deliverer::DelivererMessage,
+    deliverer::{DelivererMessage, others_of},
     directory::{Gauge, Post},
     hosts::Postponed,
     polls::Polled,
@@ -424,23 +424,11 @@ impl RepositoryWatcherState {
         }
     }
 
-    /// Tells the deliverers concerned, making them exist if they must.
-    fn wake(&self, cursors: Vec<(AppId, CursorId)>) {
-        let mut by_app: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (app, cursor) in cursors {
-            by_app.entry(app).or_default().push(cursor);
-        }
-        for (app, cursors) in by_app {
-            let found = self.context.directory.find(DELIVERER, app.as_str());
-            let told = found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Wake(cursors)));
-            if !told {
-                self.context.ensure_deliverer(app.as_str());
-            }
-        }
-    }
-
-    /// Lets the deliverer of an app look whether something waits for it. Its waits go on: others decide when.
+    /// Lets the deliverers of an app look whether something waits for them. Their waits go on: others decide when.
     fn let_look(&self, app: &AppId) {
+        for deliverer in others_of(&self.context, app) {
+            deliverer.send(DelivererMessage::Look);
+        }
         let found = self.context.directory.find(DELIVERER, app.as_str());
         if !found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Look)) {
             self.context.ensure_deliverer(app.as_str());

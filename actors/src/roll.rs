@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ractor::ActorProcessingErr;
 use tidings_entity::{
-    id::{AppId, CursorId, RepositoryId},
+    id::{CursorId, RepositoryId},
     kind::BreakerKind,
 };
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use crate::{
     circuit_breaker::{endpoint_key, source_key},
     context::Context,
     deliverer::DelivererMessage,
-    ports::{BreakerRow, Source, StoreError},
+    ports::{BreakerRow, SinkKey, Source, StoreError},
     repository_watcher::RepositoryWatcherMessage,
     tasks::in_time,
     tree::{APPS, BREAKERS, DELIVERER, REPOSITORIES, REPOSITORY_WATCHER},
@@ -94,11 +94,11 @@ pub(crate) async fn keys(
         }
         APPS => {
             let pending = in_time(context.store.pending(None, &context.shards.reach())).await?;
-            let mut of_app: BTreeMap<AppId, Vec<CursorId>> = BTreeMap::new();
-            for (app, cursor) in pending {
-                of_app.entry(app).or_default().push(cursor);
+            let mut of_sink: BTreeMap<SinkKey, Vec<CursorId>> = BTreeMap::new();
+            for (sink, cursor) in pending {
+                of_sink.entry(sink).or_default().push(cursor);
             }
-            of_app.into_iter().map(|(app, cursors)| wake(context, &app, cursors, look)).collect()
+            of_sink.into_iter().map(|(sink, cursors)| wake(context, &sink, cursors, look)).collect()
         }
         _ => Vec::new(),
     };
@@ -121,13 +121,14 @@ fn runs(
     })
 }
 
-/// The key of an app's deliverer, which hears of its cursors if it runs.
-fn wake(context: &Context, app: &AppId, cursors: Vec<CursorId>, look: Look) -> String {
+/// The key of a sink's deliverer, which hears of its cursors if it runs.
+fn wake(context: &Context, sink: &SinkKey, cursors: Vec<CursorId>, look: Look) -> String {
+    let key = sink.to_string();
     if look > Look::Missing
-        && let Some(deliverer) = context.directory.find(DELIVERER, app.as_str())
+        && let Some(deliverer) = context.directory.find(DELIVERER, &key)
     {
         // One that ends now is ensured.
         deliverer.send(DelivererMessage::Wake(cursors));
     }
-    app.to_string()
+    key
 }

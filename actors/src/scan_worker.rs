@@ -21,7 +21,7 @@ use ractor::{
         WorkerId, queues::DefaultQueue, routing::QueuerRouting,
     },
 };
-use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
+use tidings_entity::id::{CursorId, SourceId, WatchId};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -34,7 +34,7 @@ use crate::{
     hosts::Turn,
     polls::{Scanned, Unseen},
     ports::{
-        Cause, FetchOrder, FetchOutcome, Fetched, GitError, Moved, RefListing, RefPatterns, Source,
+        Cause, FetchOrder, FetchOutcome, Fetched, GitError, Moved, RefListing, RefPatterns, SinkKey, Source,
         StoreError,
     },
     scan_slots::ScanSlot,
@@ -67,7 +67,7 @@ pub struct ScanReport {
     /// Bytes of the objects that it fetched.
     pub bytes: u64,
     /// Whose cursors now have something to do.
-    pub cursors: Vec<(AppId, CursorId)>,
+    pub cursors: Vec<(SinkKey, CursorId)>,
 }
 
 /// Why a scan failed.

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, concurrency::JoinHandle};
+use tidings_entity::id::SinkId;
 
 use crate::{
     circuit_breaker::{BreakerNews, CircuitBreaker, CircuitBreakerArguments, Guarded},
@@ -83,8 +84,8 @@ async fn start(
                 .await
         }
         DELIVERER => {
-            let app = key.parse()?;
-            spawn(Deliverer, DelivererArguments { context, app, gauge }, supervisor).await
+            let sink = key.parse()?;
+            spawn(Deliverer, DelivererArguments { context, sink, gauge }, supervisor).await
         }
         RETENTION => {
             spawn(ChoreActor::<Retention>::new(), UpkeepArguments { context, gauge }, supervisor).await
@@ -102,13 +103,22 @@ async fn start(
 /// Who hears the news of a breaker, if it runs.
 fn breaker_listener(directory: &Directory, guarded: &Guarded) -> Option<DerivedPost<BreakerNews>> {
     Some(match guarded {
-        Guarded::Endpoint { app } => directory.find(DELIVERER, app)?.derive(DelivererMessage::Breaker),
+        Guarded::Endpoint { id } => deliverer_of(directory, id)?.derive(DelivererMessage::Breaker),
         Guarded::Source { source, repository } => {
             let source = source.clone();
             let wrap = move |news| RepositoryWatcherMessage::Breaker(source.clone(), news);
             directory.find(REPOSITORY_WATCHER, repository)?.derive(wrap)
         }
     })
+}
+
+/// The deliverer of the own sink of an app, or of a sink that a watch has for itself: breakers are named by the
+/// one id or the other.
+fn deliverer_of(directory: &Directory, id: &str) -> Option<Post<DelivererMessage>> {
+    if !id.starts_with(SinkId::PREFIX) {
+        return directory.find(DELIVERER, id);
+    }
+    directory.all(DELIVERER).into_iter().find(|(key, _)| key.ends_with(id)).map(|(_, deliverer)| deliverer)
 }
 
 async fn spawn<A: Actor>(

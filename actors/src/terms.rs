@@ -174,6 +174,11 @@ impl Terms {
         ended.collect()
     }
 
+    /// Whether a lane of this cursor runs here, or its rows are being read.
+    pub(crate) fn runs(&self, cursor: &CursorId) -> bool {
+        self.lanes().running.values().any(|lane| lane.cursor == *cursor)
+    }
+
     fn of_app(&self, app: Option<&AppId>) -> Vec<Arc<Running>> {
         let lanes = self.lanes();
         let is_meant = |lane: &&Arc<Running>| {

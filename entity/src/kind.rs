@@ -178,6 +178,18 @@ words! {
         Endpoint = "endpoint",
     }
 
+    /// Where the changes of a watch go.
+    SinkKind {
+        /// Requests to a web address.
+        Endpoint = "endpoint",
+        /// Messages of a NATS stream.
+        Stream = "stream",
+        /// A consumer claims them.
+        Pull = "pull",
+        /// A line each on the terminal of the process.
+        Print = "print",
+    }
+
     /// Whether sends of one cursor may overlap.
     OrderMode {
         /// One at a time.

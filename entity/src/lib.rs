@@ -27,6 +27,7 @@ pub mod repository;
 pub mod round;
 pub mod round_base;
 pub mod settled;
+pub mod sink;
 pub mod source;
 pub mod view;
 pub mod watch;

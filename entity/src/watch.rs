@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    id::{AppId, RepositoryId, SourceId, ViewId, WatchId},
+    id::{AppId, RepositoryId, SinkId, SourceId, ViewId, WatchId},
     kind::{BranchGone, HistoryMode, SelectorKind, WatchState},
 };
 
@@ -28,7 +28,7 @@ pub struct Model {
     pub name: String,
     /// Whether an anonymous `ls-refs` was refused.
     pub is_private: bool,
-    /// Which refs; unique with the value per app and repository.
+    /// Which refs; unique with the value and the alias per app and repository.
     pub selector_kind: SelectorKind,
     /// Short branch name or glob; empty for the default branch.
     pub selector_value: String,
@@ -46,6 +46,10 @@ pub struct Model {
     pub deliver_after: i64,
     /// Unix milliseconds.
     pub created_at: i64,
+    /// Tells it from other watches of the same refs; empty where there is one only.
+    pub alias: String,
+    /// The sink that it has for itself; null: that of its app.
+    pub sink_id: Option<SinkId>,
 }
 
 /// None: joins are written out where they are used.

@@ -63,6 +63,7 @@ mod m20261123_000210_tell_next_tries;
 mod m20261123_000300_name_runners;
 mod m20261123_000400_name_faults;
 mod m20261123_000500_note_clients;
+mod m20261124_000100_add_sinks;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -95,6 +96,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000300_name_runners::Migration),
             Box::new(m20261123_000400_name_faults::Migration),
             Box::new(m20261123_000500_note_clients::Migration),
+            Box::new(m20261124_000100_add_sinks::Migration),
         ]
     }
 }

@@ -51,11 +51,16 @@ pub(super) fn line(watch: &Value) -> Value {
     let lag = branches.iter().filter_map(|branch| branch["lag_ms"].as_u64()).max().unwrap_or(0);
     let or = |first: &Value, second: Value| if first.is_null() { second } else { first.clone() };
     let name = json!(format!("{}/{}", shown(&watch["owner"]), shown(&watch["name"])));
+    let repository = or(&watch["repository"], name);
+    let repository = match watch["watch_name"].as_str() {
+        Some(alias) => json!(format!("{} ({alias})", shown(&repository))),
+        None => repository,
+    };
     json!({
         "app_id": watch["app_id"],
         "app_name": watch["app_name"],
         "repository_id": watch["repository_id"],
-        "repository": or(&watch["repository"], name),
+        "repository": repository,
         "state": or(&watch["effective_state"], watch["state"].clone()),
         "lag_ms": lag,
         "position": position(branches),

@@ -5,6 +5,7 @@ mod add;
 mod past;
 mod settings;
 mod shown;
+mod sink;
 mod update;
 
 use clap::{Args, Subcommand};
@@ -164,15 +165,17 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
     }
 }
 
-/// Shows a watch; to people also how the endpoint of its app does, which is no part of the watch.
+/// Shows a watch; to people also how its sink does: the endpoint of its app is no part of the watch.
 async fn show(one: &OneArgs, context: &Context) -> Result<(), Failure> {
     let (client, id) = one.find(context).await?;
     let watch = client.call(Method::GET, &[PATH[0], PATH[1], id.as_str()], None).await?;
-    let app = match context.output.json {
-        true => Value::Null,
-        false => client.call(Method::GET, &["api", "app"], None).await?,
+    let endpoint = match &watch["sink"] {
+        // A sink that the watch has for itself tells how it does.
+        Value::Object(sink) => sink.get("endpoint").cloned().unwrap_or_default(),
+        _ if context.output.json => Value::Null,
+        _ => client.call(Method::GET, &["api", "app"], None).await?["endpoint"].take(),
     };
-    context.output.print(&watch, &shown::described(&watch, &app["endpoint"]))
+    context.output.print(&watch, &shown::described(&watch, &endpoint))
 }
 
 /// Calls a route of one watch; the id of the watch, and the answer.

@@ -286,7 +286,10 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     assert_eq!(perform(&all, None).await, Ok(()));
     {
         let app = &house.apps().await[0];
-        assert_eq!((app.base_url.as_deref(), app.disabled.is_some()), (Some("https://new.example/in"), true));
+        assert_eq!(
+            (app.receives_at.base_url(), app.disabled.is_some()),
+            (Some("https://new.example/in"), true)
+        );
         let delivery = &app.delivery;
         assert_eq!((delivery.max_in_flight, delivery.rate, delivery.synced), (3, Some(7), true));
         assert_eq!(delivery.batch.map(|batch| batch.count), Some(9));
@@ -323,7 +326,7 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     }
     {
         let app = &house.apps().await[0];
-        assert!(app.access.is_empty() && app.base_url.is_none() && app.disabled.is_none());
+        assert!(app.access.is_empty() && app.receives_at.base_url().is_none() && app.disabled.is_none());
         assert!(app.delivery.batch.is_none() && app.keys[0].expose().len() >= 32);
     }
     assert_eq!(perform("erase --yes", None).await, Ok(()));

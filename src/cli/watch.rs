@@ -8,7 +8,6 @@
 //! Without `--data-dir` the database lives in a temporary folder and goes with the command, so that
 //! every run begins with all files. With it, a later run goes on where this one stopped.
 
-mod printer;
 mod target;
 
 use std::{
@@ -16,18 +15,17 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
-use printer::Printer;
 use tidings_actors::{
     ports::{
-        AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach, RepositoryFacts,
-        RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
+        App, AppPatch, AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach,
+        RepositoryFacts, RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
     secret::Secret,
+    sink::SinkAddress,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
 };
@@ -47,6 +45,7 @@ use crate::{
     secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
     telemetry,
+    webhook::print::Printer,
 };
 
 /// Changes that were given up which `--once` counts.
@@ -57,8 +56,8 @@ const ROUNDS_COUNTED: u64 = 1_000;
 const LOOK: Duration = Duration::from_millis(25);
 /// The shortest poll interval of a path on this machine: a look costs one file read.
 const LOCAL_POLL: Duration = Duration::from_millis(500);
-/// The address shown for the app that prints.
-const TERMINAL: &str = "http://terminal.invalid";
+/// The address of the app that prints, in a data directory of version 0.1.0 or before.
+const FORMER_TERMINAL: &str = "http://terminal.invalid";
 
 /// Watches one repository.
 #[derive(Debug, Args)]
@@ -133,13 +132,8 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     let mut stop_signals = StopSignals::listen();
     // The sender goes when nobody can print any more; without a printer it stays here, unused.
     let (reader_gone, mut reader) = tokio::sync::watch::channel(false);
-    let mut house = if args.to.is_some() {
-        adapters.start(None).await
-    } else {
-        let gone = reader_gone.clone();
-        adapters.start(Some(Box::new(move |webhooks| Arc::new(Printer::new(webhooks, json, gone))))).await
-    }
-    .map_err(|error| Failure::of_start(&error))?;
+    let printer = args.to.is_none().then(|| Printer::new(json, reader_gone.clone()));
+    let mut house = adapters.start(printer).await.map_err(|error| Failure::of_start(&error))?;
     let store = house.store.clone();
     tell_if_empty(store.as_ref(), &app, &watch, args.once).await?;
     let outcome = tokio::select! {
@@ -214,9 +208,14 @@ async fn register(
         .map_err(|error| Failure::of_error(Code::Unavailable, &error))?
         .pop()
     {
-        Some(app) if app.base_url.as_deref() == Some(receiver(args)) => app.id,
+        Some(app) if app.receives_at == receiver(args) => app.id,
+        Some(app) if prints(&app) && args.to.is_none() => {
+            let patch = AppPatch { receives_at: Some(SinkAddress::Print), ..AppPatch::default() };
+            let patched = store.patch_app(&app.id, &patch, now).await;
+            patched.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.id
+        }
         Some(app) => {
-            let kept = app.base_url.filter(|kept| kept != TERMINAL);
+            let kept = app.receives_at.base_url().filter(|_| !prints(&app));
             let kept = kept.map_or("prints".to_owned(), |kept| format!("delivers to {kept}"));
             let reason =
                 format!("the state in --data-dir {kept}: go on like that, or name another directory");
@@ -261,6 +260,8 @@ async fn register(
         // As a server does it: what a vanished branch of a pattern brought goes with it.
         on_branch_gone: if selector.is_pattern() { BranchGone::Delete } else { BranchGone::Keep },
         selector,
+        alias: String::new(),
+        sink: None,
         view,
         mode: if args.every { HistoryMode::Every } else { HistoryMode::Net },
         start: Start::All,
@@ -320,7 +321,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         id: id.clone(),
         name: "watch".to_owned(),
         email: String::new(),
-        base_url: Some(receiver(args).to_owned()),
+        receives_at: receiver(args),
         website: None,
         description: None,
         token_public_id: token.public_id().to_owned(),
@@ -336,8 +337,13 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
 }
 
 /// Where the one app receives.
-fn receiver(args: &WatchArgs) -> &str {
-    args.to.as_deref().unwrap_or(TERMINAL)
+fn receiver(args: &WatchArgs) -> SinkAddress {
+    args.to.clone().map_or(SinkAddress::Print, |to| SinkAddress::of(Some(to)))
+}
+
+/// Whether an app of a kept data directory prints.
+fn prints(app: &App) -> bool {
+    matches!(&app.receives_at, SinkAddress::Print) || app.receives_at.base_url() == Some(FORMER_TERMINAL)
 }
 
 fn view(args: &WatchArgs) -> Result<View, Failure> {

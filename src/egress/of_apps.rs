@@ -1,15 +1,14 @@
-//! The way out of each app. Those with a TLS setup of their own have clients, and connections, of
+//! The way out to each sink of each app. Those with a TLS setup of their own have clients, and connections, of
 //! their own; all others share the one that settings describe.
 //!
-//! A client is built at its app's first request and stays while the setup does. At most
+//! A client is built at its sink's first request and stays while the setup does. At most
 //! 1,024 are kept: beyond, the one that was unused for longest goes, and what is under way
 //! on it ends as it would have.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use tidings_actors::ports::EndpointTls;
-use tidings_entity::id::AppId;
+use tidings_actors::ports::{EndpointTls, SinkKey};
 
 use super::{
     Egress, EgressError,
@@ -28,7 +27,7 @@ pub struct AppEgress {
 
 #[derive(Default)]
 struct Own {
-    clients: HashMap<AppId, Kept>,
+    clients: HashMap<SinkKey, Kept>,
     /// Counts uses, so that the oldest can be told.
     uses: u64,
 }
@@ -46,44 +45,44 @@ impl AppEgress {
         Self { shared, own: Mutex::default(), most: CLIENTS_MAX }
     }
 
-    /// The way out of an app with this setup.
+    /// The way out to a sink with this setup.
     ///
     /// # Errors
     /// [`EgressError::Tls`] for a setup that cannot be used.
-    pub fn of(&self, app: &AppId, tls: Option<&EndpointTls>) -> Result<Egress, EgressError> {
+    pub fn of(&self, sink: &SinkKey, tls: Option<&EndpointTls>) -> Result<Egress, EgressError> {
         let Some(tls) = tls else {
             let mut own = self.own.lock();
             if !own.clients.is_empty() {
-                own.clients.remove(app);
+                own.clients.remove(sink);
             }
             return Ok(self.shared.clone());
         };
         let setup = fingerprint(tls);
-        if let Some(kept) = self.own.lock().kept(app, setup) {
+        if let Some(kept) = self.own.lock().kept(sink, setup) {
             return Ok(kept);
         }
         // Others do not wait for it. Of two that are built at once the first one stays.
         let read = AppTls::read(tls).map_err(|fault| EgressError::Tls(fault.to_string()))?;
         let egress = self.shared.with_tls(read)?;
         let mut own = self.own.lock();
-        if let Some(kept) = own.kept(app, setup) {
+        if let Some(kept) = own.kept(sink, setup) {
             return Ok(kept);
         }
-        if own.clients.len() >= self.most && !own.clients.contains_key(app) {
-            let oldest = own.clients.iter().min_by_key(|(_, kept)| kept.used).map(|(app, _)| app.clone());
+        if own.clients.len() >= self.most && !own.clients.contains_key(sink) {
+            let oldest = own.clients.iter().min_by_key(|(_, kept)| kept.used).map(|(sink, _)| sink.clone());
             oldest.map(|oldest| own.clients.remove(&oldest));
         }
         let used = own.uses;
-        own.clients.insert(app.clone(), Kept { setup, egress: egress.clone(), used });
+        own.clients.insert(sink.clone(), Kept { setup, egress: egress.clone(), used });
         Ok(egress)
     }
 }
 
 impl Own {
-    /// The client of an app with this setup, which is used now.
-    fn kept(&mut self, app: &AppId, setup: [u8; 32]) -> Option<Egress> {
+    /// The client of a sink with this setup, which is used now.
+    fn kept(&mut self, sink: &SinkKey, setup: [u8; 32]) -> Option<Egress> {
         self.uses += 1;
-        let kept = self.clients.get_mut(app).filter(|kept| kept.setup == setup)?;
+        let kept = self.clients.get_mut(sink).filter(|kept| kept.setup == setup)?;
         kept.used = self.uses;
         Some(kept.egress.clone())
     }
@@ -104,8 +103,8 @@ mod tests {
         EndpointTls { client: None, ca: Some(issuer.expect("an authority").pem()) }
     }
 
-    fn app(number: u128) -> AppId {
-        AppId::new(Ulid::from_parts(1, number))
+    fn app(number: u128) -> SinkKey {
+        SinkKey::own(&tidings_entity::id::AppId::new(Ulid::from_parts(1, number)))
     }
 
     #[test]

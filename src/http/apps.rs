@@ -2,23 +2,26 @@
 
 mod access;
 mod delivery;
+mod endpoint;
 pub mod onboardings;
 mod receiver;
 mod streams;
 pub mod test_delivery;
 mod url_fault;
+pub mod watch_sink;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    ports::{AccessPatch, App, AppPatch, BreakerRow, DeliverySettings, EndpointAccess, NewApp, Rotation},
+    ports::{AccessPatch, App, AppPatch, DeliverySettings, EndpointAccess, NewApp, Rotation},
     secret::Secret,
+    sink::{Outlet, SinkAddress},
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, WatchId},
-    kind::BreakerKind,
+    kind::SinkKind,
 };
 use url::Url;
 use utoipa::ToSchema;
@@ -27,6 +30,7 @@ use warp::reply::Response;
 use self::{
     access::{AccessShown, EndpointAuthWish, EndpointTlsWish},
     delivery::{DeliverySettingsShown, DeliverySettingsWish, read_delivery},
+    endpoint::EndpointShown,
     onboardings::Onboardings,
     receiver::read_base_url,
     test_delivery::Tests,
@@ -62,6 +66,7 @@ pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> 
         route_with::<__path_patch, _, _, _>(Access::App, tests, patch),
         route::<__path_erase_self, _, _>(Access::App, erase_self),
         route_with::<test_delivery::__path_test, _, _, _>(Access::App, tests, test_delivery::test),
+        route_with::<test_delivery::__path_test_sink, _, _, _>(Access::App, tests, test_delivery::test_sink),
     ]
 }
 
@@ -104,7 +109,7 @@ body! {
 struct Wish {
     app_name: String,
     email: String,
-    base_url: Option<String>,
+    receives_at: SinkAddress,
     website: Option<String>,
     description: Option<String>,
     client_auth_key: Option<String>,
@@ -193,35 +198,6 @@ body! {
     }
 }
 
-/// How the endpoint of an app does, by its circuit breaker.
-#[derive(Serialize, ToSchema)]
-struct EndpointShown {
-    /// `closed` (deliveries flow) or `open` (nothing is sent but a probe now and then).
-    state: &'static str,
-    /// Failures in a row.
-    failures: u32,
-    /// When the next probe is due, while it is open.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probe_at: Option<String>,
-    /// The last failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-}
-
-impl EndpointShown {
-    fn of(app: &App, breakers: &[BreakerRow]) -> Option<Self> {
-        app.base_url.as_ref()?;
-        let row = breakers.iter().find(|row| row.kind == BreakerKind::Endpoint && row.id == app.id.as_str());
-        let is_open = row.is_some_and(|row| row.opened_at.is_some());
-        Some(Self {
-            state: if is_open { "open" } else { "closed" },
-            failures: row.map_or(0, |row| row.failures),
-            probe_at: row.filter(|_| is_open).and_then(|row| row.probe_at).map(iso),
-            last_error: row.map(|row| row.last_error.clone()),
-        })
-    }
-}
-
 impl AppShown {
     /// The app with how its endpoint does.
     ///
@@ -230,7 +206,10 @@ impl AppShown {
     pub(super) async fn with_endpoint(front: &Front, app: &App) -> Result<Self, Problem> {
         let breakers = front.store.breakers().await;
         let breakers = breakers.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-        Ok(Self { endpoint: EndpointShown::of(app, &breakers), ..Self::of(app) })
+        Ok(Self {
+            endpoint: EndpointShown::of(&app.sink_key(), &app.receives_at, &breakers),
+            ..Self::of(app)
+        })
     }
 
     pub(super) fn of(app: &App) -> Self {
@@ -238,7 +217,7 @@ impl AppShown {
             app_id: app.id.to_string(),
             app_name: app.name.clone(),
             email: app.email.clone(),
-            base_url: app.base_url.clone(),
+            base_url: app.receives_at.base_url().map(str::to_owned),
             website: app.website.clone(),
             description: app.description.clone(),
             delivery: app.delivery.clone(),
@@ -261,7 +240,7 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
     let wish = read(&front, &mut fields);
     // It was judged with the other fields: nothing is there yet that it could not go with.
     let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
-    if streams::is_stream(wish.base_url.as_deref()) {
+    if wish.receives_at.kind() == SinkKind::Stream {
         streams::check(&mut fields, wish.delivery.as_ref().unwrap_or(&DeliverySettings::default()), &access);
     }
     fields.finish()?;
@@ -286,7 +265,7 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
         id,
         name: wish.app_name,
         email: wish.email,
-        base_url: wish.base_url,
+        receives_at: wish.receives_at,
         website: wish.website,
         description: wish.description,
         token_public_id: token.public_id().to_owned(),
@@ -317,22 +296,22 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
     let app = request.app()?;
     let mut fields = Fields::of_body::<AppChange>(&request.body)?;
     let pulls = fields.null("base_url");
-    let base_url = read_base_url(&front, &mut fields);
-    let base_url = if pulls { Some(None) } else { base_url.map(Some) };
-    let receives_at = base_url.as_ref().unwrap_or(&app.base_url).as_deref();
-    let addresses = (app.base_url.as_deref(), receives_at);
-    let (delivery, headers) = read_delivery(&mut fields, addresses, &app.delivery);
-    let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
-    refuse_to_carry_away(&mut fields, app, &access, base_url.as_ref().and_then(Option::as_deref));
+    let named = read_base_url(&front, &mut fields);
+    let named = if pulls { Some(SinkAddress::Pull) } else { named };
+    let receives_at = named.as_ref().unwrap_or(&app.receives_at);
+    let (delivery, headers) =
+        read_delivery(&mut fields, (Some(&app.receives_at), receives_at), &app.delivery);
+    let access = access::read(&front, &mut fields, headers, &app.access, receives_at.base_url());
+    refuse_to_carry_away(&mut fields, app, &access, named.as_ref().and_then(SinkAddress::base_url));
     let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
     let (rotation, secret) = read_rotation(&front, &mut fields);
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
-    let patch = AppPatch { base_url, delivery, disabled, rotation, access };
+    let patch = AppPatch { receives_at: named, delivery, disabled, rotation, access };
     let next = patch.laid_over(app, front.clock.now());
-    if streams::is_stream(next.base_url.as_deref()) {
+    if next.receives_at.kind() == SinkKind::Stream {
         streams::check(&mut fields, &next.delivery, &next.access);
     }
-    if is_test_first && next.base_url.is_none() {
+    if is_test_first && next.receives_at.outlet() != Outlet::Attempt {
         fields.refuse("test_first", "there is no endpoint to test");
     }
     fields.finish()?;
@@ -352,7 +331,7 @@ fn refuse_to_carry_away(fields: &mut Fields, app: &App, access: &AccessPatch, ba
     let Some(base_url) = base_url.filter(|_| !is_meant) else { return };
     let kept = app.access.kept(access);
     if kept.is_empty()
-        || app.base_url.as_deref().is_some_and(|own| test_delivery::is_same_origin(own, base_url))
+        || app.receives_at.base_url().is_some_and(|own| test_delivery::is_same_origin(own, base_url))
     {
         return;
     }
@@ -418,9 +397,8 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
 }
 
 fn read(front: &Front, fields: &mut Fields) -> Wish {
-    let base_url = read_base_url(front, fields);
-    let addresses = (None, base_url.as_deref());
-    let (delivery, headers) = read_delivery(fields, addresses, &DeliverySettings::default());
+    let receives_at = read_base_url(front, fields).unwrap_or(SinkAddress::Pull);
+    let (delivery, headers) = read_delivery(fields, (None, &receives_at), &DeliverySettings::default());
     let nothing = EndpointAccess::default();
     let wish = Wish {
         app_name: fields.required_text("app_name", 3..=100),
@@ -428,8 +406,8 @@ fn read(front: &Front, fields: &mut Fields) -> Wish {
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
         description: fields.text("description", 0..=500),
         client_auth_key: fields.text("client_auth_key", KEY_CHARACTERS),
-        access: access::read(front, fields, headers, &nothing, base_url.as_deref()),
-        base_url,
+        access: access::read(front, fields, headers, &nothing, receives_at.base_url()),
+        receives_at,
         delivery,
     };
     if !wish.email.is_empty() && !is_email(&wish.email) {

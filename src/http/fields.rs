@@ -55,6 +55,21 @@ impl Fields {
         }
     }
 
+    /// The fields of an object within a body.
+    pub(super) fn of_object(unread: Map<String, Value>) -> Self {
+        Self { unread, known: BTreeSet::new(), faults: Vec::new(), ignore_unknown: false, described: None }
+    }
+
+    /// Takes over what is wrong with an object within this body, under the names that its fields have here.
+    pub(super) fn adopt(&mut self, inner: Self, rename: impl Fn(&str) -> String) {
+        let unknown = inner.unread.keys().map(|name| FieldFault::new(name, "there is no such field"));
+        let unknown: Vec<FieldFault> = unknown.collect();
+        for fault in inner.faults.into_iter().chain(unknown) {
+            let name = rename(fault.pointer.trim_start_matches('/'));
+            self.faults.push(FieldFault { pointer: format!("/{name}"), ..fault });
+        }
+    }
+
     /// The fields of a body that may be left out.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ use self::{
     selector::SelectorShown,
 };
 use super::{
+    apps::watch_sink::SinkShown,
     elsewhere,
     front::Front,
     histories::Histories,
@@ -96,6 +97,13 @@ pub(super) struct Repository {
     /// Which refs are followed.
     #[schema(value_type = SelectorShown)]
     selector: Selector,
+    /// Tells it from other watches of the same refs. Missing where it has no such name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    watch_name: String,
+    /// Where its changes go. Missing where they go to the endpoint of the app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink: Option<SinkShown>,
     include: Vec<String>,
     exclude: Vec<String>,
     /// `skip` or `send`.
@@ -239,6 +247,8 @@ impl Repository {
             created_at: iso(watch.created_at),
             has_token: watch.has_credential,
             selector: watch.selector.clone(),
+            watch_name: watch.alias.clone(),
+            sink: SinkShown::of(watch, seen.breakers),
             include: watch.view.include().to_vec(),
             exclude: watch.view.exclude().to_vec(),
             symlinks: if watch.view.symlinks() { "send" } else { "skip" },
@@ -264,6 +274,16 @@ impl Repository {
                 .map(|cursor| Branch::of(cursor, &seen, sights.next_try(watch, cursor)))
                 .collect(),
         }
+    }
+}
+
+impl Repository {
+    /// With the key that its sink was given just now.
+    fn with_secret(mut self, secret: Option<String>) -> Self {
+        if let Some(sink) = &mut self.sink {
+            sink.signing_secret = secret;
+        }
+        self
     }
 }
 

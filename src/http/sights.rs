@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use tidings_actors::{
     polls::Polled,
-    ports::{App, AttemptRecord, BreakerRow, CursorStatus, StoreError, Watch},
+    ports::{App, AttemptRecord, BreakerRow, CursorStatus, GONE, StoreError, Watch},
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
@@ -80,10 +80,15 @@ impl Sights {
 
     /// What is known of one of them.
     pub(super) fn of<'s>(&'s self, watch: &'s Watch) -> Facts<'s> {
-        let app = self.apps.get(&watch.app);
+        let disabled = self.apps.get(&watch.app).and_then(|app| app.disabled.as_deref());
+        let app_disabled = match &watch.sink {
+            // That the own endpoint of the app is gone says nothing of another sink.
+            Some(sink) => disabled.filter(|why| *why != GONE).or(sink.disabled.as_deref()),
+            None => disabled,
+        };
         Facts {
             watch,
-            app_disabled: app.and_then(|app| app.disabled.as_deref()),
+            app_disabled,
             breakers: &self.breakers,
             tries: &self.tries,
             polled: self.polls.get(&watch.source),

@@ -98,10 +98,10 @@ pub(super) struct Facts<'f> {
 }
 
 impl Facts<'_> {
-    /// The breaker of the app's endpoint, while it is open.
+    /// The breaker of the watch's sink, while it is open.
     fn open_endpoint(&self) -> Option<&BreakerRow> {
-        let id = self.watch.app.as_str();
-        open_breaker(self.breakers, BreakerKind::Endpoint, id)
+        let key = self.watch.sink_key();
+        open_breaker(self.breakers, BreakerKind::Endpoint, key.id())
     }
 
     /// The last try of the change at the head of a cursor.

@@ -21,6 +21,7 @@ mod planting;
 mod repositories;
 mod shared;
 mod sights;
+mod sinks;
 mod sqlite;
 
 pub(crate) use house::{ADMIN, House, raw};

@@ -1,4 +1,4 @@
-//! One connection for an app and a server: made at its first message, shared by its lanes, dropped
+//! One connection for a sink and a server: made at its first message, shared by its lanes, dropped
 //! when it breaks, when what it was made with changes, or when nobody used it for a while. What comes
 //! next resolves and judges the server's name anew.
 
@@ -8,8 +8,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tidings_actors::ports::{Endpoint, EndpointAccess, EndpointAuth};
-use tidings_entity::id::AppId;
+use tidings_actors::ports::{Endpoint, EndpointAccess, EndpointAuth, SinkKey};
 use tokio::{
     sync::{Mutex as Turn, watch},
     time::Instant,
@@ -18,7 +17,7 @@ use tokio::{
 use super::target::Target;
 use crate::egress::{Egress, EgressError, redaction::redact, tls::fingerprint};
 
-/// Apps whose connections are kept; beyond, the one that was unused for longest goes.
+/// Sinks whose connections are kept; beyond, the one that was unused for longest goes.
 const KEPT_MAX: usize = 1_024;
 /// How long a connection is kept that nobody uses.
 const IDLE: Duration = Duration::from_secs(300);
@@ -70,13 +69,13 @@ impl Connection {
     }
 }
 
-/// The connections of all apps.
+/// The connections of all sinks.
 pub(super) struct Connections {
     egress: Egress,
-    slots: Mutex<HashMap<AppId, Slot>>,
+    slots: Mutex<HashMap<SinkKey, Slot>>,
 }
 
-/// The place of one app's connection: one task makes it, the others wait.
+/// The place of one sink's connection: one task makes it, the others wait.
 struct Slot {
     setup: [u8; 32],
     place: Arc<Turn<Option<Connection>>>,
@@ -88,9 +87,9 @@ impl Connections {
         Self { egress, slots: Mutex::default() }
     }
 
-    /// The connection of an app to a server.
+    /// The connection of a sink to a server.
     pub(super) async fn of(&self, endpoint: &Endpoint, target: &Target) -> Result<Connection, Unconnected> {
-        let place = self.place(&endpoint.app, setup(&endpoint.access, target));
+        let place = self.place(&endpoint.sink, setup(&endpoint.access, target));
         let mut place = place.lock().await;
         if let Some(connection) = place.as_ref().filter(|connection| connection.stands()) {
             return Ok(connection.clone());
@@ -100,19 +99,19 @@ impl Connections {
         Ok(made)
     }
 
-    fn place(&self, app: &AppId, setup: [u8; 32]) -> Arc<Turn<Option<Connection>>> {
+    fn place(&self, sink: &SinkKey, setup: [u8; 32]) -> Arc<Turn<Option<Connection>>> {
         let (mut slots, now) = (self.slots.lock(), Instant::now());
-        slots.retain(|of, slot| of == app || now.duration_since(slot.used) < IDLE);
-        if let Some(slot) = slots.get_mut(app).filter(|slot| slot.setup == setup) {
+        slots.retain(|of, slot| of == sink || now.duration_since(slot.used) < IDLE);
+        if let Some(slot) = slots.get_mut(sink).filter(|slot| slot.setup == setup) {
             slot.used = now;
             return Arc::clone(&slot.place);
         }
-        if slots.len() >= KEPT_MAX && !slots.contains_key(app) {
-            let oldest = slots.iter().min_by_key(|(_, slot)| slot.used).map(|(app, _)| app.clone());
+        if slots.len() >= KEPT_MAX && !slots.contains_key(sink) {
+            let oldest = slots.iter().min_by_key(|(_, slot)| slot.used).map(|(sink, _)| sink.clone());
             oldest.map(|oldest| slots.remove(&oldest));
         }
         let place = Arc::default();
-        slots.insert(app.clone(), Slot { setup, place: Arc::clone(&place), used: now });
+        slots.insert(sink.clone(), Slot { setup, place: Arc::clone(&place), used: now });
         place
     }
 

@@ -22,13 +22,6 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether an address belongs to a NATS server at all.
-    #[must_use]
-    pub fn is_meant(address: &str) -> bool {
-        let scheme = address.split_once("://").map_or("", |(scheme, _)| scheme);
-        ["nats", "tls"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
-    }
-
     /// Reads an address.
     ///
     /// # Errors
@@ -93,8 +86,6 @@ mod tests {
         assert_eq!(target.subject(None, "test"), "git.changes.test");
         let target = read("TLS://[::1]:4443/a-b_c");
         assert_eq!((target.host.as_str(), target.port, target.needs_tls), ("::1", 4443, true));
-        assert!(Target::is_meant("NATS://x/y") && Target::is_meant("tls://x/y"));
-        assert!(!Target::is_meant("https://x/nats://") && !Target::is_meant("nats"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What requests to an endpoint carry, as it is kept: one JSON text, sealed for its app's row.
+//! What requests to a sink carry, as it is kept: one JSON text, sealed for its row.
 
 use std::collections::BTreeMap;
 
@@ -71,28 +71,29 @@ impl<'de> Deserialize<'de> for Text {
 /// The sealed form; nothing where there is nothing.
 pub(super) fn seal(
     context: &Context,
-    app: &AppId,
+    place: &Place<'_>,
     access: &EndpointAccess,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     if access.is_empty() {
         return Ok(None);
     }
-    let text = serde_json::to_string(&kept(access)).map_err(|error| undecodable("app", error))?;
-    Ok(Some(context.keyring.seal(&place(app), &Secret::new(text), &*context.random)))
+    let text = serde_json::to_string(&kept(access)).map_err(|error| undecodable(place.table, error))?;
+    Ok(Some(context.keyring.seal(place, &Secret::new(text), &*context.random)))
 }
 
 /// What was sealed.
 pub(super) fn open(
     context: &Context,
-    app: &AppId,
+    place: &Place<'_>,
     sealed: Option<&[u8]>,
 ) -> Result<EndpointAccess, StoreError> {
     let Some(sealed) = sealed else { return Ok(EndpointAccess::default()) };
-    let text = context.keyring.open_sealed(&place(app), sealed);
-    let text = text.map_err(|error| undecodable("app", error))?;
+    let text = context.keyring.open_sealed(place, sealed);
+    let text = text.map_err(|error| undecodable(place.table, error))?;
     // What serde says of a text may repeat it.
-    let kept: Kept = serde_json::from_str(text.expose())
-        .map_err(|_| undecodable("app", "what was sealed is not what an endpoint's access looks like"))?;
+    let kept: Kept = serde_json::from_str(text.expose()).map_err(|_| {
+        undecodable(place.table, "what was sealed is not what an endpoint's access looks like")
+    })?;
     Ok(access(kept))
 }
 
@@ -101,7 +102,8 @@ pub(super) fn changed(now: &EndpointAccess, patch: &AccessPatch) -> Result<Endpo
     now.changed(patch).map_err(|fault| StoreError::Conflict(fault.to_string()))
 }
 
-fn place(app: &AppId) -> Place<'_> {
+/// Where the access of an app's own sink stands.
+pub(super) fn of_app(app: &AppId) -> Place<'_> {
     Place { table: "app", column: "endpoint_access", row: app.as_str() }
 }
 

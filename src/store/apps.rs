@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
     ports::{
-        AccessPatch, App, AppPatch, DeliverySettings, GONE, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
+        AccessPatch, App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
         StoreError,
     },
     secret::Secret,
+    sink::SinkAddress,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -33,14 +34,14 @@ pub(super) async fn create(
         created_at: new.created_at.0,
         expires_at: None,
     };
-    let endpoint_access = access::seal(context, &new.id, &new.access)?;
+    let endpoint_access = access::seal(context, &access::of_app(&new.id), &new.access)?;
     let (id, answer) = (new.id.clone(), new.answer);
     let token = tokens::first(&new.id, &new.token_public_id, new.token_hash, new.created_at)?;
     let app = app::Model {
         id: new.id,
         name: new.name,
         email: new.email,
-        base_url: new.base_url,
+        base_url: new.receives_at.base_url().map(str::to_owned),
         website: new.website,
         description: new.description,
         token_public_id: new.token_public_id,
@@ -99,17 +100,6 @@ pub(super) async fn list(
     Ok(apps.filter_map(rows::readable_or_logged).collect())
 }
 
-/// Disables an app whose endpoint answered 410, if it still has that endpoint.
-pub(super) async fn disable_gone(
-    connection: &impl ConnectionTrait,
-    id: AppId,
-    endpoint_since: Timestamp,
-) -> Result<bool, StoreError> {
-    let text = "update app set disabled = $1 where id = $2 and endpoint_since = $3";
-    let values = vec![GONE.into(), id.into(), endpoint_since.0.into()];
-    Ok(rows::execute(connection, "app", text, values).await? > 0)
-}
-
 /// Answers from now on are those of another endpoint.
 async fn begin_endpoint(
     connection: &impl ConnectionTrait,
@@ -159,7 +149,8 @@ pub(super) async fn patch(
     if let Some(rotation) = &patch.rotation {
         rotate(connection, context, &id, rotation, at).await?;
     }
-    if let Some(base_url) = patch.base_url {
+    if let Some(receives_at) = patch.receives_at {
+        let base_url = receives_at.base_url().map(str::to_owned);
         if before.base_url != base_url {
             begin_endpoint(connection, &id, at).await?;
         }
@@ -194,8 +185,8 @@ async fn change_access(
     let text = "select * from app where id = $1";
     let row: Option<app::Model> = rows::one(connection, "app", text, vec![id.clone().into()]).await?;
     let sealed = row.ok_or(StoreError::NotFound)?.endpoint_access;
-    let next = access::changed(&access::open(context, id, sealed.as_deref())?, patch)?;
-    let values = vec![access::seal(context, id, &next)?.into(), id.clone().into()];
+    let next = access::changed(&access::open(context, &access::of_app(id), sealed.as_deref())?, patch)?;
+    let values = vec![access::seal(context, &access::of_app(id), &next)?.into(), id.clone().into()];
     rows::execute(connection, "app", "update app set endpoint_access = $1 where id = $2", values).await?;
     Ok(())
 }
@@ -248,7 +239,8 @@ pub(super) async fn erase(transaction: &DatabaseTransaction, id: AppId) -> Resul
     for source in seen {
         sources::remove_unused(transaction, &source.source_id).await?;
     }
-    let text = "delete from breaker where kind = 'endpoint' and id = $1";
+    let text = "delete from breaker where kind = 'endpoint'
+                and (id = $1 or id in (select k.id from sink k where k.app_id = $1))";
     rows::execute(transaction, "breaker", text, own()).await?;
     requests::erase(transaction, &id).await?;
     match rows::execute(transaction, "app", "delete from app where id = $1", own()).await? {
@@ -273,14 +265,14 @@ async fn keys(
     rows::readable(connection, "app_key", &text, values).await
 }
 
-/// How an app wants to be delivered to.
-pub(super) fn delivery(row: &app::Model) -> Result<DeliverySettings, StoreError> {
-    serde_json::from_str(&row.delivery).map_err(|error| undecodable("app", error))
+/// How an app or a sink wants to be delivered to.
+pub(super) fn settings(table: &'static str, text: &str) -> Result<DeliverySettings, StoreError> {
+    serde_json::from_str(text).map_err(|error| undecodable(table, error))
 }
 
 fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Result<App, StoreError> {
-    let delivery = delivery(&row)?;
-    let access = access::open(context, &row.id, row.endpoint_access.as_deref())?;
+    let delivery = settings("app", &row.delivery)?;
+    let access = access::open(context, &access::of_app(&row.id), row.endpoint_access.as_deref())?;
     let open = |key: app_key::Model| -> Result<Secret, StoreError> {
         let place = key_row(&key.app_id, key.ordinal);
         let opened = context.keyring.open_sealed(&key_place(&place), &key.secret);
@@ -288,9 +280,10 @@ fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Re
     };
     Ok(App {
         id: row.id,
+        sink: None,
         name: row.name,
         email: row.email,
-        base_url: row.base_url,
+        receives_at: SinkAddress::of(row.base_url),
         website: row.website,
         description: row.description,
         keys: keys.into_iter().map(open).collect::<Result<_, _>>()?,

@@ -13,7 +13,10 @@ use tidings_entity::{
     kind::{CursorState, ParkReason},
 };
 
-use super::rows::{self, signed, unsigned};
+use super::{
+    lanes::SERVED,
+    rows::{self, signed, unsigned},
+};
 
 /// Whether the app of cursor `c` lacks something: a round is open, a resync was asked for, or `h`, the head
 /// of its branch, is another commit than the held one. A branch that is gone has no head.
@@ -23,13 +26,13 @@ pub(super) const OWES: &str = "(c.open_round is not null or (h.commit_id is not 
 /// Cursors of served watches that are behind; [`OWES`] alone decides, the index of `behind_since` makes
 /// those at rest cost nothing.
 pub(super) static BEHIND: LazyLock<String> =
-    LazyLock::new(|| format!("{} and w.state = 'active' and a.disabled is null", *ANY_BEHIND));
+    LazyLock::new(|| format!("{} and w.state = 'active' and {SERVED}", *ANY_BEHIND));
 
 /// Cursors that are behind, served or not.
 pub(super) static ANY_BEHIND: LazyLock<String> = LazyLock::new(|| {
     format!(
         "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
-         left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+         left join sink k on k.id = w.sink_id left join head h on h.source_id = w.source_id and h.ref_name = c.branch
          where c.behind_since is not null and {OWES}"
     )
 });
@@ -103,7 +106,7 @@ pub(super) async fn backlog(
         "select count(distinct w.app_id) {behind} and c.behind_since < $1
          and not exists (select 1 from cursor o where o.watch_id = w.id and o.state = 'blocked')
          and not exists (select 1 from breaker b
-           where b.kind = 'endpoint' and b.id = w.app_id and b.opened_at is not null)"
+           where b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id) and b.opened_at is not null)"
     );
     let late = now.0.saturating_sub(i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX));
     let apps = rows::number(connection, "cursor", &text, vec![late.into()]).await?;

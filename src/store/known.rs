@@ -1,46 +1,54 @@
 //! What is known of a source before a listing. Every poll asks for it, so it is one statement: one
 //! consistent look without a transaction, and one trip to a reading connection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use tidings_actors::{
     follow::{Known, KnownCursor, KnownWatch},
-    ports::{Selector, StoreError, Streak},
+    ports::{Selector, SinkKey, StoreError, Streak},
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, CursorId, ObjectId, SourceId, ViewId, WatchId},
+    id::{AppId, CursorId, ObjectId, SinkId, SourceId, ViewId, WatchId},
     kind::{BranchGone, CursorState, SelectorKind, WatchState},
 };
 
-use super::{error::OfTable, rows};
+use super::{error::OfTable, lanes::SERVED, rows};
 
 /// A row for each cursor, with its watch and the head of its branch; one for a watch without
 /// cursors, one for a source without watches; and one for each head that no cursor follows.
-const KNOWN: &str = "
+static KNOWN: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "
     select s.head_ref, s.moved_to, h.ref_name as h_ref_name, h.commit_id as h_commit_id,
-    h.moved_at as h_moved_at,
+      h.moved_at as h_moved_at,
       h.fault as h_fault,
       w.id as w_id, w.app_id as w_app_id, w.selector_kind as w_selector_kind,
       w.selector_value as w_selector_value, w.on_branch_gone as w_on_branch_gone, w.view_id as w_view_id,
-      w.state as w_state, a.disabled as w_disabled,
+      w.state as w_state, w.sink_id as w_sink_id, case when {SERVED} then 1 else 0 end as w_served,
       c.id as c_id, c.watch_id as c_watch_id, c.slot as c_slot, c.branch as c_branch, c.held as c_held,
       c.held_view as c_held_view, c.open_round as c_open_round, c.state as c_state, c.streak as c_streak,
       c.refused as c_refused, c.acknowledged as c_acknowledged, c.resync as c_resync
     from source s
     left join watch w on w.source_id = s.id
     left join app a on a.id = w.app_id
+    left join sink k on k.id = w.sink_id
     left join cursor c on c.watch_id = w.id
     left join head h on h.source_id = s.id and h.ref_name = c.branch
     where s.id = $1
     union all
     select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, h.fault,
-    null, null, null, null, null, null, null, null, null,
+      null, null, null, null, null, null, null, null, null, null,
       null, null, null, null, null, null, null, null, null, null, null
     from source s join head h on h.source_id = s.id
     where s.id = $1 and h.ref_name not in
-      (select c.branch from watch w join cursor c on c.watch_id = w.id where w.source_id = $1)";
+      (select c.branch from watch w join cursor c on c.watch_id = w.id where w.source_id = $1)"
+    )
+});
 
 #[derive(FromQueryResult)]
 struct HeadRow {
@@ -59,7 +67,8 @@ struct WatchRow {
     on_branch_gone: BranchGone,
     view_id: ViewId,
     state: WatchState,
-    disabled: Option<String>,
+    sink_id: Option<SinkId>,
+    served: i32,
 }
 
 #[derive(FromQueryResult)]
@@ -84,7 +93,7 @@ struct CursorRow {
 /// # Errors
 /// [`StoreError::NotFound`] for a source that does not exist.
 pub(super) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> Result<Known, StoreError> {
-    let rows = rows::mixed(connection, "source", KNOWN, vec![id.clone().into()]).await?;
+    let rows = rows::mixed(connection, "source", &KNOWN, vec![id.clone().into()]).await?;
     let source = rows.first().ok_or(StoreError::NotFound)?;
     let mut known = Known {
         head_ref: source.try_get("", "head_ref").of("source")?,
@@ -126,10 +135,10 @@ impl WatchRow {
     fn known(self) -> KnownWatch {
         KnownWatch {
             id: self.id,
-            app: self.app_id,
+            sink: SinkKey { app: self.app_id, sink: self.sink_id },
             selector: Selector { kind: self.selector_kind, value: self.selector_value },
             on_branch_gone: self.on_branch_gone,
-            served: self.state == WatchState::Active && self.disabled.is_none(),
+            served: self.state == WatchState::Active && self.served == 1,
         }
     }
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
-    ports::{Glimpse, HeadAttempts, LaneSnapshot, REFUSALS_MAX, Reach, StoreError, Streak},
+    ports::{Glimpse, HeadAttempts, LaneSnapshot, REFUSALS_MAX, Reach, SinkKey, StoreError, Streak},
     round::{Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
     view::View,
 };
 use tidings_entity::{
     cursor,
-    id::{AppId, CursorId, ObjectId, RepositoryId, ViewId},
+    id::{AppId, CursorId, ObjectId, RepositoryId, SinkId, ViewId},
     kind::RoundKind,
     round, view, watch,
 };
@@ -27,18 +27,24 @@ use super::{
 #[derive(FromQueryResult)]
 struct Waiting {
     app_id: AppId,
+    sink_id: Option<SinkId>,
     id: CursorId,
 }
 
 /// A cursor, its watch, its app and the head of its branch.
 const FOLLOWED: &str = "cursor c
-    join watch w on w.id = c.watch_id join app a on a.id = w.app_id
+    join watch w on w.id = c.watch_id join app a on a.id = w.app_id left join sink k on k.id = w.sink_id
     left join head h on h.source_id = w.source_id and h.ref_name = c.branch";
+
+/// Whether the sink of a watch is served: that the own endpoint of an app is gone ([`GONE`](tidings_actors::ports::GONE))
+/// says nothing of a sink that a watch has for itself.
+pub(super) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
+     else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
 
 /// Whether it has something to do. A block that is no word of its receiver ends with the next round.
 fn is_waiting() -> String {
     format!(
-        "(w.state = 'active' and a.disabled is null
+        "(w.state = 'active' and {SERVED}
         and (c.open_round is not null
           or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
             and (c.held is not null or c.resync is not null))
@@ -60,7 +66,7 @@ pub(super) async fn pending(
     connection: &impl ConnectionTrait,
     app: Option<AppId>,
     reach: &Reach,
-) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+) -> Result<Vec<(SinkKey, CursorId)>, StoreError> {
     let (mut condition, mut values): (String, Vec<Value>) = match app {
         Some(app) => ("w.app_id = $1".to_owned(), vec![app.into()]),
         None => ("1 = 1".to_owned(), vec![]),
@@ -70,15 +76,18 @@ pub(super) async fn pending(
         values.push(map);
     }
     let is_waiting = is_waiting();
-    let text =
-        format!("select w.app_id, c.id from {FOLLOWED} where {condition} and {is_waiting} order by c.id");
+    let text = format!(
+        "select w.app_id, w.sink_id, c.id from {FOLLOWED} where {condition} and {is_waiting} order by c.id"
+    );
     let waiting: Vec<Waiting> = rows::readable(connection, "cursor", &text, values).await?;
-    Ok(waiting.into_iter().map(|row| (row.app_id, row.id)).collect())
+    let key = |row: Waiting| (SinkKey { app: row.app_id, sink: row.sink_id }, row.id);
+    Ok(waiting.into_iter().map(key).collect())
 }
 
 #[derive(FromQueryResult)]
 struct Seen {
     repository_id: RepositoryId,
+    sink_id: Option<SinkId>,
     waits: i32,
 }
 
@@ -86,12 +95,12 @@ struct Seen {
 pub(super) async fn glimpse(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Glimpse, StoreError> {
     let is_waiting = is_waiting();
     let text = format!(
-        "select w.repository_id, case when {is_waiting} then 1 else 0 end as waits
+        "select w.repository_id, w.sink_id, case when {is_waiting} then 1 else 0 end as waits
          from {FOLLOWED} where c.id = $1"
     );
     let seen: Option<Seen> = rows::one(connection, "cursor", &text, vec![id.clone().into()]).await?;
     let seen = seen.ok_or(StoreError::NotFound)?;
-    Ok(Glimpse { repository: seen.repository_id, is_waiting: seen.waits == 1 })
+    Ok(Glimpse { repository: seen.repository_id, sink: seen.sink_id, is_waiting: seen.waits == 1 })
 }
 
 /// A cursor, its watch, and the commit that its branch names.
@@ -102,7 +111,7 @@ struct Followed {
     head_fault: Option<String>,
     /// Nothing of the watch was ever acknowledged.
     is_new: bool,
-    /// Since when the app has its endpoint.
+    /// Since when its sink has the address that it has.
     endpoint_since: i64,
 }
 
@@ -122,8 +131,8 @@ impl FromQueryResult for Followed {
 async fn followed(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Followed, StoreError> {
     let (cursor, watch) = (rows::columns::<cursor::Entity>("c"), rows::columns::<watch::Entity>("w"));
     let text = format!(
-        "select {cursor}, {watch}, h.commit_id as head, h.fault as head_fault, a.endpoint_since as \
-         endpoint_since,
+        "select {cursor}, {watch}, h.commit_id as head, h.fault as head_fault,
+           coalesce(k.since, a.endpoint_since) as endpoint_since,
            (select count(*) from cursor o where o.watch_id = w.id and o.acknowledged) as taken
          from {FOLLOWED} where c.id = $1"
     );
@@ -199,6 +208,7 @@ pub(super) async fn snapshot(
     Ok(LaneSnapshot {
         cursor: cursor.id,
         app: watch.app_id.clone(),
+        sink: watch.sink_id.clone(),
         source: watch.source_id.clone(),
         remote: sources::remote(connection, context, &watch).await?,
         facts: watches::facts(&watch),

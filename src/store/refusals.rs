@@ -2,24 +2,26 @@
 //! its watch go on.
 
 use sea_orm::ConnectionTrait;
-use tidings_actors::ports::{REFUSALS_MAX, SelfRedrive, StoreError};
-use tidings_entity::{
-    cursor,
-    id::{AppId, WatchId},
-    kind::CursorState,
-};
+use tidings_actors::ports::{REFUSALS_MAX, SelfRedrive, SinkKey, StoreError};
+use tidings_entity::{cursor, id::WatchId, kind::CursorState};
 
 use super::{redrive, resync, rows};
 
 /// Every letter of a cursor.
 const ALL: SelfRedrive = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
 
-/// The receiver of an app took a test delivery: what it refused is sent again, each letter by itself once.
-pub(super) async fn of_app(connection: &impl ConnectionTrait, app: &AppId) -> Result<(), StoreError> {
-    let text = "select c.* from cursor c join watch w on w.id = c.watch_id
-                where w.app_id = $1 and c.refused >= $2 and not c.acknowledged order by c.id";
-    let values = vec![app.clone().into(), i64::from(REFUSALS_MAX).into()];
-    let blocked: Vec<cursor::Model> = rows::all(connection, "cursor", text, values).await?;
+/// A sink took a test delivery: what it refused is sent again, each letter by itself once.
+pub(super) async fn of_sink(connection: &impl ConnectionTrait, sink: &SinkKey) -> Result<(), StoreError> {
+    let is_of_sink = match sink.sink {
+        Some(_) => "w.sink_id = $1",
+        None => "w.app_id = $1 and w.sink_id is null",
+    };
+    let text = format!(
+        "select c.* from cursor c join watch w on w.id = c.watch_id
+         where {is_of_sink} and c.refused >= $2 and not c.acknowledged order by c.id"
+    );
+    let values = vec![sink.id().into(), i64::from(REFUSALS_MAX).into()];
+    let blocked: Vec<cursor::Model> = rows::all(connection, "cursor", &text, values).await?;
     for cursor in blocked {
         redrive::of_cursor(connection, &cursor.id, &ALL).await?;
         end(connection, cursor).await?;

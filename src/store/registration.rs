@@ -13,10 +13,10 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, heads, known, resync, rows, sources, views, watches};
+use super::{Context, heads, known, resync, rows, sinks, sources, views, watches};
 
-/// Registers a watch, or replaces the settings of the one with the same app, repository and
-/// selector and asks for its resync. Its id.
+/// Registers a watch, or replaces the settings of the one with the same app, repository, selector and
+/// alias and asks for its resync. Its id.
 pub(super) async fn register(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -32,12 +32,13 @@ pub(super) async fn register(
         sources::source(connection, context, &new.app, &repository, new.credential.as_ref(), at).await?;
     let view = views::keep(connection, &new.view, at).await?;
     let text = "select * from watch where app_id = $1 and repository_id = $2
-                and selector_kind = $3 and selector_value = $4";
+                and selector_kind = $3 and selector_value = $4 and alias = $5";
     let values = vec![
         new.app.clone().into(),
         repository.clone().into(),
         new.selector.kind.into(),
         new.selector.value.clone().into(),
+        new.alias.clone().into(),
     ];
     if let Some(old) = rows::one::<watch::Model>(connection, "watch", text, values).await? {
         replace(connection, context, new, old, &source, view).await
@@ -60,8 +61,11 @@ pub(super) async fn register(
             reason: None,
             deliver_after: new.deliver_after.0,
             created_at: at.0,
+            alias: new.alias.clone(),
+            sink_id: None,
         };
-        rows::insert(connection, "watch", vec![row]).await?;
+        rows::insert(connection, "watch", vec![row.clone()]).await?;
+        sinks::set(connection, context, &row, new.sink.as_ref(), at).await?;
         begin(connection, context, new, &source, view).await?;
         Ok(new.id.clone())
     }
@@ -115,6 +119,7 @@ async fn replace(
         old.id.clone().into(),
     ];
     rows::execute(connection, "watch", text, values).await?;
+    sinks::set(connection, context, &old, new.sink.as_ref(), new.created_at).await?;
     heads::prove(connection, context, source, &old.id, &new.listing, None, new.created_at).await?;
     resync::of_watch(connection, &old.id, false, new.created_at).await?;
     if old.source_id != *source {
@@ -157,6 +162,7 @@ pub(super) async fn unwatch(
                 and owner_id in (select id from cursor where watch_id = $1)";
     rows::execute(transaction, "attempt", text, vec![id.clone().into()]).await?;
     rows::execute(transaction, "watch", "delete from watch where id = $1", vec![id.clone().into()]).await?;
+    sinks::remove(transaction, old.sink_id.as_ref()).await?;
     sources::remove_unused(transaction, &old.source_id).await?;
     Ok(open > 0)
 }

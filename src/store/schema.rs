@@ -129,8 +129,21 @@ const BY_BYTES: &str = "do $$ declare found record; begin
     end loop;
 end $$";
 
-/// Up, or so many steps down, in one transaction that holds the only write lock.
+/// Up, or so many steps down. On SQLite foreign keys are off meanwhile: a step that makes a table anew must not
+/// delete the rows that refer to it. Inside a transaction they cannot be switched.
 async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
+    if connection.get_database_backend() == DbBackend::Postgres {
+        return stepped(connection, down).await;
+    }
+    connection.execute_unprepared("pragma foreign_keys = off").await.map_err(refused)?;
+    let done = stepped(connection, down).await;
+    connection.execute_unprepared("pragma foreign_keys = on").await.map_err(refused)?;
+    done
+}
+
+/// The same in one transaction that holds the only write lock, and that ends only if every row still refers to
+/// one that is there.
+async fn stepped(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
     let transaction = connection.begin(Share::Rebuilding).await.map_err(refused)?;
     Migrator::install(&transaction).await.map_err(refused)?;
     refuse_newer(&transaction).await?;
@@ -139,6 +152,9 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
         Migrator::down(&transaction, Some(steps)).await.map_err(refused)?;
     } else {
         taken = take_missing(&transaction).await?;
+    }
+    if down.is_some() || !taken.is_empty() {
+        refuse_dangling(&transaction).await?;
     }
     transaction.commit().await.map_err(refused)?;
     Ok(taken)
@@ -153,6 +169,29 @@ async fn refuse_servers(connection: &Connection) -> Result<(), OpenError> {
     }
     let living = leases::living(connection).await.map_err(asked)?;
     if living.is_empty() { Ok(()) } else { Err(OpenError::InUse(living.join(", "))) }
+}
+
+async fn refuse_dangling(transaction: &DatabaseTransaction) -> Result<(), OpenError> {
+    match dangling(transaction).await?.first() {
+        Some(fault) => Err(OpenError::Database(format!("the steps were not taken: {fault}"))),
+        None => Ok(()),
+    }
+}
+
+/// Rows that refer to nothing. PostgreSQL has none.
+async fn dangling(connection: &impl ConnectionTrait) -> Result<Vec<String>, OpenError> {
+    let mut faults = Vec::new();
+    if connection.get_database_backend() == DbBackend::Postgres {
+        return Ok(faults);
+    }
+    for row in
+        rows::mixed(connection, "sqlite_schema", "pragma foreign_key_check", vec![]).await.map_err(asked)?
+    {
+        let (table, parent): (String, String) =
+            (row.try_get_by_index(0).map_err(refused)?, row.try_get_by_index(2).map_err(refused)?);
+        faults.push(format!("a row of {table} refers to a row of {parent} that is not there"));
+    }
+    Ok(faults)
 }
 
 async fn take_missing(transaction: &DatabaseTransaction) -> Result<Vec<String>, OpenError> {
@@ -213,13 +252,7 @@ pub(super) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenE
             faults.push(said);
         }
     }
-    for row in
-        rows::mixed(connection, "sqlite_schema", "pragma foreign_key_check", vec![]).await.map_err(asked)?
-    {
-        let (table, parent): (String, String) =
-            (row.try_get_by_index(0).map_err(refused)?, row.try_get_by_index(2).map_err(refused)?);
-        faults.push(format!("a row of {table} refers to a row of {parent} that is not there"));
-    }
+    faults.extend(dangling(connection).await?);
     Ok(faults)
 }
 

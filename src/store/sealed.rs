@@ -26,7 +26,7 @@ pub(super) struct SealedColumn {
 }
 
 /// All of them; a test compares this list with the schema.
-pub(super) static COLUMNS: [SealedColumn; 5] = [
+pub(super) static COLUMNS: [SealedColumn; 7] = [
     SealedColumn {
         table: "canary",
         column: "sealed",
@@ -50,6 +50,22 @@ pub(super) static COLUMNS: [SealedColumn; 5] = [
         order: "app_id, ordinal",
         row: ("(app_id, ordinal)", "($2, cast($3 as bigint))"),
         place: |first, second| format!("{first}/{second}"),
+    },
+    SealedColumn {
+        table: "sink",
+        column: "access",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "sink",
+        column: "signing_key",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
     },
     SealedColumn {
         table: "credential",

@@ -3,7 +3,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use tidings_actors::ports::{LaneTerms, REFUSALS_MAX, StoreError};
 use tidings_entity::{
-    id::{CursorId, SourceId},
+    id::{CursorId, SinkId, SourceId},
     kind::WatchState,
 };
 
@@ -14,6 +14,7 @@ struct Row {
     id: CursorId,
     state: WatchState,
     source_id: SourceId,
+    sink_id: Option<SinkId>,
     open_round: Option<i64>,
     skip_position: Option<i64>,
     cancelled: i32,
@@ -35,7 +36,7 @@ pub(super) async fn of_lanes(
         let ids: Vec<_> = some.iter().map(|cursor| vec![cursor.clone().into()]).collect();
         let (list, values) = rows::list(connection, &["text"], &ids);
         let text = format!(
-            "with v(id) as ({list}) select c.id, w.state, w.source_id, c.open_round,
+            "with v(id) as ({list}) select c.id, w.state, w.source_id, w.sink_id, c.open_round,
                case when c.skip_round = r.number and c.skip_position >= r.position then c.skip_position end
                  as skip_position,
                case when c.cancel_round = c.open_round then 1 else 0 end as cancelled,
@@ -50,6 +51,7 @@ pub(super) async fn of_lanes(
             let of_lane = LaneTerms {
                 is_paused: row.state == WatchState::Paused,
                 source: row.source_id,
+                sink: row.sink_id,
                 round: row.open_round,
                 skip,
                 is_cancelled: row.cancelled == 1,

@@ -8,10 +8,11 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
         AppStore, Begun, DeliverySettings, EndpointAccess, KeyedRequest, LaneStore, LetterStore, NewApp,
-        NewWatch, Reach, Ref, RefListing, RepositoryFacts, RequestStore, Selector, SourceStore, Start,
-        StoreError, StoredAnswer, Streak, UpkeepStore, Watch, WatchStore,
+        NewWatch, Reach, Ref, RefListing, RepositoryFacts, RequestStore, Selector, SinkKey, SourceStore,
+        Start, StoreError, StoredAnswer, Streak, UpkeepStore, Watch, WatchStore,
     },
     secret::Secret,
+    sink::SinkAddress,
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
     view::View,
@@ -36,6 +37,7 @@ mod leases;
 mod listing;
 mod postgres;
 mod requests;
+mod sinks;
 mod slow;
 mod start;
 mod transfer;
@@ -63,7 +65,7 @@ fn new_app(number: u128) -> NewApp {
         id: AppId::new(Ulid::from_parts(1, number)),
         name: "an app".into(),
         email: "a@example.org".into(),
-        base_url: None,
+        receives_at: SinkAddress::Pull,
         website: None,
         description: None,
         token_public_id: format!("public{number}"),
@@ -96,6 +98,8 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         is_private: credential.is_some(),
         credential: credential.map(|text| Secret::new(text.into())),
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,
@@ -252,7 +256,7 @@ async fn a_row_that_cannot_be_read_hides_no_other(home: Home) {
     let damage = format!("update cursor set id = 'nonsense' where watch_id = '{}'", bad.id);
     connection.execute_unprepared(&damage).await.expect("damaged");
     let pending = store.pending(None, &Reach::All).await.expect("read");
-    assert_eq!(pending, [(app.id, good.cursors[0].id.clone())]);
+    assert_eq!(pending, [(SinkKey::own(&app.id), good.cursors[0].id.clone())]);
 }
 
 #[tokio::test]

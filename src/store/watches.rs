@@ -4,16 +4,16 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    ports::{CursorStatus, HeadFault, RepositoryFacts, Selector, StoreError, Watch, WatchPatch},
+    ports::{CursorStatus, HeadFault, RepositoryFacts, Selector, StoreError, Watch, WatchPatch, WatchSink},
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, CredentialId, CursorId, ObjectId, WatchId},
-    kind::{CursorState, WatchState},
+    kind::{CursorState, SinkKind, WatchState},
     watch,
 };
 
-use super::{backlog::OWES, refusals, rows, views};
+use super::{Context, apps, backlog::OWES, refusals, rows, sinks, views};
 
 #[derive(FromQueryResult)]
 struct WatchRow {
@@ -24,6 +24,11 @@ struct WatchRow {
     credential_id: Option<CredentialId>,
     last_error: Option<String>,
     moved_to: Option<String>,
+    sink_kind: Option<SinkKind>,
+    sink_address: Option<String>,
+    sink_has_access: i32,
+    sink_delivery: Option<String>,
+    sink_disabled: Option<String>,
 }
 
 #[derive(FromQueryResult)]
@@ -47,9 +52,11 @@ struct CursorRow {
     letters: i64,
 }
 
-const WATCH: &str = "select w.*, v.text as view_text, r.url, s.credential_id, s.last_error, s.moved_to
+const WATCH: &str = "select w.*, v.text as view_text, r.url, s.credential_id, s.last_error, s.moved_to,
+       k.kind as sink_kind, k.address as sink_address, k.delivery as sink_delivery, k.disabled as sink_disabled,
+       case when k.access is null then 0 else 1 end as sink_has_access
      from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id
-     join repository r on r.id = w.repository_id";
+     join repository r on r.id = w.repository_id left join sink k on k.id = w.sink_id";
 
 static CURSOR: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -119,12 +126,15 @@ pub(super) async fn list(
 /// Changes settings.
 pub(super) async fn patch(
     connection: &impl ConnectionTrait,
-    app: &AppId,
-    id: &WatchId,
+    context: &Context,
+    (app, id): (&AppId, &WatchId),
     patch: &WatchPatch,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let old = row(connection, app, id).await?;
+    if let Some(sink) = &patch.sink {
+        sinks::set(connection, context, &old, sink.as_ref(), at).await?;
+    }
     let view = match &patch.view {
         Some(view) => views::keep(connection, view, at).await?,
         None => old.view_id,
@@ -153,8 +163,25 @@ pub(super) fn facts(row: &watch::Model) -> RepositoryFacts {
     }
 }
 
+/// The sink that a watch has for itself, as it is shown.
+fn sink(row: &WatchRow) -> Result<Option<WatchSink>, StoreError> {
+    let (Some(id), Some(kind), Some(delivery)) = (&row.watch.sink_id, row.sink_kind, &row.sink_delivery)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(WatchSink {
+        id: id.clone(),
+        address: sinks::address(kind, row.sink_address.clone())?,
+        has_access: row.sink_has_access == 1,
+        delivery: apps::settings("sink", delivery)?,
+        disabled: row.sink_disabled.clone(),
+    }))
+}
+
 fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
     Ok(Watch {
+        sink: sink(&row)?,
+        alias: row.watch.alias.clone(),
         facts: facts(&row.watch),
         view: views::view(&row.view_text)?,
         has_credential: row.credential_id.is_some(),

@@ -68,6 +68,7 @@ mod replicas_mirrors;
 mod replicas_unheard;
 mod same_tree;
 mod signatures;
+mod sinks;
 mod slow_hosts;
 mod streams;
 mod supervision;

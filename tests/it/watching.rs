@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{patience::eventually, project::Project, server::bare_command};
+use crate::support::{database::change_below, patience::eventually, project::Project, server::bare_command};
 
 /// How long a line may take.
 const LINE: Duration = Duration::from_secs(60);
@@ -152,6 +152,27 @@ fn other_globs_for_a_kept_watch_are_told_before_everything_comes_anew() {
     let (printed, said) = watch("*.txt");
     assert!(printed.contains("b.txt"), "{printed}");
     assert!(said.contains("with other globs: every file that matches now is delivered anew"), "{said}");
+}
+
+#[test]
+fn a_kept_watch_of_the_version_before_goes_on_printing() {
+    let project = Project::with(&[("a.md", "1")]);
+    let home = TempDir::new().expect("a folder");
+    let watch = || {
+        let mut command = bare_command(home.path());
+        command.arg("watch").arg(project.path()).args(["--once", "--data-dir", "kept"]);
+        let output = command.output().expect("it ran");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(watch().contains("a.md"));
+    // The version before kept a made-up address for the app that prints.
+    change_below(&home.path().join("kept"), "update app set base_url = 'http://terminal.invalid'", &[]);
+    project.write("b.md", b"2");
+    project.commit("more");
+    let printed = watch();
+    assert!(printed.contains("b.md") && !printed.contains("a.md"), "it goes on: {printed}");
 }
 
 fn lines(output: &[u8]) -> Vec<Value> {

@@ -7,10 +7,10 @@ use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 /// What a breaker guards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Guarded {
-    /// The endpoint of an app.
+    /// A sink that attempts go to.
     Endpoint {
-        /// The id of the app.
-        app: String,
+        /// The id of the app for its own sink, that of the sink for others.
+        id: String,
     },
     /// A source of a repository.
     Source {
@@ -26,7 +26,7 @@ impl Guarded {
     pub(super) fn of(key: &str) -> Option<Self> {
         let (kind, id) = key.split_once(':')?;
         Some(match kind.parse().ok()? {
-            BreakerKind::Endpoint => Self::Endpoint { app: id.to_owned() },
+            BreakerKind::Endpoint => Self::Endpoint { id: id.to_owned() },
             BreakerKind::Source => {
                 let (source, repository) = id.split_once('@').unwrap_or((id, id));
                 Self::Source { source: source.to_owned(), repository: repository.to_owned() }
@@ -44,7 +44,7 @@ impl Guarded {
     /// What the row of the breaker is named by.
     pub(super) fn id(&self) -> &str {
         match self {
-            Self::Endpoint { app: id } | Self::Source { source: id, .. } => id,
+            Self::Endpoint { id } | Self::Source { source: id, .. } => id,
         }
     }
 }
@@ -56,10 +56,10 @@ impl fmt::Display for Guarded {
     }
 }
 
-/// The key of an endpoint's breaker.
+/// The key of a sink's breaker: by the id of the app for its own sink, by that of the sink for others.
 #[must_use]
-pub fn endpoint_key(app: &str) -> String {
-    format!("endpoint:{app}")
+pub fn endpoint_key(id: &str) -> String {
+    format!("endpoint:{id}")
 }
 
 /// The key of a source's breaker; the repository finds the watcher.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Step,
+    DelivererMessage, DelivererState, Generation, Step, Way,
     lane::{CursorEffect, Failure},
     retry::{Verdict, verdict},
     running::RunningLane,
@@ -178,7 +178,7 @@ impl DelivererState {
     pub(super) fn on_endpoint_answered(&mut self, at: Instant) {
         self.answered = self.answered.max(Some(at));
         self.gate.widen();
-        circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+        circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
     }
 
     /// What a stretch did not send goes out another time.
@@ -234,7 +234,7 @@ impl DelivererState {
             // The probe was not taken, but if it was answered the endpoint is well.
             let answered = verdict != Verdict::Endpoint;
             let word = if answered { Ok(()) } else { Err((describe(outcome), None)) };
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), word);
+            circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), word);
         }
         let attempt = AttemptRecord {
             cursor: cursor.clone(),
@@ -299,18 +299,19 @@ impl DelivererState {
             self.hold_back();
             self.arm_flow(now);
         }
-        let key = endpoint_key(self.id.as_str());
+        let key = endpoint_key(self.sink.id());
         circuit_breaker::report(&self.context, &key, Err((describe(outcome), asked)));
     }
 
-    /// 410: the app is not served any more.
+    /// 410: the sink is not served any more.
     pub(super) fn on_gone(&mut self, cursor: &CursorId, generation: Generation) {
-        info!(app.id = %self.id, "the endpoint of {} answered 410: the app is disabled", self.id);
-        let (store, id, since) = (self.context.store.clone(), self.id.clone(), self.gate.since());
-        self.endpoint = None;
+        let what = if self.sink.sink.is_some() { "that sink" } else { "the app" };
+        info!(app.id = %self.id, "the endpoint of {} answered 410: {what} is disabled", self.sink);
+        let (store, sink, since) = (self.context.store.clone(), self.sink.clone(), self.gate.since());
+        self.way = Way::Closed;
         self.running_lanes().for_each(RunningLane::reload);
         self.step(cursor, generation, async move {
-            Step::Recorded(in_time(store.disable_gone(&id, since)).await.map(drop))
+            Step::Recorded(in_time(store.disable_gone(&sink, since)).await.map(drop))
         });
     }
 

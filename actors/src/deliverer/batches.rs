@@ -102,7 +102,7 @@ impl DelivererState {
             self.on_endpoint_answered(*ended_at);
         } else {
             // Nothing was taken, but there was an answer: the endpoint is well.
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+            circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
         }
     }
 
@@ -149,7 +149,7 @@ impl DelivererState {
             self.on_endpoint_failure(outcome, moment.instant);
         } else if self.gate.is_open() && verdict != Verdict::Endpoint {
             // It was not taken, but there was an answer: the endpoint is well.
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+            circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
         }
     }
 

@@ -27,7 +27,7 @@ impl DelivererState {
 
     /// Opens lanes for cursors that have none; when the app has as many as it may, later.
     pub(super) fn admit(&mut self, cursors: impl IntoIterator<Item = CursorId>) {
-        if self.draining || !self.is_served() {
+        if self.draining || !self.way.is_open() {
             return;
         }
         cursors.into_iter().for_each(|cursor| self.shelf.put(cursor));
@@ -102,7 +102,7 @@ impl DelivererState {
 
     /// Starts the task that opens a lane.
     pub(super) fn open(&mut self, cursor: &CursorId) {
-        if self.draining || !self.is_served() {
+        if self.draining || !self.way.is_open() {
             return;
         }
         self.generation += 1;
@@ -113,9 +113,9 @@ impl DelivererState {
             cursor.clone(),
             Lane { slot: Slot::Opening { changed: Changed::Nothing }, generation, failures },
         );
-        let (context, app, opened) = (self.context.clone(), self.id.clone(), cursor.clone());
+        let (context, sink, opened) = (self.context.clone(), self.sink.clone(), cursor.clone());
         let reported = cursor.clone();
-        let opening = async move { opening::open(&context, &app, &opened).await };
+        let opening = async move { opening::open(&context, &sink, &opened).await };
         self.tasks
             .spawn(&self.post, opening, move |result| DelivererMessage::Opened(reported, generation, result));
     }

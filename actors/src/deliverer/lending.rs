@@ -1,4 +1,4 @@
-//! The pull sink: an app without an endpoint asks for its changes, is lent the next ones of a lane
+//! The outlet `Claim` (the sink `pull`): a consumer asks for changes, is lent the next ones of a lane
 //! under a lease, and says how far it got. The lane is the one of every app: the same round, order,
 //! ids, letters and settlements; only that nobody is sent anything.
 //!
@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{
-    DelivererMessage, DelivererState, Slot,
+    DelivererMessage, DelivererState, Generation, Slot, Way,
+    lane::AHEAD,
     running::{RunningLane, Stage},
 };
 use crate::{
@@ -127,19 +128,30 @@ pub(super) struct Waiting {
 }
 
 impl DelivererState {
-    /// Whether this app asks for its changes instead of being sent them.
-    pub(super) fn is_pulled(&self) -> bool {
-        self.app.as_ref().is_some_and(|app| app.base_url.is_none() && app.disabled.is_none())
-    }
-
-    /// Whether anybody may get changes of this app now.
-    pub(super) fn is_served(&self) -> bool {
-        self.endpoint.is_some() || self.is_pulled()
-    }
-
     /// Whether a lane of this cursor has a reason to be in memory.
     pub(super) fn is_wanted(&self, cursor: &CursorId) -> bool {
-        self.endpoint.is_some() || self.wishes.iter().any(|waiting| waiting.wish.cursors.contains(cursor))
+        match self.way {
+            Way::Attempt(_) => true,
+            Way::Claim => self.wishes.iter().any(|waiting| waiting.wish.cursors.contains(cursor)),
+            Way::Closed => false,
+        }
+    }
+
+    /// Lends what a lane has ready, and has more of it read and rendered while somebody asks for it.
+    pub(super) fn drive_claims(&mut self, cursor: &CursorId, generation: Generation, now: Instant) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        match running.stage {
+            Stage::Noticing { .. } => self.lend(cursor),
+            Stage::Flowing => {
+                self.read(cursor, generation);
+                self.lend(cursor);
+                if self.is_wanted(cursor) {
+                    self.render(cursor, generation, AHEAD);
+                }
+                self.arm_due(cursor, now);
+            }
+            Stage::Finishing => {}
+        }
     }
 
     pub(super) fn on_wish(&mut self, wish: Wish) {
@@ -280,7 +292,7 @@ impl DelivererState {
 
     /// Lanes that nobody asked for in a while are forgotten; their rows stay.
     pub(super) fn forget_unasked(&mut self, linger: Duration) {
-        if self.endpoint.is_some() {
+        if matches!(self.way, Way::Attempt(_)) {
             return;
         }
         let now = Instant::now();

@@ -6,7 +6,10 @@
 //!
 //! [`LaneTerms`]: crate::ports::LaneTerms
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tidings_entity::id::{AppId, CursorId};
 use tokio::time::Instant;
@@ -14,7 +17,8 @@ use tokio::time::Instant;
 use super::{Changed, DelivererMessage, DelivererState, Slot};
 use crate::{
     context::Context,
-    ports::{App, Signal},
+    directory::Post,
+    ports::{App, Signal, SinkKey},
     tasks::in_time,
     tree::DELIVERER,
 };
@@ -28,11 +32,36 @@ pub(crate) async fn refresh(context: &Context, app: &AppId) {
     context.tell_others(Signal::App(app.clone())).await;
 }
 
-/// Rows of an app changed: its deliverer here reads them again, or starts.
+/// Rows of an app changed: its deliverers here read them again. The deliverer of its own sink starts, and lets
+/// those of other sinks start that have work now.
 pub(crate) fn refresh_here(context: &Context, app: &AppId) {
+    for deliverer in others_of(context, app) {
+        // One that ends now has nothing to look at.
+        deliverer.send(DelivererMessage::Refresh);
+    }
     let found = context.directory.find(DELIVERER, app.as_str());
     if !found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Refresh)) {
         context.ensure_deliverer(app.as_str());
+    }
+}
+
+/// The deliverers of the sinks of an app beside that of its own sink.
+pub(crate) fn others_of(context: &Context, app: &AppId) -> Vec<Post<DelivererMessage>> {
+    context.directory.beneath(DELIVERER, &format!("{app}/"))
+}
+
+/// Wakes the deliverers of cursors, making them exist if they must.
+pub(crate) fn wake(context: &Context, cursors: impl IntoIterator<Item = (SinkKey, CursorId)>) {
+    let mut by_sink: BTreeMap<SinkKey, Vec<CursorId>> = BTreeMap::new();
+    for (sink, cursor) in cursors {
+        by_sink.entry(sink).or_default().push(cursor);
+    }
+    for (sink, cursors) in by_sink {
+        let key = sink.to_string();
+        let found = context.directory.find(DELIVERER, &key);
+        if !found.is_some_and(|deliverer| deliverer.send(DelivererMessage::Wake(cursors))) {
+            context.ensure_deliverer(&key);
+        }
     }
 }
 
@@ -76,22 +105,37 @@ impl DelivererState {
         if !self.reading_pending.begin() {
             return;
         }
-        let (context, id) = (self.context.clone(), self.id.clone());
+        let (context, sink) = (self.context.clone(), self.sink.clone());
         let work = async move {
             let (store, reach) = (context.store.as_ref(), context.shards.reach());
-            let app = in_time(store.app(&id)).await?;
-            context.terms.look(store, Some(&id)).await?;
-            let pending = in_time(store.pending(Some(&id), &reach)).await?;
-            Ok((app.map(Box::new), pending.into_iter().map(|(_, cursor)| cursor).collect()))
+            let app = in_time(store.served(&sink)).await?;
+            context.terms.look(store, Some(&sink.app)).await?;
+            let pending = in_time(store.pending(Some(&sink.app), &reach)).await?;
+            Ok((app.map(Box::new), pending))
         };
         self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);
+    }
+}
+
+impl DelivererState {
+    /// Those cursors of the app that go to this sink. The deliverer of the app's own sink lets those of the other
+    /// sinks start that have work, because whoever changes rows tells that one.
+    pub(super) fn own_of(&self, cursors: Vec<(SinkKey, CursorId)>) -> Vec<CursorId> {
+        let (own, others): (Vec<_>, Vec<_>) = cursors.into_iter().partition(|(sink, _)| *sink == self.sink);
+        let others: BTreeSet<SinkKey> = others.into_iter().map(|(sink, _)| sink).collect();
+        for key in others.iter().filter(|_| self.sink.sink.is_none()).map(SinkKey::to_string) {
+            if self.context.directory.find::<DelivererMessage>(DELIVERER, &key).is_none() {
+                self.context.ensure_deliverer(&key);
+            }
+        }
+        own.into_iter().map(|(_, cursor)| cursor).collect()
     }
 }
 
 /// Whether lanes that were opened for the app as it was would be opened otherwise now.
 pub(super) fn lanes_differ(old: &App, new: &App) -> bool {
     let (was, is) = (&old.delivery, &new.delivery);
-    old.base_url.is_none() != new.base_url.is_none()
+    old.receives_at.outlet() != new.receives_at.outlet()
         || (was.order, was.max_in_flight, was.batch, was.resync, was.synced)
             != (is.order, is.max_in_flight, is.batch, is.resync, is.synced)
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span, warn};
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Step,
+    DelivererMessage, DelivererState, Generation, Step, Way,
     answers::{REOPEN, describe},
     gate::Pass,
     retry::{Block, Circumstances, Decision, PROBE_WAIT_LAST, Tries, Verdict, decide, verdict},
@@ -31,12 +31,13 @@ const NOTICE_WAIT_FIRST: Duration = Duration::from_secs(5);
 impl DelivererState {
     /// Ends the round, after `/synced` for those who want it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
-        let (context, app, is_pulled) = (self.context.clone(), self.id.clone(), self.endpoint.is_none());
+        let (context, app) = (self.context.clone(), self.id.clone());
+        let is_claimed = matches!(self.way, Way::Claim);
         let Some((running, _)) = self.running(cursor) else { return };
         let (round, attempts) = (running.open.round.clone(), running.open.snapshot.head_attempts);
         let end_told = running.end_told;
         let store = running.open.store.clone();
-        if running.owes_synced || (running.owes_resync && is_pulled) {
+        if running.owes_synced || (running.owes_resync && is_claimed) {
             // Tries before a restart count, if it was this notice that waited.
             let waited = round.position == round.summary.total();
             running.stage = Stage::noticing(Action::Synced, if waited { attempts.tries } else { 0 });
@@ -66,7 +67,8 @@ impl DelivererState {
 
     /// Sends the notice that goes first now; it counts among the attempts in flight.
     pub(super) fn notice(&mut self, cursor: &CursorId, generation: Generation) {
-        let Some(endpoint) = self.endpoint.clone() else { return };
+        let Way::Attempt(endpoint) = &self.way else { return };
+        let endpoint = endpoint.clone();
         let now = Instant::now();
         // A probe counts as on its way already: its breaker waits for its word.
         let may_halt = !self.gate.is_open();
@@ -140,7 +142,7 @@ impl DelivererState {
                 self.note_announced(cursor, generation);
             }
             self.gate.widen();
-            circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+            circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
             return;
         }
         let (tries, since) = (tries + 1, since.unwrap_or(now));
@@ -190,7 +192,7 @@ impl DelivererState {
             Verdict::Endpoint => self.on_endpoint_failure(outcome, now),
             _ if self.gate.is_open() => {
                 // The probe was not taken, but it was answered: the endpoint is well.
-                circuit_breaker::report(&self.context, &endpoint_key(self.id.as_str()), Ok(()));
+                circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
             }
             _ => {}
         }

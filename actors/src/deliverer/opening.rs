@@ -24,7 +24,7 @@ use crate::{
     follow::goes,
     ports::{
         Cause, CommitFacts, Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, NewRound,
-        Remote, Seek, Store, StoreError, Walk,
+        Remote, Seek, SinkKey, Store, StoreError, Walk,
     },
     round::{Letter, Plan, RULES, Round, RoundSpec, Summary, TreeEnd},
     shards::Hold,
@@ -41,6 +41,8 @@ const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 const UNFIT_WAIT: Duration = Duration::from_secs(300);
 /// The same where a host says so in words of its own, or sends what makes no sense.
 const DOUBTFUL_WAIT: Duration = Duration::from_secs(60);
+/// The wait for a lane that ends at the sink which its watch had before.
+const HANDING_OVER: Duration = Duration::from_millis(100);
 /// Conflicts in a row before that wait.
 const CONFLICTS_MAX: u32 = 3;
 /// Rounds without a change that are walked over in one go before others get a turn.
@@ -167,13 +169,13 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
 }
 
 /// Opens the lane of a cursor.
-pub async fn open(context: &Context, app: &AppId, cursor: &CursorId) -> Result<Opening, OpeningError> {
+pub async fn open(context: &Context, sink: &SinkKey, cursor: &CursorId) -> Result<Opening, OpeningError> {
     let span = info_span!("lane.open", cursor.id = %cursor);
     let cause = context.causes.lane_opens(cursor);
     if let Some(cause) = cause {
         context.tracer.follow(&span, cause);
     }
-    let mut opening = open_owned(context, app, cursor).instrument(span.clone()).await;
+    let mut opening = open_owned(context, sink, cursor).instrument(span.clone()).await;
     match &mut opening {
         Ok(Opening::Open(open)) => open.place = context.tracer.place(&span),
         Ok(Opening::Idle | Opening::Gone) => {}
@@ -186,7 +188,8 @@ pub async fn open(context: &Context, app: &AppId, cursor: &CursorId) -> Result<O
 /// Opens it where its repository is worked on here: what is decided from is read after the right to do so was
 /// had. Before that one look tells whose it is, and whether there is anything to do: after each round it is
 /// asked for again, and mostly there is not.
-async fn open_owned(context: &Context, app: &AppId, cursor: &CursorId) -> Result<Opening, OpeningError> {
+async fn open_owned(context: &Context, sink: &SinkKey, cursor: &CursorId) -> Result<Opening, OpeningError> {
+    let app = &sink.app;
     let turn = context.rows.take(app).await;
     let glimpse = in_time(context.store.glimpse(cursor)).await;
     drop(turn);
@@ -194,8 +197,15 @@ async fn open_owned(context: &Context, app: &AppId, cursor: &CursorId) -> Result
         Err(StoreError::NotFound) => return Ok(Opening::Gone),
         seen => seen?,
     };
+    if glimpse.sink != sink.sink {
+        return Ok(Opening::Gone);
+    }
     if !glimpse.is_waiting {
         return Ok(Opening::Idle);
+    }
+    if context.terms.runs(cursor) {
+        // The deliverer of the sink that its watch had before waits for answers: nothing is sent twice.
+        return Ok(Opening::Later(HANDING_OVER));
     }
     if context.shards.is_sole() {
         return open_held(context, app, cursor, Hold::sole()).await;
@@ -598,7 +608,8 @@ async fn begin(
         plan.summary.updates
     );
     let _turn = context.rows.take(&lane.app).await;
-    let app = in_time(context.store.app(&lane.app)).await?;
+    let sink = SinkKey { app: lane.app.clone(), sink: lane.sink.clone() };
+    let app = in_time(context.store.served(&sink)).await?;
     let format = app.map_or(PayloadFormat::Docora, |app| app.delivery.format);
     let round = Round {
         cursor: lane.cursor.clone(),

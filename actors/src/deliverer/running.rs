@@ -10,20 +10,19 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Slot, Step,
-    lane::{AHEAD, CHANGES_PER_READ, Lane, LaneStart, Moment},
+    DelivererMessage, DelivererState, Generation, Slot, Step, Way,
+    lane::{CHANGES_PER_READ, Lane, LaneStart, Moment},
     lending::{Loan, Owed},
     opening::OpenLane,
     rendering,
     retry::REGISTRATION_GRACE,
-    sending::{Halt, Stretch, TRACED, Trace},
+    sending::{Halt, TRACED, Trace},
 };
 use crate::{
-    circuit_breaker::{self, CircuitBreakerMessage},
     ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
     round::Change,
+    sink::Outlet,
     tasks::in_time,
-    tree::CIRCUIT_BREAKER,
 };
 
 /// A lane that has nothing to send for so long may make room for another.
@@ -61,14 +60,14 @@ pub(super) struct RunningLane {
     pub(super) owes_synced: bool,
     /// The app took the notice that the round ended.
     pub(super) end_told: bool,
-    reload: Option<Duration>,
+    pub(super) reload: Option<Duration>,
     /// A consequence for the cursor is being written, or waits after a failure to.
     pub(super) writing: bool,
     pub(super) write_after: Option<Instant>,
     /// Settlements in a row that were not written, and when the last of them is tried again.
     pub(super) unwritten: u32,
     pub(super) settle_after: Option<Instant>,
-    queued: bool,
+    pub(super) queued: bool,
     timer: Option<Instant>,
     pub(super) halt: Halt,
     /// What is lent of it.
@@ -84,7 +83,7 @@ impl RunningLane {
     pub(super) fn new(open: OpenLane, app: &App, letter: DeadLetterId) -> Self {
         let round = &open.round;
         // Whoever pulls gets the announcement with the first changes that it gets.
-        let pulled = app.base_url.is_none();
+        let pulled = app.receives_at.outlet() == Outlet::Claim;
         let is_first = round.spec.kind == RoundKind::Resync && open.snapshot.untouched;
         let owes_resync = is_first && app.delivery.resync && !open.snapshot.announced;
         let stage = if owes_resync && !pulled { Stage::noticing(Action::Resync, 0) } else { Stage::Flowing };
@@ -186,7 +185,7 @@ impl RunningLane {
     }
 
     /// Whether it could go as a probe of its endpoint, whatever its own waits say.
-    fn is_probeable(&self, now: Instant) -> bool {
+    pub(super) fn is_probeable(&self, now: Instant) -> bool {
         let ready = match self.stage {
             Stage::Noticing { flying, .. } => !flying,
             Stage::Flowing => self.lane.is_probeable(now),
@@ -196,12 +195,12 @@ impl RunningLane {
     }
 
     /// Whether its next attempt repeats one that failed.
-    fn is_retry(&self, position: u64) -> bool {
+    pub(super) fn is_retry(&self, position: u64) -> bool {
         self.lane.tries(position) > 0
     }
 
     /// Whether the notice that goes first may go now; whether it went before.
-    fn notice_due(&self, now: Instant) -> Option<bool> {
+    pub(super) fn notice_due(&self, now: Instant) -> Option<bool> {
         match self.stage {
             Stage::Noticing { flying: false, until, tries, .. } if until.is_none_or(|until| until <= now) => {
                 Some(tries > 0)
@@ -252,7 +251,7 @@ impl DelivererState {
 
     /// Starts whatever a lane wants done now.
     pub(super) fn drive(&mut self, cursor: &CursorId) {
-        let (draining, moment, lent) = (self.draining, self.moment(), self.endpoint.is_none());
+        let (draining, moment) = (self.draining, self.moment());
         let Some((running, generation)) = self.running(cursor) else { return };
         running.end_lease_at(moment.instant);
         self.write(cursor, generation, moment);
@@ -277,59 +276,18 @@ impl DelivererState {
         if draining {
             return;
         }
-        match running.stage {
-            Stage::Noticing { .. } if lent => self.lend(cursor),
-            Stage::Noticing { .. } => {
-                if running.notice_due(moment.instant).is_none() {
-                    self.make_room_of(cursor, moment.instant);
-                } else if self.gate.is_open() {
-                    self.notice(cursor, generation);
-                } else {
-                    self.enqueue(cursor, moment.instant);
-                    self.flow();
-                }
-            }
+        if running.stage == Stage::Flowing && running.lane.is_finished() {
             // What the round did to its cursor is written before it ends.
-            Stage::Flowing if running.lane.is_finished() => {
-                if !owes && !running.writing {
-                    self.finish(cursor, generation);
-                }
+            if !owes && !running.writing {
+                self.finish(cursor, generation);
             }
-            Stage::Flowing if lent => {
-                self.read(cursor, generation);
-                self.lend(cursor);
-                if self.is_wanted(cursor) {
-                    self.render(cursor, generation, AHEAD);
-                }
-                self.arm_due(cursor, moment.instant);
-            }
-            Stage::Flowing => {
-                self.read(cursor, generation);
-                if self.gate.is_open() {
-                    self.enqueue(cursor, moment.instant);
-                    self.send_probe();
-                    self.release_unless_probing(cursor);
-                } else {
-                    if self.gate.is_closed(moment.instant) {
-                        self.release_unless_probing(cursor);
-                    } else {
-                        self.render(cursor, generation, self.ahead());
-                    }
-                    self.enqueue(cursor, moment.instant);
-                    self.flow();
-                    self.make_room_of(cursor, moment.instant);
-                }
-            }
-            Stage::Finishing => {}
+            return;
         }
-    }
-
-    /// While nothing goes out and no probe is permitted, nothing rendered is of use.
-    fn release_unless_probing(&mut self, cursor: &CursorId) {
-        if !self.gate.permits_probe()
-            && let Some((running, _)) = self.running(cursor)
-        {
-            running.lane.release();
+        match self.way {
+            Way::Attempt(_) => self.drive_attempts(cursor, generation, moment.instant),
+            Way::Claim => self.drive_claims(cursor, generation, moment.instant),
+            // Lanes that nobody is served from are being replaced.
+            Way::Closed => {}
         }
     }
 
@@ -366,7 +324,7 @@ impl DelivererState {
     /// Reads a lane's rows again after `wait`, or drops it where there is nobody to send to.
     fn replace(&mut self, cursor: &CursorId, wait: Duration) {
         self.leave_lines(cursor);
-        if !self.is_served() {
+        if !self.way.is_open() {
             self.forget(cursor);
         } else if wait.is_zero() {
             self.open(cursor);
@@ -376,7 +334,7 @@ impl DelivererState {
     }
 
     /// Reads ahead.
-    fn read(&mut self, cursor: &CursorId, generation: Generation) {
+    pub(super) fn read(&mut self, cursor: &CursorId, generation: Generation) {
         let Some((running, _)) = self.running(cursor) else { return };
         if let Some((position, before)) = running.lane.want_read() {
             let open = running.open.clone();
@@ -395,7 +353,7 @@ impl DelivererState {
     }
 
     /// Renders ahead, at most so many deliveries.
-    fn render(&mut self, cursor: &CursorId, generation: Generation, most: usize) {
+    pub(super) fn render(&mut self, cursor: &CursorId, generation: Generation, most: usize) {
         let Some((running, _)) = self.running(cursor) else { return };
         let wanted = running.lane.want_prepare(Instant::now(), most);
         let Some(head) = wanted.first().map(|(position, ..)| *position) else { return };
@@ -409,20 +367,8 @@ impl DelivererState {
         });
     }
 
-    /// Puts a lane that may send into the line, and arms a timer for one that may later.
-    fn enqueue(&mut self, cursor: &CursorId, now: Instant) {
-        let Some((running, _)) = self.running(cursor) else { return };
-        let flows = running.stage == Stage::Flowing;
-        let sendable =
-            if flows { running.lane.next_sendable(now).is_some() } else { running.notice_due(now).is_some() };
-        if sendable && !std::mem::replace(&mut running.queued, true) {
-            self.turns.push_back(cursor.clone());
-        }
-        self.arm_due(cursor, now);
-    }
-
     /// Arms a timer for a lane that may go on later.
-    fn arm_due(&mut self, cursor: &CursorId, now: Instant) {
+    pub(super) fn arm_due(&mut self, cursor: &CursorId, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
         let due = running.lane.next_due(now);
         let arm = due.filter(|due| running.timer.is_none_or(|timer| timer <= now || *due < timer));
@@ -431,168 +377,6 @@ impl DelivererState {
             let cursor = cursor.clone();
             self.post.send_after(due.saturating_duration_since(now), move || DelivererMessage::Due(cursor));
         }
-    }
-
-    /// Sends, lane by lane in turn, as much as the endpoint takes now.
-    pub(super) fn flow(&mut self) {
-        let now = Instant::now();
-        // Who waited for the budget of retries looks again, before the others.
-        self.unpaid.drain(..).rev().for_each(|cursor| self.turns.push_front(cursor));
-        let mut can_pay = true;
-        while self.gate.admits(now) && !self.draining && self.endpoint.is_some() {
-            let Some(cursor) = self.turns.pop_front() else { break };
-            let Some((running, generation)) = self.running(&cursor) else { continue };
-            running.queued = false;
-            if running.reload.is_some() || !running.open.hold.stands() {
-                continue;
-            }
-            let position = running.lane.next_sendable(now).filter(|_| running.stage == Stage::Flowing);
-            let notice = running.notice_due(now);
-            let is_retry = notice.or_else(|| position.map(|position| running.is_retry(position)));
-            match is_retry {
-                Some(true) => {
-                    can_pay = can_pay && self.retries.pay(now);
-                    if !can_pay {
-                        self.postpone(cursor);
-                        continue;
-                    }
-                }
-                Some(false) => self.retries.on_first_try(),
-                None => {}
-            }
-            if notice.is_some() {
-                self.notice(&cursor, generation);
-                continue;
-            }
-            if let Some(position) = position {
-                self.launch(&cursor, position, false);
-                self.enqueue(&cursor, now);
-            }
-            if let Some((_, generation)) = self.running(&cursor) {
-                self.read(&cursor, generation);
-                self.render(&cursor, generation, self.ahead());
-            }
-        }
-        if !self.unpaid.is_empty() {
-            let due = now + self.retries.wait(now);
-            self.arm_flow_at(due, now);
-        }
-        self.arm_flow(now);
-    }
-
-    /// Its retry waits until the budget can pay for it.
-    fn postpone(&mut self, cursor: CursorId) {
-        if let Some((running, _)) = self.running(&cursor) {
-            running.queued = true;
-            self.unpaid.push_back(cursor);
-        }
-    }
-
-    /// Goes on by itself when the wait that the endpoint asked for is over.
-    pub(super) fn arm_flow(&mut self, now: Instant) {
-        if let Some(until) = self.gate.held_until().filter(|until| *until > now) {
-            self.arm_flow_at(until, now);
-        }
-    }
-
-    fn arm_flow_at(&mut self, until: Instant, now: Instant) {
-        if self.flow_armed.is_none_or(|armed| armed <= now || until < armed) {
-            self.flow_armed = Some(until);
-            self.post.send_after(until.saturating_duration_since(now), || DelivererMessage::Flow);
-        }
-    }
-
-    /// How many deliveries a lane may render at once: when more lanes wait for their turn than the
-    /// endpoint takes at a time, one each.
-    fn ahead(&self) -> usize {
-        if self.turns.len() > 2 * self.gate.most() { 1 } else { AHEAD }
-    }
-
-    /// Whether a lane could go as a probe now.
-    pub(super) fn has_probe(&self) -> bool {
-        let now = Instant::now();
-        let is_probeable = |lane: &super::Lane| match &lane.slot {
-            Slot::Running(running) => running.is_probeable(now) && running.open.hold.stands(),
-            _ => false,
-        };
-        !self.draining && self.lanes.values().any(is_probeable)
-    }
-
-    /// Sends the one permitted probe from the next lane whose head can go; one that must be rendered
-    /// first is, and then it goes.
-    pub(super) fn send_probe(&mut self) {
-        if self.draining || !self.gate.permits_probe() {
-            return;
-        }
-        let (last, now) = (self.last_probe.clone(), Instant::now());
-        let after = self.lanes.keys().filter(|cursor| last.as_ref().is_none_or(|last| *cursor > last));
-        let wrapped = self.lanes.keys().filter(|cursor| last.as_ref().is_some_and(|last| *cursor <= last));
-        let is_probeable = |cursor: &&CursorId| match self.lanes.get(*cursor).map(|lane| &lane.slot) {
-            Some(Slot::Running(running)) => running.is_probeable(now) && running.open.hold.stands(),
-            _ => false,
-        };
-        let Some(cursor) = after.chain(wrapped).find(is_probeable).cloned() else { return };
-        let Some((running, generation)) = self.running(&cursor) else { return };
-        match running.lane.probe_head() {
-            _ if matches!(running.stage, Stage::Noticing { .. }) => self.notice(&cursor, generation),
-            Some(position) => {
-                if self.gate.take_probe() {
-                    self.launch(&cursor, position, true);
-                }
-            }
-            None => {
-                running.lane.hurry_head();
-                self.render(&cursor, generation, 1);
-                return;
-            }
-        }
-        self.last_probe = Some(cursor);
-    }
-
-    /// A permitted probe for which there is nothing here any more, because other replicas work on it now,
-    /// is theirs.
-    pub(super) fn give_probe_back(&mut self) {
-        if !self.gate.permits_probe() || self.context.shards.is_sole() {
-            return;
-        }
-        let may_probe = |lane: &super::Lane| match &lane.slot {
-            Slot::Opening { .. } => true,
-            Slot::Waiting { .. } => false,
-            Slot::Running(running) => running.open.hold.stands(),
-        };
-        if self.draining || !self.lanes.values().any(may_probe) {
-            self.gate.open();
-            self.on_unprobed();
-        }
-    }
-
-    /// The breaker waits for a probe that did not go.
-    pub(super) fn on_unprobed(&self) {
-        let key = circuit_breaker::endpoint_key(self.id.as_str());
-        if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
-            breaker.send(CircuitBreakerMessage::ProbeUnused);
-        }
-    }
-
-    fn launch(&mut self, cursor: &CursorId, position: u64, is_probe: bool) {
-        let Some(endpoint) = self.endpoint.clone() else { return };
-        let transport = self.context.transport.clone();
-        let post = self.post.clone();
-        let Some((running, generation)) = self.running(cursor) else { return };
-        let launch = running.lane.launch(position, is_probe);
-        if launch.parcels.is_empty() {
-            return;
-        }
-        let (outbound, tracer) = (self.context.outbound.clone(), self.context.tracer.clone());
-        let Some((running, _)) = self.running(cursor) else { return };
-        let (halt, trace, open) = (running.halt.clone(), running.trace(&tracer), running.open.clone());
-        let pass = self.gate.enter();
-        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, pass, trace, open };
-        let to = cursor.clone();
-        let tell = move |tray| {
-            post.send(DelivererMessage::Step(to.clone(), generation, Ok(Step::Answered(tray))));
-        };
-        self.step(cursor, generation, stretch.send(cursor.to_string(), tell));
     }
 
     /// Spawns a task whose result is a step of this run of the lane.

@@ -26,6 +26,7 @@ use tracing::{Instrument, Span, info_span};
 
 use super::{Step, gate::Pass, lane::Launch, opening::OpenLane};
 use crate::{
+    crowds,
     ports::{AttemptOutcome, Cause, Endpoint, ItemOutcome, Parcel, Tracer, Transport},
     shards::Hold,
     turns::{Place, Turns},
@@ -117,26 +118,37 @@ impl Halt {
     }
 }
 
-/// Waits until an attempt may go: for the app's pace, and for a place among all that is in flight.
-/// Who had to wait for the place is in step no more, and waits for the pace again.
-pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Place {
+/// The right to make one attempt, for as long as it is held.
+pub(crate) struct Turn {
+    _outbound: Place,
+    _crowd: Option<crowds::Place>,
+}
+
+/// Waits until an attempt may go: for a place among those of its app, for the app's pace, and for a place among
+/// all that is in flight. Who had to wait for the last one is in step no more, and waits for the pace again.
+pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Turn {
+    // First: who waits for its app holds no place that others could have.
+    let crowd = match &endpoint.crowd {
+        Some(crowd) => Some(crowd.take().await),
+        None => None,
+    };
     if let Some(pace) = &endpoint.pace {
         pace.turn().await;
         if let Some(place) = outbound.try_take() {
-            return place;
+            return Turn { _outbound: place, _crowd: crowd };
         }
     }
     let place = outbound.take(&endpoint.app).await;
     if let Some(pace) = &endpoint.pace {
         pace.turn().await;
     }
-    place
+    Turn { _outbound: place, _crowd: crowd }
 }
 
 /// Waits until an attempt of a lane may begin; `None`: the lane is another replica's now, or reads its rows
 /// again first. Who had to wait is looked at once more: what is decided about a lane counts until its attempt
 /// goes.
-pub(super) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Place> {
+pub(super) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Turn> {
     loop {
         hold.confirmed().await;
         let place = take_turn(endpoint, outbound).await;
@@ -209,7 +221,7 @@ impl Stretch {
     }
 
     /// Waits for the app's pace, and for a place among all that is in flight; `None`: it is halted.
-    async fn turn(&self, may_halt: bool) -> Option<Place> {
+    async fn turn(&self, may_halt: bool) -> Option<Turn> {
         let is_halted = || may_halt && self.halt.is_called();
         let turn = async {
             // Whoever lost its right, or does not know, begins nothing, not even a probe.

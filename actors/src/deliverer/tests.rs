@@ -13,6 +13,7 @@ mod replays;
 mod replicas;
 mod rounds;
 mod rows;
+mod sinks;
 mod survival;
 mod unhappy;
 mod walks;

@@ -15,7 +15,7 @@ const NOW: Timestamp = Timestamp(9_000);
 fn watch(number: u128, kind: SelectorKind, value: &str) -> KnownWatch {
     KnownWatch {
         id: WatchId::new(Ulid::from_parts(1, number)),
-        app: AppId::new(Ulid::from_parts(1, 1)),
+        sink: SinkKey::own(&AppId::new(Ulid::from_parts(1, 1))),
         selector: Selector { kind, value: value.into() },
         on_branch_gone: BranchGone::Delete,
         served: true,
@@ -441,7 +441,7 @@ fn the_highest_requests_take_the_room_of_lower_ones() {
     // Its files go, and that is that until there is room again.
     known.cursors[0].state = CursorState::BranchMissing;
     known.heads.remove("refs/pull/8/head");
-    assert_eq!(known.waiting(), [(known.watches[0].app.clone(), lowest.clone())]);
+    assert_eq!(known.waiting(), [(known.watches[0].sink.clone(), lowest.clone())]);
     let watch = known.watches[0].clone();
     known.cursors.push(cursor(&watch, 10, "refs/pull/10/head", "refs/pull/10/head"));
     known.heads.insert("refs/pull/10/head".to_owned(), (ObjectId::new([10; 20]), LEARNT));

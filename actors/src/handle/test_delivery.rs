@@ -1,4 +1,4 @@
-//! A test delivery: one signed request to the endpoint of an app, so that whoever runs it sees
+//! A test delivery: one signed request to a sink of an app, so that whoever runs it sees
 //! whether it takes what is sent. It goes through the transport that all deliveries go through, with
 //! the app's pace and a place among all that is in flight; it feeds no breaker, is no attempt of
 //! anything, and leaves no row.

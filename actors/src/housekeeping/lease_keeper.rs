@@ -26,7 +26,7 @@ use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
     coalesced::Coalesced,
     context::Context,
-    deliverer::DelivererMessage,
+    deliverer::{DelivererMessage, others_of},
     directory::Post,
     hints,
     ports::{Fence, LeaseStanding, Signal, StoreError},
@@ -338,7 +338,8 @@ impl LeaseKeeperState {
             Err(_) => {}
         }
         for app in self.context.terms.ended() {
-            if let Some(deliverer) = self.context.directory.find(DELIVERER, app.as_str()) {
+            let own = self.context.directory.find(DELIVERER, app.as_str());
+            for deliverer in own.into_iter().chain(others_of(&self.context, &app)) {
                 // One that ends now has no lanes.
                 deliverer.send(DelivererMessage::LetGo);
             }

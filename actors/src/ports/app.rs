@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tidings_entity::{
-    id::{AppId, Sha256Hash},
+    id::{AppId, Sha256Hash, SinkId},
     kind::{OrderMode, PayloadFormat, RetryPolicy},
 };
 
 use super::{AccessPatch, EndpointAccess, KeyedRequest, StoredAnswer};
-use crate::{secret::Secret, time::Timestamp};
+use crate::{secret::Secret, sink::SinkAddress, time::Timestamp};
 
 /// An app as it is registered.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ pub struct NewApp {
     pub name: String,
     /// Contact address.
     pub email: String,
-    /// Where it receives; `None` for pull.
-    pub base_url: Option<String>,
+    /// Where it receives: the sink of its watches.
+    pub receives_at: SinkAddress,
     /// A web page about the app.
     pub website: Option<String>,
     /// What the app is for, in the words of its owner.
@@ -130,8 +130,8 @@ impl BatchSettings {
 /// What an app changes of itself; `None` leaves a thing as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AppPatch {
-    /// Where it receives, or (`Some(None)`) that it pulls from now on.
-    pub base_url: Option<Option<String>>,
+    /// Where it receives from now on.
+    pub receives_at: Option<SinkAddress>,
     /// How it wants to be served.
     pub delivery: Option<DeliverySettings>,
     /// Why it is not served from now on, or (`Some(None)`) that it is served again.
@@ -157,8 +157,8 @@ impl AppPatch {
             }
             app.keys.insert(0, rotation.key.clone());
         }
-        if let Some(base_url) = &self.base_url {
-            app.base_url.clone_from(base_url);
+        if let Some(receives_at) = &self.receives_at {
+            app.receives_at.clone_from(receives_at);
         }
         if let Some(delivery) = &self.delivery {
             app.delivery = delivery.clone();
@@ -186,17 +186,19 @@ pub const GONE: &str = "the endpoint answered 410 Gone";
 /// every delivery.
 pub const KEYS_MAX: usize = 4;
 
-/// An app as it is served.
+/// An app as it is served: at its own sink, or at one that a watch of it has for itself ([`App::at`]).
 #[derive(Clone, Debug)]
 pub struct App {
     /// Its id.
     pub id: AppId,
+    /// The sink of one watch; `None`: the app's own.
+    pub sink: Option<SinkId>,
     /// Its name.
     pub name: String,
     /// Contact address.
     pub email: String,
-    /// Where it receives; `None` for pull.
-    pub base_url: Option<String>,
+    /// Where it receives: the sink of its watches.
+    pub receives_at: SinkAddress,
     /// A web page about the app.
     pub website: Option<String>,
     /// What the app is for, in the words of its owner.

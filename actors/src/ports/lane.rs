@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SinkId, SourceId, WatchId},
     kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 pub struct Glimpse {
     /// The repository whose branch it follows.
     pub repository: RepositoryId,
+    /// The sink that its watch has for itself; `None`: that of its app.
+    pub sink: Option<SinkId>,
     /// Whether it has something to do, as [`Store::pending`](crate::ports::LaneStore::pending) says.
     pub is_waiting: bool,
 }
@@ -32,6 +34,8 @@ pub struct LaneSnapshot {
     pub watch: WatchId,
     /// The app.
     pub app: AppId,
+    /// The sink that its watch has for itself; `None`: that of its app.
+    pub sink: Option<SinkId>,
     /// The repository as it is seen with the credential of its watch.
     pub source: SourceId,
     /// Where content is read and missing objects are fetched.
@@ -111,6 +115,8 @@ pub struct LaneTerms {
     pub is_paused: bool,
     /// The source that its watch sees the repository through: another one after a new credential.
     pub source: SourceId,
+    /// The sink that its watch has for itself: a lane of another one is not this deliverer's.
+    pub sink: Option<SinkId>,
     /// The open round; a resync ends it.
     pub round: Option<i64>,
     /// The position that is to be given up by hand, while it is not settled.
@@ -128,6 +134,7 @@ impl LaneTerms {
         Self {
             is_paused: lane.watch_state == WatchState::Paused,
             source: lane.source.clone(),
+            sink: lane.sink.clone(),
             round: lane.open.as_ref().map(|round| round.number),
             skip: lane.open.as_ref().filter(|_| lane.skip_head).map(|round| round.position),
             is_cancelled: lane.cancel_open,

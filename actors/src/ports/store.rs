@@ -77,7 +77,7 @@ pub struct BlobFacts {
 pub struct BreakerRow {
     /// What it guards.
     pub kind: BreakerKind,
-    /// The id of the source or app.
+    /// The id of the source, of the app for its own sink, or of a sink that a watch has for itself.
     pub id: String,
     /// Failures in a row.
     pub failures: u32,

@@ -10,13 +10,15 @@ use tidings_entity::{
     kind::{Operation, PayloadFormat},
 };
 
-use super::{App, CommitFacts, EndpointAccess, GitError, Remote, StoreError};
+use super::{App, CommitFacts, EndpointAccess, GitError, Remote, SinkKey, StoreError};
 use crate::{
     budget::Held,
+    crowds::Crowd,
     pace::Pace,
     round::{Change, DeliveryId, Round, RoundSpec},
     secret::Secret,
     shards::Hold,
+    sink::{Outlet, SinkAddress},
     time::Timestamp,
 };
 
@@ -25,8 +27,10 @@ use crate::{
 pub struct Endpoint {
     /// The app.
     pub app: AppId,
-    /// Its base address; `/create`, `/update`, ... is appended to it word for word.
-    pub base_url: String,
+    /// Which of its sinks: clients, connections and access tokens are kept by it.
+    pub sink: SinkKey,
+    /// Where attempts go; never [`SinkAddress::Pull`].
+    pub address: SinkAddress,
     /// Since when the app has it ([`App::endpoint_since`]).
     pub since: Timestamp,
     /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
@@ -40,22 +44,30 @@ pub struct Endpoint {
     /// How fast it takes requests, where that is limited. Whoever asks for an attempt has waited
     /// for its turn; the transport waits for one before each further request of it.
     pub pace: Option<Pace>,
+    /// How many attempts at once the app takes over all its sinks, where that is bounded here: an attempt of a
+    /// lane has a place among them.
+    pub crowd: Option<Crowd>,
     /// What notices outside of rounds look like; those of a round look like its changes.
     pub format: PayloadFormat,
 }
 
 impl Endpoint {
-    /// The endpoint of an app, where it has one: with its keys and its choices.
+    /// The endpoint of an app, where its sink is one that attempts go to: with its keys and its choices.
     #[must_use]
     pub fn of(app: &App, timeout: Duration, pace: Option<Pace>) -> Option<Self> {
+        if app.receives_at.outlet() != Outlet::Attempt {
+            return None;
+        }
         Some(Self {
             app: app.id.clone(),
-            base_url: app.base_url.clone()?,
+            sink: app.sink_key(),
+            address: app.receives_at.clone(),
             since: app.endpoint_since,
             keys: app.keys.clone(),
             access: Arc::clone(&app.access),
             timeout,
             pace,
+            crowd: None,
             format: app.delivery.format,
         })
     }
@@ -68,7 +80,7 @@ impl Endpoint {
         let keys =
             |endpoint: &Self| endpoint.keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>();
         self.since == other.since
-            && self.base_url == other.base_url
+            && self.address == other.address
             && self.format == other.format
             && keys(self) == keys(other)
             && self.access.is_like(&other.access)

@@ -7,7 +7,7 @@ use tidings_entity::{
     kind::{BranchGone, CursorState, HistoryMode, SelectorKind, WatchState},
 };
 
-use super::{Extent, RefListing, RefPatterns, Remote, RepositoryFacts};
+use super::{Extent, NewSink, RefListing, RefPatterns, Remote, RepositoryFacts, SinkKey, WatchSink};
 use crate::{follow::Followed, round::TreeEnd, secret::Secret, time::Timestamp, view::View};
 
 /// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch). What it
@@ -33,7 +33,7 @@ pub enum Start {
 /// A registration of a watch, access already proved by `listing`.
 #[derive(Clone, Debug)]
 pub struct NewWatch {
-    /// The id it gets if the app has no watch with this repository and selector.
+    /// The id it gets if the app has no watch with this repository, selector and alias.
     pub id: WatchId,
     /// The app.
     pub app: AppId,
@@ -47,6 +47,10 @@ pub struct NewWatch {
     pub credential: Option<Secret>,
     /// Which refs.
     pub selector: Selector,
+    /// Tells it from other watches of the same refs: `[a-z0-9-]`, at most 40 characters; mostly empty.
+    pub alias: String,
+    /// The sink that it has for itself; `None`: that of its app.
+    pub sink: Option<NewSink>,
     /// Which files.
     pub view: View,
     /// Net changes or every commit.
@@ -84,6 +88,10 @@ pub struct Watch {
     pub has_credential: bool,
     /// Which refs.
     pub selector: Selector,
+    /// Tells it from other watches of the same refs.
+    pub alias: String,
+    /// The sink that it has for itself; `None`: that of its app.
+    pub sink: Option<WatchSink>,
     /// Which files.
     pub view: View,
     /// Net changes or every commit.
@@ -160,6 +168,12 @@ pub struct HeadFault {
 }
 
 impl Watch {
+    /// Names the sink that its changes go to.
+    #[must_use]
+    pub fn sink_key(&self) -> SinkKey {
+        SinkKey { app: self.app.clone(), sink: self.sink.as_ref().map(|sink| sink.id.clone()) }
+    }
+
     /// What its source is asked for because of it: full ref names, or a prefix that ends in `/`.
     #[must_use]
     pub fn patterns(&self) -> RefPatterns {
@@ -185,6 +199,9 @@ pub struct WatchPatch {
     pub on_branch_gone: Option<BranchGone>,
     /// Whether it is served, and why not.
     pub state: Option<(WatchState, Option<String>)>,
+    /// The sink that it has for itself, or (`Some(None)`) that it goes to that of its app. A sink that it has
+    /// keeps its id and its signing key, and is served again where it was disabled.
+    pub sink: Option<Option<NewSink>>,
 }
 
 /// A source that must be polled.
@@ -221,7 +238,7 @@ pub struct Moved {
     pub absent: BTreeSet<String>,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
     pub left_out: BTreeMap<WatchId, u64>,
-    /// The cursors of the source that are behind their head now, with their apps; also where this
+    /// The cursors of the source that are behind their head now, with their sinks; also where this
     /// listing wrote nothing, so that a lane which missed a hint gets another one.
-    pub cursors: Vec<(AppId, CursorId)>,
+    pub cursors: Vec<(SinkKey, CursorId)>,
 }

@@ -83,7 +83,7 @@ async fn tell_all(
     };
     for watch in watches {
         let Some(notice) = notice(&watch) else { continue };
-        match context.store.app(&watch.app).await {
+        match context.store.served(&watch.sink_key()).await {
             Ok(Some(app)) => tell(context, &app, &watch, cause, &notice).await,
             Ok(None) => {}
             Err(reason) => warn!(app.id = %watch.app, "{} could not be told: {reason}", watch.app),

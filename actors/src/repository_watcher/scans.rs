@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, source_key},
+    deliverer,
     hosts::Postponed,
     ports::{GitError, StoreError},
     scan_worker::{self, Known, Place, ScanError},
@@ -120,7 +121,7 @@ impl RepositoryWatcherState {
                 let recovered = watched.failing.take().is_some();
                 self.last_error.remove(id);
                 circuit_breaker::report(&self.context, &key, Ok(()));
-                self.wake(report.cursors);
+                deliverer::wake(&self.context, report.cursors);
                 if recovered {
                     self.remember_error(id, None);
                 }

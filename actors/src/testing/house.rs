@@ -25,6 +25,7 @@ use crate::{
     budget::Budget,
     causes::Causes,
     context::Context,
+    crowds::Crowds,
     deliverer::DelivererMessage,
     directory::{Directory, Doing, Post},
     handle::{Handle, Tree},
@@ -39,6 +40,7 @@ use crate::{
     scan_slots::ScanSlots,
     secret::Secret,
     shards::Shards,
+    sink::SinkAddress,
     terms::Terms,
     time::Timestamp,
     tree::DELIVERER,
@@ -129,6 +131,7 @@ impl House {
         let mut policy = Policy::default();
         edit(&mut policy);
         let context = Context {
+            crowds: Crowds::default(),
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
             rows: Turns::new(4),
@@ -271,7 +274,7 @@ impl House {
             id: AppId::new(ulid),
             name: "an app".into(),
             email: "a@example.org".into(),
-            base_url: Some("https://app.example".into()),
+            receives_at: SinkAddress::Endpoint("https://app.example".into()),
             website: None,
             description: None,
             token_public_id: ulid.to_string(),
@@ -329,6 +332,8 @@ impl House {
             is_private: false,
             credential: None,
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+            alias: String::new(),
+            sink: None,
             view: View::default(),
             mode: HistoryMode::Net,
             on_branch_gone: BranchGone::Keep,

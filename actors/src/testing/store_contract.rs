@@ -12,6 +12,7 @@ mod replays;
 mod requests;
 mod resync;
 mod rounds;
+mod sinks;
 mod upkeep;
 mod world;
 
@@ -26,6 +27,7 @@ pub use replays::*;
 pub use requests::*;
 pub use resync::*;
 pub use rounds::*;
+pub use sinks::*;
 pub use upkeep::*;
 
 /// One `#[tokio::test]` for each promise. `$make` is an async function without arguments that
@@ -41,6 +43,9 @@ macro_rules! store_contract_tests {
             what_goes_with_requests_is_kept_and_changed_part_by_part
             foreign_and_missing_ids_are_not_found
             the_same_selector_again_replaces_settings_and_resyncs
+            another_alias_is_another_watch_of_the_same_refs
+            a_watch_has_its_own_sink_until_it_goes_back_or_ends
+            a_sink_that_is_gone_stops_nobody_else
             the_time_to_send_is_promised_once
             two_apps_with_one_secret_share_no_source
             a_new_credential_keeps_the_open_round

@@ -17,6 +17,7 @@ use super::{
     access::AccessArgs,
     settings::SettingsArgs,
     shown::described,
+    sink::SinkArgs,
 };
 use crate::{git::address::Address, http::repositories::selector::selector};
 
@@ -33,8 +34,13 @@ pub(in crate::cli) struct AddArgs {
     /// A pattern of tags, instead of a branch
     #[arg(long, conflicts_with = "branch")]
     tags: Option<String>,
+    /// Watch the same refs once more under this name: small letters, digits and -
+    #[arg(long, value_name = "NAME")]
+    watch_name: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    sink: SinkArgs,
     /// What is sent first: all (every file; the default), now (nothing before the next commit), or a commit
     /// (what changed since that commit)
     #[arg(long)]
@@ -85,9 +91,15 @@ impl AddArgs {
     fn body(&self, context: &Context) -> Result<Value, Failure> {
         let mut fields = self.settings.fields();
         fields.insert("url".to_owned(), json!(self.url));
-        for (name, text) in [("branch", &self.branch), ("tags", &self.tags), ("start", &self.start)] {
+        for (name, text) in [
+            ("branch", &self.branch),
+            ("tags", &self.tags),
+            ("start", &self.start),
+            ("watch_name", &self.watch_name),
+        ] {
             fields.extend(text.as_ref().map(|text| (name.to_owned(), json!(text))));
         }
+        fields.extend(self.sink.field());
         fields.extend(self.access.fields(context)?);
         Ok(Value::Object(fields))
     }
@@ -101,7 +113,11 @@ async fn refuse_second(client: &Client, arguments: &AddArgs, address: &Address) 
         return Ok(());
     };
     let watches = client.list(&PATH, &[]).await?;
-    let is_same = |watch: &&Value| watch["selector"] == json!(selector) && is_of(watch, address);
+    let name = arguments.watch_name.as_deref().unwrap_or_default();
+    let is_same = |watch: &&Value| {
+        let named = watch["watch_name"].as_str().unwrap_or_default();
+        watch["selector"] == json!(selector) && named == name && is_of(watch, address)
+    };
     let Some(watch) = watches.iter().find(is_same) else { return Ok(()) };
     let (id, url) = (shown(&watch["repository_id"]), &arguments.url);
     let text = format!(

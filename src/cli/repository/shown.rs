@@ -11,12 +11,15 @@ use super::super::{
 /// What is told in words of its own below the facts.
 const APART: [&str; 5] = ["branches", "breaker", "scan", "last_scan_at", "next_poll_at"];
 
-/// A watch with a line for each of its branches; `endpoint` is that of its app, null where it is not asked
-/// for.
+/// A watch with a line for each of its branches; `endpoint` says how its sink does, null where it is not
+/// asked for.
 pub(super) fn described(watch: &Value, endpoint: &Value) -> Vec<String> {
     let mut facts = watch.clone();
     if let Some(facts) = facts.as_object_mut() {
         APART.iter().for_each(|name| drop(facts.remove(*name)));
+        if let Some(sink) = facts.get_mut("sink").and_then(Value::as_object_mut) {
+            sink.remove("endpoint");
+        }
     }
     let mut rows: Vec<Vec<String>> =
         flattened(&facts).into_iter().map(|(name, value)| vec![name, shown(value)]).collect();

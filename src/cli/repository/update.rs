@@ -9,6 +9,7 @@ use super::{
     OneArgs, call,
     settings::SettingsArgs,
     shown::described,
+    sink::SinkArgs,
 };
 
 #[derive(Args, Debug)]
@@ -17,6 +18,11 @@ pub(in crate::cli) struct UpdateArgs {
     one: OneArgs,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    sink: SinkArgs,
+    /// Its changes go to the endpoint of the app
+    #[arg(long, conflicts_with_all = ["sink_url", "sink_pull", "sink_format", "sink_order"])]
+    no_sink: bool,
     /// All paths: takes the includes away
     #[arg(long, conflicts_with = "include")]
     no_include: bool,
@@ -34,6 +40,7 @@ pub(super) async fn run(arguments: &UpdateArgs, context: &Context) -> Result<(),
         fields.extend(is_none.then(|| (name.to_owned(), json!([]))));
     }
     fields.extend(arguments.state.as_ref().map(|state| ("state".to_owned(), json!(state))));
+    fields.extend(sink_field(arguments));
     if fields.is_empty() {
         let text = "there is nothing to change: give a setting (tidings repository update --help lists them)";
         return Err(Failure::new(Code::Usage, text));
@@ -41,4 +48,8 @@ pub(super) async fn run(arguments: &UpdateArgs, context: &Context) -> Result<(),
     let body = Value::Object(fields);
     let (_, watch) = call(&arguments.one, context, Method::PATCH, None, Some(&body)).await?;
     context.output.print(&watch, &described(&watch, &Value::Null))
+}
+
+fn sink_field(arguments: &UpdateArgs) -> Option<(String, Value)> {
+    if arguments.no_sink { Some(("sink".to_owned(), Value::Null)) } else { arguments.sink.field() }
 }

@@ -9,7 +9,7 @@ use tidings_actors::{
     ports::BreakerRow,
 };
 use tidings_entity::{
-    id::{AppId, SourceId},
+    id::{AppId, SinkId, SourceId},
     kind::BreakerKind,
 };
 use utoipa::ToSchema;
@@ -162,6 +162,13 @@ async fn key(front: &Front, request: &Request) -> Result<(BreakerKind, String), 
     let id = request.parameters.get(1).ok_or_else(missing)?;
     match kind {
         BreakerKind::Endpoint => {
+            let is_sink = id.parse::<SinkId>().is_ok();
+            if is_sink {
+                // A breaker has a row while it has failures.
+                let rows = front.store.breakers().await.map_err(failed)?;
+                rows.iter().find(|row| row.kind == kind && row.id == *id).ok_or_else(missing)?;
+                return Ok((kind, endpoint_key(id)));
+            }
             let id: AppId = id.parse().map_err(|_| missing())?;
             front.store.app(&id).await.map_err(failed)?.ok_or_else(missing)?;
             Ok((kind, endpoint_key(id.as_str())))

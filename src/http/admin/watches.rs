@@ -106,7 +106,7 @@ impl WatchShown {
         let endpoint = sights
             .breakers
             .iter()
-            .find(|row| row.kind == BreakerKind::Endpoint && row.id == watch.app.as_str())
+            .find(|row| row.kind == BreakerKind::Endpoint && row.id == watch.sink_key().id())
             .map(BreakerShown::of);
         let last = watch.cursors.iter().filter_map(|cursor| seen.last_try(cursor)).max_by_key(|row| row.at);
         Self {

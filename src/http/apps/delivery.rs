@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use tidings_actors::ports::{BatchSettings, DeliverySettings};
+use tidings_actors::{
+    ports::{BatchSettings, DeliverySettings},
+    sink::SinkAddress,
+};
 use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy};
 use utoipa::{
     ToSchema,
@@ -147,7 +150,7 @@ fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilde
 /// secret. The address may change with them, from the first to the second.
 pub(super) fn read_delivery(
     fields: &mut Fields,
-    (received_at, receives_at): (Option<&str>, Option<&str>),
+    (received_at, receives_at): (Option<&SinkAddress>, &SinkAddress),
     now: &DeliverySettings,
 ) -> (Option<DeliverySettings>, Option<Value>) {
     let beginning = streams::beginning(received_at, receives_at, now);

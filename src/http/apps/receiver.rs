@@ -1,5 +1,6 @@
 //! The address where an app receives: on the web, or in a stream.
 
+use tidings_actors::sink::SinkAddress;
 use url::Url;
 
 use super::{
@@ -11,19 +12,21 @@ use crate::{
     http::{fields::Fields, front::Front},
 };
 
-/// The address of a receiver, if one is there.
-pub(super) fn read_base_url(front: &Front, fields: &mut Fields) -> Option<String> {
-    let base_url = fields.text("base_url", 1..=URL_CHARACTERS_MAX);
-    if let Some(fault) = base_url.as_deref().and_then(|url| of_receiver(front, url)) {
+/// The address of a receiver, if one is there; null is none.
+pub(super) fn read_base_url(front: &Front, fields: &mut Fields) -> Option<SinkAddress> {
+    let address = SinkAddress::of(Some(fields.text("base_url", 1..=URL_CHARACTERS_MAX)?));
+    if let Some(fault) = of_receiver(front, &address) {
         fault.note(fields, "base_url");
     }
-    base_url
+    Some(address)
 }
 
-fn of_receiver(front: &Front, text: &str) -> Option<UrlFault> {
-    if streams::is_stream(Some(text)) {
-        return streams::fault(front, text);
-    }
+fn of_receiver(front: &Front, address: &SinkAddress) -> Option<UrlFault> {
+    let text = match address {
+        SinkAddress::Stream(address) => return streams::fault(front, address),
+        SinkAddress::Endpoint(address) => address,
+        SinkAddress::Pull | SinkAddress::Print => return Some("must be a web address".into()),
+    };
     let Ok(url) = Url::parse(text) else { return Some("must be a web address".into()) };
     let plain = url.scheme() == "http";
     if plain && !front.settings.egress.allow_http {

@@ -1,19 +1,17 @@
 //! What is different for an app whose changes go to a stream of NATS.
 
 use super::url_fault::UrlFault;
-use tidings_actors::ports::{DeliverySettings, EndpointAccess, EndpointAuth};
-use tidings_entity::kind::PayloadFormat;
+use tidings_actors::{
+    ports::{DeliverySettings, EndpointAccess, EndpointAuth},
+    sink::SinkAddress,
+};
+use tidings_entity::kind::{PayloadFormat, SinkKind};
 
 use crate::{
     egress::EgressError,
     http::{fields::Fields, front::Front},
     nats::target::Target,
 };
-
-/// Whether changes that are sent there go to a stream.
-pub(super) fn is_stream(receives_at: Option<&str>) -> bool {
-    receives_at.is_some_and(Target::is_meant)
-}
 
 /// What is wrong with the address of a stream, as far as can be told before its name is resolved.
 pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
@@ -41,12 +39,13 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
 /// The settings that a wish is laid over. Events of a stream are CloudEvents by themselves; an app that
 /// leaves a stream gets the bodies of an app that never had one, so that a detour changes nothing.
 pub(super) fn beginning(
-    received_at: Option<&str>,
-    receives_at: Option<&str>,
+    received_at: Option<&SinkAddress>,
+    receives_at: &SinkAddress,
     now: &DeliverySettings,
 ) -> DeliverySettings {
     let mut now = now.clone();
-    match (is_stream(received_at), is_stream(receives_at)) {
+    let is_stream = |address: &SinkAddress| address.kind() == SinkKind::Stream;
+    match (received_at.is_some_and(is_stream), is_stream(receives_at)) {
         (_, true) => now.format = PayloadFormat::Cloudevents,
         (true, false) => now.format = DeliverySettings::default().format,
         (false, false) => {}

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tidings_actors::{
     handle::{TestRefused, Tested},
     ports::{App, SendFailure},
+    sink::SinkAddress,
 };
 use tidings_entity::id::AppId;
 use tokio::time::Instant;
@@ -105,20 +106,44 @@ pub(super) struct TestOutcome {
 pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let mut app = request.app()?.clone();
     let mut fields = Fields::of_optional_body::<TestWish>(&request.body)?;
-    let base_url = read_base_url(&front, &mut fields);
+    let named = read_base_url(&front, &mut fields);
     fields.finish()?;
-    let is_own = base_url.is_none() || base_url == app.base_url;
-    if let Some(base_url) = base_url {
-        if !app.base_url.as_deref().is_some_and(|own| is_same_origin(own, &base_url)) {
+    let is_own = named.as_ref().is_none_or(|named| *named == app.receives_at);
+    if let Some(named) = named {
+        let origins = app.receives_at.base_url().zip(named.base_url());
+        if !origins.is_some_and(|(own, other)| is_same_origin(own, other)) {
             // Whoever may ask for a test need not know what the endpoint is shown.
             app.access = Arc::default();
         }
-        app.base_url = Some(base_url);
+        app.receives_at = named;
     }
     let outcome = attempt(&front, &tests, &app).await?;
     if outcome.accepted && is_own {
-        let ended = front.store.end_refusals(&app.id).await;
+        let ended = front.store.end_refusals(&app.sink_key()).await;
         ended.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+        front.handle.refresh(&app.id).await;
+    }
+    Ok(json(StatusCode::OK, &outcome))
+}
+
+/// Sends one signed test delivery to the sink that this repository has for itself; without one, to the endpoint of
+/// the app. It counts among the six a minute of the app. A branch that is blocked because this sink refused
+/// everything goes on when the sink takes the test.
+#[utoipa::path(post, path = "/api/repositories/{id}/test", tag = "repositories", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = TestOutcome),
+        (status = 409, description = "nothing is sent to this sink: its changes are claimed")
+    ))]
+pub(super) async fn test_sink(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
+    let failed = |error| Problem::of_store(error, Kind::NOT_REGISTERED);
+    let (app, id) = (request.app()?, request.id(Kind::NOT_REGISTERED)?);
+    let watch = front.store.watch(&app.id, &id).await.map_err(failed)?;
+    let key = watch.sink_key();
+    let served = front.store.served(&key).await.map_err(failed)?;
+    let served = served.ok_or_else(|| Problem::new(Kind::NOT_REGISTERED))?;
+    let outcome = attempt(&front, &tests, &served).await?;
+    if outcome.accepted {
+        front.store.end_refusals(&key).await.map_err(failed)?;
         front.handle.refresh(&app.id).await;
     }
     Ok(json(StatusCode::OK, &outcome))
@@ -152,7 +177,7 @@ async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome,
         Problem::new(Kind::CONFLICT)
             .with_detail("the app has no endpoint: set base_url, or name an address to try")
     };
-    let base_url = app.base_url.clone().ok_or_else(nowhere)?;
+    let url = address_of_test(&app.receives_at).ok_or_else(nowhere)?;
     tests.take(&app.id, Instant::now()).map_err(|wait| {
         Problem::new(Kind::TOO_MANY)
             .with_detail(format!("an app has {TESTS_MAX} test deliveries a minute"))
@@ -176,12 +201,20 @@ async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome,
         }),
         detail: outcome.excerpt,
         duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
-        url: match Target::parse(&base_url) {
-            Ok(target) => target.subject(None, "test"),
-            Err(_) => format!("{base_url}/test"),
-        },
+        url,
         webhook_id: id.as_str().to_owned(),
     })
+}
+
+/// Where a test delivery goes; `None`: the sink is sent nothing.
+fn address_of_test(receives_at: &SinkAddress) -> Option<String> {
+    match receives_at {
+        SinkAddress::Endpoint(base_url) => Some(format!("{base_url}/test")),
+        SinkAddress::Stream(address) => Some(
+            Target::parse(address).map_or_else(|_| address.clone(), |target| target.subject(None, "test")),
+        ),
+        SinkAddress::Pull | SinkAddress::Print => None,
+    }
 }
 
 #[cfg(test)]

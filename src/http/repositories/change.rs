@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    ports::{Watch, WatchPatch},
+    ports::{OwnSink, Watch, WatchPatch},
     turns::Turns,
 };
 use tidings_entity::{
@@ -17,6 +17,7 @@ use warp::reply::Response;
 
 use super::{
     super::{
+        apps::watch_sink::{SinkWish, new_secret, read_sink, refuse_beside_older},
         body::body,
         fields::Fields,
         front::Front,
@@ -68,6 +69,9 @@ body! {
         on_branch_gone: Option<String>,
         /// `active` or `paused`.
         state: Option<String>,
+        /// Where its changes go, from the next attempt on; null: to the endpoint of the app. What is missing
+        /// in it stays as it is.
+        sink: Option<SinkWish>,
     }
 }
 
@@ -141,10 +145,26 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     let mode: Option<HistoryMode> = fields.word("mode", "net, every");
     let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
     let state: Option<WatchState> = fields.word("state", STATES);
+    let sink = read_sink(&front, &mut fields, own_sink(&front, &watch).await?.as_ref());
     fields.finish()?;
-    let patch =
-        WatchPatch { view, mode, on_branch_gone, state: state.map(|state| (state, reason_of(state))) };
-    patched(&front, &watch, &patch).await
+    if sink.is_some() {
+        refuse_beside_older(&front).await?;
+    }
+    let given = sink.clone().flatten();
+    let state = state.map(|state| (state, reason_of(state)));
+    let patch = WatchPatch { view, mode, on_branch_gone, state, sink };
+    let watch = front.store.patch_watch(&watch.app, &watch.id, &patch).await.map_err(store_failed)?;
+    announce(&front, &watch).await;
+    let secret = new_secret(&front, request.app()?, &watch, given.as_ref()).await?;
+    Ok(json(StatusCode::OK, &shown(&front, &watch).await?.with_secret(secret)))
+}
+
+/// The sink that a watch has for itself, with what goes with requests to it.
+async fn own_sink(front: &Front, watch: &Watch) -> Result<Option<OwnSink>, Problem> {
+    match &watch.sink {
+        Some(sink) => front.store.sink(&watch.app, &sink.id).await.map_err(store_failed),
+        None => Ok(None),
+    }
 }
 
 async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {

@@ -13,7 +13,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::{
     deliverer::lending::{Lease, Refusal, Return, Wish},
-    ports::{Action, App, Notice, Parcel, ParcelBody},
+    ports::{Action, App, GONE, Notice, Parcel, ParcelBody, Watch},
+    sink::Outlet,
 };
 use tidings_entity::id::CursorId;
 use utoipa::ToSchema;
@@ -164,7 +165,7 @@ async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -
     let lease = Duration::from_secs(number(&query, "lease_seconds", 1, LEASE_SECONDS)?);
     let mut wait = Duration::from_secs(number(&query, "wait_seconds", 0, WAIT_SECONDS)?);
     let watch = named(&front, &request).await?;
-    pulls(request.app()?)?;
+    pulls(request.app()?, &watch)?;
     let branch = query.get("branch");
     let asked = || watch.cursors.iter().filter(|cursor| branch.is_none_or(|branch| cursor.branch == branch));
     let cursors: Vec<CursorId> = asked().map(|cursor| cursor.id.clone()).collect();
@@ -187,7 +188,7 @@ async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -
         Some(answer) => answer?,
         None => {
             let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
-            front.handle.lend(&watch.app, wish).await.map_or_else(nothing, |lease| handed_out(&lease))
+            front.handle.lend(&watch.sink_key(), wish).await.map_or_else(nothing, |lease| handed_out(&lease))
         }
     };
     if may_not_wait && answer.status() == StatusCode::NO_CONTENT {
@@ -219,13 +220,19 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let accepted_through = fields.number("accepted_through");
     let refused = read_refused(&mut fields);
     fields.finish()?;
-    pulls(app)?;
+    pulls(app, &watch)?;
     if let Some(answer) = elsewhere::answered(&front, &request, &watch.repository).await {
         return answer;
     }
     let settled = front
         .handle
-        .give_back(&app.id, |reply| Return { id, watch: watch.id.clone(), accepted_through, refused, reply })
+        .give_back(&watch.sink_key(), |reply| Return {
+            id,
+            watch: watch.id.clone(),
+            accepted_through,
+            refused,
+            reply,
+        })
         .await;
     match settled {
         Some(Ok(settled)) => Ok(json(
@@ -245,16 +252,27 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
     }
 }
 
-/// Whether this app asks for its changes.
-fn pulls(app: &App) -> Result<(), Problem> {
+/// Whether changes of this watch are claimed.
+fn pulls(app: &App, watch: &Watch) -> Result<(), Problem> {
     let refused = |why: &str| Err(Problem::new(Kind::CONFLICT).with_detail(why));
-    match (&app.base_url, &app.disabled) {
-        (Some(_), _) => refused(
+    if let Some(sink) = &watch.sink {
+        let by_hand = app.disabled.as_deref().filter(|why| *why != GONE);
+        return match (sink.address.outlet(), by_hand) {
+            (Outlet::Attempt, _) => refused(
+                "the watch has a sink that its changes are sent to; PATCH /api/repositories/{id} with \
+                 {\"sink\": {\"kind\": \"pull\"}} makes it pull",
+            ),
+            (Outlet::Claim, Some(_)) => refused("the app is disabled"),
+            (Outlet::Claim, None) => Ok(()),
+        };
+    }
+    match (app.receives_at.outlet(), &app.disabled) {
+        (Outlet::Attempt, _) => refused(
             "the app has an endpoint that its changes are sent to; PATCH /api/app with base_url null \
              (tidings app update --pull) makes it pull",
         ),
-        (None, Some(_)) => refused("the app is disabled"),
-        (None, None) => Ok(()),
+        (Outlet::Claim, Some(_)) => refused("the app is disabled"),
+        (Outlet::Claim, None) => Ok(()),
     }
 }
 

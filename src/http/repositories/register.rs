@@ -5,7 +5,7 @@ use std::{slice::from_ref, sync::Arc};
 
 use http::StatusCode;
 use tidings_actors::{
-    ports::{App, GitError, NewWatch, RepositoryFacts, Selector, Start},
+    ports::{App, GitError, NewSink, NewWatch, RepositoryFacts, Selector, Start},
     secret::Secret,
     turns::Turns,
     view::View,
@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
+        apps::watch_sink::{SinkWish, new_secret, read_alias, read_sink, refuse_beside_older},
         fields::Fields,
         front::Front,
         problem::Problem,
@@ -51,6 +52,8 @@ const OURS: &[&str] = &[
     "mode",
     "start",
     "on_branch_gone",
+    "watch_name",
+    "sink",
 ];
 
 /// The routes of this file.
@@ -100,6 +103,12 @@ struct Registration {
     /// What a vanished branch of a pattern means for the files of the app: `delete` (missing): they
     /// go; `keep`: they stay until it comes back.
     on_branch_gone: Option<String>,
+    /// Tells this watch from others of the same refs: small letters, digits and `-`, at most 40. Missing: none. The
+    /// same repository, refs and name again replaces settings; another name is another watch.
+    #[schema(max_length = 40)]
+    watch_name: Option<String>,
+    /// Where its changes go; missing: to the endpoint of the app.
+    sink: Option<SinkWish>,
     /// `all` (missing): every file; `now`: what comes after the head of now; a commit: what comes
     /// after it.
     start: Option<String>,
@@ -118,6 +127,8 @@ struct Wish {
     address: Option<Address>,
     credential: Option<Secret>,
     selector: Selector,
+    alias: String,
+    sink: Option<NewSink>,
     view: View,
     mode: HistoryMode,
     on_branch_gone: BranchGone,
@@ -135,6 +146,9 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
     let wish = read(&front, &compiling, app, &mut fields).await?;
     fields.finish()?;
     let address = wish.address.ok_or_else(|| Problem::invalid_field(wish.field, "is required"))?;
+    if wish.sink.is_some() || !wish.alias.is_empty() {
+        refuse_beside_older(&front).await?;
+    }
 
     let patterns = selector::patterns(&wish.selector);
     let has_credential = wish.credential.is_some();
@@ -186,6 +200,8 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         is_private: proof.is_private,
         credential: wish.credential,
         selector: wish.selector,
+        alias: wish.alias,
+        sink: wish.sink,
         view: wish.view,
         mode: wish.mode,
         on_branch_gone: wish.on_branch_gone,
@@ -194,10 +210,12 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         deliver_after: now.after(first_delay),
         created_at: now,
     };
+    let given = watch.sink.clone();
     let watch = front.store.register_watch(&watch).await.map_err(store_failed)?;
     let shown = shown(&front, &watch).await;
     announce(&front, &watch).await;
-    Ok(json(StatusCode::CREATED, &shown?))
+    let secret = new_secret(&front, app, &watch, given.as_ref()).await?;
+    Ok(json(StatusCode::CREATED, &shown?.with_secret(secret)))
 }
 
 async fn read(front: &Front, compiling: &Turns, app: &App, fields: &mut Fields) -> Result<Wish, Problem> {
@@ -221,8 +239,9 @@ async fn read(front: &Front, compiling: &Turns, app: &App, fields: &mut Fields) 
     let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
     let gone = read_on_branch_gone(fields, &selector);
     let begin = read_start(fields, &selector);
+    let (alias, sink) = (read_alias(fields), read_sink(front, fields, None).flatten());
     let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
-    Ok(Wish { field, address, credential, selector, view, mode, on_branch_gone, begin })
+    Ok(Wish { field, address, credential, selector, alias, sink, view, mode, on_branch_gone, begin })
 }
 
 /// What a failed proof means, and what helps where the address is of another way than https.

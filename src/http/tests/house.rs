@@ -9,6 +9,7 @@ use tidings_actors::{
     budget::Budget,
     causes::Causes,
     context::Context,
+    crowds::Crowds,
     directory::Directory,
     handle::Handle,
     pace::Paces,
@@ -107,6 +108,7 @@ impl Answered {
 /// A facade over a tree in which nobody runs: what it tells goes nowhere.
 fn handle(store: Arc<dyn Store>) -> Handle {
     Handle::new(Context {
+        crowds: Crowds::default(),
         paces: Paces::new(store.clone(), Arc::new(MachineClock)),
         desks: Turns::new(1),
         rows: Turns::new(1),

@@ -45,6 +45,8 @@ pub(crate) fn watch(created_at: Timestamp, cursor: CursorStatus) -> Watch {
         is_private: false,
         has_credential: false,
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
+        alias: String::new(),
+        sink: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

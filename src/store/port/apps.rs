@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings_actors::{
-    ports::{App, AppPatch, AppStore, NewApp, StoreError},
+    ports::{App, AppPatch, AppStore, NewApp, OwnSink, SinkKey, StoreError},
     time::Timestamp,
 };
-use tidings_entity::id::AppId;
+use tidings_entity::id::{AppId, SinkId};
 
 use super::transact;
-use crate::store::{SqlStore, apps, upkeep};
+use crate::store::{SqlStore, apps, sinks, upkeep};
 
 #[async_trait]
 impl AppStore for SqlStore {
@@ -27,9 +27,13 @@ impl AppStore for SqlStore {
         apps::list(&self.snapshot().await?, &self.context, after, limit).await
     }
 
-    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError> {
-        let id = id.clone();
-        transact!(self, |transaction, _context| apps::disable_gone(transaction, id, endpoint_since).await)
+    async fn sink(&self, app: &AppId, id: &SinkId) -> Result<Option<OwnSink>, StoreError> {
+        sinks::find(&self.readers, &self.context, app, id).await
+    }
+
+    async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError> {
+        let key = key.clone();
+        transact!(self, |transaction, _context| sinks::disable_gone(transaction, &key, since).await)
     }
 
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use tidings_actors::{
     ports::{
-        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, StoreError,
+        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, SinkKey,
+        StoreError,
     },
     time::Timestamp,
 };
@@ -18,7 +19,7 @@ impl LaneStore for SqlStore {
         &self,
         app: Option<&AppId>,
         reach: &Reach,
-    ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    ) -> Result<Vec<(SinkKey, CursorId)>, StoreError> {
         self.writer.flush().await?;
         lanes::pending(&self.readers, app.cloned(), reach).await
     }
@@ -74,9 +75,9 @@ impl LaneStore for SqlStore {
         transact!(self, |transaction, _context| attempts::record(transaction, &attempt).await)
     }
 
-    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError> {
-        let app = app.clone();
-        transact!(self, |transaction, _context| refusals::of_app(transaction, &app).await)
+    async fn end_refusals(&self, sink: &SinkKey) -> Result<(), StoreError> {
+        let sink = sink.clone();
+        transact!(self, |transaction, _context| refusals::of_sink(transaction, &sink).await)
     }
 
     async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError> {

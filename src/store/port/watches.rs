@@ -51,7 +51,7 @@ impl WatchStore for SqlStore {
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
         let (app, id, patch) = (app.clone(), id.clone(), patch.clone());
         transact!(self, |transaction, context| {
-            watches::patch(transaction, &app, &id, &patch, context.clock.now()).await?;
+            watches::patch(transaction, context, (&app, &id), &patch, context.clock.now()).await?;
             watches::one(transaction, &app, &id).await
         })
     }

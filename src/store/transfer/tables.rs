@@ -5,10 +5,11 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each stands behind those that it refers to.
-pub(in crate::store) const COPIED: [&str; 23] = [
+pub(in crate::store) const COPIED: [&str; 24] = [
     "repository",
     "app",
     "app_key",
+    "sink",
     "access_token",
     "credential",
     "source",

@@ -1,6 +1,6 @@
 //! A hand in the database of a server that does not run.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use sqlx::{Connection, SqliteConnection};
 
@@ -13,7 +13,12 @@ pub(crate) fn change(server: &Server, statement: &'static str) {
 
 /// The same with values for its places.
 pub(crate) fn change_with(server: &Server, statement: &'static str, values: &[i64]) {
-    let file = fs::read_dir(server.data())
+    change_below(&server.data(), statement, values);
+}
+
+/// The same for the database in this data directory.
+pub(crate) fn change_below(data_dir: &Path, statement: &'static str, values: &[i64]) {
+    let file = fs::read_dir(data_dir)
         .expect("the data directory")
         .filter_map(Result::ok)
         .map(|entry| entry.path())

@@ -13,11 +13,12 @@ use tidings::{egress::Egress, settings::EgressSettings, webhook::Webhooks};
 use tidings_actors::{
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody,
-        PrepareError, Random, Remote, RepositoryFacts, Transport,
+        PrepareError, Random, Remote, RepositoryFacts, SinkKey, Transport,
     },
     round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
     shards::Hold,
+    sink::SinkAddress,
     testing::MemoryStore,
     time::Timestamp,
     view::View,
@@ -88,13 +89,15 @@ pub(crate) fn world_with(settings: &EgressSettings) -> World {
 
 pub(crate) fn endpoint(base_url: String) -> Endpoint {
     Endpoint {
+        sink: SinkKey::own(&AppId::new(Ulid::from_parts(1, 9))),
         app: AppId::new(Ulid::from_parts(1, 9)),
-        base_url,
+        address: SinkAddress::of(Some(base_url)),
         since: Timestamp(0),
         keys: vec![Secret::new(SECRET.into())],
         access: Arc::default(),
         timeout: DEADLINE,
         pace: None,
+        crowd: None,
         format: PayloadFormat::Docora,
     }
 }

@@ -29,6 +29,7 @@ fn lane() -> LaneSnapshot {
         cursor: CursorId::new(ulid()),
         watch: WatchId::new(ulid()),
         app: AppId::new(ulid()),
+        sink: None,
         source: SourceId::new(ulid()),
         remote: Remote {
             repository: RepositoryId::new(ulid()),

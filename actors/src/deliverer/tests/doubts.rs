@@ -12,8 +12,10 @@ use tidings_entity::{
 use crate::{
     deliverer::lending::{Return, Wish},
     ports::{
-        AppPatch, AppStore, BatchSettings, DeliverySettings, LetterStore, SendFailure, Watch, WatchStore,
+        AppPatch, AppStore, BatchSettings, DeliverySettings, LetterStore, SendFailure, SinkKey, Watch,
+        WatchStore,
     },
+    sink::SinkAddress,
     testing::{
         house::{House, URL, location},
         transport::{Answer, Reply},
@@ -350,7 +352,7 @@ async fn what_a_puller_let_expire_and_then_refused_is_lent_again_when_it_is_turn
     const LEASE: Duration = Duration::from_secs(60);
     let house = House::running().await;
     let app = house.app().await;
-    let patch = AppPatch { base_url: Some(None), ..AppPatch::default() };
+    let patch = AppPatch { receives_at: Some(SinkAddress::Pull), ..AppPatch::default() };
     house.store.patch_app(&app, &patch, house.context.now()).await.expect("changed");
     house.commit(OLD);
     let watch = house.watch(&app).await;
@@ -360,14 +362,21 @@ async fn what_a_puller_let_expire_and_then_refused_is_lent_again_when_it_is_turn
         let (id, wait) = (watch.id.clone(), Duration::from_secs(600));
         house
             .handle()
-            .lend(&app, |reply| Wish { watch: id, cursors, most: 64, lease: LEASE, wait, reply })
+            .lend(&SinkKey::own(&app), |reply| Wish {
+                watch: id,
+                cursors,
+                most: 64,
+                lease: LEASE,
+                wait,
+                reply,
+            })
             .await
     };
     let settle = async |id: String, through: Option<u64>, refused: Vec<u64>| {
         let refused = refused.into_iter().map(|position| (position, "no".to_owned())).collect();
         let watch = watch.id.clone();
         let returned = |reply| Return { id, watch, accepted_through: through, refused, reply };
-        house.handle().give_back(&app, returned).await.expect("an answer").expect("settled");
+        house.handle().give_back(&SinkKey::own(&app), returned).await.expect("an answer").expect("settled");
     };
     while house.cursor(&watch).await.held.is_none() || house.cursor(&watch).await.open.is_some() {
         let lease = lend().await.expect("changes");

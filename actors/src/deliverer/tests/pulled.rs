@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     deliverer::lending::{Lease, Refusal, Return, Settled, Wish},
     ports::{AppPatch, AppStore, Watch, WatchStore},
+    sink::SinkAddress,
     testing::house::{House, files, refs},
 };
 
@@ -16,7 +17,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// An app without an endpoint that watches `main`.
 async fn pulling(house: &House) -> (AppId, Watch) {
     let app = house.app().await;
-    let patch = AppPatch { base_url: Some(None), ..AppPatch::default() };
+    let patch = AppPatch { receives_at: Some(SinkAddress::Pull), ..AppPatch::default() };
     house.store.patch_app(&app, &patch, house.context.now()).await.expect("changed");
     let watch = house.watch(&app).await;
     (app, watch)
@@ -27,7 +28,10 @@ async fn ask(house: &House, watch: &Watch, most: usize, wait: u64) -> Option<Lea
     let cursors = cursors.into_iter().map(|cursor| cursor.id).collect();
     let wait = Duration::from_secs(wait);
     let (id, lease) = (watch.id.clone(), LEASE);
-    house.handle().lend(&watch.app, |reply| Wish { watch: id, cursors, most, lease, wait, reply }).await
+    house
+        .handle()
+        .lend(&watch.sink_key(), |reply| Wish { watch: id, cursors, most, lease, wait, reply })
+        .await
 }
 
 async fn settle(
@@ -40,7 +44,7 @@ async fn settle(
     let refused = refused.iter().map(|position| (*position, "no".to_owned())).collect();
     let (id, watch_id) = (id.to_owned(), watch.id.clone());
     let returned = |reply| Return { id, watch: watch_id, accepted_through, refused, reply };
-    house.handle().give_back(&watch.app, returned).await.expect("an answer")
+    house.handle().give_back(&watch.sink_key(), returned).await.expect("an answer")
 }
 
 #[tokio::test(start_paused = true)]

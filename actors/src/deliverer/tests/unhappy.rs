@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     ports::{AppPatch, AppStore, BatchSettings, LetterStore, SendFailure, StoreError, Watch, WatchStore},
+    sink::SinkAddress,
     testing::{
         Fault,
         house::{House, files, refs},
@@ -240,8 +241,10 @@ async fn answers_of_the_endpoint_of_before_say_nothing_of_the_new_one() {
         house.poke(&watch).await;
         house.until("it is on its way", async || house.transport.flying(&app) > 0).await;
         house.transport.answer_app(&app, None);
-        let moved =
-            AppPatch { base_url: Some(Some("https://moved.example/".to_owned())), ..AppPatch::default() };
+        let moved = AppPatch {
+            receives_at: Some(SinkAddress::Endpoint("https://moved.example/".to_owned())),
+            ..AppPatch::default()
+        };
         house.store.patch_app(&app, &moved, house.context.now()).await.expect("patched");
         house.refresh(&app).await;
         let since = Instant::now();
@@ -263,7 +266,10 @@ async fn what_the_endpoint_of_before_takes_late_is_not_sent_to_the_new_one() {
     house.poke(&watch).await;
     house.until("it is on its way", async || house.transport.flying(&app) > 0).await;
     house.transport.answer_path("a", None);
-    let moved = AppPatch { base_url: Some(Some("https://moved.example/".to_owned())), ..AppPatch::default() };
+    let moved = AppPatch {
+        receives_at: Some(SinkAddress::Endpoint("https://moved.example/".to_owned())),
+        ..AppPatch::default()
+    };
     house.store.patch_app(&app, &moved, house.context.now()).await.expect("patched");
     house.refresh(&app).await;
     house.until_held(&watch, second).await;
@@ -278,7 +284,10 @@ async fn patience_that_the_endpoint_of_before_asked_for_ends_with_it() {
     house.poke(&watch).await;
     house.transport.until("it asks for patience", |all| all.iter().any(|one| one.answer == Ok(503))).await;
     house.transport.answer_app(&app, None);
-    let moved = AppPatch { base_url: Some(Some("https://moved.example/".to_owned())), ..AppPatch::default() };
+    let moved = AppPatch {
+        receives_at: Some(SinkAddress::Endpoint("https://moved.example/".to_owned())),
+        ..AppPatch::default()
+    };
     house.store.patch_app(&app, &moved, house.context.now()).await.expect("patched");
     house.refresh(&app).await;
     let since = Instant::now();

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings_entity::id::AppId;
+use tidings_entity::id::{AppId, SinkId};
 
 use crate::{
-    ports::{App, AppPatch, NewApp, StoreError},
+    ports::{App, AppPatch, NewApp, OwnSink, SinkKey, StoreError},
     time::Timestamp,
 };
 
@@ -19,10 +19,20 @@ pub trait AppStore: Send + Sync + 'static {
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError>;
     /// All apps, oldest first, after `after`, at most `limit`.
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError>;
-    /// Disables an app whose endpoint answered 410, as [`GONE`](crate::ports::GONE), if that endpoint is
-    /// still the one that it has. `false`: the app has another one since, or was enabled again; nothing
-    /// changes.
-    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError>;
+    /// A sink that a watch of this app has for itself.
+    async fn sink(&self, app: &AppId, id: &SinkId) -> Result<Option<OwnSink>, StoreError>;
+    /// An app as it is served at one of its sinks.
+    async fn served(&self, key: &SinkKey) -> Result<Option<App>, StoreError> {
+        let Some(app) = self.app(&key.app).await? else { return Ok(None) };
+        match &key.sink {
+            None => Ok(Some(app)),
+            Some(sink) => Ok(self.sink(&key.app, sink).await?.map(|sink| app.at(&sink))),
+        }
+    }
+    /// Disables a sink that answered 410, as [`GONE`](crate::ports::GONE), if it still has the address that was
+    /// asked. `false`: it has another one since, or was enabled again; nothing changes. The own sink of an app
+    /// is disabled with the app.
+    async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError>;
     /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](crate::ports::KEYS_MAX) keys
     /// live is a [`StoreError::Conflict`].
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError>;

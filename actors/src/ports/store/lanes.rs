@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 
 use crate::{
-    ports::{AttemptRecord, Glimpse, LaneSnapshot, LaneTerms, NewRound, Reach, Settlement, StoreError},
+    ports::{
+        AttemptRecord, Glimpse, LaneSnapshot, LaneTerms, NewRound, Reach, Settlement, SinkKey, StoreError,
+    },
     time::Timestamp,
 };
 
@@ -12,8 +14,11 @@ use crate::{
 #[async_trait]
 pub trait LaneStore: Send + Sync + 'static {
     /// The cursors in these shards that have something to do, of one app or of all.
-    async fn pending(&self, app: Option<&AppId>, reach: &Reach)
-    -> Result<Vec<(AppId, CursorId)>, StoreError>;
+    async fn pending(
+        &self,
+        app: Option<&AppId>,
+        reach: &Reach,
+    ) -> Result<Vec<(SinkKey, CursorId)>, StoreError>;
     /// What one look at a cursor shows, before everything of its lane is read. Flushes the writer first.
     async fn glimpse(&self, cursor: &CursorId) -> Result<Glimpse, StoreError>;
     /// Everything a lane needs. Flushes the writer first.
@@ -45,9 +50,9 @@ pub trait LaneStore: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// Remembers a failed attempt.
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
-    /// The app took a test delivery: cursors that are blocked because it refused everything go on, and what
+    /// A sink took a test delivery: its cursors that are blocked because it refused everything go on, and what
     /// it refused is sent again, each letter by itself once only.
-    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError>;
+    async fn end_refusals(&self, sink: &SinkKey) -> Result<(), StoreError>;
     /// Notes that the app was told that the open round, a resync, begins. A round that is not open any more
     /// is left alone.
     async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError>;

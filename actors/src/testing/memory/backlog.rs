@@ -55,7 +55,7 @@ impl State {
         let served = behind.filter_map(|(id, row)| {
             let watch = self.watches.get(&row.watch)?;
             let app = &watch.new.app;
-            let is_served = watch.state == WatchState::Active && self.apps.get(app)?.disabled.is_none();
+            let is_served = watch.state == WatchState::Active && self.served(watch)?.disabled.is_none();
             is_served.then_some(Laggard {
                 app: app.clone(),
                 watch: row.watch.clone(),

@@ -12,7 +12,7 @@ use crate::{
     follow::{goes, unblocked},
     ports::{
         AttemptRecord, DeadLetter, Glimpse, HeadAttempts, LaneSnapshot, NewRound, Reach, SelfRedrive,
-        SettledRange, Settlement, Standing, StoreError, Streak,
+        SettledRange, Settlement, SinkKey, Standing, StoreError, Streak,
     },
     round::{Letter, Round, TreeEnd},
     time::Timestamp,
@@ -25,17 +25,17 @@ impl State {
         self.letters.values().filter(own)
     }
 
-    pub(super) fn pending(&self, app: Option<&AppId>, reach: &Reach) -> Vec<(AppId, CursorId)> {
+    pub(super) fn pending(&self, app: Option<&AppId>, reach: &Reach) -> Vec<(SinkKey, CursorId)> {
         let waiting = self.cursors.keys().filter_map(|id| {
             let (owner, glimpse) = self.glimpse(id)?;
-            let mine = app.is_none_or(|app| *owner == *app) && reach.covers(&glimpse.repository);
-            (mine && glimpse.is_waiting).then(|| (owner.clone(), id.clone()))
+            let mine = app.is_none_or(|app| owner.app == *app) && reach.covers(&glimpse.repository);
+            (mine && glimpse.is_waiting).then(|| (owner, id.clone()))
         });
         waiting.collect()
     }
 
     /// Whose a cursor is, and what one look at it shows.
-    pub(super) fn glimpse(&self, id: &CursorId) -> Option<(&AppId, Glimpse)> {
+    pub(super) fn glimpse(&self, id: &CursorId) -> Option<(SinkKey, Glimpse)> {
         let cursor = self.cursors.get(id)?;
         let watch = self.watches.get(&cursor.watch)?;
         let requested = self.open_letters(id).any(|row| row.shown.status == LetterStatus::RedriveRequested);
@@ -51,7 +51,9 @@ impl State {
         let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
         let has_work = cursor.open.is_some() || leaves || moves && waits || redriven || goes_back;
         let repository = self.sources.get(&watch.source)?.repository.clone();
-        Some((&watch.new.app, Glimpse { repository, is_waiting: has_work && self.is_served(watch) }))
+        let key = watch.sink_key();
+        let sink = key.sink.clone();
+        Some((key, Glimpse { repository, sink, is_waiting: has_work && self.is_served(watch) }))
     }
 
     pub(super) fn lane(&self, id: &CursorId) -> Result<LaneSnapshot, StoreError> {
@@ -63,6 +65,7 @@ impl State {
             cursor: id.clone(),
             watch: cursor.watch.clone(),
             app: watch.new.app.clone(),
+            sink: watch.sink.as_ref().map(|sink| sink.id.clone()),
             source: watch.source.clone(),
             remote: self.remote(source, vec![watch.new.app.clone()]),
             facts: watch.new.facts.clone(),
@@ -394,8 +397,10 @@ impl State {
         ended
     }
 
-    pub(super) fn end_refusals(&mut self, app: &AppId) {
-        for id in self.refusing(|_, owner| owner == app) {
+    pub(super) fn end_refusals(&mut self, sink: &SinkKey) {
+        let watches = self.watches.values().filter(|watch| watch.sink_key() == *sink);
+        let watches: Vec<WatchId> = watches.map(|watch| watch.new.id.clone()).collect();
+        for id in self.refusing(|of, _| watches.contains(of)) {
             let all = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
             self.redrive_by_itself(&id, all);
         }

@@ -19,8 +19,8 @@ use crate::{
     follow::Followed,
     ports::{
         ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
-        LetterFilter, NewApp, NewWatch, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, StoredAnswer, Streak,
-        Totals, patterns_of,
+        LetterFilter, NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, Receipt, Source, StoreError,
+        StoredAnswer, Streak, Totals, patterns_of,
     },
     round::{Entry, Round, TreeEnd},
     secret::Secret,
@@ -96,6 +96,7 @@ pub(super) struct SourceRow {
 #[derive(Clone)]
 pub(super) struct WatchRow {
     pub(super) new: NewWatch,
+    pub(super) sink: Option<OwnSink>,
     pub(super) repository: RepositoryId,
     pub(super) source: SourceId,
     pub(super) view: View,
@@ -200,9 +201,10 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
     let live = row.keys.iter().filter(|(_, end)| end.is_none_or(|end| end > now));
     App {
         id: row.new.id.clone(),
+        sink: None,
         name: row.new.name.clone(),
         email: row.new.email.clone(),
-        base_url: row.new.base_url.clone(),
+        receives_at: row.new.receives_at.clone(),
         website: row.new.website.clone(),
         description: row.new.description.clone(),
         keys: live.map(|(key, _)| key.clone()).collect(),
@@ -272,11 +274,11 @@ impl State {
             row.keys.insert(0, (rotation.key.clone(), None));
         }
         row.new.access = access;
-        if let Some(base_url) = &patch.base_url {
-            if row.new.base_url != *base_url {
+        if let Some(receives_at) = &patch.receives_at {
+            if row.new.receives_at != *receives_at {
                 row.endpoint_begins(at);
             }
-            row.new.base_url = base_url.clone();
+            row.new.receives_at = receives_at.clone();
         }
         if let Some(delivery) = &patch.delivery {
             row.new.delivery = delivery.clone();

@@ -1,17 +1,20 @@
 //! Watches, sources and heads of the in-memory store.
 
+use std::sync::Arc;
+
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
     kind::{BreakerKind, CursorState, WatchState},
 };
 use url::Url;
 
-use super::rows::{CursorRow, SourceRow, State, WatchRow};
+use super::rows::{CursorRow, SourceRow, State, WatchRow, app};
 use crate::{
     follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
     ports::{
-        CursorStatus, HeadFault, Location, Moved, NewWatch, PinnedTrees, Random, RefListing, Remote,
-        RepositoryFacts, Start, StoreError, Streak, Watch, WatchPatch,
+        App, CursorStatus, HeadFault, Location, Moved, NewSink, NewWatch, OwnSink, PinnedTrees, Random,
+        RefListing, Remote, RepositoryFacts, SinkKey, Start, StoreError, Streak, Watch, WatchPatch,
+        WatchSink,
     },
     round::TreeEnd,
     secret::Secret,
@@ -66,7 +69,9 @@ impl State {
         self.repositories.insert(repository.clone(), new.url.clone());
         let source = self.source(random, &new.app, &repository, new.credential.as_ref(), at);
         let same = self.watches.values().find(|watch| {
-            watch.new.app == new.app && watch.repository == repository && watch.new.selector == new.selector
+            watch.new.app == new.app
+                && watch.repository == repository
+                && (&watch.new.selector, &watch.new.alias) == (&new.selector, &new.alias)
         });
         let id = same.map_or(new.id.clone(), |watch| watch.new.id.clone());
         if let Some(watch) = self.watches.get_mut(&id) {
@@ -78,6 +83,7 @@ impl State {
             watch.new = NewWatch { id: id.clone(), facts, created_at: watch.new.created_at, ..new.clone() };
             (watch.view, watch.mode) = (new.view.clone(), new.mode);
             watch.on_branch_gone = new.on_branch_gone;
+            watch.set_sink(new.sink.as_ref(), at);
             let old = std::mem::replace(&mut watch.source, source.clone());
             self.prove(random, &source, &id, &new.listing, None, at);
             self.resync_watch(&id, false, now);
@@ -89,6 +95,7 @@ impl State {
             };
             let row = WatchRow {
                 new: new.clone(),
+                sink: None,
                 repository,
                 source: source.clone(),
                 view: new.view.clone(),
@@ -98,7 +105,8 @@ impl State {
                 state: WatchState::Active,
                 reason: None,
             };
-            self.watches.insert(id.clone(), row);
+            let watch = self.watches.entry(id.clone()).or_insert(row);
+            watch.set_sink(new.sink.as_ref(), at);
             let head = new.listing.head.clone();
             let head = head.or_else(|| self.sources.get(&source).and_then(|row| row.head_ref.clone()));
             if let Some(branch) = new.selector.single_ref(head.as_deref()) {
@@ -187,6 +195,7 @@ impl State {
         app: &AppId,
         id: &WatchId,
         patch: &WatchPatch,
+        at: Timestamp,
     ) -> Result<Watch, StoreError> {
         self.own_watch(app, id)?;
         if let Some(watch) = self.watches.get_mut(id) {
@@ -196,6 +205,9 @@ impl State {
             if let Some((state, reason)) = patch.state.clone() {
                 watch.reason = reason.filter(|_| state != WatchState::Active);
                 watch.state = state;
+            }
+            if let Some(sink) = &patch.sink {
+                watch.set_sink(sink.as_ref(), at);
             }
         }
         if matches!(patch.state, Some((WatchState::Active, _))) {
@@ -345,7 +357,7 @@ impl State {
             watches: watches
                 .map(|watch| KnownWatch {
                     id: watch.new.id.clone(),
-                    app: watch.new.app.clone(),
+                    sink: watch.sink_key(),
                     selector: watch.new.selector.clone(),
                     on_branch_gone: watch.on_branch_gone,
                     served: self.is_served(watch),
@@ -367,8 +379,14 @@ impl State {
     }
 
     pub(super) fn is_served(&self, watch: &WatchRow) -> bool {
-        let enabled = self.apps.get(&watch.new.app).is_some_and(|app| app.disabled.is_none());
-        watch.state == WatchState::Active && enabled
+        let served = self.served(watch);
+        watch.state == WatchState::Active && served.is_some_and(|app| app.disabled.is_none())
+    }
+
+    /// The app of a watch as it is served at the watch's sink.
+    pub(super) fn served(&self, watch: &WatchRow) -> Option<App> {
+        let app = app(self.apps.get(&watch.new.app)?, watch.new.created_at);
+        Some(watch.sink.as_ref().map_or(app.clone(), |sink| app.at(sink)))
     }
 
     /// The head of a cursor's branch, and since when.
@@ -423,6 +441,14 @@ impl State {
             is_private: watch.new.is_private,
             has_credential: source.is_some_and(|source| source.owner.is_some()),
             selector: watch.new.selector.clone(),
+            alias: watch.new.alias.clone(),
+            sink: watch.sink.as_ref().map(|sink| WatchSink {
+                id: sink.id.clone(),
+                address: sink.address.clone(),
+                has_access: !sink.access.is_empty(),
+                delivery: sink.delivery.clone(),
+                disabled: sink.disabled.clone(),
+            }),
             view: watch.view.clone(),
             mode: watch.mode,
             on_branch_gone: watch.on_branch_gone,
@@ -434,6 +460,29 @@ impl State {
             last_error: source.and_then(|source| source.last_error.clone()),
             moved_to: source.and_then(|source| source.moved_to.clone()),
         }
+    }
+}
+
+impl WatchRow {
+    pub(super) fn sink_key(&self) -> SinkKey {
+        SinkKey { app: self.new.app.clone(), sink: self.sink.as_ref().map(|sink| sink.id.clone()) }
+    }
+
+    fn set_sink(&mut self, new: Option<&NewSink>, at: Timestamp) {
+        let old = self.sink.take();
+        self.sink = new.map(|new| OwnSink {
+            id: old.as_ref().map_or(new.id.clone(), |old| old.id.clone()),
+            signing_key: old.as_ref().and_then(|old| old.signing_key.clone()).or(new.signing_key.clone()),
+            since: match &old {
+                Some(old) if old.address == new.address && old.disabled.is_none() => old.since,
+                Some(old) => at.max(Timestamp(old.since.0 + 1)),
+                None => at,
+            },
+            address: new.address.clone(),
+            access: Arc::new(new.access.clone()),
+            delivery: new.delivery.clone(),
+            disabled: None,
+        });
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         Store, StoreError, WatchPatch,
     },
     secret::Secret,
+    sink::SinkAddress,
     time::Timestamp,
 };
 
@@ -254,18 +255,18 @@ pub async fn an_app_changes_itself_and_its_keys_overlap(store: &dyn Store) {
     let change = async |patch: AppPatch| store.patch_app(id, &patch, at).await;
     let delivery = DeliverySettings { synced: true, ..DeliverySettings::default() };
     let moved = AppPatch {
-        base_url: Some(Some("https://new.example".into())),
+        receives_at: Some(SinkAddress::Endpoint("https://new.example".into())),
         delivery: Some(delivery.clone()),
         disabled: Some(Some("by hand".into())),
         ..AppPatch::default()
     };
     let app = change(moved).await.expect("changed");
-    assert_eq!((app.base_url.as_deref(), &app.delivery), (Some("https://new.example"), &delivery));
+    assert_eq!((app.receives_at.base_url(), &app.delivery), (Some("https://new.example"), &delivery));
     assert_eq!(app.disabled.as_deref(), Some("by hand"));
-    let pulling = AppPatch { base_url: Some(None), ..AppPatch::default() };
-    assert_eq!(change(pulling).await.expect("changed").base_url, None);
+    let pulling = AppPatch { receives_at: Some(SinkAddress::Pull), ..AppPatch::default() };
+    assert_eq!(change(pulling).await.expect("changed").receives_at, SinkAddress::Pull);
     let served = change(AppPatch { disabled: Some(None), ..AppPatch::default() }).await.expect("changed");
-    assert_eq!((served.disabled, served.base_url), (None, None), "what is not named stays");
+    assert_eq!((served.disabled, served.receives_at), (None, SinkAddress::Pull), "what is not named stays");
 
     let far = 1_000_000_000_000_000;
     let first = AppPatch { rotation: rotation("second", far), ..AppPatch::default() };

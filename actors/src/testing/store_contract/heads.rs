@@ -10,7 +10,7 @@ use tidings_entity::{
 use super::world::{MAIN, World, commit, listing};
 use crate::{
     ports::{
-        Extent, Hook, Location, Moved, Reach, RefListing, Selector, Start, Store, StoreError, Watch,
+        Extent, Hook, Location, Moved, Reach, RefListing, Selector, SinkKey, Start, Store, StoreError, Watch,
         WatchPatch,
     },
     secret::Secret,
@@ -31,7 +31,7 @@ pub async fn a_cursor_never_sees_a_head_of_another_source(store: &dyn Store) {
     assert_eq!(private.repository, public.repository);
     let moved = store.move_heads(&private.source, &listing(&[(MAIN, 9)]), LATER).await.expect("moved");
     assert!(moved.changed);
-    assert_eq!(moved.cursors, [(app, private.cursors[0].id.clone())]);
+    assert_eq!(moved.cursors, [(SinkKey::own(&app), private.cursors[0].id.clone())]);
     assert_eq!(world.lane(&private.cursors[0].id).await.head, Some(commit(9)));
     assert_eq!(world.lane(&public_cursor).await.head, Some(commit(1)));
     let missing = SourceId::new(world.ulid());
@@ -59,14 +59,17 @@ pub async fn an_equal_listing_writes_nothing_but_names_who_is_behind(store: &dyn
     let (app, watch, cursor) = world.watched().await;
     let same = listing(&[(MAIN, 1), ("refs/heads/unfollowed", 5)]);
     let again = store.move_heads(&watch.source, &same, LATER).await.expect("polled");
-    assert_eq!(again, Moved { cursors: vec![(app.clone(), cursor.clone())], ..Moved::default() });
+    assert_eq!(again, Moved { cursors: vec![(SinkKey::own(&app), cursor.clone())], ..Moved::default() });
     world.sync(&cursor, 1).await;
     assert_eq!(store.move_heads(&watch.source, &same, LATER).await.expect("polled"), Moved::default());
     let source = &store.sources(&watch.repository).await.expect("sources")[0];
     assert_eq!(source.last_change, Timestamp(1000), "the moment of registration");
     let next = listing(&[(MAIN, 2)]);
     let moved = store.move_heads(&watch.source, &next, LATER).await.expect("moved");
-    assert_eq!(moved, Moved { changed: true, cursors: vec![(app.clone(), cursor)], ..Moved::default() });
+    assert_eq!(
+        moved,
+        Moved { changed: true, cursors: vec![(SinkKey::own(&app), cursor)], ..Moved::default() }
+    );
     let source = &store.sources(&watch.repository).await.expect("sources")[0];
     assert_eq!(source.last_change, LATER);
     let status = &store.watch(&app, &watch.id).await.expect("watch").cursors[0];
@@ -191,7 +194,7 @@ pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from
     let world = World::new(store);
     let (app, watch, cursor) = vanished(&world, BranchGone::Delete).await;
     let moved = store.move_heads(&watch.source, &listing(&[(MAIN, 3)]), LATER).await.expect("polled");
-    assert_eq!(moved.cursors, [(app.clone(), cursor.clone())]);
+    assert_eq!(moved.cursors, [(SinkKey::own(&app), cursor.clone())]);
     assert!(world.is_pending(&cursor).await);
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.head, lane.state), (None, CursorState::BranchMissing));
@@ -207,7 +210,7 @@ pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from
     assert_eq!(store.watch(&app, &watch.id).await.expect("watch").cursors.len(), 1, "its row stays");
     let back = listing(&[(MAIN, 3), (RELEASE, 1)]);
     let moved = store.move_heads(&watch.source, &back, LATER).await.expect("polled");
-    assert_eq!(moved.cursors, [(app, cursor.clone())]);
+    assert_eq!(moved.cursors, [(SinkKey::own(&app), cursor.clone())]);
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.held, lane.head, lane.state), (None, Some(commit(1)), CursorState::Active));
 }
@@ -337,13 +340,13 @@ pub async fn a_branch_that_returns_at_the_held_commit_brings_back_what_waits(sto
     let patch = WatchPatch { view: Some(super::world::view("docs/**")), ..WatchPatch::default() };
     store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
     let moved = store.move_heads(&watch.source, &back, LATER).await.expect("polled");
-    assert_eq!(moved.cursors, [(app.clone(), cursor.clone())], "another view");
+    assert_eq!(moved.cursors, [(SinkKey::own(&app), cursor.clone())], "another view");
     world.sync(&cursor, 1).await;
     assert!(store.move_heads(&watch.source, &back, LATER).await.expect("polled").cursors.is_empty());
     store.move_heads(&watch.source, &gone, LATER).await.expect("polled");
     store.request_resync(&app, &watch.id, false).await.expect("asked");
     let moved = store.move_heads(&watch.source, &back, LATER).await.expect("polled");
-    assert_eq!(moved.cursors, [(app, cursor)], "a resync");
+    assert_eq!(moved.cursors, [(SinkKey::own(&app), cursor)], "a resync");
 }
 
 /// `start: now` delivers nothing of what is there already.

@@ -9,7 +9,7 @@ use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
     ports::{
         AttemptRecord, HeadAttempts, KeptAnswer, LaneTerms, Park, REFUSALS_MAX, Reach, SelfRedrive,
-        Settlement, Standing, Store, StoreError, Streak, WatchPatch,
+        Settlement, SinkKey, Standing, Store, StoreError, Streak, WatchPatch,
     },
     round::{DeliveryId, Letter, Round},
     time::Timestamp,
@@ -388,7 +388,7 @@ pub async fn a_block_by_refusals_ends_with_a_test_or_by_hand(store: &dyn Store) 
             let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
             store.patch_watch(&app, &watch.id, &resumed).await.expect("resumed");
         } else {
-            store.end_refusals(&app).await.expect("ended");
+            store.end_refusals(&SinkKey::own(&app)).await.expect("ended");
         }
         let lane = world.lane(&cursor).await;
         assert!(!LaneTerms::of(&blocked).last_under(&LaneTerms::of(&lane)), "a lane that runs reads it");
@@ -453,12 +453,15 @@ pub async fn what_has_nothing_to_do_is_not_pending(store: &dyn Store) {
     assert_eq!((since(&watch), since(&other_watch)), (Some(Timestamp(1000)), Some(Timestamp(1000))));
     assert_eq!(
         store.pending(Some(&app), &Reach::All).await.expect("pending"),
-        [(app.clone(), cursor.clone())]
+        [(SinkKey::own(&app), cursor.clone())]
     );
     let paused =
         WatchPatch { state: Some((WatchState::Paused, Some("why".into()))), ..WatchPatch::default() };
     store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
-    assert_eq!(store.pending(None, &Reach::All).await.expect("pending"), [(other.clone(), other_cursor)]);
+    assert_eq!(
+        store.pending(None, &Reach::All).await.expect("pending"),
+        [(SinkKey::own(&other), other_cursor)]
+    );
     world.disable(&other, Some("by hand")).await;
     assert!(store.pending(None, &Reach::All).await.expect("pending").is_empty());
     let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };

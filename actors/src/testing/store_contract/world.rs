@@ -16,6 +16,7 @@ use crate::{
     },
     round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
     secret::Secret,
+    sink::SinkAddress,
     time::Timestamp,
     view::{MAX_SIZE_DEFAULT, View},
 };
@@ -97,7 +98,7 @@ impl<'s> World<'s> {
             id: AppId::new(ulid),
             name: "an app".into(),
             email: "a@example.org".into(),
-            base_url: Some("https://app.example".into()),
+            receives_at: SinkAddress::Endpoint("https://app.example".into()),
             website: None,
             description: None,
             token_public_id: ulid.to_string(),
@@ -132,6 +133,8 @@ impl<'s> World<'s> {
             is_private: false,
             credential: None,
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
+            alias: String::new(),
+            sink: None,
             view: View::default(),
             mode: HistoryMode::Net,
             on_branch_gone: BranchGone::Keep,
@@ -159,7 +162,10 @@ impl<'s> World<'s> {
         let glimpse = self.store.glimpse(cursor).await.expect("a look");
         let pending = self.store.pending(Some(&lane.app), &Reach::All).await.expect("a list");
         let is_waiting = pending.iter().any(|(_, id)| id == cursor);
-        assert_eq!(glimpse, Glimpse { repository: lane.remote.repository.clone(), is_waiting });
+        assert_eq!(
+            glimpse,
+            Glimpse { repository: lane.remote.repository.clone(), sink: lane.sink.clone(), is_waiting }
+        );
         let terms = self.store.lane_terms(std::slice::from_ref(cursor)).await.expect("a look");
         assert_eq!(terms, [(cursor.clone(), LaneTerms::of(&lane))], "as a lane is opened that is opened now");
         lane

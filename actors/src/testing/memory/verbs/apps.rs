@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings_entity::id::AppId;
+use tidings_entity::id::{AppId, SinkId};
 
 use crate::{
-    ports::{App, AppPatch, AppStore, GONE, NewApp, StoreError},
+    ports::{App, AppPatch, AppStore, GONE, NewApp, OwnSink, SinkKey, StoreError},
     testing::memory::{MemoryStore, rows},
     time::Timestamp,
 };
@@ -31,12 +31,25 @@ impl AppStore for MemoryStore {
             .collect())
     }
 
-    async fn disable_gone(&self, id: &AppId, endpoint_since: Timestamp) -> Result<bool, StoreError> {
+    async fn sink(&self, app: &AppId, id: &SinkId) -> Result<Option<OwnSink>, StoreError> {
+        let state = self.state();
+        let mut own = state.watches.values().filter(|watch| watch.new.app == *app);
+        Ok(own.find_map(|watch| watch.sink.clone().filter(|sink| sink.id == *id)))
+    }
+
+    async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError> {
         self.write(|state| {
-            let app = state.apps.get_mut(id).ok_or(StoreError::NotFound)?;
-            let is_asked = app.endpoint_since == endpoint_since;
+            if key.sink.is_some() {
+                let mut all = state.watches.values_mut().filter(|watch| watch.sink_key() == *key);
+                let sink = all.find_map(|watch| watch.sink.as_mut()).ok_or(StoreError::NotFound)?;
+                let is_asked = sink.since == since;
+                sink.disabled = sink.disabled.take().or_else(|| is_asked.then(|| GONE.to_owned()));
+                return Ok(is_asked);
+            }
+            let app = state.apps.get_mut(&key.app).ok_or(StoreError::NotFound)?;
+            let is_asked = app.endpoint_since == since;
             if is_asked {
-                app.disable(Some(GONE.to_owned()), endpoint_since);
+                app.disable(Some(GONE.to_owned()), since);
             }
             Ok(is_asked)
         })

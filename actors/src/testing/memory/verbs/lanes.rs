@@ -5,7 +5,8 @@ use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 
 use crate::{
     ports::{
-        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, StoreError,
+        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, SinkKey,
+        StoreError,
     },
     testing::memory::MemoryStore,
     time::Timestamp,
@@ -17,7 +18,7 @@ impl LaneStore for MemoryStore {
         &self,
         app: Option<&AppId>,
         reach: &Reach,
-    ) -> Result<Vec<(AppId, CursorId)>, StoreError> {
+    ) -> Result<Vec<(SinkKey, CursorId)>, StoreError> {
         self.meet("pending").await?;
         Ok(self.state().pending(app, reach))
     }
@@ -76,9 +77,9 @@ impl LaneStore for MemoryStore {
         Ok(())
     }
 
-    async fn end_refusals(&self, app: &AppId) -> Result<(), StoreError> {
+    async fn end_refusals(&self, sink: &SinkKey) -> Result<(), StoreError> {
         self.write(|state| {
-            state.end_refusals(app);
+            state.end_refusals(sink);
             Ok(())
         })
     }

@@ -42,7 +42,7 @@ impl WatchStore for MemoryStore {
     }
 
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
-        self.write(|state| state.patch(app, id, patch))
+        self.write(|state| state.patch(app, id, patch, self.clock.now()))
     }
 
     async fn replace_credential(

@@ -17,14 +17,18 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tidings_actors::{ports::OauthClient, secret::Secret};
-use tidings_entity::id::AppId;
+use tidings_actors::{
+    ports::{OauthClient, SinkKey},
+    secret::Secret,
+};
 use tokio::time::{Instant, timeout};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use super::access::{basic, sensitive};
-use crate::egress::Egress;
+use crate::{
+    egress::Egress,
+    webhook::access::{basic, sensitive},
+};
 
 /// Longest wait for a token, from the first byte asked to the last one read.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,16 +125,16 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
 }
 
 impl Tokens {
-    /// A token for an app, within `limit`.
+    /// A token for a sink, within `limit`.
     pub(super) async fn token(
         &self,
-        app: &AppId,
+        sink: &SinkKey,
         client: &OauthClient,
         egress: &Egress,
         limit: Duration,
     ) -> Result<Secret, TokenFault> {
         let limit = limit.min(TOKEN_TIMEOUT);
-        let slot = self.slot(app, client);
+        let slot = self.slot(sink, client);
         let mut state = timeout(limit, slot.lock()).await.map_err(|_| TokenFault::Timeout)?;
         let now = Instant::now();
         if let Some(issued) = state.issued.as_ref().filter(|issued| now < issued.renew_at) {
@@ -156,8 +160,8 @@ impl Tokens {
     }
 
     /// Forgets a token that an endpoint refused, unless another one has come since.
-    pub(super) async fn refused(&self, app: &AppId, client: &OauthClient, token: &Secret) {
-        let slot = self.slot(app, client);
+    pub(super) async fn refused(&self, sink: &SinkKey, client: &OauthClient, token: &Secret) {
+        let slot = self.slot(sink, client);
         let mut state = slot.lock().await;
         if state.issued.as_ref().is_some_and(|issued| issued.token.expose() == token.expose()) {
             state.issued = None;
@@ -165,10 +169,10 @@ impl Tokens {
     }
 
     /// A changed client is another one: what was known of the old one says nothing about it.
-    fn slot(&self, app: &AppId, client: &OauthClient) -> Arc<Slot> {
+    fn slot(&self, sink: &SinkKey, client: &OauthClient) -> Arc<Slot> {
         let mut hasher = Sha256::new();
         for part in [
-            Some(app.as_str()),
+            Some(sink.id()),
             Some(&client.token_url),
             Some(&client.client_id),
             Some(client.client_secret.expose()),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tidings_actors::{ports::ItemOutcome, round::DeliveryId};
 use tidings_entity::kind::PayloadFormat;
 
-use super::{answer::excerpt, redaction::redact};
+use crate::webhook::{answer::excerpt, redaction::redact};
 
 /// What some servers write in front of JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -17,21 +17,22 @@ use tidings_entity::{
     kind::PayloadFormat,
 };
 
-use super::{body::iso, cloud_event, redaction::redact};
+use super::{body::iso, cloud_event};
+use crate::webhook::redaction::redact;
 
 /// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
 const OUTSIDE_LANES: Duration = Duration::from_secs(10);
 
 /// A notice ready to be sent.
-pub(super) struct Letter {
-    pub(super) id: DeliveryId,
-    pub(super) action: Action,
+pub(in crate::webhook) struct Letter {
+    pub(in crate::webhook) id: DeliveryId,
+    pub(in crate::webhook) action: Action,
     /// Whose notice it is, where it is not the app's as a whole.
-    pub(super) watch: Option<WatchId>,
-    pub(super) body: Bytes,
-    pub(super) format: PayloadFormat,
+    pub(in crate::webhook) watch: Option<WatchId>,
+    pub(in crate::webhook) body: Bytes,
+    pub(in crate::webhook) format: PayloadFormat,
     /// Its own deadline, where it does not have the endpoint's.
-    pub(super) timeout: Option<Duration>,
+    pub(in crate::webhook) timeout: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -102,7 +103,7 @@ struct CircuitBreaker {
 }
 
 /// Renders a notice; one that is outside of rounds in this format.
-pub(super) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
+pub(in crate::webhook) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
     match notice {
         Notice::OfRound { action, round, repository } => of_round(*action, round, repository),
         Notice::SyncRecovered { id, repository, timestamp } => {

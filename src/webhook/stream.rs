@@ -1,7 +1,8 @@
-//! Attempts at streams: each message with the headers that a request has, each with a word of its own.
+//! The sink `stream`: each change is a message of NATS JetStream ([`crate::nats`]) with the headers that a
+//! request has, and the stream has a word for each.
 //! CloudEvents go in structured mode (`content-type: application/cloudevents+json`).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tidings_actors::{
     deliverer::retry::{Verdict, verdict},
@@ -10,23 +11,38 @@ use tidings_actors::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{Arc, Post, Reply, Sender, allowance, answer, cloud_event, kept, late};
-use crate::nats::{Message, Published, target::Target};
+use super::{
+    answer,
+    attempt::{Attempt, Post, Reply, WayOut, allowance, late},
+    kept,
+    rendering::cloud_event,
+};
+use crate::nats::{Message, Nats, Published, target::Target};
 
 /// What of an attempt's time the wait for one acknowledgement may take: the rest tells of it.
 const OF_THE_TIME: (u32, u32) = (19, 20);
 
-impl Sender<'_> {
-    /// One message.
-    pub(super) async fn publish(&self, post: Post<'_>) -> Reply {
-        let target = match Target::parse(&self.endpoint.base_url) {
+/// The way to one stream.
+pub(super) struct Publishing<'a> {
+    pub(super) nats: &'a Nats,
+    pub(super) address: &'a str,
+    pub(super) attempt: Attempt<'a>,
+}
+
+impl WayOut for Publishing<'_> {
+    fn attempt(&self) -> &Attempt<'_> {
+        &self.attempt
+    }
+
+    async fn post(&self, post: Post<'_>) -> Reply {
+        let target = match Target::parse(self.address) {
             Ok(target) => target,
             Err(fault) => {
                 return Reply::failed(SendFailure::InvalidUrl, &format!("base address: it {fault}"));
             }
         };
         let Post { id, action, watch, content_type, body, .. } = post;
-        let Some(signed) = self.sign(id, &body).await else {
+        let Some(signed) = self.attempt.sign(id, &body).await else {
             return Reply::failed(SendFailure::Refused, "the app has no signing key");
         };
         let timestamp = signed.timestamp.to_string();
@@ -36,19 +52,21 @@ impl Sender<'_> {
             ("webhook-id", id.to_owned()),
             ("webhook-timestamp", timestamp.clone()),
             ("webhook-signature", signed.standard),
-            ("x-docora-app-id", self.endpoint.app.as_str().to_owned()),
+            ("x-docora-app-id", self.attempt.endpoint.app.as_str().to_owned()),
             ("x-docora-timestamp", timestamp),
             ("x-docora-signature", signed.docora),
         ];
-        headers.extend(self.traceparent.clone().map(|parent| ("traceparent", parent)));
+        headers.extend(self.attempt.traceparent.clone().map(|parent| ("traceparent", parent)));
         let subject = target.subject(watch.map(|watch| watch.as_str()), action.as_str());
         let limit = self.limit(body.len() as u64) * OF_THE_TIME.0 / OF_THE_TIME.1;
         let message = Message { subject, id, headers, body };
-        self.told(self.nats.publish(self.endpoint, &target, message, limit).await)
+        self.told(self.nats.publish(self.attempt.endpoint, &target, message, limit).await)
     }
+}
 
+impl Publishing<'_> {
     fn limit(&self, bytes: u64) -> Duration {
-        allowance(self.endpoint.timeout, bytes)
+        allowance(self.attempt.endpoint.timeout, bytes)
     }
 
     /// Many messages, each after the stream has said what became of the one before: the stream has them
@@ -74,7 +92,7 @@ impl Sender<'_> {
             let body = body.clone();
             let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
             let left = until.saturating_duration_since(Instant::now()).min(self.limit(parcel.size()));
-            let reply = timeout(left, self.publish(post)).await.unwrap_or_else(|_| late(left));
+            let reply = timeout(left, self.post(post)).await.unwrap_or_else(|_| late(left));
             match verdict(reply.result) {
                 Verdict::Acknowledged => items.push(ItemOutcome::Accepted),
                 Verdict::Refused => items.push(ItemOutcome::Refused(reply.excerpt)),
@@ -94,9 +112,9 @@ impl Sender<'_> {
         let text = match text.len() {
             0 => text,
             // A server may repeat what it was shown.
-            _ => answer::excerpt(kept::clean(&text, &self.secrets(None)).as_bytes()),
+            _ => answer::excerpt(kept::clean(&text, &self.attempt.secrets(None)).as_bytes()),
         };
-        let is_kept = self.keeps_all || result != Ok(200);
+        let is_kept = self.attempt.keeps_all || result != Ok(200);
         let kept = is_kept.then(|| Arc::new(KeptAnswer { headers: Vec::new(), body: text.clone() }));
         Reply { result, retry_after: None, excerpt: text, kept, answer: (Vec::new(), true) }
     }

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Content of more bytes than this is hashed on a blocking thread, not on one that serves others.
-pub(super) const BLOCKING_FROM: usize = 256 * 1024;
+pub(in crate::webhook) const BLOCKING_FROM: usize = 256 * 1024;
 
 /// What one delivery shows, and what must be read for it.
 struct Needs {
@@ -117,7 +117,7 @@ fn shows_old(spec: &RoundSpec, change: &Change) -> bool {
 }
 
 /// Whether a round shows so little of its trees that contents are fetched for it, not with them.
-pub(super) fn is_narrow(spec: &RoundSpec) -> bool {
+pub(in crate::webhook) fn is_narrow(spec: &RoundSpec) -> bool {
     target_view(spec).or(held_view(spec)).is_some_and(View::is_narrow)
 }
 
@@ -125,7 +125,7 @@ pub(super) fn is_narrow(spec: &RoundSpec) -> bool {
 ///
 /// # Errors
 /// When the store cannot say what is known of them.
-pub(super) async fn needed(
+pub(in crate::webhook) async fn needed(
     hashes: &Hashes,
     spec: &RoundSpec,
     changes: &[Change],
@@ -145,12 +145,14 @@ pub(super) async fn needed(
 }
 
 /// The blobs on both sides of changes.
-pub(super) fn blobs_of<'c>(changes: impl Iterator<Item = &'c Change>) -> impl Iterator<Item = ObjectId> {
+pub(in crate::webhook) fn blobs_of<'c>(
+    changes: impl Iterator<Item = &'c Change>,
+) -> impl Iterator<Item = ObjectId> {
     changes.flat_map(|change| change.old.into_iter().chain(change.new)).map(|entry| entry.blob)
 }
 
 /// One delivery with all that was read for it.
-pub(super) struct Gathered {
+pub(in crate::webhook) struct Gathered {
     new: New,
     old: Old,
     new_read: Option<Content>,
@@ -159,7 +161,7 @@ pub(super) struct Gathered {
 
 /// Gathers what the deliveries need: of the first, and of as many after it as together read at
 /// most `budget` bytes. A failure is that of the first.
-pub(super) async fn gather(
+pub(in crate::webhook) async fn gather(
     git: &dyn GitSource,
     hashes: &Hashes,
     orders: &[DeliveryOrder],
@@ -236,7 +238,7 @@ impl Gathered {
     }
 
     /// Bytes that were read.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::webhook) fn size(&self) -> usize {
         let of = |content: &Option<Content>| match content {
             Some(Content::Whole(bytes)) => bytes.len(),
             _ => 0,
@@ -245,7 +247,7 @@ impl Gathered {
     }
 
     /// Hashes what was never hashed; what was learned is added to `learned`.
-    pub(super) fn into_material(self, learned: &mut Vec<(ObjectId, BlobFacts)>) -> Material {
+    pub(in crate::webhook) fn into_material(self, learned: &mut Vec<(ObjectId, BlobFacts)>) -> Material {
         let mut hash = |blob, bytes: &Bytes| {
             let facts = BlobFacts {
                 sha256: Sha256Hash::of(bytes),
@@ -274,7 +276,7 @@ impl Gathered {
 }
 
 /// Runs work over so many bytes here if they are few, else on a blocking thread.
-pub(super) async fn off_thread<T: Send + 'static>(
+pub(in crate::webhook) async fn off_thread<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {

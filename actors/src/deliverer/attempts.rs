@@ -1,0 +1,235 @@
+//! The outlet `Attempt`: lanes whose changes are sent, in turn, as the gate of their sink admits. While the
+//! breaker of the sink is open only its probe goes out.
+
+use tidings_entity::id::CursorId;
+use tokio::time::Instant;
+
+use super::{
+    DelivererMessage, DelivererState, Generation, Slot, Step, Way, lane::AHEAD, running::Stage,
+    sending::Stretch,
+};
+use crate::{
+    circuit_breaker::{self, CircuitBreakerMessage},
+    tree::CIRCUIT_BREAKER,
+};
+
+impl DelivererState {
+    /// Sends what a lane may send now, its notice first.
+    pub(super) fn drive_attempts(&mut self, cursor: &CursorId, generation: Generation, now: Instant) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        match running.stage {
+            Stage::Noticing { .. } => {
+                if running.notice_due(now).is_none() {
+                    self.make_room_of(cursor, now);
+                } else if self.gate.is_open() {
+                    self.notice(cursor, generation);
+                } else {
+                    self.enqueue(cursor, now);
+                    self.flow();
+                }
+            }
+            Stage::Flowing => {
+                self.read(cursor, generation);
+                if self.gate.is_open() {
+                    self.enqueue(cursor, now);
+                    self.send_probe();
+                    self.release_unless_probing(cursor);
+                } else {
+                    if self.gate.is_closed(now) {
+                        self.release_unless_probing(cursor);
+                    } else {
+                        self.render(cursor, generation, self.ahead());
+                    }
+                    self.enqueue(cursor, now);
+                    self.flow();
+                    self.make_room_of(cursor, now);
+                }
+            }
+            Stage::Finishing => {}
+        }
+    }
+
+    /// While nothing goes out and no probe is permitted, nothing rendered is of use.
+    fn release_unless_probing(&mut self, cursor: &CursorId) {
+        if !self.gate.permits_probe()
+            && let Some((running, _)) = self.running(cursor)
+        {
+            running.lane.release();
+        }
+    }
+
+    /// Puts a lane that may send into the line, and arms a timer for one that may later.
+    fn enqueue(&mut self, cursor: &CursorId, now: Instant) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        let flows = running.stage == Stage::Flowing;
+        let sendable =
+            if flows { running.lane.next_sendable(now).is_some() } else { running.notice_due(now).is_some() };
+        if sendable && !std::mem::replace(&mut running.queued, true) {
+            self.turns.push_back(cursor.clone());
+        }
+        self.arm_due(cursor, now);
+    }
+
+    /// Sends, lane by lane in turn, as much as the endpoint takes now.
+    pub(super) fn flow(&mut self) {
+        let now = Instant::now();
+        // Who waited for the budget of retries looks again, before the others.
+        self.unpaid.drain(..).rev().for_each(|cursor| self.turns.push_front(cursor));
+        let mut can_pay = true;
+        while self.gate.admits(now) && !self.draining && matches!(self.way, Way::Attempt(_)) {
+            let Some(cursor) = self.turns.pop_front() else { break };
+            let Some((running, generation)) = self.running(&cursor) else { continue };
+            running.queued = false;
+            if running.reload.is_some() || !running.open.hold.stands() {
+                continue;
+            }
+            let position = running.lane.next_sendable(now).filter(|_| running.stage == Stage::Flowing);
+            let notice = running.notice_due(now);
+            let is_retry = notice.or_else(|| position.map(|position| running.is_retry(position)));
+            match is_retry {
+                Some(true) => {
+                    can_pay = can_pay && self.retries.pay(now);
+                    if !can_pay {
+                        self.postpone(cursor);
+                        continue;
+                    }
+                }
+                Some(false) => self.retries.on_first_try(),
+                None => {}
+            }
+            if notice.is_some() {
+                self.notice(&cursor, generation);
+                continue;
+            }
+            if let Some(position) = position {
+                self.launch(&cursor, position, false);
+                self.enqueue(&cursor, now);
+            }
+            if let Some((_, generation)) = self.running(&cursor) {
+                self.read(&cursor, generation);
+                self.render(&cursor, generation, self.ahead());
+            }
+        }
+        if !self.unpaid.is_empty() {
+            let due = now + self.retries.wait(now);
+            self.arm_flow_at(due, now);
+        }
+        self.arm_flow(now);
+    }
+
+    /// Its retry waits until the budget can pay for it.
+    fn postpone(&mut self, cursor: CursorId) {
+        if let Some((running, _)) = self.running(&cursor) {
+            running.queued = true;
+            self.unpaid.push_back(cursor);
+        }
+    }
+
+    /// Goes on by itself when the wait that the endpoint asked for is over.
+    pub(super) fn arm_flow(&mut self, now: Instant) {
+        if let Some(until) = self.gate.held_until().filter(|until| *until > now) {
+            self.arm_flow_at(until, now);
+        }
+    }
+
+    fn arm_flow_at(&mut self, until: Instant, now: Instant) {
+        if self.flow_armed.is_none_or(|armed| armed <= now || until < armed) {
+            self.flow_armed = Some(until);
+            self.post.send_after(until.saturating_duration_since(now), || DelivererMessage::Flow);
+        }
+    }
+
+    /// How many deliveries a lane may render at once: when more lanes wait for their turn than the
+    /// endpoint takes at a time, one each.
+    fn ahead(&self) -> usize {
+        if self.turns.len() > 2 * self.gate.most() { 1 } else { AHEAD }
+    }
+
+    /// Whether a lane could go as a probe now.
+    pub(super) fn has_probe(&self) -> bool {
+        let now = Instant::now();
+        let is_probeable = |lane: &super::Lane| match &lane.slot {
+            Slot::Running(running) => running.is_probeable(now) && running.open.hold.stands(),
+            _ => false,
+        };
+        !self.draining && self.lanes.values().any(is_probeable)
+    }
+
+    /// Sends the one permitted probe from the next lane whose head can go; one that must be rendered
+    /// first is, and then it goes.
+    pub(super) fn send_probe(&mut self) {
+        if self.draining || !self.gate.permits_probe() {
+            return;
+        }
+        let (last, now) = (self.last_probe.clone(), Instant::now());
+        let after = self.lanes.keys().filter(|cursor| last.as_ref().is_none_or(|last| *cursor > last));
+        let wrapped = self.lanes.keys().filter(|cursor| last.as_ref().is_some_and(|last| *cursor <= last));
+        let is_probeable = |cursor: &&CursorId| match self.lanes.get(*cursor).map(|lane| &lane.slot) {
+            Some(Slot::Running(running)) => running.is_probeable(now) && running.open.hold.stands(),
+            _ => false,
+        };
+        let Some(cursor) = after.chain(wrapped).find(is_probeable).cloned() else { return };
+        let Some((running, generation)) = self.running(&cursor) else { return };
+        match running.lane.probe_head() {
+            _ if matches!(running.stage, Stage::Noticing { .. }) => self.notice(&cursor, generation),
+            Some(position) => {
+                if self.gate.take_probe() {
+                    self.launch(&cursor, position, true);
+                }
+            }
+            None => {
+                running.lane.hurry_head();
+                self.render(&cursor, generation, 1);
+                return;
+            }
+        }
+        self.last_probe = Some(cursor);
+    }
+
+    /// A permitted probe for which there is nothing here any more, because other replicas work on it now,
+    /// is theirs.
+    pub(super) fn give_probe_back(&mut self) {
+        if !self.gate.permits_probe() || self.context.shards.is_sole() {
+            return;
+        }
+        let may_probe = |lane: &super::Lane| match &lane.slot {
+            Slot::Opening { .. } => true,
+            Slot::Waiting { .. } => false,
+            Slot::Running(running) => running.open.hold.stands(),
+        };
+        if self.draining || !self.lanes.values().any(may_probe) {
+            self.gate.open();
+            self.on_unprobed();
+        }
+    }
+
+    /// The breaker waits for a probe that did not go.
+    pub(super) fn on_unprobed(&self) {
+        let key = circuit_breaker::endpoint_key(self.sink.id());
+        if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
+            breaker.send(CircuitBreakerMessage::ProbeUnused);
+        }
+    }
+
+    fn launch(&mut self, cursor: &CursorId, position: u64, is_probe: bool) {
+        let Way::Attempt(endpoint) = &self.way else { return };
+        let endpoint = endpoint.clone();
+        let transport = self.context.transport.clone();
+        let post = self.post.clone();
+        let Some((running, generation)) = self.running(cursor) else { return };
+        let launch = running.lane.launch(position, is_probe);
+        if launch.parcels.is_empty() {
+            return;
+        }
+        let (outbound, tracer) = (self.context.outbound.clone(), self.context.tracer.clone());
+        let Some((running, _)) = self.running(cursor) else { return };
+        let (halt, trace, open) = (running.halt.clone(), running.trace(&tracer), running.open.clone());
+        let pass = self.gate.enter();
+        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, pass, trace, open };
+        let to = cursor.clone();
+        let tell = move |tray| {
+            post.send(DelivererMessage::Step(to.clone(), generation, Ok(Step::Answered(tray))));
+        };
+        self.step(cursor, generation, stretch.send(cursor.to_string(), tell));
+    }
+}

@@ -1,0 +1,40 @@
+//! Where the changes of one watch go, as arguments: the field `sink` of bodies.
+
+use clap::{Args, builder::PossibleValuesParser};
+use serde_json::{Map, Value, json};
+use tidings_actors::sink::SinkAddress;
+
+/// The sink that a watch has for itself.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct SinkArgs {
+    /// Send its changes to this address (https:// or nats://) instead of the endpoint of the app
+    #[arg(long, value_name = "URL", conflicts_with = "sink_pull")]
+    sink_url: Option<String>,
+    /// Send its changes nowhere: they are asked for
+    #[arg(long)]
+    sink_pull: bool,
+    /// What bodies look like at --sink-url: docora or cloudevents
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
+    sink_format: Option<String>,
+    /// One change at a time (strict) or several (phased) at --sink-url
+    #[arg(long, value_name = "ORDER", value_parser = PossibleValuesParser::new(["strict", "phased"]))]
+    sink_order: Option<String>,
+}
+
+impl SinkArgs {
+    /// The field that they stand for, where anything was given.
+    pub(super) fn field(&self) -> Option<(String, Value)> {
+        let mut sink = Map::new();
+        if self.sink_pull {
+            sink.insert("kind".to_owned(), json!("pull"));
+        }
+        if let Some(url) = &self.sink_url {
+            sink.insert("kind".to_owned(), json!(SinkAddress::of(Some(url.clone())).kind().as_str()));
+            sink.insert("url".to_owned(), json!(url));
+        }
+        for (name, word) in [("format", &self.sink_format), ("order", &self.sink_order)] {
+            sink.extend(word.as_ref().map(|word| (name.to_owned(), json!(word))));
+        }
+        (!sink.is_empty()).then(|| ("sink".to_owned(), Value::Object(sink)))
+    }
+}

@@ -1,0 +1,133 @@
+//! The step of the schema that brings sinks: what the version before wrote goes on under its ids, and the way back
+//! is closed while something needs the new columns.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use tidings_actors::{
+    ports::{AppStore, LaneStore, NewApp, NewSink, Reach, SinkKey, WatchPatch, WatchStore},
+    round::RULES,
+    sink::SinkAddress,
+};
+use tidings_entity::id::SinkId;
+use ulid::Ulid;
+
+use super::{
+    home::{Home, on_both},
+    new_app, number, watch,
+};
+use crate::store::schema;
+
+/// What must be the same on both sides of the step.
+const KEPT: [&str; 6] = [
+    "select id || app_id || repository_id || source_id || view_id || state || cast(created_at as text) from watch",
+    "select id || watch_id || branch || cast(open_round as text) from cursor",
+    "select cursor_id || cast(number as text) || '/' || cast(position as text) || '/' || cast(total as text) || format
+     from round",
+    "select cursor_id || cast(from_position as text) || '-' || cast(to_position as text) from settled",
+    "select id || cursor_id || delivery_id || status from dead_letter",
+    "select kind || id || cast(failures as text) from breaker",
+];
+
+async fn texts(raw: &DatabaseConnection) -> Vec<String> {
+    let mut all = Vec::new();
+    for text in KEPT {
+        let statement = Statement::from_string(raw.get_database_backend(), format!("{text} order by 1"));
+        for row in raw.query_all_raw(statement).await.expect("rows") {
+            all.push(row.try_get_by_index::<String>(0).expect("a text"));
+        }
+    }
+    all
+}
+
+/// An open round, a settled range, a letter and a breaker for each watch that is there.
+async fn begin_rounds(raw: &DatabaseConnection) {
+    let path = if raw.get_database_backend() == DbBackend::Postgres { "'a'::bytea" } else { "x'61'" };
+    let (commit, digest) = ("01".repeat(20), "00".repeat(32));
+    for text in [
+        &format!(
+            "insert into round (cursor_id, number, kind, target, target_view, rules, deletes, creates, updates, total,
+               digest, branch, url, format, history_rewritten, skipped_commits, complete, announced, position, began_at)
+             select c.id, 7, 'sync', '{commit}', w.view_id, {RULES}, 0, 5, 0, 5, '{digest}', c.branch, w.shown_url,
+               'docora', false, false, false, false, 2, 1 from cursor c join watch w on w.id = c.watch_id"
+        ),
+        "update cursor set open_round = 7, last_round = 7",
+        "insert into settled (cursor_id, round, from_position, to_position, settled_at)
+         select id, 7, 0, 2, 1 from cursor",
+        &format!(
+            "insert into dead_letter (id, app_id, watch_id, cursor_id, round, position, path, operation, delivery_id,
+               reason, status, excerpt, counted, self_redriven, created_at)
+             select 'dead_' || substr(c.id, 5), w.app_id, w.id, c.id, 7, 1, {path}, 'create', 'dlv_' || c.id,
+               'rejected', 'open', 'no', true, false, 1 from cursor c join watch w on w.id = c.watch_id"
+        ),
+        "insert into breaker (kind, id, failures, opened_at, probe_at, last_error)
+         select 'endpoint', id, 5, 1, 2, 'status 503' from app",
+    ] {
+        raw.execute_unprepared(text).await.expect(text);
+    }
+}
+
+async fn what_the_version_before_wrote_goes_on_under_its_ids(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    let mut apps = Vec::new();
+    for (count, address) in [
+        (1, SinkAddress::Endpoint("https://app.example".into())),
+        (2, SinkAddress::Stream("nats://broker.example/git".into())),
+        (3, SinkAddress::Pull),
+    ] {
+        let app = NewApp { receives_at: address, ..new_app(count) };
+        store.create_app(&app).await.expect("created");
+        apps.push((app.id.clone(), watch(&store, &app.id, count, None).await.cursors[0].id.clone()));
+    }
+    store.close().await;
+    schema::down(home.url(), 1).await.expect("the version before");
+    let raw = home.raw().await;
+    begin_rounds(&raw).await;
+    let before = texts(&raw).await;
+    assert_eq!(before.len(), 18, "each table has a row for each app");
+    raw.close().await.expect("closed");
+    assert_eq!(schema::up(home.url()).await.expect("up"), ["m20261124_000100_add_sinks"]);
+    let raw = home.raw().await;
+    assert_eq!(texts(&raw).await, before);
+
+    let store = home.open(1).await.expect("opened");
+    for (app, cursor) in &apps {
+        let pending = store.pending(Some(app), &Reach::All).await.expect("pending");
+        assert_eq!(pending, [(SinkKey::own(app), cursor.clone())]);
+        let lane = store.lane(cursor).await.expect("a lane");
+        assert_eq!((lane.sink, lane.open.map(|round| (round.number, round.position))), (None, Some((7, 2))));
+    }
+    // Foreign keys are on again: what refers to a watch goes with it.
+    store.erase_app(&apps[0].0).await.expect("erased");
+    assert_eq!(number(&raw, "select count(*) from dead_letter").await, 2);
+    store.close().await;
+    schema::down(home.url(), 1).await.expect("nothing needs the new columns");
+    assert_eq!(texts(&raw).await.len(), 12);
+}
+
+async fn the_way_back_is_closed_while_a_sink_is_used(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let watch = watch(&store, &app.id, 1, None).await;
+    let sink = NewSink {
+        id: SinkId::new(Ulid::from_parts(3, 1)),
+        address: SinkAddress::Pull,
+        access: tidings_actors::ports::EndpointAccess::default(),
+        delivery: tidings_actors::ports::DeliverySettings::default(),
+        signing_key: None,
+    };
+    let to = |sink| WatchPatch { sink: Some(sink), ..WatchPatch::default() };
+    store.patch_watch(&app.id, &watch.id, &to(Some(sink))).await.expect("its own sink");
+    store.close().await;
+    let refused = schema::down(home.url(), 1).await.expect_err("it is used").to_string();
+    assert!(refused.contains("1 watches have a watch_name or a sink of their own"), "{refused}");
+    let store = home.open(1).await.expect("nothing was changed");
+    let back = store.patch_watch(&app.id, &watch.id, &to(None)).await.expect("patched");
+    assert_eq!(back.sink, None);
+    store.close().await;
+    schema::down(home.url(), 1).await.expect("down");
+}
+
+on_both! {
+    what_the_version_before_wrote_goes_on_under_its_ids
+    the_way_back_is_closed_while_a_sink_is_used
+}
