@@ -103,9 +103,9 @@ mod tests {
         let (first, _second) = (one.take().await, other.take().await);
         assert!(other.take().now_or_never().is_none(), "two attempts are under way");
         assert!(crowds.of(&app(2), 1).take().now_or_never().is_some());
-        let waiting = tokio::spawn(async move { drop(other.take().await) });
-        drop(first);
-        waiting.await.expect("it got the place");
+        let waiting = async { drop(other.take().await) };
+        // It waits first, and goes on when the place comes free.
+        tokio::join!(waiting, async { drop(first) });
         assert!(crowds.of(&app(1), 3).take().now_or_never().is_some(), "the bound is the last that was said");
     }
 }

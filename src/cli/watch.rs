@@ -202,27 +202,7 @@ async fn register(
 ) -> Result<(AppId, WatchId), Failure> {
     let store = adapters.store.as_ref();
     let now = adapters.clock.now();
-    let app = match store
-        .apps(None, 1)
-        .await
-        .map_err(|error| Failure::of_error(Code::Unavailable, &error))?
-        .pop()
-    {
-        Some(app) if app.receives_at == receiver(args) => app.id,
-        Some(app) if prints(&app) && args.to.is_none() => {
-            let patch = AppPatch { receives_at: Some(SinkAddress::Print), ..AppPatch::default() };
-            let patched = store.patch_app(&app.id, &patch, now).await;
-            patched.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.id
-        }
-        Some(app) => {
-            let kept = app.receives_at.base_url().filter(|_| !prints(&app));
-            let kept = kept.map_or("prints".to_owned(), |kept| format!("delivers to {kept}"));
-            let reason =
-                format!("the state in --data-dir {kept}: go on like that, or name another directory");
-            return Err(Failure::new(Code::Usage, reason));
-        }
-        None => make_app(args, adapters, now).await?,
-    };
+    let app = the_app(args, adapters, now).await?;
     let known = store
         .watches(&app, None, 1_000)
         .await
@@ -272,6 +252,26 @@ async fn register(
     let watch =
         store.register_watch(&new).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
     Ok((app, watch.id))
+}
+
+/// The one app: made, or found again in a kept data directory.
+async fn the_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Result<AppId, Failure> {
+    let store = adapters.store.as_ref();
+    let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
+    let Some(app) = store.apps(None, 1).await.map_err(unavailable)?.pop() else {
+        return make_app(args, adapters, now).await;
+    };
+    if app.receives_at == receiver(args) {
+        return Ok(app.id);
+    }
+    if prints(&app) && args.to.is_none() {
+        let patch = AppPatch { receives_at: Some(SinkAddress::Print), ..AppPatch::default() };
+        return Ok(store.patch_app(&app.id, &patch, now).await.map_err(unavailable)?.id);
+    }
+    let kept = app.receives_at.base_url().filter(|_| !prints(&app));
+    let kept = kept.map_or("prints".to_owned(), |kept| format!("delivers to {kept}"));
+    let reason = format!("the state in --data-dir {kept}: go on like that, or name another directory");
+    Err(Failure::new(Code::Usage, reason))
 }
 
 /// Says that a branch comes anew that was watched with other globs.

@@ -210,11 +210,15 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         deliver_after: now.after(first_delay),
         created_at: now,
     };
-    let given = watch.sink.clone();
-    let watch = front.store.register_watch(&watch).await.map_err(store_failed)?;
-    let shown = shown(&front, &watch).await;
-    announce(&front, &watch).await;
-    let secret = new_secret(&front, app, &watch, given.as_ref()).await?;
+    registered(&front, app, &watch).await
+}
+
+/// Writes the watch, tells the tree of it, and answers with it.
+async fn registered(front: &Front, app: &App, new: &NewWatch) -> Answer {
+    let watch = front.store.register_watch(new).await.map_err(store_failed)?;
+    let shown = shown(front, &watch).await;
+    announce(front, &watch).await;
+    let secret = new_secret(front, app, &watch, new.sink.as_ref()).await?;
     Ok(json(StatusCode::CREATED, &shown?.with_secret(secret)))
 }
 
