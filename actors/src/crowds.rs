@@ -1,5 +1,5 @@
-//! How many attempts are under way at an app at the same time, over all its sinks. Each sink has a gate of its
-//! own; what the app as a whole takes is bounded here.
+//! How many attempts are under way at an app at the same time, over all its sinks. Each sink has a gate of
+//! its own; what the app as a whole takes is bounded here.
 //!
 //! A crowd lives while somebody holds it. Who stops waiting for a place costs nobody one.
 
@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 pub struct Crowds(Arc<Mutex<HashMap<AppId, Weak<Counted>>>>);
 
 impl Crowds {
-    /// The crowd of an app that takes so many attempts at once. All who ask share it, and the last bound that was
-    /// said goes.
+    /// The crowd of an app that takes so many attempts at once. All who ask share it, and the last bound
+    /// that was said goes.
     #[must_use]
     pub fn of(&self, app: &AppId, most: usize) -> Crowd {
         let mut of_app = self.0.lock();

@@ -166,8 +166,8 @@ impl Handle {
         self.context.tell_others(Signal::Redrive).await;
     }
 
-    /// Asks for the next changes that go to a sink which is claimed from, and waits for them. `None`: there was
-    /// nothing, or the deliverer ended meanwhile; ask again.
+    /// Asks for the next changes that go to a sink which is claimed from, and waits for them. `None`: there
+    /// was nothing, or the deliverer ended meanwhile; ask again.
     pub async fn lend(
         &self,
         sink: &SinkKey,

@@ -424,7 +424,8 @@ impl RepositoryWatcherState {
         }
     }
 
-    /// Lets the deliverers of an app look whether something waits for them. Their waits go on: others decide when.
+    /// Lets the deliverers of an app look whether something waits for them. Their waits go on: others
+    /// decide when.
     fn let_look(&self, app: &AppId) {
         for deliverer in others_of(&self.context, app) {
             deliverer.send(DelivererMessage::Look);

@@ -112,8 +112,8 @@ fn breaker_listener(directory: &Directory, guarded: &Guarded) -> Option<DerivedP
     })
 }
 
-/// The deliverer of the own sink of an app, or of a sink that a watch has for itself: breakers are named by the
-/// one id or the other.
+/// The deliverer of the own sink of an app, or of a sink that a watch has for itself: breakers are named by
+/// the one id or the other.
 fn deliverer_of(directory: &Directory, id: &str) -> Option<Post<DelivererMessage>> {
     if !id.starts_with(SinkId::PREFIX) {
         return directory.find(DELIVERER, id);

@@ -1,8 +1,10 @@
-//! A watch may have a sink of its own beside that of its app, and an app may watch the same refs of a repository
-//! more than once, under aliases. No row moves: without a sink of its own a watch goes to the sink of its app.
+//! A watch may have a sink of its own beside that of its app, and an app may watch the same refs of a
+//! repository more than once, under aliases. No row moves: without a sink of its own a watch goes to the
+//! sink of its
+//! app.
 //!
-//! SQLite takes no unique constraint out of a table, so there `watch` is made anew. The rows that refer to it must
-//! outlive that: foreign keys are off while the step runs.
+//! SQLite takes no unique constraint out of a table, so there `watch` is made anew. The rows that refer to
+//! it must outlive that: foreign keys are off while the step runs.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
@@ -108,8 +110,8 @@ async fn refuse_while_used(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     match number(manager, text).await? {
         0 => Ok(()),
         count => Err(DbErr::Custom(format!(
-            "{count} watches have a watch_name or a sink of their own, which the version before does not know: \
-             unwatch them first"
+            "{count} watches have a watch_name or a sink of their own, which the version before does not \
+             know: unwatch them first"
         ))),
     }
 }

@@ -1,5 +1,5 @@
-//! The way out to each sink of each app. Those with a TLS setup of their own have clients, and connections, of
-//! their own; all others share the one that settings describe.
+//! The way out to each sink of each app. Those with a TLS setup of their own have clients, and connections,
+//! of their own; all others share the one that settings describe.
 //!
 //! A client is built at its sink's first request and stays while the setup does. At most
 //! 1,024 are kept: beyond, the one that was unused for longest goes, and what is under way

@@ -14,7 +14,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, SourceId, TokenId, WatchId};
 
 use super::{
-    SqlStore, attempts, audit, backlog::OWES, lanes::SERVED, letters_of_all, port::transact, rows, tokens,
+    SqlStore, attempts, audit, backlog::OWES, letters_of_all, port::transact, rows, sinks::SERVED, tokens,
     watches,
 };
 
@@ -200,8 +200,10 @@ fn meaning(condition: WatchCondition) -> String {
         WatchCondition::Failing => format!(
             "(exists (select 1 from source f where f.id = w.source_id and f.last_error is not null)
               or exists (select 1 from breaker b where b.opened_at is not null
-                and ((b.kind = 'source' and b.id = w.source_id) or (b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id))))
-              or exists (select 1 from app a left join sink k on k.id = w.sink_id where a.id = w.app_id and not {SERVED}))"
+                and ((b.kind = 'source' and b.id = w.source_id)
+                   or (b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id))))
+              or exists (select 1 from app a left join sink k on k.id = w.sink_id
+                         where a.id = w.app_id and not {SERVED}))"
         ),
     }
 }

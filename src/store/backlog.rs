@@ -14,8 +14,8 @@ use tidings_entity::{
 };
 
 use super::{
-    lanes::SERVED,
     rows::{self, signed, unsigned},
+    sinks::SERVED,
 };
 
 /// Whether the app of cursor `c` lacks something: a round is open, a resync was asked for, or `h`, the head
@@ -32,7 +32,8 @@ pub(super) static BEHIND: LazyLock<String> =
 pub(super) static ANY_BEHIND: LazyLock<String> = LazyLock::new(|| {
     format!(
         "from cursor c join watch w on w.id = c.watch_id join app a on a.id = w.app_id
-         left join sink k on k.id = w.sink_id left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+         left join sink k on k.id = w.sink_id
+         left join head h on h.source_id = w.source_id and h.ref_name = c.branch
          where c.behind_since is not null and {OWES}"
     )
 });

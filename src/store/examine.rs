@@ -118,8 +118,10 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
     };
     let repositories = texts("repository", "select id, url from repository order by url").await?;
     found.repositories = repositories.into_iter().map(|(_, url)| url).collect();
-    let text = "select id, base_url from app where base_url is not null and base_url <> 'print:' and disabled is null
-                union all select app_id, address from sink where address is not null and disabled is null order by 1";
+    let text = "select id, base_url from app where base_url is not null and base_url <> 'print:'
+                   and disabled is null
+                union all select app_id, address from sink where address is not null and disabled is null
+                order by 1";
     found.endpoints = texts("app", text).await?;
     let text = "select s.id, s.last_error from source s where s.last_error is not null
                 and exists (select 1 from watch w where w.source_id = s.id)";

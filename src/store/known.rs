@@ -17,7 +17,7 @@ use tidings_entity::{
     kind::{BranchGone, CursorState, SelectorKind, WatchState},
 };
 
-use super::{error::OfTable, lanes::SERVED, rows};
+use super::{error::OfTable, rows, sinks::SERVED};
 
 /// A row for each cursor, with its watch and the head of its branch; one for a watch without
 /// cursors, one for a source without watches; and one for each head that no cursor follows.

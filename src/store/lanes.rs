@@ -21,7 +21,9 @@ use super::{
     Context, attempts,
     error::undecodable,
     letters::{self, Bound},
-    reach, resync, rows, settle, sources, views, watches,
+    reach, resync, rows, settle,
+    sinks::SERVED,
+    sources, views, watches,
 };
 
 #[derive(FromQueryResult)]
@@ -35,11 +37,6 @@ struct Waiting {
 const FOLLOWED: &str = "cursor c
     join watch w on w.id = c.watch_id join app a on a.id = w.app_id left join sink k on k.id = w.sink_id
     left join head h on h.source_id = w.source_id and h.ref_name = c.branch";
-
-/// Whether the sink of a watch is served: that the own endpoint of an app is gone ([`GONE`](tidings_actors::ports::GONE))
-/// says nothing of a sink that a watch has for itself.
-pub(super) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
-     else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
 
 /// Whether it has something to do. A block that is no word of its receiver ends with the next round.
 fn is_waiting() -> String {

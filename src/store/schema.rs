@@ -129,8 +129,8 @@ const BY_BYTES: &str = "do $$ declare found record; begin
     end loop;
 end $$";
 
-/// Up, or so many steps down. On SQLite foreign keys are off meanwhile: a step that makes a table anew must not
-/// delete the rows that refer to it. Inside a transaction they cannot be switched.
+/// Up, or so many steps down. On SQLite foreign keys are off meanwhile: a step that makes a table anew must
+/// not delete the rows that refer to it. Inside a transaction they cannot be switched.
 async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
     if connection.get_database_backend() == DbBackend::Postgres {
         return stepped(connection, down).await;
@@ -141,8 +141,8 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
     done
 }
 
-/// The same in one transaction that holds the only write lock, and that ends only if every row still refers to
-/// one that is there.
+/// The same in one transaction that holds the only write lock, and that ends only if every row still refers
+/// to one that is there.
 async fn stepped(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
     let transaction = connection.begin(Share::Rebuilding).await.map_err(refused)?;
     Migrator::install(&transaction).await.map_err(refused)?;

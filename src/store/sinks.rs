@@ -18,8 +18,13 @@ use tidings_entity::{
 use super::{Context, access, apps, error::undecodable, rows};
 use crate::secrets::Place;
 
-/// Gives a watch a sink of its own, or (`None`) lets it go to that of its app. A sink that the watch has keeps its
-/// id and its signing key, and is served again.
+/// Whether the sink of a watch is served: that the own endpoint of an app is gone
+/// ([`GONE`](tidings_actors::ports::GONE)) says nothing of a sink that a watch has for itself.
+pub(super) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
+     else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
+
+/// Gives a watch a sink of its own, or (`None`) lets it go to that of its app. A sink that the watch has
+/// keeps its id and its signing key, and is served again.
 pub(super) async fn set(
     connection: &impl ConnectionTrait,
     context: &Context,

@@ -53,7 +53,8 @@ struct CursorRow {
 }
 
 const WATCH: &str = "select w.*, v.text as view_text, r.url, s.credential_id, s.last_error, s.moved_to,
-       k.kind as sink_kind, k.address as sink_address, k.delivery as sink_delivery, k.disabled as sink_disabled,
+       k.kind as sink_kind, k.address as sink_address, k.delivery as sink_delivery,
+       k.disabled as sink_disabled,
        case when k.access is null then 0 else 1 end as sink_has_access
      from watch w join view v on v.id = w.view_id join source s on s.id = w.source_id
      join repository r on r.id = w.repository_id left join sink k on k.id = w.sink_id";

@@ -102,8 +102,9 @@ pub struct OwnSink {
 }
 
 impl App {
-    /// The app as it is served at a sink of one of its watches. What bounds the app as a whole stays: its rate,
-    /// its attempts at once, and that it is disabled by hand. That its own endpoint is gone says nothing of
+    /// The app as it is served at a sink of one of its watches. What bounds the app as a whole stays: its
+    /// rate, its attempts at once, and that it is disabled by hand. That its own endpoint is gone says
+    /// nothing of
     /// other sinks.
     #[must_use]
     pub fn at(&self, sink: &OwnSink) -> Self {

@@ -44,8 +44,8 @@ pub struct Endpoint {
     /// How fast it takes requests, where that is limited. Whoever asks for an attempt has waited
     /// for its turn; the transport waits for one before each further request of it.
     pub pace: Option<Pace>,
-    /// How many attempts at once the app takes over all its sinks, where that is bounded here: an attempt of a
-    /// lane has a place among them.
+    /// How many attempts at once the app takes over all its sinks, where that is bounded here: an attempt
+    /// of a lane has a place among them.
     pub crowd: Option<Crowd>,
     /// What notices outside of rounds look like; those of a round look like its changes.
     pub format: PayloadFormat,

@@ -126,10 +126,12 @@ pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request)
     Ok(json(StatusCode::OK, &outcome))
 }
 
-/// Sends one signed test delivery to the sink that this repository has for itself; without one, to the endpoint of
-/// the app. It counts among the six a minute of the app. A branch that is blocked because this sink refused
+/// Sends one signed test delivery to the sink that this repository has for itself; without one, to the
+/// endpoint of the app. It counts among the six a minute of the app. A branch that is blocked because this
+/// sink refused
 /// everything goes on when the sink takes the test.
-#[utoipa::path(post, path = "/api/repositories/{id}/test", tag = "repositories", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/repositories/{id}/test", tag = "repositories",
+    params(("id" = String, Path)),
     responses(
         (status = 200, body = TestOutcome),
         (status = 409, description = "nothing is sent to this sink: its changes are claimed")

@@ -1,8 +1,8 @@
 //! The sink that one watch has for itself, beside that of its app: `sink` in the bodies of repositories.
 //!
-//! Its fields are those of an app (`base_url`, `delivery`, `endpoint_auth`, `endpoint_tls`) under shorter names,
-//! so they are read by the same functions, with the same rules. What bounds the app as a whole (rate, attempts at
-//! once) is not a matter of one sink.
+//! Its fields are those of an app (`base_url`, `delivery`, `endpoint_auth`, `endpoint_tls`) under shorter
+//! names, so they are read by the same functions, with the same rules. What bounds the app as a whole (rate,
+//! attempts at once) is not a matter of one sink.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -40,8 +40,8 @@ const ALIAS_MAX: usize = 40;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 pub(in crate::http) struct SinkWish {
-    /// `endpoint` (requests to `url`), `stream` (messages of the NATS server at `url`) or `pull` (changes are asked
-    /// for with `GET /api/repositories/{id}/pending`).
+    /// `endpoint` (requests to `url`), `stream` (messages of the NATS server at `url`) or `pull` (changes
+    /// are asked for with `GET /api/repositories/{id}/pending`).
     kind: String,
     /// Where changes are sent; not with `pull`.
     #[schema(min_length = 1, max_length = 2048)]
@@ -132,8 +132,8 @@ impl SinkShown {
     }
 }
 
-/// Reads `sink`: `None` where it is missing, `Some(None)` for the sink of the app. What is missing in it stays as it
-/// is `now`.
+/// Reads `sink`: `None` where it is missing, `Some(None)` for the sink of the app. What is missing in it
+/// stays as it is `now`.
 pub(in crate::http) fn read_sink(
     front: &Front,
     fields: &mut Fields,
@@ -274,8 +274,8 @@ pub(in crate::http) async fn new_secret(
     Ok(is_new.then(|| shown_signing_secret(given).expose().to_owned()))
 }
 
-/// Refuses a sink or an alias while a replica of an older version lives, which knows neither: it would send the
-/// changes to the endpoint of the app.
+/// Refuses a sink or an alias while a replica of an older version lives, which knows neither: it would send
+/// the changes to the endpoint of the app.
 ///
 /// # Errors
 /// 409 that names the replica, and when the database does not answer.

@@ -29,9 +29,10 @@ pub trait AppStore: Send + Sync + 'static {
             Some(sink) => Ok(self.sink(&key.app, sink).await?.map(|sink| app.at(&sink))),
         }
     }
-    /// Disables a sink that answered 410, as [`GONE`](crate::ports::GONE), if it still has the address that was
-    /// asked. `false`: it has another one since, or was enabled again; nothing changes. The own sink of an app
-    /// is disabled with the app.
+    /// Disables a sink that answered 410, as [`GONE`](crate::ports::GONE), if it still has the address that
+    /// was asked. `false`: it has another one since, or was enabled again; nothing changes. The own sink of
+    /// an
+    /// app is disabled with the app.
     async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError>;
     /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](crate::ports::KEYS_MAX) keys
     /// live is a [`StoreError::Conflict`].

@@ -50,8 +50,8 @@ pub trait LaneStore: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// Remembers a failed attempt.
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
-    /// A sink took a test delivery: its cursors that are blocked because it refused everything go on, and what
-    /// it refused is sent again, each letter by itself once only.
+    /// A sink took a test delivery: its cursors that are blocked because it refused everything go on, and
+    /// what it refused is sent again, each letter by itself once only.
     async fn end_refusals(&self, sink: &SinkKey) -> Result<(), StoreError>;
     /// Notes that the app was told that the open round, a resync, begins. A round that is not open any more
     /// is left alone.
