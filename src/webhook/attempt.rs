@@ -27,7 +27,7 @@ use url::Url;
 
 use super::{
     access::{self, Unsendable},
-    addresses::Addresses,
+    addresses::{Addresses, below},
     answer, batch,
     body::{chunk_body, chunks},
     cloud_event, kept,
@@ -250,8 +250,7 @@ impl Sender<'_> {
         if Target::is_meant(&self.endpoint.base_url) {
             return Box::pin(self.publish(post)).await;
         }
-        // Plain concatenation is the contract: a base address that ends in a slash gets two.
-        let address = format!("{}/{}", self.endpoint.base_url, post.action.as_str());
+        let address = below(&self.endpoint.base_url, post.action.as_str());
         let url = match self.addresses.of(address) {
             Ok(url) => url,
             Err(error) => return Reply::failed(SendFailure::InvalidUrl, &format!("base address: {error}")),
