@@ -435,3 +435,51 @@ fn the_watch_of_a_mirror_is_kept_over_restarts_and_learnt_by_an_older_journal() 
     assert_eq!(world.apply(Verb::Put, &put("b", "1", 1, 1)).expect("applied"), Effect::Applied);
     assert!(matches!(world.apply(Verb::Put, &other), Err(MirrorError::OtherWatch { .. })));
 }
+
+#[test]
+fn a_second_branch_is_refused_and_an_older_journal_goes_on_with_its_own() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "1", 1, 0)).expect("applied");
+    let mut other = put("a", "2", 2, 0);
+    other["event"]["cursor"] = "cur_2".into();
+    other["event"]["branch"] = "release".into();
+    let refused = |world: &mut World| {
+        let error = world.apply(Verb::Put, &other).expect_err("another branch");
+        assert_eq!(error.status(), 404);
+        let text = error.to_string();
+        assert!(text.contains("cur_1") && text.contains("cur_2 (release)") && text.contains(FLAG), "{text}");
+    };
+    refused(&mut world);
+    world.restart();
+    refused(&mut world);
+    // As an older version left it: the mark names the watch alone.
+    let journal = world.path(STATE_FOLDER).join("journal");
+    let text = fs::read_to_string(&journal).expect("a journal");
+    let old = text.replacen(r#","cursor":"cur_1"}"#, "}", 1);
+    assert_ne!(old, text);
+    world.mirror = None;
+    fs::write(&journal, old).expect("written");
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &put("b", "1", 1, 1)).expect("applied"), Effect::Applied);
+    refused(&mut world);
+    assert_eq!(world.files()["a"], "1");
+    world.mirror = None;
+    world.mirror = Some(Mirror::open(world.folder.path(), true).expect("opened"));
+    assert_eq!(world.apply(Verb::Put, &other).expect("allowed"), Effect::Applied);
+}
+
+#[test]
+fn a_mirror_that_nothing_was_applied_to_is_taken_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = folder.path().join("made");
+    for root in [&made, &folder.path().to_owned()] {
+        let mut mirror = Mirror::open(root, false).expect("opened");
+        mirror.claim("repo_1", None, None).expect("claimed");
+        mirror.take_back().expect("taken back");
+    }
+    assert!(!made.exists() && folder.path().exists() && !folder.path().join(STATE_FOLDER).exists());
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "1", 1, 0)).expect("applied");
+    world.mirror.as_ref().expect("open").take_back().expect("kept");
+    assert!(world.path(STATE_FOLDER).exists());
+}
