@@ -49,8 +49,6 @@ use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, 
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
-/// Why an app that disabled itself is not served.
-const DISABLED: &str = "disabled by the app";
 /// Watches read at once while an app is erased.
 const WATCHES_AT_ONCE: u64 = 500;
 
@@ -85,7 +83,7 @@ body! {
         /// What it is.
         #[schema(max_length = 500)]
         description: Option<String>,
-        /// The key that deliveries are signed with; made where it is missing.
+        /// The key that deliveries are signed with; where it is missing, a new one is made.
         #[schema(min_length = 16, max_length = 500)]
         client_auth_key: Option<String>,
     }
@@ -182,7 +180,7 @@ body! {
         disabled: Option<bool>,
         /// Signs with a new key from now on.
         rotate_signing_key: Option<bool>,
-        /// The new key; made where it is missing.
+        /// The new key; where it is missing, one is made.
         #[schema(min_length = 16, max_length = 500)]
         client_auth_key: Option<String>,
         /// Sends a test delivery with what is changed here first, and changes nothing unless that is
@@ -324,7 +322,8 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
     let (delivery, headers) = read_delivery(&mut fields, addresses, &app.delivery);
     let access = access::read(&front, &mut fields, headers, &app.access, receives_at);
     refuse_to_carry_away(&mut fields, app, &access, base_url.as_ref().and_then(Option::as_deref));
-    let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
+    let disabled = fields.boolean("disabled");
+    let disabled = disabled.map(|disabled| disabled.then(|| format!("disabled {}", request.by_whom())));
     let (rotation, secret) = read_rotation(&front, &mut fields);
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
     let patch = AppPatch { base_url, delivery, disabled, rotation, access };

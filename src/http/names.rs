@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tidings_actors::ports::{StoreError, Watch};
+use tidings_actors::ports::{App, StoreError, Watch};
 use tidings_entity::id::{AppId, WatchId};
 use url::Url;
 
@@ -18,6 +18,14 @@ pub(super) struct AppFacts {
     pub(super) name: String,
     /// Why it is not served, where it is not.
     pub(super) disabled: Option<String>,
+    /// Whether it asks for its changes, instead of being sent them.
+    pub(super) pulls: bool,
+}
+
+impl AppFacts {
+    pub(super) fn of(app: &App) -> Self {
+        Self { name: app.name.clone(), disabled: app.disabled.clone(), pulls: app.base_url.is_none() }
+    }
 }
 
 /// Names that were looked up for one answer.
@@ -43,8 +51,7 @@ impl<'f> Names<'f> {
         }
         let app = self.front.store.app(id).await;
         let app = app.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-        let facts =
-            app.map_or_else(AppFacts::default, |app| AppFacts { name: app.name, disabled: app.disabled });
+        let facts = app.as_ref().map_or_else(AppFacts::default, AppFacts::of);
         self.apps.insert(id.clone(), facts.clone());
         Ok(facts)
     }

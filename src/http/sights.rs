@@ -35,8 +35,8 @@ impl Sights {
     /// # Errors
     /// When the database does not answer.
     pub(super) async fn of_app(front: &Front, app: &App, watches: &[Watch]) -> Result<Self, Problem> {
-        let facts = AppFacts { name: app.name.clone(), disabled: app.disabled.clone() };
-        Self::gather(front, HashMap::from([(app.id.clone(), facts)]), watches).await
+        let apps = HashMap::from([(app.id.clone(), AppFacts::of(app))]);
+        Self::gather(front, apps, watches).await
     }
 
     /// Of watches of any apps.
@@ -84,6 +84,7 @@ impl Sights {
         Facts {
             watch,
             app_disabled: app.and_then(|app| app.disabled.as_deref()),
+            app_pulls: app.is_some_and(|app| app.pulls),
             breakers: &self.breakers,
             tries: &self.tries,
             polled: self.polls.get(&watch.source),

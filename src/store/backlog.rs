@@ -100,7 +100,7 @@ pub(super) async fn backlog(
         backlog.letters.insert(reason, unsigned("dead_letter", letters)?);
     }
     let text = format!(
-        "select count(distinct w.app_id) {behind} and c.behind_since < $1
+        "select count(distinct w.app_id) {behind} and c.behind_since < $1 and a.base_url is not null
          and not exists (select 1 from cursor o where o.watch_id = w.id and o.state = 'blocked')
          and not exists (select 1 from breaker b
            where b.kind = 'endpoint' and b.id = w.app_id and b.opened_at is not null)"

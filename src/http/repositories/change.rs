@@ -117,7 +117,8 @@ struct Skipping {
 
 /// What a complete resync of an app says that takes no notices of resyncs.
 const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this app is false, so it is not \
-    told what to drop: everything that exists is sent again";
+    told what to drop: everything that exists is sent again. `tidings app update --resync true --synced \
+    true` changes that";
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
@@ -142,8 +143,12 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
     let state: Option<WatchState> = fields.word("state", STATES);
     fields.finish()?;
-    let patch =
-        WatchPatch { view, mode, on_branch_gone, state: state.map(|state| (state, reason_of(state))) };
+    let patch = WatchPatch {
+        view,
+        mode,
+        on_branch_gone,
+        state: state.map(|state| (state, reason_of(state, &request))),
+    };
     patched(&front, &watch, &patch).await
 }
 
@@ -279,6 +284,6 @@ async fn resume(front: Arc<Front>, request: Request) -> Answer {
 async fn set_state(front: &Front, request: &Request, state: WatchState) -> Answer {
     let watch = named(front, request).await?;
     Fields::of_optional(&request.body)?.finish()?;
-    let patch = WatchPatch { state: Some((state, reason_of(state))), ..WatchPatch::default() };
+    let patch = WatchPatch { state: Some((state, reason_of(state, request))), ..WatchPatch::default() };
     patched(front, &watch, &patch).await
 }

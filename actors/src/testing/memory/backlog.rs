@@ -41,7 +41,8 @@ impl State {
             self.cursors.values().filter(is_blocked).map(|row| &row.watch).collect();
         let late = self.laggards().into_iter().filter(|laggard| {
             let is_known = failing.contains(laggard.app.as_str()) || blocked.contains(&laggard.watch);
-            !is_known && now.since(laggard.since) > LATE
+            let is_sent_to = self.apps.get(&laggard.app).is_some_and(|app| app.new.base_url.is_some());
+            is_sent_to && !is_known && now.since(laggard.since) > LATE
         });
         backlog.apps_behind = late.map(|laggard| laggard.app).collect::<BTreeSet<_>>().len() as u64;
         for letter in self.letters.values().filter(|letter| letter.is_open()) {
