@@ -22,6 +22,7 @@ pub mod listen;
 mod listing;
 mod man;
 mod migrate;
+mod needless;
 mod openapi;
 pub mod output;
 mod passphrase;
@@ -46,7 +47,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidings_actors::ports::Clock;
 
 pub use self::{
@@ -248,7 +249,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Result<(), Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let parsed = Cli::command().try_get_matches_from(&arguments).and_then(|mut matches| {
-        let needless = needless_for(&matches);
+        let needless = needless::option(&matches);
         Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli, needless))
     });
     let cli = match parsed {
@@ -266,21 +267,6 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
         .build()
         .map_err(|error| Failure::of_error(Code::Software, &error))?;
     runtime.block_on(perform(cli.verb, &context))
-}
-
-/// What is said where `--for` is given to a verb that does nothing for one app.
-fn needless_for(matches: &ArgMatches) -> Option<String> {
-    const OF_ALL: [&str; 4] = ["admin", "audit", "key", "receipt"];
-    let (verb, mut leaf) = matches.subcommand().filter(|(verb, _)| OF_ALL.contains(verb))?;
-    while let Some((_, inner)) = leaf.subcommand() {
-        leaf = inner;
-    }
-    let named = leaf.try_get_one::<String>("for_app").ok().flatten()?;
-    let of = match leaf.try_contains_id("of") {
-        Ok(_) => format!("; --of {named} shows what concerns that app"),
-        Err(_) => String::new(),
-    };
-    Some(format!("--for does nothing with tidings {verb}, which is about all apps{of}"))
 }
 
 async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {

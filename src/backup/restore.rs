@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     app::{
-        Claim, KEYRING, LOCK, make_private_directory,
+        Claim, KEYRING, LOCK, make_private_directory, served,
         unfinished::{DATABASE, MANIFEST, STAGE, UNSTAGED, is_left_over, is_placed, is_same, near, sweep},
     },
     secrets::{Keyring, export},
@@ -95,7 +95,7 @@ pub(super) enum Step {
     Keyring,
     /// The database, where a start looks for it.
     Database,
-    /// The copy, which is not needed any more.
+    /// The word for a start that this directory has a database, and the copy, which is not needed any more.
     Sweep,
     /// The folder.
     Unstage,
@@ -189,6 +189,8 @@ impl Restoration {
                 sync_folder(folder_of(&self.database))
             }
             Step::Sweep => {
+                served::mark(&self.data_dir).map_err(of_path(&self.data_dir.join(served::FILE)))?;
+                sync_folder(&self.data_dir)?;
                 // The copy goes first: without it the database is known to be the right one.
                 remove(&staged)?;
                 sync_folder(&self.stage)?;
@@ -310,7 +312,7 @@ fn judge(
         let is_left = was_begun
             && (is_same(&path, database)
                 || is_same(&path, &near(database))
-                || name.to_str().is_some_and(|name| name == KEYRING_ASIDE)
+                || name.to_str().is_some_and(|name| [KEYRING_ASIDE, served::FILE].contains(&name))
                 || (name == KEYRING && Keyring::open(&path).is_ok_and(|there| there.is_like(keys))));
         if !is_nothing && !is_left {
             let (path, found) = (data_dir.to_owned(), name.to_string_lossy().into_owned());

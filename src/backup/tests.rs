@@ -243,7 +243,12 @@ async fn a_restore_that_is_cut_off_anywhere_is_refused_by_a_start_and_finished_b
             } else {
                 assert!(matches!(again, Err(BackupError::Exists(_))), "it was done: {again:?}");
             }
-            assert_eq!(names(&new.data_dir), ["keyring", "lock", "tidings.db"], "after {:?}", STEPS[cut - 1]);
+            assert_eq!(
+                names(&new.data_dir),
+                ["keyring", "lock", "served", "tidings.db"],
+                "after {:?}",
+                STEPS[cut - 1]
+            );
             let keyring = Keyring::open(&new.data_dir.join("keyring")).expect("private and whole");
             let random = Arc::new(SeededRandom::new(5));
             let store =
@@ -292,7 +297,7 @@ async fn a_restore_onto_another_disk_that_is_cut_off_says_how_far_it_came() {
         let again = restored(&new, &to, &right).await;
         assert_eq!(again.is_ok(), state.is_some(), "after {:?}: {again:?}", STEPS[cut - 1]);
         assert!(database.exists() && !database.with_extension("restoring").exists());
-        assert_eq!(names(&new.data_dir), ["keyring", "lock"], "after {:?}", STEPS[cut - 1]);
+        assert_eq!(names(&new.data_dir), ["keyring", "lock", "served"], "after {:?}", STEPS[cut - 1]);
     }
 }
 

@@ -249,7 +249,13 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
     let kind = word(kind);
     let path = ["api", "admin", "breakers", &kind, &id, verb];
     let done = client.call(Method::POST, &path, Some(&body)).await?;
-    let line = format!("the breaker of {kind} {id} becomes {}", shown(&done["state"]));
+    let line = match done["until"].as_str() {
+        Some(until) => format!(
+            "the breaker of {kind} {id} is open already and stays as it is: its next probe is due at \
+             {until}; tidings admin breaker reset closes it"
+        ),
+        None => format!("the breaker of {kind} {id} becomes {}", shown(&done["state"])),
+    };
     context.output.print(&done, &[line])
 }
 

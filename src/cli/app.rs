@@ -36,7 +36,8 @@ pub(super) enum AppVerb {
         /// What the app is
         #[arg(long)]
         description: Option<String>,
-        /// File that holds the key deliveries are signed with; made where it is missing
+        /// File that holds the key deliveries are signed with; where there is no such file, one is made with
+        /// a new key
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
     },
@@ -72,7 +73,7 @@ pub(super) enum AppVerb {
     RotateKey {
         #[command(flatten)]
         server: ServerArgs,
-        /// File that holds the new key; made where it is missing
+        /// File that holds the new key; where there is no such file, one is made with a new key
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
         /// For how long older keys sign too

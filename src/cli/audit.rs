@@ -170,11 +170,14 @@ fn tell(context: &Context, verdict: &Value) -> Result<(), Failure> {
     let head = verdict["head"].as_str().unwrap_or("-");
     let mut lines = vec![format!("{} rows, whole; keep its head elsewhere: {head}", verdict["rows"])];
     lines.push(match verdict["keyed_from"].as_i64() {
-        Some(first) => format!("from row {first} on, none can be written without the keyring"),
+        Some(first) => format!("rows from {first} on are keyed: nobody without the keyring can forge them"),
         None => "none was written with a key: who writes to the database may have written all of it".into(),
     });
     if let Some(unchecked @ 1..) = verdict["unchecked"].as_u64() {
-        let said = format!("of {unchecked} rows only the place was checked: name the keyring with --keyring");
+        let said = format!(
+            "only the order of {unchecked} rows was checked, not their contents: name the keyring \
+             with --keyring"
+        );
         lines.push(said);
     }
     context.output.print(verdict, &lines)

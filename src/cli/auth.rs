@@ -31,7 +31,7 @@ pub(super) enum AuthVerb {
     /// Keep the address of a server and the token for it, once the server has accepted the token
     Login(LoginArgs),
     /// Show which server is used, with which token file, and as whom
-    Show(NameArgs),
+    Show(ServerArgs),
     /// Forget a server and the token for it
     Clear(NameArgs),
 }
@@ -64,7 +64,7 @@ pub(super) struct NameArgs {
 pub(super) async fn run(verb: AuthVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         AuthVerb::Login(arguments) => login(&arguments, context).await,
-        AuthVerb::Show(name) => show(&name, context).await,
+        AuthVerb::Show(server) => show(&server, context).await,
         AuthVerb::Clear(name) => clear(&name, context),
     }
 }
@@ -89,14 +89,31 @@ async fn login(arguments: &LoginArgs, context: &Context) -> Result<(), Failure> 
     told(name, &kept, &who, context)
 }
 
-async fn show(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
-    let home = profile::Home::of(&context.environment)?;
-    let Some((name, kept)) = home.find(arguments.profile.as_deref())? else {
-        return Err(Failure::new(Code::Data, "no server is kept; tidings auth login keeps one"));
+/// Shows what the next verb would use with the same flags and variables.
+async fn show(arguments: &ServerArgs, context: &Context) -> Result<(), Failure> {
+    let profile = match &arguments.server {
+        Some(_) => None,
+        None => profile::Home::of(&context.environment)?.find(arguments.profile.as_deref())?,
     };
-    let client = Client::new(&ServerArgs::nobody(), Some(kept.clone()), None)?;
-    let who = who(&client).await?;
-    told(&name, &kept, &who, context)
+    let has_variable = context.environment.get(TOKEN_VARIABLE).is_some_and(|token| !token.is_empty());
+    if profile.is_none() && arguments.server.is_none() && arguments.token_file.is_none() && !has_variable {
+        return Err(Failure::new(Code::Data, "no server is kept; tidings auth login keeps one"));
+    }
+    let of_profile = profile.as_ref().and_then(|(_, kept)| kept.token_file.clone());
+    let token_file = arguments.token_file.clone().or(of_profile);
+    let who = who(&context.client(arguments)?).await?;
+    let of_profile = profile.as_ref().map(|(_, kept)| kept.server.to_string());
+    let server = arguments.server.as_ref().map(Url::to_string).or(of_profile);
+    let mut value = json!({
+        "profile": profile.map(|(name, _)| name),
+        "server": server.unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
+        "token_file": token_file,
+        "as": who,
+    });
+    if token_file.is_none() && has_variable {
+        value["token_variable"] = json!(TOKEN_VARIABLE);
+    }
+    context.output.print(&value, &fields(&value))
 }
 
 fn clear(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
@@ -112,7 +129,16 @@ fn clear(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
             .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
             .map_err(|error| cannot_write(&own, &error))?;
     }
-    context.output.print(&json!({ "forgotten": name }), &[format!("forgotten  {name}  {}", kept.server)])
+    let left = home.names()?;
+    let mut lines = vec![format!("forgotten  {name}  {}", kept.server)];
+    if !left.is_empty() && home.find(None)?.is_none() {
+        lines.push(format!(
+            "no profile is the default now; left are {}: name one with --profile, or with default = \"NAME\" \
+             in profiles.toml",
+            left.join(", ")
+        ));
+    }
+    context.output.print(&json!({ "forgotten": name, "left": left }), &lines)
 }
 
 /// Whom the server takes the token for.

@@ -81,7 +81,10 @@ pub(super) async fn restore(arguments: RestoreArgs, context: &Context) -> Result
     let restored = backup::restore(&settings, &arguments.from, &keyring, &MachineClock, &tell).await;
     drop(progress);
     let restored = restored.map_err(|error| failed(&error))?;
-    let resyncs = format!("{}: the next round of each branch is a complete resync", restored.resyncs);
+    let resyncs = match restored.resyncs {
+        1 => "1 branch will be sent whole in its next round".to_owned(),
+        count => format!("{count} branches will be sent whole in their next round"),
+    };
     let mut lines = said([
         ("database", restored.database.display().to_string()),
         ("keyring", restored.keyring.display().to_string()),

@@ -54,12 +54,7 @@ pub(super) struct ServerArgs {
 impl ServerArgs {
     /// As somebody gives them who names a server and nothing else.
     pub(super) fn of(server: Url) -> Self {
-        Self { server: Some(server), ..Self::nobody() }
-    }
-
-    /// As somebody gives them who names nothing.
-    pub(super) fn nobody() -> Self {
-        Self { server: None, token_file: None, profile: None, for_app: None }
+        Self { server: Some(server), token_file: None, profile: None, for_app: None }
     }
 }
 

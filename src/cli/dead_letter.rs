@@ -20,6 +20,7 @@ use self::filter::FilterArgs;
 use super::{
     Code, Context, Failure,
     client::{Client, ServerArgs},
+    delivery::described,
     output::{fields, shown, table},
     progress::Progress,
     words,
@@ -104,8 +105,8 @@ const WATCHES_LOOKED_AT: usize = 1_000;
 /// How a watch stands that nothing holds up.
 const MOVES: [&str; 3] = ["active", "delivering", "pending"];
 /// What a list shows of each letter.
-const COLUMNS: [&str; 7] =
-    ["dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
+const COLUMNS: [&str; 8] =
+    ["created_at", "dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
 
 pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), Failure> {
     match verb {
@@ -121,7 +122,7 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
         DeadLetterVerb::Show { server, id } => {
             let path = ["api", "dead-letters", id.as_str()];
             let letter = context.client(&server)?.call(Method::GET, &path, None).await?;
-            context.output.print(&letter, &fields(&letter))
+            context.output.print(&letter, &described(&letter, "attempts"))
         }
         DeadLetterVerb::Redrive { server, ids, all, filter, dry_run, wait } => {
             redrive(context, &server, Wish { ids, all, filter, dry_run, wait }).await
@@ -257,6 +258,7 @@ async fn wait(context: &Context, client: &Client, id: &str) -> Result<(), Failur
     context.output.print(&done, &fields(&done))?;
     match done["refused"].as_u64() {
         Some(0) | None => Ok(()),
-        Some(refused) => Err(Failure::new(Code::Data, format!("{refused} were given up again"))),
+        Some(1) => Err(Failure::new(Code::Data, "1 change was given up again")),
+        Some(refused) => Err(Failure::new(Code::Data, format!("{refused} changes were given up again"))),
     }
 }

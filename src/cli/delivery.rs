@@ -108,17 +108,17 @@ pub(super) async fn run(verb: DeliveryVerb, context: &Context) -> Result<(), Fai
         DeliveryVerb::Show { server, id } => {
             let path = ["api", "deliveries", &id];
             let delivery = context.client(&server)?.call(Method::GET, &path, None).await?;
-            context.output.print(&delivery, &described(&delivery))
+            context.output.print(&delivery, &described(&delivery, "tries"))
         }
     }
 }
 
-/// A delivery with a block of lines for each of its tries.
-fn described(delivery: &Value) -> Vec<String> {
+/// A delivery, or a dead letter, with a block of lines for each of its tries, which stand in this field.
+pub(super) fn described(delivery: &Value, name: &str) -> Vec<String> {
     let mut facts = delivery.clone();
-    let tries = facts["tries"].take();
+    let tries = facts[name].take();
     if let Some(facts) = facts.as_object_mut() {
-        facts.remove("tries");
+        facts.remove(name);
     }
     let mut lines = fields(&facts);
     for attempt in tries.as_array().map_or(&[][..], Vec::as_slice) {

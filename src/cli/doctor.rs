@@ -15,7 +15,8 @@ const VARIABLES_NAMED: usize = 5;
 
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
-    /// Ask the Git hosts of all watched repositories as well: whether they answer, and what time it is
+    /// Ask the Git hosts of all watched repositories as well: whether they answer, and compare their clocks
+    /// with this one
     #[arg(long)]
     ask_hosts: bool,
 }

@@ -179,14 +179,19 @@ async fn reencrypt(place: &Where, step: u64, context: &Context) -> Result<(), Fa
             continue;
         }
         drop(progress);
+        let sealed = if all == 1 {
+            "1 value is sealed anew".to_owned()
+        } else {
+            format!("{all} values are sealed anew")
+        };
         if left > 0 {
             let text = format!(
-                "{all} values are sealed anew; {unreadable} do not open: the log names them, and their key \
+                "{sealed}; {unreadable} do not open: the log names them, and their key \
                  stays"
             );
             return Err(Failure::new(Code::Data, text));
         }
-        let line = format!("{all} values are sealed anew, none is left");
+        let line = format!("{sealed}, none is left");
         return context.output.print(&json!({ "resealed": all, "left": left }), &[line]);
     }
 }

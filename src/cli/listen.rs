@@ -82,11 +82,11 @@ pub struct ListenArgs {
     /// Prints each body instead of a line about it; set from the option that every verb has.
     #[arg(skip)]
     pub json: bool,
-    /// Keeps this folder equal to what one watch sends
+    /// Keeps this folder equal to what one watch sends of one branch
     #[arg(long, value_name = "FOLDER")]
     pub mirror: Option<PathBuf>,
-    /// Mirrors into the folder although it holds other files, or is the mirror of another watch: files of
-    /// the same path are written over
+    /// Mirrors into the folder although it holds other files, or is the mirror of another watch or branch:
+    /// files of the same path are written over
     #[arg(long, requires = "mirror")]
     pub mirror_into_existing: bool,
     /// Asks a server for the changes of this watch (its id, or owner/name or the address of its
@@ -225,11 +225,20 @@ pub(super) async fn pull(
     client: Client,
     clock: Arc<dyn Clock>,
 ) -> Result<(), Failure> {
+    let watch = client.watch(watch).await?;
     let receiver = Receiver::open(args, Vec::new(), clock, Box::new(io::stdout()));
     let receiver = receiver.map_err(|error| Failure::of_error(Code::CannotCreate, &error))?;
-    let watch = client.watch(watch).await?;
-    receiver.claim(watch.as_str())?;
-    pull::run(client, &receiver, watch.as_str(), args.once, interrupted()).await
+    let ended = match receiver.claim(watch.as_str(), None, None) {
+        Ok(()) => pull::run(client, &receiver, watch.as_str(), args.once, interrupted()).await,
+        Err(failure) => Err(failure),
+    };
+    if let (Err(_), Some(mirror)) = (&ended, &receiver.mirror)
+        && let Err(error) = mirror.lock().take_back()
+    {
+        // The failure itself is what the verb ends with.
+        drop(writeln!(io::stderr(), "tidings: the new mirror is not taken back: {error}"));
+    }
+    ended
 }
 
 /// Reads an address with a port, or a port of this machine alone.
@@ -258,10 +267,10 @@ impl Receiver {
         Ok(Self { keys, clock, json: args.json, mirror, output: Mutex::new(output), room })
     }
 
-    /// Says which watch the mirror is of, before anything of the watch is asked for.
-    fn claim(&self, watch: &str) -> Result<(), Failure> {
+    /// Says which watch and cursor the mirror is of, before anything of them is applied.
+    fn claim(&self, watch: &str, cursor: Option<&str>, branch: Option<&str>) -> Result<(), Failure> {
         let Some(mirror) = &self.mirror else { return Ok(()) };
-        let claimed = mirror.lock().claim(watch);
+        let claimed = mirror.lock().claim(watch, cursor, branch);
         claimed.map_err(|error| Failure::of_error(Code::CannotCreate, &error))
     }
 

@@ -104,6 +104,15 @@ impl Home {
         }
     }
 
+    /// The names of all profiles.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that others may write to.
+    pub(super) fn names(&self) -> Result<Vec<String>, Failure> {
+        let path = self.file();
+        Ok(parse(&path, &read(&path)?)?.profiles.into_keys().collect())
+    }
+
     /// Writes a profile in place of the one of this name; the first one becomes the default.
     ///
     /// # Errors

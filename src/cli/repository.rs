@@ -196,6 +196,11 @@ async fn act(one: &OneArgs, context: &Context, verb: &str, body: Option<Value>) 
     let (id, done) = call(one, context, Method::POST, Some(verb), body.as_ref()).await?;
     let line = match &done["message"] {
         Value::String(message) => message.clone(),
+        _ if done["effective_state"] == "app_disabled" => format!(
+            "{id} is {}, but nothing is sent: its app is {}; tidings app update --enable serves it again",
+            shown(&done["state"]),
+            shown(&done["effective_reason"])
+        ),
         _ => format!("{id} is {}", shown(&done["state"])),
     };
     context.output.print(&done, &[line])

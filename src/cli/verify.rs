@@ -135,6 +135,10 @@ pub fn verify(
     let now = (!args.ignore_age).then(|| now.0.div_euclid(1000));
     let verdict = signature::check(&keys, &headers, &body, now);
     print(&verdict, args.json, output).map_err(InputError::Output)?;
+    if headers.is_empty() && !args.json {
+        let said = "no header was given: give those that were received with --header or --headers-file";
+        writeln!(output, "{said}").map_err(InputError::Output)?;
+    }
     Ok(verdict.is_good())
 }
 

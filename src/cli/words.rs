@@ -18,6 +18,16 @@ pub(super) fn commit(text: &str) -> Result<ObjectId, String> {
     text.parse().map_err(|_| "a commit is named by all of its 40 hexadecimal digits".to_owned())
 }
 
+/// Reads a number of bytes.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write a whole number of bytes: 10485760 are 10 MiB".to_owned())
+}
+
+/// Reads how many requests may go in a second.
+pub(super) fn rate(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "write a whole number of requests a second, such as 50".to_owned())
+}
+
 /// Reads one of these words.
 pub(super) fn word<T>(all: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
 where

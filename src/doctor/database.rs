@@ -119,16 +119,21 @@ fn keys(found: &Examination, keyring: Option<&Keyring>, findings: &mut Vec<Findi
     findings.push(if lost > 0 {
         Finding::fault(
             CHECK,
-            format!("{lost} values are sealed with keys that the keyring lacks"),
+            format!("{} sealed with keys that the keyring lacks", values(lost)),
             "put a keyring back that has them, or let their apps give these secrets again",
         )
     } else if old > 0 {
         Finding::warning(
             CHECK,
-            format!("{old} values are sealed with older keys"),
+            format!("{} sealed with older keys", values(old)),
             "tidings key reencrypt, then tidings key retire",
         )
     } else {
         Finding::ok(CHECK, "the primary key seals everything")
     });
+}
+
+/// So many values, with their verb.
+fn values(count: u64) -> String {
+    if count == 1 { "1 value is".to_owned() } else { format!("{count} values are") }
 }

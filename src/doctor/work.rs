@@ -20,15 +20,16 @@ pub(super) fn examine(found: &Examination, findings: &mut Vec<Finding>) {
         ),
         (
             sources_failing,
-            ["repository is", "repositories are"],
-            "not read for another reason",
+            ["repository", "repositories"],
+            "cannot be read (the credential is not the cause)",
             "tidings admin sources --failing names them with what the Git host said",
         ),
         (
             branches_blocked,
             ["branch waits", "branches wait"],
             "at a change that is not taken",
-            "tidings admin watches --condition blocked names them with the reason",
+            "tidings admin watches --condition blocked names them with the reason; where a branch has a \
+             fault the receiver has no part in it: see docs/watching.md",
         ),
         (
             breakers_open,

@@ -2,7 +2,6 @@
 //! work trees. Who owns them does not matter, because nothing of them is ever run.
 
 use std::{
-    collections::HashSet,
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -43,10 +42,8 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
         let commit = named.peel(ObjectType::Commit).map(|commit| commit.id()).ok().or_else(|| named.target());
         commit.into_iter().for_each(|commit| listing.found("HEAD", object_id(commit)));
     }
-    let mut read = HashSet::new();
     for reference in repository.references().map_err(|error| of_open(&error))? {
         let Ok(reference) = reference else { continue };
-        read.insert(reference.name_bytes().to_vec());
         let Ok(name) = std::str::from_utf8(reference.name_bytes()) else { continue };
         // What names no commit is listed with what it names, as a host does it. So is what names an object
         // that cannot be read: the ref is there, and its absence would take files away.
@@ -59,13 +56,13 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
             None => listing.passed_by(),
         }
     }
-    check_files(&repository.commondir().join("refs"), b"refs".to_vec(), &read)?;
+    check_files(&repository.commondir().join("refs"), b"refs".to_vec())?;
     Ok(listing.finish())
 }
 
-/// Checks that each ref with a file of its own was read. The library passes over files that it cannot read,
-/// and such a ref would count as gone, or as where it was when refs were packed.
-fn check_files(folder: &Path, name: Vec<u8>, read: &HashSet<Vec<u8>>) -> Result<(), GitError> {
+/// Checks that each ref with a file of its own can be read, also one that was listed: the library passes over
+/// files that it cannot read, and such a ref would count as gone, or as where it was when refs were packed.
+fn check_files(folder: &Path, name: Vec<u8>) -> Result<(), GitError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -79,10 +76,10 @@ fn check_files(folder: &Path, name: Vec<u8>, read: &HashSet<Vec<u8>>) -> Result<
         }
         let name = [name.as_slice(), entry.file_name().as_bytes()].join(&b'/');
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            check_files(&entry.path(), name, read)?;
+            check_files(&entry.path(), name)?;
             continue;
         }
-        if read.contains(&name) || name.ends_with(b".lock") || entry.path().is_dir() {
+        if name.ends_with(b".lock") || entry.path().is_dir() {
             continue;
         }
         // One that came or went meanwhile is for the next look; one that leads nowhere is no ref.

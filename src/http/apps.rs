@@ -53,8 +53,6 @@ use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, 
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
-/// Why an app that disabled itself is not served.
-const DISABLED: &str = "disabled by the app";
 /// Watches read at once while an app is erased.
 const WATCHES_AT_ONCE: u64 = 500;
 
@@ -90,7 +88,7 @@ body! {
         /// What it is.
         #[schema(max_length = 500)]
         description: Option<String>,
-        /// The key that deliveries are signed with; made where it is missing.
+        /// The key that deliveries are signed with; where it is missing, a new one is made.
         #[schema(min_length = 16, max_length = 500)]
         client_auth_key: Option<String>,
     }
@@ -187,7 +185,7 @@ body! {
         disabled: Option<bool>,
         /// Signs with a new key from now on.
         rotate_signing_key: Option<bool>,
-        /// The new key; made where it is missing.
+        /// The new key; where it is missing, one is made.
         #[schema(min_length = 16, max_length = 500)]
         client_auth_key: Option<String>,
         /// Sends a test delivery with what is changed here first, and changes nothing unless that is
@@ -303,7 +301,8 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
         read_delivery(&mut fields, (Some(&app.receives_at), receives_at), &app.delivery);
     let access = access::read(&front, &mut fields, headers, &app.access, receives_at.base_url());
     refuse_to_carry_away(&mut fields, app, &access, named.as_ref().and_then(SinkAddress::base_url));
-    let disabled = fields.boolean("disabled").map(|disabled| disabled.then(|| DISABLED.to_owned()));
+    let disabled = fields.boolean("disabled");
+    let disabled = disabled.map(|disabled| disabled.then(|| format!("disabled {}", request.by_whom())));
     let (rotation, secret) = read_rotation(&front, &mut fields);
     let is_test_first = fields.boolean("test_first").unwrap_or(false);
     let patch = AppPatch { receives_at: named, delivery, disabled, rotation, access };

@@ -144,7 +144,10 @@ pub(super) fn followed<'w>(
         (Some(_), Some(_)) => {
             Err(Problem::malformed("several branches are followed: name one with `branch`"))
         }
-        (None, _) => Err(Problem::malformed("no such branch is followed")),
+        (None, _) => Err(Problem::malformed(match asked {
+            Some(asked) => format!("no branch {asked:?} is followed"),
+            None => "no such branch is followed".to_owned(),
+        })),
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use tidings_actors::ports::{StoreError, Watch};
+use tidings_actors::{
+    ports::{App, StoreError, Watch},
+    sink::SinkAddress,
+};
 use tidings_entity::id::{AppId, WatchId};
 use url::Url;
 
@@ -18,6 +21,18 @@ pub(super) struct AppFacts {
     pub(super) name: String,
     /// Why it is not served, where it is not.
     pub(super) disabled: Option<String>,
+    /// Whether it asks for its changes, instead of being sent them.
+    pub(super) pulls: bool,
+}
+
+impl AppFacts {
+    pub(super) fn of(app: &App) -> Self {
+        Self {
+            name: app.name.clone(),
+            disabled: app.disabled.clone(),
+            pulls: app.receives_at == SinkAddress::Pull,
+        }
+    }
 }
 
 /// Names that were looked up for one answer.
@@ -43,8 +58,7 @@ impl<'f> Names<'f> {
         }
         let app = self.front.store.app(id).await;
         let app = app.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
-        let facts =
-            app.map_or_else(AppFacts::default, |app| AppFacts { name: app.name, disabled: app.disabled });
+        let facts = app.as_ref().map_or_else(AppFacts::default, AppFacts::of);
         self.apps.insert(id.clone(), facts.clone());
         Ok(facts)
     }

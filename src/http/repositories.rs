@@ -379,7 +379,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 /// The words for whether a watch is served.
 const STATES: &str = "active, paused";
 
-/// Why a watch is paused by its app.
-fn reason_of(state: WatchState) -> Option<String> {
-    (state == WatchState::Paused).then(|| "paused by the app".to_owned())
+/// Why a watch is paused that this request pauses.
+fn reason_of(state: WatchState, request: &Request) -> Option<String> {
+    (state == WatchState::Paused).then(|| format!("paused {}", request.by_whom()))
 }

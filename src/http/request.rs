@@ -100,6 +100,14 @@ impl Request {
         }
     }
 
+    /// Who asked for a change of an app or a watch, in words: the app itself, or the staff for it.
+    pub(super) fn by_whom(&self) -> &'static str {
+        match self.access {
+            Access::App => "by the app",
+            _ => "by hand",
+        }
+    }
+
     /// The id in the path. Whatever is no id is answered like one that is not there.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use tidings_actors::{
     polls::Polled,
     ports::{App, AttemptRecord, BreakerRow, CursorStatus, GONE, StoreError, Watch},
+    sink::SinkAddress,
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
@@ -35,8 +36,8 @@ impl Sights {
     /// # Errors
     /// When the database does not answer.
     pub(super) async fn of_app(front: &Front, app: &App, watches: &[Watch]) -> Result<Self, Problem> {
-        let facts = AppFacts { name: app.name.clone(), disabled: app.disabled.clone() };
-        Self::gather(front, HashMap::from([(app.id.clone(), facts)]), watches).await
+        let apps = HashMap::from([(app.id.clone(), AppFacts::of(app))]);
+        Self::gather(front, apps, watches).await
     }
 
     /// Of watches of any apps.
@@ -89,6 +90,10 @@ impl Sights {
         Facts {
             watch,
             app_disabled,
+            app_pulls: match &watch.sink {
+                Some(sink) => sink.address == SinkAddress::Pull,
+                None => self.apps.get(&watch.app).is_some_and(|app| app.pulls),
+            },
             breakers: &self.breakers,
             tries: &self.tries,
             polled: self.polls.get(&watch.source),

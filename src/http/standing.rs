@@ -88,6 +88,8 @@ pub(super) struct Facts<'f> {
     pub(super) watch: &'f Watch,
     /// Why its app is not served, where it is not.
     pub(super) app_disabled: Option<&'f str>,
+    /// Whether its app asks for its changes, instead of being sent them.
+    pub(super) app_pulls: bool,
     /// All breakers that have failures.
     pub(super) breakers: &'f [BreakerRow],
     /// The last try of the change at the head of each open round, where there was one.
@@ -160,13 +162,15 @@ pub(super) fn of(facts: &Facts<'_>) -> Standing {
     if let Some(standing) = failed_head(facts) {
         return standing;
     }
+    let untaken = untaken(facts);
     if let Some(progress) = progress(watch, facts.now) {
-        return is(S::Delivering, Some(progress));
+        let untaken = untaken.map(|untaken| format!("; {untaken}")).unwrap_or_default();
+        return is(S::Delivering, Some(format!("{progress}{untaken}")));
     }
     if watch.cursors.iter().any(|cursor| cursor.behind_since.is_some()) {
         let reason = match watch.deliver_after > facts.now {
             true => format!("the first delivery is due at {}", iso(watch.deliver_after)),
-            false => "the next round has not begun".to_owned(),
+            false => untaken.unwrap_or_else(|| "the next round has not begun".to_owned()),
         };
         return is(S::Pending, Some(reason));
     }
@@ -273,6 +277,13 @@ fn failed_head(facts: &Facts<'_>) -> Option<Standing> {
     let next = last.next_at.map(|at| format!(", the next is due at {}", iso(at)));
     let reason = format!("{answer}; try {}{}", last.number, next.unwrap_or_default());
     Some(Standing { state: EffectiveState::Retrying, reason: Some(reason) })
+}
+
+/// That an app which pulls does not ask, where something waits for it.
+fn untaken(facts: &Facts<'_>) -> Option<String> {
+    let since = facts.watch.cursors.iter().filter_map(|cursor| cursor.behind_since).min()?;
+    let text = || format!("the app pulls and has not taken what waits since {}", iso(since));
+    facts.app_pulls.then(text)
 }
 
 /// How far the open rounds are, and how fast they go.

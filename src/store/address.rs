@@ -88,14 +88,19 @@ impl Server {
     fn parse(text: &str) -> Result<Self, OpenError> {
         // What the libraries say of a text that is no address never repeats it: it may hold a password.
         let wrong = |why: &dyn fmt::Display| OpenError::Address(why.to_string());
-        let mut url = Url::parse(text).map_err(|error| wrong(&error))?;
+        let spelling = "in a name or a password ? is written %3F, # %23, / %2F and @ %40";
+        // The same can leave an address that is none: what stands before the ?, # or / is taken for a port.
+        let cut =
+            text.find("://").map(|at| &text[at + 3..]).and_then(|rest| rest.split_once(['?', '#', '/']));
+        let is_cut = cut.is_some_and(|(_, behind)| behind.contains('@'));
+        let mut url = Url::parse(text).map_err(|error| match is_cut {
+            true => wrong(&format!("{error}; {spelling}")),
+            false => wrong(&error),
+        })?;
         // A ?, # or / ends what is before it: then a part of a password is taken for something that is shown.
         let rest = [Some(url.path()), url.query(), url.fragment()];
         if rest.iter().flatten().any(|part| part.contains('@')) {
-            return Err(wrong(
-                &"an @ stands behind the host; in a name or a password ? is written %3F, # %23, / %2F and @ \
-                    %40",
-            ));
+            return Err(wrong(&format!("an @ stands behind the host; {spelling}")));
         }
         let mut is_pooled = false;
         let mut kept: Vec<(String, String)> = Vec::new();
@@ -185,6 +190,10 @@ mod tests {
         ] {
             let Err(refused) = Address::parse(url) else { panic!("{url} is refused") };
             assert!(!refused.to_string().contains("planted"), "{refused}");
+        }
+        for url in ["postgres://u:p?w@host/db", "postgres://u:p/w@host/db", "postgres://u:p#w@host/db"] {
+            let Err(refused) = Address::parse(url) else { panic!("{url} is refused") };
+            assert!(refused.to_string().contains("? is written %3F"), "{refused}");
         }
     }
 }

@@ -105,6 +105,7 @@ pub(super) async fn backlog(
     }
     let text = format!(
         "select count(distinct w.app_id) {behind} and c.behind_since < $1
+         and (case when w.sink_id is null then a.base_url is not null else k.kind <> 'pull' end)
          and not exists (select 1 from cursor o where o.watch_id = w.id and o.state = 'blocked')
          and not exists (select 1 from breaker b
            where b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id) and b.opened_at is not null)"

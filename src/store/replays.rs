@@ -42,7 +42,7 @@ pub(super) async fn was_held(
     let [held] = found.as_slice() else {
         return Err(StoreError::Conflict(match found.len() {
             0 => format!("{commit} is no commit that was held here, as far as history is kept"),
-            many => format!("{many} branches held {commit}; name one of them"),
+            many => format!("{many} branches held {commit}; name one with `cursor`"),
         }));
     };
     Ok((held.cursor_id.clone(), TreeEnd { commit, view: views::view(&held.text)? }))

@@ -8,6 +8,12 @@ use tidings_entity::id::{CursorId, WatchId};
 use super::rows;
 
 #[derive(FromQueryResult)]
+struct Stuck {
+    branch: String,
+    reason: String,
+}
+
+#[derive(FromQueryResult)]
 struct Unsettled {
     id: CursorId,
     number: Option<i64>,
@@ -33,8 +39,11 @@ pub(super) async fn request(
         cursors.into_iter().filter_map(|row| Some((row.id, row.number?, row.position?))).collect();
     let [(cursor, round, position)] = heads.as_slice() else {
         return Err(StoreError::Conflict(match heads.len() {
-            0 => "nothing is being delivered, so there is no change to skip".into(),
-            many => format!("{many} branches have a change at their head; name one of them"),
+            0 => {
+                let stuck = stuck(connection, watch).await?;
+                format!("nothing is being delivered, so there is no change to skip{stuck}")
+            }
+            many => format!("{many} branches have a change at their head; name one with `cursor`"),
         }));
     };
     let head = Head { cursor: cursor.clone(), round: *round, position: rows::unsigned("round", *position)? };
@@ -48,4 +57,13 @@ pub(super) async fn request(
     let values = vec![(*round).into(), (*position).into(), cursor.clone().into()];
     rows::execute(connection, "cursor", text, values).await?;
     Ok(head)
+}
+
+/// What is in the way of a branch that gets no round; empty where nothing is.
+async fn stuck(connection: &impl ConnectionTrait, watch: &WatchId) -> Result<String, StoreError> {
+    let text = "select branch, reason from cursor
+                where watch_id = $1 and state = 'blocked' and reason is not null order by id limit 1";
+    let stuck: Vec<Stuck> = rows::all(connection, "cursor", text, vec![watch.clone().into()]).await?;
+    let named = |Stuck { branch, reason }: &Stuck| format!("; what is in the way of {branch}: {reason}");
+    Ok(stuck.first().map(named).unwrap_or_default())
 }

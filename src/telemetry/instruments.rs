@@ -173,8 +173,8 @@ pub const APPS_BEHIND: Instrument = Instrument::gauge(
     "tidings.apps.behind",
     "",
     &[],
-    "Apps with a watch that is behind by more than 5 minutes although no branch of it is blocked and no \
-     breaker of the endpoint is open.",
+    "Apps with an endpoint and a watch that is behind by more than 5 minutes although no branch of it is \
+     blocked and no breaker of the endpoint is open.",
 );
 /// `tidings_breakers`
 pub const BREAKERS: Instrument = Instrument::gauge(

@@ -32,7 +32,7 @@ use super::{
     signature::{DOCORA_HEADERS, STANDARD_HEADERS},
 };
 use crate::egress::{Egress, EgressError, of_apps::AppEgress};
-use addresses::Addresses;
+use addresses::{Addresses, below};
 use oauth::{TokenFault, Tokens};
 
 /// Fields of most requests.
@@ -81,7 +81,7 @@ impl WayOut for Pushing<'_> {
     /// room through each of their attempts.
     async fn post(&self, post: Post<'_>) -> Reply {
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
-        let address = format!("{}/{}", self.base_url, post.action.as_str());
+        let address = below(self.base_url, post.action.as_str());
         let url = match self.push.addresses.of(address) {
             Ok(url) => url,
             Err(error) => return Reply::failed(SendFailure::InvalidUrl, &format!("base address: {error}")),

@@ -253,7 +253,7 @@ fn what_is_in_the_way_of_the_work_is_a_warning() {
         ),
         (
             "update source set last_error = 'the Git host took too long: 10 s'",
-            "1 repository is not read for another",
+            "1 repository cannot be read (the credential is not",
         ),
         ("update cursor set state = 'blocked', reason = 'by a test'", "1 branch waits"),
         (

@@ -109,8 +109,8 @@ pub struct Backlog {
     pub lag_max_ms: u64,
     /// Open dead letters by their reason.
     pub letters: BTreeMap<ParkReason, u64>,
-    /// Apps with a watch that is behind for more than [`LATE`] although no branch of it is blocked and no
-    /// breaker of its endpoint is open: what holds it up is not its receiver.
+    /// Apps with an endpoint and a watch that is behind for more than [`LATE`] although no branch of it is
+    /// blocked and no breaker of its endpoint is open: what holds it up is not its receiver.
     pub apps_behind: u64,
     /// Watched sources whose last scan failed, by why.
     pub sources_failing: BTreeMap<ScanTrouble, u64>,

@@ -3,9 +3,8 @@
 use clap::Args;
 use http::Method;
 use serde_json::json;
-use tidings_entity::id::AppId;
 
-use super::super::{Context, Failure, client::ServerArgs, words};
+use super::super::{Code, Context, Failure, client::ServerArgs};
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ResyncArgs {
@@ -14,10 +13,9 @@ pub(in crate::cli) struct ResyncArgs {
     /// Also tell the apps to drop each file that is not sent again: those that asked for /resync do
     #[arg(long)]
     complete: bool,
-    /// Only the watches of this app
-    #[arg(long, value_name = "ID", required_unless_present = "all",
-        value_parser = words::id::<AppId>("tidings app list"))]
-    of: Option<AppId>,
+    /// Only the watches of this app, by its id or name
+    #[arg(long, value_name = "APP")]
+    of: Option<String>,
     /// The watches of all apps
     #[arg(long, conflicts_with = "of")]
     all: bool,
@@ -27,12 +25,20 @@ pub(in crate::cli) struct ResyncArgs {
 const PATH: [&str; 4] = ["api", "admin", "watches", "resync"];
 
 pub(super) async fn run(arguments: ResyncArgs, context: &Context) -> Result<(), Failure> {
+    if arguments.of.is_none() && !arguments.all {
+        let text = "say whose watches: --all for those of all apps, --of APP for those of one";
+        return Err(Failure::new(Code::Usage, text));
+    }
     let client = context.client(&arguments.server)?;
+    let of = match &arguments.of {
+        Some(named) => Some(client.app(named).await?),
+        None => None,
+    };
     let body = json!({ "complete": arguments.complete });
     let (mut watches, mut branches, mut cursor) = (0, 0, None::<String>);
     loop {
         let mut query = Vec::new();
-        query.extend(arguments.of.iter().map(|app| ("app_id", app.as_str())));
+        query.extend(of.iter().map(|app| ("app_id", app.as_str())));
         query.extend(cursor.iter().map(|cursor| ("cursor", cursor.as_str())));
         let done = client.call_with_query(Method::POST, &PATH, &query, Some(&body)).await?;
         watches += done["watches"].as_u64().unwrap_or(0);

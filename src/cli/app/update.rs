@@ -14,6 +14,7 @@ use tidings_entity::kind::RetryPolicy;
 use super::super::{
     Code, Context, ENDPOINT_SECRET_VARIABLE, Failure,
     secret_file::{self, Purpose},
+    words,
 };
 
 /// Most bytes of a secret on standard input.
@@ -62,7 +63,7 @@ struct DeliveryArgs {
     #[arg(long, value_name = "COUNT")]
     max_concurrent: Option<u32>,
     /// Most requests in any second
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = words::rate)]
     rate: Option<u32>,
     /// What bodies look like
     #[arg(long, value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
@@ -103,7 +104,7 @@ struct DeliveryArgs {
     /// Whether /sync_recovered is sent
     #[arg(long, value_name = "BOOL")]
     sync_recovered: Option<bool>,
-    /// Whether patterns of branches are safe for the app
+    /// The app keeps branches apart (by event.cursor), so patterns may be watched
     #[arg(long, value_name = "BOOL")]
     multi_branch: Option<bool>,
     /// A header field of each request, its value in a file (`-`: standard input); may be repeated

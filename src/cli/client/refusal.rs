@@ -112,6 +112,10 @@ impl Refusal<'_> {
                 outcome["failure"].as_str().map_or_else(|| outcome["status"].to_string(), str::to_owned);
             message = format!("{message}; {came}: {}", outcome["detail"].as_str().unwrap_or_default());
         }
+        // The server speaks of the parameters of its API.
+        for (parameter, flag) in [("with `branch`", "with --branch"), ("with `cursor`", "with --cursor")] {
+            message = message.replace(parameter, flag);
+        }
         match LISTED.into_iter().find(|(kind, _)| self.is(*kind)) {
             Some((_, verb)) => format!("{message}; `{verb}` lists what is there"),
             None => message,

@@ -1,6 +1,6 @@
-//! What a mirror remembers: the watches that it is a mirror of, and for each cursor and path the highest
-//! (round, position) that was applied, and with which event. A journal of an older version names no watch;
-//! the first change that comes says which it is.
+//! What a mirror remembers: the watches and cursors that it is a mirror of, and for each cursor and path the
+//! highest (round, position) that was applied, and with which event. A journal of an older version names no
+//! watch; the first change that comes says which it is. Its cursors are those that something was applied of.
 //!
 //! It is a file of JSON lines that only grows while the mirror runs; a line counts once it is
 //! whole, and each is synced before the change is acknowledged. At the start it is read and, when
@@ -44,9 +44,23 @@ struct Cursor {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line {
-    Applied { cursor: String, path_base64: String, round: i64, position: u64, event: String, live: bool },
-    Complete { cursor: String, round: i64 },
-    Watch { watch: String },
+    Applied {
+        cursor: String,
+        path_base64: String,
+        round: i64,
+        position: u64,
+        event: String,
+        live: bool,
+    },
+    Complete {
+        cursor: String,
+        round: i64,
+    },
+    Watch {
+        watch: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
 }
 
 /// The open journal.
@@ -55,7 +69,9 @@ pub struct Journal {
     /// Length of the file's whole lines in bytes.
     length: u64,
     cursors: HashMap<String, Cursor>,
-    watches: BTreeSet<String>,
+    /// The watches that the folder is a mirror of, each with a cursor of it, or without where no change came
+    /// yet.
+    marks: BTreeSet<(String, Option<String>)>,
 }
 
 /// The file's name.
@@ -80,7 +96,7 @@ impl Journal {
         // What follows the last line end was never acknowledged.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut journal =
-            Self { file, length: whole as u64, cursors: HashMap::new(), watches: BTreeSet::new() };
+            Self { file, length: whole as u64, cursors: HashMap::new(), marks: BTreeSet::new() };
         let mut lines = 0;
         for line in text[..whole].lines() {
             lines += 1;
@@ -117,17 +133,28 @@ impl Journal {
     }
 
     /// The watches that the folder is a mirror of.
-    #[must_use]
-    pub fn watches(&self) -> &BTreeSet<String> {
-        &self.watches
+    pub fn watches(&self) -> impl Iterator<Item = &str> {
+        self.marks.iter().map(|(watch, _)| watch.as_str())
     }
 
-    /// Records that the folder is a mirror of this watch; on return it is on disk.
+    /// The cursors that the folder is a mirror of.
+    pub fn cursors(&self) -> impl Iterator<Item = &str> {
+        let marked = self.marks.iter().filter_map(|(_, cursor)| cursor.as_deref());
+        marked.chain(self.cursors.keys().map(String::as_str))
+    }
+
+    /// Whether nothing was ever applied.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.cursors.is_empty()
+    }
+
+    /// Records that the folder is a mirror of this watch, and of this cursor of it; on return it is on disk.
     ///
     /// # Errors
     /// When the disk fails; then nothing is recorded.
-    pub fn record_watch(&mut self, watch: &str) -> io::Result<()> {
-        self.append(Line::Watch { watch: watch.to_owned() })
+    pub fn record_watch(&mut self, watch: &str, cursor: Option<&str>) -> io::Result<()> {
+        self.append(Line::Watch { watch: watch.to_owned(), cursor: cursor.map(str::to_owned) })
     }
 
     /// Records what was applied; on return it is on disk.
@@ -169,7 +196,7 @@ impl Journal {
             Line::Complete { cursor, round } => {
                 self.cursors.entry(cursor).or_default().complete = Some(round);
             }
-            Line::Watch { watch } => drop(self.watches.insert(watch)),
+            Line::Watch { watch, cursor } => drop(self.marks.insert((watch, cursor))),
         }
         Ok(())
     }
@@ -180,8 +207,9 @@ impl Journal {
         let mut file = lock(&aside)?;
         file.set_len(0)?;
         let mut text = Vec::new();
-        for watch in &self.watches {
-            serde_json::to_writer(&mut text, &Line::Watch { watch: watch.clone() })?;
+        for (watch, cursor) in &self.marks {
+            let mark = Line::Watch { watch: watch.clone(), cursor: cursor.clone() };
+            serde_json::to_writer(&mut text, &mark)?;
             text.push(b'\n');
         }
         for (cursor, known) in &self.cursors {

@@ -7,11 +7,14 @@
 //!
 //! Content that was left out (too large, or a view without content) leaves no file, rather than an
 //! outdated one. Symbolic links are written as files that hold the link's text. One folder serves
-//! one watch: two watches in it would write over each other's files. So the journal keeps which watch the
-//! folder is a mirror of; changes of another watch are refused with 404, and so is a folder that holds
-//! other files, unless the person who listens allows both.
+//! one branch of one watch: two of them in it would write over each other's files. So the journal keeps which
+//! watch and which cursor the folder is a mirror of; changes of another one are refused with 404, and so is a
+//! folder that holds other files, unless the person who listens allows both.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use thiserror::Error;
@@ -77,6 +80,18 @@ pub enum MirrorError {
         /// The watch of the change.
         sent: String,
     },
+    /// A change of a cursor that the folder is no mirror of.
+    #[error(
+        "the folder is the mirror of the branch with the cursor {kept}, and this is a change of {sent}: \
+         watch each branch with a watch of its own, and give each a listener and a folder of its own, or \
+         allow several in one with {FLAG}"
+    )]
+    OtherCursor {
+        /// The cursor whose mirror it is.
+        kept: String,
+        /// The cursor of the change, and its branch.
+        sent: String,
+    },
     /// The path or the disk.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -95,7 +110,7 @@ impl MirrorError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Body(_) => 400,
-            Self::OtherWatch { .. } => 404,
+            Self::OtherWatch { .. } | Self::OtherCursor { .. } => 404,
             Self::Hash | Self::Folder(FolderError::Refused(_)) => 422,
             Self::Folder(FolderError::Conflict(_)) => 409,
             Self::Folder(FolderError::Disk(_)) => 503,
@@ -108,8 +123,11 @@ pub struct Mirror {
     folder: Folder,
     journal: Journal,
     assemblies: Assemblies,
-    /// Whether other watches may be mirrored into the folder as well.
+    /// Whether other watches and branches may be mirrored into the folder as well.
     takes_others: bool,
+    root: PathBuf,
+    /// Whether the folder, and the state in it, were made when it was opened.
+    is_new: [bool; 2],
 }
 
 /// A change by its key: what is compared, and what is written down.
@@ -121,8 +139,8 @@ struct Key<'a> {
 }
 
 impl Mirror {
-    /// Opens a mirror. A folder that holds other files, and changes of a second watch, are refused unless
-    /// `into_existing`.
+    /// Opens a mirror. A folder that holds other files, and changes of a second watch or branch, are refused
+    /// unless `into_existing`.
     ///
     /// # Errors
     /// [`OpenMirrorError`].
@@ -134,26 +152,57 @@ impl Mirror {
         {
             return Err(OpenMirrorError::Used(found));
         }
+        let is_new = [!root.exists(), !state.exists()];
         fs::create_dir_all(&state)?;
         let journal = Journal::open(&state)?;
         // Only now, under the journal's lock, may half-written files of others be cleared.
         let (folder, assemblies) = (Folder::open(root)?, Assemblies::default());
-        Ok(Self { folder, journal, assemblies, takes_others: into_existing })
+        Ok(Self { folder, journal, assemblies, takes_others: into_existing, root: root.to_owned(), is_new })
     }
 
-    /// Notes that the folder is the mirror of this watch.
+    /// Notes that the folder is the mirror of this watch, and of this cursor of it; of `branch` the person
+    /// who listens is told.
     ///
     /// # Errors
-    /// [`MirrorError::OtherWatch`] where it is that of another watch, and the disk.
-    pub fn claim(&mut self, watch: &str) -> Result<(), MirrorError> {
-        let watches = self.journal.watches();
-        if watches.contains(watch) {
+    /// [`MirrorError::OtherWatch`] or [`MirrorError::OtherCursor`] where it is that of another one, and the
+    /// disk.
+    pub fn claim(
+        &mut self,
+        watch: &str,
+        cursor: Option<&str>,
+        branch: Option<&str>,
+    ) -> Result<(), MirrorError> {
+        let knows_watch = self.journal.watches().any(|kept| kept == watch);
+        let knows_cursor = cursor.is_none_or(|cursor| self.journal.cursors().any(|kept| kept == cursor));
+        if knows_watch && knows_cursor {
             return Ok(());
         }
-        match watches.first().filter(|_| !self.takes_others) {
-            Some(kept) => Err(MirrorError::OtherWatch { kept: kept.clone(), sent: watch.to_owned() }),
-            None => Ok(self.journal.record_watch(watch)?),
+        let takes_others = self.takes_others;
+        if let Some(kept) = self.journal.watches().next().filter(|_| !knows_watch && !takes_others) {
+            return Err(MirrorError::OtherWatch { kept: kept.to_owned(), sent: watch.to_owned() });
         }
+        let kept = self.journal.cursors().next().filter(|_| !knows_cursor && !takes_others);
+        if let (Some(kept), Some(cursor)) = (kept, cursor) {
+            let of_branch = branch.map(|branch| format!(" ({branch})")).unwrap_or_default();
+            return Err(MirrorError::OtherCursor {
+                kept: kept.to_owned(),
+                sent: format!("{cursor}{of_branch}"),
+            });
+        }
+        Ok(self.journal.record_watch(watch, cursor)?)
+    }
+
+    /// Takes away what opening the mirror made, if nothing was ever applied to it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn take_back(&self) -> io::Result<()> {
+        let [root_is_new, state_is_new] = self.is_new;
+        if !state_is_new || !self.journal.is_unused() {
+            return Ok(());
+        }
+        fs::remove_dir_all(self.root.join(STATE_FOLDER))?;
+        if root_is_new { fs::remove_dir(&self.root) } else { Ok(()) }
     }
 
     /// Applies a message; on `Ok` its effect is on disk.
@@ -164,7 +213,11 @@ impl Mirror {
         if matches!(verb, Verb::News | Verb::Test) {
             return Ok(Effect::Noted);
         }
-        self.claim(&message.repository.repository_id)?;
+        let (cursor, branch) = match &message.event {
+            Some(event) => (event.cursor.as_deref(), event.branch.as_deref()),
+            None => (None, None),
+        };
+        self.claim(&message.repository.repository_id, cursor, branch)?;
         let (file, event) = match (verb, &message.file, &message.event) {
             (Verb::Resync | Verb::Synced, _, Some(event)) => return self.notice(verb, event),
             (Verb::Put | Verb::Delete, Some(file), event) => (file, event.as_ref()),
@@ -225,11 +278,40 @@ impl Mirror {
             self.folder.discard(&staged)?;
             return Err(MirrorError::Hash);
         }
-        if let Err(error) = self.folder.publish(&staged, &key.path, file.mode.as_deref() == Some("100755")) {
+        let executable = file.mode.as_deref() == Some("100755");
+        let mut published = self.folder.publish(&staged, &key.path, executable);
+        if let Err(FolderError::Conflict(_)) = published
+            && self.clear_way(key)?
+        {
+            published = self.folder.publish(&staged, &key.path, executable);
+        }
+        if let Err(error) = published {
             self.folder.discard(&staged)?;
             return Err(error.into());
         }
         self.record(key, true, Effect::Applied)
+    }
+
+    /// In a complete round, removes files of earlier rounds that stand in the way of this path: a file where a
+    /// directory is needed, or files below a directory where a file is. No tree has both. The server may not
+    /// know of them, so no delete came before, and `/synced` comes only after this change. Whether there were
+    /// any.
+    fn clear_way(&mut self, key: &Key<'_>) -> Result<bool, MirrorError> {
+        let Some((round, _)) = key.place.filter(|(round, _)| self.journal.is_complete(key.cursor, *round))
+        else {
+            return Ok(false);
+        };
+        let is_below =
+            |path: &[u8], above: &[u8]| path.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"));
+        let mut old = self.journal.live_before(key.cursor, round);
+        old.retain(|path| is_below(path, &key.path) || is_below(&key.path, path));
+        for path in &old {
+            self.folder.remove(path)?;
+            // Below every place of this round, which may still name it.
+            let dropped = Applied { place: (round - 1, u64::MAX), event: key.event.to_owned(), live: false };
+            self.journal.record(key.cursor, path, &dropped)?;
+        }
+        Ok(!old.is_empty())
     }
 
     fn record(&mut self, key: &Key<'_>, live: bool, effect: Effect) -> Result<Effect, MirrorError> {

@@ -25,6 +25,10 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// The wait after that, and after a failure that may pass.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// With `--once`: so many answers in a row without a change, while changes are pending, mean that another
+/// reader holds them. Fewer may mean that their round is still being opened.
+const EMPTY_MAX: u32 = 5;
+
 /// What came of one answer of the server.
 struct Outcome {
     accepted_through: Option<u64>,
@@ -46,6 +50,10 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let client = client.expecting(BODY_MAX);
     let mut stop = std::pin::pin!(stop);
+    // Whether nothing was handed out yet.
+    let mut is_idle = true;
+    // Answers in a row that handed nothing out.
+    let mut empty = 0;
     loop {
         let asked_at = Instant::now();
         // What is begun is not left half done: a stop waits for the end of a lease.
@@ -54,7 +62,16 @@ pub(super) async fn run(
             pending = ask(&client, watch, once) => pending,
         };
         let pause = match pending {
-            Ok(Value::Null) if once => return Ok(()),
+            Ok(Value::Null) if once => {
+                empty += 1;
+                if is_over(&client, watch, is_idle, empty).await? {
+                    return Ok(());
+                }
+                if asked_at.elapsed() < AT_ONCE {
+                    sleep(AGAIN).await;
+                }
+                None
+            }
             Ok(Value::Null) if asked_at.elapsed() < AT_ONCE => {
                 tokio::select! {
                     () = &mut stop => return Ok(()),
@@ -62,7 +79,10 @@ pub(super) async fn run(
                 }
             }
             Ok(Value::Null) => None,
-            Ok(pending) => work_off(&client, receiver, watch, &pending).await?,
+            Ok(pending) => {
+                (is_idle, empty) = (false, 0);
+                work_off(&client, receiver, watch, &pending).await?
+            }
             Err(failure) if failure.code == Code::Unavailable && !once => Some(failure.message),
             Err(failure) => return Err(failure),
         };
@@ -84,6 +104,46 @@ async fn ask(client: &Client, watch: &str, once: bool) -> Result<Value, Failure>
     client.call_with_query(Method::GET, &path, &[("wait_seconds", wait)], None).await
 }
 
+/// Whether a pull with `--once` is over, once the server hands nothing out any more, `empty` times in a row.
+///
+/// # Errors
+/// Changes are pending, and another reader holds them.
+async fn is_over(client: &Client, watch: &str, is_idle: bool, empty: u32) -> Result<bool, Failure> {
+    let shown = client.call(Method::GET, &["api", "repositories", watch], None).await?;
+    match unpulled(&shown) {
+        0 if is_idle => {
+            // For the person who started it; if nobody reads it, the exit code says enough.
+            drop(writeln!(std::io::stderr(), "tidings: {}", nothing_new(&shown)));
+            Ok(true)
+        }
+        0 => Ok(true),
+        _ if empty < EMPTY_MAX => Ok(false),
+        count => {
+            let changes = if count == 1 { "1 change is" } else { &format!("{count} changes are") };
+            let text = format!(
+                "nothing was handed out: {changes} pending, and another reader holds them until it settles \
+                 them or its lease ends; ask again later"
+            );
+            Err(Failure::new(Code::Unavailable, text))
+        }
+    }
+}
+
+/// How many changes of the open rounds of a watch are not settled.
+fn unpulled(watch: &Value) -> u64 {
+    let rounds = watch["branches"].as_array().into_iter().flatten().map(|branch| &branch["round"]);
+    let number = |round: &Value, name: &str| round[name].as_u64().unwrap_or(0);
+    rounds.map(|round| number(round, "total").saturating_sub(number(round, "position"))).sum()
+}
+
+/// Why a watch without pending changes has none.
+fn nothing_new(watch: &Value) -> String {
+    match (watch["effective_state"].as_str(), watch["effective_reason"].as_str()) {
+        (Some("active") | None, _) | (_, None) => "nothing is new".to_owned(),
+        (_, Some(reason)) => format!("nothing is pending: {reason}"),
+    }
+}
+
 /// Does what the answer says and settles it. The text of what may pass, if there is such.
 async fn work_off(
     client: &Client,
@@ -91,6 +151,13 @@ async fn work_off(
     watch: &str,
     pending: &Value,
 ) -> Result<Option<String>, Failure> {
+    let path = ["api", "repositories", watch, "settle"];
+    if let Err(failure) = receiver.claim(watch, pending["cursor"].as_str(), pending["branch"].as_str()) {
+        // Given back at once, untouched; what matters is why.
+        let back = json!({ "lease_id": pending["lease_id"] });
+        drop(client.call(Method::POST, &path, Some(&back)).await);
+        return Err(failure);
+    }
     let outcome = apply(receiver, pending).await?;
     let body = json!({
         "lease_id": pending["lease_id"],
@@ -101,7 +168,6 @@ async fn work_off(
         Some(_) => body,
         None => json!({ "lease_id": pending["lease_id"] }),
     };
-    let path = ["api", "repositories", watch, "settle"];
     match client.call(Method::POST, &path, Some(&body)).await {
         Ok(_) => Ok(outcome.stuck),
         // The lease is over, or the server was away: the same changes come again, with no effect.
@@ -152,4 +218,26 @@ async fn apply(receiver: &Receiver, pending: &Value) -> Result<Outcome, Failure>
 
 fn is_for_good(error: &MirrorError) -> bool {
     error.status() < 500
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_that_is_handed_nothing_says_whether_something_is_pending() {
+        let watch = |state: &str, rounds: &[[u64; 2]]| {
+            let branch =
+                |[position, total]: &[u64; 2]| json!({ "round": { "position": position, "total": total } });
+            json!({
+                "effective_state": state,
+                "effective_reason": "the repository has no commit",
+                "branches": rounds.iter().map(branch).collect::<Vec<_>>(),
+            })
+        };
+        assert_eq!(unpulled(&watch("delivering", &[[1, 3], [0, 4]])), 6);
+        assert_eq!(unpulled(&json!({ "branches": [{ "branch": "refs/heads/main" }] })), 0);
+        assert_eq!(nothing_new(&watch("active", &[])), "nothing is new");
+        assert_eq!(nothing_new(&watch("empty", &[])), "nothing is pending: the repository has no commit");
+    }
 }

@@ -77,6 +77,9 @@ pub(super) async fn run(arguments: AddArgs, context: &Context) -> Result<(), Fai
                 let hint = folder::at_github(&arguments.url);
                 Failure::new(failure.code, format!("{}; {hint}", failure.message))
             }
+            None if failure.message.ends_with("needs a token") => {
+                Failure::new(failure.code, format!("{} (--git-token-file)", failure.message))
+            }
             None => failure,
         }
     })?;

@@ -4,6 +4,8 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::super::words;
+
 /// The settings of a watch.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SettingsArgs {
@@ -20,7 +22,7 @@ pub(in crate::cli) struct SettingsArgs {
     #[arg(long)]
     content: Option<String>,
     /// Content of larger files is left out (bytes; 67108864 by default)
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = words::bytes)]
     max_size: Option<u64>,
     /// What is sent of several commits: net (the net change once; the default) or every (each commit)
     #[arg(long)]

@@ -58,6 +58,23 @@ fn each_mistake_is_told_with_its_mend() {
         ("tidings admin scan x".into(), Code::Usage, &["rep_", "tidings admin sources"]),
         ("tidings admin watches --for search".into(), Code::Usage, &["--for does nothing", "--of search"]),
         ("tidings admin overview --for search".into(), Code::Usage, &["--for does nothing"]),
+        (
+            "tidings app create --name abc --email a@b --for search".into(),
+            Code::Usage,
+            &["--for does nothing with tidings app create"],
+        ),
+        ("tidings app list --for search".into(), Code::Usage, &["tidings app show search"]),
+        ("tidings app show abc --for search".into(), Code::Usage, &["the app is named already"]),
+        ("tidings admin resync".into(), Code::Usage, &["--all", "--of APP"]),
+        ("tidings token create x --role viewer --for search".into(), Code::Usage, &["--role", "--for"]),
+        ("tidings token list --staff --for search".into(), Code::Usage, &["--staff", "--for"]),
+        ("tidings listen --pull o/r --for search".into(), Code::Usage, &["a token of the app itself"]),
+        ("tidings listen --server http://h".into(), Code::Usage, &["--server does nothing", "--pull"]),
+        ("tidings listen --token-file x".into(), Code::Usage, &["--token-file does nothing", "--pull"]),
+        ("tidings listen --for x".into(), Code::Usage, &["--for does nothing", "--pull"]),
+        ("tidings repository update o/r --max-size 10MB".into(), Code::Usage, &["whole number of bytes"]),
+        ("tidings app update --rate abc".into(), Code::Usage, &["requests a second"]),
+        ("tidings listen --once".into(), Code::Usage, &["--pull"]),
         ("tidings app update --retry-policy never".into(), Code::Usage, &["'never'", "exp_full_jitter"]),
         ("tidings listen --listen nowhere".into(), Code::Usage, &["127.0.0.1:9000", "or a port"]),
         (
@@ -230,6 +247,13 @@ async fn a_missing_or_wrong_token_is_told_with_the_one_that_is_needed() {
             &["token of an app", "tidings app create", "--token-file", "--for APP"],
         ),
         ("tidings repository list", ADMIN, &["opens no app", "--for APP"]),
+        ("tidings token list", ADMIN, &["--for APP; for tokens of the staff give --staff"]),
+        ("tidings token create t2", ADMIN, &["--for APP; for tokens of the staff give --role"]),
+        (
+            "tidings token revoke tok_00000000000000000000000000",
+            ADMIN,
+            &["--for APP; for tokens of the staff give --staff"],
+        ),
     ] {
         let (code, message) = ran(&house, text, token).await.expect_err(text);
         assert_eq!(code, Code::Permission, "{text}: {message}");
@@ -259,6 +283,8 @@ async fn apps_are_named_by_their_names() {
         "tidings app show search".to_owned(),
         "tidings admin watches --of search".to_owned(),
         "tidings audit list --of search".to_owned(),
+        "tidings admin resync --of search".to_owned(),
+        "tidings auth show".to_owned(),
     ] {
         assert_eq!(ran(&house, &text, ADMIN).await, Ok(()), "{text}");
     }
@@ -268,6 +294,7 @@ async fn apps_are_named_by_their_names() {
         "tidings app erase --yes",
         "tidings admin watches --of",
         "tidings audit list --of",
+        "tidings admin resync --of",
         "tidings admin breaker reset endpoint",
     ] {
         let (code, none) = ran(&house, &format!("{text} nobody"), ADMIN).await.expect_err(text);
@@ -304,6 +331,16 @@ async fn watches_are_named_by_their_repositories() {
         }
     }
     let known = "tidings repository list";
+    for text in [
+        "tidings listen --pull nope --mirror MIRROR",
+        "tidings listen --pull repo_00000000000000000000000000 --once --mirror MIRROR",
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mirror = folder.path().join("mirror");
+        let text = text.replace("MIRROR", mirror.to_str().expect("a path"));
+        ran(&house, &text, &search).await.expect_err(&text);
+        assert!(!mirror.exists(), "{text}: what failed leaves nothing");
+    }
     for text in [
         "tidings repository show repo_nope",
         "tidings repository remove o/other",

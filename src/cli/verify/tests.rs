@@ -92,6 +92,7 @@ fn a_verdict_names_the_scheme_or_the_reason() {
         Standard Webhooks: not signed under this scheme
         Docora: not signed under this scheme
         not authentic
+        no header was given: give those that were received with --header or --headers-file
     "#]],
     );
 }

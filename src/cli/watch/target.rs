@@ -107,7 +107,11 @@ pub(super) fn judge_receiver(to: &str, egress: &Egress) -> Result<(), Failure> {
     if !to.contains("://") {
         return Err(refused(format!("the address has no scheme; write http://{to}")));
     }
-    let url = to.parse().map_err(|error| refused(format!("this is no address: {error}")))?;
+    let url: Url = to.parse().map_err(|error| refused(format!("this is no address: {error}")))?;
+    if url.query().is_some() || url.fragment().is_some() {
+        let why = "the address must not hold a query or a fragment, because a path is appended to it";
+        return Err(refused(why.to_owned()));
+    }
     egress.request(reqwest::Method::POST, &url).map(drop).map_err(|reason| refused(reason.to_string()))
 }
 
@@ -129,5 +133,15 @@ mod tests {
             address(root.join("absent").to_str().expect("text"), false).is_err(),
             "git goes nowhere either"
         );
+    }
+
+    #[test]
+    fn a_receiver_with_a_query_or_a_fragment_is_refused() {
+        let egress = Egress::new(&crate::settings::EgressSettings::default()).expect("settings");
+        for to in ["https://app.example/x?y=1", "https://app.example/x#frag"] {
+            let failure = judge_receiver(to, &egress).expect_err(to);
+            assert!(failure.message.contains("a query or a fragment"), "{to}: {}", failure.message);
+        }
+        judge_receiver("https://app.example/x/", &egress).expect("an address");
     }
 }

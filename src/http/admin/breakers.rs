@@ -137,7 +137,7 @@ async fn reset(front: Arc<Front>, request: Request) -> Answer {
 }
 
 /// Opens a breaker by hand: nothing goes until the time is over, then one probe. One that is open
-/// already stays as it is.
+/// already stays as it is: the answer has `until`, when its next probe is due, and no `seconds`.
 #[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/open", tag = "admin", request_body = OpenWish,
     params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
     responses((status = 202, description = "it opens")))]
@@ -149,6 +149,16 @@ async fn open(front: Arc<Front>, request: Request) -> Answer {
     }
     fields.finish()?;
     let (kind, key) = key(&front, &request).await?;
+    let rows = front.store.breakers().await;
+    let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
+    let id = request.parameters.get(1).map(String::as_str);
+    let is_open =
+        |row: &&BreakerRow| row.kind == kind && Some(row.id.as_str()) == id && row.opened_at.is_some();
+    if let Some(row) = rows.iter().find(is_open) {
+        let until = row.probe_at.map(iso);
+        let told = serde_json::json!({ "kind": kind.as_str(), "state": "open", "until": until });
+        return Ok(json(StatusCode::ACCEPTED, &told));
+    }
     front.handle.open_breaker(kind, &key, Duration::from_secs(seconds));
     let told = serde_json::json!({ "kind": kind.as_str(), "state": "open", "seconds": seconds });
     Ok(json(StatusCode::ACCEPTED, &told))

@@ -26,10 +26,10 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
              set (set it to true to allow it)"
                 .into(),
         ),
-        Err(EgressError::Settings(_)) => Some(
-            "is no stream that this server publishes to (egress.streams; through egress.proxy goes HTTP only)"
-                .into(),
-        ),
+        Err(EgressError::Settings(why)) => {
+            let named = format!("{}:{}", target.host, target.port);
+            Some(UrlFault { detail: why.replace("this server", &named), docora: None })
+        }
         Err(error) => {
             Some(UrlFault::of_egress(&error, "must be the address of a NATS server that can be reached"))
         }

@@ -121,7 +121,8 @@ struct Skipping {
 
 /// What a complete resync of an app says that takes no notices of resyncs.
 const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this app is false, so it is not \
-    told what to drop: everything that exists is sent again";
+    told what to drop: everything that exists is sent again. `tidings app update --resync true --synced \
+    true` changes that";
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
@@ -151,7 +152,7 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
         refuse_beside_older(&front).await?;
     }
     let given = sink.clone().flatten();
-    let state = state.map(|state| (state, reason_of(state)));
+    let state = state.map(|state| (state, reason_of(state, &request)));
     let patch = WatchPatch { view, mode, on_branch_gone, state, sink };
     let watch = front.store.patch_watch(&watch.app, &watch.id, &patch).await.map_err(store_failed)?;
     announce(&front, &watch).await;
@@ -299,6 +300,6 @@ async fn resume(front: Arc<Front>, request: Request) -> Answer {
 async fn set_state(front: &Front, request: &Request, state: WatchState) -> Answer {
     let watch = named(front, request).await?;
     Fields::of_optional(&request.body)?.finish()?;
-    let patch = WatchPatch { state: Some((state, reason_of(state))), ..WatchPatch::default() };
+    let patch = WatchPatch { state: Some((state, reason_of(state, request))), ..WatchPatch::default() };
     patched(front, &watch, &patch).await
 }

@@ -120,7 +120,17 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
             Problem::new(Kind::INVALID_GIT_TOKEN).with_status(refused).with_detail(said)
         }
         GitError::Unauthorized | GitError::NotFound => {
-            Problem::new(Kind::NOT_ACCESSIBLE).with_status(refused)
+            let said = match has_credential {
+                true => {
+                    "the Git host shows no such repository to this credential: check the address, and \
+                    what the credential may read"
+                }
+                false => {
+                    "the Git host shows no such repository without a credential: check the address; a \
+                    private repository needs a token"
+                }
+            };
+            Problem::new(Kind::NOT_ACCESSIBLE).with_status(refused).with_detail(said)
         }
         GitError::Refused(_)
         | GitError::Redirected

@@ -139,9 +139,9 @@ struct SettledShown {
     position: u64,
 }
 
-/// The next changes of a watch, for an app without an endpoint; 204 where there are none. Of the requests
-/// that wait for a change an app has one for each sixteen connections of the server at once, and all apps
-/// together one for each four: beyond that a request is answered as if it did not wait, and 204 has
+/// The next changes of a watch, for an app without an endpoint; 204 where none can be handed out now. Of
+/// the requests that wait for a change an app has one for each sixteen connections of the server at once, and
+/// all apps together one for each four: beyond that a request is answered as if it did not wait, and 204 has
 /// `Retry-After`.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
@@ -154,8 +154,8 @@ struct SettledShown {
     ),
     responses(
         (status = 200, body = Pending),
-        (status = 204, description = "nothing is pending, or all of it is handed out; with `Retry-After` \
-            where too many requests wait already"),
+        (status = 204, description = "nothing can be handed out now: nothing is pending, or another lease \
+            holds the changes; with `Retry-After` where too many requests wait already"),
         (status = 409, description = "the app has an endpoint, or is disabled"),
         (status = 503, description = "the watch goes from one replica to another: ask again")
     ))]
@@ -170,8 +170,9 @@ async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -
     let asked = || watch.cursors.iter().filter(|cursor| branch.is_none_or(|branch| cursor.branch == branch));
     let cursors: Vec<CursorId> = asked().map(|cursor| cursor.id.clone()).collect();
     let is_behind = asked().any(|cursor| cursor.behind_since.is_some() || cursor.open.is_some());
-    if branch.is_some() && cursors.is_empty() {
-        return Err(Problem::malformed("no such branch is followed; its full name is needed"));
+    if let Some(branch) = branch.filter(|_| cursors.is_empty()) {
+        let said = format!("no branch {branch:?} is followed; the full name is needed (refs/heads/...)");
+        return Err(Problem::malformed(said));
     }
     let most = usize::try_from(most).unwrap_or(CHANGES_MAX);
     // Held until it is answered.

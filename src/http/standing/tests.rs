@@ -66,8 +66,15 @@ fn the_strongest_reason_is_the_state() {
     let mut app_disabled = Some("the endpoint answered 410 Gone");
     let mut lines = Vec::new();
     for step in 0..9 {
-        let facts =
-            Facts { watch: &watch, app_disabled, breakers: &breakers, tries: &tries, polled: None, now: NOW };
+        let facts = Facts {
+            watch: &watch,
+            app_disabled,
+            app_pulls: false,
+            breakers: &breakers,
+            tries: &tries,
+            polled: None,
+            now: NOW,
+        };
         let Standing { state, reason } = of(&facts);
         lines.push(format!("{}: {}", state.as_str(), reason.unwrap_or_default()));
         match step {
@@ -97,7 +104,8 @@ fn the_strongest_reason_is_the_state() {
 }
 
 fn stands(watch: &Watch, tries: &[AttemptRecord], breakers: &[BreakerRow]) -> (&'static str, String) {
-    let facts = Facts { watch, app_disabled: None, breakers, tries, polled: None, now: NOW };
+    let facts =
+        Facts { watch, app_disabled: None, app_pulls: false, breakers, tries, polled: None, now: NOW };
     let Standing { state, reason } = of(&facts);
     (state.as_str(), reason.unwrap_or_default())
 }
@@ -109,6 +117,28 @@ fn a_watch_with_nothing_in_its_way_is_active() {
     let others = breaker(BreakerKind::Endpoint, "app_of_somebody_else", Some(NOW));
     let closed = breaker(BreakerKind::Endpoint, watch.app.as_str(), None);
     assert_eq!(stands(&watch, &[], &[others, closed]), ("active", String::new()));
+}
+
+#[test]
+fn a_watch_of_an_app_that_pulls_says_since_when_it_has_not_taken_what_waits() {
+    let mut watch = watch();
+    watch.cursors[0].behind_since = Some(Timestamp(ROUND));
+    let stands = |watch: &Watch| {
+        let facts = Facts {
+            watch,
+            app_disabled: None,
+            app_pulls: true,
+            breakers: &[],
+            tries: &[],
+            polled: None,
+            now: NOW,
+        };
+        of(&facts).reason.unwrap_or_default()
+    };
+    let waits = "the app pulls and has not taken what waits since 2027-01-15T08:00:00.000Z";
+    assert_eq!(stands(&watch), waits);
+    watch.cursors[0].open = Some((ROUND, 0, 251));
+    assert_eq!(stands(&watch), format!("0 of 251 changes are settled; {waits}"));
 }
 
 #[test]
@@ -225,6 +255,7 @@ fn a_watch_whose_refs_are_not_listed_does_not_pass_for_well() {
         let facts = Facts {
             watch: &watch,
             app_disabled: None,
+            app_pulls: false,
             breakers: &[],
             tries: &[],
             polled: Some(&polled),

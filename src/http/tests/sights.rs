@@ -93,6 +93,10 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
     for id in ["src_b", "src_a", "src_c"] {
         house.sqlite().record_breaker(&breaker(BreakerKind::Source, id)).await.expect("recorded");
     }
+    let again = format!("/api/admin/breakers/endpoint/{app}/open");
+    let told = house.call("POST", &again, Some(ADMIN), Some(&json!({ "seconds": 60 }))).await.json();
+    let expected = json!({ "kind": "endpoint", "state": "open", "until": "2096-10-02T07:06:40.000Z" });
+    assert_eq!(told, expected, "one that is open stays as it is");
     let mut path = "/api/admin/breakers?limit=3".to_owned();
     let mut pages = Vec::new();
     loop {
@@ -110,6 +114,40 @@ async fn a_watch_shows_what_is_in_its_way_to_its_app_and_to_the_staff() {
     let refused = Some("the Git host refuses the credential");
     house.sqlite().record_scan_error(&own.source, refused).await.expect("recorded");
     assert_eq!(state().await, "credential_refused");
+}
+
+#[tokio::test]
+async fn what_the_staff_does_for_an_app_is_done_by_hand() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let app = own(&house, &token).await;
+    house.repository(&token, "https://github.com/o/r").await;
+    let watch = house.watches().await[0].id.clone();
+    let pause = format!("/api/admin/apps/{app}/repositories/{watch}/pause");
+    let paused = house.call("POST", &pause, Some(ADMIN), None).await.json();
+    assert_eq!(paused["reason"], "paused by hand");
+    let change = json!({ "disabled": true });
+    let path = format!("/api/admin/apps/{app}");
+    let disabled = house.call("PATCH", &path, Some(ADMIN), Some(&change)).await.json();
+    assert_eq!(disabled["disabled"], "disabled by hand");
+}
+
+#[tokio::test]
+async fn a_skip_with_nothing_to_skip_says_what_is_in_the_way() {
+    let house = House::open().await;
+    let token = house.app().await;
+    house.repository(&token, "https://github.com/o/r").await;
+    let watch = house.watches().await[0].clone();
+    let cursor = &watch.cursors[0];
+    house.sqlite().set_blocked(&cursor.id, Some("its tree cannot be read")).await.expect("blocked");
+    let path = format!("/api/repositories/{}/skip", watch.id);
+    let refused = house.call("POST", &path, Some(&token), None).await;
+    assert_eq!(refused.status, 409);
+    let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
+    assert!(
+        detail.ends_with(&format!("what is in the way of {}: its tree cannot be read", cursor.branch)),
+        "{detail}"
+    );
 }
 
 #[tokio::test]

@@ -34,9 +34,22 @@ impl Addresses {
     }
 }
 
+/// The address that a request of this kind goes to; slashes at the end of the base address do not double.
+pub(super) fn below(base_url: &str, word: &str) -> String {
+    format!("{}/{word}", base_url.trim_end_matches('/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_of_a_base_address_does_not_double() {
+        for base in ["https://app.example", "https://app.example/", "https://app.example//"] {
+            assert_eq!(below(base, "create"), "https://app.example/create");
+        }
+        assert_eq!(below("https://app.example/in/", "sync_failed"), "https://app.example/in/sync_failed");
+    }
 
     #[test]
     fn addresses_are_what_their_text_says_however_many_there_are() {

@@ -93,6 +93,15 @@ async fn a_ref_whose_file_cannot_be_read_is_an_error_and_never_an_absence() {
         let error = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect_err("unreadable");
         assert!(error.to_string().contains("refs/heads/release/1 cannot be read"), "{error}");
     }
+    // Packed, the ref has an older commit there too, which it must not be taken back to.
+    std::fs::write(&file, format!("{second}\n")).expect("written");
+    repository.git(["pack-refs", "--all"]);
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    for damage in ["", "zzz", "\n", "0123456789abcdef0123"] {
+        std::fs::write(&file, damage).expect("written");
+        let error = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect_err("unreadable");
+        assert!(error.to_string().contains("refs/heads/release/1 cannot be read"), "{error}");
+    }
     // A ref that leads nowhere is none, nor is what a file manager leaves.
     std::fs::write(repository.path().join("refs/heads/.DS_Store"), b"\0\0\0\x01Bud1").expect("written");
     std::fs::write(repository.path().join("refs/heads/dangling"), "ref: refs/heads/nowhere\n")

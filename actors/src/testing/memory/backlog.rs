@@ -10,6 +10,7 @@ use tidings_entity::{
 use super::rows::{CursorRow, State};
 use crate::{
     ports::{Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble},
+    sink::SinkAddress,
     time::Timestamp,
 };
 
@@ -41,7 +42,10 @@ impl State {
             self.cursors.values().filter(is_blocked).map(|row| &row.watch).collect();
         let late = self.laggards().into_iter().filter(|laggard| {
             let is_known = failing.contains(laggard.app.as_str()) || blocked.contains(&laggard.watch);
-            !is_known && now.since(laggard.since) > LATE
+            let own = self.watches.get(&laggard.watch).and_then(|watch| watch.sink.as_ref());
+            let of_app = self.apps.get(&laggard.app).map(|app| &app.new.receives_at);
+            let pulls = own.map(|sink| &sink.address).or(of_app) == Some(&SinkAddress::Pull);
+            !pulls && !is_known && now.since(laggard.since) > LATE
         });
         backlog.apps_behind = late.map(|laggard| laggard.app).collect::<BTreeSet<_>>().len() as u64;
         for letter in self.letters.values().filter(|letter| letter.is_open()) {

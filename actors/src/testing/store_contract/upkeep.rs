@@ -10,8 +10,10 @@ use tidings_entity::{
 use super::world::{MAIN, World, commit, listing};
 use crate::{
     ports::{
-        Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, LATE, RoundFilter, ScanTrouble, Store, Totals, WatchPatch,
+        AppPatch, Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, LATE, RoundFilter, ScanTrouble, Store, Totals,
+        WatchPatch,
     },
+    sink::SinkAddress,
     time::Timestamp,
 };
 
@@ -273,6 +275,9 @@ pub async fn late_apps_and_failing_sources_are_counted(store: &dyn Store) {
     };
     store.record_breaker(&open).await.expect("written");
     assert_eq!(apps_behind().await, 1, "so is that");
+    let pulls = AppPatch { receives_at: Some(SinkAddress::Pull), ..AppPatch::default() };
+    store.patch_app(&second.app, &pulls, Timestamp(7_000)).await.expect("changed");
+    assert_eq!(apps_behind().await, 0, "an app that pulls takes its changes when it likes");
 
     let failing = async || store.backlog(late).await.expect("numbers").sources_failing;
     assert!(failing().await.is_empty());

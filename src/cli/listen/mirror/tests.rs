@@ -333,6 +333,26 @@ fn a_complete_resync_drops_what_it_does_not_name() {
 }
 
 #[test]
+fn what_stands_in_the_way_of_a_complete_round_makes_room() {
+    let mut world = World::new();
+    for (position, path) in ["lib/x", "lib/y/z", "a", "k"].into_iter().enumerate() {
+        world.apply(Verb::Put, &put(path, "old", 1, position as u64)).expect("applied");
+    }
+    world.apply(Verb::Resync, &notice("resync", 2, true)).expect("noted");
+    for (position, path) in ["a/b", "k", "lib"].into_iter().enumerate() {
+        assert_eq!(
+            world.apply(Verb::Put, &put(path, "new", 2, position as u64)).expect(path),
+            Effect::Applied
+        );
+    }
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &put("a", "old", 1, 2)).expect("late"), Effect::Late);
+    world.apply(Verb::Synced, &notice("synced", 2, true)).expect("dropped");
+    let expected = ["a/b", "k", "lib"].map(|path| (path.to_owned(), "new".to_owned()));
+    assert_eq!(world.files(), BTreeMap::from(expected));
+}
+
+#[test]
 fn a_sender_without_events_is_followed_as_it_comes() {
     let mut world = World::new();
     for content in ["one", "two", "one"] {
@@ -434,4 +454,52 @@ fn the_watch_of_a_mirror_is_kept_over_restarts_and_learnt_by_an_older_journal() 
     world.restart();
     assert_eq!(world.apply(Verb::Put, &put("b", "1", 1, 1)).expect("applied"), Effect::Applied);
     assert!(matches!(world.apply(Verb::Put, &other), Err(MirrorError::OtherWatch { .. })));
+}
+
+#[test]
+fn a_second_branch_is_refused_and_an_older_journal_goes_on_with_its_own() {
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "1", 1, 0)).expect("applied");
+    let mut other = put("a", "2", 2, 0);
+    other["event"]["cursor"] = "cur_2".into();
+    other["event"]["branch"] = "release".into();
+    let refused = |world: &mut World| {
+        let error = world.apply(Verb::Put, &other).expect_err("another branch");
+        assert_eq!(error.status(), 404);
+        let text = error.to_string();
+        assert!(text.contains("cur_1") && text.contains("cur_2 (release)") && text.contains(FLAG), "{text}");
+    };
+    refused(&mut world);
+    world.restart();
+    refused(&mut world);
+    // As an older version left it: the mark names the watch alone.
+    let journal = world.path(STATE_FOLDER).join("journal");
+    let text = fs::read_to_string(&journal).expect("a journal");
+    let old = text.replacen(r#","cursor":"cur_1"}"#, "}", 1);
+    assert_ne!(old, text);
+    world.mirror = None;
+    fs::write(&journal, old).expect("written");
+    world.restart();
+    assert_eq!(world.apply(Verb::Put, &put("b", "1", 1, 1)).expect("applied"), Effect::Applied);
+    refused(&mut world);
+    assert_eq!(world.files()["a"], "1");
+    world.mirror = None;
+    world.mirror = Some(Mirror::open(world.folder.path(), true).expect("opened"));
+    assert_eq!(world.apply(Verb::Put, &other).expect("allowed"), Effect::Applied);
+}
+
+#[test]
+fn a_mirror_that_nothing_was_applied_to_is_taken_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = folder.path().join("made");
+    for root in [&made, &folder.path().to_owned()] {
+        let mut mirror = Mirror::open(root, false).expect("opened");
+        mirror.claim("repo_1", None, None).expect("claimed");
+        mirror.take_back().expect("taken back");
+    }
+    assert!(!made.exists() && folder.path().exists() && !folder.path().join(STATE_FOLDER).exists());
+    let mut world = World::new();
+    world.apply(Verb::Put, &put("a", "1", 1, 0)).expect("applied");
+    world.mirror.as_ref().expect("open").take_back().expect("kept");
+    assert!(world.path(STATE_FOLDER).exists());
 }
