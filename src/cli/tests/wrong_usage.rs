@@ -58,23 +58,6 @@ fn each_mistake_is_told_with_its_mend() {
         ("tidings admin scan x".into(), Code::Usage, &["rep_", "tidings admin sources"]),
         ("tidings admin watches --for search".into(), Code::Usage, &["--for does nothing", "--of search"]),
         ("tidings admin overview --for search".into(), Code::Usage, &["--for does nothing"]),
-        (
-            "tidings app create --name abc --email a@b --for search".into(),
-            Code::Usage,
-            &["--for does nothing with tidings app create"],
-        ),
-        ("tidings app list --for search".into(), Code::Usage, &["tidings app show search"]),
-        ("tidings app show abc --for search".into(), Code::Usage, &["the app is named already"]),
-        ("tidings admin resync".into(), Code::Usage, &["--all", "--of APP"]),
-        ("tidings token create x --role viewer --for search".into(), Code::Usage, &["--role", "--for"]),
-        ("tidings token list --staff --for search".into(), Code::Usage, &["--staff", "--for"]),
-        ("tidings listen --pull o/r --for search".into(), Code::Usage, &["a token of the app itself"]),
-        ("tidings listen --server http://h".into(), Code::Usage, &["--server does nothing", "--pull"]),
-        ("tidings listen --token-file x".into(), Code::Usage, &["--token-file does nothing", "--pull"]),
-        ("tidings listen --for x".into(), Code::Usage, &["--for does nothing", "--pull"]),
-        ("tidings repository update o/r --max-size 10MB".into(), Code::Usage, &["whole number of bytes"]),
-        ("tidings app update --rate abc".into(), Code::Usage, &["requests a second"]),
-        ("tidings listen --once".into(), Code::Usage, &["--pull"]),
         ("tidings app update --retry-policy never".into(), Code::Usage, &["'never'", "exp_full_jitter"]),
         ("tidings listen --listen nowhere".into(), Code::Usage, &["127.0.0.1:9000", "or a port"]),
         (
@@ -93,6 +76,35 @@ fn each_mistake_is_told_with_its_mend() {
             Code::Usage,
             &["egress.allow_http", "set it to true"],
         ),
+    ] {
+        let (code, message) = said(&text, &[]);
+        assert_eq!(code, expected, "{text}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{text} does not say {part:?}: {message}");
+        }
+    }
+}
+
+#[test]
+fn options_that_a_verb_would_ignore_are_refused() {
+    for (text, expected, parts) in [
+        (
+            "tidings app create --name abc --email a@b --for search".to_owned(),
+            Code::Usage,
+            &["--for does nothing with tidings app create"][..],
+        ),
+        ("tidings app list --for search".to_owned(), Code::Usage, &["tidings app show search"]),
+        ("tidings app show abc --for search".to_owned(), Code::Usage, &["the app is named already"]),
+        ("tidings admin resync".to_owned(), Code::Usage, &["--all", "--of APP"]),
+        ("tidings token create x --role viewer --for search".to_owned(), Code::Usage, &["--role", "--for"]),
+        ("tidings token list --staff --for search".to_owned(), Code::Usage, &["--staff", "--for"]),
+        ("tidings listen --pull o/r --for search".to_owned(), Code::Usage, &["a token of the app itself"]),
+        ("tidings listen --server http://h".to_owned(), Code::Usage, &["--server does nothing", "--pull"]),
+        ("tidings listen --token-file x".to_owned(), Code::Usage, &["--token-file does nothing", "--pull"]),
+        ("tidings listen --for x".to_owned(), Code::Usage, &["--for does nothing", "--pull"]),
+        ("tidings repository update o/r --max-size 10MB".to_owned(), Code::Usage, &["whole number of bytes"]),
+        ("tidings app update --rate abc".to_owned(), Code::Usage, &["requests a second"]),
+        ("tidings listen --once".to_owned(), Code::Usage, &["--pull"]),
     ] {
         let (code, message) = said(&text, &[]);
         assert_eq!(code, expected, "{text}: {message}");
