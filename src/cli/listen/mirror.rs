@@ -292,15 +292,13 @@ impl Mirror {
         self.record(key, true, Effect::Applied)
     }
 
-    /// In a complete round, removes files of earlier rounds that stand in the way of this path: a file where a
-    /// directory is needed, or files below a directory where a file is. No tree has both. The server may not
+    /// In a complete round, removes files of earlier rounds that stand in the way of this path: a file where
+    /// a directory is needed, or files below a directory where a file is. No tree has both. The server may not
     /// know of them, so no delete came before, and `/synced` comes only after this change. Whether there were
     /// any.
     fn clear_way(&mut self, key: &Key<'_>) -> Result<bool, MirrorError> {
-        let Some((round, _)) = key.place.filter(|(round, _)| self.journal.is_complete(key.cursor, *round))
-        else {
-            return Ok(false);
-        };
+        let is_complete = |round: &i64| self.journal.is_complete(key.cursor, *round);
+        let Some(round) = key.place.map(|(round, _)| round).filter(is_complete) else { return Ok(false) };
         let is_below =
             |path: &[u8], above: &[u8]| path.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"));
         let mut old = self.journal.live_before(key.cursor, round);
