@@ -68,9 +68,9 @@ fn a_file_that_is_too_large_for_a_delivery_is_read_at_its_content_url_until_it_i
     assert_eq!(status(&stranger, &server, &url), 404, "the watch of another app");
 
     // While the delete waits at the receiver the app still holds the file.
+    let gate = subscriber.hold_after(0);
     project.remove("large");
     let gone = project.commit("it goes");
-    let gate = subscriber.hold_after(0);
     app.tell(&server, &id, "scan");
     eventually("the delete", SOON, || (gate.arrived() > 0).then_some(()));
     assert_eq!(status(&app, &server, &url), 200);

@@ -293,9 +293,9 @@ impl Mirror {
     }
 
     /// In a complete round, removes files of earlier rounds that stand in the way of this path: a file where
-    /// a directory is needed, or files below a directory where a file is. No tree has both. The server may not
-    /// know of them, so no delete came before, and `/synced` comes only after this change. Whether there were
-    /// any.
+    /// a directory is needed, or files below a directory where a file is. No tree has both. The server may
+    /// not know of them, so no delete came before, and `/synced` comes only after this change. Whether there
+    /// were any.
     fn clear_way(&mut self, key: &Key<'_>) -> Result<bool, MirrorError> {
         let is_complete = |round: &i64| self.journal.is_complete(key.cursor, *round);
         let Some(round) = key.place.map(|(round, _)| round).filter(is_complete) else { return Ok(false) };

@@ -5,7 +5,7 @@ use std::{slice::from_ref, sync::Arc};
 
 use http::StatusCode;
 use tidings_actors::{
-    ports::{App, GitError, NewSink, NewWatch, RepositoryFacts, Selector, Start},
+    ports::{App, GitError, Location, NewSink, NewWatch, RepositoryFacts, Selector, Start},
     secret::Secret,
     turns::Turns,
     view::View,
@@ -157,13 +157,7 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         .map_err(|error| unproved(&error, &address, wish.field, has_credential))?;
     let (address, location) = (proof.address.clone(), proof.address.location);
     if !selector::exists(&wish.selector, &proof.listing) {
-        if wish.selector.kind == SelectorKind::Ref {
-            let text = format!("the repository has no ref `{}`", wish.selector.value);
-            return Err(Problem::invalid_field("branch", text));
-        }
-        let listing = proof::branches(&front, location, wish.credential).await;
-        let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
-        return Err(Problem::invalid_field("branch", format!("the repository has no such branch{there}")));
+        return Err(absent(&front, &wish.selector, location, wish.credential).await);
     }
     let start = match wish.begin {
         Begin::All => Start::All,
@@ -211,6 +205,22 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         created_at: now,
     };
     registered(&front, app, &watch).await
+}
+
+/// The refusal of a ref or branch that is not there; of a branch it names those that are.
+async fn absent(
+    front: &Front,
+    selector: &Selector,
+    location: Location,
+    credential: Option<Secret>,
+) -> Problem {
+    if selector.kind == SelectorKind::Ref {
+        let text = format!("the repository has no ref `{}`", selector.value);
+        return Problem::invalid_field("branch", text);
+    }
+    let listing = proof::branches(front, location, credential).await;
+    let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
+    Problem::invalid_field("branch", format!("the repository has no such branch{there}"))
 }
 
 /// Writes the watch, tells the tree of it, and answers with it.
