@@ -135,9 +135,14 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
     if connection.get_database_backend() == DbBackend::Postgres {
         return stepped(connection, down).await;
     }
-    connection.execute_unprepared("pragma foreign_keys = off").await.map_err(refused)?;
+    // A container has no directory for temporary files, which a table that is made anew would need.
+    for pragma in ["foreign_keys = off", "temp_store = memory"] {
+        connection.execute_unprepared(&format!("pragma {pragma}")).await.map_err(refused)?;
+    }
     let done = stepped(connection, down).await;
-    connection.execute_unprepared("pragma foreign_keys = on").await.map_err(refused)?;
+    for pragma in ["foreign_keys = on", "temp_store = default"] {
+        connection.execute_unprepared(&format!("pragma {pragma}")).await.map_err(refused)?;
+    }
     done
 }
 
