@@ -197,9 +197,9 @@ fn the_files_that_are_held_are_listed_as_the_view_shows_them_and_only_once_they_
     };
     assert_eq!(listed(), (json!(first), told(&first)));
 
+    let gate = subscriber.hold_after(0);
     project.write("docs/new", b"2");
     let second = project.commit("second");
-    let gate = subscriber.hold_after(0);
     app.tell(&server, &id, "scan");
     eventually("the create", SOON, || (gate.arrived() > 0).then_some(()));
     assert_eq!(listed(), (json!(first), told(&first)), "what is on its way is not held");
