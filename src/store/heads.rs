@@ -27,11 +27,15 @@ pub(super) async fn move_heads(
     listing: &RefListing,
     at: Timestamp,
 ) -> Result<Moved, StoreError> {
-    let following = follow(&known(connection, source).await?, listing, Scope::Source, at);
-    write(connection, context, source, &following, None, at).await?;
+    let mut known_now = known(connection, source).await?;
+    let following = follow(&known_now, listing, Scope::Source, at);
+    if !following.is_empty() {
+        write(connection, context, source, &following, None, at).await?;
+        known_now = known(connection, source).await?;
+    }
     let changed = !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
     let Following { absent, left_out, .. } = following;
-    Ok(Moved { changed, absent, left_out, cursors: known(connection, source).await?.waiting() })
+    Ok(Moved { changed, absent, left_out, cursors: known_now.waiting() })
 }
 
 /// Writes what a proof of access said of one watch; cursors that it makes start at `start`.
