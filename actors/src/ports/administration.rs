@@ -81,7 +81,7 @@ impl AccessToken {
 /// of its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
-    /// When.
+    /// When it was done.
     pub at: Timestamp,
     /// Who: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
     pub actor: String,
@@ -169,7 +169,7 @@ impl WatchCondition {
 /// Which watches are asked for; what is `None` is not asked.
 #[derive(Clone, Debug, Default)]
 pub struct WatchFilter {
-    /// How it is.
+    /// The condition of the watch, such as behind or blocked.
     pub condition: Option<WatchCondition>,
     /// Of which app.
     pub app: Option<AppId>,
