@@ -270,7 +270,12 @@ pub(super) fn settings(table: &'static str, text: &str) -> Result<DeliverySettin
     serde_json::from_str(text).map_err(|error| undecodable(table, error))
 }
 
-fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Result<App, StoreError> {
+/// An app with its keys, opened.
+pub(super) fn from_row(
+    context: &Context,
+    row: app::Model,
+    keys: Vec<app_key::Model>,
+) -> Result<App, StoreError> {
     let delivery = settings("app", &row.delivery)?;
     let access = access::open(context, &access::of_app(&row.id), row.endpoint_access.as_deref())?;
     let open = |key: app_key::Model| -> Result<Secret, StoreError> {
