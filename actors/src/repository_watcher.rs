@@ -266,7 +266,7 @@ impl RepositoryWatcherState {
         if let Some(watched) = self.sources.get_mut(&source.id) {
             // A proof of access moved heads that others follow as well: their lanes go at once.
             let is_ahead = source.last_change > watched.source.last_change;
-            watched.source = Arc::new(source);
+            (watched.source, watched.calm, watched.is_read_anew) = (Arc::new(source), None, true);
             let apps = if is_ahead { watched.source.remote.apps.clone() } else { Vec::new() };
             apps.iter().for_each(|app| self.let_look(app));
             return;
@@ -292,6 +292,8 @@ impl RepositoryWatcherState {
             failures,
             missing,
             wide,
+            calm: None,
+            is_read_anew: true,
             left_out: BTreeMap::new(),
             failing,
             last_scan,

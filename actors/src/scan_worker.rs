@@ -51,6 +51,10 @@ pub const SCAN_DEADLINE: Duration = Duration::from_secs(1_200);
 /// A scan whose host takes longer than this is a slow one.
 pub const QUICK: Duration = Duration::from_secs(10);
 
+/// A listing that says what the one before said is looked up in the rows at least this often: a branch whose
+/// hint was lost gets another one then.
+const CALM_FOR: Duration = Duration::from_secs(600);
+
 /// What a scan found.
 #[derive(Clone, Debug, Default)]
 pub struct ScanReport {
@@ -68,6 +72,8 @@ pub struct ScanReport {
     pub bytes: u64,
     /// Whose cursors now have something to do.
     pub cursors: Vec<(SinkKey, CursorId)>,
+    /// What the next scan need not look at again.
+    pub calm: Option<Calm>,
 }
 
 /// Why a scan failed.
@@ -168,6 +174,25 @@ pub struct Known {
     /// What its apps followed together when that was more than one listing may say. As long as they follow
     /// the same, each app's refs are listed alone.
     pub wide: Option<Vec<RefPatterns>>,
+    /// The last listing that was looked at whole, where it left nobody anything to do.
+    pub calm: Option<Calm>,
+}
+
+/// A listing that changed nothing and left nobody anything to do. As long as the rows of its source are not
+/// read anew, the same listing again means the same, and costs neither a fetch nor a look at the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calm {
+    /// What it said.
+    digest: u64,
+    /// When its meaning was looked up in the rows.
+    since: Instant,
+}
+
+impl Calm {
+    /// Whether a listing that says this means nothing new.
+    fn covers(&self, digest: u64) -> bool {
+        self.digest == digest && self.since.elapsed() < CALM_FOR
+    }
 }
 
 /// A scan to be done.
@@ -248,7 +273,7 @@ pub async fn scan(context: &Context, source: &Source, known: Known, place: &mut 
 }
 
 async fn scan_traced(context: &Context, source: &Source, known: Known, place: &mut Place) -> ScanOutcome {
-    let Known { gone, mut wide } = known;
+    let Known { gone, mut wide, calm } = known;
     let (asked_at, start) = (Some(context.now()), Instant::now());
     let listed = place.hold(start, list(context, source, &mut wide)).await?;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), start.elapsed());
@@ -258,6 +283,10 @@ async fn scan_traced(context: &Context, source: &Source, known: Known, place: &m
     }
     listing.asked_at = asked_at;
     listing.gone = gone.into_iter().filter(|name| !listing.is_unseen(name)).collect();
+    let digest = listing.digest();
+    if let Some(calm) = calm.filter(|calm| listing.gone.is_empty() && calm.covers(digest)) {
+        return Ok(ScanReport { wide, calm: Some(calm), ..ScanReport::default() });
+    }
     let wants = source.followed.commits(&listing);
     let mut bytes = 0;
     if !wants.is_empty() {
@@ -286,8 +315,10 @@ async fn scan_traced(context: &Context, source: &Source, known: Known, place: &m
     for (_, cursor) in &moved.cursors {
         context.causes.of_lane(cursor, place);
     }
+    let is_clean = listing.refused.is_empty() && listing.untried.is_empty() && unseen.is_none();
+    let calm = (moved == Moved::default() && is_clean).then_some(Calm { digest, since: start });
     let Moved { changed, absent, left_out, cursors } = moved;
-    Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors })
+    Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors, calm })
 }
 
 /// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed

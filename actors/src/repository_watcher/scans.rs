@@ -80,7 +80,7 @@ impl RepositoryWatcherState {
 
     fn scan(&mut self, id: &SourceId, place: Place) {
         let Some(watched) = self.sources.get_mut(id) else { return };
-        watched.urgent = false;
+        (watched.urgent, watched.is_read_anew) = (false, false);
         if let Mode::Rejecting { probe } = &mut watched.mode {
             *probe = false;
         }
@@ -88,7 +88,11 @@ impl RepositoryWatcherState {
         self.hooks.scan_began(self.context.now());
         let gone_after = self.context.policy.branch_gone_after;
         let long = watched.missing.iter().filter(|(_, since)| since.elapsed() >= gone_after);
-        let known = Known { gone: long.map(|(name, _)| name.clone()).collect(), wide: watched.wide.clone() };
+        let known = Known {
+            gone: long.map(|(name, _)| name.clone()).collect(),
+            wide: watched.wide.clone(),
+            calm: watched.calm.take(),
+        };
         let (directory, source) = (self.context.directory.clone(), watched.source.clone());
         let reported = id.clone();
         let scan = async move {
@@ -114,6 +118,8 @@ impl RepositoryWatcherState {
             Ok(report) => {
                 watched.failures = 0;
                 watched.take(report.missing, report.wide, report.left_out);
+                // Rows that were read anew while the scan was on its way may ask for more.
+                watched.calm = report.calm.filter(|_| !watched.is_read_anew);
                 if report.changed {
                     Arc::make_mut(&mut watched.source).last_change = now;
                     self.hooks.change_found(now);

@@ -1,5 +1,6 @@
 //! The watcher in a whole tree over in-memory ports, on paused time.
 
+mod calm;
 mod hosts;
 mod intervals;
 mod line;

@@ -13,6 +13,7 @@ use tracing::warn;
 use crate::{
     polls::Scanned,
     ports::{Cause, RefPatterns, Source},
+    scan_worker::Calm,
 };
 
 /// Whether the breaker of a source lets scans through.
@@ -78,6 +79,10 @@ pub(super) struct Watched {
     pub(super) missing: BTreeMap<String, Instant>,
     /// What its apps followed together when that was more than one listing may say.
     pub(super) wide: Option<Vec<RefPatterns>>,
+    /// The last listing, where it left nobody anything to do; forgotten with each look at the rows.
+    pub(super) calm: Option<Calm>,
+    /// The rows of the source were read since its last scan began.
+    pub(super) is_read_anew: bool,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
     pub(super) left_out: BTreeMap<WatchId, u64>,
     /// The public text of the failure that the rows may name; `None`: its last scan succeeded.

@@ -1,6 +1,9 @@
 //! [`RefListing`]: what a host said of the refs that were asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use tidings_entity::id::ObjectId;
 
@@ -60,6 +63,19 @@ impl RefListing {
             })
         };
         is_named(&self.unseen) && !is_named(&self.seen)
+    }
+
+    /// What it says of the repository, as a number: two listings that differ have different ones, but for one
+    /// pair in 2^64. Says nothing of when it was asked for, nor of what became of its commits.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for Ref { name, commit } in &self.refs {
+            (name, commit).hash(&mut hasher);
+        }
+        let Self { head, has_refs, unseen, seen, pattern_refs_max, moved_to, .. } = self;
+        (self.refs.len(), head, has_refs, unseen, seen, pattern_refs_max, moved_to).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// What another listing of the same repository says of other refs.
