@@ -22,7 +22,7 @@ use crate::support::{
     text_setting,
 };
 
-/// Names the binary of PgBouncer; `.ci/postgres` sets it.
+/// Names the binary of PgBouncer; `.ci/tools` sets it.
 const PGBOUNCER: &str = "TIDINGS_PGBOUNCER";
 
 /// A PgBouncer in front of a cluster, in the folder of that.
