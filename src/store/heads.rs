@@ -95,7 +95,9 @@ async fn write(
         rows::execute(connection, "source", text, vec![at.0.into(), source.clone().into()]).await?;
     }
     for (cursor, branch, state) in &following.edits {
-        let text = "update cursor set branch = $1, state = $2 where id = $3";
+        // Why it stood as it did says nothing of how it stands now.
+        let text = "update cursor set branch = $1, reason = case when state = $2 then reason end, state = $2
+                    where id = $3";
         let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
         rows::execute(connection, "cursor", text, values).await?;
     }

@@ -327,6 +327,7 @@ impl State {
         }
         for (id, branch, state) in &following.edits {
             if let Some(cursor) = self.cursors.get_mut(id) {
+                cursor.reason = cursor.reason.take().filter(|_| cursor.state == *state);
                 (cursor.branch, cursor.state) = (branch.clone(), *state);
             }
         }

@@ -137,8 +137,11 @@ pub async fn a_missing_branch_waits_and_comes_back(store: &dyn Store) {
     store.move_heads(&watch.source, &listing(&[(MAIN, 1)]), LATER).await.expect("polled");
     assert_eq!(state().await, CursorState::Active);
     world.sync(&cursor, 1).await;
+    let why = async || store.watch(&app, &watch.id).await.expect("watch").cursors[0].reason.clone();
+    store.request_cursor_resync(&cursor, false, "its mirror was lost").await.expect("asked");
+    assert!(why().await.is_some());
     store.move_heads(&watch.source, &listing(&[("refs/heads/other", 4)]), LATER).await.expect("polled");
-    assert_eq!(state().await, CursorState::BranchMissing);
+    assert_eq!((state().await, why().await), (CursorState::BranchMissing, None));
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.head, lane.held.map(|(held, _)| held)), (None, Some(commit(1))));
     store.move_heads(&watch.source, &listing(&[(MAIN, 2)]), LATER).await.expect("polled");
