@@ -22,6 +22,8 @@ impl Served {
             .arg(home.join("address"))
             .env_clear()
             .env("HOME", home)
+            // As the image and the unit of systemd set it.
+            .env("MALLOC_ARENA_MAX", "2")
             .env("TIDINGS__DATA_DIR", data)
             .env("TIDINGS__SERVER__LISTEN", "127.0.0.1:0")
             .env("TIDINGS__EGRESS__ALLOW", "127.0.0.0/8")
