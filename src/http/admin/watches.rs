@@ -89,6 +89,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
         condition: condition.transpose()?,
         app: named::<AppId>(&query, "app_id")?,
         repository: named::<RepositoryId>(&query, "repository")?,
+        q: None,
     };
     let after = query.after(WATCHES)?;
     let watches = front.administration.all_watches(&filter, after.as_ref(), limit + 1).await;

@@ -133,6 +133,7 @@ fn read(said: impl Fn(&str) -> Option<String>) -> Result<LetterFilter, Wrong> {
         status: None,
         from: moment("from")?,
         to: moment("to")?,
+        q: None,
     };
     filter.matcher().map_err(|_| ("path_glob", "must be a glob as in include".into()))?;
     Ok(filter)
