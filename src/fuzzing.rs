@@ -3,6 +3,10 @@
 //!
 //! Each panics where a promise is broken; an error for bad bytes is what is promised.
 
+use tidings_actors::{
+    filter::{Filter, Record, Value, sets},
+    time::Timestamp,
+};
 use tidings_entity::kind::HookProvider;
 pub use tidings_git::fuzzing::{address, commit, credential, pack, packets, refs, side_band, tree};
 
@@ -21,6 +25,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pack", pack),
     ("commit", commit),
     ("credential", credential),
+    ("filter", filter),
 ];
 
 /// Bodies of hooks, as each host and each form: few addresses, none of which holds a credential, and
@@ -32,6 +37,27 @@ pub fn hook(bytes: &[u8]) {
             assert!(payload.addresses.len() <= ADDRESSES_MAX, "{provider:?} {event}");
             assert!(payload.addresses.iter().all(|address| is_bare(address)), "{provider:?} {event}");
             assert!(payload.ref_name.is_none_or(|name| !name.is_empty()), "{provider:?} {event}");
+        }
+    }
+}
+
+/// Filters of every list: what is printed of one is read as the same one, a fault has a column within the
+/// text, and a row of which nothing is known is judged.
+pub fn filter(bytes: &[u8]) {
+    struct Blank;
+    impl Record for Blank {
+        fn value(&self, _: &str) -> Value<'_> {
+            Value::Unknown
+        }
+    }
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    for set in sets::ALL {
+        match Filter::parse(text, set, Timestamp(1_769_860_800_000)) {
+            Err(fault) => assert!((1..=text.chars().count() + 1).contains(&fault.column), "{fault}"),
+            Ok(filter) => {
+                assert_eq!(Filter::reread(&filter.to_string(), set).as_ref(), Ok(&filter));
+                assert!(filter.is_empty() || !filter.admits(&Blank));
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod downloads;
 pub mod edge;
 mod elsewhere;
 mod fields;
+mod filters;
 pub mod front;
 pub mod handler_state;
 pub mod histories;

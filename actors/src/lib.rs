@@ -11,6 +11,7 @@ pub mod crowds;
 pub mod deliverer;
 pub mod directory;
 pub mod failure_notes;
+pub mod filter;
 pub mod follow;
 pub mod growth;
 pub mod handle;

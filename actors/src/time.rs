@@ -8,8 +8,18 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use ::time::{
+    OffsetDateTime,
+    format_description::{BorrowedFormatItem, well_known::Rfc3339},
+    macros::format_description,
+};
+
 /// The clocks of replicas differ by less than this.
 pub const CLOCKS_APART: Duration = Duration::from_secs(2);
+
+/// ISO 8601 in UTC with milliseconds, as JavaScript writes moments.
+const ISO: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// A wall-clock moment in unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +30,22 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// `2026-01-01T00:00:00.000Z`; the first moment of 1970 for a number that is no moment.
+    #[must_use]
+    pub fn iso(self) -> String {
+        let nanoseconds = i128::from(self.0) * 1_000_000;
+        let moment =
+            OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        moment.format(ISO).expect("the format has no part that can fail")
+    }
+
+    /// A moment of RFC 3339 (`2026-01-01T00:00:00Z`), any offset.
+    #[must_use]
+    pub fn parsed(text: &str) -> Option<Self> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
     /// The span from `earlier` to this moment; nothing when the clock went backwards.

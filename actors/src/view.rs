@@ -291,7 +291,7 @@ fn compile(globs: &[String]) -> Result<GlobSet, InvalidView> {
 }
 
 /// The part of a glob before its first special character.
-fn literal_prefix(glob: &str) -> Vec<u8> {
+pub(crate) fn literal_prefix(glob: &str) -> Vec<u8> {
     let end = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
     glob.as_bytes()[..end].to_vec()
 }

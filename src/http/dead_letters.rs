@@ -13,8 +13,8 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::{DeadLetter, LetterFilter};
-use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
+use tidings_actors::ports::DeadLetter;
+use tidings_entity::id::DeadLetterId;
 use utoipa::ToSchema;
 
 use super::{
@@ -91,22 +91,12 @@ impl DeadLetterShown {
     }
 }
 
-/// The status that a query asks for.
-///
-/// # Errors
-/// 400 for another word.
-pub(super) fn status_of(query: &Query) -> Result<Option<LetterStatus>, Problem> {
-    query.get("status").map(str::parse::<LetterStatus>).transpose().map_err(|_| {
-        let words: Vec<_> = LetterStatus::ALL.iter().map(|status| status.as_str()).collect();
-        Problem::malformed(format!("status is one of: {}", words.join(", ")))
-    })
-}
-
 /// The app's dead letters, newest first.
 #[utoipa::path(get, path = "/api/dead-letters", tag = "dead letters",
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
         ("status" = Option<String>, Query, description = "only letters that stand there"),
         ("repository_id" = Option<String>, Query, description = "only of this repository"),
         ("path" = Option<String>, Query, description = "only of this path"),
@@ -124,10 +114,10 @@ pub(super) fn status_of(query: &Query) -> Result<Option<LetterStatus>, Problem> 
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
-    let query =
-        Query::of(&request.query, &[&["limit", "cursor", "status"][..], &search::WORDS[..]].concat())?;
+    let known = [&["limit", "cursor", "q", "status"][..], &search::WORDS[..]].concat();
+    let query = Query::of(&request.query, &known)?;
     let limit = query.limit()?;
-    let filter = LetterFilter { status: status_of(&query)?, ..search::of_query(&query)? };
+    let filter = search::of_letters(&query, front.clock.now())?;
     let name = format!("dead-letters of {}", app.id);
     let before: Option<DeadLetterId> = query.after(&name)?;
     let found = front

@@ -8,27 +8,29 @@
 //! so.
 
 mod single;
+mod wanted;
 
-use std::{str::FromStr, sync::Arc};
+use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    filter::sets::DELIVERIES,
     ports::{
-        BreakerRow, ChangeState, Fate, Fates, LetterFilter, PathMatcher, RoundFacts, RoundFilter, RoundPlace,
-        Seek,
+        App, BreakerRow, ChangeState, Fate, Fates, RepositoryFacts, RoundFacts, RoundPlace, Seek, StoreError,
     },
     round::DeliveryId,
-    time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, CursorId, WatchId},
-    kind::{BreakerKind, Operation},
+    kind::BreakerKind,
 };
 use utoipa::ToSchema;
 
+use self::wanted::{Changed, OfRound, Wanted};
 use super::{
     dead_letters::search,
+    filters,
     front::Front,
     histories::{ChangeShown, Histories, Reading, Unread, round_failed},
     moment::iso,
@@ -50,8 +52,6 @@ const PASSED_MAX: u64 = 500_000;
 const SHORT: u64 = 10_000;
 /// Rounds that one page reads.
 const ROUNDS_MAX: u64 = 32;
-/// Beyond the settled prefix nothing is tried but so many changes: what may be in flight, and a batch.
-const AHEAD: u64 = 1_024;
 
 /// The routes of this file.
 pub fn routes(histories: &Arc<Histories>) -> Vec<Route> {
@@ -127,72 +127,14 @@ impl FromStr for Mark {
     }
 }
 
-/// Which deliveries are meant.
-struct Wanted {
-    watch: Option<WatchId>,
-    operation: Option<Operation>,
-    status: Option<ChangeState>,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-    paths: PathMatcher,
-    id: Option<DeliveryId>,
-}
-
-impl Wanted {
-    fn of(
-        filter: &LetterFilter,
-        status: Option<ChangeState>,
-        id: Option<DeliveryId>,
-    ) -> Result<Self, Problem> {
-        let paths = PathMatcher::new(filter.path.as_ref());
-        Ok(Self {
-            watch: filter.watch.clone(),
-            operation: filter.operation,
-            status,
-            from: filter.from.map(Timestamp),
-            to: filter.to.map(Timestamp),
-            paths: paths.map_err(|_| Problem::malformed("path_glob must be a glob as in include"))?,
-            id,
-        })
-    }
-
-    /// What nobody asked for by its state is what was never tried: it is no delivery yet, or never was one.
-    fn admits(&self, operation: Operation, path: &[u8], fate: &Fate) -> bool {
-        let is_tried = !matches!(fate.state, ChangeState::Pending | ChangeState::Dropped);
-        self.status.map_or(is_tried || self.id.is_some(), |status| status == fate.state)
-            && self.operation.is_none_or(|wanted| wanted == operation)
-            && self.from.is_none_or(|from| fate.at.is_some_and(|at| at >= from))
-            && self.to.is_none_or(|to| fate.at.is_some_and(|at| at < to))
-            && self.paths.admits(path)
-    }
-
-    /// The positions of a round among which they may be.
-    fn range(&self, facts: &RoundFacts) -> (u64, u64) {
-        let (settled, total) = (facts.position, facts.total());
-        let tried = if facts.ended_at.is_none() { total.min(settled + AHEAD) } else { settled };
-        match self.status {
-            Some(ChangeState::Delivered | ChangeState::Parked) => (0, settled),
-            Some(ChangeState::Failed) => (settled, tried.max(settled)),
-            Some(ChangeState::Pending) if facts.ended_at.is_none() => (settled, total),
-            Some(ChangeState::Dropped) if facts.ended_at.is_some() => (settled, total),
-            Some(ChangeState::Pending | ChangeState::Dropped) => (0, 0),
-            None if self.id.is_some() => (0, total),
-            None => (0, tried),
-        }
-    }
-
-    fn rounds(&self, place: RoundPlace) -> RoundFilter {
-        let is_open = matches!(self.status, Some(ChangeState::Failed | ChangeState::Pending));
-        RoundFilter { watch: self.watch.clone(), cursor: None, is_open, from: self.from, to: self.to, place }
-    }
-}
-
 /// One page being made.
 struct Search<'f> {
     front: &'f Front,
     histories: &'f Histories,
-    app: &'f AppId,
+    app: &'f App,
     wanted: &'f Wanted,
+    /// What filters can ask of its repositories; looked up once each, where there is a filter.
+    named: HashMap<WatchId, RepositoryFacts>,
     /// The breaker of the app's endpoint, while it is open.
     endpoint: Option<BreakerRow>,
     limit: usize,
@@ -209,7 +151,7 @@ impl Search<'_> {
         let filter = self.wanted.rounds(place);
         // One more than are read: where the next page begins.
         let listed =
-            self.front.history.rounds(self.app, &filter, ROUNDS_MAX + 1).await.map_err(round_failed)?;
+            self.front.history.rounds(&self.app.id, &filter, ROUNDS_MAX + 1).await.map_err(round_failed)?;
         for (facts, before) in listed.iter().zip(0..) {
             let is_enough = self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX;
             let at = |below| Mark { round: facts.number, cursor: facts.cursor.clone(), below };
@@ -222,7 +164,12 @@ impl Search<'_> {
             {
                 high = high.min(mark.below);
             }
-            match self.round(facts, low, high).await {
+            let named = self.named(&facts.watch).await?;
+            let of = OfRound { app: &self.app.id, app_name: &self.app.name, facts, named: named.as_ref() };
+            if self.wanted.leaves_out(&of) {
+                continue;
+            }
+            match self.round(&of, low, high).await {
                 // Its history went after it was listed.
                 Err(problem) if problem.code() == Kind::NO_ROUND.code => {}
                 below => {
@@ -235,11 +182,26 @@ impl Search<'_> {
         Ok(None)
     }
 
+    /// What filters can ask of a repository. One that is not watched any more has no rounds.
+    async fn named(&mut self, watch: &WatchId) -> Result<Option<RepositoryFacts>, Problem> {
+        if self.wanted.is_unfiltered() {
+            return Ok(None);
+        }
+        if !self.named.contains_key(watch) {
+            match self.front.store.watch(&self.app.id, watch).await {
+                Ok(found) => drop(self.named.insert(watch.clone(), found.facts)),
+                Err(StoreError::NotFound) => {}
+                Err(error) => return Err(round_failed(error)),
+            }
+        }
+        Ok(self.named.get(watch).cloned())
+    }
+
     /// Looks at a round from above; below which position it was left, if it was.
-    async fn round(&mut self, facts: &RoundFacts, low: u64, high: u64) -> Result<Option<u64>, Problem> {
-        let mut high = high;
+    async fn round(&mut self, of: &OfRound<'_>, low: u64, high: u64) -> Result<Option<u64>, Problem> {
+        let (facts, mut high) = (of.facts, high);
         let mut reading = None;
-        let mut only_letters = self.wanted.status == Some(ChangeState::Parked);
+        let mut only_letters = self.wanted.is_parked_only();
         let mut is_readable = true;
         while low < high {
             if self.looked >= LOOKED_AT_MAX || (self.passed >= PASSED_MAX && facts.total() > SHORT) {
@@ -258,15 +220,16 @@ impl Search<'_> {
             let mut found = None;
             if is_readable {
                 if reading.is_none() {
-                    reading = Some(Reading::open(self.front, self.app, &facts.cursor, facts.number).await?);
+                    reading =
+                        Some(Reading::open(self.front, &self.app.id, &facts.cursor, facts.number).await?);
                 }
-                found = self.stretch(reading.as_ref(), facts, &fates, from, high).await?;
+                found = self.stretch(reading.as_ref(), of, &fates, from, high).await?;
                 is_readable = found.is_some();
                 only_letters |= !is_readable;
             }
             let found = match found {
                 Some(found) => found,
-                None => self.letters(facts, &fates),
+                None => self.letters(of, &fates),
             };
             self.looked += high - from;
             for (position, shown) in found.into_iter().rev() {
@@ -284,12 +247,13 @@ impl Search<'_> {
     async fn stretch(
         &mut self,
         reading: Option<&Reading>,
-        facts: &RoundFacts,
+        of: &OfRound<'_>,
         fates: &Fates,
         from: u64,
         to: u64,
     ) -> Result<Option<Vec<(u64, DeliveryShown)>>, Problem> {
         let Some(reading) = reading else { return Ok(None) };
+        let facts = of.facts;
         let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
         if facts.total() > SHORT {
             self.passed += to;
@@ -303,9 +267,8 @@ impl Search<'_> {
         for (position, change) in (from..to).zip(&changes) {
             let fate = fates.of(position);
             let is_it = |id: &DeliveryId| *id == DeliveryId::of(&facts.cursor, facts.number, change);
-            if self.wanted.admits(change.operation, &change.path, &fate)
-                && self.wanted.id.as_ref().is_none_or(is_it)
-            {
+            let changed = Changed { operation: change.operation, path: &change.path, fate: &fate };
+            if self.wanted.admits(of, &changed) && self.wanted.id.as_ref().is_none_or(is_it) {
                 let shown = ChangeShown::of(&reading.past, position, change, &fate);
                 found.push((position, shown_delivery(facts, shown, &fate, self.endpoint.as_ref())));
             }
@@ -314,7 +277,8 @@ impl Search<'_> {
     }
 
     /// What letters alone still say of a round.
-    fn letters(&mut self, facts: &RoundFacts, fates: &Fates) -> Vec<(u64, DeliveryShown)> {
+    fn letters(&mut self, of: &OfRound<'_>, fates: &Fates) -> Vec<(u64, DeliveryShown)> {
+        let facts = of.facts;
         let unreadable = UnreadableRound {
             repository_id: facts.watch.to_string(),
             cursor: facts.cursor.to_string(),
@@ -326,7 +290,8 @@ impl Search<'_> {
         let mut found = Vec::new();
         for letter in &fates.letters {
             let (position, fate) = (letter.position, fates.of(letter.position));
-            if self.wanted.admits(letter.operation, &letter.path, &fate)
+            let changed = Changed { operation: letter.operation, path: &letter.path, fate: &fate };
+            if self.wanted.admits(of, &changed)
                 && self.wanted.id.as_ref().is_none_or(|id| *id == letter.delivery)
             {
                 let (id, path) = (letter.delivery.to_string(), &letter.path);
@@ -367,14 +332,16 @@ async fn open_endpoint(front: &Front, app: &AppId) -> Result<Option<BreakerRow>,
 async fn searched(
     front: &Front,
     histories: &Histories,
-    app: &AppId,
+    app: &App,
     wanted: &Wanted,
     mark: Option<Mark>,
     limit: usize,
 ) -> Result<(Deliveries, Option<Mark>), Problem> {
     let page = Deliveries { items: Vec::new(), unreadable: Vec::new(), next_cursor: None };
-    let endpoint = open_endpoint(front, app).await?;
-    let mut search = Search { front, histories, app, wanted, endpoint, limit, looked: 0, passed: 0, page };
+    let endpoint = open_endpoint(front, &app.id).await?;
+    let named = HashMap::new();
+    let mut search =
+        Search { front, histories, app, wanted, named, endpoint, limit, looked: 0, passed: 0, page };
     let mark = search.run(mark).await?;
     Ok((search.page, mark))
 }
@@ -385,6 +352,7 @@ async fn searched(
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
         ("status" = Option<String>, Query,
             description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it \
                 is missing"),
@@ -401,9 +369,10 @@ async fn searched(
     ),
     responses((status = 200, body = Deliveries)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
-    const OWN: [&str; 12] = [
+    const OWN: [&str; 13] = [
         "limit",
         "cursor",
+        "q",
         "status",
         "id",
         "repository_id",
@@ -421,11 +390,16 @@ async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     let status = query.get("status").map(state).transpose()?;
     let id = query.get("id").map(delivery_id).transpose()?;
     let filter = search::of_query(&query)?;
-    let wanted = Wanted::of(&filter, status, id)?;
-    let name = format!("deliveries of {} {status:?} {:?} {filter:?}", app.id, wanted.id);
+    let q = filters::of_query(&query, &DELIVERIES, front.clock.now())?;
+    let wanted = Wanted::of(&filter, status, id, q)?;
+    let mut name = format!("deliveries of {} {status:?} {:?} {filter:?}", app.id, wanted.id);
+    if let Some(q) = query.get("q") {
+        // As it is written: a time before now is another moment on each page.
+        name.push_str(&format!(" {q:?}"));
+    }
     let mark: Option<Mark> = query.after(&name)?;
     let _download = histories.downloads.begin(&app.id)?;
-    let (mut page, mark) = searched(&front, &histories, &app.id, &wanted, mark, limit).await?;
+    let (mut page, mark) = searched(&front, &histories, app, &wanted, mark, limit).await?;
     let is_found = wanted.id.is_some() && !page.items.is_empty();
     page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
     Ok(json(StatusCode::OK, &page))

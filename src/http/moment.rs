@@ -1,28 +1,17 @@
 //! Moments on the wire: ISO 8601 in UTC with milliseconds, as JavaScript writes them.
 
 use tidings_actors::time::Timestamp;
-use time::{
-    OffsetDateTime,
-    format_description::{BorrowedFormatItem, well_known::Rfc3339},
-    macros::format_description,
-};
-
-const FORMAT: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// `2026-01-01T00:00:00.000Z`; the first moment of 1970 for a number that is no moment.
 #[must_use]
 pub(super) fn iso(moment: Timestamp) -> String {
-    let nanoseconds = i128::from(moment.0) * 1_000_000;
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    moment.format(FORMAT).expect("the format has no part that can fail")
+    moment.iso()
 }
 
 /// A moment of RFC 3339 (`2026-01-01T00:00:00Z`), any offset.
 #[must_use]
 pub(super) fn parsed(text: &str) -> Option<Timestamp> {
-    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp)
+    Timestamp::parsed(text)
 }
 
 #[cfg(test)]

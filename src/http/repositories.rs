@@ -20,7 +20,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch},
+    filter::sets::REPOSITORIES,
+    ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch, WatchFilter},
     time::Timestamp,
     turns::Turns,
 };
@@ -36,7 +37,7 @@ use self::{
 };
 use super::{
     apps::watch_sink::SinkShown,
-    elsewhere,
+    elsewhere, filters,
     front::Front,
     histories::Histories,
     lifecycle::Lifecycle,
@@ -345,17 +346,25 @@ async fn announce(front: &Front, watch: &Watch) {
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
     ),
     responses(
         (status = 200, body = Page<Repository>)
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
-    let query = Query::of(&request.query, &["limit", "cursor"])?;
+    let query = Query::of(&request.query, &["limit", "cursor", "q"])?;
     let limit = query.limit()?;
     let name = format!("repositories of {}", app.id);
     let after = query.after(&name)?;
-    let watches = front.store.watches(&app.id, after.as_ref(), limit + 1).await.map_err(store_failed)?;
+    let watches = match filters::of_query(&query, &REPOSITORIES, front.clock.now())? {
+        None => front.store.watches(&app.id, after.as_ref(), limit + 1).await,
+        q => {
+            let own = WatchFilter { app: Some(app.id.clone()), q, ..WatchFilter::default() };
+            front.administration.all_watches(&own, after.as_ref(), limit + 1).await
+        }
+    };
+    let watches = watches.map_err(store_failed)?;
     let sights = Sights::of_app(&front, app, &watches).await?;
     let page =
         page(watches, limit, &name, |watch| watch.id.to_string(), |watch| Repository::of(watch, &sights));

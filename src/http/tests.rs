@@ -7,6 +7,7 @@ mod contents;
 mod dismissals;
 mod docs;
 mod files;
+mod filters;
 mod git;
 mod guide;
 mod histories;

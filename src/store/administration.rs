@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidings_actors::{
+    filter::Filter,
     ports::{
         AccessToken, Administration, App, AttemptRecord, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed,
-        LetterFilter, LettersOfAll, SourceLine, StoreError, TokensOf, Watch, WatchCondition, WatchFilter,
+        LetterFilter, LettersOfAll, SourceLine, StoreError, TokensOf, Watch, WatchFilter,
     },
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, SourceId, TokenId, WatchId};
 
 use super::{
-    SqlStore, attempts, audit, backlog::OWES, letters_of_all, port::transact, rows, sinks::SERVED, tokens,
+    SqlStore, apps, attempts, audit, filter, letters_of_all, port::transact, rows, tokens, watch_search,
     watches,
 };
 
@@ -68,25 +69,39 @@ impl Administration for SqlStore {
 
     async fn all_watches(
         &self,
-        filter: &WatchFilter,
+        asked: &WatchFilter,
         after: Option<&WatchId>,
         limit: u64,
     ) -> Result<Vec<Watch>, StoreError> {
         let mut condition = "w.id > $1".to_owned();
         let mut values: Vec<Value> = vec![after.map_or("", WatchId::as_str).into()];
-        if let Some(asked) = filter.condition {
+        if let Some(word) = asked.condition {
             condition.push_str(" and ");
-            condition.push_str(&meaning(asked));
+            condition.push_str(&watch_search::meaning(word));
         }
-        if let Some(app) = &filter.app {
+        if let Some(app) = &asked.app {
             values.push(app.clone().into());
             condition.push_str(&format!(" and w.app_id = ${}", values.len()));
         }
-        if let Some(repository) = &filter.repository {
+        if let Some(repository) = &asked.repository {
             values.push(repository.clone().into());
             condition.push_str(&format!(" and w.repository_id = ${}", values.len()));
         }
+        if let Some(q) = &asked.q {
+            let backend = self.readers.get_database_backend();
+            let meant = filter::condition(backend, q, watch_search::column, &mut values);
+            condition.push_str(&format!(" and ({meant})"));
+        }
         watches::list(&self.snapshot().await?, &condition, values, limit).await
+    }
+
+    async fn filtered_apps(
+        &self,
+        filter: &Filter,
+        after: Option<&AppId>,
+        limit: u64,
+    ) -> Result<Vec<App>, StoreError> {
+        apps::list(&self.snapshot().await?, &self.context, Some(filter), after, limit).await
     }
 
     async fn all_sources(
@@ -181,32 +196,6 @@ const TABLES: &[&str] = &[
     "view",
     "watch",
 ];
-
-/// A condition over `w`, without a value.
-fn meaning(condition: WatchCondition) -> String {
-    match condition {
-        WatchCondition::Behind => {
-            format!(
-                "(exists (select 1 from cursor c
-               left join head h on h.source_id = w.source_id and h.ref_name = c.branch
-               where c.watch_id = w.id and {OWES})
-              or exists (select 1 from source f where f.id = w.source_id and f.last_error is not null))"
-            )
-        }
-        WatchCondition::Blocked => {
-            "exists (select 1 from cursor c where c.watch_id = w.id and c.state = 'blocked')".to_owned()
-        }
-        WatchCondition::Paused => "w.state = 'paused'".to_owned(),
-        WatchCondition::Failing => format!(
-            "(exists (select 1 from source f where f.id = w.source_id and f.last_error is not null)
-              or exists (select 1 from breaker b where b.opened_at is not null
-                and ((b.kind = 'source' and b.id = w.source_id)
-                   or (b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id))))
-              or exists (select 1 from app a left join sink k on k.id = w.sink_id
-                         where a.id = w.app_id and not {SERVED}))"
-        ),
-    }
-}
 
 #[derive(FromQueryResult)]
 struct SourceRow {

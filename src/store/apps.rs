@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
+    filter::Filter,
     ports::{
         AccessPatch, App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
         StoreError,
@@ -17,7 +18,12 @@ use tidings_entity::{
     id::{AppId, SourceId},
 };
 
-use super::{Context, access, error::undecodable, requests, rows, sources, tokens};
+use super::{
+    Context, access,
+    error::undecodable,
+    filter::{Column, condition},
+    requests, rows, sources, tokens,
+};
 use crate::secrets::Place;
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
@@ -76,17 +82,22 @@ pub(super) async fn find(
     from_row(context, row, keys).map(Some)
 }
 
-/// Apps in the order of their registration.
+/// Apps in the order of their registration; with a filter, only those that it means.
 pub(super) async fn list(
     connection: &impl ConnectionTrait,
     context: &Context,
+    filter: Option<&Filter>,
     after: Option<&AppId>,
     limit: u64,
 ) -> Result<Vec<App>, StoreError> {
     let after = after.map_or("", AppId::as_str);
-    let text = "select * from app where id > $1 order by id limit $2";
-    let values = vec![after.into(), rows::signed(limit).into()];
-    let found: Vec<app::Model> = rows::readable(connection, "app", text, values).await?;
+    let mut values = vec![after.into(), rows::signed(limit).into()];
+    let meant = filter.map_or_else(
+        || "1 = 1".to_owned(),
+        |filter| condition(connection.get_database_backend(), filter, column, &mut values),
+    );
+    let text = format!("select a.* from app a where a.id > $1 and ({meant}) order by a.id limit $2");
+    let found: Vec<app::Model> = rows::readable(connection, "app", &text, values).await?;
     let last = found.last().map_or("", |row| row.id.as_str());
     let condition = "app_id > $1 and app_id <= $2";
     let mut by_app: HashMap<AppId, Vec<app_key::Model>> = HashMap::new();
@@ -98,6 +109,23 @@ pub(super) async fn list(
         from_row(context, row, keys)
     });
     Ok(apps.filter_map(rows::readable_or_logged).collect())
+}
+
+/// The fields of an app, as `a`.
+pub(super) fn column(field: &str) -> Option<Column> {
+    Some(match field {
+        "app" => Column::texts(&["a.id", "a.name"]),
+        "name" => Column::texts(&["a.name"]),
+        "email" => Column::texts(&["a.email"]),
+        "url" => Column::texts(&["a.base_url"]),
+        "description" => Column::texts(&["a.description"]),
+        "state" => Column::Words(vec![
+            ("enabled", "a.disabled is null".into()),
+            ("disabled", "a.disabled is not null".into()),
+        ]),
+        "since" | "until" => Column::Number("a.created_at"),
+        _ => return None,
+    })
 }
 
 /// Answers from now on are those of another endpoint.

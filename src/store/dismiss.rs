@@ -17,7 +17,11 @@ use tidings_entity::{
     kind::LetterStatus,
 };
 
-use super::{error::undecodable, letters, rows};
+use super::{
+    error::undecodable,
+    letter_search::{self, Stretch},
+    letters, rows,
+};
 
 /// Letters that one statement names at most.
 const LIST: usize = 256;
@@ -63,21 +67,21 @@ pub(super) async fn some(
     at: Timestamp,
 ) -> Result<Dismissed, StoreError> {
     let matcher = filter.matcher().map_err(|error| undecodable("dead_letter", error))?;
-    let text = "select * from dead_letter where app_id = $1 and (cast($2 as text) is null or id < $2)
-                order by id desc limit $3";
-    let before: Value = before.map(|id| id.to_string()).into();
-    let values = vec![app.clone().into(), before, rows::signed(REDRIVE_STEP).into()];
-    let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, values).await?;
-    let is_last = (found.len() as u64) < REDRIVE_STEP;
-    let next = found.last().map(|row| row.id.clone()).filter(|_| !is_last);
+    let limit = letter_search::bounded(REDRIVE_STEP, filter.q.as_ref());
+    let stretch = Stretch {
+        condition: "d.app_id = $1 and (cast($2 as text) is null or d.id < $2)".to_owned(),
+        values: vec![app.clone().into(), before.map(|id| id.to_string()).into()],
+        order: "desc",
+        limit,
+        filter: filter.q.as_ref(),
+    };
+    let looked = letter_search::look(connection, stretch).await?;
+    let next = looked.last.filter(|_| looked.count == limit);
     let rounds = open_rounds(connection, app).await?;
     let (mut open, mut bound) = (Vec::new(), 0);
-    for row in found {
-        let is_bound = is_bound(&row, &rounds);
-        let Some(letter) = rows::readable_or_logged(letters::shown(row)) else { continue };
-        if !is_open(&letter) || !matcher.admits(&letter) {
-            continue;
-        }
+    for found in looked.found {
+        let is_bound = is_bound(&found.row, &rounds);
+        let Some(letter) = found.meant(&matcher).filter(is_open) else { continue };
         if is_bound {
             bound += 1;
         } else {

@@ -2,6 +2,7 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
+    filter::Filter,
     ports::{DeadLetter, LANE_LETTERS, LetterFilter, LetterPage, LetterPick, SEARCH_STEP, StoreError},
     round::{DeliveryId, Entry, Letter, Round},
     time::Timestamp,
@@ -12,10 +13,16 @@ use tidings_entity::{
     kind::LetterStatus,
 };
 
-use super::{error::undecodable, rows};
+use super::{
+    error::undecodable,
+    letter_search::{self, Looked, Stretch},
+    rows,
+};
 
 /// Letters that one statement of a search reads.
 const PAGE: u64 = 500;
+/// The same with a filter, which the database evaluates: most of them are not read.
+const FILTERED_PAGE: u64 = 2_500;
 
 /// The letters of one round of a cursor.
 pub(super) struct Bound<'c> {
@@ -149,40 +156,43 @@ pub(super) async fn list(
     let matcher = filter.matcher().map_err(|error| undecodable("dead_letter", error))?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut letters, mut looked, mut next) = (Vec::new(), 0, before.cloned());
-    while letters.len() < limit && looked < SEARCH_STEP {
-        let some = (SEARCH_STEP - looked).min(PAGE);
-        let found = older(connection, app, next.as_ref(), some).await?;
-        let is_last = (found.len() as u64) < some;
-        looked += found.len() as u64;
-        for row in found {
-            next = Some(row.id.clone());
-            letters.extend(rows::readable_or_logged(shown(row)).filter(|letter| matcher.admits(letter)));
+    let most = letter_search::bounded(SEARCH_STEP, filter.q.as_ref());
+    let page = if filter.q.is_some() { FILTERED_PAGE } else { PAGE };
+    while letters.len() < limit && looked < most {
+        let some = (most - looked).min(page);
+        let stretch = older(app, filter.q.as_ref(), next.as_ref(), some);
+        let Looked { found, count, last } = letter_search::look(connection, stretch).await?;
+        looked += count;
+        for found in found {
+            next = Some(found.row.id.clone());
+            letters.extend(found.meant(&matcher));
             if letters.len() == limit {
-                let more = !older(connection, app, next.as_ref(), 1).await?.is_empty();
-                return Ok(LetterPage { letters, next: next.filter(|_| more) });
+                let rest = letter_search::look(connection, older(app, None, next.as_ref(), 1)).await?;
+                return Ok(LetterPage { letters, next: next.filter(|_| rest.count > 0) });
             }
         }
-        if is_last {
+        if count < some {
             return Ok(LetterPage { letters, next: None });
         }
+        next = last;
     }
     Ok(LetterPage { letters, next })
 }
 
-async fn older(
-    connection: &impl ConnectionTrait,
+/// The letters of an app before one of them, or the newest.
+fn older<'f>(
     app: &AppId,
+    filter: Option<&'f Filter>,
     before: Option<&DeadLetterId>,
     limit: u64,
-) -> Result<Vec<dead_letter::Model>, StoreError> {
-    let mut values: Vec<Value> = vec![app.clone().into(), rows::signed(limit).into()];
-    let mut text = String::from("select * from dead_letter where app_id = $1");
+) -> Stretch<'f> {
+    let mut values: Vec<Value> = vec![app.clone().into()];
+    let mut condition = String::from("d.app_id = $1");
     if let Some(before) = before {
         values.push(before.clone().into());
-        text.push_str(" and id < $3");
+        condition.push_str(" and d.id < $2");
     }
-    text.push_str(" order by id desc limit $2");
-    rows::readable(connection, "dead_letter", &text, values).await
+    Stretch { condition, values, order: "desc", limit, filter }
 }
 
 fn letter(row: dead_letter::Model) -> Result<Letter, StoreError> {

@@ -4,12 +4,14 @@
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::ports::{LetterFilter, LettersOfAll, SEARCH_STEP, StoreError};
 use tidings_entity::{
-    dead_letter,
     id::{AppId, DeadLetterId},
     kind::LetterStatus,
 };
 
-use super::{error::undecodable, letters, rows};
+use super::{
+    error::undecodable,
+    letter_search::{self, Looked, Stretch},
+};
 
 /// Letters that one statement reads.
 const PAGE: u64 = 500;
@@ -26,24 +28,19 @@ pub(super) async fn list(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut page = LettersOfAll { letters: Vec::new(), next: before.cloned() };
     let mut looked = 0;
-    while looked < SEARCH_STEP {
-        let found = older(connection, app, filter.status, page.next.as_ref()).await?;
-        let is_last = (found.len() as u64) < PAGE;
-        looked += found.len() as u64;
-        let last = found.last().map(|row| row.id.clone());
-        for row in found {
+    while looked < letter_search::bounded(SEARCH_STEP, filter.q.as_ref()) {
+        let stretch = older(app, filter, page.next.as_ref());
+        let Looked { found, count, last } = letter_search::look(connection, stretch).await?;
+        looked += count;
+        for found in found {
             if page.letters.len() == limit {
                 return Ok(page);
             }
-            let (id, app) = (row.id.clone(), row.app_id.clone());
-            if let Some(letter) = rows::readable_or_logged(letters::shown(row))
-                && matcher.admits(&letter)
-            {
-                page.letters.push((app, letter));
-            }
+            let (id, app) = (found.row.id.clone(), found.row.app_id.clone());
+            page.letters.extend(found.meant(&matcher).map(|letter| (app, letter)));
             page.next = Some(id);
         }
-        if is_last {
+        if count < PAGE {
             page.next = None;
             return Ok(page);
         }
@@ -52,27 +49,21 @@ pub(super) async fn list(
     Ok(page)
 }
 
-async fn older(
-    connection: &impl ConnectionTrait,
-    app: Option<&AppId>,
-    status: Option<LetterStatus>,
-    before: Option<&DeadLetterId>,
-) -> Result<Vec<dead_letter::Model>, StoreError> {
-    let mut values: Vec<Value> = vec![rows::signed(PAGE).into()];
-    let mut conditions = vec!["id <> ''".to_owned()];
+fn older<'f>(app: Option<&AppId>, filter: &'f LetterFilter, before: Option<&DeadLetterId>) -> Stretch<'f> {
+    let mut values: Vec<Value> = Vec::new();
+    let mut conditions = vec!["d.id <> ''".to_owned()];
     if let Some(app) = app {
         values.push(app.clone().into());
-        conditions.push(format!("app_id = ${}", values.len()));
+        conditions.push(format!("d.app_id = ${}", values.len()));
     }
     if let Some(before) = before {
         values.push(before.clone().into());
-        conditions.push(format!("id < ${}", values.len()));
+        conditions.push(format!("d.id < ${}", values.len()));
     }
-    if matches!(status, Some(LetterStatus::Open | LetterStatus::RedriveRequested)) {
+    if matches!(filter.status, Some(LetterStatus::Open | LetterStatus::RedriveRequested)) {
         // As the index is written.
-        conditions.push("status in ('open', 'redrive_requested')".to_owned());
+        conditions.push("d.status in ('open', 'redrive_requested')".to_owned());
     }
-    let text =
-        format!("select * from dead_letter where {} order by id desc limit $1", conditions.join(" and "));
-    rows::readable(connection, "dead_letter", &text, values).await
+    let condition = conditions.join(" and ");
+    Stretch { condition, values, order: "desc", limit: PAGE, filter: filter.q.as_ref() }
 }

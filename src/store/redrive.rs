@@ -18,7 +18,12 @@ use tidings_entity::{
     redrive,
 };
 
-use super::{Context, error::undecodable, letters, rounds, rows};
+use super::{
+    Context,
+    error::undecodable,
+    letter_search::{self, Stretch},
+    letters, rounds, rows,
+};
 
 /// Letters that one statement names at most.
 const LIST: usize = 256;
@@ -116,24 +121,21 @@ pub(super) async fn step(
     };
     let filter = LetterFilter { status: Some(LetterStatus::Open), ..filter(&row)?.unwrap_or_default() };
     let matcher = filter.matcher().map_err(|error| undecodable("redrive", error))?;
-    let text = "select * from dead_letter where app_id = $1 and id > $2 and id <= $3 order by id limit $4";
     let after = row.marked_to.as_ref().map_or_else(String::new, DeadLetterId::to_string);
-    let values = vec![
-        row.app_id.clone().into(),
-        after.into(),
-        row.through.clone().into(),
-        rows::signed(REDRIVE_STEP).into(),
-    ];
-    let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, values).await?;
-    let more = found.last().is_some_and(|letter| letter.id < row.through);
-    let last = found.last().map(|letter| letter.id.clone()).or(row.marked_to);
+    let stretch = Stretch {
+        condition: "d.app_id = $1 and d.id > $2 and d.id <= $3".to_owned(),
+        values: vec![row.app_id.clone().into(), after.into(), row.through.clone().into()],
+        order: "asc",
+        limit: letter_search::bounded(REDRIVE_STEP, filter.q.as_ref()),
+        filter: filter.q.as_ref(),
+    };
+    let looked = letter_search::look(connection, stretch).await?;
+    let more = looked.last.as_ref().is_some_and(|last| *last < row.through);
+    let last = looked.last.or(row.marked_to);
     let (mut cursors, mut meant) = (BTreeSet::new(), Vec::new());
-    for letter in found {
-        let Some(letter) = rows::readable_or_logged(letters::shown(letter)) else { continue };
-        if matcher.admits(&letter) {
-            meant.push(letter.id);
-            cursors.insert(letter.cursor);
-        }
+    for letter in looked.found.into_iter().filter_map(|found| found.meant(&matcher)) {
+        meant.push(letter.id);
+        cursors.insert(letter.cursor);
     }
     let marked = mark(connection, &row.id, &meant).await?;
     let text = "update redrive set marked_to = $1, is_marking = $2, asked = asked + $3 where id = $4";

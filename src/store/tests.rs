@@ -30,6 +30,7 @@ mod access;
 mod administration;
 mod agreement;
 mod backlog;
+mod filters;
 mod home;
 mod key_shares;
 mod keys;

@@ -8,7 +8,7 @@ use tidings_entity::{
 };
 
 use super::{App, AttemptRecord, DeadLetter, LetterFilter, StoreError, Watch};
-use crate::time::Timestamp;
+use crate::{filter::Filter, time::Timestamp};
 
 /// Live tokens of one app at most: enough for every place it runs at and a rotation of each.
 pub const APP_TOKENS_MAX: u64 = 20;
@@ -175,6 +175,8 @@ pub struct WatchFilter {
     pub app: Option<AppId>,
     /// Of which repository.
     pub repository: Option<RepositoryId>,
+    /// That this filter over [`REPOSITORIES`](crate::filter::sets::REPOSITORIES) means as well.
+    pub q: Option<Filter>,
 }
 
 /// A source as the staff sees it: what came of its last scan.
@@ -265,6 +267,14 @@ pub trait Administration: Send + Sync + 'static {
         after: Option<&WatchId>,
         limit: u64,
     ) -> Result<Vec<Watch>, StoreError>;
+    /// Apps that a filter over [`APPS`](crate::filter::sets::APPS) means, oldest first, after `after`, at
+    /// most `limit`.
+    async fn filtered_apps(
+        &self,
+        filter: &Filter,
+        after: Option<&AppId>,
+        limit: u64,
+    ) -> Result<Vec<App>, StoreError>;
     /// Sources of all repositories, in the order of their ids, after `after`, at most `limit`; with
     /// `failing`, only those whose last scan failed.
     async fn all_sources(

@@ -8,6 +8,7 @@ use tidings_entity::{
 
 use super::DeadLetter;
 use crate::{
+    filter::{Filter, Record, Value},
     time::Timestamp,
     view::{InvalidView, MAX_SIZE_DEFAULT, View, ViewFilter},
 };
@@ -94,6 +95,10 @@ pub struct LetterFilter {
     pub from: Option<i64>,
     /// Given up before, in unix milliseconds.
     pub to: Option<i64>,
+    /// That this filter over [`LETTERS`](crate::filter::sets::LETTERS) means as well. Where rows hold it,
+    /// it is a text in which each moment is named in full.
+    #[serde(default, with = "written", skip_serializing_if = "Option::is_none")]
+    pub q: Option<Filter>,
 }
 
 impl LetterFilter {
@@ -120,9 +125,9 @@ pub struct LetterMatcher {
 }
 
 impl LetterMatcher {
-    /// Whether a letter is meant.
+    /// Whether a letter is meant. A letter without names is meant where they do not matter.
     #[must_use]
-    pub fn admits(&self, letter: &DeadLetter) -> bool {
+    pub fn admits(&self, letter: &DeadLetter, names: Option<&LetterNames>) -> bool {
         let filter = &self.filter;
         filter.watch.as_ref().is_none_or(|watch| *watch == letter.watch)
             && !filter.except.contains(&letter.watch)
@@ -132,6 +137,82 @@ impl LetterMatcher {
             && filter.from.is_none_or(|from| from <= letter.created_at.0)
             && filter.to.is_none_or(|to| letter.created_at.0 < to)
             && self.path.admits(&letter.path)
+            && filter.q.as_ref().is_none_or(|q| q.admits(&NamedLetter { letter, names }))
+    }
+}
+
+/// What people call the app and the repository of a letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterNames {
+    /// The app.
+    pub app: AppId,
+    /// Its name.
+    pub app_name: String,
+    /// The owner of the repository.
+    pub owner: String,
+    /// The name of the repository.
+    pub name: String,
+}
+
+impl LetterNames {
+    /// `owner/name`.
+    fn whole(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+}
+
+/// A letter as filters see it.
+struct NamedLetter<'l> {
+    letter: &'l DeadLetter,
+    names: Option<&'l LetterNames>,
+}
+
+impl Record for NamedLetter<'_> {
+    fn value(&self, field: &str) -> Value<'_> {
+        let Self { letter, names } = self;
+        match (field, names) {
+            ("app" | "repository" | "name", None) => Value::Unknown,
+            ("app", Some(names)) => {
+                Value::Texts(vec![names.app.as_str().into(), names.app_name.as_str().into()])
+            }
+            ("repository", Some(names)) => {
+                let (id, name) = (letter.watch.as_str().into(), names.name.as_str().into());
+                Value::Texts(vec![id, name, names.whole().into()])
+            }
+            ("name", Some(names)) => Value::Texts(vec![names.whole().into()]),
+            ("path", _) => Value::Path(&letter.path),
+            ("kind", _) => Value::text(letter.operation.as_str()),
+            ("reason", _) => Value::text(letter.reason.as_str()),
+            ("state", _) => Value::text(letter.status.as_str()),
+            ("status", _) => Value::number(letter.http_status),
+            ("answer", _) => Value::text(&letter.excerpt),
+            ("since" | "until", _) => Value::Moment(letter.created_at),
+            _ => Value::Nothing,
+        }
+    }
+}
+
+/// A filter as a text, in rows.
+mod written {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::filter::{Filter, sets::LETTERS};
+
+    pub(super) fn serialize<S: Serializer>(
+        filter: &Option<Filter>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match filter {
+            Some(filter) => serializer.collect_str(filter),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Filter>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| Filter::reread(&text, &LETTERS)).transpose().map_err(D::Error::custom)
     }
 }
 

@@ -91,6 +91,7 @@ macro_rules! store_contract_tests {
             letters_are_listed_newest_first
             a_redrive_of_many_goes_on_step_by_step_and_says_how_far_it_is
             letters_are_searched_by_everything_that_is_known_of_them
+            a_filter_means_the_same_letters_wherever_it_stands
             a_cancelled_redrive_reopens_what_it_did_not_reach
             a_dismissed_letter_is_closed_for_good
             a_letter_of_the_open_round_cannot_be_dismissed

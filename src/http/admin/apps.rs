@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::{Method, StatusCode};
+use tidings_actors::filter::sets;
 use tidings_entity::id::AppId;
 use utoipa::openapi::{
     ObjectBuilder, RefOr, Required, Type,
@@ -17,6 +18,7 @@ use utoipa::openapi::{
 
 use super::super::{
     apps::{self, AppShown},
+    filters,
     front::Front,
     paging::{Page, Query, page},
     problem::{Kind, Problem},
@@ -95,15 +97,19 @@ fn for_an_app(route: &Route) -> Option<Route> {
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
     ),
     responses(
         (status = 200, body = Page<AppShown>)
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
-    let query = Query::of(&request.query, &["limit", "cursor"])?;
+    let query = Query::of(&request.query, &["limit", "cursor", "q"])?;
     let limit = query.limit()?;
     let after = query.after(APPS)?;
-    let apps = front.store.apps(after.as_ref(), limit + 1).await;
+    let apps = match filters::of_query(&query, &sets::APPS, front.clock.now())? {
+        None => front.store.apps(after.as_ref(), limit + 1).await,
+        Some(q) => front.administration.filtered_apps(&q, after.as_ref(), limit + 1).await,
+    };
     let apps = apps.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     Ok(json(StatusCode::OK, &page(apps, limit, APPS, |app| app.id.to_string(), AppShown::of)))
 }

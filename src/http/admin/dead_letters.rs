@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::LetterFilter;
 use tidings_entity::id::{AppId, DeadLetterId};
 use utoipa::ToSchema;
 
 use super::super::{
-    dead_letters::{DeadLetterShown, search, status_of},
+    dead_letters::{DeadLetterShown, search},
     front::Front,
     names::Names,
     paging::{Page, Query, cursor_at},
@@ -44,6 +43,7 @@ struct LetterOfApp {
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
         ("app_id" = Option<String>, Query, description = "only of this app"),
         ("status" = Option<String>, Query,
             description = "only letters that stand there; `open` costs what is open, however many are \
@@ -61,10 +61,10 @@ struct LetterOfApp {
     ),
     responses((status = 200, body = Page<LetterOfApp>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
-    let known = [&["limit", "cursor", "status", "app_id"][..], &search::WORDS[..]].concat();
+    let known = [&["limit", "cursor", "q", "status", "app_id"][..], &search::WORDS[..]].concat();
     let query = Query::of(&request.query, &known)?;
     let limit = query.limit()?;
-    let filter = LetterFilter { status: status_of(&query)?, ..search::of_query(&query)? };
+    let filter = search::of_letters(&query, front.clock.now())?;
     let app = query.get("app_id").map(str::parse::<AppId>).transpose();
     let app = app.map_err(|_| Problem::malformed("app_id is an id of another kind"))?;
     let before: Option<DeadLetterId> = query.after(LETTERS)?;

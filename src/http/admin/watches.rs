@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    filter::sets::REPOSITORIES,
     polls::Polled,
     ports::{BreakerRow, SourceLine, Watch, WatchCondition, WatchFilter},
 };
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 use super::super::{
     attempt::AttemptShown,
     fields::Fields,
+    filters,
     front::Front,
     kept::{kept_from_being_asked, kept_until},
     moment::iso,
@@ -69,6 +71,7 @@ struct WatchShown {
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
         ("condition" = Option<String>, Query,
             description = "`behind` (or nobody knows, because the last scan failed), `blocked`, `paused` or \
                 `failing` (scan, source, endpoint or app)"),
@@ -77,7 +80,7 @@ struct WatchShown {
     ),
     responses((status = 200, body = Page<WatchShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
-    let query = Query::of(&request.query, &["limit", "cursor", "condition", "app_id", "repository"])?;
+    let query = Query::of(&request.query, &["limit", "cursor", "q", "condition", "app_id", "repository"])?;
     let limit = query.limit()?;
     let condition = query.get("condition").map(|word| {
         let known = WatchCondition::ALL.iter().find(|(name, _)| *name == word);
@@ -89,6 +92,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
         condition: condition.transpose()?,
         app: named::<AppId>(&query, "app_id")?,
         repository: named::<RepositoryId>(&query, "repository")?,
+        q: filters::of_query(&query, &REPOSITORIES, front.clock.now())?,
     };
     let after = query.after(WATCHES)?;
     let watches = front.administration.all_watches(&filter, after.as_ref(), limit + 1).await;

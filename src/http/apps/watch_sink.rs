@@ -274,12 +274,12 @@ pub(in crate::http) async fn new_secret(
     Ok(is_new.then(|| shown_signing_secret(given).expose().to_owned()))
 }
 
-/// Refuses a sink or an alias while a replica of an older version lives, which knows neither: it would send
-/// the changes to the endpoint of the app.
+/// Refuses what a replica of an older version would misread, while one lives: without sinks it would send
+/// the changes to the endpoint of the app. `knows` is what that version knows not, as in "no sinks".
 ///
 /// # Errors
 /// 409 that names the replica, and when the database does not answer.
-pub(in crate::http) async fn refuse_beside_older(front: &Front) -> Result<(), Problem> {
+pub(in crate::http) async fn refuse_beside_older(front: &Front, knows: &str) -> Result<(), Problem> {
     let (own, replicas) =
         front.handle.replicas().await.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
     let lives = 2 * front.settings.database.lease;
@@ -288,7 +288,7 @@ pub(in crate::http) async fn refuse_beside_older(front: &Front) -> Result<(), Pr
     match older(&alive, env!("CARGO_PKG_VERSION")) {
         None => Ok(()),
         Some(replica) => Err(Problem::new(Kind::CONFLICT).with_detail(format!(
-            "the replica {} is of version {}, which knows no sinks and names of watches: stop it first",
+            "the replica {} is of version {}, which knows {knows}: stop it first",
             replica.replica.name, replica.replica.version
         ))),
     }

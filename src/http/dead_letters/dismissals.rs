@@ -47,6 +47,8 @@ body! {
         all: Option<bool>,
         /// Close nothing; say how many and which.
         dry_run: Option<bool>,
+        /// Only what this filter means; see docs/filters.md.
+        q: Option<String>,
         /// Only letters of this repository.
         repository_id: Option<String>,
         /// Only of this path.
@@ -116,7 +118,7 @@ async fn dismiss(front: Arc<Front>, request: Request) -> Answer {
     }
     let all = fields.boolean("all").unwrap_or(false);
     let dry_run = fields.boolean("dry_run").unwrap_or(false);
-    let filter = search::of_fields(&mut fields);
+    let filter = search::of_fields(&mut fields, front.clock.now());
     let is_filtered = filter != LetterFilter::default();
     if ids.is_some() && (all || dry_run || is_filtered) {
         fields.refuse("ids", "stands alone: a request that names letters has no filter, `all` or `dry_run`");

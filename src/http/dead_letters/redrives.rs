@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
+        apps::watch_sink::refuse_beside_older,
         body::body,
         fields::Fields,
         front::Front,
@@ -33,7 +34,7 @@ pub(super) const IDS_MAX: usize = 1000;
 /// to be marked is marked behind the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Letters that a dry run shows.
-const SAMPLE: usize = 10;
+const SAMPLE: usize = 20;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -53,6 +54,8 @@ body! {
         ids: Option<Vec<String>>,
         /// Send nothing; say how many and which.
         dry_run: Option<bool>,
+        /// Only what this filter means; see docs/filters.md.
+        q: Option<String>,
         /// Only letters of this repository.
         repository_id: Option<String>,
         /// Only of this path.
@@ -188,7 +191,7 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
         fields.refuse("ids", format!("must name 1 to {IDS_MAX} dead letters"));
     }
     let dry_run = fields.boolean("dry_run").unwrap_or(false);
-    let filter = search::of_fields(&mut fields);
+    let filter = search::of_fields(&mut fields, front.clock.now());
     if ids.is_some() && (dry_run || filter != LetterFilter::default()) {
         fields.refuse("ids", "stands alone: who names letters needs no filter and no dry run");
     }
@@ -207,6 +210,10 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     }
     if dry_run {
         return count(&front, app, &filter, &[LetterStatus::Open]).await;
+    }
+    if filter.q.is_some() {
+        // An older replica that goes on with this redrive would mark every letter.
+        refuse_beside_older(&front, "no filter `q`").await?;
     }
     begin(&front, app, &filter).await
 }

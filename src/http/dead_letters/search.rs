@@ -7,13 +7,17 @@ use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
+    filter::sets::LETTERS,
     ports::{LetterFilter, PathFilter},
+    time::Timestamp,
     view::View,
 };
+use tidings_entity::kind::LetterStatus;
 use utoipa::ToSchema;
 
 use super::super::{
     fields::Fields,
+    filters,
     moment::{iso, parsed},
     paging::Query,
     problem::Problem,
@@ -52,17 +56,21 @@ pub(super) struct FilterShown {
     /// Given up before this moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
+    /// That this filter means, in which each moment is named in full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    q: Option<String>,
 }
 
 impl FilterShown {
     pub(super) fn of(filter: &LetterFilter) -> Self {
-        let moment = |at: i64| iso(tidings_actors::time::Timestamp(at));
+        let moment = |at: i64| iso(Timestamp(at));
         let mut shown = Self {
             repository_id: filter.watch.as_ref().map(ToString::to_string),
             kind: filter.operation.map(|operation| operation.as_str()),
             reason: filter.reason.map(|reason| reason.as_str()),
             from: filter.from.map(moment),
             to: filter.to.map(moment),
+            q: filter.q.as_ref().map(ToString::to_string),
             ..Self::default()
         };
         let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
@@ -79,7 +87,27 @@ impl FilterShown {
     }
 }
 
-/// The filter of a query.
+/// The filter of a query for dead letters, `q` and `status` among it.
+///
+/// # Errors
+/// 400 with the first word that is wrong.
+pub(in crate::http) fn of_letters(query: &Query, now: Timestamp) -> Result<LetterFilter, Problem> {
+    let q = filters::of_query(query, &LETTERS, now)?;
+    Ok(LetterFilter { status: status_of(query)?, q, ..of_query(query)? })
+}
+
+/// The status that a query asks for.
+///
+/// # Errors
+/// 400 for another word.
+fn status_of(query: &Query) -> Result<Option<LetterStatus>, Problem> {
+    query.get("status").map(str::parse::<LetterStatus>).transpose().map_err(|_| {
+        let words: Vec<_> = LetterStatus::ALL.iter().map(|status| status.as_str()).collect();
+        Problem::malformed(format!("status is one of: {}", words.join(", ")))
+    })
+}
+
+/// The filter of a query, without its `q`, in which each list has fields of its own.
 ///
 /// # Errors
 /// 400 with the first word that is wrong.
@@ -89,7 +117,8 @@ pub(in crate::http) fn of_query(query: &Query) -> Result<LetterFilter, Problem> 
 }
 
 /// The filter of a body; what is wrong is noted.
-pub(super) fn of_fields(fields: &mut Fields) -> LetterFilter {
+pub(super) fn of_fields(fields: &mut Fields, now: Timestamp) -> LetterFilter {
+    let q = filters::of_fields(fields, &LETTERS, now);
     let mut said: Map<String, Value> = Map::new();
     for word in WORDS {
         if let Some(text) = fields.text(word, 1..=4096) {
@@ -97,10 +126,11 @@ pub(super) fn of_fields(fields: &mut Fields) -> LetterFilter {
         }
     }
     let found = read(|word| said.get(word).and_then(Value::as_str).map(str::to_owned));
-    found.unwrap_or_else(|(word, detail)| {
+    let filter = found.unwrap_or_else(|(word, detail)| {
         fields.refuse(word, detail);
         LetterFilter::default()
-    })
+    });
+    LetterFilter { q, ..filter }
 }
 
 type Wrong = (&'static str, Cow<'static, str>);
@@ -133,6 +163,7 @@ fn read(said: impl Fn(&str) -> Option<String>) -> Result<LetterFilter, Wrong> {
         status: None,
         from: moment("from")?,
         to: moment("to")?,
+        q: None,
     };
     filter.matcher().map_err(|_| ("path_glob", "must be a glob as in include".into()))?;
     Ok(filter)

@@ -67,10 +67,10 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
         let delivery = found.map_err(|problem| if gone(&problem) { missing() } else { problem })?;
         return Ok(json(StatusCode::OK, &detail(&front, delivery.ok_or_else(missing)?).await?));
     }
-    let wanted = Wanted::of(&LetterFilter::default(), None, Some(id))?;
+    let wanted = Wanted::of(&LetterFilter::default(), None, Some(id), None)?;
     let mut mark = None;
     for _ in 0..PAGES_MAX {
-        let (page, next) = searched(&front, &histories, &app.id, &wanted, mark, 1).await?;
+        let (page, next) = searched(&front, &histories, app, &wanted, mark, 1).await?;
         if let Some(delivery) = page.items.into_iter().next() {
             return Ok(json(StatusCode::OK, &detail(&front, delivery).await?));
         }

@@ -149,7 +149,7 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     let sink = read_sink(&front, &mut fields, own_sink(&front, &watch).await?.as_ref());
     fields.finish()?;
     if sink.is_some() {
-        refuse_beside_older(&front).await?;
+        refuse_beside_older(&front, "no sinks and names of watches").await?;
     }
     let given = sink.clone().flatten();
     let state = state.map(|state| (state, reason_of(state, &request)));

@@ -147,7 +147,7 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
     fields.finish()?;
     let address = wish.address.ok_or_else(|| Problem::invalid_field(wish.field, "is required"))?;
     if wish.sink.is_some() || !wish.alias.is_empty() {
-        refuse_beside_older(&front).await?;
+        refuse_beside_older(&front, "no sinks and names of watches").await?;
     }
 
     let patterns = selector::patterns(&wish.selector);

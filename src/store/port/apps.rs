@@ -24,7 +24,7 @@ impl AppStore for SqlStore {
     }
 
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError> {
-        apps::list(&self.snapshot().await?, &self.context, after, limit).await
+        apps::list(&self.snapshot().await?, &self.context, None, after, limit).await
     }
 
     async fn sink(&self, app: &AppId, id: &SinkId) -> Result<Option<OwnSink>, StoreError> {

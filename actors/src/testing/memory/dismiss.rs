@@ -7,7 +7,10 @@ use tidings_entity::{
     kind::LetterStatus,
 };
 
-use super::rows::{LetterRow, State};
+use super::{
+    letters::names,
+    rows::{LetterRow, State},
+};
 use crate::{
     ports::{Dismissed, LetterFilter, REDRIVE_STEP, StoreError, bound_to_open_round},
     time::Timestamp,
@@ -51,7 +54,9 @@ impl State {
         let step = usize::try_from(REDRIVE_STEP).unwrap_or(usize::MAX);
         let looked: Vec<&LetterRow> = self.letters.values().rev().filter(own).take(step).collect();
         let next = looked.last().filter(|_| looked.len() == step).map(|row| row.shown.id.clone());
-        let meant = looked.into_iter().filter(|row| row.is_open() && matcher.admits(&row.shown));
+        let meant = looked.into_iter().filter(|row| {
+            row.is_open() && matcher.admits(&row.shown, names(&self.apps, &self.watches, row).as_ref())
+        });
         let (bound, open): (Vec<&LetterRow>, Vec<&LetterRow>) = meant.partition(|row| self.is_bound_now(row));
         let done = Dismissed { dismissed: open.len() as u64, bound: bound.len() as u64, next };
         let ids: Vec<DeadLetterId> = open.into_iter().map(|row| row.shown.id.clone()).collect();

@@ -1,17 +1,17 @@
 //! Dead letters and redrives of the in-memory store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, RedriveId, WatchId},
     kind::{LetterStatus, RoundKind},
 };
 
-use super::rows::{LetterRow, RedriveRow, State};
+use super::rows::{AppRow, LetterRow, RedriveRow, State, WatchRow};
 use crate::{
     ports::{
-        Cancelled, DeadLetter, LANE_LETTERS, LetterFilter, LetterPage, LetterPick, REDRIVE_STEP, Random,
-        Redrive, RedriveStep, SEARCH_STEP, StoreError,
+        Cancelled, DeadLetter, LANE_LETTERS, LetterFilter, LetterNames, LetterPage, LetterPick, REDRIVE_STEP,
+        Random, Redrive, RedriveStep, SEARCH_STEP, StoreError,
     },
     round::Letter,
     testing::SeededRandom,
@@ -27,6 +27,18 @@ fn letter(row: &LetterRow) -> (Letter, LetterStatus) {
         delivery: shown.delivery.clone(),
     };
     (letter, shown.status)
+}
+
+/// What people call the app and the repository of a letter.
+pub(super) fn names(
+    apps: &BTreeMap<AppId, AppRow>,
+    watches: &BTreeMap<WatchId, WatchRow>,
+    row: &LetterRow,
+) -> Option<LetterNames> {
+    let watch = watches.get(&row.shown.watch)?;
+    let app_name = apps.get(&row.app)?.new.name.clone();
+    let (owner, name) = (watch.new.facts.owner.clone(), watch.new.facts.name.clone());
+    Some(LetterNames { app: row.app.clone(), app_name, owner, name })
 }
 
 impl State {
@@ -82,7 +94,9 @@ impl State {
                 return Ok(page);
             }
             page.next = Some(row.shown.id.clone());
-            page.letters.extend(Some(&row.shown).filter(|shown| matcher.admits(shown)).cloned());
+            let names = names(&self.apps, &self.watches, row);
+            let meant = Some(&row.shown).filter(|shown| matcher.admits(shown, names.as_ref()));
+            page.letters.extend(meant.cloned());
         }
         page.next = None;
         Ok(page)
@@ -173,7 +187,8 @@ impl State {
             }
             looked += 1;
             row.marked_to = Some(id.clone());
-            if matcher.admits(&letter.shown) && !sending.contains(&letter.shown.id) {
+            let names = names(&self.apps, &self.watches, letter);
+            if matcher.admits(&letter.shown, names.as_ref()) && !sending.contains(&letter.shown.id) {
                 letter.shown.status = LetterStatus::RedriveRequested;
                 letter.shown.redrive = Some(redrive.clone());
                 cursors.insert(letter.shown.cursor.clone());

@@ -7,9 +7,10 @@ use tidings_entity::{
 
 use super::world::{World, entry};
 use crate::{
+    filter::{Filter, sets::LETTERS},
     ports::{
-        Cancelled, Head, LANE_LETTERS, LetterFilter, LetterPick, NewRound, Park, PathFilter, REDRIVE_STEP,
-        Redrive, Settlement, Store, StoreError,
+        Cancelled, Dismissed, Head, LANE_LETTERS, LetterFilter, LetterPick, NewRound, Park, PathFilter,
+        REDRIVE_STEP, Redrive, Settlement, Store, StoreError,
     },
     round::Letter,
     time::Timestamp,
@@ -284,6 +285,45 @@ pub async fn letters_are_searched_by_everything_that_is_known_of_them(store: &dy
     assert_eq!((shown.filter, shown.asked, shown.left), (Some(glob), 2, 2));
     let waiting = LetterFilter::standing(LetterStatus::RedriveRequested);
     assert_eq!(paths(&waiting).await, ["docs/b/c.md", "docs/a.md"]);
+}
+
+/// A filter means the same letters in a search, a redrive and a dismissal.
+pub async fn a_filter_means_the_same_letters_wherever_it_stands(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let more = world.new_watch(&app);
+    let more = crate::ports::NewWatch { url: "https://git.example/else".into(), ..more };
+    let other = store.register_watch(&more).await.expect("a watch");
+    world.parked(&cursor, 1, &["docs/a.md", "docs/b/c.md", "src/x"]).await;
+    world.parked(&other.cursors[0].id, 1, &["docs/a.md"]).await;
+    let q = |text: &str| LetterFilter {
+        q: Some(Filter::parse(text, &LETTERS, Timestamp(5000)).expect(text)),
+        ..LetterFilter::default()
+    };
+    for (text, expected) in [
+        ("kind:update reason:rejected state:open since:-1s until:-0s", 4),
+        ("NOT state:open OR since:-0s", 0),
+        ("path:docs/** NOT path:docs/*", 1),
+        ("path:docs/a.md OR path:~SRC", 3),
+        (&format!("repository:{} path:docs/**", watch.id), 2),
+        (&format!("NOT repository:{}", watch.id), 1),
+        (&format!("app:{app} name:~/"), 4),
+        ("app:app_01 OR nowhere", 0),
+    ] {
+        let page = store.dead_letters(&app, &q(text), None, 9).await.expect("found");
+        assert_eq!((page.letters.len(), page.next), (expected, None), "{text}");
+    }
+    let some = LetterFilter {
+        watch: Some(watch.id.clone()),
+        ..q("path:~a.md OR (path:~c.md NOT state:redriven) since:-2s")
+    };
+    let id = store.begin_redrive(&app, &some).await.expect("begun");
+    let step = store.mark_redrive(Some(&id)).await.expect("marked").expect("some");
+    assert_eq!((step.marked, step.more, step.cursors), (2, false, vec![cursor]));
+    let shown = store.redrive(&app, &id).await.expect("shown");
+    assert_eq!((shown.filter, shown.asked), (Some(some), 2), "it is kept as it was read");
+    let closed = store.dismiss_some(&app, &q("NOT path:docs/**"), None, Timestamp(6000)).await;
+    assert_eq!(closed.expect("a step"), Dismissed { dismissed: 1, bound: 0, next: None });
 }
 
 /// Upkeep finds them without reading every letter.

@@ -1,0 +1,122 @@
+//! A filter over one row in memory. This is what a filter means; the store only reads fewer rows.
+//!
+//! A row need not be known whole: where what is known decides, the rest need not be looked up.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+use super::{Expression, Filter, Term, Test};
+
+/// A row that filters are evaluated over.
+pub trait Record {
+    /// What it says of a field of its list. The fields that say `since` and `until` ask for the same moment.
+    fn value(&self, field: &str) -> Value<'_>;
+}
+
+/// What a row says of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'r> {
+    /// It is not known yet.
+    Unknown,
+    /// Nothing: no test holds.
+    Nothing,
+    /// Words, names, ids or texts, of which one must meet a test.
+    Texts(Vec<Cow<'r, str>>),
+    /// The raw bytes of a path.
+    Path(&'r [u8]),
+    /// A number.
+    Number(i64),
+    /// A moment.
+    Moment(crate::time::Timestamp),
+}
+
+impl<'r> Value<'r> {
+    /// One text.
+    #[must_use]
+    pub fn text(text: &'r str) -> Self {
+        Self::Texts(vec![Cow::Borrowed(text)])
+    }
+
+    /// One text, or nothing.
+    #[must_use]
+    pub fn optional(text: Option<&'r str>) -> Self {
+        text.map_or(Self::Nothing, Self::text)
+    }
+
+    /// One number, or nothing.
+    #[must_use]
+    pub fn number(number: Option<impl Into<i64>>) -> Self {
+        number.map_or(Self::Nothing, |number| Self::Number(number.into()))
+    }
+
+    /// One moment, or nothing.
+    #[must_use]
+    pub fn moment(at: Option<crate::time::Timestamp>) -> Self {
+        at.map_or(Self::Nothing, Self::Moment)
+    }
+
+    fn meets(&self, test: &Test) -> Option<bool> {
+        Some(match (self, test) {
+            (Self::Unknown, _) => return None,
+            (Self::Texts(texts), Test::Is(text)) => texts.iter().any(|one| one.eq_ignore_ascii_case(text)),
+            (_, Test::Contains(part)) => return self.contains(part),
+            (Self::Path(path), Test::Matches(glob)) => glob.admits(path),
+            (Self::Number(number), Test::Equals(other)) => number == other,
+            (Self::Moment(at), Test::From(from)) => at >= from,
+            (Self::Moment(at), Test::Before(to)) => at < to,
+            _ => false,
+        })
+    }
+
+    /// Whether it contains a text that is in lower case. Takes time in proportion to both.
+    fn contains(&self, part: &str) -> Option<bool> {
+        let found = |bytes: &[u8]| memmem::find(&bytes.to_ascii_lowercase(), part.as_bytes()).is_some();
+        match self {
+            Self::Unknown => None,
+            Self::Texts(texts) => Some(texts.iter().any(|one| found(one.as_bytes()))),
+            Self::Path(path) => Some(found(path)),
+            Self::Nothing | Self::Number(_) | Self::Moment(_) => Some(false),
+        }
+    }
+}
+
+impl Filter {
+    /// Whether a row is meant. One that is not known whole is meant where what is known says so.
+    #[must_use]
+    pub fn admits(&self, record: &impl Record) -> bool {
+        self.decide(record) == Some(true)
+    }
+
+    /// Whether a row is meant; `None`: it depends on what is not known of it.
+    #[must_use]
+    pub fn decide(&self, record: &impl Record) -> Option<bool> {
+        self.expression.decide(record, self.set.searched)
+    }
+}
+
+impl Expression {
+    fn decide(&self, record: &impl Record, searched: &[&str]) -> Option<bool> {
+        match self {
+            Self::All(parts) => first(false, parts.iter().map(|part| part.decide(record, searched))),
+            Self::Any(parts) => first(true, parts.iter().map(|part| part.decide(record, searched))),
+            Self::Not(inner) => inner.decide(record, searched).map(|holds| !holds),
+            Self::Term(Term::Field { field, test }) => record.value(field.name).meets(test),
+            Self::Term(Term::Text(text)) => {
+                first(true, searched.iter().map(|field| record.value(field).contains(text)))
+            }
+        }
+    }
+}
+
+/// The verdict, if one of the parts gives it; otherwise its opposite, if all of them are known.
+fn first(verdict: bool, parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut is_known = true;
+    for part in parts {
+        match part {
+            Some(found) if found == verdict => return Some(verdict),
+            found => is_known &= found.is_some(),
+        }
+    }
+    is_known.then_some(!verdict)
+}
