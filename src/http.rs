@@ -25,6 +25,7 @@ pub mod idempotency;
 mod kept;
 pub mod keys;
 mod lag;
+mod ledger;
 pub mod lifecycle;
 pub mod listener;
 pub mod metrics;
@@ -43,6 +44,7 @@ pub mod route;
 mod sights;
 mod standing;
 pub mod status;
+mod tail;
 pub mod tokens;
 mod trees;
 pub mod witness;
@@ -99,6 +101,7 @@ impl Served {
                     dead_letters::routes(),
                     deliveries::routes(&state.histories),
                     tokens::routes(),
+                    ledger::routes(&state.places, &state.lifecycle),
                 ]
                 .concat();
                 [
@@ -107,6 +110,7 @@ impl Served {
                     receipts::routes(),
                     lag::routes(),
                     audit::routes(),
+                    ledger::staff_routes(),
                     admin::routes(&of_apps),
                     keys::routes(),
                     of_apps,

@@ -35,6 +35,7 @@ mod keys;
 mod known;
 mod lanes;
 pub mod leases;
+mod ledger;
 mod letters;
 mod letters_of_all;
 mod notifications;

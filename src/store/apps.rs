@@ -15,9 +15,10 @@ use tidings_actors::{
 use tidings_entity::{
     app, app_key,
     id::{AppId, SourceId},
+    kind::EntryType,
 };
 
-use super::{Context, access, error::undecodable, requests, rows, sources, tokens};
+use super::{Context, access, error::undecodable, ledger::told, requests, rows, sources, tokens};
 use crate::secrets::Place;
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
@@ -168,6 +169,14 @@ pub(super) async fn patch(
     if let Some(disabled) = patch.disabled {
         if before.disabled.is_some() && disabled.is_none() {
             begin_endpoint(connection, &id, at).await?;
+        }
+        let entry_type = match (&before.disabled, &disabled) {
+            (None, Some(_)) => Some(EntryType::SinkDisabled),
+            (Some(_), None) => Some(EntryType::SinkEnabled),
+            _ => None,
+        };
+        if let Some(entry_type) = entry_type {
+            told::now(connection, context, told::sink_used(&id, None, entry_type, disabled.as_deref())).await?;
         }
         let values = vec![disabled.into(), id.clone().into()];
         rows::execute(connection, "app", "update app set disabled = $1 where id = $2", values).await?;

@@ -140,6 +140,7 @@ pub(super) async fn prune(
 /// and that no open round counts on. Open letters are no past: without them an app whose erasing was cut
 /// off would never get what was given up. `$1` is the app.
 const OF_APP: &[(&str, &str, &str)] = &[
+    ("entry", "app_id, number", "app_id = $1"),
     (
         "attempt",
         "owner_kind, owner_id, round, position, number",
