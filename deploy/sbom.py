@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes what the binary is made of as a CycloneDX 1.5 document.
+"""Writes the components of the binary as a CycloneDX 1.5 document (a software bill of materials).
 
 Reads `cargo metadata --format-version 1 --locked --filter-platform TRIPLE` from standard input, and the
-checksums from Cargo.lock (named as the only argument). What is linked or runs at build time is in it;
-what only tests need is not.
+checksums from Cargo.lock (the only argument). The document lists packages that are linked or run at build
+time, not packages that only tests need.
 """
 import json
 import re

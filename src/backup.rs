@@ -100,9 +100,9 @@ pub enum BackupError {
     /// A file cannot be read or written.
     #[error("{path} cannot be used: {source}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
     /// Something is in the way.
@@ -123,7 +123,7 @@ pub enum BackupError {
          was changed)"
     )]
     Used {
-        /// Which.
+        /// The data directory.
         path: PathBuf,
         /// What was found in it.
         found: String,

@@ -30,9 +30,9 @@ pub enum Status {
 pub struct Finding {
     /// What was looked at; stable.
     pub check: &'static str,
-    /// How it stands.
+    /// Whether something is wrong with it.
     pub status: Status,
-    /// What was found.
+    /// The result of the check, in words.
     pub found: String,
     /// What to do; nothing where nothing is to be done.
     pub remedy: Option<String>,

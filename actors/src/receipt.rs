@@ -38,7 +38,7 @@ pub struct Interest {
 pub struct Judgement {
     /// What becomes of it.
     pub verdict: ReceiptVerdict,
-    /// Why.
+    /// The reason for the verdict.
     pub reason: ReceiptReason,
     /// Whether hooks of these repositories can be relied on: a ref of theirs was told of, even if
     /// nobody watches that one.

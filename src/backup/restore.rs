@@ -12,7 +12,11 @@ use std::{
 };
 
 use serde::Serialize;
-use tidings_actors::{ports::{Clock, Random}, secret::Secret, time::Timestamp};
+use tidings_actors::{
+    ports::{Clock, Random},
+    secret::Secret,
+    time::Timestamp,
+};
 
 use super::{
     BackupError, FORMAT, KEYRING_SEALED, Manifest, Tell, digest, new_file, of_path, read_small, sync_folder,
@@ -158,7 +162,12 @@ impl Restoration {
         Ok(Self { from, manifest, keys, data_dir, stage, database, is_placed, _claim: claim })
     }
 
-    pub(super) async fn run(&self, step: Step, clock: &dyn Clock, random: &dyn Random) -> Result<(), BackupError> {
+    pub(super) async fn run(
+        &self,
+        step: Step,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<(), BackupError> {
         let staged = self.stage.join(DATABASE);
         match step {
             Step::Stage | Step::Copy | Step::Mark | Step::Keyring | Step::Database if self.is_placed => {

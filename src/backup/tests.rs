@@ -19,7 +19,7 @@ use crate::{
         Claim,
         unfinished::{State, Unfinished},
     },
-    machine::MachineClock,
+    machine::{MachineClock, MachineRandom},
     secrets::Keyring,
     settings::Settings,
     store::SqlStore,

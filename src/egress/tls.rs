@@ -41,7 +41,7 @@ pub enum TlsPart {
 pub struct TlsFault {
     /// What it is about.
     pub part: TlsPart,
-    /// What is wrong.
+    /// The fault, in words.
     pub text: String,
 }
 

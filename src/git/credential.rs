@@ -30,7 +30,7 @@ pub enum Credential {
     Token {
         /// How it is shown.
         kind: TokenType,
-        /// It.
+        /// The token, or `user:password`.
         secret: Secret,
     },
     /// A GitHub App.

@@ -66,7 +66,7 @@ struct Data {
 }
 
 enum Base {
-    /// It is none.
+    /// The entry is no delta.
     Whole,
     /// So many bytes before this entry.
     Before(u64),

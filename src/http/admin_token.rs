@@ -65,7 +65,7 @@ pub enum AdminTokenError {
     File {
         /// Where it lies.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
     /// The file holds no token that may be used.
@@ -73,7 +73,7 @@ pub enum AdminTokenError {
     Unusable {
         /// Where it lies.
         path: PathBuf,
-        /// Why.
+        /// The fault of the file.
         source: PrivateFileError,
     },
 }

@@ -85,7 +85,7 @@ body! {
         /// A web page about it.
         #[schema(min_length = 1, max_length = 2048)]
         website: Option<String>,
-        /// What it is.
+        /// What the app does, for people.
         #[schema(max_length = 500)]
         description: Option<String>,
         /// The key that deliveries are signed with; where it is missing, a new one is made.

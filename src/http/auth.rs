@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use http::{HeaderMap, header};
-use tidings_actors::ports::{AccessToken, TokenOwner};
+use tidings_actors::ports::{AccessToken, App, TokenOwner};
 use tidings_entity::{
     id::{Sha256Hash, TokenId},
     kind::Role,
@@ -101,21 +101,10 @@ impl Authentication {
     /// Those of [`Self::caller`].
     pub async fn app(&self, headers: &HeaderMap) -> Result<Known, Problem> {
         let refused = || Problem::new(Kind::INVALID_TOKEN);
-        let found = self.token(bearer(headers)?).await?;
-        let Some(AccessToken { id, owner: TokenOwner::App(app), .. }) =
-            found.filter(|(_, live)| *live).map(|(found, _)| found)
-        else {
-            return Err(refused());
-        };
-        let app = self
-            .front
-            .store
-            .app(&app)
-            .await
-            .map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
-        let app = app.ok_or_else(refused)?;
+        let found = self.token(bearer(headers)?).await?.filter(|found| found.is_live);
+        let Found { token, app: Some(app), .. } = found.ok_or_else(refused)? else { return Err(refused()) };
         Span::current().record("app.id", app.id.as_str());
-        Ok(Known { caller: Caller::App(Box::new(app)), actor: id.to_string() })
+        Ok(Known { caller: Caller::App(Box::new(app)), actor: token.id.to_string() })
     }
 
     /// Proves that the request has a valid token, of an app or of the staff.
@@ -148,7 +137,9 @@ impl Authentication {
                 Err(Refusal::NoRole) => return Err(Problem::new(Kind::ROLE_REQUIRED)),
             }
         } else {
-            let Some((found, is_live)) = self.token(sent).await? else { return Err(refused()) };
+            let Some(Found { token: found, is_live, .. }) = self.token(sent).await? else {
+                return Err(refused());
+            };
             *by = Some(found.id.to_string());
             match found.owner {
                 TokenOwner::Staff(role) if is_live => {
@@ -169,18 +160,18 @@ impl Authentication {
     }
 
     /// The row of a token of ours that was sent, and whether it is live. One that is notes its use.
-    async fn token(&self, sent: &str) -> Result<Option<(AccessToken, bool)>, Problem> {
-        let Ok(token) = Token::parse(TOKEN_PREFIX, sent) else { return Ok(None) };
-        let found = self.front.administration.find_token(token.public_id()).await;
+    async fn token(&self, sent: &str) -> Result<Option<Found>, Problem> {
+        let Ok(sent) = Token::parse(TOKEN_PREFIX, sent) else { return Ok(None) };
+        let found = self.front.administration.find_token(sent.public_id()).await;
         let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
         let nobody = Sha256Hash::new([0; 32]);
-        let stored = found.as_ref().map_or(nobody, |found| found.hash);
-        let equal = token.matches(&stored);
-        let Some(found) = found.filter(|_| equal) else { return Ok(None) };
+        let stored = found.as_ref().map_or(nobody, |(token, _)| token.hash);
+        let equal = sent.matches(&stored);
+        let Some((token, app)) = found.filter(|_| equal) else { return Ok(None) };
         let now = self.front.clock.now();
-        let is_live = found.is_live(now);
-        if is_live && self.identity.is_use_written(&found, now) {
-            let (front, id) = (self.front.clone(), found.id.clone());
+        let is_live = token.is_live(now);
+        if is_live && self.identity.is_use_written(&token, now) {
+            let (front, id) = (self.front.clone(), token.id.clone());
             #[expect(
                 clippy::disallowed_methods,
                 reason = "one a minute for each token; no request waits for it"
@@ -191,8 +182,16 @@ impl Authentication {
                 }
             });
         }
-        Ok(Some((found, is_live)))
+        Ok(Some(Found { token, app, is_live }))
     }
+}
+
+/// A token of ours that was sent.
+struct Found {
+    token: AccessToken,
+    /// Whose it is, where it is one of an app.
+    app: Option<App>,
+    is_live: bool,
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

@@ -51,7 +51,7 @@ struct HookAnswer {
     receipt_id: Option<String>,
     /// `accepted`, `duplicate` or `ignored`.
     verdict: &'static str,
-    /// Why.
+    /// The reason for the verdict, as a code.
     reason: &'static str,
 }
 

@@ -223,9 +223,7 @@ impl FromStr for Seen {
 fn seen(headers: &HeaderMap, query: &Query) -> Result<Seen, Problem> {
     let malformed = |what: &str| Problem::malformed(format!("{what} is the id of an entry (ent_...)"));
     match (headers.get(LAST_EVENT_ID), query.get("after")) {
-        (Some(value), _) => {
-            value.to_str().unwrap_or("").parse().map_err(|()| malformed("Last-Event-ID"))
-        }
+        (Some(value), _) => value.to_str().unwrap_or("").parse().map_err(|()| malformed("Last-Event-ID")),
         (None, Some(text)) => text.parse().map_err(|()| malformed("after")),
         (None, None) => Ok(Seen::Nothing),
     }
@@ -305,7 +303,8 @@ impl News for Entries {
         let after = after.max(ends.first - 1);
         if std::mem::take(&mut self.missed) || is_gone {
             self.place = Some((ends.name, after));
-            let data = json!({ "next": after + 1, "reason": "entries before this one are not kept any more" });
+            let data =
+                json!({ "next": after + 1, "reason": "entries before this one are not kept any more" });
             return Ok(Some(format!("event: gap\ndata: {data}\n\n").into()));
         }
         let found =

@@ -7,6 +7,7 @@ use std::{
     ops::RangeInclusive,
     panic::AssertUnwindSafe,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -14,7 +15,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rand::RngExt;
 use tidings_actors::ports::Deed;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span, debug, error, field, info, info_span};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
@@ -26,6 +27,7 @@ use super::{
     handler_state::HandlerState,
     hooks, idempotency,
     problem::{Kind, Problem},
+    quota::QuotaShare,
     request::{Caller, Request, expect_json, read_body},
     request_lines::RequestLines,
     route::{Access, Answer, Found, Route, Table},
@@ -46,6 +48,8 @@ const REQUEST_ID_BYTES: RangeInclusive<usize> = 8..=128;
 const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 /// How many seconds to wait after a request whose task was ended with the server.
 const RETRY_AFTER_SECONDS: u64 = 1;
+/// A refusal for too many requests with one token is held for less than so many milliseconds.
+const REFUSAL_HELD_MS: u64 = 500;
 
 /// What the way of a request needs beside its route.
 pub struct Pipeline {
@@ -197,6 +201,7 @@ impl Pipeline {
         let (route, parameters) = self.route(table, &head).await?;
         let Head { method, path, query, headers, client, request_id, .. } = head;
         Span::current().record("http.route", &route.template);
+        let _one_of_its_token = self.place_of_token(headers).await?;
         let known = self.authentication.caller(route.access, headers, request_id, client).await?;
         self.edge.admit_owner(&known.caller)?;
         let _place_until_it_is_answered = self.state.places.request(&known.caller)?;
@@ -221,6 +226,18 @@ impl Pipeline {
             recheck: self.authentication.clone(),
         };
         self.work(route, request, deed, request_id).await
+    }
+
+    /// The place of a request among those with its token. A refusal is held for a moment of its own: a crowd
+    /// that asks again at once must not come back as one burst, which others would wait behind.
+    async fn place_of_token(&self, headers: &HeaderMap) -> Result<Option<QuotaShare>, Problem> {
+        let place = self.state.places.token(headers);
+        if place.is_err()
+            && let Some(_held) = self.state.places.refusal()
+        {
+            sleep(Duration::from_millis(self.front.random.below(REFUSAL_HELD_MS))).await;
+        }
+        place
     }
 
     /// The route of a request whose head can be read.

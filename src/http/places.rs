@@ -4,6 +4,9 @@
 //! Long polls and tails together never have more than half of the connections, so that the others are
 //! there for requests that end: health checks, hooks, operators, other apps.
 
+use http::{HeaderMap, header};
+use tidings_entity::id::Sha256Hash;
+
 use super::{
     problem::{Kind, Problem},
     quota::{Full, Quota, QuotaShare},
@@ -27,6 +30,8 @@ const RETRY_TAIL_AFTER_SECONDS: u64 = 10;
 
 /// The bounds of one process.
 pub struct Places {
+    tokens: Quota,
+    refusals: Quota,
     requests: Quota,
     polls: Quota,
     tails: Quota,
@@ -38,8 +43,11 @@ impl Places {
     pub fn new(connections_max: usize) -> Self {
         let part = |of: usize| (connections_max / of).max(1);
         let of_waits = part(CONNECTIONS_PER_WAIT);
+        let of_requests = part(CONNECTIONS_PER_REQUEST).max(REQUESTS_MIN);
         Self {
-            requests: Quota::new(part(CONNECTIONS_PER_REQUEST).max(REQUESTS_MIN), usize::MAX),
+            tokens: Quota::new(of_requests, usize::MAX),
+            refusals: Quota::new(usize::MAX, of_waits),
+            requests: Quota::new(of_requests, usize::MAX),
             polls: Quota::new(part(CONNECTIONS_PER_POLL), of_waits),
             tails: Quota::new(TAILS_PER_CALLER, of_waits),
         }
@@ -55,11 +63,23 @@ impl Places {
             Caller::Staff(staff) => &staff.id,
             Caller::Anyone | Caller::Hook(_) => return Ok(None),
         };
-        self.requests.take(owner).map(Some).map_err(|_full| {
-            Problem::new(Kind::TOO_MANY)
-                .with_detail("the owner of this token has as many requests under way as it may have")
-                .retry_after(RETRY_AFTER_SECONDS)
-        })
+        self.requests.take(owner).map(Some).map_err(|_full| too_many_requests())
+    }
+
+    /// One more request with this token, until it is answered. It is counted before anything is read of its
+    /// caller, so that a crowd of requests with one token costs no reads.
+    ///
+    /// # Errors
+    /// 429 when as many requests with this token are under way as a caller may have.
+    pub(super) fn token(&self, headers: &HeaderMap) -> Result<Option<QuotaShare>, Problem> {
+        let Some(token) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+        let owner = Sha256Hash::of(token.as_bytes()).to_string();
+        self.tokens.take(&owner).map(Some).map_err(|_full| too_many_requests())
+    }
+
+    /// One more refusal that is held for a moment; `None`: as many are held as may be.
+    pub(super) fn refusal(&self) -> Option<QuotaShare> {
+        self.refusals.take("").ok()
     }
 
     /// One more request of an app that waits for a change; `None`: it should not wait, because as many do
@@ -81,6 +101,12 @@ impl Places {
             Problem::new(Kind::TOO_MANY).with_detail(detail).retry_after(RETRY_TAIL_AFTER_SECONDS)
         })
     }
+}
+
+fn too_many_requests() -> Problem {
+    Problem::new(Kind::TOO_MANY)
+        .with_detail("the owner of this token has as many requests under way as it may have")
+        .retry_after(RETRY_AFTER_SECONDS)
 }
 
 #[cfg(test)]
@@ -116,6 +142,21 @@ mod tests {
         let tails: Vec<_> = (0..100).filter_map(|_| places.tail("greedy").ok()).collect();
         assert_eq!(tails.len(), 8);
         assert!(places.tail("modest").is_ok());
+    }
+
+    #[test]
+    fn a_token_has_so_many_requests_at_once_whoever_it_belongs_to() {
+        let places = Places::new(1_024);
+        let with = |token: &'static str| {
+            HeaderMap::from_iter([(header::AUTHORIZATION, token.parse().expect("text"))])
+        };
+        let held: Vec<_> = (0..128).map(|_| places.token(&with("Bearer one")).expect("room")).collect();
+        let refused = places.token(&with("Bearer one")).err().expect("one too many");
+        assert_eq!(refused.status().as_u16(), 429);
+        assert!(places.token(&with("Bearer other")).is_ok());
+        assert!(places.token(&HeaderMap::new()).expect("not counted").is_none());
+        drop(held);
+        assert!(places.token(&with("Bearer one")).is_ok() && places.tokens.is_unused());
     }
 
     #[test]

@@ -42,7 +42,7 @@ struct ReceiptShown {
     event: String,
     /// `accepted`, `duplicate`, `ignored` or `refused`; of a refused one all else is a claim.
     verdict: &'static str,
-    /// Why.
+    /// The reason for the verdict, as a code.
     reason: &'static str,
     /// The ref that it tells of.
     #[serde(rename = "ref")]

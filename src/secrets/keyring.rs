@@ -423,7 +423,7 @@ impl Key {
         Ok(key)
     }
 
-    /// Whether its bytes were obviously chosen by hand.
+    /// Whether its bytes follow a pattern: they repeat or count.
     fn is_obvious(&self) -> bool {
         let bytes = self.bytes.as_slice();
         let repeats = (1..=PERIOD_MAX).any(|period| bytes[period..] == bytes[..bytes.len() - period]);

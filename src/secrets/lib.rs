@@ -54,7 +54,7 @@ pub enum SecretsError {
     Invalid {
         /// The keyring's path.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault of the keyring, in words.
         reason: &'static str,
     },
     /// What another replica handed on is no key, or too weak.

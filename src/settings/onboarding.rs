@@ -11,7 +11,7 @@ const APPS_PER_HOUR: u32 = 100;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnboardingSettings {
-    /// Who.
+    /// Who may register an app.
     #[serde(deserialize_with = "tidings_section::word")]
     pub mode: OnboardingMode,
     /// Apps that one address registers in an hour, where anyone may.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidings_actors::{
     ports::{
-        AccessToken, Administration, AttemptRecord, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed,
+        AccessToken, Administration, App, AttemptRecord, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed,
         LetterFilter, LettersOfAll, SourceLine, StoreError, TokensOf, Watch, WatchCondition, WatchFilter,
     },
     time::Timestamp,
@@ -25,8 +25,8 @@ impl Administration for SqlStore {
         transact!(self, |transaction| tokens::create(transaction, &token).await)
     }
 
-    async fn find_token(&self, public_id: &str) -> Result<Option<AccessToken>, StoreError> {
-        tokens::find(&self.readers, public_id).await
+    async fn find_token(&self, public_id: &str) -> Result<Option<(AccessToken, Option<App>)>, StoreError> {
+        tokens::find(&self.readers, &self.context, public_id).await
     }
 
     async fn tokens(

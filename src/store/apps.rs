@@ -176,7 +176,8 @@ pub(super) async fn patch(
             _ => None,
         };
         if let Some(entry_type) = entry_type {
-            told::now(connection, context, told::sink_used(&id, None, entry_type, disabled.as_deref())).await?;
+            told::now(connection, context, told::sink_used(&id, None, entry_type, disabled.as_deref()))
+                .await?;
         }
         let values = vec![disabled.into(), id.clone().into()];
         rows::execute(connection, "app", "update app set disabled = $1 where id = $2", values).await?;
@@ -279,7 +280,12 @@ pub(super) fn settings(table: &'static str, text: &str) -> Result<DeliverySettin
     serde_json::from_str(text).map_err(|error| undecodable(table, error))
 }
 
-fn from_row(context: &Context, row: app::Model, keys: Vec<app_key::Model>) -> Result<App, StoreError> {
+/// An app with its keys, opened.
+pub(super) fn from_row(
+    context: &Context,
+    row: app::Model,
+    keys: Vec<app_key::Model>,
+) -> Result<App, StoreError> {
     let delivery = settings("app", &row.delivery)?;
     let access = access::open(context, &access::of_app(&row.id), row.endpoint_access.as_deref())?;
     let open = |key: app_key::Model| -> Result<Secret, StoreError> {

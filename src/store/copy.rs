@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidings_actors::{ports::{Random, StoreError}, time::Timestamp};
+use tidings_actors::{
+    ports::{Random, StoreError},
+    time::Timestamp,
+};
 
 use super::{
     OpenError,

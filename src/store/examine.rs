@@ -20,7 +20,7 @@ use super::{
 };
 use crate::secrets::Keyring;
 
-/// What was found.
+/// The result of an examination.
 #[derive(Debug)]
 pub struct Examination {
     /// What it finds wrong with itself.

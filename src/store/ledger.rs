@@ -110,7 +110,8 @@ fn adds_up(entry_type: EntryType) -> bool {
 }
 
 /// The types after which a subject is as it should be: nothing more is to be remembered of it.
-const AT_REST: &str = "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked', 'sink.enabled',
+const AT_REST: &str =
+    "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked', 'sink.enabled',
     'sink.closed', 'ledger.restored')";
 
 /// From a round of a cursor.
@@ -301,10 +302,13 @@ pub(super) async fn restored(
         let text = "update ledger set name = $1 where app_id = $2";
         let values = vec![LedgerId::new(random.ulid(at)).into(), ledger.app_id.clone().into()];
         rows::execute(connection, "ledger", text, values).await?;
-        let note =
-            Note::new(ledger.app_id.clone(), ledger.app_id.as_str(), EntryType::LedgerRestored, outside("restore"));
+        let note = Note::new(
+            ledger.app_id.clone(),
+            ledger.app_id.as_str(),
+            EntryType::LedgerRestored,
+            outside("restore"),
+        );
         notes.push(note.with("backup_taken_ms", taken_at.0).with("ledger_before", ledger.name.to_string()));
     }
     write(connection, random, notes, at).await
 }
-

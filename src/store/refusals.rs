@@ -11,7 +11,11 @@ use super::{Context, ledger::told, redrive, resync, rows};
 const ALL: SelfRedrive = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
 
 /// A sink took a test delivery: what it refused is sent again, each letter by itself once.
-pub(super) async fn of_sink(connection: &impl ConnectionTrait, context: &Context, sink: &SinkKey) -> Result<(), StoreError> {
+pub(super) async fn of_sink(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    sink: &SinkKey,
+) -> Result<(), StoreError> {
     let is_of_sink = match sink.sink {
         Some(_) => "w.sink_id = $1",
         None => "w.app_id = $1 and w.sink_id is null",
@@ -30,7 +34,11 @@ pub(super) async fn of_sink(connection: &impl ConnectionTrait, context: &Context
 }
 
 /// Somebody resumed a watch: it may refuse as much again.
-pub(super) async fn of_watch(connection: &impl ConnectionTrait, context: &Context, watch: &WatchId) -> Result<(), StoreError> {
+pub(super) async fn of_watch(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    watch: &WatchId,
+) -> Result<(), StoreError> {
     let text = "select * from cursor where watch_id = $1 and refused >= $2 and not acknowledged";
     let values = vec![watch.clone().into(), i64::from(REFUSALS_MAX).into()];
     let blocked: Vec<cursor::Model> = rows::all(connection, "cursor", text, values).await?;
@@ -40,7 +48,11 @@ pub(super) async fn of_watch(connection: &impl ConnectionTrait, context: &Contex
     Ok(())
 }
 
-async fn end(connection: &impl ConnectionTrait, context: &Context, cursor: cursor::Model) -> Result<(), StoreError> {
+async fn end(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    cursor: cursor::Model,
+) -> Result<(), StoreError> {
     let (state, reason) = match cursor.state {
         CursorState::Blocked => (resync::at_rest(connection, &cursor).await?, None),
         state => (state, cursor.reason.clone()),

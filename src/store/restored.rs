@@ -6,7 +6,10 @@
 //! later, of a pattern that was watched before, may have been delivered as well, and begins the same.
 
 use sea_orm::ConnectionTrait;
-use tidings_actors::{ports::{Random, StoreError}, time::Timestamp};
+use tidings_actors::{
+    ports::{Random, StoreError},
+    time::Timestamp,
+};
 use tidings_entity::{cursor, id::WatchId};
 
 use super::{ledger, resync, rows};

@@ -17,7 +17,9 @@ use tidings_entity::{
 };
 
 use super::{
-    Context, ledger::{self, Note, told}, replays, resync, rows, views,
+    Context,
+    ledger::{self, Note, told},
+    replays, resync, rows, views,
 };
 
 /// Begins a round, if the cursor is still what it was planned from.

@@ -1,18 +1,25 @@
 //! Tokens of apps and of the staff: made, found by their public part, revoked.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use std::sync::LazyLock;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, QueryResult};
 use tidings_actors::{
     ports::{
-        APP_TOKENS_MAX, AccessToken, DEAD_TOKENS_KEPT, STAFF_TOKENS_MAX, StoreError, TokenOwner, TokensOf,
+        APP_TOKENS_MAX, AccessToken, App, DEAD_TOKENS_KEPT, STAFF_TOKENS_MAX, StoreError, TokenOwner,
+        TokensOf,
     },
     time::Timestamp,
 };
 use tidings_entity::{
-    access_token,
+    access_token, app, app_key,
     id::{AppId, Sha256Hash, TokenId},
 };
 
-use super::{error::undecodable, rows};
+use super::{
+    Context, apps,
+    error::{OfTable, undecodable},
+    rows,
+};
 
 /// What the token of a registration is called.
 const ONBOARDING: &str = "onboarding";
@@ -94,18 +101,48 @@ pub(super) async fn create(transaction: &DatabaseTransaction, token: &AccessToke
     rows::insert(transaction, "access_token", vec![row]).await
 }
 
-/// The token with this public part.
+/// One search of the unique index, whatever there is. Every request asks: the token, its app and the keys of
+/// that are one statement.
+pub(super) static FIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select {}, {}, {} from access_token t
+         left join app a on a.id = t.app_id
+         left join app_key k on k.app_id = a.id and (k.expires_at is null or k.expires_at > $2)
+         where t.public_id = $1 order by k.ordinal desc",
+        rows::columns::<access_token::Entity>("t"),
+        rows::columns::<app::Entity>("a"),
+        rows::columns::<app_key::Entity>("k"),
+    )
+});
+
+/// The token with this public part; of an app with that app.
 pub(super) async fn find(
     connection: &impl ConnectionTrait,
+    context: &Context,
     public_id: &str,
-) -> Result<Option<AccessToken>, StoreError> {
-    let row: Option<access_token::Model> =
-        rows::one(connection, "access_token", FIND, vec![public_id.into()]).await?;
-    row.map(shown).transpose()
+) -> Result<Option<(AccessToken, Option<App>)>, StoreError> {
+    let values = vec![public_id.into(), context.clock.now().0.into()];
+    let found = rows::mixed(connection, "access_token", &FIND, values).await?;
+    let Some(first) = found.first() else { return Ok(None) };
+    let token = shown(access_token::Model::from_query_result(first, "t_").of("access_token")?)?;
+    let app = part::<app::Model>(first, "app", "a_", "id")?;
+    let keys = found.iter().filter_map(|row| {
+        rows::readable_or_logged(part::<app_key::Model>(row, "app_key", "k_", "app_id")).flatten()
+    });
+    let app = app.map(|app| apps::from_row(context, app, keys.collect())).transpose()?;
+    Ok(Some((token, app)))
 }
 
-/// One search of the unique index, whatever there is.
-pub(super) const FIND: &str = "select * from access_token where public_id = $1";
+/// What a row holds of a joined table, by a column that is null where it holds nothing.
+fn part<M: FromQueryResult>(
+    row: &QueryResult,
+    table: &'static str,
+    prefix: &str,
+    column: &str,
+) -> Result<Option<M>, StoreError> {
+    let is_there: Option<String> = row.try_get(prefix, column).of(table)?;
+    is_there.map(|_| M::from_query_result(row, prefix)).transpose().of(table)
+}
 
 /// Tokens of an owner, oldest first.
 pub(super) async fn list(

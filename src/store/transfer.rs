@@ -83,9 +83,9 @@ pub enum TransferError {
     /// Something in the source cannot be copied.
     #[error("{table} cannot be copied: {reason}")]
     Unfit {
-        /// Where it is.
+        /// The table that holds it.
         table: &'static str,
-        /// What it is.
+        /// The row and its fault, in words.
         reason: String,
     },
     /// The target does not hold what the source holds.

@@ -1,7 +1,7 @@
 //! A delivery needs a blob that the mirror lacks: the mirror is a cache and may have been lost or
 //! damaged, or it is one of trees alone. One request brings what the following deliveries need as well, so
 //! that a lost mirror never costs a request for each file. Runs inside a task of the deliverer;
-//! killed anywhere, it is simply done again.
+//! a task that is killed anywhere is done again.
 
 use tidings_entity::id::ObjectId;
 

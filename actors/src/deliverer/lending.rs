@@ -68,7 +68,7 @@ pub struct Lease {
 /// A lease that comes back.
 #[derive(Debug)]
 pub struct Return {
-    /// Which.
+    /// The id of the lease.
     pub id: String,
     /// Of which watch.
     pub watch: WatchId,

@@ -138,7 +138,7 @@ pub enum Decision {
     Retry(Duration),
     /// Give it up.
     Park {
-        /// Why.
+        /// The reason that the dead letter shows.
         reason: ParkReason,
         /// Whether it is one of those that block a cursor when there are too many in a row.
         counted: bool,

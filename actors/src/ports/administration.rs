@@ -7,7 +7,7 @@ use tidings_entity::{
     kind::Role,
 };
 
-use super::{AttemptRecord, DeadLetter, LetterFilter, StoreError, Watch};
+use super::{App, AttemptRecord, DeadLetter, LetterFilter, StoreError, Watch};
 use crate::time::Timestamp;
 
 /// Live tokens of one app at most: enough for every place it runs at and a rotation of each.
@@ -81,7 +81,7 @@ impl AccessToken {
 /// of its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
-    /// When.
+    /// When it was done.
     pub at: Timestamp,
     /// Who: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
     pub actor: String,
@@ -169,7 +169,7 @@ impl WatchCondition {
 /// Which watches are asked for; what is `None` is not asked.
 #[derive(Clone, Debug, Default)]
 pub struct WatchFilter {
-    /// How it is.
+    /// The condition of the watch, such as behind or blocked.
     pub condition: Option<WatchCondition>,
     /// Of which app.
     pub app: Option<AppId>,
@@ -225,9 +225,9 @@ pub trait Administration: Send + Sync + 'static {
 
     /// Makes a token. More live ones than their owner may have are a [`StoreError::Conflict`].
     async fn create_token(&self, token: &AccessToken) -> Result<(), StoreError>;
-    /// The token with this public part, live or not: one search of an index. The caller compares the
-    /// hash.
-    async fn find_token(&self, public_id: &str) -> Result<Option<AccessToken>, StoreError>;
+    /// The token with this public part, live or not, and the app whose it is: one search of an index. The
+    /// caller compares the hash.
+    async fn find_token(&self, public_id: &str) -> Result<Option<(AccessToken, Option<App>)>, StoreError>;
     /// Tokens, oldest first, after `after`, at most `limit`.
     async fn tokens(
         &self,

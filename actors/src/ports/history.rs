@@ -109,7 +109,7 @@ pub struct SettledRange {
     pub from: u64,
     /// The one after the last.
     pub to: u64,
-    /// When.
+    /// When the range was settled.
     pub at: Timestamp,
 }
 

@@ -280,7 +280,7 @@ pub struct Park {
     pub change: Change,
     /// Its delivery id.
     pub delivery: DeliveryId,
-    /// Why.
+    /// Why the change is parked.
     pub reason: ParkReason,
     /// Whether it counts among the parks in a row that block a cursor.
     pub counted: bool,
@@ -338,7 +338,7 @@ pub struct DeadLetter {
     pub operation: Operation,
     /// The delivery that was given up.
     pub delivery: DeliveryId,
-    /// Why.
+    /// Why the change was parked.
     pub reason: ParkReason,
     /// Where it stands.
     pub status: LetterStatus,

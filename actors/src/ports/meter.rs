@@ -191,7 +191,7 @@ pub struct TreeSurvey {
 /// What was found by looking around.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
-    /// When.
+    /// When the survey was made.
     pub at: Timestamp,
     /// How long the looking took.
     pub took: Duration,

@@ -41,7 +41,7 @@ pub struct Receipt {
     pub hook: Hook,
     /// What became of it.
     pub verdict: ReceiptVerdict,
-    /// Why.
+    /// The reason for the verdict.
     pub reason: ReceiptReason,
     /// The watched repositories that it names.
     pub repositories: Vec<RepositoryId>,

@@ -41,7 +41,7 @@ pub enum StoreError {
     Undecodable {
         /// The table.
         table: &'static str,
-        /// What is wrong.
+        /// The fault of the row, in words.
         reason: String,
     },
     /// Another process took over the work of this one: reload nothing, stop.
@@ -72,7 +72,7 @@ pub struct BlobFacts {
     pub text: bool,
 }
 
-/// A breaker that is not simply closed.
+/// A breaker that is not closed, or has counted failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerRow {
     /// What it guards.

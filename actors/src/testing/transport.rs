@@ -36,13 +36,13 @@ pub struct Arrival {
     pub app: AppId,
     /// The delivery id.
     pub id: DeliveryId,
-    /// What kind.
+    /// The route that it arrived at.
     pub action: Action,
     /// The path, for a change.
     pub path: Vec<u8>,
     /// What it was answered.
     pub answer: Result<u16, SendFailure>,
-    /// When.
+    /// When it arrived.
     pub at: Instant,
     /// The header fields of the app that went with it.
     pub headers: BTreeMap<String, String>,

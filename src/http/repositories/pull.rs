@@ -48,6 +48,8 @@ const WAIT_SECONDS: [u64; 2] = [0, 60];
 const OPENING_WAIT: Duration = Duration::from_secs(1);
 /// How many seconds a client should wait before it asks again, where it may not wait for the answer.
 const RETRY_AFTER_SECONDS: u64 = 5;
+/// How long such a request is held before it is told that nothing is pending.
+const CROWDED_WAIT: Duration = Duration::from_secs(1);
 /// Most characters of what an app says of a change that it refuses.
 const REASON_CHARACTERS_MAX: usize = 1_024;
 
@@ -141,8 +143,8 @@ struct SettledShown {
 
 /// The next changes of a watch, for an app without an endpoint; 204 where none can be handed out now. Of
 /// the requests that wait for a change an app has one for each sixteen connections of the server at once, and
-/// all apps together one for each four: beyond that a request is answered as if it did not wait, and 204 has
-/// `Retry-After`.
+/// all apps together one for each four: beyond that a request is answered as if it did not wait, but a 204 comes a
+/// second later and has `Retry-After`.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
         ("id" = String, Path),
@@ -193,6 +195,8 @@ async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -
         }
     };
     if may_not_wait && answer.status() == StatusCode::NO_CONTENT {
+        // A client that asks again at once must not cost more than one that waits.
+        tokio::time::sleep(CROWDED_WAIT).await;
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
     Ok(answer)

@@ -7,11 +7,16 @@ use tidings_actors::{
     view::{GLOBS_MAX, InvalidView, View},
 };
 use tidings_entity::{id::AppId, kind::ContentRule};
+use tokio::time::{Instant, sleep};
 
 use super::super::{
     fields::Fields,
     problem::{Kind, Problem},
 };
+
+/// After compiling for some time, nobody compiles for so many times as long: globs take a tenth of one
+/// processor at most, however many are sent.
+const REST_PER_WORK: u32 = 9;
 
 /// The fields of a view, as far as they are there.
 pub(super) struct ViewFields {
@@ -75,12 +80,15 @@ impl ViewFields {
         let made = match length {
             Err(fault) => Err(fault),
             Ok(()) => {
-                let turn = compiling.take(app).await;
+                let (turn, began) = (compiling.take(app).await, Instant::now());
                 let compiled = tokio::task::spawn_blocking(move || {
-                    let _turn_until_it_is_done = turn;
-                    View::new(include, exclude, symlinks, content, max_size)
+                    let made = View::new(include, exclude, symlinks, content, max_size);
+                    (made, turn)
                 });
-                compiled.await.map_err(|_panic| Problem::new(Kind::INTERNAL))?
+                let (made, turn) = compiled.await.map_err(|_panic| Problem::new(Kind::INTERNAL))?;
+                sleep(began.elapsed() * REST_PER_WORK).await;
+                drop(turn);
+                made
             }
         };
         Ok(made.unwrap_or_else(|fault| {

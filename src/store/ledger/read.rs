@@ -5,7 +5,11 @@ use tidings_actors::{
     ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Origin, StoreError},
     time::Timestamp,
 };
-use tidings_entity::{entry, id::{AppId, LedgerId}, ledger};
+use tidings_entity::{
+    entry,
+    id::{AppId, LedgerId},
+    ledger,
+};
 
 use crate::store::rows::{self, columns, signed};
 

@@ -93,24 +93,14 @@ impl LaneStore for SqlStore {
 
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.map(str::to_owned));
-        transact!(self, |transaction, context| rounds::set_blocked(
-            transaction,
-            context,
-            &cursor,
-            reason
-        )
-        .await)
+        transact!(self, |transaction, context| rounds::set_blocked(transaction, context, &cursor, reason)
+            .await)
     }
 
     async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.to_owned());
-        transact!(self, |transaction, context| rounds::pause_by_guard(
-            transaction,
-            context,
-            &cursor,
-            reason
-        )
-        .await)
+        transact!(self, |transaction, context| rounds::pause_by_guard(transaction, context, &cursor, reason)
+            .await)
     }
 
     async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError> {

@@ -90,7 +90,8 @@ impl WatchStore for SqlStore {
     ) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.to_owned());
         transact!(self, |transaction, context| {
-            resync::of_cursor(transaction, &*context.random, cursor, complete, reason, context.clock.now()).await
+            resync::of_cursor(transaction, &*context.random, cursor, complete, reason, context.clock.now())
+                .await
         })
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
     ports::{
-        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, UpkeepStore, WatchPatch,
-        WatchStore,
+        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, UpkeepStore,
+        WatchPatch, WatchStore,
     },
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
@@ -71,9 +71,7 @@ async fn a_block_and_its_end_are_told_with_what_they_are_about(home: Home) {
     assert_eq!(
         told(&store, &app).await,
         [
-            format!(
-                r#"1 watch.blocked {{"branch":"{branch}","reason":"ten in a row","repository":"a/b"}}"#
-            ),
+            format!(r#"1 watch.blocked {{"branch":"{branch}","reason":"ten in a row","repository":"a/b"}}"#),
             format!(r#"2 watch.recovered {{"branch":"{branch}","repository":"a/b"}} after 1"#),
         ]
     );
@@ -139,19 +137,22 @@ async fn a_pause_a_disabled_app_and_open_breakers_are_told_once_each(home: Home)
     };
     for at in [0, MINUTE] {
         clock.set(Timestamp(1_000_000 + 10 * at));
-        let patch = if at == 0 { pause(WatchState::Paused, Some("by hand")) } else { pause(WatchState::Active, None) };
+        let patch = if at == 0 {
+            pause(WatchState::Paused, Some("by hand"))
+        } else {
+            pause(WatchState::Active, None)
+        };
         for _twice in 0..2 {
-            store.patch_watch(&app, &watched.id, &patch, clock_now(&clock)).await.expect("patched");
+            store.patch_watch(&app, &watched.id, &patch).await.expect("patched");
         }
         let disabled = (at == 0).then(|| "by hand".to_owned());
         for _twice in 0..2 {
             let patch = AppPatch { disabled: Some(disabled.clone()), ..AppPatch::default() };
             store.patch_app(&app, &patch, clock_now(&clock)).await.expect("patched");
         }
-        for (kind, id) in [
-            (BreakerKind::Endpoint, app.to_string()),
-            (BreakerKind::Source, store.all_of_source(&app).await),
-        ] {
+        for (kind, id) in
+            [(BreakerKind::Endpoint, app.to_string()), (BreakerKind::Source, store.all_of_source(&app).await)]
+        {
             let is_open = at == 0;
             let breaker = BreakerRow {
                 kind,
@@ -166,7 +167,8 @@ async fn a_pause_a_disabled_app_and_open_breakers_are_told_once_each(home: Home)
             }
         }
     }
-    let types: Vec<EntryType> = entries(&store, &app).await.into_iter().map(|entry| entry.entry_type).collect();
+    let types: Vec<EntryType> =
+        entries(&store, &app).await.into_iter().map(|entry| entry.entry_type).collect();
     use EntryType::*;
     assert_eq!(
         types,
@@ -213,9 +215,15 @@ async fn old_entries_go_and_the_first_number_that_is_kept_is_known(home: Home) {
     // All are older than an hour but the last ones; then the number goes below what is kept.
     let pruned = store.prune_ledgers(Timestamp(1_000_000 + 3_600_000 + 10 * MINUTE), age, 1_000, 3).await;
     assert_eq!(pruned.expect("pruned"), 3, "no more than asked for");
-    assert_eq!(store.ledger_ends(&app).await.expect("read").map(|ends| (ends.first, ends.last)), Some((4, 20)));
+    assert_eq!(
+        store.ledger_ends(&app).await.expect("read").map(|ends| (ends.first, ends.last)),
+        Some((4, 20))
+    );
     store.prune_ledgers(Timestamp(1_000_000), age, 5, 1_000).await.expect("pruned");
-    assert_eq!(store.ledger_ends(&app).await.expect("read").map(|ends| (ends.first, ends.last)), Some((16, 20)));
+    assert_eq!(
+        store.ledger_ends(&app).await.expect("read").map(|ends| (ends.first, ends.last)),
+        Some((16, 20))
+    );
     store.prune_ledgers(now, age, 1_000, 1_000).await.expect("pruned");
     let ends = store.ledger_ends(&app).await.expect("read").map(|ends| (ends.first, ends.last));
     assert_eq!(ends, Some((21, 20)), "nothing is kept, and the numbers go on");
