@@ -140,7 +140,6 @@ pub(super) async fn prune(
 /// and that no open round counts on. Open letters are no past: without them an app whose erasing was cut
 /// off would never get what was given up. `$1` is the app.
 const OF_APP: &[(&str, &str, &str)] = &[
-    ("entry", "app_id, number", "app_id = $1"),
     (
         "attempt",
         "owner_kind, owner_id, round, position, number",
@@ -167,6 +166,7 @@ const OF_APP: &[(&str, &str, &str)] = &[
          and not exists (select 1 from round_base b
            where b.cursor_id = round.cursor_id and b.round = round.number)",
     ),
+    ("entry", "app_id, number", "app_id = $1"),
 ];
 
 /// How many kinds of rows of an app go before it.
