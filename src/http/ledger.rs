@@ -187,7 +187,7 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
     let ends = ends(&front, &app).await?;
     let (place, missed) = match (seen, ends) {
         (Seen::Beginning, ends) => (ends.map(|ends| (ends.name, ends.first - 1)), false),
-        (_, None) => (None, false),
+        (Seen::Nothing, None) => (None, false),
         (Seen::Nothing, Some(ends)) => (Some((ends.name, ends.last)), false),
         (Seen::Entry(seen), Some(ends)) if seen.ledger == ends.name => {
             if seen.number > ends.last {
@@ -196,7 +196,7 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
             (Some((ends.name, seen.number)), false)
         }
         // Of a ledger from before a restore: what came behind that entry is not known any more.
-        (Seen::Entry(_), Some(ends)) => (Some((ends.name, ends.first - 1)), true),
+        (Seen::Entry(_), ends) => (ends.map(|ends| (ends.name, ends.first - 1)), true),
     };
     let news = Entries { front, app, filter, place, missed, is_placed: false };
     Ok(tail::answer(news, &state.lifecycle, share, &request))
@@ -281,6 +281,17 @@ impl Entries {
             None => Bytes::from_static(b"id: beginning\n\n"),
         }
     }
+
+    /// Tells that entries are gone, and goes on with the first one that is kept. Its id leads there, so a reader
+    /// that breaks off right behind it is not told again.
+    fn gap(&mut self, ends: &LedgerEnds) -> Bytes {
+        (self.missed, self.is_placed) = (false, true);
+        let place = EntryId { ledger: ends.name.clone(), number: ends.first - 1 };
+        let data = json!({ "next": ends.first, "reason": "entries before this one are not kept any more" });
+        let text = format!("id: {place}\nevent: gap\ndata: {data}\n\n");
+        self.place = Some((place.ledger, place.number));
+        text.into()
+    }
 }
 
 #[async_trait]
@@ -299,20 +310,22 @@ impl News for Entries {
                 ends.first - 1
             }
         };
-        let is_gone = after < ends.first - 1;
-        let after = after.max(ends.first - 1);
-        if std::mem::take(&mut self.missed) || is_gone {
-            self.place = Some((ends.name, after));
-            let data =
-                json!({ "next": after + 1, "reason": "entries before this one are not kept any more" });
-            return Ok(Some(format!("event: gap\ndata: {data}\n\n").into()));
+        if std::mem::take(&mut self.missed) || after < ends.first - 1 {
+            return Ok(Some(self.gap(&ends)));
+        }
+        if after >= ends.last {
+            return Ok(None);
         }
         let found =
             self.front.ledgers.entries_between(&self.app, &self.filter, after, ends.last, PIECE).await;
         let found = found.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-        let is_whole = found.len() as u64 == PIECE;
-        let last = found.last().filter(|_| is_whole).map_or(ends.last, |entry| entry.id.number);
-        self.place = Some((ends.name, last));
+        // Retention may have been there meanwhile; then the next look tells of a gap.
+        let now = self::ends(&self.front, &self.app).await?;
+        if now.is_none_or(|now| now.name != ends.name || now.first - 1 > after) {
+            return Ok(None);
+        }
+        // Not by their number: an entry that cannot be read is left out.
+        self.place = Some((ends.name, found.last().map_or(ends.last, |entry| entry.id.number)));
         let mut piece = String::new();
         for entry in &found {
             let shown = EntryShown::of(entry);

@@ -157,16 +157,29 @@ pub(super) async fn write(
     Ok(())
 }
 
+/// Locks the ledger of an app until the transaction ends. Other replicas write to it as well: what is read of
+/// it, or noted in `entry_fold`, holds only behind this lock.
+async fn lock(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    app: &AppId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "insert into ledger (app_id, name, first, last) values ($1, $2, 1, 0)
+                on conflict (app_id) do update set last = ledger.last";
+    let values = vec![app.clone().into(), LedgerId::new(random.ulid(at)).into()];
+    rows::execute(connection, "ledger", text, values).await.map(drop)
+}
+
 async fn tell(
     connection: &impl ConnectionTrait,
     random: &dyn Random,
     note: &Note,
     at: Timestamp,
 ) -> Result<(), StoreError> {
+    lock(connection, random, &note.app, at).await?;
     let topic = note.topic();
-    let values = vec![note.app.clone().into(), note.subject.clone().into(), topic.clone().into()];
-    let text = "select * from entry_fold where app_id = $1 and subject = $2 and topic = $3";
-    let before: Option<entry_fold::Model> = rows::one(connection, "entry_fold", text, values).await?;
+    let before = noted(connection, &note.app, &note.subject, &topic).await?;
     let data = Json::Object(note.data.clone()).to_string();
     let mut fold = entry_fold::Model {
         app_id: note.app.clone(),
@@ -183,8 +196,12 @@ async fn tell(
         origin: note.origin.name.clone(),
         data,
     };
+    if note.entry_type == EntryType::LedgerRestored {
+        // A deed, no state: it never waits for its minute, and each one is told.
+        return append(connection, &fold, None, at).await.map(drop);
+    }
     let Some(before) = before else {
-        fold.number = append(connection, random, &fold, None, at).await?;
+        fold.number = append(connection, &fold, None, at).await?;
         fold.folded = 0;
         return rows::insert(connection, "entry_fold", vec![fold]).await;
     };
@@ -196,10 +213,22 @@ async fn tell(
     if (0..FOLD_MS).contains(&(at.0 - before.told_at)) {
         (fold.told, fold.told_at, fold.number) = (before.told, before.told_at, before.number);
     } else {
-        fold.number = append(connection, random, &fold, Some(before.number), at).await?;
+        fold.number = append(connection, &fold, Some(before.number), at).await?;
         fold.folded = 0;
     }
     remember(connection, fold).await
+}
+
+/// What was noted of one state of one subject.
+async fn noted(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    subject: &str,
+    topic: &str,
+) -> Result<Option<entry_fold::Model>, StoreError> {
+    let text = "select * from entry_fold where app_id = $1 and subject = $2 and topic = $3";
+    let values = vec![app.clone().into(), subject.into(), topic.into()];
+    rows::one(connection, "entry_fold", text, values).await
 }
 
 async fn remember(connection: &impl ConnectionTrait, fold: entry_fold::Model) -> Result<(), StoreError> {
@@ -224,11 +253,10 @@ async fn remember(connection: &impl ConnectionTrait, fold: entry_fold::Model) ->
     rows::execute(connection, "entry_fold", text, values).await.map(drop)
 }
 
-/// Writes the next entry of an app; its number. `folded` says of how many things it tells, or how often the
+/// Writes the next entry of an app, whose ledger is locked; its number. `folded` says of how many things it tells, or how often the
 /// state changed since the entry before.
 async fn append(
     connection: &impl ConnectionTrait,
-    random: &dyn Random,
     fold: &entry_fold::Model,
     cause: Option<i64>,
     at: Timestamp,
@@ -240,10 +268,8 @@ async fn append(
     } else if fold.folded > 1 {
         data.insert("changes".to_owned(), json!(fold.folded));
     }
-    let text = "insert into ledger (app_id, name, first, last) values ($1, $2, 1, 1)
-                on conflict (app_id) do update set last = ledger.last + 1 returning last";
-    let values = vec![fold.app_id.clone().into(), LedgerId::new(random.ulid(at)).into()];
-    let number = rows::number(connection, "ledger", text, values).await?;
+    let text = "update ledger set last = last + 1 where app_id = $1 returning last";
+    let number = rows::number(connection, "ledger", text, vec![fold.app_id.clone().into()]).await?;
     let row = entry::Model {
         app_id: fold.app_id.clone(),
         number,
@@ -260,6 +286,13 @@ async fn append(
     Ok(number)
 }
 
+/// Whether something was noted that is to be told by now. What is counted waits for its minute; a state waits
+/// until it stood still for one. A clock that went back keeps nothing waiting.
+fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
+    let since = if adds_up(fold.told) { fold.told_at } else { fold.last_at };
+    fold.folded > 0 && (fold.last_at > at.0 || since <= at.0 - FOLD_MS)
+}
+
 /// Tells what was noted a minute ago and has no entry yet. How many entries that made.
 pub(super) async fn tell_folded(
     connection: &impl ConnectionTrait,
@@ -267,16 +300,20 @@ pub(super) async fn tell_folded(
     at: Timestamp,
 ) -> Result<u64, StoreError> {
     let minute_ago = at.0 - FOLD_MS;
-    // What is counted waits for its minute; a state waits until it stood still for one.
+    // As `is_due` says.
     let text = "select * from entry_fold where folded > 0 and (last_at > $2
                   or (case when told = 'letter.parked' then told_at else last_at end) <= $1)
                 order by app_id, subject, topic limit $3";
     let values = vec![minute_ago.into(), at.0.into(), rows::signed(FOLDS_AT_ONCE).into()];
     let found: Vec<entry_fold::Model> = rows::readable(connection, "entry_fold", text, values).await?;
     let mut told = 0;
-    for mut fold in found {
+    for fold in found {
+        lock(connection, random, &fold.app_id, at).await?;
+        // Another replica may have added to it before the lock.
+        let fold = noted(connection, &fold.app_id, &fold.subject, &fold.topic).await?;
+        let Some(mut fold) = fold.filter(|fold| is_due(fold, at)) else { continue };
         if adds_up(fold.last) || fold.last != fold.told {
-            fold.number = append(connection, random, &fold, Some(fold.number), at).await?;
+            fold.number = append(connection, &fold, Some(fold.number), at).await?;
             (fold.told, fold.told_at) = (fold.last, at.0);
             told += 1;
         }

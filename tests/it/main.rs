@@ -35,6 +35,7 @@ mod kept_login;
 mod keys;
 mod killing;
 mod killing_mirrors;
+mod ledger;
 mod limits;
 mod listening;
 mod looked_at;

@@ -36,6 +36,9 @@ pub(in crate::store) async fn prune(
         if left == 0 {
             break;
         }
+        // So that no other replica writes an entry between its removal and the new `first`.
+        let text = "update ledger set first = first where app_id = $1";
+        rows::execute(connection, "ledger", text, vec![app_id.clone().into()]).await?;
         let text = "delete from entry where app_id = $1 and number in
                     (select number from entry where app_id = $1 and number <= $2 order by number limit $3)";
         let values = vec![app_id.clone().into(), number.into(), signed(left).into()];
