@@ -228,6 +228,8 @@ pub fn named(text: &str) -> Option<(i64, Sha256Hash)> {
 pub struct Pending {
     /// How much of the log is kept.
     pub kept: AuditKept,
+    /// Who sent the request.
+    pub actor: String,
     deed: Mutex<Option<Deed>>,
 }
 
@@ -239,7 +241,7 @@ impl Pending {
     /// A deed that no change took along yet.
     #[must_use]
     pub fn of(deed: Deed, kept: AuditKept) -> Arc<Self> {
-        Arc::new(Self { kept, deed: Mutex::new(Some(deed)) })
+        Arc::new(Self { kept, actor: deed.actor.clone(), deed: Mutex::new(Some(deed)) })
     }
 
     /// The pending deed of the request that this task serves.

@@ -15,9 +15,11 @@ mod delivery;
 mod doctor;
 mod failure;
 mod folder;
+mod follow;
 mod healthcheck;
 mod init;
 mod key;
+mod ledger;
 pub mod listen;
 mod listing;
 mod man;
@@ -116,6 +118,9 @@ enum Verb {
     /// Look at what became of deliveries
     #[command(subcommand)]
     Delivery(delivery::DeliveryVerb),
+    /// Look at what happened to an app: sources that fail, branches that are blocked, changes given up
+    #[command(subcommand)]
+    Ledger(ledger::LedgerVerb),
     /// Look at hooks that were received, and judge one again
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
@@ -281,6 +286,7 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Repository(verb) => repository::run(verb, context).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
         Verb::Delivery(verb) => delivery::run(verb, context).await,
+        Verb::Ledger(verb) => ledger::run(verb, context).await,
         Verb::Receipt(verb) => receipt::run(verb, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Key(verb) => key::run(verb, context).await,

@@ -26,6 +26,7 @@ pub mod idempotency;
 mod kept;
 pub mod keys;
 mod lag;
+mod ledger;
 pub mod lifecycle;
 pub mod listener;
 pub mod metrics;
@@ -44,6 +45,7 @@ pub mod route;
 mod sights;
 mod standing;
 pub mod status;
+mod tail;
 pub mod tokens;
 mod trees;
 pub mod witness;
@@ -100,6 +102,7 @@ impl Served {
                     dead_letters::routes(),
                     deliveries::routes(&state.histories),
                     tokens::routes(),
+                    ledger::routes(&state.places, &state.lifecycle),
                 ]
                 .concat();
                 [
@@ -108,6 +111,7 @@ impl Served {
                     receipts::routes(),
                     lag::routes(),
                     audit::routes(),
+                    ledger::staff_routes(),
                     admin::routes(&of_apps),
                     keys::routes(),
                     of_apps,

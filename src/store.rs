@@ -36,6 +36,7 @@ mod keys;
 mod known;
 mod lanes;
 pub mod leases;
+mod ledger;
 mod letter_search;
 mod letters;
 mod letters_of_all;

@@ -61,6 +61,10 @@ pub struct Policy {
     pub history_rows: u64,
     /// Age at which unused blob rows go.
     pub blob_age: Duration,
+    /// Age at which entries of ledgers go.
+    pub ledger_age: Duration,
+    /// Entries that the ledger of an app has at most.
+    pub ledger_rows: u64,
     /// The wait between two rounds of upkeep.
     pub upkeep_interval: Duration,
     /// Rows removed in one transaction.
@@ -121,6 +125,8 @@ impl Default for Policy {
             history: Duration::from_secs(30 * 86_400),
             history_rows: 1_000_000,
             blob_age: Duration::from_secs(90 * 86_400),
+            ledger_age: Duration::from_secs(90 * 86_400),
+            ledger_rows: 1_000_000,
             upkeep_interval: Duration::from_secs(3_600),
             upkeep_rows: 1_000,
             packs_max: 50,

@@ -11,15 +11,16 @@ use crate::{
     deliverer::{Deliverer, DelivererArguments, DelivererMessage},
     directory::{DerivedPost, Directory, Gauge, Post},
     housekeeping::{
-        ChoreActor, LeaseKeeper, LetterKeeper, MirrorKeeper, Retention, Surveyor, UpkeepArguments,
+        ChoreActor, LeaseKeeper, LedgerKeeper, LetterKeeper, MirrorKeeper, Retention, Surveyor,
+        UpkeepArguments,
     },
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments, RepositoryWatcherMessage},
     roll::{self, Look},
     scan_worker,
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
-        APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LEASE_KEEPER, LETTER_KEEPER,
-        MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SURVEYOR, TREE,
+        APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LEASE_KEEPER, LEDGER_KEEPER,
+        LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SURVEYOR, TREE,
     },
 };
 
@@ -93,6 +94,9 @@ async fn start(
         MIRROR_KEEPER => spawn(MirrorKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LETTER_KEEPER => spawn(LetterKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LEASE_KEEPER => spawn(LeaseKeeper, UpkeepArguments { context, gauge }, supervisor).await,
+        LEDGER_KEEPER => {
+            spawn(ChoreActor::<LedgerKeeper>::new(), UpkeepArguments { context, gauge }, supervisor).await
+        }
         SURVEYOR => {
             spawn(ChoreActor::<Surveyor>::new(), UpkeepArguments { context, gauge }, supervisor).await
         }

@@ -107,6 +107,8 @@ pub const LETTER_KEEPER: &str = "letter-keeper";
 pub const LEASE_KEEPER: &str = "lease-keeper";
 /// Role of the actor that measures how everything is.
 pub const SURVEYOR: &str = "surveyor";
+/// Tells what the ledgers folded.
+pub const LEDGER_KEEPER: &str = "ledger-keeper";
 
 /// The whole tree.
 pub static TREE: ChildSpec = ChildSpec {
@@ -172,6 +174,7 @@ pub static TREE: ChildSpec = ChildSpec {
                     bound: "its own timers and tasks; one signal at a time",
                     ..LEAF
                 },
+                ChildSpec { id: LEDGER_KEEPER, many: false, bound: "its own timer", ..LEAF },
                 ChildSpec { id: SURVEYOR, many: false, bound: "its own timer", ..LEAF },
             ],
             ..SUPERVISOR

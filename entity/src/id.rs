@@ -111,6 +111,8 @@ prefixed_ids! {
     CursorId = "cur_";
     /// A change that was given up, with its reason.
     DeadLetterId = "dead_";
+    /// The ledger of one app, since the database was made or restored.
+    LedgerId = "lgr_";
     /// Dead letters that were asked to be sent again together.
     RedriveId = "rdv_";
     /// A token that opens this API.

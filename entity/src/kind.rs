@@ -20,9 +20,8 @@ macro_rules! words {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(Serialize, Deserialize, DeriveValueType)]
-        #[serde(rename_all = "snake_case")]
         #[sea_orm(value_type = "String")]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
             /// Every word of this set.
@@ -320,6 +319,46 @@ words! {
         WrongTime = "wrong_time",
         /// Refused: genuine, and its body cannot be read.
         Unreadable = "unreadable",
+    }
+
+    /// What an entry of the ledger says: the noun, and what happened to it.
+    EntryType {
+        /// Scans of a source fail again and again: nothing of it is seen.
+        SourceFailing = "source.failing",
+        /// A source that failed is scanned again.
+        SourceRecovered = "source.recovered",
+        /// A branch of a watch is blocked: its next change waits.
+        WatchBlocked = "watch.blocked",
+        /// A blocked branch moves again.
+        WatchRecovered = "watch.recovered",
+        /// A watch was paused, by a person or by a guard.
+        WatchPaused = "watch.paused",
+        /// A paused watch is delivered again.
+        WatchResumed = "watch.resumed",
+        /// Changes were given up and lie among the dead letters.
+        LetterParked = "letter.parked",
+        /// Nothing is sent to a sink any more: it was disabled, or it answered 410.
+        SinkDisabled = "sink.disabled",
+        /// A disabled sink is sent to again.
+        SinkEnabled = "sink.enabled",
+        /// The breaker of a sink opened: it fails, and is only probed.
+        SinkOpened = "sink.opened",
+        /// The breaker of a sink closed: it answers again.
+        SinkClosed = "sink.closed",
+        /// The database was restored from a backup: entries behind the backup are gone.
+        LedgerRestored = "ledger.restored",
+    }
+
+    /// Where an entry comes from.
+    OriginKind {
+        /// A commit: a cursor and its round.
+        Commit = "commit",
+        /// A moment of a schedule.
+        Tick = "tick",
+        /// A person or program with a token.
+        Person = "person",
+        /// A Git host, an endpoint or a deadline.
+        Outside = "outside",
     }
 }
 

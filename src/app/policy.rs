@@ -33,6 +33,8 @@ pub(super) fn of(settings: &Settings, replica: Replica) -> Policy {
         history: std::time::Duration::from_secs(u64::from(settings.delivery.history_days) * 86_400),
         history_rows: settings.delivery.history_rows,
         blob_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.blob_days) * 86_400),
+        ledger_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.ledger_days) * 86_400),
+        ledger_rows: settings.housekeeping.ledger_rows,
         upkeep_interval: settings.housekeeping.interval,
         upkeep_rows: settings.housekeeping.rows_max,
         packs_max: settings.git.packs_max,

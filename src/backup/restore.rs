@@ -12,7 +12,11 @@ use std::{
 };
 
 use serde::Serialize;
-use tidings_actors::{ports::Clock, secret::Secret, time::Timestamp};
+use tidings_actors::{
+    ports::{Clock, Random},
+    secret::Secret,
+    time::Timestamp,
+};
 
 use super::{
     BackupError, FORMAT, KEYRING_SEALED, Manifest, Tell, digest, new_file, of_path, read_small, sync_folder,
@@ -64,13 +68,14 @@ pub async fn restore(
     from: &Path,
     keyring: &KeyringFrom,
     clock: &dyn Clock,
+    random: &dyn Random,
     tell: Tell<'_>,
 ) -> Result<Restored, BackupError> {
     tell("checking the backup");
     let restoration = Restoration::check(settings, from, keyring, clock)?;
     for step in STEPS {
         tell(step.name());
-        if let Err(error) = restoration.run(step, clock).await {
+        if let Err(error) = restoration.run(step, clock, random).await {
             restoration.take_back(step);
             return Err(error);
         }
@@ -157,7 +162,12 @@ impl Restoration {
         Ok(Self { from, manifest, keys, data_dir, stage, database, is_placed, _claim: claim })
     }
 
-    pub(super) async fn run(&self, step: Step, clock: &dyn Clock) -> Result<(), BackupError> {
+    pub(super) async fn run(
+        &self,
+        step: Step,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<(), BackupError> {
         let staged = self.stage.join(DATABASE);
         match step {
             Step::Stage | Step::Copy | Step::Mark | Step::Keyring | Step::Database if self.is_placed => {
@@ -174,7 +184,7 @@ impl Restoration {
                 }
                 remove(&near(&self.database))
             }
-            Step::Copy => fill(&staged, &self.from, &self.manifest, &self.keys, clock).await,
+            Step::Copy => fill(&staged, &self.from, &self.manifest, &self.keys, clock, random).await,
             Step::Mark => {
                 let text = serde_json::to_string(&self.manifest).expect("texts and numbers");
                 new_file(&self.stage.join(MANIFEST), text.as_bytes())?;
@@ -232,6 +242,7 @@ async fn fill(
     manifest: &Manifest,
     keys: &Keyring,
     clock: &dyn Clock,
+    random: &dyn Random,
 ) -> Result<(), BackupError> {
     fs::copy(from.join(&manifest.database.name), staged).map_err(of_path(staged))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -239,7 +250,7 @@ async fn fill(
     // What was copied, not what was checked before: the other end may be a bad disk.
     check_digest(staged, &manifest.database)?;
     copy::look(staged, Some(keys)).await?;
-    let resyncs = copy::make_ready(staged, keys, Timestamp(manifest.taken_at), clock.now()).await?;
+    let resyncs = copy::make_ready(staged, keys, random, Timestamp(manifest.taken_at), clock.now()).await?;
     let after = copy::look(staged, Some(keys)).await?;
     if (resyncs, after.cursors) != (manifest.cursors, manifest.cursors) {
         return Err(BackupError::Damaged(format!(

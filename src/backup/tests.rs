@@ -19,7 +19,7 @@ use crate::{
         Claim,
         unfinished::{State, Unfinished},
     },
-    machine::MachineClock,
+    machine::{MachineClock, MachineRandom},
     secrets::Keyring,
     settings::Settings,
     store::SqlStore,
@@ -58,7 +58,7 @@ async fn taken(settings: &Settings, to: &Path, form: &KeyringForm) -> Result<Man
 }
 
 async fn restored(settings: &Settings, from: &Path, keyring: &KeyringFrom) -> Result<Restored, BackupError> {
-    restore(settings, from, keyring, &MachineClock, &|_| {}).await
+    restore(settings, from, keyring, &MachineClock, &MachineRandom, &|_| {}).await
 }
 
 fn sealed() -> KeyringForm {
@@ -133,7 +133,7 @@ async fn what_is_not_whole_or_does_not_fit_is_refused_and_leaves_no_data() {
     let both = restored(&new, &to, &both).await;
     assert!(matches!(both, Err(BackupError::Keyring(_))), "{both:?}");
     let early = At(Timestamp(manifest.taken_at - 90_000));
-    let early = restore(&new, &to, &right, &early, &|_| {}).await;
+    let early = restore(&new, &to, &right, &early, &MachineRandom, &|_| {}).await;
     assert!(matches!(early, Err(BackupError::Clock(90_000))), "{early:?}");
 
     for name in ["database.sqlite", "keyring.sealed", "manifest.json"] {
@@ -218,7 +218,7 @@ async fn a_restore_that_is_cut_off_anywhere_is_refused_by_a_start_and_finished_b
             let new = settings(&folder.path().join(format!("cut-{cut}-{is_half}")));
             let restoration = Restoration::check(&new, &to, &right, &MachineClock).expect("may be done");
             for step in &STEPS[..cut] {
-                restoration.run(*step, &MachineClock).await.expect("done");
+                restoration.run(*step, &MachineClock, &MachineRandom).await.expect("done");
             }
             drop(restoration);
             if is_half {
@@ -283,7 +283,7 @@ async fn a_restore_onto_another_disk_that_is_cut_off_says_how_far_it_came() {
         new.database.url = Some(Secret::new(format!("sqlite://{}", database.display())));
         let restoration = Restoration::check(&new, &to, &right, &MachineClock).expect("may be done");
         for step in &STEPS[..cut] {
-            restoration.run(*step, &MachineClock).await.expect("done");
+            restoration.run(*step, &MachineClock, &MachineRandom).await.expect("done");
         }
         drop(restoration);
         let state = Unfinished::of(&new).map(|unfinished| unfinished.state);
@@ -342,7 +342,7 @@ async fn a_restore_that_was_cut_off_takes_nothing_that_is_not_its_own() {
         let new = settings(&folder.path().join(name));
         let restoration = Restoration::check(&new, &one, &right, &MachineClock).expect("may be done");
         for step in &STEPS[..steps] {
-            restoration.run(*step, &MachineClock).await.expect("done");
+            restoration.run(*step, &MachineClock, &MachineRandom).await.expect("done");
         }
         new
     };

@@ -78,7 +78,8 @@ pub(super) async fn restore(arguments: RestoreArgs, context: &Context) -> Result
     let keyring = KeyringFrom { passphrase: arguments.passphrase.read(context)?, file: arguments.keyring };
     let progress = Progress::steps();
     let tell = |step| progress.tell(step);
-    let restored = backup::restore(&settings, &arguments.from, &keyring, &MachineClock, &tell).await;
+    let restored =
+        backup::restore(&settings, &arguments.from, &keyring, &MachineClock, &MachineRandom, &tell).await;
     drop(progress);
     let restored = restored.map_err(|error| failed(&error))?;
     let resyncs = match restored.resyncs {

@@ -70,6 +70,8 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 pub(super) enum Event {
     /// The server listens.
     Heard,
+    /// Where to go on if the tail breaks off before anything happens.
+    Placed(String),
     /// Something happened.
     Told {
         /// Its id, where it has one.
@@ -361,6 +363,10 @@ fn event(block: &str) -> Option<Event> {
             _ => {}
         }
     }
-    let data = serde_json::from_str(&data).ok()?;
-    Some(Event::Told { id, word, data })
+    match (serde_json::from_str(&data), id) {
+        (Ok(data), id) => Some(Event::Told { id, word, data }),
+        // Only an id: where a reader goes on that has heard nothing yet.
+        (Err(_), Some(id)) if data.is_empty() => Some(Event::Placed(id)),
+        (Err(_), _) => None,
+    }
 }

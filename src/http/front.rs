@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidings_actors::{
     handle::Handle,
-    ports::{Administration, Clock, GitSource, HistoryStore, Random, SealingKeys, Store},
+    ports::{Administration, Clock, GitSource, HistoryStore, Ledgers, Random, SealingKeys, Store},
 };
 
 use crate::{
@@ -22,6 +22,8 @@ pub struct Front {
     pub history: Arc<dyn HistoryStore>,
     /// Tokens, the audit log, looks over all apps.
     pub administration: Arc<dyn Administration>,
+    /// What happened to each app.
+    pub ledgers: Arc<dyn Ledgers>,
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
     /// The keys that seal what is secret in it.

@@ -19,6 +19,10 @@ pub struct HousekeepingSettings {
     pub audit_days: u32,
     /// Most rows of the audit log; the oldest go first.
     pub audit_rows: u64,
+    /// For how many days entries of ledgers are kept.
+    pub ledger_days: u32,
+    /// Most entries in the ledger of an app; the oldest go first.
+    pub ledger_rows: u64,
     /// Most rows that go in one transaction.
     pub rows_max: u64,
 }
@@ -30,6 +34,8 @@ impl Default for HousekeepingSettings {
             blob_days: 90,
             audit_days: 400,
             audit_rows: 1_000_000,
+            ledger_days: 90,
+            ledger_rows: 1_000_000,
             rows_max: 1000,
         }
     }
@@ -42,6 +48,8 @@ impl HousekeepingSettings {
             Fault::of_range("housekeeping.blob_days", self.blob_days.into(), 1..=36_500),
             Fault::of_range("housekeeping.audit_days", self.audit_days.into(), 1..=36_500),
             Fault::of_range("housekeeping.audit_rows", self.audit_rows, 1_000..=100_000_000),
+            Fault::of_range("housekeeping.ledger_days", self.ledger_days.into(), 1..=36_500),
+            Fault::of_range("housekeeping.ledger_rows", self.ledger_rows, 1_000..=100_000_000),
             Fault::of_range("housekeeping.rows_max", self.rows_max, 1..=100_000),
         ]
         .into_iter()

@@ -16,12 +16,14 @@ use tidings_actors::{
 use tidings_entity::{
     app, app_key,
     id::{AppId, SourceId},
+    kind::EntryType,
 };
 
 use super::{
     Context, access,
     error::undecodable,
     filter::{Column, condition},
+    ledger::told,
     requests, rows, sources, tokens,
 };
 use crate::secrets::Place;
@@ -196,6 +198,15 @@ pub(super) async fn patch(
     if let Some(disabled) = patch.disabled {
         if before.disabled.is_some() && disabled.is_none() {
             begin_endpoint(connection, &id, at).await?;
+        }
+        let entry_type = match (&before.disabled, &disabled) {
+            (None, Some(_)) => Some(EntryType::SinkDisabled),
+            (Some(_), None) => Some(EntryType::SinkEnabled),
+            _ => None,
+        };
+        if let Some(entry_type) = entry_type {
+            told::now(connection, context, told::sink_used(&id, None, entry_type, disabled.as_deref()))
+                .await?;
         }
         let values = vec![disabled.into(), id.clone().into()];
         rows::execute(connection, "app", "update app set disabled = $1 where id = $2", values).await?;

@@ -7,7 +7,11 @@ use tidings_actors::{
 };
 use tidings_entity::{breaker, kind::BreakerKind};
 
-use super::rows;
+use super::{
+    Context,
+    ledger::{self, told},
+    rows,
+};
 
 /// All of them.
 pub(super) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<BreakerRow>, StoreError> {
@@ -25,13 +29,31 @@ pub(super) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Breake
 }
 
 /// Writes one; without failures it goes. Who does not know that it opened meanwhile, on another replica,
-/// changes nothing.
-pub(super) async fn record(connection: &impl ConnectionTrait, breaker: BreakerRow) -> Result<(), StoreError> {
+/// changes nothing. That it opened or closed is told.
+pub(super) async fn record(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    breaker: BreakerRow,
+) -> Result<(), StoreError> {
+    let text = "select count(*) from breaker where kind = $1 and id = $2 and opened_at is not null";
+    let values = vec![breaker.kind.into(), breaker.id.clone().into()];
+    let was_open = rows::number(connection, "breaker", text, values).await? > 0;
     if breaker.failures == 0 {
         let text = "delete from breaker where kind = $1 and id = $2";
-        rows::execute(connection, "breaker", text, vec![breaker.kind.into(), breaker.id.into()]).await?;
-        return Ok(());
+        let values = vec![breaker.kind.into(), breaker.id.clone().into()];
+        rows::execute(connection, "breaker", text, values).await?;
+    } else {
+        write(connection, &breaker).await?;
     }
+    let closes = was_open && breaker.failures == 0;
+    if closes || (!was_open && breaker.opened_at.is_some()) {
+        let notes = told::breaker(connection, &breaker).await?;
+        ledger::write(connection, &*context.random, notes, context.clock.now()).await?;
+    }
+    Ok(())
+}
+
+async fn write(connection: &impl ConnectionTrait, breaker: &BreakerRow) -> Result<(), StoreError> {
     let text = "insert into breaker (kind, id, failures, opened_at, probe_at, last_error)
                 values ($1, $2, $3, $4, $5, $6)
                 on conflict (kind, id) do update set failures = excluded.failures,
@@ -40,14 +62,13 @@ pub(super) async fn record(connection: &impl ConnectionTrait, breaker: BreakerRo
     let moment = |at: Option<Timestamp>| -> Value { at.map(|at| at.0).into() };
     let values = vec![
         breaker.kind.into(),
-        breaker.id.into(),
+        breaker.id.clone().into(),
         i32::try_from(breaker.failures).unwrap_or(i32::MAX).into(),
         moment(breaker.opened_at),
         moment(breaker.probe_at),
-        breaker.last_error.into(),
+        breaker.last_error.clone().into(),
     ];
-    rows::execute(connection, "breaker", text, values).await?;
-    Ok(())
+    rows::execute(connection, "breaker", text, values).await.map(drop)
 }
 
 /// Takes the probe of an open breaker if it is due; of several callers one gets it.

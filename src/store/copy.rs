@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidings_actors::{ports::StoreError, time::Timestamp};
+use tidings_actors::{
+    ports::{Random, StoreError},
+    time::Timestamp,
+};
 
 use super::{
     OpenError,
@@ -92,11 +95,12 @@ async fn contents(connection: &Connection, keyring: Option<&Keyring>) -> Result<
 pub async fn make_ready(
     file: &Path,
     keyring: &Keyring,
+    random: &dyn Random,
     taken_at: Timestamp,
     at: Timestamp,
 ) -> Result<u64, OpenError> {
     let connection = connect::writer(&Address::File(file.to_owned())).await?;
-    let marked = ready(&connection, keyring, taken_at, at).await;
+    let marked = ready(&connection, keyring, random, taken_at, at).await;
     // The last connection takes the log of writes into the file.
     close(connection).await?;
     marked
@@ -105,6 +109,7 @@ pub async fn make_ready(
 async fn ready(
     connection: &Connection,
     keyring: &Keyring,
+    random: &dyn Random,
     taken_at: Timestamp,
     at: Timestamp,
 ) -> Result<u64, OpenError> {
@@ -112,7 +117,7 @@ async fn ready(
     canary::prove(connection, keyring).await?;
     let database = |error: sea_orm::DbErr| OpenError::Database(error.to_string());
     let transaction = connection.begin(Share::Alone).await.map_err(database)?;
-    let marked = restored::mark(&transaction, taken_at, at).await.map_err(refused)?;
+    let marked = restored::mark(&transaction, random, taken_at, at).await.map_err(refused)?;
     transaction.commit().await.map_err(database)?;
     Ok(marked)
 }

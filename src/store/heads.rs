@@ -14,7 +14,13 @@ use tidings_entity::{
     kind::CursorState,
 };
 
-use super::{Context, backlog::OWES, known::known, restored, rows};
+use super::{
+    Context,
+    backlog::OWES,
+    known::known,
+    ledger::{self, told},
+    restored, rounds, rows,
+};
 
 /// Names of refs in one statement.
 const NAMES_AT_ONCE: usize = 200;
@@ -94,13 +100,20 @@ async fn write(
         let text = "update source set last_change = $1 where id = $2";
         rows::execute(connection, "source", text, vec![at.0.into(), source.clone().into()]).await?;
     }
+    let mut notes = Vec::new();
     for (cursor, branch, state) in &following.edits {
+        // A branch that is gone waits at no change any more.
+        let was = rounds::row(connection, cursor).await?;
+        if was.state == CursorState::Blocked && *state != CursorState::Blocked {
+            notes.push(told::recovered(connection, &was).await?);
+        }
         // Why it stood as it did says nothing of how it stands now.
         let text = "update cursor set branch = $1, reason = case when state = $2 then reason end, state = $2
                     where id = $3";
         let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
         rows::execute(connection, "cursor", text, values).await?;
     }
+    ledger::write(connection, &*context.random, notes, at).await?;
     // The app may have had such a branch before the database was taken back to a backup.
     let mut resyncs = BTreeMap::new();
     for (watch, _) in &following.births {

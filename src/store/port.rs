@@ -4,6 +4,7 @@
 mod apps;
 mod history;
 mod lanes;
+mod ledgers;
 mod letters;
 mod receipts;
 mod requests;

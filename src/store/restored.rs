@@ -6,10 +6,13 @@
 //! later, of a pattern that was watched before, may have been delivered as well, and begins the same.
 
 use sea_orm::ConnectionTrait;
-use tidings_actors::{ports::StoreError, time::Timestamp};
+use tidings_actors::{
+    ports::{Random, StoreError},
+    time::Timestamp,
+};
 use tidings_entity::{cursor, id::WatchId};
 
-use super::{resync, rows};
+use super::{ledger, resync, rows};
 
 /// Shown at every cursor until its resync has begun.
 const REASON: &str = "the database was restored from a backup";
@@ -17,6 +20,7 @@ const REASON: &str = "the database was restored from a backup";
 /// Marks everything; how many cursors there are.
 pub(super) async fn mark(
     connection: &impl ConnectionTrait,
+    random: &dyn Random,
     taken_at: Timestamp,
     at: Timestamp,
 ) -> Result<u64, StoreError> {
@@ -24,12 +28,13 @@ pub(super) async fn mark(
         rows::all(connection, "cursor", "select * from cursor order by id", vec![]).await?;
     let count = cursors.len() as u64;
     for cursor in cursors {
-        resync::request(connection, cursor, true, Some(REASON.to_owned()), at).await?;
+        resync::request(connection, random, cursor, true, Some(REASON.to_owned()), at).await?;
     }
     rows::execute(connection, "head", "delete from head", vec![]).await?;
     let text = "insert into restoration (restored_at, taken_at) values ($1, $2)";
     rows::execute(connection, "restoration", text, vec![at.0.into(), taken_at.0.into()]).await?;
     rows::execute(connection, "lease", "update lease set epoch = epoch + 1", vec![]).await?;
+    ledger::restored(connection, random, taken_at, at).await?;
     Ok(count)
 }
 

@@ -2,15 +2,22 @@
 //! noted as a base of the resync to come (round 0 of `round_base`).
 
 use sea_orm::ConnectionTrait;
-use tidings_actors::{follow::unblocked, ports::StoreError, time::Timestamp};
+use tidings_actors::{
+    follow::unblocked,
+    ports::{Random, StoreError},
+    time::Timestamp,
+};
 use tidings_entity::{
     cursor, head,
     id::{CursorId, ObjectId, ViewId, WatchId},
-    kind::CursorState,
+    kind::{CursorState, EntryType},
     round, round_base,
 };
 
-use super::rows;
+use super::{
+    ledger::{self, told},
+    rows,
+};
 
 /// Bases of the resync that has not begun stand under this number; rounds count from 1.
 pub(super) const TO_COME: i64 = 0;
@@ -18,17 +25,21 @@ pub(super) const TO_COME: i64 = 0;
 /// Asks for a resync of every cursor of a watch and serves the watch again.
 pub(super) async fn of_watch(
     connection: &impl ConnectionTrait,
+    random: &dyn Random,
     watch: &WatchId,
     complete: bool,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let text = "update watch set state = 'active', reason = null where id = $1";
-    rows::execute(connection, "watch", text, vec![watch.clone().into()]).await?;
+    let text = "update watch set state = 'active', reason = null where id = $1 and state <> 'active'";
+    if rows::execute(connection, "watch", text, vec![watch.clone().into()]).await? > 0 {
+        let note = told::paused(connection, watch, EntryType::WatchResumed, None).await?;
+        ledger::write(connection, random, vec![note], at).await?;
+    }
     let text = "select * from cursor where watch_id = $1";
     let cursors: Vec<cursor::Model> =
         rows::all(connection, "cursor", text, vec![watch.clone().into()]).await?;
     for cursor in cursors {
-        request(connection, cursor, complete, None, at).await?;
+        request(connection, random, cursor, complete, None, at).await?;
     }
     Ok(())
 }
@@ -36,6 +47,7 @@ pub(super) async fn of_watch(
 /// Asks for a resync of one cursor.
 pub(super) async fn of_cursor(
     connection: &impl ConnectionTrait,
+    random: &dyn Random,
     id: CursorId,
     complete: bool,
     reason: String,
@@ -43,11 +55,12 @@ pub(super) async fn of_cursor(
 ) -> Result<(), StoreError> {
     let text = "select * from cursor where id = $1";
     let cursor: Option<cursor::Model> = rows::one(connection, "cursor", text, vec![id.into()]).await?;
-    request(connection, cursor.ok_or(StoreError::NotFound)?, complete, Some(reason), at).await
+    request(connection, random, cursor.ok_or(StoreError::NotFound)?, complete, Some(reason), at).await
 }
 
 pub(super) async fn request(
     connection: &impl ConnectionTrait,
+    random: &dyn Random,
     cursor: cursor::Model,
     complete: bool,
     reason: Option<String>,
@@ -63,7 +76,11 @@ pub(super) async fn request(
     trees.extend(cursor.replay.zip(cursor.replay_view));
     keep(connection, &cursor, trees).await?;
     let state = match cursor.state {
-        CursorState::Blocked => at_rest(connection, &cursor).await?,
+        CursorState::Blocked => {
+            let note = told::recovered(connection, &cursor).await?;
+            ledger::write(connection, random, vec![note], at).await?;
+            at_rest(connection, &cursor).await?
+        }
         state => state,
     };
     let text = "update cursor set open_round = null, resync = $1, streak = 0, streak_round = null,

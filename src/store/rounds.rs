@@ -12,11 +12,15 @@ use tidings_actors::{
 use tidings_entity::{
     cursor,
     id::{CursorId, ObjectId, ViewId},
-    kind::{CursorState, LetterStatus, RoundKind, WatchState},
+    kind::{CursorState, EntryType, LetterStatus, RoundKind, WatchState},
     round,
 };
 
-use super::{replays, resync, rows, views};
+use super::{
+    Context,
+    ledger::{self, Note, told},
+    replays, resync, rows, views,
+};
 
 /// Begins a round, if the cursor is still what it was planned from.
 pub(super) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
@@ -206,6 +210,7 @@ pub(super) async fn note_announced(
 /// Blocks a cursor, or lets it move again.
 pub(super) async fn set_blocked(
     connection: &impl ConnectionTrait,
+    context: &Context,
     id: &CursorId,
     reason: Option<String>,
 ) -> Result<(), StoreError> {
@@ -214,42 +219,52 @@ pub(super) async fn set_blocked(
                     where id = $1 and state = 'blocked'";
         rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
     }
-    stand(connection, id, &reason.map_or(Standing::Unblocked, Standing::Blocked)).await
+    let standing = reason.map_or(Standing::Unblocked, Standing::Blocked);
+    let notes = stand(connection, id, &standing).await?.into_iter().collect();
+    ledger::write(connection, &*context.random, notes, context.clock.now()).await
 }
 
-/// What a settled prefix, or a word from outside, does to a cursor as a whole.
+/// What a settled prefix, or a word from outside, does to a cursor as a whole; what there is to tell of it.
 pub(super) async fn stand(
     connection: &impl ConnectionTrait,
     id: &CursorId,
     standing: &Standing,
-) -> Result<(), StoreError> {
+) -> Result<Option<Note>, StoreError> {
     if *standing == Standing::Unchanged {
-        return Ok(());
+        return Ok(None);
     }
     let cursor = row(connection, id).await?;
+    let was_blocked = cursor.state == CursorState::Blocked;
     let (state, reason) = match standing {
         Standing::Blocked(reason) => (CursorState::Blocked, Some(reason.clone())),
-        _ if cursor.state == CursorState::Blocked => (resync::at_rest(connection, &cursor).await?, None),
-        _ => return Ok(()),
+        _ if was_blocked => (resync::at_rest(connection, &cursor).await?, None),
+        _ => return Ok(None),
     };
     let text = "update cursor set state = $1, reason = $2 where id = $3";
-    rows::execute(connection, "cursor", text, vec![state.into(), reason.into(), id.clone().into()]).await?;
-    Ok(())
+    let values = vec![state.into(), reason.clone().into(), id.clone().into()];
+    rows::execute(connection, "cursor", text, values).await?;
+    match (was_blocked, state) {
+        (false, CursorState::Blocked) => told::blocked(connection, &cursor, reason).await.map(Some),
+        (true, CursorState::Blocked) => Ok(None),
+        _ => told::recovered(connection, &cursor).await.map(Some),
+    }
 }
 
 /// Pauses the watch of a cursor; the next round of the cursor that is no redrive passes the guard.
 pub(super) async fn pause_by_guard(
     connection: &impl ConnectionTrait,
+    context: &Context,
     id: &CursorId,
     reason: String,
 ) -> Result<(), StoreError> {
     let cursor = row(connection, id).await?;
     let text = "update cursor set guard_waived = true where id = $1";
     rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
+    let note = told::paused(connection, &cursor.watch_id, EntryType::WatchPaused, Some(&reason)).await?;
     let text = "update watch set state = $1, reason = $2 where id = $3";
     let values = vec![WatchState::Paused.into(), reason.into(), cursor.watch_id.into()];
     rows::execute(connection, "watch", text, values).await?;
-    Ok(())
+    ledger::write(connection, &*context.random, vec![note], context.clock.now()).await
 }
 
 /// The row of a cursor.

@@ -5,10 +5,15 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use tidings_actors::ports::{Park, Settlement, StoreError, Streak};
+use tidings_actors::{
+    ports::{Park, Settlement, StoreError, Streak},
+    time::Timestamp,
+};
 use tidings_entity::{dead_letter, id::CursorId, kind::LetterStatus};
 
 use super::{
+    Context,
+    ledger::{self, told},
     redrive, rounds,
     rows::{self, list, signed},
 };
@@ -51,6 +56,7 @@ struct Lane<'s> {
 /// or lies beyond the end.
 pub(super) async fn settle(
     connection: &impl ConnectionTrait,
+    context: &Context,
     settlements: &[Settlement],
 ) -> Result<Vec<bool>, StoreError> {
     let open = open_rounds(connection, settlements).await?;
@@ -88,15 +94,23 @@ pub(super) async fn settle(
         .map(|(settlement, _)| settlement)
         .collect();
     recorded.sort_by_key(|settlement| settlement.position);
+    let (mut notes, mut at) = (Vec::new(), Timestamp(0));
     for settlement in recorded {
+        let mut buried = Vec::new();
         for park in &settlement.parked {
-            bury(connection, settlement, park).await?;
+            if bury(connection, settlement, park).await? {
+                buried.push(park);
+            }
         }
-        rounds::stand(connection, &settlement.cursor, &settlement.standing).await?;
+        notes.extend(told::parked(connection, settlement, &buried).await?);
+        notes.extend(rounds::stand(connection, &settlement.cursor, &settlement.standing).await?);
+        at = at.max(settlement.at);
         for letters in &settlement.redrive {
             redrive::of_cursor(connection, &settlement.cursor, letters).await?;
         }
     }
+    // Other replicas settle at the same time: all ledgers of a turn are taken at its end, in one order.
+    ledger::write(connection, &*context.random, notes, at).await?;
     Ok(fresh)
 }
 
@@ -238,15 +252,15 @@ async fn record(
 
 /// Writes a dead letter, if it is not written already: a lane that ends may write the same outcomes again.
 /// An older open letter of the path is superseded and hands on what it remembers of the time before; a
-/// round that binds the older letter keeps it in its list.
+/// round that binds the older letter keeps it in its list. Whether it was written now.
 async fn bury(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,
     park: &Park,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let text = "select count(*) from dead_letter where id = $1";
     if rows::number(connection, "dead_letter", text, vec![park.id.clone().into()]).await? > 0 {
-        return Ok(());
+        return Ok(false);
     }
     let text = "select * from dead_letter
                 where cursor_id = $1 and path = $2 and status in ('open', 'redrive_requested')";
@@ -287,5 +301,5 @@ async fn bury(
         settlement.cursor.clone().into(),
     ];
     rows::execute(connection, "dead_letter", text, values).await?;
-    Ok(())
+    Ok(true)
 }

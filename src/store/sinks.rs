@@ -11,11 +11,11 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, SinkId},
-    kind::SinkKind,
+    kind::{EntryType, SinkKind},
     sink, watch,
 };
 
-use super::{Context, access, apps, error::undecodable, rows};
+use super::{Context, access, apps, error::undecodable, ledger::told, rows};
 use crate::secrets::Place;
 
 /// Whether the sink of a watch is served: that the own endpoint of an app is gone
@@ -69,6 +69,10 @@ pub(super) async fn set(
         let id = next.id.clone();
         rows::insert(connection, "sink", vec![next]).await?;
         return point(connection, watch, Some(&id)).await;
+    }
+    if old.is_some_and(|old| old.disabled.is_some()) {
+        let note = told::sink_used(&watch.app_id, Some(&next.id), EntryType::SinkEnabled, None);
+        told::now(connection, context, note).await?;
     }
     let text = "update sink set kind = $1, address = $2, access = $3, signing_key = $4, delivery = $5,
                 disabled = null, since = $6 where id = $7";
@@ -130,6 +134,7 @@ pub(super) async fn find(
 /// Disables a sink that answered 410, if it still has the address that was asked.
 pub(super) async fn disable_gone(
     connection: &impl ConnectionTrait,
+    context: &Context,
     key: &SinkKey,
     since: Timestamp,
 ) -> Result<bool, StoreError> {
@@ -138,7 +143,11 @@ pub(super) async fn disable_gone(
         None => "update app set disabled = $1 where id = $2 and endpoint_since = $3",
     };
     let values = vec![GONE.into(), key.id().into(), since.0.into()];
-    Ok(rows::execute(connection, "sink", text, values).await? > 0)
+    let is_disabled = rows::execute(connection, "sink", text, values).await? > 0;
+    if is_disabled {
+        told::now(connection, context, told::gone(key, GONE)).await?;
+    }
+    Ok(is_disabled)
 }
 
 /// The address in a row.

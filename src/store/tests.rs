@@ -35,6 +35,7 @@ mod home;
 mod key_shares;
 mod keys;
 mod leases;
+mod ledger;
 mod listing;
 mod postgres;
 mod requests;

@@ -166,6 +166,7 @@ const OF_APP: &[(&str, &str, &str)] = &[
          and not exists (select 1 from round_base b
            where b.cursor_id = round.cursor_id and b.round = round.number)",
     ),
+    ("entry", "app_id, number", "app_id = $1"),
 ];
 
 /// How many kinds of rows of an app go before it.

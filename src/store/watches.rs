@@ -9,11 +9,11 @@ use tidings_actors::{
 };
 use tidings_entity::{
     id::{AppId, CredentialId, CursorId, ObjectId, WatchId},
-    kind::{CursorState, SinkKind, WatchState},
+    kind::{CursorState, EntryType, SinkKind, WatchState},
     watch,
 };
 
-use super::{Context, apps, backlog::OWES, refusals, rows, sinks, views};
+use super::{Context, apps, backlog::OWES, ledger::told, refusals, rows, sinks, views};
 
 #[derive(FromQueryResult)]
 struct WatchRow {
@@ -140,7 +140,16 @@ pub(super) async fn patch(
         Some(view) => views::keep(connection, view, at).await?,
         None => old.view_id,
     };
-    let (state, reason) = patch.state.clone().unwrap_or((old.state, old.reason));
+    let (was, before) = (old.state, old.reason);
+    let (state, reason) = patch.state.clone().unwrap_or((was, before));
+    if state != was {
+        let entry_type = match state {
+            WatchState::Active => EntryType::WatchResumed,
+            WatchState::Paused => EntryType::WatchPaused,
+        };
+        let note = told::paused(connection, id, entry_type, reason.as_deref()).await?;
+        told::now(connection, context, note).await?;
+    }
     let reason = reason.filter(|_| state != WatchState::Active);
     let text = "update watch set view_id = $1, mode = $2, state = $3, reason = $4, on_branch_gone = $5
                 where id = $6";
@@ -149,7 +158,7 @@ pub(super) async fn patch(
     let values = vec![view.into(), mode.into(), state.into(), reason.into(), gone.into(), id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
     match &patch.state {
-        Some((WatchState::Active, _)) => refusals::of_watch(connection, id).await,
+        Some((WatchState::Active, _)) => refusals::of_watch(connection, context, id).await,
         _ => Ok(()),
     }
 }

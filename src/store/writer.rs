@@ -292,7 +292,7 @@ impl Task {
         }
         if turn.jobs.is_empty() {
             // The turn of a quiet hour and of the busiest one: lanes that settle.
-            if let Ok(settled) = settle::settle(&transaction, &turn.settlements).await {
+            if let Ok(settled) = settle::settle(&transaction, &context, &turn.settlements).await {
                 transaction.commit().await.of("commit")?;
                 return Ok(settled.into_iter().map(Ok).collect());
             }
@@ -307,7 +307,7 @@ impl Task {
             }
             return Ok(Vec::new());
         }
-        let settled = settle_apart(&transaction, &turn.settlements).await?;
+        let settled = settle_apart(&transaction, &context, &turn.settlements).await?;
         for job in &mut turn.jobs {
             let savepoint = transaction.begin().await.of("savepoint")?;
             if job.run(&savepoint, &context).await {
@@ -338,17 +338,18 @@ fn was_failed(turn: &Turn, outcome: &Result<Vec<Result<bool, StoreError>>, Store
 /// Settles all at once; if that fails, one by one, so that only the faulty ones fail.
 async fn settle_apart(
     transaction: &DatabaseTransaction,
+    context: &Context,
     settlements: &[Settlement],
 ) -> Result<Vec<Result<bool, StoreError>>, StoreError> {
     if settlements.is_empty() {
         return Ok(Vec::new());
     }
-    if let Ok(settled) = settle_in_savepoint(transaction, settlements).await? {
+    if let Ok(settled) = settle_in_savepoint(transaction, context, settlements).await? {
         return Ok(settled.into_iter().map(Ok).collect());
     }
     let mut outcomes = Vec::with_capacity(settlements.len());
     for settlement in settlements {
-        let outcome = settle_in_savepoint(transaction, std::slice::from_ref(settlement)).await?;
+        let outcome = settle_in_savepoint(transaction, context, std::slice::from_ref(settlement)).await?;
         outcomes.push(outcome.map(|settled| settled.first().copied().unwrap_or(false)));
     }
     Ok(outcomes)
@@ -356,10 +357,11 @@ async fn settle_apart(
 
 async fn settle_in_savepoint(
     transaction: &DatabaseTransaction,
+    context: &Context,
     settlements: &[Settlement],
 ) -> Result<Result<Vec<bool>, StoreError>, StoreError> {
     let savepoint = transaction.begin().await.of("savepoint")?;
-    let outcome = settle::settle(&savepoint, settlements).await;
+    let outcome = settle::settle(&savepoint, context, settlements).await;
     match outcome {
         Ok(_) => savepoint.commit().await.of("savepoint")?,
         Err(_) => savepoint.rollback().await.of("savepoint")?,

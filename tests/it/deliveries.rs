@@ -20,6 +20,7 @@ use crate::{
         remote::Host,
         server::Server,
         subscriber::{Answer, Subscriber},
+        tail::Tail,
     },
 };
 
@@ -231,64 +232,6 @@ fn of_a_round_whose_trees_are_gone_its_dead_letters_are_left_and_that_is_said() 
         let (id, word, data) = tail.next();
         assert_eq!((word.as_str(), id), ("gap", format!("{round}.{}", range[1] - 1)));
         assert_eq!((&data["round"], &data["from"], &data["to"]), (round, &json!(range[0]), &json!(range[1])));
-    }
-}
-
-/// Events as they come.
-struct Tail(BufReader<TcpStream>);
-
-impl Tail {
-    fn open(server: &Server, app: &App, path: &str, headers: &str) -> Self {
-        let mut stream = TcpStream::connect(server.address()).expect("connected");
-        stream.set_read_timeout(Some(SOON)).expect("set");
-        let token = &app.token;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{headers}\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut tail = Self(BufReader::new(stream));
-        let head = tail.until("\r\n\r\n");
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        assert!(head.to_lowercase().contains("content-type: text/event-stream"), "{head}");
-        tail.until(": tail\n\n");
-        tail
-    }
-
-    fn until(&mut self, end: &str) -> String {
-        let mut text = String::new();
-        while !text.ends_with(end) {
-            assert!(self.0.read_line(&mut text).expect("more") > 0, "the tail ended: {text}");
-        }
-        text
-    }
-
-    /// The next event: id, type and data.
-    fn next(&mut self) -> (String, String, Value) {
-        let (mut id, mut word) = (String::new(), String::new());
-        loop {
-            let mut line = String::new();
-            assert!(self.0.read_line(&mut line).expect("more") > 0, "the tail ended");
-            match line.trim_end().split_once(": ") {
-                Some(("id", text)) => text.clone_into(&mut id),
-                Some(("event", text)) => text.clone_into(&mut word),
-                Some(("data", text)) => return (id, word, serde_json::from_str(text).expect("JSON")),
-                _ => {}
-            }
-        }
-    }
-
-    /// Whether it comes to its end, with no further event.
-    fn ends(mut self) -> bool {
-        let until = Instant::now() + SOON;
-        while Instant::now() < until {
-            let mut line = String::new();
-            match self.0.read_line(&mut line) {
-                Ok(0) => return true,
-                Ok(_) if line == "0\r\n" => return true,
-                Ok(_) if !line.contains("event") => {}
-                _ => return false,
-            }
-        }
-        false
     }
 }
 

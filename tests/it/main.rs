@@ -36,6 +36,7 @@ mod kept_login;
 mod keys;
 mod killing;
 mod killing_mirrors;
+mod ledger;
 mod limits;
 mod listening;
 mod looked_at;

@@ -29,6 +29,7 @@ pub(crate) mod sender;
 pub(crate) mod server;
 pub(crate) mod stream;
 pub(crate) mod subscriber;
+pub(crate) mod tail;
 
 /// A number from the environment that makes a story longer, shorter or the same again.
 pub(crate) fn setting(name: &str) -> Option<u64> {

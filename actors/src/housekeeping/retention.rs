@@ -41,5 +41,7 @@ async fn remove(context: &Context) -> Result<u64, StoreError> {
     let (store, policy) = (&context.store, &context.policy);
     let limit = policy.upkeep_rows;
     let old = in_time(store.prune(context.now(), policy.history, policy.blob_age, limit)).await?;
-    Ok(old.max(in_time(store.shorten_history(policy.history_rows, limit)).await?))
+    let entries =
+        in_time(store.prune_ledgers(context.now(), policy.ledger_age, policy.ledger_rows, limit)).await?;
+    Ok(old.max(entries).max(in_time(store.shorten_history(policy.history_rows, limit)).await?))
 }

@@ -1,27 +1,20 @@
 //! Rounds, changes and the tail of a watch, on the command line.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::Value;
 
 use super::{
     super::{
-        Code, Context, Failure,
-        client::Event,
+        Context, Failure,
+        follow::follow,
         output::{shown, table},
     },
     OneArgs, PATH,
 };
 
-/// How long to wait before a tail that broke off is taken up again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What is said where no change is being delivered.
 const NOTHING_OPEN: &str =
     "no such change is being delivered; --round names an ended round (tidings repository rounds)";
-/// A tail that cannot be taken up again so often in a row has ended.
-const FAILURES_MAX: u32 = 10;
-
 /// Which changes of a round.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ChangesArgs {
@@ -83,32 +76,11 @@ pub(super) async fn rounds(one: OneArgs, context: &Context) -> Result<(), Failur
 
 /// Prints events until the process ends; a tail that breaks off is taken up where it was.
 pub(super) async fn events(arguments: EventsArgs, context: &Context) -> Result<(), Failure> {
-    let EventsArgs { one, branch, mut after } = arguments;
+    let EventsArgs { one, branch, after } = arguments;
     let (client, id) = one.find(context).await?;
     let path: Vec<&str> = PATH.into_iter().chain([id.as_str(), "events"]).collect();
-    let (mut was_heard, mut failures) = (false, 0);
-    loop {
-        let seen = after.clone();
-        let said = [("branch", &branch), ("after", &seen)];
-        let query: Vec<_> = said.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?))).collect();
-        let heard = client.tail(&path, &query, |event| {
-            (was_heard, failures) = (true, 0);
-            match event {
-                Event::Heard => Ok(()),
-                Event::Told { id, word, data } => {
-                    after = id.or(after.take());
-                    context.output.print_line(&data, || line(after.as_deref(), &word, &data))
-                }
-            }
-        });
-        match heard.await {
-            // What was never heard will not be heard later either: a wrong id, a wrong token.
-            Err(failure) if !was_heard || failures >= FAILURES_MAX => return Err(failure),
-            Err(failure) if matches!(failure.code, Code::Failed | Code::ClosedPipe) => return Err(failure),
-            _ => failures += 1,
-        }
-        tokio::time::sleep(AGAIN_AFTER).await;
-    }
+    let query: Vec<_> = branch.iter().map(|branch| ("branch", branch.as_str())).collect();
+    follow(&client, &path, &query, after, context, line).await
 }
 
 fn line(id: Option<&str>, word: &str, data: &Value) -> String {

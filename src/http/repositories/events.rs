@@ -1,30 +1,22 @@
 //! A tail of what an app has got, as server-sent events, for people and dashboards. It moves nothing and
-//! holds nothing up: it reads what is settled, in its order, and waits for more.
+//! holds nothing up: it reads what is settled, in its order, and waits for more ([`tail`]).
 //!
-//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. A tail looks
-//! for news once a second, whoever wrote them; it makes the next piece when its reader has taken the
-//! one before, so a slow reader costs one piece. Who reads nothing at all is the listener's. It ends when
-//! the server stops or the watch goes, and soon after its caller would be refused: its token was revoked
-//! or is over.
-//!
-//! What cannot be told any more is told as a gap: a round whose history went before the tail was at its
-//! end, or whose trees cannot be read again.
+//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. What cannot be told
+//! any more is told as a gap: a round whose history went before the tail was at its end, or whose trees cannot
+//! be read again. A tail also ends when its watch goes.
 
-use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{Stream, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use parking_lot::Mutex;
+use http::HeaderMap;
 use serde_json::json;
 use tidings_actors::{
     ports::{CursorStatus, RoundFacts, RoundFilter, RoundPlace, Seek},
     round::Change,
 };
 use tidings_entity::id::{AppId, CursorId, WatchId};
-use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
-use warp::reply::{Reply, Response};
+use tracing::warn;
 
 use super::{
     super::{
@@ -34,24 +26,15 @@ use super::{
         paging::Query,
         places::Places,
         problem::{Kind, Problem},
-        quota::QuotaShare,
-        request::{Recheck, Request},
+        request::Request,
         route::{Access, Answer, Route, route_with},
+        tail::{self, LAST_EVENT_ID, News},
     },
     named,
 };
 
 /// Changes of one piece.
 const PIECE: u64 = 64;
-/// How often a tail looks for news.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often its caller is looked at anew.
-const CHECK_EVERY: Duration = Duration::from_secs(3);
-/// How long it waits after something failed.
-const PAUSE: Duration = Duration::from_secs(5);
-/// A comment goes out when nothing else did for so long: proxies close what is silent.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What tails share with one another and with other routes.
 #[derive(Clone)]
@@ -119,10 +102,9 @@ async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer
     let owner = if request.access == Access::App { app.id.as_str() } else { &request.actor };
     let share = state.places.tail(owner)?;
     let place = begin(&front, &app.id, cursor, seen).await?;
-    let now = Instant::now();
-    let tail = Tail {
+    let news = Changes {
         front,
-        state,
+        histories: state.histories,
         app: app.id.clone(),
         cursor: cursor.id.clone(),
         watch: watch.id,
@@ -130,30 +112,8 @@ async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer
         is_at_end: false,
         reading: None,
         last: None,
-        failures: Failures::default(),
-        recheck: request.recheck.clone(),
-        headers: request.headers.clone(),
-        access: request.access,
-        client: request.client,
-        checked_at: now,
-        said_at: now,
-        look_after: now,
-        is_greeted: false,
-        _share: share,
     };
-    let pieces = stream::unfold(tail, |mut tail| async move {
-        let piece = tail.next().await?;
-        tail.said_at = Instant::now();
-        Some((Ok::<Bytes, std::io::Error>(piece), tail))
-    });
-    // A body must be `Sync`; nobody but its connection ever polls it, so the lock is never waited for.
-    let mut pieces = Mutex::new(Box::pin(pieces));
-    let pieces = stream::poll_fn(move |context| pieces.get_mut().as_mut().poll_next(context));
-    let mut response: Response = warp::reply::stream(pieces).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(tail::answer(news, &state.lifecycle, share, &request))
 }
 
 fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<Place>, Problem> {
@@ -206,10 +166,10 @@ async fn rounds(
     front.history.rounds(app, &filter, 2).await.map_err(round_failed)
 }
 
-/// A running tail.
-struct Tail {
+/// The settled changes of a branch, one stretch after another.
+struct Changes {
     front: Arc<Front>,
-    state: TailState,
+    histories: Arc<Histories>,
     app: AppId,
     watch: WatchId,
     cursor: CursorId,
@@ -219,82 +179,34 @@ struct Tail {
     reading: Option<Reading>,
     /// The change before `place`, where it is known: the next window is found by it.
     last: Option<Change>,
-    recheck: Arc<dyn Recheck>,
-    /// With these the caller came.
-    headers: HeaderMap,
-    access: Access,
-    client: IpAddr,
-    checked_at: Instant,
-    said_at: Instant,
-    /// After a failure it looks no earlier.
-    look_after: Instant,
-    is_greeted: bool,
-    failures: Failures,
-    _share: QuotaShare,
 }
 
-/// Failures in a row. They are met again every few seconds, and logged once.
-#[derive(Default)]
-struct Failures {
-    is_told: bool,
-}
-
-impl Failures {
-    fn is_first(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_told, true)
+#[async_trait]
+impl News for Changes {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        self.news().await
     }
 
-    /// Whether there were any.
-    fn are_over(&mut self) -> bool {
-        std::mem::take(&mut self.is_told)
+    fn ends_by(&mut self, problem: &Problem, is_first: bool) -> bool {
+        if problem.code() == Kind::NOT_REGISTERED.code {
+            return true;
+        }
+        if is_first {
+            let (cursor, round) = (&self.cursor, self.place.round);
+            warn!(cursor.id = %cursor, round.number = round, problem = problem.code(),
+                "a tail waits: round {round} cannot be read just now");
+        }
+        // The round may have ended: it is read anew.
+        self.reading = None;
+        false
+    }
+
+    fn subject(&self) -> String {
+        self.cursor.to_string()
     }
 }
 
-impl Tail {
-    /// Waits for what is to be said next; `None`: the tail ends.
-    async fn next(&mut self) -> Option<Bytes> {
-        if !self.is_greeted {
-            // The head of the answer goes out with it, so the reader knows that it is heard.
-            self.is_greeted = true;
-            return Some(Bytes::from_static(b": tail\n\n"));
-        }
-        loop {
-            if self.state.lifecycle.is_draining() || self.is_refused().await {
-                return None;
-            }
-            if Instant::now() >= self.look_after {
-                match self.news().await {
-                    Ok(piece) => {
-                        if self.failures.are_over() {
-                            info!(cursor.id = %self.cursor, "a tail goes on");
-                        }
-                        if piece.is_some() {
-                            return piece;
-                        }
-                    }
-                    Err(problem) if problem.code() == Kind::NOT_REGISTERED.code => return None,
-                    // Whatever it is may pass. The round may have ended: it is read anew.
-                    Err(problem) => self.wait_after(&problem),
-                }
-            }
-            if self.said_at.elapsed() >= KEEP_ALIVE {
-                return Some(Bytes::from_static(b": still here\n\n"));
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Whether its caller may no longer read it. While nobody can say, it goes on: then nothing can be
-    /// read either.
-    async fn is_refused(&mut self) -> bool {
-        if self.checked_at.elapsed() < CHECK_EVERY {
-            return false;
-        }
-        self.checked_at = Instant::now();
-        let checked = self.recheck.check(self.access, &self.headers, self.client).await;
-        checked.is_err_and(|problem| problem.status().is_client_error())
-    }
-
+impl Changes {
     /// The next piece, if something was settled.
     async fn news(&mut self) -> Result<Option<Bytes>, Problem> {
         let found = rounds(&self.front, &self.app, &self.cursor, RoundPlace::From(self.place.round)).await?;
@@ -330,15 +242,6 @@ impl Tail {
         (self.place, self.is_at_end, self.reading, self.last) = (place, false, None, None);
     }
 
-    fn wait_after(&mut self, problem: &Problem) {
-        if self.failures.is_first() {
-            let (cursor, round) = (&self.cursor, self.place.round);
-            warn!(cursor.id = %cursor, round.number = round, problem = problem.code(),
-                "a tail waits: round {round} cannot be read just now");
-        }
-        (self.look_after, self.reading) = (Instant::now() + PAUSE, None);
-    }
-
     /// The next settled changes of the round where it is.
     async fn piece(&mut self, facts: &RoundFacts) -> Result<Bytes, Problem> {
         let from = self.place.position;
@@ -349,7 +252,7 @@ impl Tail {
         let Some(reading) = &self.reading else { return Ok(Bytes::new()) };
         let seek = self.last.clone().map_or(Seek::Position(from), Seek::After);
         let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
-        let changes = match reading.window(&self.front, &self.state.histories, &seek, limit).await {
+        let changes = match reading.window(&self.front, &self.histories, &seek, limit).await {
             Err(Unread::Gone(_)) => {
                 let piece =
                     gap(facts.number, Some((from, facts.position)), "its trees are no longer in the mirror");
@@ -409,16 +312,6 @@ mod tests {
             let found = has_happened(place(seen), newest.map(place), last_round);
             assert_eq!(found, happened, "{seen:?} {newest:?} {last_round}");
         }
-    }
-
-    #[test]
-    fn failures_in_a_row_are_logged_once() {
-        let mut failures = Failures::default();
-        assert!(!failures.are_over());
-        assert!(failures.is_first());
-        assert!(!failures.is_first() && !failures.is_first());
-        assert!(failures.are_over() && !failures.are_over());
-        assert!(failures.is_first(), "the next ones are others");
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl House {
             store: store.clone(),
             history,
             administration: store.clone(),
+            ledgers: store.clone(),
             keys: keys.clone(),
             audit_keyring: keys,
             git: git.clone(),

@@ -33,7 +33,7 @@ impl AppStore for SqlStore {
 
     async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError> {
         let key = key.clone();
-        transact!(self, |transaction, _context| sinks::disable_gone(transaction, &key, since).await)
+        transact!(self, |transaction, context| sinks::disable_gone(transaction, context, &key, since).await)
     }
 
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {

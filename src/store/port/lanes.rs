@@ -77,7 +77,7 @@ impl LaneStore for SqlStore {
 
     async fn end_refusals(&self, sink: &SinkKey) -> Result<(), StoreError> {
         let sink = sink.clone();
-        transact!(self, |transaction, _context| refusals::of_sink(transaction, &sink).await)
+        transact!(self, |transaction, context| refusals::of_sink(transaction, context, &sink).await)
     }
 
     async fn note_announced(&self, cursor: &CursorId, round: i64) -> Result<(), StoreError> {
@@ -93,12 +93,14 @@ impl LaneStore for SqlStore {
 
     async fn set_blocked(&self, cursor: &CursorId, reason: Option<&str>) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.map(str::to_owned));
-        transact!(self, |transaction, _context| rounds::set_blocked(transaction, &cursor, reason).await)
+        transact!(self, |transaction, context| rounds::set_blocked(transaction, context, &cursor, reason)
+            .await)
     }
 
     async fn pause_by_guard(&self, cursor: &CursorId, reason: &str) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.to_owned());
-        transact!(self, |transaction, _context| rounds::pause_by_guard(transaction, &cursor, reason).await)
+        transact!(self, |transaction, context| rounds::pause_by_guard(transaction, context, &cursor, reason)
+            .await)
     }
 
     async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError> {

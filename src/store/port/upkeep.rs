@@ -14,7 +14,7 @@ use tidings_entity::{
 };
 
 use super::transact;
-use crate::store::{SqlStore, backlog, blobs, breakers, error::OfTable, partitions, upkeep};
+use crate::store::{SqlStore, backlog, blobs, breakers, error::OfTable, ledger, partitions, upkeep};
 
 #[async_trait]
 impl UpkeepStore for SqlStore {
@@ -33,7 +33,7 @@ impl UpkeepStore for SqlStore {
 
     async fn record_breaker(&self, breaker: &BreakerRow) -> Result<(), StoreError> {
         let breaker = breaker.clone();
-        transact!(self, |transaction, _context| breakers::record(transaction, breaker).await)
+        transact!(self, |transaction, context| breakers::record(transaction, context, breaker).await)
     }
 
     async fn try_probe(
@@ -94,6 +94,31 @@ impl UpkeepStore for SqlStore {
             }
         }
         Ok(gone)
+    }
+
+    async fn tell_folded(&self, now: Timestamp) -> Result<u64, StoreError> {
+        transact!(self, |transaction, context| ledger::tell_folded(transaction, &*context.random, now).await)
+    }
+
+    async fn prune_ledgers(
+        &self,
+        now: Timestamp,
+        age: Duration,
+        most: u64,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        let mut left = limit;
+        while left > 0 {
+            let step = left.min(upkeep::STEP);
+            let gone =
+                transact!(self, |transaction, _context| ledger::prune(transaction, now, age, most, step)
+                    .await)?;
+            left -= gone;
+            if gone < step {
+                break;
+            }
+        }
+        Ok(limit - left)
     }
 
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {

@@ -78,7 +78,7 @@ impl WatchStore for SqlStore {
         let (app, id) = (app.clone(), id.clone());
         transact!(self, |transaction, context| {
             watches::row(transaction, &app, &id).await?;
-            resync::of_watch(transaction, &id, complete, context.clock.now()).await
+            resync::of_watch(transaction, &*context.random, &id, complete, context.clock.now()).await
         })
     }
 
@@ -90,7 +90,8 @@ impl WatchStore for SqlStore {
     ) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.to_owned());
         transact!(self, |transaction, context| {
-            resync::of_cursor(transaction, cursor, complete, reason, context.clock.now()).await
+            resync::of_cursor(transaction, &*context.random, cursor, complete, reason, context.clock.now())
+                .await
         })
     }
 

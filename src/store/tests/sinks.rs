@@ -27,6 +27,13 @@ const KEPT: [&str; 6] = [
     "select kind || id || cast(failures as text) from breaker",
 ];
 
+/// How many steps lead back to before there were sinks.
+async fn steps_back(url: &str) -> u32 {
+    let steps = schema::status(url).await.expect("status");
+    let later = steps.iter().rev().take_while(|step| !step.name.contains("add_sinks")).count();
+    u32::try_from(later + 1).expect("few")
+}
+
 async fn texts(raw: &DatabaseConnection) -> Vec<String> {
     let mut all = Vec::new();
     for text in KEPT {
@@ -78,13 +85,13 @@ async fn what_the_version_before_wrote_goes_on_under_its_ids(home: Home) {
         apps.push((app.id.clone(), watch(&store, &app.id, count, None).await.cursors[0].id.clone()));
     }
     store.close().await;
-    schema::down(home.url(), 1).await.expect("the version before");
+    schema::down(home.url(), steps_back(home.url()).await).await.expect("the version before");
     let raw = home.raw().await;
     begin_rounds(&raw).await;
     let before = texts(&raw).await;
     assert_eq!(before.len(), 18, "each table has a row for each app");
     raw.close().await.expect("closed");
-    assert_eq!(schema::up(home.url()).await.expect("up"), ["m20261124_000100_add_sinks"]);
+    assert_eq!(schema::up(home.url()).await.expect("up")[0], "m20261124_000100_add_sinks");
     let raw = home.raw().await;
     assert_eq!(texts(&raw).await, before);
 
@@ -99,7 +106,7 @@ async fn what_the_version_before_wrote_goes_on_under_its_ids(home: Home) {
     store.erase_app(&apps[0].0).await.expect("erased");
     assert_eq!(number(&raw, "select count(*) from dead_letter").await, 2);
     store.close().await;
-    schema::down(home.url(), 1).await.expect("nothing needs the new columns");
+    schema::down(home.url(), steps_back(home.url()).await).await.expect("nothing needs the new columns");
     assert_eq!(texts(&raw).await.len(), 12);
 }
 
@@ -118,13 +125,14 @@ async fn the_way_back_is_closed_while_a_sink_is_used(home: Home) {
     let to = |sink| WatchPatch { sink: Some(sink), ..WatchPatch::default() };
     store.patch_watch(&app.id, &watch.id, &to(Some(sink))).await.expect("its own sink");
     store.close().await;
-    let refused = schema::down(home.url(), 1).await.expect_err("it is used").to_string();
+    let refused =
+        schema::down(home.url(), steps_back(home.url()).await).await.expect_err("it is used").to_string();
     assert!(refused.contains("1 watches have a watch_name or a sink of their own"), "{refused}");
     let store = home.open(1).await.expect("nothing was changed");
     let back = store.patch_watch(&app.id, &watch.id, &to(None)).await.expect("patched");
     assert_eq!(back.sink, None);
     store.close().await;
-    schema::down(home.url(), 1).await.expect("down");
+    schema::down(home.url(), steps_back(home.url()).await).await.expect("down");
 }
 
 on_both! {

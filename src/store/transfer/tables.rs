@@ -5,7 +5,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each stands behind those that it refers to.
-pub(in crate::store) const COPIED: [&str; 24] = [
+pub(in crate::store) const COPIED: [&str; 27] = [
     "repository",
     "app",
     "app_key",
@@ -30,6 +30,9 @@ pub(in crate::store) const COPIED: [&str; 24] = [
     "audit",
     "canary",
     "restoration",
+    "ledger",
+    "entry",
+    "entry_fold",
 ];
 
 /// Tables that say what processes do and hand each other, and hold for one database only.

@@ -51,7 +51,11 @@ where
     async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool {
         if let Some(work) = self.work.take() {
             let sealings = context.keyring.sealings();
-            let run = AssertUnwindSafe(async { work(transaction, context).await }).catch_unwind().await;
+            let work = async { work(transaction, context).await };
+            let run = match self.pending.clone() {
+                Some(pending) => AssertUnwindSafe(pending.during(work)).catch_unwind().await,
+                None => AssertUnwindSafe(work).catch_unwind().await,
+            };
             let mut outcome = run.unwrap_or_else(|_| Err(unavailable("a verb of the store panicked")));
             if outcome.is_ok()
                 && context.keyring.sealings() != sealings

@@ -48,6 +48,17 @@ pub trait UpkeepStore: Send + Sync + 'static {
     /// attempts, are more than `most` rows, at most `limit` rows. A round that an open letter names
     /// stays, and so does everything of an open one. Returns how many rows went.
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError>;
+    /// Writes the entries of ledgers that were folded a minute ago. Returns how many it wrote.
+    async fn tell_folded(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Removes the oldest entries of ledgers: those older than `age`, and those of an app beyond `most`, at
+    /// most `limit`. Returns how many went.
+    async fn prune_ledgers(
+        &self,
+        now: Timestamp,
+        age: Duration,
+        most: u64,
+        limit: u64,
+    ) -> Result<u64, StoreError>;
     /// Numbers for the overview.
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError>;
     /// How far watches are behind, and what was given up. Watches that are not served (paused, or of a

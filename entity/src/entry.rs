@@ -1,0 +1,43 @@
+//! An entry of an app's ledger: one change of state. Written once, never changed.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    id::{AppId, WatchId},
+    kind::{EntryType, OriginKind},
+};
+
+/// One row of `entry`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "entry")]
+pub struct Model {
+    /// The app.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub app_id: AppId,
+    /// Rises by one within the app, in the order of commits.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub number: i64,
+    /// Unix milliseconds.
+    pub at: i64,
+    /// What happened.
+    #[sea_orm(column_name = "type")]
+    pub entry_type: EntryType,
+    /// The watch that it happened to; null where it concerns no single watch.
+    pub watch_id: Option<WatchId>,
+    /// The id of what changed: a source, a cursor, a watch, a sink or the app.
+    pub subject: String,
+    /// What kind of thing caused it.
+    pub origin_kind: OriginKind,
+    /// Which one: `<cursor>/<round>`, a token, or who outside.
+    pub origin: String,
+    /// The number of the entry before it about the same state of the same subject.
+    pub cause: Option<i64>,
+    /// More about it, a JSON object of at most 4 KiB.
+    pub data: String,
+}
+
+/// None: joins are written out where they are used.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,126 @@
+//! `tidings ledger`: what happened to an app, with its token; the staff sees all apps, or one with `--for`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{
+    Context, Failure,
+    client::{Client, ServerArgs},
+    follow::follow,
+    output::{shown, table},
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum LedgerVerb {
+    /// List entries, newest first
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        filter: LedgerFilter,
+        /// Only from this moment on (RFC 3339)
+        #[arg(long, value_name = "MOMENT")]
+        since: Option<String>,
+        /// Only before this moment
+        #[arg(long, value_name = "MOMENT")]
+        until: Option<String>,
+        /// As the staff: the entries of all apps, not only of the one that --for names
+        #[arg(long, conflicts_with = "for_app")]
+        all_apps: bool,
+        /// Most of them
+        #[arg(long, default_value_t = 50, value_name = "COUNT")]
+        limit: usize,
+    },
+    /// Print entries as they are written, until the process ends
+    Follow {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        filter: LedgerFilter,
+        /// The id of the last entry that was seen, or `beginning`; else only what comes from now on
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+    },
+}
+
+/// Entries that meet everything that is said.
+#[derive(Args, Debug)]
+pub(super) struct LedgerFilter {
+    /// Only of these types, separated by commas: watch.blocked,letter.parked
+    #[arg(long = "type", value_name = "TYPES")]
+    types: Option<String>,
+    /// Only of this repository: its id, owner/name or address
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<String>,
+    /// Only about this source, branch, watch, sink or app, by its id
+    #[arg(long, value_name = "ID")]
+    subject: Option<String>,
+}
+
+impl LedgerFilter {
+    /// What is said, under the names of the API; a server knows which watch a repository is.
+    async fn query(self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
+        let watch = match self.repository {
+            Some(named) => Some(client.watch(&named).await?.to_string()),
+            None => None,
+        };
+        let said = [("type", self.types), ("repository_id", watch), ("subject", self.subject)];
+        Ok(said.into_iter().filter_map(|(name, text)| Some((name, text?))).collect())
+    }
+}
+
+pub(super) async fn run(verb: LedgerVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        LedgerVerb::List { server, filter, since, until, all_apps, limit } => {
+            let client = context.client(&server)?;
+            let mut said = filter.query(&client).await?;
+            said.extend([("since", since), ("until", until)].into_iter().filter_map(|(n, v)| Some((n, v?))));
+            let query: Vec<_> = said.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            let path: &[&str] = if all_apps { &["api", "admin", "ledger"] } else { &["api", "ledger"] };
+            let (entries, more) = client.list_at_most(path, &query, limit).await?;
+            let rows: Vec<Value> = entries.iter().map(row).collect();
+            let columns = ["at", "app_id", "number", "type", "about", "more", "origin"];
+            let mut lines = table(&rows, if all_apps { &columns[..] } else { &COLUMNS[..] });
+            lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
+            context.output.print(&Value::Array(entries), &lines)
+        }
+        LedgerVerb::Follow { server, filter, after } => {
+            let client = context.client(&server)?;
+            let said = filter.query(&client).await?;
+            let query: Vec<_> = said.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            follow(&client, &["api", "ledger", "follow"], &query, after, context, line).await
+        }
+    }
+}
+
+/// What a list shows of each entry.
+const COLUMNS: [&str; 6] = ["at", "number", "type", "about", "more", "origin"];
+
+fn row(entry: &Value) -> Value {
+    let data = &entry["data"];
+    let facts = ["repository", "branch", "url", "path"].map(|fact| data[fact].as_str()).into_iter().flatten();
+    let about: Vec<&str> = facts.collect();
+    let about = if about.is_empty() { shown(&entry["subject"]) } else { about.join(" ") };
+    let count = data["count"].as_u64().filter(|count| *count > 1).map(|count| format!("{count} x "));
+    let more = format!("{}{}", count.unwrap_or_default(), data["reason"].as_str().unwrap_or_default());
+    json!({
+        "at": entry["at"],
+        "app_id": entry["app_id"],
+        "number": entry["number"],
+        "type": entry["type"],
+        "about": about,
+        "more": more,
+        "origin": format!("{} {}", shown(&entry["origin"]["kind"]), shown(&entry["origin"]["name"])),
+    })
+}
+
+fn line(id: Option<&str>, word: &str, data: &Value) -> String {
+    match word {
+        "gap" => format!("{}  gap  {}", id.unwrap_or("-"), shown(&data["reason"])),
+        _ => {
+            let row = row(data);
+            let columns = ["at", "type", "about", "more"].map(|column| shown(&row[column]));
+            format!("{}  {}", id.unwrap_or("-"), columns.join("  "))
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Writing the ledgers: each change of state becomes an entry in the transaction that makes it, so that
+//! there is no entry without its cause and no cause without its entry.
+//!
+//! **Numbers.** The number of an entry is one more than the last of its app, taken from the app's row of
+//! `ledger`. That row stays locked until the transaction ends, so numbers appear in the order of commits and a
+//! reader never passes over one. A transaction that writes to several ledgers takes them in the order of
+//! their apps.
+//!
+//! **Folding.** The first change of a state is told at once. What follows within a minute is noted in
+//! `entry_fold` and told by [`tell_folded`]: of things that are counted, how many there were; of a state that
+//! changes back and forth, where it stands once nothing changed for a minute.
+
+mod read;
+mod retention;
+pub(super) mod told;
+
+use sea_orm::ConnectionTrait;
+use serde_json::{Map, Value as Json, json};
+use tidings_actors::{
+    ports::{FOLD_MS, Origin, Random, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{
+    entry, entry_fold,
+    id::{AppId, CursorId, LedgerId, WatchId},
+    kind::{EntryType, OriginKind},
+};
+
+use super::{error::undecodable, rows};
+use crate::audit::Pending;
+
+pub(super) use read::{between, ends, list, of_all};
+pub(super) use retention::prune;
+
+/// Characters of one text in the data of an entry; what is longer is cut.
+const TEXT_MAX: usize = 500;
+/// Rows of `entry_fold` that one run looks at.
+const FOLDS_AT_ONCE: u64 = 500;
+
+/// What is to be told.
+pub(super) struct Note {
+    app: AppId,
+    watch: Option<WatchId>,
+    subject: String,
+    /// Beside the topic of its type: states of one subject that are told apart.
+    part: String,
+    entry_type: EntryType,
+    origin: Origin,
+    data: Map<String, Json>,
+    /// Of how many things it tells.
+    count: u64,
+}
+
+impl Note {
+    pub(super) fn new(app: AppId, subject: &str, entry_type: EntryType, origin: Origin) -> Self {
+        Self {
+            app,
+            watch: None,
+            subject: subject.to_owned(),
+            part: String::new(),
+            entry_type,
+            origin,
+            data: Map::new(),
+            count: 1,
+        }
+    }
+
+    pub(super) fn of_watch(self, watch: WatchId) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// Tells it apart from others of the same type and subject.
+    pub(super) fn apart(self, part: String) -> Self {
+        Self { part, ..self }
+    }
+
+    /// Adds a fact; one that is missing is left out.
+    pub(super) fn with(mut self, key: &str, fact: impl Into<Json>) -> Self {
+        let fact = match fact.into() {
+            Json::String(text) => Json::String(text.chars().take(TEXT_MAX).collect()),
+            fact => fact,
+        };
+        if !fact.is_null() {
+            self.data.insert(key.to_owned(), fact);
+        }
+        self
+    }
+
+    fn topic(&self) -> String {
+        format!("{}{}", topic(self.entry_type), self.part)
+    }
+}
+
+/// Which state of its subject an entry tells of.
+fn topic(entry_type: EntryType) -> &'static str {
+    match entry_type {
+        EntryType::SourceFailing | EntryType::SourceRecovered => "scan",
+        EntryType::WatchBlocked | EntryType::WatchRecovered => "block",
+        EntryType::WatchPaused | EntryType::WatchResumed => "pause",
+        EntryType::LetterParked => "park",
+        EntryType::SinkDisabled | EntryType::SinkEnabled => "use",
+        EntryType::SinkOpened | EntryType::SinkClosed => "breaker",
+        EntryType::LedgerRestored => "restore",
+    }
+}
+
+/// Whether it tells of things that add up, not of a state.
+fn adds_up(entry_type: EntryType) -> bool {
+    entry_type == EntryType::LetterParked
+}
+
+/// The types after which a subject is as it should be: nothing more is to be remembered of it.
+const AT_REST: &str =
+    "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked', 'sink.enabled',
+    'sink.closed', 'ledger.restored')";
+
+/// From a round of a cursor.
+pub(super) fn commit(cursor: &CursorId, round: i64) -> Origin {
+    Origin { kind: OriginKind::Commit, name: format!("{cursor}/{round}") }
+}
+
+/// From a Git host, an endpoint or a deadline.
+pub(super) fn outside(name: &str) -> Origin {
+    Origin { kind: OriginKind::Outside, name: name.to_owned() }
+}
+
+/// From the caller of the request that this verb is a part of; without a request, from outside.
+pub(super) fn caller(otherwise: &str) -> Origin {
+    match Pending::current() {
+        Some(pending) => Origin { kind: OriginKind::Person, name: pending.actor.clone() },
+        None => outside(otherwise),
+    }
+}
+
+/// Writes what a transaction has to tell.
+pub(super) async fn write(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    mut notes: Vec<Note>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    notes.sort_by(|one, other| one.app.cmp(&other.app));
+    let mut merged: Vec<Note> = Vec::with_capacity(notes.len());
+    for note in notes {
+        let same = |other: &&mut Note| {
+            adds_up(note.entry_type)
+                && (&other.app, &other.subject, other.topic()) == (&note.app, &note.subject, note.topic())
+        };
+        match merged.iter_mut().find(same) {
+            Some(other) => other.count += note.count,
+            None => merged.push(note),
+        }
+    }
+    for note in &merged {
+        tell(connection, random, note, at).await?;
+    }
+    Ok(())
+}
+
+/// Locks the ledger of an app until the transaction ends. Other replicas write to it as well: what is read of
+/// it, or noted in `entry_fold`, holds only behind this lock.
+async fn lock(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    app: &AppId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "insert into ledger (app_id, name, first, last) values ($1, $2, 1, 0)
+                on conflict (app_id) do update set last = ledger.last";
+    let values = vec![app.clone().into(), LedgerId::new(random.ulid(at)).into()];
+    rows::execute(connection, "ledger", text, values).await.map(drop)
+}
+
+async fn tell(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    note: &Note,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    lock(connection, random, &note.app, at).await?;
+    let topic = note.topic();
+    let before = noted(connection, &note.app, &note.subject, &topic).await?;
+    let data = Json::Object(note.data.clone()).to_string();
+    let mut fold = entry_fold::Model {
+        app_id: note.app.clone(),
+        subject: note.subject.clone(),
+        topic,
+        told: note.entry_type,
+        number: 0,
+        told_at: at.0,
+        last: note.entry_type,
+        last_at: at.0,
+        folded: rows::signed(note.count),
+        watch_id: note.watch.clone(),
+        origin_kind: note.origin.kind,
+        origin: note.origin.name.clone(),
+        data,
+    };
+    if note.entry_type == EntryType::LedgerRestored {
+        // A deed, no state: it never waits for its minute, and each one is told.
+        return append(connection, &fold, None, at).await.map(drop);
+    }
+    let Some(before) = before else {
+        fold.number = append(connection, &fold, None, at).await?;
+        fold.folded = 0;
+        return rows::insert(connection, "entry_fold", vec![fold]).await;
+    };
+    if !adds_up(note.entry_type) && before.last == note.entry_type {
+        return Ok(());
+    }
+    fold.folded += before.folded;
+    // A clock that went back must not keep an entry waiting.
+    if (0..FOLD_MS).contains(&(at.0 - before.told_at)) {
+        (fold.told, fold.told_at, fold.number) = (before.told, before.told_at, before.number);
+    } else {
+        fold.number = append(connection, &fold, Some(before.number), at).await?;
+        fold.folded = 0;
+    }
+    remember(connection, fold).await
+}
+
+/// What was noted of one state of one subject.
+async fn noted(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    subject: &str,
+    topic: &str,
+) -> Result<Option<entry_fold::Model>, StoreError> {
+    let text = "select * from entry_fold where app_id = $1 and subject = $2 and topic = $3";
+    let values = vec![app.clone().into(), subject.into(), topic.into()];
+    rows::one(connection, "entry_fold", text, values).await
+}
+
+async fn remember(connection: &impl ConnectionTrait, fold: entry_fold::Model) -> Result<(), StoreError> {
+    let text = "update entry_fold set told = $4, number = $5, told_at = $6, last = $7, last_at = $8,
+                folded = $9, watch_id = $10, origin_kind = $11, origin = $12, data = $13
+                where app_id = $1 and subject = $2 and topic = $3";
+    let values = vec![
+        fold.app_id.into(),
+        fold.subject.into(),
+        fold.topic.into(),
+        fold.told.into(),
+        fold.number.into(),
+        fold.told_at.into(),
+        fold.last.into(),
+        fold.last_at.into(),
+        fold.folded.into(),
+        fold.watch_id.into(),
+        fold.origin_kind.into(),
+        fold.origin.into(),
+        fold.data.into(),
+    ];
+    rows::execute(connection, "entry_fold", text, values).await.map(drop)
+}
+
+/// Writes the next entry of an app, whose ledger is locked; its number. `folded` says of how many things it tells, or how often the
+/// state changed since the entry before.
+async fn append(
+    connection: &impl ConnectionTrait,
+    fold: &entry_fold::Model,
+    cause: Option<i64>,
+    at: Timestamp,
+) -> Result<i64, StoreError> {
+    let mut data: Map<String, Json> =
+        serde_json::from_str(&fold.data).map_err(|error| undecodable("entry_fold", error))?;
+    if adds_up(fold.last) {
+        data.insert("count".to_owned(), json!(fold.folded));
+    } else if fold.folded > 1 {
+        data.insert("changes".to_owned(), json!(fold.folded));
+    }
+    let text = "update ledger set last = last + 1 where app_id = $1 returning last";
+    let number = rows::number(connection, "ledger", text, vec![fold.app_id.clone().into()]).await?;
+    let row = entry::Model {
+        app_id: fold.app_id.clone(),
+        number,
+        at: at.0,
+        entry_type: fold.last,
+        watch_id: fold.watch_id.clone(),
+        subject: fold.subject.clone(),
+        origin_kind: fold.origin_kind,
+        origin: fold.origin.clone(),
+        cause,
+        data: Json::Object(data).to_string(),
+    };
+    rows::insert(connection, "entry", vec![row]).await?;
+    Ok(number)
+}
+
+/// Whether something was noted that is to be told by now. What is counted waits for its minute; a state waits
+/// until it stood still for one. A clock that went back keeps nothing waiting.
+fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
+    let since = if adds_up(fold.told) { fold.told_at } else { fold.last_at };
+    fold.folded > 0 && (fold.last_at > at.0 || since <= at.0 - FOLD_MS)
+}
+
+/// Tells what was noted a minute ago and has no entry yet. How many entries that made.
+pub(super) async fn tell_folded(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    at: Timestamp,
+) -> Result<u64, StoreError> {
+    let minute_ago = at.0 - FOLD_MS;
+    // As `is_due` says.
+    let text = "select * from entry_fold where folded > 0 and (last_at > $2
+                  or (case when told = 'letter.parked' then told_at else last_at end) <= $1)
+                order by app_id, subject, topic limit $3";
+    let values = vec![minute_ago.into(), at.0.into(), rows::signed(FOLDS_AT_ONCE).into()];
+    let found: Vec<entry_fold::Model> = rows::readable(connection, "entry_fold", text, values).await?;
+    let mut told = 0;
+    for fold in found {
+        lock(connection, random, &fold.app_id, at).await?;
+        // Another replica may have added to it before the lock.
+        let fold = noted(connection, &fold.app_id, &fold.subject, &fold.topic).await?;
+        let Some(mut fold) = fold.filter(|fold| is_due(fold, at)) else { continue };
+        if adds_up(fold.last) || fold.last != fold.told {
+            fold.number = append(connection, &fold, Some(fold.number), at).await?;
+            (fold.told, fold.told_at) = (fold.last, at.0);
+            told += 1;
+        }
+        fold.folded = 0;
+        remember(connection, fold).await?;
+    }
+    let text = format!("delete from entry_fold where folded = 0 and last_at <= $1 and last in {AT_REST}");
+    rows::execute(connection, "entry_fold", &text, vec![minute_ago.into()]).await?;
+    Ok(told)
+}
+
+/// A database that was restored goes on with ledgers of other names, so that no id means two entries.
+pub(super) async fn restored(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    taken_at: Timestamp,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "select * from ledger order by app_id";
+    let ledgers: Vec<tidings_entity::ledger::Model> = rows::all(connection, "ledger", text, vec![]).await?;
+    let mut notes = Vec::with_capacity(ledgers.len());
+    for ledger in ledgers {
+        let text = "update ledger set name = $1 where app_id = $2";
+        let values = vec![LedgerId::new(random.ulid(at)).into(), ledger.app_id.clone().into()];
+        rows::execute(connection, "ledger", text, values).await?;
+        let note = Note::new(
+            ledger.app_id.clone(),
+            ledger.app_id.as_str(),
+            EntryType::LedgerRestored,
+            outside("restore"),
+        );
+        notes.push(note.with("backup_taken_ms", taken_at.0).with("ledger_before", ledger.name.to_string()));
+    }
+    write(connection, random, notes, at).await
+}

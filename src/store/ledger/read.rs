@@ -1,0 +1,147 @@
+//! Reading ledgers: lists for people, and stretches for those who follow one.
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Origin, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{
+    entry,
+    id::{AppId, LedgerId},
+    ledger,
+};
+
+use crate::store::rows::{self, columns, signed};
+
+/// Where the ledger of an app begins and ends.
+pub(in crate::store) async fn ends(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+) -> Result<Option<LedgerEnds>, StoreError> {
+    let text = "select * from ledger where app_id = $1";
+    let row: Option<ledger::Model> = rows::one(connection, "ledger", text, vec![app.clone().into()]).await?;
+    Ok(row.map(|row| LedgerEnds { name: row.name, first: row.first, last: row.last }))
+}
+
+/// Entries of an app, newest first.
+pub(in crate::store) async fn list(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    filter: &LedgerFilter,
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    let mut search = Search::of(filter);
+    search.and("e.app_id =", app.clone());
+    if let Some(before) = before {
+        search.and("e.number <", before);
+    }
+    search.read(connection, "e.number desc", limit).await
+}
+
+/// Entries of an app behind `after` and not behind `to`, in their order.
+pub(in crate::store) async fn between(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    filter: &LedgerFilter,
+    (after, to): (i64, i64),
+    limit: u64,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    let mut search = Search::of(filter);
+    search.and("e.app_id =", app.clone());
+    search.and("e.number >", after);
+    search.and("e.number <=", to);
+    search.read(connection, "e.number", limit).await
+}
+
+/// Entries of all apps, newest first.
+pub(in crate::store) async fn of_all(
+    connection: &impl ConnectionTrait,
+    filter: &LedgerFilter,
+    before: Option<&EntryPlace>,
+    limit: u64,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    let mut search = Search::of(filter);
+    if let Some(EntryPlace { at, app, number }) = before {
+        let (at, app, number) = (search.bind(at.0), search.bind(app.clone()), search.bind(*number));
+        search.conditions.push(format!("(e.at, e.app_id, e.number) < ({at}, {app}, {number})"));
+    }
+    search.read(connection, "e.at desc, e.app_id desc, e.number desc", limit).await
+}
+
+struct Search {
+    conditions: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Search {
+    fn of(filter: &LedgerFilter) -> Self {
+        let LedgerFilter { types, watch, subject, since, until } = filter;
+        let mut search = Self { conditions: vec!["1 = 1".to_owned()], values: Vec::new() };
+        if !types.is_empty() {
+            let places: Vec<String> = types.iter().map(|word| search.bind(*word)).collect();
+            search.conditions.push(format!("e.type in ({})", places.join(", ")));
+        }
+        if let Some(watch) = watch {
+            search.and("e.watch_id =", watch.clone());
+        }
+        if let Some(subject) = subject {
+            search.and("e.subject =", subject.clone());
+        }
+        if let Some(Timestamp(since)) = since {
+            search.and("e.at >=", *since);
+        }
+        if let Some(Timestamp(until)) = until {
+            search.and("e.at <", *until);
+        }
+        search
+    }
+
+    /// The place of a value in the statement.
+    fn bind(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("${}", self.values.len())
+    }
+
+    fn and(&mut self, condition: &str, value: impl Into<Value>) {
+        let place = self.bind(value);
+        self.conditions.push(format!("{condition} {place}"));
+    }
+
+    async fn read(
+        mut self,
+        connection: &impl ConnectionTrait,
+        order: &str,
+        limit: u64,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        let limit = self.bind(signed(limit));
+        let text = format!(
+            "select {}, l.name as ledger_name from entry e join ledger l on l.app_id = e.app_id
+             where {} order by {order} limit {limit}",
+            columns::<entry::Entity>("e"),
+            self.conditions.join(" and ")
+        );
+        let found = rows::mixed(connection, "entry", &text, self.values).await?;
+        let read = found.iter().map(|row| {
+            let entry = entry::Model::from_query_result(row, "e_");
+            let name: Result<LedgerId, _> = row.try_get("ledger_", "name");
+            entry.and_then(|entry| Ok(shown(entry, name?)))
+        });
+        use crate::store::error::OfTable;
+        Ok(read.filter_map(|row| rows::readable_or_logged(row.of("entry"))).collect())
+    }
+}
+
+fn shown(row: entry::Model, ledger: LedgerId) -> LedgerEntry {
+    LedgerEntry {
+        id: EntryId { ledger, number: row.number },
+        app: row.app_id,
+        at: Timestamp(row.at),
+        entry_type: row.entry_type,
+        watch: row.watch_id,
+        subject: row.subject,
+        origin: Origin { kind: row.origin_kind, name: row.origin },
+        cause: row.cause,
+        data: row.data,
+    }
+}

@@ -1,0 +1,193 @@
+//! What an entry says of a cursor, a watch, a source or a sink.
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use tidings_actors::ports::{BreakerRow, Park, Settlement, SinkKey, StoreError};
+use tidings_entity::{
+    cursor,
+    id::{AppId, CursorId, SinkId, WatchId},
+    kind::{BreakerKind, EntryType},
+};
+
+use super::{Note, caller, commit, outside, write};
+use crate::store::{Context, rows};
+
+/// Whose watch it is, and how people know it.
+#[derive(FromQueryResult)]
+struct Named {
+    app_id: AppId,
+    watch_id: WatchId,
+    owner: String,
+    name: String,
+}
+
+impl Named {
+    async fn of_watch(connection: &impl ConnectionTrait, watch: &WatchId) -> Result<Self, StoreError> {
+        let text = "select w.app_id, w.id as watch_id, w.owner, w.name from watch w where w.id = $1";
+        let values = vec![watch.clone().into()];
+        rows::one(connection, "watch", text, values).await?.ok_or(StoreError::NotFound)
+    }
+
+    async fn of_cursor(
+        connection: &impl ConnectionTrait,
+        cursor: &CursorId,
+    ) -> Result<(Self, String), StoreError> {
+        #[derive(FromQueryResult)]
+        struct Branch {
+            watch_id: WatchId,
+            branch: String,
+        }
+        let text = "select watch_id, branch from cursor where id = $1";
+        let values = vec![cursor.clone().into()];
+        let found: Option<Branch> = rows::one(connection, "cursor", text, values).await?;
+        let Branch { watch_id, branch } = found.ok_or(StoreError::NotFound)?;
+        Ok((Self::of_watch(connection, &watch_id).await?, branch))
+    }
+
+    fn repository(&self) -> String {
+        match &*self.owner {
+            "" => self.name.clone(),
+            owner => format!("{owner}/{}", self.name),
+        }
+    }
+}
+
+/// Writes one note that happened now.
+pub(in crate::store) async fn now(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    note: Note,
+) -> Result<(), StoreError> {
+    write(connection, &*context.random, vec![note], context.clock.now()).await
+}
+
+async fn of_cursor(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+    entry_type: EntryType,
+) -> Result<Note, StoreError> {
+    let named = Named::of_watch(connection, &cursor.watch_id).await?;
+    let origin = match cursor.open_round {
+        Some(round) => commit(&cursor.id, round),
+        None => caller("git"),
+    };
+    let repository = named.repository();
+    let note = Note::new(named.app_id, cursor.id.as_str(), entry_type, origin).of_watch(named.watch_id);
+    Ok(note.with("repository", repository).with("branch", cursor.branch.clone()))
+}
+
+/// A branch is blocked.
+pub(in crate::store) async fn blocked(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+    reason: Option<String>,
+) -> Result<Note, StoreError> {
+    Ok(of_cursor(connection, cursor, EntryType::WatchBlocked).await?.with("reason", reason))
+}
+
+/// A branch that was blocked moves again.
+pub(in crate::store) async fn recovered(
+    connection: &impl ConnectionTrait,
+    cursor: &cursor::Model,
+) -> Result<Note, StoreError> {
+    of_cursor(connection, cursor, EntryType::WatchRecovered).await
+}
+
+/// A watch was paused, or resumed.
+pub(in crate::store) async fn paused(
+    connection: &impl ConnectionTrait,
+    watch: &WatchId,
+    entry_type: EntryType,
+    reason: Option<&str>,
+) -> Result<Note, StoreError> {
+    let named = Named::of_watch(connection, watch).await?;
+    let repository = named.repository();
+    let note = Note::new(named.app_id, watch.as_str(), entry_type, caller("guard")).of_watch(named.watch_id);
+    Ok(note.with("repository", repository).with("reason", reason))
+}
+
+/// Changes of a round were given up: a note for each reason.
+pub(in crate::store) async fn parked(
+    connection: &impl ConnectionTrait,
+    settlement: &Settlement,
+    parks: &[&Park],
+) -> Result<Vec<Note>, StoreError> {
+    if parks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (cursor, round) = (&settlement.cursor, settlement.round);
+    let (named, branch) = Named::of_cursor(connection, cursor).await?;
+    let note = |park: &&Park| {
+        let app = named.app_id.clone();
+        let note = Note::new(app, cursor.as_str(), EntryType::LetterParked, commit(cursor, round));
+        note.of_watch(named.watch_id.clone())
+            .apart(format!(" {round} {}", park.reason))
+            .with("repository", named.repository())
+            .with("branch", branch.clone())
+            .with("round", round)
+            .with("reason", park.reason.as_str())
+            .with("path", String::from_utf8_lossy(&park.change.path))
+            .with("dead_letter_id", park.id.as_str())
+            .with("http_status", park.status)
+    };
+    Ok(parks.iter().map(note).collect())
+}
+
+/// A sink was disabled, or is used again.
+pub(in crate::store) fn sink_used(
+    app: &AppId,
+    sink: Option<&SinkId>,
+    entry_type: EntryType,
+    reason: Option<&str>,
+) -> Note {
+    let subject = sink.map_or(app.as_str(), SinkId::as_str);
+    Note::new(app.clone(), subject, entry_type, caller("endpoint")).with("reason", reason)
+}
+
+/// The same of what a delivery key names.
+pub(in crate::store) fn gone(key: &SinkKey, reason: &str) -> Note {
+    sink_used(&key.app, key.sink.as_ref(), EntryType::SinkDisabled, Some(reason))
+}
+
+#[derive(FromQueryResult)]
+struct Watcher {
+    app_id: AppId,
+    url: String,
+}
+
+/// A breaker opened, or closed: of a source it is told to every app that watches through it.
+pub(in crate::store) async fn breaker(
+    connection: &impl ConnectionTrait,
+    row: &BreakerRow,
+) -> Result<Vec<Note>, StoreError> {
+    let is_open = row.opened_at.is_some();
+    let reason = is_open.then_some(&*row.last_error);
+    match row.kind {
+        BreakerKind::Endpoint => {
+            let entry_type = if is_open { EntryType::SinkOpened } else { EntryType::SinkClosed };
+            let text = "select a.id as app_id from app a where a.id = $1
+                        union all select k.app_id from sink k where k.id = $1";
+            #[derive(FromQueryResult)]
+            struct Owner {
+                app_id: AppId,
+            }
+            let owner: Option<Owner> =
+                rows::one(connection, "sink", text, vec![row.id.clone().into()]).await?;
+            let note = |owner: Owner| {
+                Note::new(owner.app_id, &row.id, entry_type, outside("endpoint")).with("reason", reason)
+            };
+            Ok(owner.map(note).into_iter().collect())
+        }
+        BreakerKind::Source => {
+            let entry_type = if is_open { EntryType::SourceFailing } else { EntryType::SourceRecovered };
+            let text = "select distinct w.app_id, r.url from watch w
+                        join repository r on r.id = w.repository_id where w.source_id = $1";
+            let watchers: Vec<Watcher> =
+                rows::all(connection, "watch", text, vec![row.id.clone().into()]).await?;
+            let note = |watcher: Watcher| {
+                let note = Note::new(watcher.app_id, &row.id, entry_type, outside("git"));
+                note.with("url", watcher.url).with("reason", reason)
+            };
+            Ok(watchers.into_iter().map(note).collect())
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Ledgers, read for people and for those who follow them.
+
+use async_trait::async_trait;
+use tidings_actors::ports::{EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Ledgers, StoreError};
+use tidings_entity::id::AppId;
+
+use crate::store::{SqlStore, ledger};
+
+#[async_trait]
+impl Ledgers for SqlStore {
+    async fn ledger_ends(&self, app: &AppId) -> Result<Option<LedgerEnds>, StoreError> {
+        ledger::ends(&self.readers, app).await
+    }
+
+    async fn entries(
+        &self,
+        app: &AppId,
+        filter: &LedgerFilter,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        ledger::list(&self.readers, app, filter, before, limit).await
+    }
+
+    async fn entries_between(
+        &self,
+        app: &AppId,
+        filter: &LedgerFilter,
+        after: i64,
+        to: i64,
+        limit: u64,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        ledger::between(&self.readers, app, filter, (after, to), limit).await
+    }
+
+    async fn entries_of_all(
+        &self,
+        filter: &LedgerFilter,
+        before: Option<&EntryPlace>,
+        limit: u64,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        ledger::of_all(&self.readers, filter, before, limit).await
+    }
+}
