@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark is its own composition root")]
 
 #[path = "../tests/it/support/git_host.rs"]
+#[expect(dead_code, reason = "these hosts do two misdeeds")]
 mod git_host;
 #[path = "../tests/it/support/pack.rs"]
 #[expect(dead_code, reason = "its objects are all alike")]

@@ -9,6 +9,7 @@ const UP: &[&str] = &[
        type text not null, watch_id text, subject text not null, origin_kind text not null,
        origin text not null, cause bigint, data text not null, primary key (app_id, number))",
     "create index entry_at on entry(at)",
+    "create index entry_subject on entry(subject, number)",
     "create table entry_fold (
        app_id text not null references app(id) on delete cascade, subject text not null,
        topic text not null, told text not null, number bigint not null, told_at bigint not null,

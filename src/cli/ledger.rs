@@ -8,6 +8,7 @@ use super::{
     client::{Client, ServerArgs},
     follow::follow,
     output::{shown, table},
+    query::QueryArgs,
 };
 
 #[derive(Subcommand, Debug)]
@@ -46,6 +47,8 @@ pub(super) enum LedgerVerb {
 /// Entries that meet everything that is said.
 #[derive(Args, Debug)]
 pub(super) struct LedgerFilter {
+    #[command(flatten)]
+    query: QueryArgs,
     /// Only of these types, separated by commas: watch.blocked,letter.parked
     #[arg(long = "type", value_name = "TYPES")]
     types: Option<String>,
@@ -64,7 +67,8 @@ impl LedgerFilter {
             Some(named) => Some(client.watch(&named).await?.to_string()),
             None => None,
         };
-        let said = [("type", self.types), ("repository_id", watch), ("subject", self.subject)];
+        let q = self.query.query;
+        let said = [("q", q), ("type", self.types), ("repository_id", watch), ("subject", self.subject)];
         Ok(said.into_iter().filter_map(|(name, text)| Some((name, text?))).collect())
     }
 }

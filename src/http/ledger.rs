@@ -8,7 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidings_actors::ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter};
+use tidings_actors::{
+    filter::sets,
+    ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter},
+};
 use tidings_entity::{
     id::{AppId, LedgerId},
     kind::EntryType,
@@ -17,6 +20,7 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use super::{
+    filters,
     front::Front,
     lifecycle::Lifecycle,
     moment::{iso, parsed},
@@ -35,7 +39,7 @@ const LEDGER_OF_ALL: &str = "admin ledger";
 /// Entries of one piece of a tail.
 const PIECE: u64 = 64;
 /// What a list may be filtered by.
-const FILTERS: [&str; 5] = ["type", "repository_id", "subject", "since", "until"];
+const FILTERS: [&str; 6] = ["q", "type", "repository_id", "subject", "since", "until"];
 
 /// What tails share with one another and with other routes.
 #[derive(Clone)]
@@ -117,6 +121,7 @@ impl EntryShown {
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
         ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
         ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
         ("subject" = Option<String>, Query, description = "only what happened to this source, branch, watch, \
@@ -128,7 +133,7 @@ impl EntryShown {
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?.id.clone();
     let query = Query::of(&request.query, &[&["limit", "cursor"], &FILTERS[..]].concat())?;
-    let (limit, filter) = (query.limit()?, filter(&query)?);
+    let (limit, filter) = (query.limit()?, filter(&front, &query)?);
     let list = format!("{LEDGER} {app}");
     let before = query.after(&list)?;
     let entries = front.ledgers.entries(&app, &filter, before, limit + 1).await;
@@ -142,6 +147,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
         ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
         ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
         ("subject" = Option<String>, Query, description = "only what happened to this source, branch, watch, \
@@ -152,7 +158,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     responses((status = 200, body = Page<EntryShown>)))]
 async fn list_of_all(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &[&["limit", "cursor"], &FILTERS[..]].concat())?;
-    let (limit, filter) = (query.limit()?, filter(&query)?);
+    let (limit, filter) = (query.limit()?, filter(&front, &query)?);
     let before: Option<EntryPlace> = query.after(LEDGER_OF_ALL)?;
     let entries = front.ledgers.entries_of_all(&filter, before.as_ref(), limit + 1).await;
     let entries = entries.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
@@ -167,6 +173,7 @@ async fn list_of_all(front: Arc<Front>, request: Request) -> Answer {
     params(
         ("after" = Option<String>, Query, description = "the id of the last entry that was seen, or \
             `beginning`; the present where it is missing"),
+        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
         ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
         ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
         ("subject" = Option<String>, Query, description = "only what happened to this subject"),
@@ -179,8 +186,8 @@ async fn list_of_all(front: Arc<Front>, request: Request) -> Answer {
     ))]
 async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer {
     let app = request.app()?.id.clone();
-    let query = Query::of(&request.query, &["after", "type", "repository_id", "subject"])?;
-    let (seen, filter) = (seen(&request.headers, &query)?, filter(&query)?);
+    let query = Query::of(&request.query, &["after", "q", "type", "repository_id", "subject"])?;
+    let (seen, filter) = (seen(&request.headers, &query)?, filter(&front, &query)?);
     // The tails of the staff take no app's part.
     let owner = if request.access == Access::App { app.as_str() } else { &request.actor };
     let share = state.places.tail(owner)?;
@@ -230,7 +237,7 @@ fn seen(headers: &HeaderMap, query: &Query) -> Result<Seen, Problem> {
 }
 
 /// Reads what a list is filtered by.
-fn filter(query: &Query) -> Result<LedgerFilter, Problem> {
+fn filter(front: &Front, query: &Query) -> Result<LedgerFilter, Problem> {
     let moment = |key: &str| match query.get(key).map(parsed) {
         Some(None) => Err(Problem::malformed(format!("{key} is a moment (RFC 3339)"))),
         other => Ok(other.flatten()),
@@ -248,6 +255,7 @@ fn filter(query: &Query) -> Result<LedgerFilter, Problem> {
         subject: query.get("subject").map(str::to_owned),
         since: moment("since")?,
         until: moment("until")?,
+        query: filters::of_query(query, &sets::LEDGER, front.clock.now())?,
     })
 }
 

@@ -184,5 +184,27 @@ pub static APPS: FieldSet = FieldSet {
     searched: &["name", "email", "url", "description"],
 };
 
+/// Entries of the ledger.
+pub static LEDGER: FieldSet = FieldSet {
+    list: "entries",
+    fields: &[
+        APP,
+        REPOSITORY,
+        NAME,
+        field("type", FieldKind::Text, "what happened: `watch.blocked`, or with `~` a part of it"),
+        field("subject", FieldKind::Text, "the id of what changed"),
+        field("origin", FieldKind::Word(&["commit", "tick", "person", "outside"]), "what caused it"),
+        field(
+            "by",
+            FieldKind::Text,
+            "the origin by its name: a token, `<cursor>/<round>`, `git`, `endpoint`",
+        ),
+        field("data", FieldKind::Text, "with `~` a part of the data, which is JSON"),
+        field("since", FieldKind::Since, "written then or later"),
+        field("until", FieldKind::Until, "written before"),
+    ],
+    searched: &["name", "type", "data"],
+};
+
 /// Every list that takes a filter.
-pub static ALL: [&FieldSet; 4] = [&DELIVERIES, &LETTERS, &REPOSITORIES, &APPS];
+pub static ALL: [&FieldSet; 5] = [&DELIVERIES, &LETTERS, &REPOSITORIES, &APPS, &LEDGER];

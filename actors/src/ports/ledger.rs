@@ -10,7 +10,7 @@ use tidings_entity::{
 };
 
 use super::StoreError;
-use crate::time::Timestamp;
+use crate::{filter::Filter, time::Timestamp};
 
 /// Changes of one state that come faster than this are told together.
 pub const FOLD_MS: i64 = 60_000;
@@ -87,6 +87,8 @@ pub struct LedgerFilter {
     pub since: Option<Timestamp>,
     /// Before this moment.
     pub until: Option<Timestamp>,
+    /// Meant by this filter as well.
+    pub query: Option<Filter>,
 }
 
 /// Where the ledger of an app begins and ends.

@@ -1,6 +1,6 @@
 //! Reading ledgers: lists for people, and stretches for those who follow one.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidings_actors::{
     ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Origin, StoreError},
     time::Timestamp,
@@ -11,7 +11,10 @@ use tidings_entity::{
     ledger,
 };
 
-use crate::store::rows::{self, columns, signed};
+use crate::store::{
+    filter::{Column, condition},
+    rows::{self, columns, signed},
+};
 
 /// Where the ledger of an app begins and ends.
 pub(in crate::store) async fn ends(
@@ -31,7 +34,7 @@ pub(in crate::store) async fn list(
     before: Option<i64>,
     limit: u64,
 ) -> Result<Vec<LedgerEntry>, StoreError> {
-    let mut search = Search::of(filter);
+    let mut search = Search::of(connection.get_database_backend(), filter);
     search.and("e.app_id =", app.clone());
     if let Some(before) = before {
         search.and("e.number <", before);
@@ -47,7 +50,7 @@ pub(in crate::store) async fn between(
     (after, to): (i64, i64),
     limit: u64,
 ) -> Result<Vec<LedgerEntry>, StoreError> {
-    let mut search = Search::of(filter);
+    let mut search = Search::of(connection.get_database_backend(), filter);
     search.and("e.app_id =", app.clone());
     search.and("e.number >", after);
     search.and("e.number <=", to);
@@ -61,7 +64,7 @@ pub(in crate::store) async fn of_all(
     before: Option<&EntryPlace>,
     limit: u64,
 ) -> Result<Vec<LedgerEntry>, StoreError> {
-    let mut search = Search::of(filter);
+    let mut search = Search::of(connection.get_database_backend(), filter);
     if let Some(EntryPlace { at, app, number }) = before {
         let (at, app, number) = (search.bind(at.0), search.bind(app.clone()), search.bind(*number));
         search.conditions.push(format!("(e.at, e.app_id, e.number) < ({at}, {app}, {number})"));
@@ -75,8 +78,8 @@ struct Search {
 }
 
 impl Search {
-    fn of(filter: &LedgerFilter) -> Self {
-        let LedgerFilter { types, watch, subject, since, until } = filter;
+    fn of(backend: DbBackend, filter: &LedgerFilter) -> Self {
+        let LedgerFilter { types, watch, subject, since, until, query } = filter;
         let mut search = Self { conditions: vec!["1 = 1".to_owned()], values: Vec::new() };
         if !types.is_empty() {
             let places: Vec<String> = types.iter().map(|word| search.bind(*word)).collect();
@@ -93,6 +96,11 @@ impl Search {
         }
         if let Some(Timestamp(until)) = until {
             search.and("e.at <", *until);
+        }
+        if let Some(query) = query {
+            // The owner is a condition of its own, beside these parentheses.
+            let meant = condition(backend, query, column, &mut search.values);
+            search.conditions.push(format!("({meant})"));
         }
         search
     }
@@ -117,6 +125,7 @@ impl Search {
         let limit = self.bind(signed(limit));
         let text = format!(
             "select {}, l.name as ledger_name from entry e join ledger l on l.app_id = e.app_id
+             join app a on a.id = e.app_id left join watch w on w.id = e.watch_id
              where {} order by {order} limit {limit}",
             columns::<entry::Entity>("e"),
             self.conditions.join(" and ")
@@ -130,6 +139,22 @@ impl Search {
         use crate::store::error::OfTable;
         Ok(read.filter_map(|row| rows::readable_or_logged(row.of("entry"))).collect())
     }
+}
+
+/// The fields of an entry, as `e` with its app `a` and its watch `w`.
+pub(in crate::store) fn column(field: &str) -> Option<Column> {
+    Some(match field {
+        "app" => Column::texts(&["a.id", "a.name"]),
+        "repository" => Column::texts(&["e.watch_id", "w.owner || '/' || w.name", "w.name"]),
+        "name" => Column::texts(&["w.owner || '/' || w.name"]),
+        "type" => Column::texts(&["e.type"]),
+        "subject" => Column::texts(&["e.subject"]),
+        "origin" => Column::texts(&["e.origin_kind"]),
+        "by" => Column::texts(&["e.origin"]),
+        "data" => Column::texts(&["e.data"]),
+        "since" | "until" => Column::Number("e.at"),
+        _ => return None,
+    })
 }
 
 fn shown(row: entry::Model, ledger: LedgerId) -> LedgerEntry {

@@ -7,9 +7,11 @@ use sea_orm::{DbBackend, Value};
 use tidings_actors::{
     filter::{
         Field, FieldKind, FieldSet, Filter,
-        sets::{APPS, LETTERS, REPOSITORIES},
+        sets::{APPS, LEDGER, LETTERS, REPOSITORIES},
     },
-    ports::{Administration, DeadLetter, LetterFilter, LetterNames, Random, WatchFilter},
+    ports::{
+        Administration, DeadLetter, LedgerFilter, Ledgers, LetterFilter, LetterNames, Random, WatchFilter,
+    },
 };
 use tidings_entity::{
     dead_letter,
@@ -21,6 +23,7 @@ use super::*;
 use crate::store::{
     apps,
     filter::{Columns, condition},
+    ledger,
     letter_search::{self, Stretch},
     rows, watch_search,
 };
@@ -312,6 +315,11 @@ async fn every_field_of_a_list_is_asked_of_the_database(home: Home) {
         let found = store.filtered_apps(&read(&text, &APPS), None, 10).await;
         found.unwrap_or_else(|error| panic!("{text}: {error}"));
     }
+    for text in LEDGER.fields.iter().flat_map(term).chain(["a".into()]) {
+        let filter = LedgerFilter { query: Some(read(&text, &LEDGER)), ..LedgerFilter::default() };
+        let found = store.entries_of_all(&filter, None, 10).await;
+        found.unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
     for text in LETTERS.fields.iter().flat_map(term).chain(["a".into()]) {
         let found = store.dead_letters(&app.id, &q(&text), None, 10).await;
         found.unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -383,8 +391,12 @@ on_both! {
 
 #[test]
 fn every_field_has_a_column() {
-    let lists: [(&FieldSet, Columns); 3] =
-        [(&LETTERS, letter_search::column), (&REPOSITORIES, watch_search::column), (&APPS, apps::column)];
+    let lists: [(&FieldSet, Columns); 4] = [
+        (&LETTERS, letter_search::column),
+        (&REPOSITORIES, watch_search::column),
+        (&APPS, apps::column),
+        (&LEDGER, ledger::column),
+    ];
     for (set, columns) in lists {
         for field in set.fields {
             assert!(columns(field.name).is_some(), "{} of {}", field.name, set.list);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
+    filter::{Filter, sets::LEDGER},
     ports::{
-        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, UpkeepStore,
+        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, NewApp, UpkeepStore,
         WatchPatch, WatchStore,
     },
     testing::{ManualClock, SeededRandom},
@@ -264,7 +265,40 @@ async fn the_list_of_all_apps_goes_back_through_time_without_a_hole(home: Home) 
     assert!(seen.is_sorted_by(|one, other| (other.at, &other.app) < (one.at, &one.app)));
 }
 
+async fn a_filter_finds_entries_and_shows_no_app_those_of_another(home: Home) {
+    let (store, clock) = clocked(&home).await;
+    for number in 1..=2 {
+        let new = NewApp { name: format!("app {number}"), ..new_app(number) };
+        store.create_app(&new).await.expect("created");
+        let watched = watch(&store, &new.id, number, None).await;
+        blocks(&store, &watched.cursors[0].id, Some("ten in a row")).await;
+        clock.set(Timestamp(clock_now(&clock).0 + 2 * MINUTE));
+        blocks(&store, &watched.cursors[0].id, None).await;
+        let disabled = AppPatch { disabled: Some(Some("by hand".to_owned())), ..AppPatch::default() };
+        store.patch_app(&new.id, &disabled, clock_now(&clock)).await.expect("patched");
+    }
+    let (own, other) = (new_app(1).id, new_app(2).id);
+    for (q, expected) in [
+        ("type:watch.blocked".to_owned(), vec![1]),
+        ("NOT type:~watch".to_owned(), vec![3]),
+        ("repository:a/b type:~recovered".to_owned(), vec![2]),
+        ("\"ten in\"".to_owned(), vec![1]),
+        ("origin:outside by:endpoint".to_owned(), vec![3]),
+        ("app:\"app 1\" since:-1000d".to_owned(), vec![3, 2, 1]),
+        (format!("app:{other}"), vec![]),
+        (format!("NOT app:{own} OR app:{other} OR NOT type:nothing"), vec![3, 2, 1]),
+    ] {
+        let query = Filter::parse(&q, &LEDGER, clock_now(&clock)).expect(&q);
+        let filter = LedgerFilter { query: Some(query), ..LedgerFilter::default() };
+        let found = store.entries(&own, &filter, None, 10).await.expect(&q);
+        assert!(found.iter().all(|entry| entry.app == own), "{q}");
+        let numbers: Vec<i64> = found.iter().map(|entry| entry.id.number).collect();
+        assert_eq!(numbers, expected, "{q}");
+    }
+}
+
 on_both! {
+    a_filter_finds_entries_and_shows_no_app_those_of_another
     a_block_and_its_end_are_told_with_what_they_are_about
     a_state_that_flaps_is_told_at_once_and_then_where_it_stands
     a_state_that_comes_back_to_what_was_told_needs_no_entry
