@@ -28,6 +28,7 @@ pub mod output;
 mod passphrase;
 mod profile;
 mod progress;
+mod query;
 mod receipt;
 mod repository;
 mod secret_file;

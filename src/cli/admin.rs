@@ -13,6 +13,7 @@ use super::{
     client::ServerArgs,
     listing,
     output::{fields, shown, table},
+    query::QueryArgs,
     words,
 };
 
@@ -43,6 +44,8 @@ pub(super) enum AdminVerb {
         /// Only of this app, by its id or name
         #[arg(long, value_name = "APP")]
         of: Option<String>,
+        #[command(flatten)]
+        query: QueryArgs,
     },
     /// Dead letters of all apps, newest first
     DeadLetters(Box<dead_letters::LettersArgs>),
@@ -183,7 +186,9 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Mirrors { server } => {
             print_list(context, &server, "mirrors", &["repository", "bytes", "packs", "shallow", "url"]).await
         }
-        AdminVerb::Watches { server, condition, of } => watches(context, &server, condition, of).await,
+        AdminVerb::Watches { server, condition, of, query } => {
+            watches(context, &server, condition, of, query).await
+        }
         AdminVerb::DeadLetters(arguments) => dead_letters::run(*arguments, context).await,
         AdminVerb::Sources { server, failing } => {
             let query: &[_] = if failing { &[("failing", "true")] } else { &[] };
@@ -215,6 +220,7 @@ async fn watches(
     server: &ServerArgs,
     condition: Option<Condition>,
     of: Option<String>,
+    filter: QueryArgs,
 ) -> Result<(), Failure> {
     let client = context.client(server)?;
     let of = match of {
@@ -224,6 +230,7 @@ async fn watches(
     let condition = condition.map(word);
     let mut query: Vec<_> = condition.iter().map(|word| ("condition", word.as_str())).collect();
     query.extend(of.iter().map(|app| ("app_id", app.as_str())));
+    query.extend(filter.said());
     let watches = client.list(&["api", "admin", "watches"], &query).await?;
     let rows: Vec<Value> = watches.iter().map(listing::line).collect();
     let lines = table(&rows, &listing::STAFF_COLUMNS);

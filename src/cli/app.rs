@@ -12,6 +12,7 @@ use super::{
     Code, Context, Failure,
     client::{Client, ServerArgs},
     output::{fields, table},
+    query::QueryArgs,
     secret_file,
 };
 
@@ -45,6 +46,8 @@ pub(super) enum AppVerb {
     List {
         #[command(flatten)]
         server: ServerArgs,
+        #[command(flatten)]
+        query: QueryArgs,
     },
     /// Show one app (admin token), or the app whose token is used
     Show {
@@ -149,8 +152,9 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
             }
             output.print(&app, &lines)
         }
-        AppVerb::List { server } => {
-            let apps = context.client(&server)?.list(&["api", "admin", "apps"], &[]).await?;
+        AppVerb::List { server, query } => {
+            let query: Vec<_> = query.said().into_iter().collect();
+            let apps = context.client(&server)?.list(&["api", "admin", "apps"], &query).await?;
             let lines = table(&apps, &["app_id", "app_name", "base_url", "disabled", "created_at"]);
             output.print(&Value::Array(apps), &lines)
         }

@@ -9,6 +9,7 @@ use super::{
     Context, Failure,
     client::{Client, ServerArgs},
     output::{fields, shown, table},
+    query::QueryArgs,
     words,
 };
 
@@ -63,6 +64,8 @@ pub(super) struct DeliveryFilter {
     /// Only those settled, or tried last, before this moment
     #[arg(long, value_name = "MOMENT")]
     to: Option<String>,
+    #[command(flatten)]
+    query: QueryArgs,
 }
 
 impl DeliveryFilter {
@@ -85,6 +88,7 @@ impl DeliveryFilter {
             ("id", self.id.clone()),
             ("from", self.from.clone()),
             ("to", self.to.clone()),
+            ("q", self.query.query.clone()),
         ];
         Ok(words.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect())
     }

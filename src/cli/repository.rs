@@ -19,6 +19,7 @@ use super::{
     client::{Client, ServerArgs},
     listing,
     output::{shown, table},
+    query::QueryArgs,
     words,
 };
 
@@ -32,6 +33,8 @@ pub(super) enum RepositoryVerb {
     List {
         #[command(flatten)]
         server: ServerArgs,
+        #[command(flatten)]
+        query: QueryArgs,
     },
     /// Show one watch with its branches
     Show(OneArgs),
@@ -117,8 +120,9 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
     match verb {
         RepositoryVerb::Add(arguments) => add::run(*arguments, context).await,
         RepositoryVerb::Update(arguments) => update::run(&arguments, context).await,
-        RepositoryVerb::List { server } => {
-            let items = context.client(&server)?.list(&PATH, &[]).await?;
+        RepositoryVerb::List { server, query } => {
+            let query: Vec<_> = query.said().into_iter().collect();
+            let items = context.client(&server)?.list(&PATH, &query).await?;
             let rows: Vec<Value> = items.iter().map(listing::line).collect();
             let lines = table(&rows, &listing::COLUMNS);
             output.print(&Value::Array(items), &lines)

@@ -18,6 +18,7 @@ mod durability;
 mod encrypted;
 mod endpoints;
 mod evidence;
+mod filters;
 mod forgotten;
 mod fuzzing;
 mod git_engine;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 use tidings_entity::kind::{LetterStatus, Operation, ParkReason};
 
-use super::super::{Context, Failure, client::ServerArgs, output::table};
+use super::super::{Context, Failure, client::ServerArgs, output::table, query::QueryArgs};
 
 /// Which letters are listed.
 #[derive(Args, Debug)]
@@ -38,6 +38,8 @@ pub(in crate::cli) struct LettersArgs {
     /// Only those given up before this moment
     #[arg(long, value_name = "MOMENT")]
     to: Option<String>,
+    #[command(flatten)]
+    query: QueryArgs,
     /// Most of them
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: usize,
@@ -74,6 +76,7 @@ pub(super) async fn run(arguments: LettersArgs, context: &Context) -> Result<(),
         ("path_glob", arguments.path_glob),
         ("from", arguments.from),
         ("to", arguments.to),
+        ("q", arguments.query.query),
     ];
     let query: Vec<(&str, &str)> =
         said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();

@@ -33,6 +33,10 @@ pub(in crate::cli) struct FilterArgs {
     /// Only those given up before this moment
     #[arg(long, value_name = "MOMENT")]
     to: Option<String>,
+    /// Only those that this filter means, such as 'state:open since:-2h'; docs/filters.md tells what a filter
+    /// may say
+    #[arg(long, short, value_name = "FILTER")]
+    query: Option<String>,
 }
 
 impl FilterArgs {
@@ -63,6 +67,7 @@ impl FilterArgs {
             ("reason", self.reason.map(|reason| reason.to_string())),
             ("from", self.from.clone()),
             ("to", self.to.clone()),
+            ("q", self.query.clone()),
         ];
         words.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
     }
