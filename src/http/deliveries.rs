@@ -165,7 +165,7 @@ impl Search<'_> {
                 high = high.min(mark.below);
             }
             let named = self.named(&facts.watch).await?;
-            let of = OfRound { app: self.app, facts, named: named.as_ref() };
+            let of = OfRound { app: &self.app.id, app_name: &self.app.name, facts, named: named.as_ref() };
             if self.wanted.leaves_out(&of) {
                 continue;
             }

@@ -107,6 +107,14 @@ fn deliveries_are_found_by_everything_that_is_known_of_them() {
         ("?status=dropped".to_owned(), &[]),
         (format!("?id={}", everything[5]["id"].as_str().expect("an id")), &["a"]),
         (format!("?id=dlv_{}", "a".repeat(52)), &[]),
+        // A time before now is another moment on each page, and the filter is the same.
+        ("?q=since%3A-1h".to_owned(), &told),
+        ("?q=until%3A-1h".to_owned(), &[]),
+        ("?q=state%3Aparked+OR+path%3Az".to_owned(), &["z", "bad"]),
+        ("?q=branch%3Amain+kind%3Adelete".to_owned(), &["a"]),
+        ("?q=NOT+attempts%3A1&kind=create".to_owned(), &["bad"]),
+        ("?q=state%3Apending+OR+state%3Adropped".to_owned(), &[]),
+        (format!("?q=repository%3A{}", delivered.second), &["z"]),
     ] {
         assert_eq!(texts(&delivered.found(&query), "path"), paths, "{query}");
     }

@@ -3,14 +3,16 @@
 use tidings_actors::{
     filter::{Filter, Record, Value},
     ports::{
-        App, ChangeState, Fate, LetterFilter, PathMatcher, RepositoryFacts, RoundFacts, RoundFilter,
-        RoundPlace,
+        ChangeState, Fate, LetterFilter, PathMatcher, RepositoryFacts, RoundFacts, RoundFilter, RoundPlace,
     },
     round::DeliveryId,
     selector::BRANCHES,
     time::Timestamp,
 };
-use tidings_entity::{id::WatchId, kind::Operation};
+use tidings_entity::{
+    id::{AppId, WatchId},
+    kind::Operation,
+};
 
 use super::super::problem::Problem;
 
@@ -40,7 +42,8 @@ pub(super) struct Changed<'r> {
 
 /// What all deliveries of a round have in common.
 pub(super) struct OfRound<'r> {
-    pub(super) app: &'r App,
+    pub(super) app: &'r AppId,
+    pub(super) app_name: &'r str,
     pub(super) facts: &'r RoundFacts,
     /// The repository, where there is a filter.
     pub(super) named: Option<&'r RepositoryFacts>,
@@ -160,7 +163,7 @@ impl OfRound<'_> {
     fn value(&self, field: &str) -> Option<Value<'_>> {
         let whole = |named: &RepositoryFacts| format!("{}/{}", named.owner, named.name).into();
         Some(match (field, self.named) {
-            ("app", _) => Value::Texts(vec![self.app.id.as_str().into(), self.app.name.as_str().into()]),
+            ("app", _) => Value::Texts(vec![self.app.as_str().into(), self.app_name.into()]),
             ("repository", Some(named)) => {
                 let (id, name) = (self.facts.watch.as_str().into(), named.name.as_str().into());
                 Value::Texts(vec![id, name, whole(named)])
@@ -188,5 +191,104 @@ impl Changed<'_> {
             "since" | "until" => Value::moment(fate.at),
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_actors::filter::sets::DELIVERIES;
+    use tidings_entity::{id::CursorId, kind::RoundKind};
+    use ulid::Ulid;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_769_860_800_000);
+
+    fn wanted(status: Option<ChangeState>, q: &str) -> Wanted {
+        let q = Filter::parse(q, &DELIVERIES, NOW).expect(q);
+        Wanted::of(&LetterFilter::default(), status, None, Some(q)).expect("valid")
+    }
+
+    /// A round of ten changes, of which four are settled.
+    fn facts(ended_at: Option<Timestamp>) -> RoundFacts {
+        RoundFacts {
+            watch: WatchId::new(Ulid::from_parts(1, 1)),
+            cursor: CursorId::new(Ulid::from_parts(1, 1)),
+            number: 1,
+            kind: RoundKind::Sync,
+            branch: "refs/heads/main".into(),
+            held: None,
+            target: None,
+            deletes: 0,
+            creates: 10,
+            updates: 0,
+            history_rewritten: false,
+            skipped_commits: false,
+            complete: false,
+            position: 4,
+            parked: 0,
+            began_at: Timestamp(1),
+            ended_at,
+        }
+    }
+
+    #[test]
+    fn a_filter_looks_where_the_states_lie_that_it_may_mean() {
+        let all = &ChangeState::ALL[..];
+        use ChangeState::{Delivered, Dropped, Failed, Parked, Pending};
+        for (status, q, states, open, ended) in [
+            (None, "a", &[Delivered, Parked, Failed][..], (0, 10), (0, 4)),
+            (None, "state:pending", &[Pending], (4, 10), (0, 0)),
+            (None, "state:dropped OR state:parked", &[Parked, Dropped], (0, 4), (0, 10)),
+            (None, "state:parked path:docs/**", &[Parked], (0, 4), (0, 4)),
+            (None, "NOT state:delivered NOT state:pending", &[Parked, Failed, Dropped], (0, 10), (0, 10)),
+            (None, "state:pending OR path:a", all, (0, 10), (0, 10)),
+            (None, "state:pending state:parked", &[], (0, 0), (0, 0)),
+            (Some(Failed), "state:parked OR a", &[Failed], (4, 10), (0, 0)),
+            (Some(Failed), "state:parked", &[], (0, 0), (0, 0)),
+        ] {
+            let wanted = wanted(status, q);
+            assert_eq!(wanted.states, states, "{q}");
+            assert_eq!(wanted.range(&facts(None)), open, "{q}");
+            assert_eq!(wanted.range(&facts(Some(NOW))), ended, "{q}");
+            let only_open = states.iter().all(|state| matches!(state, Failed | Pending));
+            assert_eq!(wanted.rounds(RoundPlace::Newest).is_open, only_open, "{q}");
+        }
+    }
+
+    #[test]
+    fn a_round_that_the_filter_cannot_mean_is_left_out() {
+        let named = RepositoryFacts {
+            repository_id: WatchId::new(Ulid::from_parts(1, 1)),
+            github_url: String::new(),
+            owner: "octo".into(),
+            name: "reader".into(),
+        };
+        let (app, facts) = (AppId::new(Ulid::from_parts(1, 2)), facts(None));
+        let of = OfRound { app: &app, app_name: "docs", facts: &facts, named: Some(&named) };
+        for (q, left_out) in [
+            ("repository:octo/reader app:docs branch:main", false),
+            ("branch:refs/heads/main name:~octo", false),
+            ("repository:writer", true),
+            ("branch:other OR app:other", true),
+            ("branch:other OR path:a", false),
+            ("NOT repository:reader state:parked", true),
+            ("a", false),
+        ] {
+            assert_eq!(wanted(None, q).leaves_out(&of), left_out, "{q}");
+        }
+    }
+
+    #[test]
+    fn the_moments_of_a_filter_bound_the_rounds_that_are_read() {
+        let hours = |hours: i64| Some(Timestamp(NOW.0 - hours * 3_600_000));
+        for (q, from, to) in [
+            ("since:-2h a", hours(2), None),
+            ("until:-1h since:-2h", hours(2), hours(1)),
+            ("since:-2h OR a", None, None),
+        ] {
+            let rounds = wanted(None, q).rounds(RoundPlace::Newest);
+            assert_eq!((rounds.from, rounds.to), (from, to), "{q}");
+        }
     }
 }
