@@ -99,6 +99,12 @@ impl Filter {
         self.expression == Expression::All(Vec::new())
     }
 
+    /// How many terms it has: what one row costs.
+    #[must_use]
+    pub fn terms(&self) -> usize {
+        self.expression.terms()
+    }
+
     /// Whether a term of it tests this field.
     #[must_use]
     pub fn names(&self, field: &str) -> bool {
@@ -115,6 +121,14 @@ impl PartialEq for Filter {
 impl Eq for Filter {}
 
 impl Expression {
+    fn terms(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::terms).sum(),
+            Self::Not(inner) => inner.terms(),
+            Self::Term(_) => 1,
+        }
+    }
+
     fn names(&self, name: &str) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.names(name)),

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+
 use super::{Expression, Filter, Term, Test};
 
 /// A row that filters are evaluated over.
@@ -58,22 +60,25 @@ impl<'r> Value<'r> {
         Some(match (self, test) {
             (Self::Unknown, _) => return None,
             (Self::Texts(texts), Test::Is(text)) => texts.iter().any(|one| one.eq_ignore_ascii_case(text)),
-            (Self::Texts(texts), Test::Contains(part)) => {
-                texts.iter().any(|one| one.to_ascii_lowercase().contains(part))
-            }
+            (_, Test::Contains(part)) => return self.contains(part),
             (Self::Path(path), Test::Matches(glob)) => glob.admits(path),
-            (Self::Path(path), Test::Contains(part)) => folded(path).contains(&folded(part.as_bytes())),
             (Self::Number(number), Test::Equals(other)) => number == other,
             (Self::Moment(at), Test::From(from)) => at >= from,
             (Self::Moment(at), Test::Before(to)) => at < to,
             _ => false,
         })
     }
-}
 
-/// Bytes as letters, one each, in lower case: so parts are found in time that grows with the length alone.
-fn folded(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+    /// Whether it contains a text that is in lower case. Takes time in proportion to both.
+    fn contains(&self, part: &str) -> Option<bool> {
+        let found = |bytes: &[u8]| memmem::find(&bytes.to_ascii_lowercase(), part.as_bytes()).is_some();
+        match self {
+            Self::Unknown => None,
+            Self::Texts(texts) => Some(texts.iter().any(|one| found(one.as_bytes()))),
+            Self::Path(path) => Some(found(path)),
+            Self::Nothing | Self::Number(_) | Self::Moment(_) => Some(false),
+        }
+    }
 }
 
 impl Filter {
@@ -98,8 +103,7 @@ impl Expression {
             Self::Not(inner) => inner.decide(record, searched).map(|holds| !holds),
             Self::Term(Term::Field { field, test }) => record.value(field.name).meets(test),
             Self::Term(Term::Text(text)) => {
-                let test = Test::Contains(text.clone());
-                first(true, searched.iter().map(|field| record.value(field).meets(&test)))
+                first(true, searched.iter().map(|field| record.value(field).contains(text)))
             }
         }
     }

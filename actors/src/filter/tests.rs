@@ -364,6 +364,7 @@ fn every_row_that_is_meant_lies_within_the_bounds_of_the_filter() {
 #[test]
 fn a_filter_knows_which_fields_it_names() {
     let filter = filter("a (b OR NOT state:open)");
+    assert_eq!((filter.terms(), super::Filter::parse("", &LETTERS, NOW).expect("empty").terms()), (3, 0));
     assert!(filter.names("state") && !filter.names("app") && !filter.names("a"));
 }
 

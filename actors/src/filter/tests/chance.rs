@@ -54,15 +54,7 @@ fn expression() -> impl Strategy<Value = Expression> {
             inner.prop_map(|inner| Expression::Not(Box::new(inner))),
         ]
     });
-    whole.prop_filter("too many terms", |expression| terms(expression) <= TERMS_MAX)
-}
-
-fn terms(expression: &Expression) -> usize {
-    match expression {
-        Expression::All(parts) | Expression::Any(parts) => parts.iter().map(terms).sum(),
-        Expression::Not(inner) => terms(inner),
-        Expression::Term(_) => 1,
-    }
+    whole.prop_filter("too many terms", |expression| expression.terms() <= TERMS_MAX)
 }
 
 proptest! {
