@@ -67,15 +67,16 @@ pub(super) async fn some(
     at: Timestamp,
 ) -> Result<Dismissed, StoreError> {
     let matcher = filter.matcher().map_err(|error| undecodable("dead_letter", error))?;
+    let limit = letter_search::bounded(REDRIVE_STEP, filter.q.as_ref());
     let stretch = Stretch {
         condition: "d.app_id = $1 and (cast($2 as text) is null or d.id < $2)".to_owned(),
         values: vec![app.clone().into(), before.map(|id| id.to_string()).into()],
         order: "desc",
-        limit: REDRIVE_STEP,
+        limit,
         filter: filter.q.as_ref(),
     };
     let looked = letter_search::look(connection, stretch).await?;
-    let next = looked.last.filter(|_| looked.count == REDRIVE_STEP);
+    let next = looked.last.filter(|_| looked.count == limit);
     let rounds = open_rounds(connection, app).await?;
     let (mut open, mut bound) = (Vec::new(), 0);
     for found in looked.found {

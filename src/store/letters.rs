@@ -156,9 +156,10 @@ pub(super) async fn list(
     let matcher = filter.matcher().map_err(|error| undecodable("dead_letter", error))?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut letters, mut looked, mut next) = (Vec::new(), 0, before.cloned());
+    let most = letter_search::bounded(SEARCH_STEP, filter.q.as_ref());
     let page = if filter.q.is_some() { FILTERED_PAGE } else { PAGE };
-    while letters.len() < limit && looked < SEARCH_STEP {
-        let some = (SEARCH_STEP - looked).min(page);
+    while letters.len() < limit && looked < most {
+        let some = (most - looked).min(page);
         let stretch = older(app, filter.q.as_ref(), next.as_ref(), some);
         let Looked { found, count, last } = letter_search::look(connection, stretch).await?;
         looked += count;

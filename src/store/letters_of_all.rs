@@ -28,7 +28,7 @@ pub(super) async fn list(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut page = LettersOfAll { letters: Vec::new(), next: before.cloned() };
     let mut looked = 0;
-    while looked < SEARCH_STEP {
+    while looked < letter_search::bounded(SEARCH_STEP, filter.q.as_ref()) {
         let stretch = older(app, filter, page.next.as_ref());
         let Looked { found, count, last } = letter_search::look(connection, stretch).await?;
         looked += count;

@@ -126,7 +126,7 @@ pub(super) async fn step(
         condition: "d.app_id = $1 and d.id > $2 and d.id <= $3".to_owned(),
         values: vec![row.app_id.clone().into(), after.into(), row.through.clone().into()],
         order: "asc",
-        limit: REDRIVE_STEP,
+        limit: letter_search::bounded(REDRIVE_STEP, filter.q.as_ref()),
         filter: filter.q.as_ref(),
     };
     let looked = letter_search::look(connection, stretch).await?;

@@ -392,6 +392,15 @@ fn every_field_has_a_column() {
     }
 }
 
+#[test]
+fn a_filter_of_many_terms_looks_at_fewer_letters() {
+    for (terms, expected) in [(0, 2_000), (1, 2_000), (4, 2_000), (5, 1_000), (16, 500), (32, 250)] {
+        let text = vec!["a"; terms].join(" ");
+        assert_eq!(letter_search::bounded(2_000, Some(&read(&text, &LETTERS))), expected, "{terms}");
+    }
+    assert_eq!(letter_search::bounded(2_000, None), 2_000);
+}
+
 /// Whatever a caller writes is a value: the text of the statement holds words of ours alone.
 #[test]
 fn no_text_of_a_caller_stands_in_the_statement() {
