@@ -69,7 +69,7 @@ fn what_a_filter_finds_is_counted_and_sent_again() {
     });
     let dismiss = |more: &[&str]| {
         let (code, done, said) =
-            run(&server, &app, &[&["dead-letter", "dismiss", "-q", "x OR nowhere"], more].concat());
+            run(&server, &app, &[&["dead-letter", "dismiss", "-q", "path:~src/X OR nowhere"], more].concat());
         assert_eq!(code, Some(0), "{said}");
         done
     };
