@@ -143,8 +143,8 @@ struct SettledShown {
 
 /// The next changes of a watch, for an app without an endpoint; 204 where none can be handed out now. Of
 /// the requests that wait for a change an app has one for each sixteen connections of the server at once, and
-/// all apps together one for each four: beyond that a request is answered as if it did not wait, but a 204 comes a
-/// second later and has `Retry-After`.
+/// all apps together one for each four: beyond that a request does not wait for a change, and its 204 comes
+/// after a second, with `Retry-After`.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
         ("id" = String, Path),
