@@ -1,7 +1,7 @@
 //! Upkeep on timers: removing old rows, keeping mirrors small and whole, sending again what lacked
-//! its content, measuring how everything is, keeping the leases of a replica, telling what ledgers folded. Six actors under the
-//! `housekeeping` supervisor, restarted after a failure; each has one timer and few tasks at a time. A
-//! crash loses one round of upkeep.
+//! its content, measuring how everything is, keeping the leases of a replica, telling what ledgers
+//! folded. Six actors under the `housekeeping` supervisor, restarted after a failure; each has one timer
+//! and few tasks at a time. A crash loses one round of upkeep.
 
 mod chore;
 mod lease_keeper;

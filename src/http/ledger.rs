@@ -290,8 +290,8 @@ impl Entries {
         }
     }
 
-    /// Tells that entries are gone, and goes on with the first one that is kept. Its id leads there, so a reader
-    /// that breaks off right behind it is not told again.
+    /// Tells that entries are gone, and goes on with the first one that is kept. Its id leads there, so a
+    /// reader that breaks off right behind it is not told again.
     fn gap(&mut self, ends: &LedgerEnds) -> Bytes {
         (self.missed, self.is_placed) = (false, true);
         let place = EntryId { ledger: ends.name.clone(), number: ends.first - 1 };

@@ -16,6 +16,7 @@ mod house;
 mod idempotency;
 mod identity;
 mod keys;
+mod ledger;
 mod metrics;
 pub(crate) mod plain;
 mod planting;

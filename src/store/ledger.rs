@@ -2,8 +2,8 @@
 //! there is no entry without its cause and no cause without its entry.
 //!
 //! **Numbers.** The number of an entry is one more than the last of its app, taken from the app's row of
-//! `ledger`. That row stays locked until the transaction ends, so numbers appear in the order of commits and a
-//! reader never passes over one. A transaction that writes to several ledgers takes them in the order of
+//! `ledger`. That row stays locked until the transaction ends, so numbers appear in the order of commits and
+//! a reader never passes over one. A transaction that writes to several ledgers takes them in the order of
 //! their apps.
 //!
 //! **Folding.** The first change of a state is told at once. What follows within a minute is noted in
@@ -253,8 +253,8 @@ async fn remember(connection: &impl ConnectionTrait, fold: entry_fold::Model) ->
     rows::execute(connection, "entry_fold", text, values).await.map(drop)
 }
 
-/// Writes the next entry of an app, whose ledger is locked; its number. `folded` says of how many things it tells, or how often the
-/// state changed since the entry before.
+/// Writes the next entry of an app, whose ledger is locked; its number. `folded` says of how many things it
+/// tells, or how often the state changed since the entry before.
 async fn append(
     connection: &impl ConnectionTrait,
     fold: &entry_fold::Model,

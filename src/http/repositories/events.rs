@@ -1,9 +1,9 @@
 //! A tail of what an app has got, as server-sent events, for people and dashboards. It moves nothing and
 //! holds nothing up: it reads what is settled, in its order, and waits for more ([`tail`]).
 //!
-//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. What cannot be told
-//! any more is told as a gap: a round whose history went before the tail was at its end, or whose trees cannot
-//! be read again. A tail also ends when its watch goes.
+//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. What cannot be
+//! told any more is told as a gap: a round whose history went before the tail was at its end, or whose
+//! trees cannot be read again. A tail also ends when its watch goes.
 
 use std::{str::FromStr, sync::Arc};
 

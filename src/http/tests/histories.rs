@@ -286,20 +286,22 @@ async fn a_list_is_checked_again_when_other_letters_are_bound_to_it() {
 }
 
 /// A tail, after its head.
-struct Tail(TcpStream, String);
+pub(super) struct Tail(TcpStream, String);
 
 impl Tail {
-    async fn open(house: &House, token: &str, path: &str) -> Self {
+    pub(super) async fn open(house: &House, token: &str, path: &str) -> Self {
         let mut stream = house.connect().await;
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut tail = Self(stream, String::new());
-        tail.until(": tail").await;
+        let head = tail.until(": tail").await;
+        // What was read along with the greeting is still to come.
+        tail.1 = head.split_once(": tail").map(|(_, rest)| rest.to_owned()).unwrap_or_default();
         tail
     }
 
     /// All that was said until there.
-    async fn until(&mut self, end: &str) -> String {
+    pub(super) async fn until(&mut self, end: &str) -> String {
         let reading = async {
             while !self.1.contains(end) {
                 let mut some = [0; 4096];

@@ -51,7 +51,7 @@ impl Named {
     }
 }
 
-/// Writes one note that happened now.
+/// Writes what happened now.
 pub(in crate::store) async fn now(
     connection: &impl ConnectionTrait,
     context: &Context,

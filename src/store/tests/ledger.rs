@@ -6,24 +6,25 @@ use sea_orm::ConnectionTrait;
 use tidings_actors::{
     filter::{Filter, sets::LEDGER},
     ports::{
-        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, NewApp, UpkeepStore,
-        WatchPatch, WatchStore,
+        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, NewApp, Ref,
+        RefListing, SourceStore, UpkeepStore, WatchPatch, WatchStore,
     },
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
 };
 use tidings_entity::{
-    id::AppId,
+    id::{AppId, ObjectId},
     kind::{BreakerKind, EntryType, WatchState},
 };
 
 use super::{
+    MAIN,
     home::{Home, on_both},
-    new_app, watch,
+    listing, new_app, watch,
 };
 use crate::{
     secrets::Keyring,
-    store::{SqlStore, StartRules},
+    store::{SqlStore, StartRules, ledger},
 };
 
 const MINUTE: i64 = 60_000;
@@ -194,7 +195,7 @@ fn clock_now(clock: &ManualClock) -> Timestamp {
 impl SqlStore {
     /// The one source that an app sees.
     async fn all_of_source(&self, app: &AppId) -> String {
-        use tidings_actors::ports::{Reach, SourceStore};
+        use tidings_actors::ports::Reach;
         let all = self.repositories(&Reach::All).await.expect("repositories");
         let mut sources = all.into_iter().flat_map(|(_, sources)| sources);
         let found = sources.find(|source| source.remote.apps.contains(app));
@@ -297,8 +298,76 @@ async fn a_filter_finds_entries_and_shows_no_app_those_of_another(home: Home) {
     }
 }
 
+async fn a_blocked_branch_that_is_gone_has_recovered_and_may_be_blocked_again(home: Home) {
+    let (store, clock) = clocked(&home).await;
+    store.create_app(&new_app(1)).await.expect("created");
+    let app = new_app(1).id;
+    let watched = watch(&store, &app, 1, None).await;
+    blocks(&store, &watched.cursors[0].id, Some("blocked")).await;
+    let away = Ref { name: "refs/heads/other".into(), commit: ObjectId::new([7; 20]) };
+    let away = RefListing { refs: vec![away], head: None, gone: [MAIN.into()].into(), ..listing(1) };
+    for turn in 1..=2 {
+        clock.set(Timestamp(1_000_000 + turn * MINUTE));
+        let listed = if turn == 1 { &away } else { &listing(1) };
+        store.move_heads(&watched.source, listed, Timestamp(1_000_000 + turn * MINUTE)).await.expect("moved");
+    }
+    clock.set(Timestamp(1_000_000 + 3 * MINUTE));
+    blocks(&store, &watched.cursors[0].id, Some("again")).await;
+    let types: Vec<EntryType> =
+        entries(&store, &app).await.into_iter().map(|entry| entry.entry_type).collect();
+    assert_eq!(types, [EntryType::WatchBlocked, EntryType::WatchRecovered, EntryType::WatchBlocked]);
+}
+
+async fn each_restore_is_told_and_gives_the_ledger_another_name(home: Home) {
+    let (store, _clock) = clocked(&home).await;
+    store.create_app(&new_app(1)).await.expect("created");
+    let app = new_app(1).id;
+    let watched = watch(&store, &app, 1, None).await;
+    blocks(&store, &watched.cursors[0].id, Some("blocked")).await;
+    let (raw, random) = (home.raw().await, SeededRandom::new(9));
+    let mut names = vec![store.ledger_ends(&app).await.expect("read").expect("a ledger").name];
+    for second in 0..2 {
+        let at = Timestamp(1_000_000 + second);
+        ledger::restored(&raw, &random, Timestamp(1), at).await.expect("restored");
+        names.push(store.ledger_ends(&app).await.expect("read").expect("a ledger").name);
+    }
+    assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
+    let all = entries(&store, &app).await;
+    let before: Vec<bool> = [1, 2].map(|at: usize| all[at].data.contains(&*names[at - 1].to_string())).into();
+    assert_eq!((all.len(), before), (3, vec![true, true]), "{all:?}");
+}
+
+async fn what_happens_to_a_source_stands_in_the_ledgers_of_those_who_watch_through_it(home: Home) {
+    let (store, _clock) = clocked(&home).await;
+    let mut apps = Vec::new();
+    for number in 1..=3 {
+        store.create_app(&new_app(number)).await.expect("created");
+        watch(&store, &new_app(number).id, number, None).await;
+        apps.push(new_app(number).id);
+    }
+    let breaker = BreakerRow {
+        kind: BreakerKind::Source,
+        id: store.all_of_source(&apps[0]).await,
+        failures: 5,
+        opened_at: Some(Timestamp(1)),
+        probe_at: None,
+        last_error: "status 503".to_owned(),
+    };
+    store.record_breaker(&breaker).await.expect("recorded");
+    let mut counts = Vec::new();
+    for app in &apps {
+        let own = entries(&store, app).await;
+        assert!(own.iter().all(|entry| entry.app == *app && entry.id.number == 1), "{own:?}");
+        counts.push(own.len());
+    }
+    assert_eq!(counts, [1, 0, 0], "each watches through a source of its own");
+}
+
 on_both! {
     a_filter_finds_entries_and_shows_no_app_those_of_another
+    a_blocked_branch_that_is_gone_has_recovered_and_may_be_blocked_again
+    each_restore_is_told_and_gives_the_ledger_another_name
+    what_happens_to_a_source_stands_in_the_ledgers_of_those_who_watch_through_it
     a_block_and_its_end_are_told_with_what_they_are_about
     a_state_that_flaps_is_told_at_once_and_then_where_it_stands
     a_state_that_comes_back_to_what_was_told_needs_no_entry

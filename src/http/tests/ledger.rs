@@ -1,0 +1,55 @@
+//! Followers of a ledger as the front door serves them: what is said of entries that went.
+
+use super::{histories::Tail, house::House};
+
+/// Gives an app a ledger that keeps these entries.
+async fn plant(house: &House, app: &str, first: i64, last: i64) {
+    house.plant(&format!("insert into ledger values ('{app}', 'lgr_{:026}', {first}, {last})", 7)).await;
+    for number in first..=last {
+        house
+            .plant(&format!(
+                "insert into entry values ('{app}', {number}, 1000, 'sink.opened', null, '{app}', 'outside',
+                 'endpoint', null, '{{}}')"
+            ))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_is_told_of_entries_that_are_kept_no_longer_whatever_it_asks_for() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let app = house.apps().await[0].id.to_string();
+    plant(&house, &app, 4, 5).await;
+    let (ledger, path) = (format!("ent_{:026}", 7), "/api/ledger/follow");
+    for filter in ["", "&type=watch.blocked"] {
+        let mut tail = Tail::open(&house, &token, &format!("{path}?after={ledger}_1{filter}")).await;
+        let told = tail.until(&format!("id: {ledger}_3\nevent: gap\ndata: ")).await;
+        assert!(!told.contains("sink.opened"), "{told}");
+    }
+    // Behind the gap, and where nothing is missing, comes what is kept.
+    for seen in [1, 3] {
+        let mut tail = Tail::open(&house, &token, &format!("{path}?after={ledger}_{seen}")).await;
+        let told = tail.until(&format!("id: {ledger}_5\n")).await;
+        assert!(told.contains(&format!("id: {ledger}_4\n")), "{told}");
+        assert_eq!(told.contains("gap"), seen == 1, "{told}");
+    }
+    // While it follows, what it has not seen goes.
+    let mut tail = Tail::open(&house, &token, &format!("{path}?after={ledger}_5")).await;
+    tail.until(&format!("id: {ledger}_5\n\n")).await;
+    house.plant("update ledger set first = 9, last = 8").await;
+    tail.until(&format!("id: {ledger}_8\nevent: gap\ndata: ")).await;
+}
+
+#[tokio::test]
+async fn who_comes_with_an_entry_of_a_ledger_that_is_gone_is_told_of_the_gap() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let app = house.apps().await[0].id.to_string();
+    let path = format!("/api/ledger/follow?after=ent_{:026}_9", 3);
+    // A backup from before the first entry was restored.
+    let mut tail = Tail::open(&house, &token, &path).await;
+    plant(&house, &app, 1, 1).await;
+    let told = tail.until(&format!("id: ent_{:026}_1\n", 7)).await;
+    assert!(told.contains("event: gap\n"), "{told}");
+}
