@@ -29,7 +29,9 @@ use tidings_entity::{
 use super::{error::undecodable, rows};
 use crate::audit::Pending;
 
-pub(super) use read::{between, column, ends, list, of_all};
+#[cfg(test)]
+pub(super) use read::column;
+pub(super) use read::{between, ends, list, of_all};
 pub(super) use retention::prune;
 
 /// Characters of one text in the data of an entry; what is longer is cut.
