@@ -25,7 +25,8 @@ async fn a_follower_is_told_of_entries_that_are_kept_no_longer_whatever_it_asks_
     for filter in ["", "&type=watch.blocked"] {
         let mut tail = Tail::open(&house, &token, &format!("{path}?after={ledger}_1{filter}")).await;
         let told = tail.until(&format!("id: {ledger}_3\nevent: gap\ndata: ")).await;
-        assert!(!told.contains("sink.opened"), "{told}");
+        let before = told.split("event: gap").next().unwrap_or_default();
+        assert!(!before.contains("sink.opened"), "{told}");
     }
     // Behind the gap, and where nothing is missing, comes what is kept.
     for seen in [1, 3] {
