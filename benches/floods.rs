@@ -4,8 +4,6 @@
 //! memory that was ever resident, against the same server while the hosts behave, and how long a stop takes in
 //! the middle.
 
-#![expect(clippy::disallowed_methods, reason = "a benchmark is its own composition root")]
-
 #[path = "../tests/it/support/git_host.rs"]
 #[expect(dead_code, reason = "these hosts do two misdeeds")]
 mod git_host;

@@ -142,7 +142,11 @@ impl Receiver {
     }
 
     fn write(&self, path: &[u8], content: &[u8], is_executable: bool) -> Result<(), Refused> {
+        let place = self.folder.join(OsStr::from_bytes(path));
         for folder in self.folders_above(path) {
+            if fs::symlink_metadata(&folder).is_ok_and(|facts| facts.is_file()) {
+                fs::remove_file(&folder)?; // a file of before stands where a folder is now
+            }
             if fs::symlink_metadata(&folder).is_err() {
                 fs::create_dir(&folder)?;
             }
@@ -150,12 +154,15 @@ impl Receiver {
                 return Err(Refused(422)); // a link would lead out of the folder
             }
         }
+        if is_folder(&place) {
+            fs::remove_dir_all(&place)?; // a folder of before stands where a file is now
+        }
         let part = self.folder.with_extension("part");
         let mut file = File::create(&part)?;
         file.write_all(content)?;
         file.set_permissions(Permissions::from_mode(if is_executable { 0o755 } else { 0o644 }))?;
         file.sync_all()?;
-        Ok(fs::rename(part, self.folder.join(OsStr::from_bytes(path)))?)
+        Ok(fs::rename(part, place)?)
     }
 
     fn remove(&self, path: &[u8]) -> io::Result<()> {

@@ -273,10 +273,26 @@ fn refuses_what_nobody_should_send(running: &Running) {
     });
     assert_eq!(running.post("/delete", Some(KEY), &late), 204);
     assert!(joined.exists(), "what comes late has no effect");
+    makes_room(running);
     let mut last = late;
     last["event"]["round"] = 8.into();
     assert_eq!(running.post("/delete", Some(KEY), &last), 204);
     assert!(!joined.exists());
+}
+
+/// A complete resync names no deletes: what stands in the way of a file is of before.
+fn makes_room(running: &Running) {
+    let create = |path: &str, round: u64| {
+        let file = json!({ "path": path, "sha": sha256(b"1"), "content": "1" });
+        let event = json!({ "id": "dlv_1", "type": "file.created", "cursor": "cur_2", "round": round, "position": 0 });
+        running.post("/create", Some(KEY), &json!({ "file": file, "event": event }))
+    };
+    let way = running.copy().join("way");
+    for (round, path, is_file) in [(1, "way", true), (2, "way/in/here", false), (3, "way", true)] {
+        assert_eq!(create(path, round), 204, "{path} of round {round}");
+        assert_eq!(way.is_file(), is_file, "{path} of round {round}");
+    }
+    fs::remove_file(way).expect("nothing else is there");
 }
 
 #[test]
