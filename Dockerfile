@@ -50,7 +50,7 @@ RUN cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | 
     | python3 deploy/sbom.py Cargo.lock > /sbom.cdx.json
 
 FROM debian:${DEBIAN}-slim
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG GIT_SHA=unknown
 ARG BUILD_DATE=unknown
 LABEL org.opencontainers.image.title="Tidings" \
