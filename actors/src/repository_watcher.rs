@@ -317,6 +317,10 @@ impl RepositoryWatcherState {
     }
 
     fn on_poke(&mut self) {
+        // Whoever pokes may know more than rows and listings say: that a mirror lost objects, for one.
+        for watched in self.sources.values_mut() {
+            (watched.calm, watched.is_read_anew) = (None, true);
+        }
         if self.scanning.poke_after() {
             return;
         }
