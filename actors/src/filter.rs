@@ -50,7 +50,7 @@ pub enum Expression {
     Any(Vec<Expression>),
     /// It does not hold.
     Not(Box<Expression>),
-    /// One test.
+    /// One condition on a field, or one text to search for.
     Term(Term),
 }
 
@@ -81,7 +81,7 @@ impl Filter {
         Ok(Self { set, expression })
     }
 
-    /// What it says.
+    /// The conditions as a tree.
     #[must_use]
     pub fn expression(&self) -> &Expression {
         &self.expression

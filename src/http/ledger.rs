@@ -188,9 +188,7 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
     let app = request.app()?.id.clone();
     let query = Query::of(&request.query, &["after", "q", "type", "repository_id", "subject"])?;
     let (seen, filter) = (seen(&request.headers, &query)?, filter(&front, &query)?);
-    // The tails of the staff take no app's part.
-    let owner = if request.access == Access::App { app.as_str() } else { &request.actor };
-    let share = state.places.tail(owner)?;
+    let share = tail::place(&state.places, &request, &app)?;
     let ends = ends(&front, &app).await?;
     let (place, missed) = match (seen, ends) {
         (Seen::Beginning, ends) => (ends.map(|ends| (ends.name, ends.first - 1)), false),
@@ -228,7 +226,8 @@ impl FromStr for Seen {
 }
 
 fn seen(headers: &HeaderMap, query: &Query) -> Result<Seen, Problem> {
-    let malformed = |what: &str| Problem::malformed(format!("{what} is the id of an entry (ent_...)"));
+    let malformed =
+        |what: &str| Problem::malformed(format!("{what} is the id of an entry (ent_...), or `beginning`"));
     match (headers.get(LAST_EVENT_ID), query.get("after")) {
         (Some(value), _) => value.to_str().unwrap_or("").parse().map_err(|()| malformed("Last-Event-ID")),
         (None, Some(text)) => text.parse().map_err(|()| malformed("after")),

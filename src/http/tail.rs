@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::Mutex;
+use tidings_entity::id::AppId;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 use warp::reply::{Reply, Response};
@@ -19,6 +20,7 @@ use warp::reply::{Reply, Response};
 use super::{
     access::Access,
     lifecycle::Lifecycle,
+    places::Places,
     problem::Problem,
     quota::QuotaShare,
     request::{Recheck, Request},
@@ -45,6 +47,15 @@ pub(super) trait News: Send + 'static {
     fn ends_by(&mut self, problem: &Problem, is_first: bool) -> bool;
     /// What it follows, for the log.
     fn subject(&self) -> String;
+}
+
+/// The place of a tail among those of its caller; the tails of the staff take no app's part.
+///
+/// # Errors
+/// 429 when the caller, or all callers together, have as many tails as they may have.
+pub(super) fn place(places: &Places, request: &Request, app: &AppId) -> Result<QuotaShare, Problem> {
+    let owner = if request.access == Access::App { app.as_str() } else { &request.actor };
+    places.tail(owner)
 }
 
 /// The answer that goes on: what `news` tells, as long as its caller may hear it.

@@ -112,9 +112,8 @@ fn adds_up(entry_type: EntryType) -> bool {
 }
 
 /// The types after which a subject is as it should be: nothing more is to be remembered of it.
-const AT_REST: &str =
-    "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked', 'sink.enabled',
-    'sink.closed', 'ledger.restored')";
+const AT_REST: &str = "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked',
+    'sink.enabled', 'sink.closed')";
 
 /// From a round of a cursor.
 pub(super) fn commit(cursor: &CursorId, round: i64) -> Origin {

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     deliveries::refuse,
+    past_by_hand::Ended,
     support::{
         api::{App, items},
         model::Arrival,
@@ -349,17 +350,6 @@ fn a_restore_gives_the_ledger_another_name_and_a_follower_is_told_of_the_gap() {
         (&data["type"], &data["number"], &data["cause"]),
         (&json!("watch.resumed"), &json!(4), &json!(2))
     );
-}
-
-/// Goes with the story.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing left to kill.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::{
     support::{api::App, project::Project, server::Server, subscriber::Subscriber},
 };
 
-struct Ended(Child);
+/// A process that ends with its story.
+pub(crate) struct Ended(pub(crate) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

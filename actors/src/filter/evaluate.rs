@@ -25,14 +25,14 @@ pub enum Value<'r> {
     Texts(Vec<Cow<'r, str>>),
     /// The raw bytes of a path.
     Path(&'r [u8]),
-    /// A number.
+    /// A whole number, such as a status code.
     Number(i64),
-    /// A moment.
+    /// The moment that `since` and `until` are compared with.
     Moment(crate::time::Timestamp),
 }
 
 impl<'r> Value<'r> {
-    /// One text.
+    /// A value of a single text.
     #[must_use]
     pub fn text(text: &'r str) -> Self {
         Self::Texts(vec![Cow::Borrowed(text)])

@@ -5,7 +5,7 @@
 pub struct FieldSet {
     /// The list, as people call it.
     pub list: &'static str,
-    /// Its fields.
+    /// The fields that a filter of this list may name.
     pub fields: &'static [Field],
     /// The fields that a text without a field is searched in.
     pub searched: &'static [&'static str],
@@ -33,7 +33,7 @@ pub enum FieldKind {
     Text,
     /// A glob, as in a view; or with `~` a part of the path.
     Path,
-    /// A whole number.
+    /// A whole number, compared for equality.
     Number,
     /// A moment; the row's is that one or a later one.
     Since,
@@ -94,7 +94,7 @@ const KIND: Field =
     field("kind", FieldKind::Word(&["create", "update", "delete"]), "what happened to the file");
 const STATUS: Field = field("status", FieldKind::Number, "the last status code of the receiver");
 
-/// Deliveries.
+/// What `GET /api/deliveries` may be filtered by.
 pub static DELIVERIES: FieldSet = FieldSet {
     list: "deliveries",
     fields: &[
@@ -117,7 +117,7 @@ pub static DELIVERIES: FieldSet = FieldSet {
     searched: &["name", "branch", "path"],
 };
 
-/// Dead letters.
+/// What lists, redrives and dismissals of dead letters may be filtered by.
 pub static LETTERS: FieldSet = FieldSet {
     list: "dead letters",
     fields: &[
@@ -144,7 +144,7 @@ pub static LETTERS: FieldSet = FieldSet {
     searched: &["name", "path", "answer"],
 };
 
-/// Repositories, which are watches.
+/// What lists of watches may be filtered by; on the wire a watch is a repository.
 pub static REPOSITORIES: FieldSet = FieldSet {
     list: "repositories",
     fields: &[
@@ -168,7 +168,7 @@ pub static REPOSITORIES: FieldSet = FieldSet {
     searched: &["name", "url", "watch_name", "error"],
 };
 
-/// Apps.
+/// What the list of apps may be filtered by.
 pub static APPS: FieldSet = FieldSet {
     list: "apps",
     fields: &[
@@ -184,7 +184,7 @@ pub static APPS: FieldSet = FieldSet {
     searched: &["name", "email", "url", "description"],
 };
 
-/// Entries of the ledger.
+/// What lists and tails of ledgers may be filtered by.
 pub static LEDGER: FieldSet = FieldSet {
     list: "entries",
     fields: &[

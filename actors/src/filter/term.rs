@@ -15,9 +15,9 @@ use crate::{
 pub enum Term {
     /// A test of one field.
     Field {
-        /// The field.
+        /// The field whose value is tested.
         field: &'static Field,
-        /// The test.
+        /// The condition that the value must meet.
         test: Test,
     },
     /// One of the fields that the list searches contains this text.

@@ -98,9 +98,7 @@ async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer
     let seen = seen(&request.headers, &query)?;
     let watch = named(&front, &request).await?;
     let cursor = followed(&watch, query.get("branch"))?;
-    // The tails of the staff take no app's part.
-    let owner = if request.access == Access::App { app.id.as_str() } else { &request.actor };
-    let share = state.places.tail(owner)?;
+    let share = tail::place(&state.places, &request, &app.id)?;
     let place = begin(&front, &app.id, cursor, seen).await?;
     let news = Changes {
         front,

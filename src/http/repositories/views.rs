@@ -1,6 +1,7 @@
 //! The fields of a view in a request. What they cost is bounded here, where globs are new: by their
 //! length before they are compiled, and by turns at compiling, on a thread of its own. Globs of all the
-//! bytes that are let in take some ten milliseconds of a processor, longer than others may wait.
+//! bytes that are let in take some ten milliseconds of a processor, longer than others may wait. After each
+//! compilation the turn is kept for a while, so that many requests one after another cost little as well.
 
 use tidings_actors::{
     turns::Turns,
