@@ -167,7 +167,7 @@ impl Adapters {
         };
         let url = settings.database_url();
         let opened = SqlStore::open_at_start(rules, &url, keyring, clock.clone(), random.clone());
-        let store = Arc::new(opened.await?);
+        let store = Arc::new(opened.await?.with_meter(Arc::new(Metrics::of_process())));
         if is_new {
             keyring::tell(&settings);
         }

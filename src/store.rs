@@ -77,7 +77,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tidings_actors::ports::{Clock, Random, StoreError};
+use tidings_actors::ports::{Clock, Meter, Random, StoreError};
 use tidings_entity::id::ReplicaId;
 use tokio::{
     sync::Mutex,
@@ -230,6 +230,13 @@ impl SqlStore {
         let writer = Writer::start(address.clone(), connection, context.clone(), epoch);
         let (resealing, mine) = Default::default();
         Ok(Self { address, context, readers, writer, resealing, mine })
+    }
+
+    /// Counts the transactions of the one writer with `meter`.
+    #[must_use]
+    pub fn with_meter(self, meter: Arc<dyn Meter>) -> Self {
+        self.writer.measure(meter);
+        self
     }
 
     /// Commits what is on its way, then closes all connections. Verbs after it are refused with

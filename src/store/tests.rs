@@ -13,7 +13,7 @@ use tidings_actors::{
     },
     secret::Secret,
     sink::SinkAddress,
-    testing::{ManualClock, SeededRandom},
+    testing::{ManualClock, MemoryMeter, SeededRandom},
     time::Timestamp,
     view::View,
 };
@@ -111,6 +111,15 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         created_at: Timestamp(1000),
     };
     store.register_watch(&new).await.expect("registered")
+}
+
+#[tokio::test]
+async fn each_transaction_of_the_writer_is_told_to_its_meter() {
+    let (store, _home) = store().await;
+    let meter = Arc::new(MemoryMeter::default());
+    let store = store.with_meter(meter.clone());
+    store.create_app(&new_app(1)).await.expect("created");
+    assert_eq!(meter.measured().commits, [(true, 1)]);
 }
 
 #[tokio::test]
