@@ -3,7 +3,6 @@
 //! and starts its tree.
 
 pub mod app;
-pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod doctor;

@@ -17,7 +17,7 @@ mod address;
 mod administration;
 mod apps;
 mod attempts;
-mod audit;
+pub mod audit;
 mod backlog;
 mod blobs;
 mod breakers;

@@ -46,8 +46,8 @@ use super::{
     request::{Caller, Request, json},
     route::{Access, Answer, Route, route, route_with},
 };
-use crate::audit;
 use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, shown_signing_secret};
+use crate::store::audit;
 
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
 const OVERLAP_SECONDS: u64 = 86_400;

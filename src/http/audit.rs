@@ -20,7 +20,7 @@ use super::{
     request::{Request, json},
     route::{Access, Answer, Route, route},
 };
-use crate::audit::{Chain, named};
+use crate::store::audit::{Chain, named};
 
 /// What the cursors of the list are made for.
 const AUDIT: &str = "admin audit";

@@ -24,8 +24,8 @@ use super::{
     route::{Access, Answer, Route, route},
 };
 use crate::{
-    audit,
     secrets::{TOKEN_PREFIX, Token},
+    store::audit,
 };
 
 /// What the cursors of the staff's list are made for.

@@ -27,8 +27,8 @@ use super::{
     route::{Access, Answer, Route},
 };
 use crate::{
-    audit::{OK, Pending, SYSTEM},
     identity::{Identity, WRITTEN_EVERY},
+    store::audit::{OK, Pending, SYSTEM},
 };
 
 /// The deed of refusals at the staff's door.

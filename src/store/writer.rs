@@ -13,7 +13,7 @@
 //! restart, and `trial` finds out when. A server that falls silent is given up after a while. Whether
 //! a turn that was cut off took effect is unknown: the next turn has the database to itself, and so
 //! waits for its end. A verb that is part of a request takes the request's audit entry along into its
-//! transaction ([`crate::audit`]). Every turn begins with the leases: a turn of a process from which
+//! transaction ([`super::audit`]). Every turn begins with the leases: a turn of a process from which
 //! the database was taken changes nothing, and so does each verb whose own lease is over. A full
 //! channel makes verbs wait. Dropping a verb's future does not take the verb back.
 
@@ -43,6 +43,7 @@ use self::{
     turn::{Turn, Work},
     verb::{Answer, Verb},
 };
+use super::audit::Pending;
 use super::{
     Context,
     address::Address,
@@ -50,7 +51,6 @@ use super::{
     error::OfTable,
     fences, settle,
 };
-use crate::audit::Pending;
 
 /// Most verbs in one transaction.
 const TURN: usize = 256;

@@ -6,9 +6,9 @@ use tidings_actors::ports::{Administration, AppStore, AuditKept, Deed, TokenOwne
 use tidings_entity::kind::Role;
 
 use super::*;
-use crate::{
+use crate::store::{
     audit::{Chain, OK, PRUNED, Pending},
-    store::{rows, tokens},
+    rows, tokens,
 };
 
 const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };

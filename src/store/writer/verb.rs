@@ -10,9 +10,10 @@ use tidings_actors::ports::{Deed, Fence, StoreError};
 use tokio::sync::oneshot;
 
 use super::unavailable;
-use crate::{
-    audit::Pending,
-    store::{Context, audit, key_shares},
+use crate::store::{
+    Context,
+    audit::{self, Pending},
+    key_shares,
 };
 
 /// Where the outcome of a verb goes.

@@ -1,5 +1,4 @@
-//! The audit log: what is hashed, how a chain is checked, and how the deed of a request comes into
-//! the transaction of its change.
+//! The chain of the audit log: what is hashed, and how it is checked.
 //!
 //! **Canonical form, version 3.** The hash of a row is HMAC-SHA-256, with the key that the row names
 //! ([`AuditKeys`]), over the text `tidings audit v3` and these fields, each as UTF-8 behind its length in
@@ -19,19 +18,10 @@
 //! but has no keyring. What that one can do is to drop the end of the log, or to write all of it anew
 //! without keys, which shows in the first row that has one: against that, keep the id and hash of the last
 //! row elsewhere (each export ends with it) and let [`Chain`] look for it.
-//!
-//! The deed of a request waits in [`Pending`], which goes with the task of the request. The first
-//! change that the store makes in that task takes it along, into the same transaction. What changes
-//! no row is recorded by the front door, before the answer.
-//!
-//! Of one action of one app, or of those without a token, at most ten deeds a minute have rows of their own.
-//! The others have one together a minute later, whose target is `times:<n>` and whose actor is the app (or
-//! `anyone`); those that were counted when the process ends have none.
 
-use std::{collections::BTreeSet, fmt, future::Future, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
-use parking_lot::Mutex;
-use tidings_actors::ports::{AuditKept, AuditRow, Deed};
+use tidings_actors::ports::{AuditRow, Deed};
 use tidings_entity::id::Sha256Hash;
 
 use crate::secrets::AuditKeys;
@@ -47,7 +37,7 @@ const FAULTS_TOLD: usize = 100;
 
 /// The hash that the first row of all names.
 #[must_use]
-pub fn beginning() -> Sha256Hash {
+fn beginning() -> Sha256Hash {
     Sha256Hash::new([0; 32])
 }
 
@@ -74,7 +64,7 @@ fn hash(row: &AuditRow, keys: &AuditKeys) -> Option<Sha256Hash> {
 
 /// The row that a deed becomes behind `last`.
 #[must_use]
-pub fn next(last: Option<(i64, Sha256Hash)>, deed: Deed, keys: &AuditKeys) -> AuditRow {
+pub(super) fn next(last: Option<(i64, Sha256Hash)>, deed: Deed, keys: &AuditKeys) -> AuditRow {
     let (id, previous) = last.map_or((1, beginning()), |(id, hash)| (id + 1, hash));
     let key = Some(keys.primary().to_owned());
     let row = AuditRow { id, deed, previous, key, hash: beginning() };
@@ -222,67 +212,6 @@ impl Chain {
 pub fn named(text: &str) -> Option<(i64, Sha256Hash)> {
     let (id, hash) = text.split_once(':')?;
     Some((id.parse().ok()?, hash.parse().ok()?))
-}
-
-/// A deed on its way into the log.
-pub struct Pending {
-    /// How much of the log is kept.
-    pub kept: AuditKept,
-    /// Who sent the request.
-    pub actor: String,
-    deed: Mutex<Option<Deed>>,
-}
-
-tokio::task_local! {
-    static REQUEST: Arc<Pending>;
-}
-
-impl Pending {
-    /// A deed that no change took along yet.
-    #[must_use]
-    pub fn of(deed: Deed, kept: AuditKept) -> Arc<Self> {
-        Arc::new(Self { kept, actor: deed.actor.clone(), deed: Mutex::new(Some(deed)) })
-    }
-
-    /// The pending deed of the request that this task serves.
-    #[must_use]
-    pub fn current() -> Option<Arc<Self>> {
-        REQUEST.try_with(Arc::clone).ok()
-    }
-
-    /// Does work whose first change takes this deed along.
-    pub async fn during<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
-        REQUEST.scope(self.clone(), work).await
-    }
-
-    /// Names what it is done to, where nobody knew before.
-    pub fn about(&self, target: &str) {
-        if let Some(deed) = self.deed.lock().as_mut() {
-            target.clone_into(&mut deed.target);
-        }
-    }
-
-    /// Takes the deed, if none did before.
-    #[must_use]
-    pub fn take(&self) -> Option<Deed> {
-        self.deed.lock().take()
-    }
-
-    /// Gives it back: the change was not made.
-    pub fn put_back(&self, deed: Deed) {
-        *self.deed.lock() = Some(deed);
-    }
-}
-
-/// Names what the deed of this request is done to, where its path does not: something that is made.
-pub fn about(target: &str, app: Option<&str>) {
-    let Some(pending) = Pending::current() else { return };
-    if let Some(deed) = pending.deed.lock().as_mut() {
-        target.clone_into(&mut deed.target);
-        if let Some(app) = app {
-            app.clone_into(&mut deed.app);
-        }
-    }
 }
 
 #[cfg(test)]
