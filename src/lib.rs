@@ -14,10 +14,10 @@ pub mod identity;
 pub mod machine;
 pub mod nats;
 pub mod settings;
-pub mod store;
 pub mod webhook;
 
 pub use tidings_egress as egress;
 pub use tidings_git as git;
 pub use tidings_secrets as secrets;
+pub use tidings_store as store;
 pub use tidings_telemetry as telemetry;

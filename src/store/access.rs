@@ -10,9 +10,9 @@ use tidings_actors::{
     secret::Secret,
 };
 use tidings_entity::id::AppId;
+use tidings_secrets::Place;
 
 use super::{Context, error::undecodable};
-use crate::secrets::Place;
 
 /// What is sealed. The names are those of the API.
 #[derive(Serialize, Deserialize)]

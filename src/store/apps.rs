@@ -18,6 +18,7 @@ use tidings_entity::{
     id::{AppId, SourceId},
     kind::EntryType,
 };
+use tidings_secrets::Place;
 
 use super::{
     Context, access,
@@ -26,7 +27,6 @@ use super::{
     ledger::told,
     requests, rows, sources, tokens,
 };
-use crate::secrets::Place;
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
 pub(super) async fn create(

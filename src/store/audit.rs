@@ -10,9 +10,9 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{audit, id::Sha256Hash};
+use tidings_secrets::AuditKeys;
 
 use super::{Context, rows};
-use crate::secrets::AuditKeys;
 use chain::next;
 pub use chain::{Chain, Fault, OK, PRUNED, SYSTEM, Verdict, named};
 pub use pending::{Pending, about};

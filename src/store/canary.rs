@@ -4,6 +4,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use tidings_actors::{ports::StoreError, secret::Secret};
+use tidings_secrets::{Keyring, Place};
 
 use super::{
     Context, OpenError,
@@ -12,7 +13,6 @@ use super::{
     fences::{self, ALL},
     key_shares, partitions, rows, schema,
 };
-use crate::secrets::{Keyring, Place};
 
 const PLACE: Place<'static> = Place { table: "canary", column: "sealed", row: "1" };
 const TEXT: &str = "this text opens with the right keyring only";

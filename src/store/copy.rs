@@ -10,6 +10,7 @@ use tidings_actors::{
     ports::{Random, StoreError},
     time::Timestamp,
 };
+use tidings_secrets::Keyring;
 
 use super::{
     OpenError,
@@ -18,7 +19,6 @@ use super::{
     connect::{self, Connection, Share},
     restored, rows, schema, sealed,
 };
-use crate::secrets::Keyring;
 
 /// What a copy holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

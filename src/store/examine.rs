@@ -10,6 +10,7 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_migration::Migrator;
+use tidings_secrets::Keyring;
 
 use super::{
     OpenError,
@@ -18,7 +19,6 @@ use super::{
     connect::{self, Connection},
     key_shares, rows, schema, sealed,
 };
-use crate::secrets::Keyring;
 
 /// The result of an examination.
 #[derive(Debug)]

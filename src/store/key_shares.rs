@@ -26,6 +26,7 @@ use tidings_entity::{
     key_share,
     kind::KeyState::{Active, Closed, Offered, Retired},
 };
+use tidings_secrets::{HandedKey, Keyring, Place};
 use tracing::{error, info, warn};
 
 use super::{
@@ -35,7 +36,6 @@ use super::{
     rows,
     sealed::LOOK_MAX,
 };
-use crate::secrets::{HandedKey, Keyring, Place};
 
 /// How long a key that seals is still handed to replicas that were away, in milliseconds.
 const HANDED_FOR: i64 = 24 * 3600 * 1000;

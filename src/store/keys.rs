@@ -3,10 +3,10 @@
 
 use async_trait::async_trait;
 use tidings_actors::ports::{RESEAL_STEP_MAX, Resealed, SealingKey, SealingKeys, StoreError};
+use tidings_secrets::{AuditKeyring, AuditKeys, SecretsError};
 use tracing::info;
 
 use super::{Context, SqlStore, error::of_keyring, sealed};
-use crate::secrets::{AuditKeyring, AuditKeys, SecretsError};
 
 #[async_trait]
 impl SealingKeys for SqlStore {

@@ -18,9 +18,9 @@ use tidings_entity::{
     id::{AppId, ReplicaId, Sha256Hash},
     idempotency,
 };
+use tidings_secrets::Place;
 
 use super::{Context, error::undecodable, rows};
-use crate::secrets::Place;
 
 /// A request of a version that named no process counts as running for so long.
 const UNNAMED_RUNS: Duration = Duration::from_secs(60);

@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use tidings_actors::ports::{Resealed, StoreError};
 use tidings_entity::id::AppId;
+use tidings_secrets::Place;
 use tracing::warn;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     key_shares, rows,
     sealed::{self, COLUMNS, SealedColumn},
 };
-use crate::secrets::Place;
 
 /// Values of a step that go into one transaction: others wait for it.
 const TRANSACTION_MAX: u64 = 100;

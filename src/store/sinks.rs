@@ -14,9 +14,9 @@ use tidings_entity::{
     kind::{EntryType, SinkKind},
     sink, watch,
 };
+use tidings_secrets::Place;
 
 use super::{Context, access, apps, error::undecodable, ledger::told, rows};
-use crate::secrets::Place;
 
 /// Whether the sink of a watch is served: that the own endpoint of an app is gone
 /// ([`GONE`](tidings_actors::ports::GONE)) says nothing of a sink that a watch has for itself.

@@ -16,10 +16,10 @@ use tidings_entity::{
     kind::{HistoryMode, SelectorKind},
     repository, source,
 };
+use tidings_secrets::Place;
 use url::Url;
 
 use super::{Context, error::undecodable, reach, rows, views};
-use crate::secrets::Place;
 
 /// A source with what is needed to reach it.
 #[derive(FromQueryResult)]

@@ -21,10 +21,10 @@ use tidings_entity::{
     id::{AppId, ObjectId, ReplicaId, Sha256Hash, WatchId},
     kind::{BranchGone, HistoryMode, SelectorKind},
 };
+use tidings_secrets::Keyring;
 use ulid::Ulid;
 
 use super::{OpenError, SqlStore, schema};
-use crate::secrets::Keyring;
 
 mod access;
 mod administration;

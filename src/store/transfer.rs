@@ -13,7 +13,7 @@
 //! transaction that kept writers out: whoever still lives there writes nothing after what was copied.
 
 mod reading;
-pub(in crate::store) mod tables;
+pub(crate) mod tables;
 mod writing;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};

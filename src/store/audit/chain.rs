@@ -23,8 +23,7 @@ use std::{collections::BTreeSet, fmt};
 
 use tidings_actors::ports::{AuditRow, Deed};
 use tidings_entity::id::Sha256Hash;
-
-use crate::secrets::AuditKeys;
+use tidings_secrets::AuditKeys;
 
 /// The action of rows that say how many older ones went.
 pub const PRUNED: &str = "audit.prune";

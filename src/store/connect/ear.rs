@@ -8,7 +8,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::store::address::Server;
+use crate::address::Server;
 
 /// After so much silence the server is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -16,11 +16,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// A connection that listens.
-pub(in crate::store) struct Ear(PgListener);
+pub(crate) struct Ear(PgListener);
 
 impl Ear {
     /// Begins to listen.
-    pub(in crate::store) async fn open(server: &Server, channel: &str) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn open(server: &Server, channel: &str) -> Result<Self, sqlx::Error> {
         let options = PgPoolOptions::new().max_connections(1);
         let pool = options.connect_with(server.options.clone()).await?;
         let mut listener = PgListener::connect_with(&pool).await?;
@@ -32,7 +32,7 @@ impl Ear {
     }
 
     /// The next text; `None`: the connection broke, and some may be missing.
-    pub(in crate::store) async fn hear(&mut self) -> Option<String> {
+    pub(crate) async fn hear(&mut self) -> Option<String> {
         loop {
             match timeout(SILENCE, self.0.try_recv()).await {
                 Ok(Ok(Some(told))) => return Some(told.payload().to_owned()),

@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::{Connection, Share};
-use crate::store::{
+use crate::{
     OpenError,
     address::Server,
     error::{passes, words},
@@ -145,7 +145,7 @@ pub(super) fn look(is_pooled: bool) -> String {
 }
 
 /// A server that would lose what it acknowledged, or change what it stores, is not written to.
-pub(in crate::store) async fn refuse_unfit(connection: &impl ConnectionTrait) -> Result<(), OpenError> {
+pub(crate) async fn refuse_unfit(connection: &impl ConnectionTrait) -> Result<(), OpenError> {
     let facts = facts(connection).await?;
     if facts.version < OLDEST {
         return Err(OpenError::Database(format!("PostgreSQL {} is too old: 13 is the oldest", facts.shown)));
@@ -163,7 +163,7 @@ pub(in crate::store) async fn refuse_unfit(connection: &impl ConnectionTrait) ->
 }
 
 /// What is unwise about a server, and what to do about it.
-pub(in crate::store) async fn advice(
+pub(crate) async fn advice(
     connection: &impl ConnectionTrait,
 ) -> Result<Vec<(String, &'static str)>, OpenError> {
     let facts = facts(connection).await?;

@@ -6,19 +6,17 @@ use std::{slice, time::Duration};
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::ports::{Signal, StoreError};
 use tidings_entity::{id::ReplicaId, key_share, kind::KeyState::Offered};
+use tidings_secrets::HandedKey;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{Living, living, place, read};
 use crate::{
-    secrets::HandedKey,
-    store::{
-        SqlStore,
-        error::of_keyring,
-        keys,
-        notifications::{NOW, notify},
-        rows,
-    },
+    SqlStore,
+    error::of_keyring,
+    keys,
+    notifications::{NOW, notify},
+    rows,
 };
 
 /// How long a rotation waits until every replica took the new key: longer than one that died is believed to
@@ -31,7 +29,7 @@ const TELL_AGAIN: u32 = 10;
 
 impl SqlStore {
     /// A rotation with replicas: offers a key, waits until all have it, then it seals.
-    pub(in crate::store) async fn rotate_among_replicas(&self) -> Result<String, StoreError> {
+    pub(crate) async fn rotate_among_replicas(&self) -> Result<String, StoreError> {
         self.follow_keys().await?;
         let id = self.offer_key().await?;
         self.follow_keys().await?;
@@ -111,7 +109,7 @@ impl SqlStore {
 
     /// Retires a key with replicas: nobody may seal with it, then nothing is sealed with it, then all drop
     /// it.
-    pub(in crate::store) async fn retire_among_replicas(&self, id: &str) -> Result<(), StoreError> {
+    pub(crate) async fn retire_among_replicas(&self, id: &str) -> Result<(), StoreError> {
         self.follow_keys().await?;
         let (key, mine) = (id.to_owned(), self.mine());
         let close = self.writer.question(move |transaction, context| {

@@ -10,7 +10,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, SinkId};
 
 use super::transact;
-use crate::store::{SqlStore, apps, sinks, upkeep};
+use crate::{SqlStore, apps, sinks, upkeep};
 
 #[async_trait]
 impl AppStore for SqlStore {

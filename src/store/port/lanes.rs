@@ -11,7 +11,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 
 use super::transact;
-use crate::store::{SqlStore, attempts, lanes, refusals, registration, replays, rounds, terms};
+use crate::{SqlStore, attempts, lanes, refusals, registration, replays, rounds, terms};
 
 #[async_trait]
 impl LaneStore for SqlStore {

@@ -15,7 +15,7 @@ use tidings_entity::{
 };
 
 use super::transact;
-use crate::store::{SqlStore, attempts, dismiss, letters, redrive, watches};
+use crate::{SqlStore, attempts, dismiss, letters, redrive, watches};
 
 #[async_trait]
 impl LetterStore for SqlStore {

@@ -9,7 +9,7 @@ use tidings_actors::{
 use tidings_entity::id::{RepositoryId, SourceId};
 
 use super::transact;
-use crate::store::{SqlStore, heads, known, sources, watches};
+use crate::{SqlStore, heads, known, sources, watches};
 
 #[async_trait]
 impl SourceStore for SqlStore {

@@ -14,7 +14,7 @@ use tidings_entity::{
 };
 
 use super::transact;
-use crate::store::{SqlStore, backlog, blobs, breakers, error::OfTable, ledger, partitions, upkeep};
+use crate::{SqlStore, backlog, blobs, breakers, error::OfTable, ledger, partitions, upkeep};
 
 #[async_trait]
 impl UpkeepStore for SqlStore {

@@ -10,7 +10,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId, ObjectId, WatchId};
 
 use super::transact;
-use crate::store::{SqlStore, audit::Pending, pinned, registration, replays, resync, skip, watches};
+use crate::{SqlStore, audit::Pending, pinned, registration, replays, resync, skip, watches};
 
 #[async_trait]
 impl WatchStore for SqlStore {

@@ -6,7 +6,7 @@ use tidings_actors::ports::{Administration, AppStore, AuditKept, Deed, TokenOwne
 use tidings_entity::kind::Role;
 
 use super::*;
-use crate::store::{
+use crate::{
     audit::{Chain, OK, PRUNED, Pending},
     rows, tokens,
 };

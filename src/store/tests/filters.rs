@@ -20,7 +20,7 @@ use tidings_entity::{
 };
 
 use super::*;
-use crate::store::{
+use crate::{
     apps,
     filter::{Columns, condition},
     ledger,

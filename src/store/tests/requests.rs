@@ -9,6 +9,7 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
+use tidings_secrets::Keyring;
 
 use super::{
     super::{Context, StartRules, requests::Kept},
@@ -16,7 +17,6 @@ use super::{
     home::{Home, on_both},
     number,
 };
-use crate::secrets::Keyring;
 
 const MOST: u64 = 20;
 

@@ -16,7 +16,7 @@ use super::{
     home::{Home, cluster, on_both},
     new_app, number, schema, watch,
 };
-use crate::store::{
+use crate::{
     OpenError,
     transfer::{
         Compared, TransferError,

@@ -21,7 +21,7 @@ use super::{
     home::{Home, cluster},
     new_app, number,
 };
-use crate::store::{
+use crate::{
     SqlStore,
     address::Address,
     connect::{self, Share},

@@ -5,7 +5,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each stands behind those that it refers to.
-pub(in crate::store) const COPIED: [&str; 27] = [
+pub(crate) const COPIED: [&str; 27] = [
     "repository",
     "app",
     "app_key",
@@ -36,7 +36,7 @@ pub(in crate::store) const COPIED: [&str; 27] = [
 ];
 
 /// Tables that say what processes do and hand each other, and hold for one database only.
-pub(in crate::store) const OF_PROCESSES: [&str; 3] = ["key_share", "lease", "replica"];
+pub(crate) const OF_PROCESSES: [&str; 3] = ["key_share", "lease", "replica"];
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Column {
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Table {
+pub(crate) struct Table {
     pub(super) name: &'static str,
     /// By their names: they may stand in another order elsewhere.
     pub(super) columns: Vec<Column>,

@@ -10,7 +10,7 @@ use tidings_actors::ports::{Deed, Fence, StoreError};
 use tokio::sync::oneshot;
 
 use super::unavailable;
-use crate::store::{
+use crate::{
     Context,
     audit::{self, Pending},
     key_shares,

@@ -3,9 +3,9 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tidings_actors::{testing::SeededRandom, time::Timestamp};
+use tidings_secrets::Keyring;
 
 use super::*;
-use crate::secrets::Keyring;
 
 fn deed(number: i64) -> Deed {
     Deed {

@@ -79,13 +79,13 @@ use std::{
 use thiserror::Error;
 use tidings_actors::ports::{Clock, Meter, Random, StoreError};
 use tidings_entity::id::ReplicaId;
+use tidings_secrets::{Keyring, SecretsError};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
 };
 use tracing::warn;
 
-use crate::secrets::{Keyring, SecretsError};
 use address::Address;
 use connect::{Connection, Look};
 use error::{OfTable, of_first_use};
@@ -249,8 +249,11 @@ impl SqlStore {
     }
 
     /// Runs a statement beside all verbs, as somebody would who can write to the database.
-    #[cfg(test)]
-    pub(crate) async fn tamper(&self, text: &str) {
+    ///
+    /// # Panics
+    /// The database refuses the statement.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn tamper(&self, text: &str) {
         let text = text.to_owned();
         let run = self.writer.verb(move |transaction, _context| {
             Box::pin(async move { rows::execute(transaction, "audit", &text, Vec::new()).await })
