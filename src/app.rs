@@ -41,9 +41,9 @@ use crate::{
     machine::{MachineRandom, SharedClock},
     secrets::SecretsError,
     settings::{History, Settings},
+    sinks::{Webhooks, print::Printer},
     store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
-    webhook::{Webhooks, print::Printer},
 };
 
 /// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy,

@@ -44,8 +44,8 @@ use crate::{
     git::address::Address,
     secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
+    sinks::print::Printer,
     telemetry,
-    webhook::print::Printer,
 };
 
 /// Changes that were given up which `--once` counts.

@@ -10,7 +10,7 @@ use tidings_entity::kind::{PayloadFormat, SinkKind};
 use crate::{
     egress::EgressError,
     http::{fields::Fields, front::Front},
-    nats::target::Target,
+    sinks::nats::target::Target,
 };
 
 /// What is wrong with the address of a stream, as far as can be told before its name is resolved.

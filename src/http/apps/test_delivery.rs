@@ -31,7 +31,7 @@ use super::{
     },
     receiver::read_base_url,
 };
-use crate::nats::target::Target;
+use crate::sinks::nats::target::Target;
 
 /// Test deliveries that an app has in [`PERIOD`].
 const TESTS_MAX: usize = 6;

@@ -36,7 +36,7 @@ use super::{
     },
     named,
 };
-use crate::webhook::{body::unchunked, notice_body};
+use crate::sinks::{body::unchunked, notice_body};
 
 /// Most changes of one answer; the server's own bound on what may be unsettled.
 const CHANGES_MAX: usize = 64;

@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tidings_actors::ports::{Endpoint, EndpointAccess, EndpointAuth, SinkKey};
+use tidings_egress::{Egress, EgressError, redaction::redact, tls::fingerprint};
 use tokio::{
     sync::{Mutex as Turn, watch},
     time::Instant,
 };
 
 use super::target::Target;
-use crate::egress::{Egress, EgressError, redaction::redact, tls::fingerprint};
 
 /// Sinks whose connections are kept; beyond, the one that was unused for longest goes.
 const KEPT_MAX: usize = 1_024;

@@ -21,14 +21,12 @@ use tidings_actors::{
     ports::{OauthClient, SinkKey},
     secret::Secret,
 };
+use tidings_egress::Egress;
 use tokio::time::{Instant, timeout};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use crate::{
-    egress::Egress,
-    webhook::access::{basic, sensitive},
-};
+use crate::access::{basic, sensitive};
 
 /// Longest wait for a token, from the first byte asked to the last one read.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);

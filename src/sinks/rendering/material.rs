@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Content of more bytes than this is hashed on a blocking thread, not on one that serves others.
-pub(in crate::webhook) const BLOCKING_FROM: usize = 256 * 1024;
+pub(crate) const BLOCKING_FROM: usize = 256 * 1024;
 
 /// What one delivery shows, and what must be read for it.
 struct Needs {
@@ -117,7 +117,7 @@ fn shows_old(spec: &RoundSpec, change: &Change) -> bool {
 }
 
 /// Whether a round shows so little of its trees that contents are fetched for it, not with them.
-pub(in crate::webhook) fn is_narrow(spec: &RoundSpec) -> bool {
+pub(crate) fn is_narrow(spec: &RoundSpec) -> bool {
     target_view(spec).or(held_view(spec)).is_some_and(View::is_narrow)
 }
 
@@ -125,7 +125,7 @@ pub(in crate::webhook) fn is_narrow(spec: &RoundSpec) -> bool {
 ///
 /// # Errors
 /// When the store cannot say what is known of them.
-pub(in crate::webhook) async fn needed(
+pub(crate) async fn needed(
     hashes: &Hashes,
     spec: &RoundSpec,
     changes: &[Change],
@@ -145,14 +145,12 @@ pub(in crate::webhook) async fn needed(
 }
 
 /// The blobs on both sides of changes.
-pub(in crate::webhook) fn blobs_of<'c>(
-    changes: impl Iterator<Item = &'c Change>,
-) -> impl Iterator<Item = ObjectId> {
+pub(crate) fn blobs_of<'c>(changes: impl Iterator<Item = &'c Change>) -> impl Iterator<Item = ObjectId> {
     changes.flat_map(|change| change.old.into_iter().chain(change.new)).map(|entry| entry.blob)
 }
 
 /// One delivery with all that was read for it.
-pub(in crate::webhook) struct Gathered {
+pub(crate) struct Gathered {
     new: New,
     old: Old,
     new_read: Option<Content>,
@@ -161,7 +159,7 @@ pub(in crate::webhook) struct Gathered {
 
 /// Gathers what the deliveries need: of the first, and of as many after it as together read at
 /// most `budget` bytes. A failure is that of the first.
-pub(in crate::webhook) async fn gather(
+pub(crate) async fn gather(
     git: &dyn GitSource,
     hashes: &Hashes,
     orders: &[DeliveryOrder],
@@ -238,7 +236,7 @@ impl Gathered {
     }
 
     /// Bytes that were read.
-    pub(in crate::webhook) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let of = |content: &Option<Content>| match content {
             Some(Content::Whole(bytes)) => bytes.len(),
             _ => 0,
@@ -247,7 +245,7 @@ impl Gathered {
     }
 
     /// Hashes what was never hashed; what was learned is added to `learned`.
-    pub(in crate::webhook) fn into_material(self, learned: &mut Vec<(ObjectId, BlobFacts)>) -> Material {
+    pub(crate) fn into_material(self, learned: &mut Vec<(ObjectId, BlobFacts)>) -> Material {
         let mut hash = |blob, bytes: &Bytes| {
             let facts = BlobFacts {
                 sha256: Sha256Hash::of(bytes),
@@ -276,7 +274,7 @@ impl Gathered {
 }
 
 /// Runs work over so many bytes here if they are few, else on a blocking thread.
-pub(in crate::webhook) async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {

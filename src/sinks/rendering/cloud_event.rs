@@ -41,7 +41,7 @@ struct CloudEvent<'a, D> {
 }
 
 /// The `Content-Type` of a body, of a batch of them where `together`.
-pub(in crate::webhook) fn content_type(format: PayloadFormat, together: bool) -> &'static str {
+pub(crate) fn content_type(format: PayloadFormat, together: bool) -> &'static str {
     match (format, together) {
         (PayloadFormat::Docora, _) => "application/json",
         (PayloadFormat::Cloudevents, false) => "application/cloudevents+json",
@@ -50,7 +50,7 @@ pub(in crate::webhook) fn content_type(format: PayloadFormat, together: bool) ->
 }
 
 /// A change as an event.
-pub(in crate::webhook) fn of_change(order: &DeliveryOrder, kind: &str, data: impl Serialize) -> Vec<u8> {
+pub(crate) fn of_change(order: &DeliveryOrder, kind: &str, data: impl Serialize) -> Vec<u8> {
     let round: &Round = &order.lane.round;
     json(&CloudEvent {
         specversion: "1.0",
@@ -67,7 +67,7 @@ pub(in crate::webhook) fn of_change(order: &DeliveryOrder, kind: &str, data: imp
 }
 
 /// A notice as an event; `round` is there for those of a round.
-pub(in crate::webhook) fn of_notice(
+pub(crate) fn of_notice(
     (id, kind): (&str, &str),
     repository: &RepositoryFacts,
     round: Option<&Round>,
@@ -90,7 +90,7 @@ pub(in crate::webhook) fn of_notice(
 }
 
 /// A test delivery as an event.
-pub(in crate::webhook) fn of_test(id: &str, time: Timestamp, data: impl Serialize) -> Bytes {
+pub(crate) fn of_test(id: &str, time: Timestamp, data: impl Serialize) -> Bytes {
     json(&CloudEvent {
         specversion: "1.0",
         r#type: format!("{TYPE_PREFIX}test"),
@@ -107,7 +107,7 @@ pub(in crate::webhook) fn of_test(id: &str, time: Timestamp, data: impl Serializ
 }
 
 /// The end of a chunk's event: its `id` is that of the request.
-pub(in crate::webhook) fn end_of_chunk(after: &[u8], chunk: &str, index: usize) -> Vec<u8> {
+pub(crate) fn end_of_chunk(after: &[u8], chunk: &str, index: usize) -> Vec<u8> {
     let before = after.strip_suffix(b"\"}").unwrap_or(after);
     [before, format!(".{chunk}.{index}\"}}").as_bytes()].concat()
 }

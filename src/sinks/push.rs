@@ -19,6 +19,7 @@ use tidings_actors::{
     round::DeliveryId,
     secret::Secret,
 };
+use tidings_egress::{Egress, EgressError, of_apps::AppEgress};
 use tidings_entity::kind::PayloadFormat;
 use tokio::time::{Instant, timeout};
 use url::Url;
@@ -31,7 +32,6 @@ use super::{
     rendering::{cloud_event, material::off_thread},
     signature::{DOCORA_HEADERS, STANDARD_HEADERS},
 };
-use crate::egress::{Egress, EgressError, of_apps::AppEgress};
 use addresses::{Addresses, below};
 use oauth::{TokenFault, Tokens};
 

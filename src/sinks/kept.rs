@@ -6,12 +6,9 @@
 
 use http::{HeaderMap, HeaderName, header};
 use tidings_actors::{ports::KeptAnswer, secret::Secret};
+use tidings_egress::redaction::{MARK, redact};
 
-use super::{
-    answer::push_escaped,
-    redaction::{MARK, redact},
-    spelling,
-};
+use super::{answer::push_escaped, spelling};
 
 /// Bytes of names and values of all headers together.
 const HEADER_BYTES_MAX: usize = 4 << 10;

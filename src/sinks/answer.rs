@@ -35,7 +35,8 @@ pub(super) async fn read(
 }
 
 /// The first 1,024 characters of a text, control and direction characters escaped.
-pub(crate) fn excerpt(bytes: &[u8]) -> String {
+#[must_use]
+pub fn excerpt(bytes: &[u8]) -> String {
     let mut excerpt = String::new();
     let mut length = 0;
     for character in String::from_utf8_lossy(bytes).chars() {
@@ -53,7 +54,10 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
 /// Adds a character; one that controls, or that nobody sees, escaped.
 pub(super) fn push_escaped(text: &mut String, character: char) {
     let unseen = character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        || matches!(
+            character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        );
     if unseen {
         text.extend(character.escape_default());
     } else {

@@ -12,27 +12,27 @@ use tidings_actors::{
     round::{DeliveryId, Round},
     time::Timestamp,
 };
+use tidings_egress::redaction::redact;
 use tidings_entity::{
     id::{AppId, CursorId, WatchId},
     kind::PayloadFormat,
 };
 
 use super::{body::iso, cloud_event};
-use crate::webhook::redaction::redact;
 
 /// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
 const OUTSIDE_LANES: Duration = Duration::from_secs(10);
 
 /// A notice ready to be sent.
-pub(in crate::webhook) struct Letter {
-    pub(in crate::webhook) id: DeliveryId,
-    pub(in crate::webhook) action: Action,
+pub(crate) struct Letter {
+    pub(crate) id: DeliveryId,
+    pub(crate) action: Action,
     /// Whose notice it is, where it is not the app's as a whole.
-    pub(in crate::webhook) watch: Option<WatchId>,
-    pub(in crate::webhook) body: Bytes,
-    pub(in crate::webhook) format: PayloadFormat,
+    pub(crate) watch: Option<WatchId>,
+    pub(crate) body: Bytes,
+    pub(crate) format: PayloadFormat,
     /// Its own deadline, where it does not have the endpoint's.
-    pub(in crate::webhook) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -103,7 +103,7 @@ struct CircuitBreaker {
 }
 
 /// Renders a notice; one that is outside of rounds in this format.
-pub(in crate::webhook) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
+pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
     match notice {
         Notice::OfRound { action, round, repository } => of_round(*action, round, repository),
         Notice::SyncRecovered { id, repository, timestamp } => {

@@ -12,6 +12,7 @@ mod access;
 mod answer;
 mod attempt;
 mod kept;
+pub mod nats;
 pub mod print;
 mod push;
 mod rendering;
@@ -32,14 +33,14 @@ use tidings_actors::{
     shards::Hold,
     sink::SinkAddress,
 };
-use tidings_egress::redaction;
+use tidings_egress::Egress;
 use tidings_entity::kind::PayloadFormat;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::{egress::Egress, nats::Nats};
-pub(crate) use answer::excerpt;
+pub use answer::excerpt;
 use attempt::Attempt;
+use nats::Nats;
 use print::Printer;
 use push::{Push, Pushing};
 pub use rendering::body;

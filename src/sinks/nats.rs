@@ -19,9 +19,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::Deserialize;
 use tidings_actors::ports::{Endpoint, SendFailure};
+use tidings_egress::{Egress, EgressError};
 use tokio::time::{Instant, timeout_at};
 
-use crate::egress::{Egress, EgressError};
 use connections::{Connection, Connections, Unconnected};
 use target::Target;
 
@@ -30,32 +30,32 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// A message that is larger than the server takes: the code that HTTP has for it.
 const TOO_LARGE: u16 = 413;
 const BROKEN: &str = "the connection to the server ended";
-/// Where the account or the server has no room (`JSAccountResourcesExceededErr`, `JSInsufficientResourcesErr`,
-/// `JSMemoryResourcesExceededErr`, `JSStorageResourcesExceededErr`): no fault of the message, whatever
-/// code goes with it.
+/// Where the account or the server has no room (`JSAccountResourcesExceededErr`,
+/// `JSInsufficientResourcesErr`, `JSMemoryResourcesExceededErr`, `JSStorageResourcesExceededErr`): no fault
+/// of the message, whatever code goes with it.
 const NO_ROOM: [u32; 4] = [10002, 10023, 10028, 10047];
 /// The code for trouble of the stream's own.
 const UNAVAILABLE: u16 = 503;
 
 /// What goes with a message beside its body.
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// Its subject.
-    pub subject: String,
+    pub(crate) subject: String,
     /// By what the stream knows it again.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// Further fields of its header; none holds a line break.
-    pub headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// What came of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     /// 200 where the stream has it, its code where it refused, or why there is no word of it.
-    pub result: Result<u16, SendFailure>,
+    pub(crate) result: Result<u16, SendFailure>,
     /// What is to be said of it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Published {
@@ -65,7 +65,7 @@ impl Published {
 }
 
 /// Messages to the servers of all apps.
-pub struct Nats {
+pub(crate) struct Nats {
     connections: Connections,
 }
 
@@ -93,12 +93,12 @@ struct Refusal {
 impl Nats {
     /// Nobody is connected yet.
     #[must_use]
-    pub fn new(egress: Egress) -> Self {
+    pub(crate) fn new(egress: Egress) -> Self {
         Self { connections: Connections::new(egress) }
     }
 
     /// Publishes one message and waits at most `limit` for a connection and for the stream's word.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         endpoint: &Endpoint,
         target: &Target,
@@ -210,8 +210,8 @@ mod tests {
         assert_eq!(of(r#"{"stream":"GIT","seq":7}"#).result, Ok(200));
         let again = of(r#"{"stream":"GIT","seq":7,"duplicate":true,"domain":"x"}"#);
         assert_eq!((again.result, again.text.contains("already")), (Ok(200), true));
-        let full = r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"GIT","seq":0}"#;
-        let full = of(full);
+        let error = r#"{"code":503,"err_code":10077,"description":"maximum messages exceeded"}"#;
+        let full = of(&format!(r#"{{"error":{error},"stream":"GIT","seq":0}}"#));
         assert_eq!((full.result, full.text.contains("10077")), (Ok(503), true));
         let room = |code: u16, err_code: u32| {
             of(&format!(r#"{{"error":{{"code":{code},"err_code":{err_code}}}}}"#)).result

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Blobs kept at hand in each of two generations; about 100 bytes each.
 const AT_HAND: usize = 32_768;
 
-pub(in crate::webhook) struct Hashes {
+pub(crate) struct Hashes {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     unsaved: Mutex<Unsaved>,
@@ -67,12 +67,12 @@ struct Unsaved {
 }
 
 impl Hashes {
-    pub(in crate::webhook) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock, unsaved: Mutex::default(), at_hand: Mutex::default() }
     }
 
     /// What is known of these blobs.
-    pub(in crate::webhook) async fn of(
+    pub(crate) async fn of(
         &self,
         blobs: impl Iterator<Item = ObjectId>,
     ) -> Result<HashMap<ObjectId, BlobFacts>, StoreError> {
@@ -99,7 +99,7 @@ impl Hashes {
 
     /// Asks about all of these blobs at once. A failure is not one yet: they are asked about again
     /// when they are needed.
-    pub(in crate::webhook) async fn foresee(&self, blobs: impl Iterator<Item = ObjectId>) {
+    pub(crate) async fn foresee(&self, blobs: impl Iterator<Item = ObjectId>) {
         if let Err(error) = self.of(blobs).await {
             debug!("facts of blobs were not foreseen: {error}");
         }
@@ -110,7 +110,7 @@ impl Hashes {
     }
 
     /// Remembers blobs. A failure is logged and costs hashes later.
-    pub(in crate::webhook) async fn learn(&self, learned: &[(ObjectId, BlobFacts)]) {
+    pub(crate) async fn learn(&self, learned: &[(ObjectId, BlobFacts)]) {
         if learned.is_empty() {
             return;
         }

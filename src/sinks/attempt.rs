@@ -1,5 +1,5 @@
-//! What every attempt has, whatever its sink: a signature made anew, one deadline over all of it, and whatever
-//! comes of it as a value.
+//! What every attempt has, whatever its sink: a signature of its own, one deadline over all of it, and its
+//! outcome as a value.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use tidings_actors::{
     secret::Secret,
     shards::Hold,
 };
+use tidings_egress::redaction::redact;
 use tidings_entity::{id::WatchId, kind::PayloadFormat};
 use tokio::time::{Instant, timeout};
 
 use super::{
     access, answer,
-    redaction::redact,
     rendering::{
         body::{chunk_body, chunks},
         cloud_event,

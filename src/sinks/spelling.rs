@@ -8,8 +8,7 @@
 use std::collections::BTreeSet;
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
-
-use super::redaction::MARK;
+use tidings_egress::redaction::MARK;
 
 /// A shorter spelling than this stands in many a text by chance.
 const ENCODED_BYTES_MIN: usize = 8;
@@ -221,7 +220,8 @@ mod tests {
             let twice = serde_json::to_string(&json).expect("a text");
             let address = percent_encoding::utf8_percent_encode(&secret, percent_encoding::NON_ALPHANUMERIC);
             let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-            for spelt in [json[1..json.len() - 1].to_owned(), twice[3..twice.len() - 3].to_owned(), address.to_string(), form] {
+            let (json, twice) = (json[1..json.len() - 1].to_owned(), twice[3..twice.len() - 3].to_owned());
+            for spelt in [json, twice, address.to_string(), form] {
                 let shown = without(&format!("<<{spelt}>>"), &secret);
                 prop_assert!(!shown.contains(&spelt), "{} as {}: {}", secret, spelt, shown);
             }

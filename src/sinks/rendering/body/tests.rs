@@ -300,8 +300,6 @@ fn a_large_binary_file_goes_in_chunks_that_join_to_it() {
     assert_eq!(BASE64_STANDARD.decode(joined).expect("base64"), bytes);
     let text = vec![b'a'; 2 * CHUNK_THRESHOLD];
     assert!(matches!(rendered(&create(), &inline(&text)), ParcelBody::Whole(_)), "text is never chunked");
-    let threshold = crate::settings::DeliverySettings::default().chunk_threshold;
-    assert_eq!(threshold as usize, CHUNK_THRESHOLD, "the default");
     let order = create();
     for (threshold, is_chunked) in [(bytes.len(), false), (bytes.len() - 1, true), (600_000, true)] {
         let body = render(&order, &Shared::of(&order.lane), &inline(&bytes), threshold);

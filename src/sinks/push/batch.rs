@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde_json::Value;
 use tidings_actors::{ports::ItemOutcome, round::DeliveryId};
+use tidings_egress::redaction::redact;
 use tidings_entity::kind::PayloadFormat;
 
-use crate::webhook::{answer::excerpt, redaction::redact};
+use crate::answer::excerpt;
 
 /// What some servers write in front of JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
