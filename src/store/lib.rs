@@ -1,6 +1,5 @@
 //! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Which of
-//! them it is concerns `connect`, `schema`, `rows` (lists), `partitions`, `examine`, `copy` and
-//! `transfer`; every other statement is read by both.
+//! them it is concerns `database` and the lists of `rows`; every other statement is read by both.
 //!
 //! One connection writes, four read. The writing one belongs to a single task (`writer`) that
 //! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
@@ -12,62 +11,19 @@
 //!
 //! `port` is the table of contents: a file for each noun, a line for each verb.
 
-mod access;
-mod address;
-mod administration;
 mod apps;
-mod attempts;
 pub mod audit;
-mod backlog;
-mod blobs;
-mod breakers;
-mod canary;
-mod connect;
-pub mod copy;
-mod dismiss;
+mod database;
 mod error;
-pub mod examine;
-mod fences;
-mod filter;
-mod heads;
-mod history;
-mod key_shares;
 mod keys;
-mod known;
 mod lanes;
 pub mod leases;
 mod ledger;
-mod letter_search;
 mod letters;
-mod letters_of_all;
-mod notifications;
-mod partitions;
-mod pinned;
 mod port;
-mod reach;
-mod receipts;
-mod redrive;
-mod refusals;
-mod registration;
-mod replays;
-mod requests;
-mod resealing;
-mod restored;
-mod resync;
-mod rounds;
 mod rows;
-pub mod schema;
-mod sealed;
-mod settle;
-mod sinks;
-mod skip;
 mod sources;
-mod terms;
-mod tokens;
-pub mod transfer;
 mod upkeep;
-mod views;
-mod watch_search;
 mod watches;
 mod writer;
 
@@ -86,11 +42,15 @@ use tokio::{
 };
 use tracing::warn;
 
-use address::Address;
-use connect::{Connection, Look};
+use apps::requests::Kept;
+use database::{
+    address::Address,
+    canary,
+    connect::{self, Connection, Look},
+};
+pub use database::{copy, examine, schema, transfer};
 use error::{OfTable, of_first_use};
-use requests::Kept;
-use resealing::Resealing;
+use keys::resealing::Resealing;
 use writer::Writer;
 
 /// How long a start waits between two tries to reach a server, each of which may take seconds itself.

@@ -24,7 +24,8 @@ use tidings_entity::{
 use tidings_secrets::Keyring;
 use ulid::Ulid;
 
-use super::{OpenError, SqlStore, schema};
+use super::{OpenError, SqlStore};
+use crate::database::schema;
 
 mod access;
 mod administration;

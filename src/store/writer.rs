@@ -44,12 +44,14 @@ use self::{
     verb::{Answer, Verb},
 };
 use super::audit::Pending;
-use super::{
-    Context,
-    address::Address,
-    connect::{self, Connection, Share},
-    error::OfTable,
-    fences, settle,
+use super::{Context, error::OfTable};
+use crate::{
+    database::{
+        address::Address,
+        connect::{self, Connection, Share},
+    },
+    lanes::settle,
+    leases::fences,
 };
 
 /// Most verbs in one transaction.

@@ -11,9 +11,10 @@ use tidings_entity::{
     ledger,
 };
 
-use crate::{
+use crate::rows::{
+    self, columns,
     filter::{Column, condition},
-    rows::{self, columns, signed},
+    signed,
 };
 
 /// Where the ledger of an app begins and ends.

@@ -10,7 +10,12 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId, ObjectId, WatchId};
 
 use super::transact;
-use crate::{SqlStore, audit::Pending, pinned, registration, replays, resync, skip, watches};
+use crate::{
+    SqlStore,
+    audit::Pending,
+    lanes::replays,
+    watches::{self, pinned, registration, resync, skip},
+};
 
 #[async_trait]
 impl WatchStore for SqlStore {

@@ -21,11 +21,13 @@ use tidings_entity::{
 
 use super::*;
 use crate::{
-    apps,
-    filter::{Columns, condition},
-    ledger,
-    letter_search::{self, Stretch},
-    rows, watch_search,
+    apps, ledger,
+    letters::letter_search::{self, Stretch},
+    rows::{
+        self,
+        filter::{Columns, condition},
+    },
+    watches::watch_search,
 };
 
 /// When the filters of these tests are read.

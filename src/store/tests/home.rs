@@ -14,7 +14,7 @@ use tidings_actors::{
 };
 use tidings_secrets::Keyring;
 
-use crate::{OpenError, SqlStore, StartRules, schema};
+use crate::{OpenError, SqlStore, StartRules, database::schema};
 
 #[path = "../../../tests/it/support/cluster.rs"]
 #[expect(dead_code, reason = "stories use the rest")]

@@ -10,7 +10,7 @@ use ulid::Ulid;
 use super::{SqlStore, home::Home, leases::replica, new_app, number, watch};
 use crate::{
     OpenError,
-    connect::{self, Share},
+    database::connect::{self, Share},
 };
 
 const LIFE: Duration = Duration::from_secs(60);

@@ -11,12 +11,13 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
 use tidings_secrets::Keyring;
 
+use super::super::{Context, StartRules};
 use super::{
-    super::{Context, StartRules, requests::Kept},
     SqlStore,
     home::{Home, on_both},
     number,
 };
+use crate::apps::requests::Kept;
 
 const MOST: u64 = 20;
 

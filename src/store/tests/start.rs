@@ -9,7 +9,7 @@ use tidings_actors::{
 use tidings_secrets::{Keyring, SecretsError};
 
 use super::home::{Home, on_both};
-use crate::{OpenError, SqlStore, StartRules, schema};
+use crate::{OpenError, SqlStore, StartRules, database::schema};
 
 /// A start by these rules.
 async fn start(home: &Home, keyring: Keyring, refuses_new: bool) -> Result<(), OpenError> {

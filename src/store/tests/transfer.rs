@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     OpenError,
-    transfer::{
+    database::transfer::{
         Compared, TransferError,
         tables::{COPIED, OF_PROCESSES},
         transfer,

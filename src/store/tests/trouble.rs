@@ -23,8 +23,10 @@ use super::{
 };
 use crate::{
     SqlStore,
-    address::Address,
-    connect::{self, Share},
+    database::{
+        address::Address,
+        connect::{self, Share},
+    },
     rows,
 };
 

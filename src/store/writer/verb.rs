@@ -13,7 +13,7 @@ use super::unavailable;
 use crate::{
     Context,
     audit::{self, Pending},
-    key_shares,
+    keys::key_shares,
 };
 
 /// Where the outcome of a verb goes.
