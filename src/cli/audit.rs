@@ -19,7 +19,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    http::audit::AuditShown,
+    http::admin::audit::AuditShown,
     secrets::{AuditKeys, Keyring, export},
     store::audit::{Chain, named},
 };

@@ -9,7 +9,7 @@ use tidings_entity::kind::{PayloadFormat, SinkKind};
 
 use crate::{
     egress::EgressError,
-    http::{fields::Fields, front::Front},
+    http::{bodies::fields::Fields, front::Front},
     sinks::nats::target::Target,
 };
 

@@ -20,16 +20,18 @@ use tokio::time::Instant;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::{
-    super::{
+use super::super::front::Front;
+use super::receiver::read_base_url;
+use crate::http::{
+    bodies::{
         body::body,
         fields::Fields,
-        front::Front,
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::Answer,
     },
-    receiver::read_base_url,
 };
 use crate::sinks::nats::target::Target;
 
