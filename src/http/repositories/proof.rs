@@ -17,10 +17,9 @@ use crate::http::bodies::problem::{Kind, Problem};
 use crate::{
     egress::EgressError,
     git::{
-        address::Address,
+        address::{Address, spelling},
         branches,
         failure::{NO_TLS, PLAIN_FILES},
-        spelling,
     },
 };
 
