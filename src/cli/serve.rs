@@ -116,6 +116,7 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
 fn front(app: &App, to_replicas: ToReplicas) -> Front {
     Front {
         store: app.store.clone(),
+        requests: app.store.clone(),
         history: app.store.clone(),
         administration: app.store.clone(),
         ledgers: app.store.clone(),

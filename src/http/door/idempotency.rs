@@ -133,7 +133,7 @@ pub(crate) async fn once(
     request_id: String,
     work: impl Future<Output = Answer> + Send,
 ) -> Answer {
-    let begun = front.store.begin_request(&keyed, front.clock.now(), front.handle.replica()).await;
+    let begun = front.requests.begin_request(&keyed, front.clock.now(), front.handle.replica()).await;
     match begun.map_err(|error| Problem::of_store(error, Kind::INTERNAL))? {
         Begun::New => {}
         Begun::Running => return Err(Problem::new(Kind::STILL_RUNNING).retry_after(RETRY_AFTER_SECONDS)),
@@ -156,12 +156,12 @@ pub(crate) async fn once(
 
 /// Ends a request, now or, where the store does not answer, later.
 async fn end(front: Arc<Front>, keyed: KeyedRequest, answer: Option<StoredAnswer>) {
-    let Err(reason) = front.store.end_request(&keyed, answer.as_ref()).await else { return };
+    let Err(reason) = front.requests.end_request(&keyed, answer.as_ref()).await else { return };
     warn!(%reason, "the end of a keyed request could not be stored; it is tried again");
     let again = async move {
         for seconds in STORE_AGAIN_SECONDS {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            match front.store.end_request(&keyed, answer.as_ref()).await {
+            match front.requests.end_request(&keyed, answer.as_ref()).await {
                 Ok(()) | Err(StoreError::Fenced) => return,
                 Err(_) => {}
             }

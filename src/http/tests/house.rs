@@ -182,6 +182,7 @@ impl House {
         let (lifecycle, git) = (Lifecycle::default(), Arc::<GitDouble>::default());
         let front = Arc::new(Front {
             store: store.clone(),
+            requests: store.clone(),
             history,
             administration: store.clone(),
             ledgers: store.clone(),
