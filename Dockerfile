@@ -19,6 +19,8 @@ COPY src/egress/Cargo.toml src/egress/
 COPY src/git/Cargo.toml src/git/
 COPY src/secrets/Cargo.toml src/secrets/
 COPY src/section/Cargo.toml src/section/
+COPY src/sinks/Cargo.toml src/sinks/
+COPY src/store/Cargo.toml src/store/
 COPY src/telemetry/Cargo.toml src/telemetry/
 # The manifest names them, so they must be there.
 COPY benches benches/
@@ -26,7 +28,8 @@ COPY benches benches/
 RUN mkdir -p actors/src entity/src migration/src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs actors/src/lib.rs entity/src/lib.rs migration/src/lib.rs \
-        src/egress/lib.rs src/git/lib.rs src/secrets/lib.rs src/section/lib.rs src/telemetry/lib.rs \
+        src/egress/lib.rs src/git/lib.rs src/secrets/lib.rs src/section/lib.rs src/sinks/lib.rs \
+        src/store/lib.rs src/telemetry/lib.rs \
     && cargo build --profile dist --locked --bin tidings
 
 FROM dependencies AS binary

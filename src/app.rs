@@ -41,9 +41,9 @@ use crate::{
     machine::{MachineRandom, SharedClock},
     secrets::SecretsError,
     settings::{History, Settings},
+    sinks::{Webhooks, print::Printer},
     store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
-    webhook::{Webhooks, print::Printer},
 };
 
 /// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy,
@@ -167,7 +167,7 @@ impl Adapters {
         };
         let url = settings.database_url();
         let opened = SqlStore::open_at_start(rules, &url, keyring, clock.clone(), random.clone());
-        let store = Arc::new(opened.await?);
+        let store = Arc::new(opened.await?.with_meter(Arc::new(Metrics::of_process())));
         if is_new {
             keyring::tell(&settings);
         }

@@ -58,7 +58,7 @@ pub use self::{
     output::Output,
 };
 use crate::{
-    http::admin_token,
+    http::door::admin_token,
     machine::MachineClock,
     settings::{ENVIRONMENT_PREFIX, Settings},
 };

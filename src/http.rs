@@ -1,61 +1,31 @@
 //! The HTTP front door: the only list of routes. A handler parses, calls one verb and replies; everything
-//! that all routes share happens once, in `pipeline.rs`. [`document`] is made from [`table`].
+//! that all routes share happens once, in `door/pipeline.rs`. [`document`] is made from [`table`].
 
-pub mod access;
 pub mod admin;
-pub mod admin_token;
 pub mod apps;
-mod attempt;
-pub mod audit;
-pub mod auth;
-mod body;
+pub mod bodies;
 pub mod dead_letters;
 pub mod deliveries;
-pub mod docs;
 pub mod document;
+pub mod door;
 pub mod downloads;
-pub mod edge;
-mod elsewhere;
-mod fields;
-mod filters;
 pub mod front;
 pub mod handler_state;
 pub mod histories;
 pub mod hooks;
-pub mod idempotency;
-mod kept;
-pub mod keys;
-mod lag;
 mod ledger;
-pub mod lifecycle;
-pub mod listener;
-pub mod metrics;
-mod moment;
-mod names;
-mod paging;
-pub mod pipeline;
-pub mod places;
-pub mod problem;
-mod quota;
-pub mod receipts;
 pub mod repositories;
-pub mod request;
-mod request_lines;
-pub mod route;
-mod sights;
 mod standing;
 pub mod status;
-mod tail;
 pub mod tokens;
-mod trees;
-pub mod witness;
 
 use std::sync::Arc;
 
 use tidings_entity::kind::ReplicaRole;
 use warp::{filters::BoxedFilter, reply::Response};
 
-use self::{handler_state::HandlerState, lifecycle::Lifecycle, pipeline::Pipeline, route::Route};
+use self::handler_state::HandlerState;
+use crate::http::door::{lifecycle::Lifecycle, pipeline::Pipeline, route::Route};
 use crate::settings::Settings;
 
 /// Every route that is served.
@@ -93,7 +63,7 @@ impl Served {
 impl Served {
     fn routes(self, state: &HandlerState) -> Vec<Route> {
         match self {
-            Self::Ops => [status::routes(&state.lifecycle), metrics::routes(&state.told)].concat(),
+            Self::Ops => [status::routes(&state.lifecycle), status::metrics::routes(&state.told)].concat(),
             Self::Work => repositories::handed_on(&state.places),
             Self::Api => {
                 let of_apps = [
@@ -106,14 +76,14 @@ impl Served {
                 ]
                 .concat();
                 [
-                    docs::routes(table),
+                    document::docs::routes(table),
                     hooks::routes(&state.hooks),
-                    receipts::routes(),
-                    lag::routes(),
-                    audit::routes(),
+                    hooks::receipts::routes(),
+                    admin::lag::routes(),
+                    admin::audit::routes(),
                     ledger::staff_routes(),
                     admin::routes(&of_apps),
-                    keys::routes(),
+                    admin::keys::routes(),
                     of_apps,
                 ]
                 .concat()

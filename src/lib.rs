@@ -3,7 +3,6 @@
 //! and starts its tree.
 
 pub mod app;
-pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod doctor;
@@ -13,12 +12,11 @@ pub mod hook;
 pub mod http;
 pub mod identity;
 pub mod machine;
-pub mod nats;
 pub mod settings;
-pub mod store;
-pub mod webhook;
 
 pub use tidings_egress as egress;
 pub use tidings_git as git;
 pub use tidings_secrets as secrets;
+pub use tidings_sinks as sinks;
+pub use tidings_store as store;
 pub use tidings_telemetry as telemetry;

@@ -19,9 +19,9 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    audit::{Chain, named},
-    http::audit::AuditShown,
+    http::admin::audit::AuditShown,
     secrets::{AuditKeys, Keyring, export},
+    store::audit::{Chain, named},
 };
 
 #[derive(Subcommand, Debug)]

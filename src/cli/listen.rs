@@ -49,7 +49,7 @@ use super::{
     client::{Client, ServerArgs},
     verify::{InputError, SecretArgs},
 };
-use crate::webhook::{
+use crate::sinks::{
     excerpt,
     signature::{self, SigningKey},
 };

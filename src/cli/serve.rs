@@ -19,8 +19,10 @@ use crate::{
     app::{Adapters, App, StartError},
     egress::replicas::ToReplicas,
     http::{
-        self, admin_token::AdminToken, front::Front, handler_state::HandlerState, lifecycle::Lifecycle,
-        pipeline::Pipeline,
+        self,
+        door::{admin_token::AdminToken, lifecycle::Lifecycle, pipeline::Pipeline},
+        front::Front,
+        handler_state::HandlerState,
     },
     settings::Settings,
     telemetry,
@@ -81,7 +83,7 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
     doors.announce(args)?;
     let lifecycle = Lifecycle::default();
     let front = Arc::new(front(&app, to_replicas));
-    http::witness::started(&front).await;
+    http::door::witness::started(&front).await;
     let (stop, stopping) = watch::channel(false);
     let state = HandlerState::new(&settings, lifecycle.clone());
     let pipeline = Arc::new(Pipeline::new(front, state, admin));
@@ -114,6 +116,7 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
 fn front(app: &App, to_replicas: ToReplicas) -> Front {
     Front {
         store: app.store.clone(),
+        requests: app.store.clone(),
         history: app.store.clone(),
         administration: app.store.clone(),
         ledgers: app.store.clone(),

@@ -14,7 +14,7 @@ use tidings_actors::{secret::Secret, time::Timestamp};
 
 use crate::{
     secrets::KEY_CHARACTERS,
-    webhook::signature::{self, SignatureFault, SigningKey, Verdict},
+    sinks::signature::{self, SignatureFault, SigningKey, Verdict},
 };
 
 /// Bytes of a body that is checked.

@@ -44,8 +44,8 @@ use crate::{
     git::address::Address,
     secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
+    sinks::print::Printer,
     telemetry,
-    webhook::print::Printer,
 };
 
 /// Changes that were given up which `--once` counts.
@@ -147,7 +147,9 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     };
     tokio::select! {
         () = house.stop() => outcome,
-        signal = stop_signals.next() => Err(Failure::new(Code::Software, format!("a second {signal}: ended at once"))),
+        signal = stop_signals.next() => {
+            Err(Failure::new(Code::Software, format!("a second {signal}: ended at once")))
+        }
     }
 }
 
@@ -164,8 +166,8 @@ fn not_opened(error: &StartError) -> Failure {
         StartError::DataDirectory { path, reason } => {
             let why = why_unusable(reason);
             let text = format!(
-                "the data directory {path} cannot be used: {why}; name a directory that this user may write with \
-                 --data-dir"
+                "the data directory {path} cannot be used: {why}; name a directory that this user may write \
+                 with --data-dir"
             );
             Failure::new(Code::CannotCreate, text)
         }

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use super::Finding;
 use crate::{
     app::{KEYRING, LOCK, Unfinished, mode_for_others, why_unusable},
-    http::admin_token,
+    http::door::admin_token,
     secrets::{Keyring, SecretsError},
     settings::Settings,
 };

@@ -7,6 +7,12 @@
 //! are; for an order of everything only once its blobs were seen as well, or the host would leave
 //! out what it believes to be here.
 
+pub(crate) mod blobs;
+pub(crate) mod closure;
+pub(crate) mod faults;
+pub(crate) mod groups;
+pub(crate) mod survey;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
@@ -18,21 +24,25 @@ use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use tokio::task::spawn_blocking;
 use url::Url;
 
-use super::{
-    blobs::absent,
-    credential::scrubbed,
-    faults::{Sorted, except},
-    fetch::{self, FetchFailure, Request},
-    groups::Groups,
-    history::{Chain, chain},
-    host::Host,
-    limits::Cancel,
-    mirror::Mirror,
-    receive::Expected,
-    survey::{Survey, survey},
-    turn::Turn,
-};
+use super::{credential::scrubbed, host::Host, mirror::Mirror};
 use crate::settings::GitSettings;
+use crate::{
+    acquire::{
+        blobs::absent,
+        faults::{Sorted, except},
+        groups::Groups,
+        survey::{Survey, survey},
+    },
+    host::{
+        fetch::{self, FetchFailure, Request},
+        receive::Expected,
+    },
+    mirror::turn::Turn,
+    objects::{
+        history::{Chain, chain},
+        limits::Cancel,
+    },
+};
 
 /// How deep the first step behind a head goes; each next one doubles it.
 const FIRST_DEPTH: u32 = 50;

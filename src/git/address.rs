@@ -4,6 +4,8 @@
 //!
 //! Nothing that could hold a secret is accepted, and no error repeats what was given.
 
+pub(crate) mod forge;
+pub mod spelling;
 mod web;
 
 use std::path::{Component, Path, PathBuf};
@@ -13,7 +15,7 @@ use thiserror::Error;
 use tidings_actors::ports::{GitError, Location};
 use url::{Host, Url};
 
-use super::forge::Forge;
+use crate::address::forge::Forge;
 
 /// Longest admitted address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 2_048;
@@ -47,7 +49,7 @@ pub struct Address {
     /// The branch that a web link names.
     pub branch: Option<String>,
     /// The address with `.git`, where it was given so and only its host can tell whether that names the same
-    /// repository ([`super::spelling`]).
+    /// repository ([`crate::address::spelling`]).
     pub with_suffix: Option<Url>,
 }
 

@@ -6,6 +6,8 @@
 //! or `user:password` stands there as it was given; anything else begins with a line break, which
 //! no token holds, and has one field a line.
 
+pub(crate) mod github_app;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::HeaderValue;
 use rustls::{
@@ -20,7 +22,7 @@ use tidings_actors::{ports::GitError, secret::Secret};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::forge::Forge;
+use crate::address::forge::Forge;
 use tidings_egress::redaction::redact;
 
 /// A credential, read.

@@ -5,16 +5,16 @@
 use tidings_actors::{ports::Location, secret::Secret};
 use tidings_entity::id::ObjectId;
 
-use super::{
-    address::Address,
-    credential::Credential,
-    fetch::band,
-    listing::Listing,
-    objects::parse_commit,
-    pack_check::{PackCheck, PackLimits},
-    packet::{Decoder, Packet},
-    receive::ShallowChange,
-    tree::Tree,
+use super::{address::Address, credential::Credential, objects::parse_commit};
+use crate::{
+    host::{
+        fetch::band,
+        listing::Listing,
+        pack_check::{PackCheck, PackLimits},
+        packet::{Decoder, Packet},
+        receive::ShallowChange,
+    },
+    objects::tree::Tree,
 };
 
 /// Packet lines: the same packets, or an error, however the stream is cut.

@@ -1,5 +1,14 @@
 //! Asking a Git host, and remembering what it can do.
 
+pub(crate) mod capabilities;
+pub(crate) mod client;
+pub(crate) mod fetch;
+pub(crate) mod indexing;
+pub(crate) mod listing;
+pub(crate) mod pack_check;
+pub(crate) mod packet;
+pub(crate) mod receive;
+
 use std::sync::Arc;
 
 use tidings_actors::{
@@ -8,7 +17,7 @@ use tidings_actors::{
 };
 use url::Url;
 
-use super::{
+use crate::host::{
     capabilities::{Capabilities, CapabilityCache, Protocol, discover, moved_to},
     client::Client,
     listing::list,

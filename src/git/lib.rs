@@ -7,46 +7,17 @@
 
 mod acquire;
 pub mod address;
-mod blobs;
 pub mod branches;
-mod capabilities;
-mod client;
-mod closure;
-mod compact;
 pub mod credential;
-mod difference;
 pub mod failure;
-mod faults;
-mod fetch;
-mod forge;
 #[doc(hidden)]
 pub mod fuzzing;
-mod github_app;
-mod groups;
-mod history;
 mod host;
-mod indexing;
-mod limits;
 mod list;
-mod listing;
 mod local;
 mod mirror;
 mod objects;
-mod pack_check;
-mod packet;
-mod readers;
-mod receive;
-mod recent;
-mod rules;
-mod scrub;
-mod search;
 pub mod settings;
-mod space;
-pub mod spelling;
-mod survey;
-mod tree;
-mod tree_join;
-mod turn;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -75,22 +46,21 @@ use tokio::task::coop::consume_budget;
 use url::Url;
 
 use self::{
-    acquire::Acquire,
+    acquire::{Acquire, blobs},
     address::InvalidAddress,
-    capabilities::CapabilityCache,
-    client::Client,
     credential::scrubbed,
-    history::{Chain, chain},
-    host::Host,
-    limits::{Cancel, Limits},
+    host::{Host, capabilities::CapabilityCache, client::Client},
     list::{Lister, Lists, Made, SMALL},
-    mirror::Mirror,
-    objects::Objects,
-    readers::{Gap, Place, Readers},
-    recent::Recent,
+    mirror::{Mirror, compact, scrub, space::Space, turn::Sharing},
+    objects::{
+        Objects,
+        history::{Chain, chain},
+        limits::{Cancel, Limits},
+        readers::{Gap, Place, Readers},
+        recent::Recent,
+        search,
+    },
     settings::GitSettings,
-    space::Space,
-    turn::Sharing,
 };
 
 /// Fetches of blobs that one list may need before it can be made: enough for the largest tree.

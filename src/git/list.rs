@@ -1,6 +1,10 @@
 //! Plans and windows of a round's list. Small lists are kept, shared by all watches that ask for
 //! the same one; a large list is walked anew for every window, from the path where it begins.
 
+pub(crate) mod difference;
+pub(crate) mod rules;
+pub(crate) mod tree_join;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
@@ -11,12 +15,12 @@ use tidings_actors::{
 };
 use tidings_entity::{id::ObjectId, kind::Operation};
 
-use super::{
-    difference::{Difference, Letters, PHASES},
-    limits::{Cancel, Limits},
-    objects::Objects,
-};
+use super::objects::Objects;
 use crate::settings::GitSettings;
+use crate::{
+    list::difference::{Difference, Letters, PHASES},
+    objects::limits::{Cancel, Limits},
+};
 
 /// Lists up to this length are kept whole by everybody but tests.
 pub(super) const SMALL: usize = 10_000;

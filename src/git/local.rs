@@ -11,14 +11,13 @@ use git2::{ErrorCode, ObjectType, Repository};
 use tidings_actors::ports::{FetchOrder, FetchOutcome, GitError, RefListing, RefPatterns};
 use tidings_entity::id::ObjectId;
 
-use super::{
-    closure::{COMPARED_MAX, Known, Seen},
-    failure,
-    limits::{Cancel, Limits},
-    listing::Listing,
-    objects::Objects,
-};
+use super::{failure, objects::Objects};
 use crate::settings::GitSettings;
+use crate::{
+    acquire::closure::{COMPARED_MAX, Known, Seen},
+    host::listing::Listing,
+    objects::limits::{Cancel, Limits},
+};
 
 /// Longest `.git` file in bytes.
 const POINTER_BYTES_MAX: u64 = 4_096;

@@ -7,15 +7,19 @@
 //!
 //! Where replicas share the directory of mirrors, what was replaced is moved aside as well, and goes
 //! after a grace: another process may be reading it. What another process wrote shows in the time of
-//! change of the directory of packs, and in the file of the lock (see [`super::turn`]).
+//! change of the directory of packs, and in the file of the lock (see [`crate::mirror::turn`]).
 //!
 //! A mirror is partial when something was fetched without its contents: then a blob that is not
 //! here is no damage, only a fetch to come. Packs that came so have a `.promisor` file beside
 //! them, as git itself marks them, so that it reads a partial mirror too.
 
 mod aside;
+pub(crate) mod compact;
 mod measure;
 mod quarantine;
+pub(crate) mod scrub;
+pub(crate) mod space;
+pub(crate) mod turn;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -33,13 +37,14 @@ use tidings_actors::ports::{Extent, GitError};
 use tidings_entity::id::{ObjectId, RepositoryId};
 
 pub(super) use self::{aside::sweep_damaged, quarantine::Quarantine};
-use super::{
-    failure,
-    faults::Faults,
-    objects::Objects,
-    scrub::Proofs,
-    space::Space,
-    turn::{Sharing, Turn, Turns},
+use super::{failure, objects::Objects};
+use crate::{
+    acquire::faults::Faults,
+    mirror::{
+        scrub::Proofs,
+        space::Space,
+        turn::{Sharing, Turn, Turns},
+    },
 };
 
 /// Above this many commits, only those that were wanted last are known to be complete.

@@ -6,6 +6,13 @@
 //! content that goes out. A size that decides something without a read is believed only after the
 //! files of the mirror were compared with their checksums.
 
+pub(crate) mod history;
+pub(crate) mod limits;
+pub(crate) mod readers;
+pub(crate) mod recent;
+pub(crate) mod search;
+pub(crate) mod tree;
+
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,7 +26,11 @@ use sha1::{Digest, Sha1};
 use tidings_actors::ports::{BlobWanted, CommitFacts, Content, GitError};
 use tidings_entity::id::ObjectId;
 
-use super::{failure, limits::Cancel, recent::RecentOf, scrub::Proofs, tree::Tree};
+use super::failure;
+use crate::{
+    mirror::scrub::Proofs,
+    objects::{limits::Cancel, recent::RecentOf, tree::Tree},
+};
 
 /// Largest admitted tree object in bytes: about a million entries of one directory.
 pub(super) const TREE_BYTES_MAX: u64 = 32 << 20;

@@ -7,7 +7,7 @@ use tidings_actors::secret::Secret;
 use tidings_entity::kind::{HookProvider, ReceiptReason};
 
 use super::proof::{self, Proof};
-use crate::webhook::signature::STANDARD_HEADERS;
+use crate::sinks::signature::STANDARD_HEADERS;
 
 /// Longest delivery id that is remembered, in bytes; those of all hosts have 36.
 const DELIVERY_BYTES_MAX: usize = 128;

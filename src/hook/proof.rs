@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use tidings_actors::secret::Secret;
 use tidings_entity::kind::ReceiptReason;
 
-use crate::webhook::signature::{SignatureFault, SigningKey, check};
+use crate::sinks::signature::{SignatureFault, SigningKey, check};
 
 /// What a request offers as proof.
 pub(super) enum Proof {

@@ -15,7 +15,7 @@ use super::{
     envelope::Envelope,
     payload::{ADDRESSES_MAX, InvalidPayload, read},
 };
-use crate::webhook::signature::{SigningKey, standard};
+use crate::sinks::signature::{SigningKey, standard};
 use HookProvider::{Gitea, Github, Gitlab};
 
 const SECRET: &str = "It's a Secret to Everybody";

@@ -2,8 +2,11 @@
 //! take, and in the files below all apps, watches, breakers and the server itself.
 
 mod apps;
+pub mod audit;
 mod breakers;
 mod dead_letters;
+pub mod keys;
+pub(crate) mod lag;
 mod replicas;
 mod resyncs;
 mod system;
@@ -19,12 +22,16 @@ use tidings_actors::{
 };
 use utoipa::ToSchema;
 
-use super::{
-    front::Front,
-    paging::{LIMIT_DEFAULT, Page, Query, Window},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        paging::{LIMIT_DEFAULT, Page, Query, Window},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// Git hosts shown in the overview.

@@ -36,18 +36,22 @@ use self::{
     test_delivery::Tests,
     url_fault::URL_CHARACTERS_MAX,
 };
-use super::{
-    body::body,
-    fields::Fields,
-    front::Front,
-    idempotency,
-    moment::iso,
-    problem::{Kind, Problem},
-    request::{Caller, Request, json},
-    route::{Access, Answer, Route, route, route_with},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::iso,
+        problem::{Kind, Problem},
+    },
+    door::{
+        idempotency,
+        request::{Caller, Request, json},
+        route::{Access, Answer, Route, route, route_with},
+    },
 };
-use crate::audit;
 use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, shown_signing_secret};
+use crate::store::audit;
 
 /// How long older signing keys sign beside a new one, where nothing else is said: a day.
 const OVERLAP_SECONDS: u64 = 86_400;

@@ -17,14 +17,18 @@ use tidings_actors::ports::DeadLetter;
 use tidings_entity::id::DeadLetterId;
 use utoipa::ToSchema;
 
-use super::{
-    attempt::AttemptShown,
-    front::Front,
-    moment::iso,
-    paging::{Page, Query, cursor_at},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        moment::iso,
+        paging::{Page, Query, cursor_at},
+        problem::{Kind, Problem},
+    },
+    deliveries::attempt::AttemptShown,
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// Most tries of one letter that are shown.

@@ -7,6 +7,7 @@
 //! Where the trees of a round cannot be read, its dead letters are all that is left of it, and the page says
 //! so.
 
+pub(crate) mod attempt;
 mod single;
 mod wanted;
 
@@ -30,15 +31,21 @@ use utoipa::ToSchema;
 use self::wanted::{Changed, OfRound, Wanted};
 use super::{
     dead_letters::search,
-    filters,
     front::Front,
     histories::{ChangeShown, Histories, Reading, Unread, round_failed},
-    moment::iso,
-    paging::{Query, cursor_at},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route_with},
     standing::{next_attempt, open_breaker},
+};
+use crate::http::{
+    bodies::{
+        filters,
+        moment::iso,
+        paging::{Query, cursor_at},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route_with},
+    },
 };
 
 /// Changes of a round that are looked at in one go.

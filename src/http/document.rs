@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the routes themselves, and what the server sends to apps.
 
+pub mod docs;
 mod payloads;
 mod webhooks;
 
@@ -15,10 +16,12 @@ use utoipa::openapi::{
 
 pub(super) use payloads::PulledPayload;
 
-use super::{
-    idempotency::{HEADER, KEY_CHARACTERS_MAX},
-    problem::{FieldFault, ProblemBody},
-    route::{Access, Route},
+use crate::http::{
+    bodies::problem::{FieldFault, ProblemBody},
+    door::{
+        idempotency::{HEADER, KEY_CHARACTERS_MAX},
+        route::{Access, Route},
+    },
 };
 
 /// The document of these routes.

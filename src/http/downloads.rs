@@ -24,7 +24,7 @@ use tokio::{
 };
 use warp::reply::{Reply, Response};
 
-use super::problem::{Kind, Problem};
+use crate::http::bodies::problem::{Kind, Problem};
 
 /// Downloads of one app at once, whether they wait or are under way.
 const PER_APP: usize = 4;

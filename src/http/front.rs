@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tidings_actors::{
     handle::Handle,
-    ports::{Administration, Clock, GitSource, HistoryStore, Ledgers, Random, SealingKeys, Store},
+    ports::{
+        Administration, Clock, GitSource, HistoryStore, Ledgers, Random, RequestStore, SealingKeys, Store,
+    },
 };
 
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 pub struct Front {
     /// Everything that must survive.
     pub store: Arc<dyn Store>,
+    /// Requests with an idempotency key, and their answers.
+    pub requests: Arc<dyn RequestStore>,
     /// Rounds of before, read again for people.
     pub history: Arc<dyn HistoryStore>,
     /// Tokens, the audit log, looks over all apps.

@@ -10,9 +10,10 @@ use super::{
     downloads::Downloads,
     histories::Histories,
     hooks::Bounds,
-    lifecycle::Lifecycle,
-    metrics::Told,
-    places::Places,
+};
+use crate::http::{
+    door::{lifecycle::Lifecycle, places::Places},
+    status::metrics::Told,
 };
 use crate::settings::Settings;
 

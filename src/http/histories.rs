@@ -20,11 +20,13 @@ use tracing::info;
 use utoipa::ToSchema;
 
 pub use self::bounds::Histories;
-use super::{
-    front::Front,
-    moment::iso,
-    problem::{Kind, Problem},
-    trees::{bring_trees, unavailable},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        moment::iso,
+        problem::{Kind, Problem},
+    },
+    repositories::trees::{bring_trees, unavailable},
 };
 
 /// A change of a round, and what became of it.

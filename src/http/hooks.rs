@@ -5,6 +5,7 @@
 //! one refusal.
 
 mod bounds;
+pub mod receipts;
 
 use std::sync::Arc;
 
@@ -23,13 +24,15 @@ use warp::reply::Response;
 use self::bounds::BodyMark;
 pub use self::bounds::Bounds;
 pub(super) use self::bounds::Room;
-use super::{
-    front::Front,
-    problem::{Kind, Problem},
-    request::{Caller, Request, json},
-    route::{Access, Answer, Route, route_with},
-};
+use super::front::Front;
 use crate::hook::{envelope::Envelope, payload};
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    door::{
+        request::{Caller, Request, json},
+        route::{Access, Answer, Route, route_with},
+    },
+};
 
 /// Bodies that are larger are checked and read on a thread of their own (64 KiB, in bytes).
 const INLINE_BYTES_MAX: usize = 64 << 10;

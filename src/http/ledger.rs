@@ -1,6 +1,8 @@
 //! The ledger: what happened to an app's sources, watches, sinks and letters, as a list and as a tail. The
 //! staff reads that of one app, or those of all apps together.
 
+pub(crate) mod tail;
+
 use std::{str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
@@ -19,17 +21,21 @@ use tidings_entity::{
 use tracing::warn;
 use utoipa::ToSchema;
 
-use super::{
-    filters,
-    front::Front,
-    lifecycle::Lifecycle,
-    moment::{iso, parsed},
-    paging::{Page, Query, page},
-    places::Places,
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route, route_with},
-    tail::{self, LAST_EVENT_ID, News},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        filters,
+        moment::{iso, parsed},
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    door::{
+        lifecycle::Lifecycle,
+        places::Places,
+        request::{Request, json},
+        route::{Access, Answer, Route, route, route_with},
+    },
+    ledger::tail::{LAST_EVENT_ID, News},
 };
 
 /// What the cursors of the list are made for, beside the app.

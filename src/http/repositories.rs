@@ -13,6 +13,7 @@ mod register;
 mod replay;
 mod scan;
 pub(crate) mod selector;
+pub(crate) mod trees;
 mod views;
 
 use std::sync::Arc;
@@ -37,19 +38,26 @@ use self::{
 };
 use super::{
     apps::watch_sink::SinkShown,
-    elsewhere, filters,
     front::Front,
     histories::Histories,
-    lifecycle::Lifecycle,
-    moment::iso,
-    names::repository_name,
-    paging::{Page, Query, page},
-    places::Places,
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
-    sights::Sights,
     standing::{self, Facts},
+};
+use crate::http::{
+    bodies::{
+        filters,
+        moment::iso,
+        names::repository_name,
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    door::{
+        elsewhere,
+        lifecycle::Lifecycle,
+        places::Places,
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    standing::sights::Sights,
 };
 
 /// The routes of this folder. Globs are compiled when `compiling` gives the app its turn.

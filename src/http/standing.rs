@@ -2,6 +2,9 @@
 //! alone, from rows, for every route and table that shows a watch. What was chosen (`state`: active or
 //! paused) says nothing of a refused credential, a blocked branch or an endpoint that does not answer.
 
+pub(crate) mod kept;
+pub(crate) mod sights;
+
 use std::time::Duration;
 
 use tidings_actors::{
@@ -12,7 +15,7 @@ use tidings_actors::{
 };
 use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind, WatchState};
 
-use super::moment::iso;
+use crate::http::bodies::moment::iso;
 
 /// Answers of a receiver that may not know its registration yet: a new watch waits on them.
 const EARLY: [u16; 5] = [400, 401, 403, 404, 409];

@@ -1,19 +1,25 @@
 //! How the server is: for people, load balancers and container runtimes. Nothing here is secret,
 //! and only `/readyz` asks the database.
 
+pub mod metrics;
+
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    front::Front,
-    lifecycle::Lifecycle,
-    moment::iso,
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route, route_with},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        moment::iso,
+        problem::{Kind, Problem},
+    },
+    door::{
+        lifecycle::Lifecycle,
+        request::{Request, json},
+        route::{Access, Answer, Route, route, route_with},
+    },
 };
 
 /// The routes of this file.

@@ -13,19 +13,23 @@ use tidings_entity::{id::TokenId, kind::Role};
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-use super::{
-    body::body,
-    fields::Fields,
-    front::Front,
-    moment::{iso, parsed},
-    paging::{Page, Query, page},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::{iso, parsed},
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 use crate::{
-    audit,
     secrets::{TOKEN_PREFIX, Token},
+    store::audit,
 };
 
 /// What the cursors of the staff's list are made for.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, duration};
+use crate::sinks::body::CHUNK_THRESHOLD;
 
 /// Bytes of a file in one chunk: a smaller file needs no chunks.
 const CHUNK_BYTES: u64 = 384 << 10;
@@ -75,7 +76,7 @@ impl Default for DeliverySettings {
             app_max_concurrent: 32,
             app_rate: 0,
             memory_bytes: 128 << 20,
-            chunk_threshold: 1 << 20,
+            chunk_threshold: CHUNK_THRESHOLD as u32,
             history: History::Failed,
             history_days: 30,
             history_rows: 1_000_000,

@@ -1,5 +1,11 @@
 //! Apps: registered, found by the public part of their token, disabled, erased.
 
+pub(crate) mod access;
+pub(crate) mod administration;
+pub(crate) mod requests;
+pub(crate) mod sinks;
+pub(crate) mod tokens;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
@@ -18,15 +24,10 @@ use tidings_entity::{
     id::{AppId, SourceId},
     kind::EntryType,
 };
+use tidings_secrets::Place;
 
-use super::{
-    Context, access,
-    error::undecodable,
-    filter::{Column, condition},
-    ledger::told,
-    requests, rows, sources, tokens,
-};
-use crate::secrets::Place;
+use super::{Context, error::undecodable, ledger::told, rows, sources};
+use crate::rows::filter::{Column, condition};
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
 pub(super) async fn create(

@@ -1,5 +1,8 @@
 //! The audit log: rows are written behind the last one, and old ones go with a row that says so.
-//! What is hashed, and why rows may go, stands in [`crate::audit`].
+//! What is hashed, and why rows may go, stands in `chain`; how a deed gets here, in `pending`.
+
+mod chain;
+mod pending;
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
@@ -7,12 +10,12 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{audit, id::Sha256Hash};
+use tidings_secrets::AuditKeys;
 
 use super::{Context, rows};
-use crate::{
-    audit::{OK, PRUNED, SYSTEM, next},
-    secrets::AuditKeys,
-};
+use chain::next;
+pub use chain::{Chain, Fault, OK, PRUNED, SYSTEM, Verdict, named};
+pub use pending::{Pending, about};
 
 /// How many rows are written between two looks for old ones.
 const LOOK_EVERY: i64 = 64;

@@ -3,9 +3,9 @@
 
 use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
 use tidings_actors::ports::StoreError;
+use tidings_secrets::SecretsError;
 
 use super::OpenError;
-use crate::secrets::SecretsError;
 
 /// Names the table that a result is about.
 pub(super) trait OfTable<T> {

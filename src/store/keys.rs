@@ -1,12 +1,16 @@
 //! The keys of the keyring over the rows that they seal: looking, rotating, retiring. `resealing.rs` seals
 //! anew, `key_shares.rs` agrees with other replicas. Retiring looks beside the writer, in bounded steps.
 
+pub(crate) mod key_shares;
+pub(crate) mod resealing;
+pub(crate) mod sealed;
+
 use async_trait::async_trait;
 use tidings_actors::ports::{RESEAL_STEP_MAX, Resealed, SealingKey, SealingKeys, StoreError};
+use tidings_secrets::{AuditKeyring, AuditKeys, SecretsError};
 use tracing::info;
 
-use super::{Context, SqlStore, error::of_keyring, sealed};
-use crate::secrets::{AuditKeyring, AuditKeys, SecretsError};
+use super::{Context, SqlStore, error::of_keyring};
 
 #[async_trait]
 impl SealingKeys for SqlStore {

@@ -1,6 +1,13 @@
 //! What a lane needs: which cursors have something to do, and everything about one of them, the
 //! open round rebuilt from its rows.
 
+pub(crate) mod history;
+pub(crate) mod refusals;
+pub(crate) mod replays;
+pub(crate) mod rounds;
+pub(crate) mod settle;
+pub(crate) mod terms;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
@@ -18,12 +25,16 @@ use tidings_entity::{
 };
 
 use super::{
-    Context, attempts,
+    Context,
     error::undecodable,
     letters::{self, Bound},
-    reach, resync, rows, settle,
-    sinks::SERVED,
-    sources, views, watches,
+    rows, sources, watches,
+};
+use crate::{
+    apps::sinks::SERVED,
+    leases::reach,
+    letters::attempts,
+    watches::{resync, views},
 };
 
 #[derive(FromQueryResult)]

@@ -8,6 +8,10 @@
 //!
 //! Behind a pooler nobody can listen: there a replica looks at everything now and then instead.
 
+pub(crate) mod fences;
+pub(crate) mod notifications;
+pub(crate) mod reach;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,15 +25,15 @@ use tidings_entity::{id::ReplicaId, replica};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::{
-    SqlStore,
-    address::{Address, Server},
-    backlog::BEHIND,
-    connect::{self, Connection, Ear, Share},
-    error::OfTable,
-    fences, key_shares,
-    notifications::{CHANNEL, NOW, notify, understood},
-    reach, rows,
+use super::{SqlStore, error::OfTable, rows};
+use crate::{
+    database::{
+        address::{Address, Server},
+        connect::{self, Connection, Ear, Share},
+    },
+    keys::key_shares,
+    leases::notifications::{CHANNEL, NOW, notify, understood},
+    upkeep::backlog::BEHIND,
 };
 
 /// The servers that said lately that they live, for people. One that was killed says nothing any more, and is

@@ -26,8 +26,8 @@ use tidings_entity::{
     kind::{EntryType, OriginKind},
 };
 
+use super::audit::Pending;
 use super::{error::undecodable, rows};
-use crate::audit::Pending;
 
 #[cfg(test)]
 pub(super) use read::column;

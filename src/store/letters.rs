@@ -1,5 +1,11 @@
 //! Dead letters: as rounds see them, and as people do.
 
+pub(crate) mod attempts;
+pub(crate) mod dismiss;
+pub(crate) mod letter_search;
+pub(crate) mod letters_of_all;
+pub(crate) mod redrive;
+
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     filter::Filter,
@@ -13,11 +19,8 @@ use tidings_entity::{
     kind::LetterStatus,
 };
 
-use super::{
-    error::undecodable,
-    letter_search::{self, Looked, Stretch},
-    rows,
-};
+use super::{error::undecodable, rows};
+use crate::letters::letter_search::{Looked, Stretch};
 
 /// Letters that one statement of a search reads.
 const PAGE: u64 = 500;

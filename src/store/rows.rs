@@ -1,6 +1,8 @@
 //! Statements and rows: the few forms in which this store speaks SQL. Placeholders are `$1`, which
 //! SQLite and PostgreSQL both read.
 
+pub(crate) mod filter;
+
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IdenStatic, IntoActiveModel,
     Iterable, QueryResult, QueryTrait, Statement, Value, sea_query::ArrayType,

@@ -1,6 +1,10 @@
 //! Repositories, credentials and sources: found or made at a registration, read in bulk for the
 //! watchers, removed when nothing uses them any more.
 
+pub(crate) mod heads;
+pub(crate) mod known;
+pub(crate) mod receipts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
@@ -16,10 +20,11 @@ use tidings_entity::{
     kind::{HistoryMode, SelectorKind},
     repository, source,
 };
+use tidings_secrets::Place;
 use url::Url;
 
-use super::{Context, error::undecodable, reach, rows, views};
-use crate::secrets::Place;
+use super::{Context, error::undecodable, rows};
+use crate::{leases::reach, watches::views};
 
 /// A source with what is needed to reach it.
 #[derive(FromQueryResult)]

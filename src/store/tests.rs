@@ -13,7 +13,7 @@ use tidings_actors::{
     },
     secret::Secret,
     sink::SinkAddress,
-    testing::{ManualClock, SeededRandom},
+    testing::{ManualClock, MemoryMeter, SeededRandom},
     time::Timestamp,
     view::View,
 };
@@ -21,10 +21,11 @@ use tidings_entity::{
     id::{AppId, ObjectId, ReplicaId, Sha256Hash, WatchId},
     kind::{BranchGone, HistoryMode, SelectorKind},
 };
+use tidings_secrets::Keyring;
 use ulid::Ulid;
 
-use super::{OpenError, SqlStore, schema};
-use crate::secrets::Keyring;
+use super::{OpenError, SqlStore};
+use crate::database::schema;
 
 mod access;
 mod administration;
@@ -111,6 +112,15 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         created_at: Timestamp(1000),
     };
     store.register_watch(&new).await.expect("registered")
+}
+
+#[tokio::test]
+async fn each_transaction_of_the_writer_is_told_to_its_meter() {
+    let (store, _home) = store().await;
+    let meter = Arc::new(MemoryMeter::default());
+    let store = store.with_meter(meter.clone());
+    store.create_app(&new_app(1)).await.expect("created");
+    assert_eq!(meter.measured().commits, [(true, 1)]);
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! What mirrors must keep, what may be forgotten, and the numbers of the overview.
 
+pub(crate) mod backlog;
+pub(crate) mod blobs;
+pub(crate) mod breakers;
+pub(crate) mod restored;
+
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
@@ -9,10 +14,8 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
-use super::{
-    backlog::ANY_BEHIND,
-    rows::{self, signed},
-};
+use super::rows::{self, signed};
+use crate::upkeep::backlog::ANY_BEHIND;
 
 #[derive(FromQueryResult)]
 struct Pin {

@@ -1,5 +1,12 @@
 //! Watches as their apps see them, and changing their settings.
 
+pub(crate) mod pinned;
+pub(crate) mod registration;
+pub(crate) mod resync;
+pub(crate) mod skip;
+pub(crate) mod views;
+pub(crate) mod watch_search;
+
 use std::{collections::HashMap, sync::LazyLock};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
@@ -13,7 +20,8 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, apps, backlog::OWES, ledger::told, refusals, rows, sinks, views};
+use super::{Context, apps, ledger::told, rows};
+use crate::{apps::sinks, lanes::refusals, upkeep::backlog::OWES};
 
 #[derive(FromQueryResult)]
 struct WatchRow {

@@ -13,7 +13,7 @@
 //! restart, and `trial` finds out when. A server that falls silent is given up after a while. Whether
 //! a turn that was cut off took effect is unknown: the next turn has the database to itself, and so
 //! waits for its end. A verb that is part of a request takes the request's audit entry along into its
-//! transaction ([`crate::audit`]). Every turn begins with the leases: a turn of a process from which
+//! transaction ([`super::audit`]). Every turn begins with the leases: a turn of a process from which
 //! the database was taken changes nothing, and so does each verb whose own lease is over. A full
 //! channel makes verbs wait. Dropping a verb's future does not take the verb back.
 
@@ -24,7 +24,7 @@ mod verb;
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -32,7 +32,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
-use tidings_actors::ports::{Fence, Settlement, StoreError};
+use tidings_actors::ports::{Fence, Meter, Settlement, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
@@ -43,14 +43,16 @@ use self::{
     turn::{Turn, Work},
     verb::{Answer, Verb},
 };
-use super::{
-    Context,
-    address::Address,
-    connect::{self, Connection, Share},
-    error::OfTable,
-    fences, settle,
+use super::audit::Pending;
+use super::{Context, error::OfTable};
+use crate::{
+    database::{
+        address::Address,
+        connect::{self, Connection, Share},
+    },
+    lanes::settle,
+    leases::fences,
 };
-use crate::{audit::Pending, telemetry::Metrics};
 
 /// Most verbs in one transaction.
 const TURN: usize = 256;
@@ -70,6 +72,7 @@ pub(super) struct Writer {
     fence: Option<Fence>,
     /// Whether the last trial failed.
     is_refused: Arc<AtomicBool>,
+    meter: Arc<OnceLock<Arc<dyn Meter>>>,
 }
 
 impl Writer {
@@ -77,7 +80,7 @@ impl Writer {
     #[expect(clippy::disallowed_methods, reason = "the one task of the store; `close` ends it")]
     pub(super) fn start(address: Address, connection: Connection, context: Context, epoch: i64) -> Self {
         let (inbox, work) = mpsc::channel(WAITING);
-        let (metrics, is_refused) = (Metrics::of_process(), Arc::<AtomicBool>::default());
+        let (meter, is_refused): (Arc<OnceLock<_>>, Arc<AtomicBool>) = Default::default();
         let task = Task {
             address,
             connection: Some(connection),
@@ -85,12 +88,17 @@ impl Writer {
             context,
             epoch,
             work,
-            metrics,
+            meter: meter.clone(),
             next_trial: None,
             is_refused: is_refused.clone(),
         };
         tokio::spawn(task.run());
-        Self { inbox, fence: None, is_refused }
+        Self { inbox, fence: None, is_refused, meter }
+    }
+
+    /// From now on `meter` counts the transactions. The first meter stays.
+    pub(super) fn measure(&self, meter: Arc<dyn Meter>) {
+        self.meter.get_or_init(|| meter);
     }
 
     /// Whether the database took the last write that was tried. Asks nobody.
@@ -171,7 +179,7 @@ struct Task {
     context: Context,
     epoch: i64,
     work: mpsc::Receiver<Work>,
-    metrics: Metrics,
+    meter: Arc<OnceLock<Arc<dyn Meter>>>,
     /// When it is tried whether the database takes writes; `None`: nothing says that it does not.
     next_trial: Option<Instant>,
     is_refused: Arc<AtomicBool>,
@@ -193,8 +201,10 @@ impl Task {
             }
             let (verbs, began) = (turn.verbs(), Instant::now());
             let outcome = unpanicked(self.transact_in_time(&mut turn)).await;
-            if verbs > 0 {
-                self.metrics.committed(outcome.is_ok(), verbs, began.elapsed());
+            if verbs > 0
+                && let Some(meter) = self.meter.get()
+            {
+                meter.committed(outcome.is_ok(), verbs, began.elapsed());
             }
             let failed = was_failed(&turn, &outcome);
             if failed || matches!(outcome, Err(StoreError::Unavailable(_))) {

@@ -165,13 +165,6 @@ impl Metrics {
         *self.0.latest.keyring.lock() = Arc::downgrade(keyring);
     }
 
-    /// The writer ended a transaction of so many verbs.
-    pub fn committed(&self, is_written: bool, verbs: usize, took: Duration) {
-        let outcome = if is_written { "ok" } else { "failed" };
-        self.0.commit.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
-        self.0.verbs.add(verbs as u64, &[]);
-    }
-
     /// Sends what is left over OTLP. Blocks: not for an async task.
     pub(super) fn stop(&self, deadline: Duration) -> Result<(), opentelemetry_sdk::error::OTelSdkError> {
         self.0.provider.shutdown_with_timeout(deadline)
@@ -222,6 +215,12 @@ impl Meter for Metrics {
         for reason in parked {
             self.0.parked.add(1, &[KeyValue::new("reason", reason.as_str())]);
         }
+    }
+
+    fn committed(&self, is_written: bool, verbs: usize, took: Duration) {
+        let outcome = if is_written { "ok" } else { "failed" };
+        self.0.commit.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
+        self.0.verbs.add(verbs as u64, &[]);
     }
 
     fn surveyed(&self, survey: Survey) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Data, Event, event::ExtensionValue};
 use serde_json::Value;
-use tidings::webhook::body::CHUNK_THRESHOLD;
+use tidings::sinks::body::CHUNK_THRESHOLD;
 use tidings_actors::{
     ports::{Action, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
     round::{DeliveryId, Round},

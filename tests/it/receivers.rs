@@ -7,7 +7,7 @@ use clap::Parser;
 use tidings::{
     cli::listen::{ListenArgs, Listener},
     settings::EgressSettings,
-    webhook::signature::{SigningKey, check},
+    sinks::signature::{SigningKey, check},
 };
 use tidings_actors::{
     ports::{Action, AttemptOutcome, Fence, GitError, Notice, SendFailure, Shard, Transport},

@@ -7,7 +7,7 @@ use std::{fs::File, io::BufWriter, io::Write, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 use standardwebhooks::{Webhook, WebhookError};
-use tidings::webhook::signature::{STANDARD_HEADERS, SigningKey};
+use tidings::sinks::signature::{STANDARD_HEADERS, SigningKey};
 use tidings_actors::{
     ports::{Endpoint, ParcelBody},
     round::DeliveryId,

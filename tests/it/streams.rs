@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use serde_json::{Value, json};
 use tidings::{
     settings::EgressSettings,
-    webhook::signature::{SigningKey, check},
+    sinks::signature::{SigningKey, check},
 };
 use tidings_actors::{
     ports::{Fence, ItemOutcome, Parcel, Shard, Transport},

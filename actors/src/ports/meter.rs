@@ -33,6 +33,8 @@ pub trait Meter: Send + Sync + 'static {
     fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome);
     /// So many changes are settled on disk, of which some were given up.
     fn settled(&self, acknowledged: u64, parked: &[ParkReason]);
+    /// The store ended a transaction of so many verbs, by a commit or in failure.
+    fn committed(&self, is_written: bool, verbs: usize, took: Duration);
     /// What was found by looking around.
     fn surveyed(&self, survey: Survey);
 }

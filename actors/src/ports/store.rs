@@ -114,17 +114,9 @@ pub struct Totals {
     pub lag_ms: u64,
 }
 
-/// Everything that must survive: the nine nouns together.
+/// Everything that must survive, but for keyed requests ([`RequestStore`]), which only the front door knows.
 pub trait Store:
-    AppStore
-    + WatchStore
-    + SourceStore
-    + LaneStore
-    + LetterStore
-    + HistoryStore
-    + ReceiptStore
-    + RequestStore
-    + UpkeepStore
+    AppStore + WatchStore + SourceStore + LaneStore + LetterStore + HistoryStore + ReceiptStore + UpkeepStore
 {
     /// This store for work that was begun under a lease: once that does not stand any more, a verb
     /// that writes changes nothing and is a [`StoreError::Lost`].

@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: the whole [`Store`] in maps behind one lock. It keeps its promises as the real
+//! [`MemoryStore`]: the [`Store`] of the actors in maps behind one lock. It keeps its promises as the real
 //! one does, but for surviving the process.
 
 mod backlog;
@@ -8,7 +8,6 @@ mod lanes;
 mod leases;
 mod letters;
 mod receipts;
-mod requests;
 mod requests_of_watches;
 mod rows;
 mod settled;
@@ -157,5 +156,5 @@ mod tests {
         (MemoryStore::new(Arc::new(ManualClock::new(Timestamp(3000)))), ())
     }
 
-    crate::store_contract_tests!(store);
+    crate::store_contract_tests!(of actors: store);
 }

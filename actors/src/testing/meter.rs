@@ -27,6 +27,8 @@ pub struct Measured {
     pub acknowledged: u64,
     /// Changes that were given up.
     pub parked: Vec<ParkReason>,
+    /// Transactions of the store: whether each was committed, and its verbs.
+    pub commits: Vec<(bool, usize)>,
     /// The last survey.
     pub survey: Option<Survey>,
     /// How many there were.
@@ -74,6 +76,10 @@ impl Meter for MemoryMeter {
         let mut told = self.told();
         told.acknowledged += acknowledged;
         told.parked.extend(parked);
+    }
+
+    fn committed(&self, is_written: bool, verbs: usize, _took: Duration) {
+        self.told().commits.push((is_written, verbs));
     }
 
     fn surveyed(&self, survey: Survey) {

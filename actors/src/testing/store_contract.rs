@@ -32,10 +32,19 @@ pub use upkeep::*;
 
 /// One `#[tokio::test]` for each promise. `$make` is an async function without arguments that
 /// gives an empty store, and something to be kept alive as long as it; or an `Option` of both, where this
-/// machine may lack what the store needs.
+/// machine may lack what the store needs. `of actors:` leaves out what only the front door asks of a store.
 #[macro_export]
 macro_rules! store_contract_tests {
     ($make:path) => {
+        $crate::store_contract_tests!(of actors: $make);
+        $crate::store_contract_tests! { $make =>
+            a_keyed_request_runs_once_and_its_answer_is_kept
+            a_keyed_request_that_was_cut_off_begins_again
+            an_app_and_the_answer_to_its_registration_are_one
+            answers_go_with_their_age_and_with_their_app
+        }
+    };
+    (of actors: $make:path) => {
         $crate::store_contract_tests! { $make =>
             an_app_is_there_until_it_is_erased
             apps_are_listed_in_pages
@@ -113,10 +122,6 @@ macro_rules! store_contract_tests {
             receipts_are_listed_in_the_order_of_arrival
             refused_hooks_are_bounded_and_take_nobodys_place
             old_receipts_go
-            a_keyed_request_runs_once_and_its_answer_is_kept
-            a_keyed_request_that_was_cut_off_begins_again
-            an_app_and_the_answer_to_its_registration_are_one
-            answers_go_with_their_age_and_with_their_app
             rounds_are_listed_newest_first_or_from_a_number_on
             rounds_of_many_cursors_come_in_one_order
             the_round_that_began_last_is_known_without_its_row

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::super::{Code, Failure};
-use crate::http::problem::{Kind, TYPE_PREFIX, sentence};
+use crate::http::bodies::problem::{Kind, TYPE_PREFIX, sentence};
 
 /// How a token is given.
 const GIVEN: &str = "with --token-file FILE or the variable TIDINGS_TOKEN";

@@ -15,8 +15,10 @@ use super::{Code, Failure, ServeArgs};
 use crate::{
     http::{
         self, Served,
-        listener::{self, Door, tls::Certificate},
-        pipeline::Pipeline,
+        door::{
+            listener::{self, Door, tls::Certificate},
+            pipeline::Pipeline,
+        },
     },
     settings::ServerSettings,
 };

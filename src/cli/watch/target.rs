@@ -14,7 +14,10 @@ use super::super::{Code, Failure, folder};
 use crate::{
     app::Adapters,
     egress::{self, Egress},
-    git::{address::Address, branches, spelling},
+    git::{
+        address::{Address, spelling},
+        branches,
+    },
 };
 
 /// The address of a repository, from its text. A path must lead to a repository, or into its work tree.

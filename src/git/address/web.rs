@@ -3,7 +3,7 @@
 //! something that nobody asked for.
 
 use super::InvalidAddress;
-use crate::forge::Forge;
+use crate::address::forge::Forge;
 
 /// What the components of a path name.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::{
 use tidings_actors::time::Timestamp;
 
 use super::{DAMAGED, LEAVING, Mirror, free_name, remove};
-use crate::turn::{GRACE, PROBE, Sharing};
+use crate::mirror::turn::{GRACE, PROBE, Sharing};
 
 impl Mirror {
     /// The beginning of a name that says since when what it names is aside, in unix milliseconds.

@@ -11,7 +11,7 @@ use std::{
 use tidings_actors::ports::GitError;
 
 use super::{Mirror, PROMISOR, QUARANTINE, free_name, remove};
-use crate::{failure, turn::Turn};
+use crate::{failure, mirror::turn::Turn};
 
 impl Mirror {
     /// A fresh directory inside the mirror for what is being put together, named by what that is;

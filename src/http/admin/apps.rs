@@ -18,12 +18,18 @@ use utoipa::openapi::{
 
 use super::super::{
     apps::{self, AppShown},
-    filters,
     front::Front,
-    paging::{Page, Query, page},
-    problem::{Kind, Problem},
-    request::{Caller, Request, json},
-    route::{Access, Answer, Route, route},
+};
+use crate::http::{
+    bodies::{
+        filters,
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Caller, Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// What the cursors of the list of apps are made for.

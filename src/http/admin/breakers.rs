@@ -14,16 +14,20 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
-use super::super::{
-    body::body,
-    fields::Fields,
-    front::Front,
-    moment::iso,
-    names::Names,
-    paging::{Page, Query, cursor_at},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::super::front::Front;
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::iso,
+        names::Names,
+        paging::{Page, Query, cursor_at},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// The name of the list of breakers.

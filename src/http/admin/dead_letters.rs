@@ -10,11 +10,17 @@ use utoipa::ToSchema;
 use super::super::{
     dead_letters::{DeadLetterShown, search},
     front::Front,
-    names::Names,
-    paging::{Page, Query, cursor_at},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+};
+use crate::http::{
+    bodies::{
+        names::Names,
+        paging::{Page, Query, cursor_at},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// What the cursors of this list are made for.

@@ -8,13 +8,17 @@ use tidings_actors::ports::ReplicaSeen;
 use tidings_entity::id::ReplicaId;
 use utoipa::ToSchema;
 
-use super::super::{
-    front::Front,
-    moment::iso,
-    paging::{LIMIT_DEFAULT, Page, Query, Window},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::super::front::Front;
+use crate::http::{
+    bodies::{
+        moment::iso,
+        paging::{LIMIT_DEFAULT, Page, Query, Window},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// The routes of this file.

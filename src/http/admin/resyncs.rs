@@ -13,14 +13,18 @@ use tidings_actors::ports::{StoreError, WatchFilter};
 use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
-use super::super::{
-    body::body,
-    fields::Fields,
-    front::Front,
-    paging::{Query, cursor_at},
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::super::front::Front;
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        paging::{Query, cursor_at},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 
 /// What the cursors of this route are made for.

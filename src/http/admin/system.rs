@@ -7,12 +7,16 @@ use serde::Serialize;
 use tidings_actors::ports::{DatabaseUse, Storage};
 use utoipa::ToSchema;
 
-use super::super::{
-    fields::Fields,
-    front::Front,
-    problem::{Kind, Problem},
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
+use super::super::front::Front;
+use crate::http::{
+    bodies::{
+        fields::Fields,
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
 };
 use crate::telemetry;
 

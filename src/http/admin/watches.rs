@@ -15,22 +15,27 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
-use super::super::{
-    attempt::AttemptShown,
-    fields::Fields,
-    filters,
-    front::Front,
-    kept::{kept_from_being_asked, kept_until},
-    moment::iso,
-    names::Names,
-    paging::{Page, Query, page},
-    problem::{Kind, Problem},
-    repositories::Repository,
-    request::{Request, json},
-    route::{Access, Answer, Route, route},
-    sights::Sights,
-};
+use super::super::{front::Front, repositories::Repository};
 use super::breakers::BreakerShown;
+use crate::http::{
+    bodies::{
+        fields::Fields,
+        filters,
+        moment::iso,
+        names::Names,
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    deliveries::attempt::AttemptShown,
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    standing::{
+        kept::{kept_from_being_asked, kept_until},
+        sights::Sights,
+    },
+};
 
 /// What the cursors of the list of watches are made for.
 const WATCHES: &str = "admin watches";

@@ -15,16 +15,14 @@ use tidings_actors::{
 use url::Url;
 use utoipa::ToSchema;
 
-use super::{
-    super::{
-        body::{Body, body},
-        fields::Fields,
-        front::Front,
-        moment::iso,
-    },
-    url_fault,
-};
+use super::super::front::Front;
+use super::url_fault;
 use crate::egress::tls::{AppTls, CertificateFacts, TlsPart};
+use crate::http::bodies::{
+    body::{Body, body},
+    fields::Fields,
+    moment::iso,
+};
 
 /// Most characters of a name or an address.
 const NAME_CHARACTERS_MAX: usize = 2_048;

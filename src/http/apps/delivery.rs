@@ -15,7 +15,7 @@ use utoipa::{
 };
 
 use super::streams;
-use crate::http::{body::body, fields::Fields};
+use crate::http::bodies::{body::body, fields::Fields};
 
 /// Most attempts of one cursor in flight (`phased`).
 const IN_FLIGHT_MAX: u32 = 64;

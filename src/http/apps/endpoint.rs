@@ -8,7 +8,7 @@ use tidings_actors::{
 use tidings_entity::kind::BreakerKind;
 use utoipa::ToSchema;
 
-use crate::http::moment::iso;
+use crate::http::bodies::moment::iso;
 
 /// How an endpoint does, by its circuit breaker.
 #[derive(Serialize, ToSchema)]

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use super::super::{
-    edge::{Limiter, counted},
-    problem::{Kind, Problem},
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    door::edge::{Limiter, counted},
 };
 
 /// The bound of one process.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     egress::EgressError,
-    http::{fields::Fields, front::Front},
+    http::{bodies::fields::Fields, front::Front},
 };
 
 /// The address of a receiver, if one is there; null is none.

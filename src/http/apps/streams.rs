@@ -9,8 +9,8 @@ use tidings_entity::kind::{PayloadFormat, SinkKind};
 
 use crate::{
     egress::EgressError,
-    http::{fields::Fields, front::Front},
-    nats::target::Target,
+    http::{bodies::fields::Fields, front::Front},
+    sinks::nats::target::Target,
 };
 
 /// What is wrong with the address of a stream, as far as can be told before its name is resolved.

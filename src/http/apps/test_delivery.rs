@@ -20,18 +20,20 @@ use tokio::time::Instant;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::{
-    super::{
+use super::super::front::Front;
+use super::receiver::read_base_url;
+use crate::http::{
+    bodies::{
         body::body,
         fields::Fields,
-        front::Front,
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::Answer,
     },
-    receiver::read_base_url,
 };
-use crate::nats::target::Target;
+use crate::sinks::nats::target::Target;
 
 /// Test deliveries that an app has in [`PERIOD`].
 const TESTS_MAX: usize = 6;

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     egress::{EgressError, refused::Refused},
-    http::{fields::Fields, front::Front},
+    http::{bodies::fields::Fields, front::Front},
 };
 
 /// Most characters of a web address.

@@ -24,9 +24,11 @@ use super::{
 };
 use crate::{
     http::{
-        fields::Fields,
+        bodies::{
+            fields::Fields,
+            problem::{Kind, Problem},
+        },
         front::Front,
-        problem::{Kind, Problem},
     },
     secrets::{generate_signing_key, shown_signing_secret},
 };

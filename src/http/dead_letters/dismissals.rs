@@ -12,17 +12,21 @@ use tidings_entity::{
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::super::front::Front;
 use super::{
-    super::{
+    redrives::{self, IDS_MAX},
+    search,
+};
+use crate::http::{
+    bodies::{
         body::body,
         fields::Fields,
-        front::Front,
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::{Access, Answer, Route, route},
     },
-    redrives::{self, IDS_MAX},
-    search,
 };
 
 /// How long a request closes letters before it answers; the next request goes on.

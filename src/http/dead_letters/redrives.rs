@@ -12,20 +12,23 @@ use tidings_entity::{
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::super::{apps::watch_sink::refuse_beside_older, front::Front};
 use super::{
-    super::{
-        apps::watch_sink::refuse_beside_older,
+    DeadLetterShown,
+    search::{self, FilterShown},
+};
+use crate::http::{
+    bodies::{
         body::body,
         fields::Fields,
-        front::Front,
         moment::iso,
         paging::{Page, Query, page},
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::{Access, Answer, Route, route},
     },
-    DeadLetterShown,
-    search::{self, FilterShown},
 };
 
 /// Most letters that one request names.

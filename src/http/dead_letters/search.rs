@@ -15,7 +15,7 @@ use tidings_actors::{
 use tidings_entity::kind::LetterStatus;
 use utoipa::ToSchema;
 
-use super::super::{
+use crate::http::bodies::{
     fields::Fields,
     filters,
     moment::{iso, parsed},

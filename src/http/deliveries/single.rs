@@ -14,16 +14,18 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId};
 use utoipa::ToSchema;
 
-use super::{
-    super::{
-        attempt::AttemptShown,
-        front::Front,
-        histories::{ChangeShown, Histories, Reading, Unread, round_failed},
-        problem::{Kind, Problem},
+use super::super::{
+    front::Front,
+    histories::{ChangeShown, Histories, Reading, Unread, round_failed},
+};
+use super::{DeliveryShown, Wanted, delivery_id, open_endpoint, searched, shown_delivery};
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    deliveries::attempt::AttemptShown,
+    door::{
         request::{Request, json},
         route::{Access, Answer, Route, route_with},
     },
-    DeliveryShown, Wanted, delivery_id, open_endpoint, searched, shown_delivery,
 };
 
 /// Pages that looking for one delivery takes.

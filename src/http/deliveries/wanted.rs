@@ -14,7 +14,7 @@ use tidings_entity::{
     kind::Operation,
 };
 
-use super::super::problem::Problem;
+use crate::http::bodies::problem::Problem;
 
 /// Beyond the settled prefix nothing is tried but so many changes: what may be in flight, and a batch.
 const AHEAD: u64 = 1_024;

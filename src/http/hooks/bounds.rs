@@ -20,9 +20,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::super::{
-    edge::{Limiter, counted},
-    problem::{Kind, Problem},
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    door::edge::{Limiter, counted},
 };
 
 /// So much of every body is free: most hooks are smaller (256 KiB, in bytes).

@@ -15,17 +15,11 @@ use tidings_entity::{
 use utoipa::ToSchema;
 use warp::reply::Response;
 
+use super::super::{
+    apps::watch_sink::{SinkWish, new_secret, read_sink, refuse_beside_older},
+    front::Front,
+};
 use super::{
-    super::{
-        apps::watch_sink::{SinkWish, new_secret, read_sink, refuse_beside_older},
-        body::body,
-        fields::Fields,
-        front::Front,
-        kept::{kept_from_being_asked, kept_until},
-        problem::{Kind, Problem},
-        request::{Request, json},
-        route::{Access, Answer, Route, route, route_with},
-    },
     Repository, STATES, announce,
     credential::{self, GithubApp},
     named, proof, reason_of,
@@ -34,6 +28,18 @@ use super::{
     views::ViewFields,
 };
 use crate::git::address::Address;
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route, route_with},
+    },
+    standing::kept::{kept_from_being_asked, kept_until},
+};
 
 /// The routes of this file.
 pub(super) fn routes(compiling: &Turns) -> Vec<Route> {

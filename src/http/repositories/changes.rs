@@ -15,18 +15,22 @@ use tidings_actors::{
 use tidings_entity::{id::CursorId, kind::Operation};
 use utoipa::ToSchema;
 
-use super::{
-    super::{
-        dead_letters::search,
-        front::Front,
-        histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
+use super::super::{
+    dead_letters::search,
+    front::Front,
+    histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
+};
+use super::named;
+use crate::http::{
+    bodies::{
         moment::iso,
         paging::{Page, Query, cursor_at, page},
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::{Access, Answer, Route, route, route_with},
     },
-    named,
 };
 
 /// Changes that one look at the trees brings.

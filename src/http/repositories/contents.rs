@@ -16,16 +16,15 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, ObjectId, WatchId};
 use warp::reply::Response;
 
-use super::{
-    super::{
-        downloads::Downloads,
-        front::Front,
-        problem::{Kind, Problem},
+use super::super::{downloads::Downloads, front::Front};
+use super::store_failed;
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    door::{
         request::Request,
         route::{Access, Answer, Route, route_with},
-        trees::{RETRY_AFTER_SECONDS, bring_trees, unavailable},
     },
-    store_failed,
+    repositories::trees::{RETRY_AFTER_SECONDS, bring_trees, unavailable},
 };
 
 /// Content of at most so many bytes (1 MiB) is read at once; of more the size is asked for before.

@@ -5,12 +5,12 @@ use serde_json::{Map, Value};
 use tidings_actors::{ports::Location, secret::Secret};
 use url::Url;
 
-use super::super::{
+use super::super::front::Front;
+use crate::git::credential::{AppKey, Credential, TOKEN_TYPES, TokenType};
+use crate::http::bodies::{
     body::{Body, body},
     fields::Fields,
-    front::Front,
 };
-use crate::git::credential::{AppKey, Credential, TOKEN_TYPES, TokenType};
 
 /// Most characters of a token.
 const TOKEN_CHARACTERS_MAX: usize = 1024;

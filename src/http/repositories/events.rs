@@ -18,19 +18,23 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId, WatchId};
 use tracing::warn;
 
-use super::{
-    super::{
-        front::Front,
-        histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
-        lifecycle::Lifecycle,
+use super::super::{
+    front::Front,
+    histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
+};
+use super::named;
+use crate::http::{
+    bodies::{
         paging::Query,
-        places::Places,
         problem::{Kind, Problem},
+    },
+    door::{
+        lifecycle::Lifecycle,
+        places::Places,
         request::Request,
         route::{Access, Answer, Route, route_with},
-        tail::{self, LAST_EVENT_ID, News},
     },
-    named,
+    ledger::tail::{self, LAST_EVENT_ID, News},
 };
 
 /// Changes of one piece.

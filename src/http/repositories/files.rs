@@ -19,17 +19,18 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
-use super::{
-    super::{
-        downloads::Downloads,
-        front::Front,
+use super::super::{downloads::Downloads, front::Front};
+use super::store_failed;
+use crate::http::{
+    bodies::{
         paging::{Query, page},
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::{Access, Answer, Route, route_with},
-        trees::{bring_trees, unavailable},
     },
-    store_failed,
+    repositories::trees::{bring_trees, unavailable},
 };
 
 /// The routes of this file.

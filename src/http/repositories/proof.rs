@@ -12,17 +12,14 @@ use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::super::{
-    front::Front,
-    problem::{Kind, Problem},
-};
+use super::super::front::Front;
+use crate::http::bodies::problem::{Kind, Problem};
 use crate::{
     egress::EgressError,
     git::{
-        address::Address,
+        address::{Address, spelling},
         branches,
         failure::{NO_TLS, PLAIN_FILES},
-        spelling,
     },
 };
 

@@ -20,23 +20,24 @@ use tidings_entity::id::CursorId;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-use super::{
-    super::{
+use super::super::{document::PulledPayload, front::Front};
+use super::named;
+use crate::http::{
+    bodies::{
         body::body,
-        document::PulledPayload,
-        elsewhere,
         fields::Fields,
-        front::Front,
         moment::iso,
         paging::Query,
-        places::Places,
         problem::{Kind, Problem},
+    },
+    door::{
+        elsewhere,
+        places::Places,
         request::{Request, json},
         route::{Access, Answer, Route, route, route_with},
     },
-    named,
 };
-use crate::webhook::{body::unchunked, notice_body};
+use crate::sinks::{body::unchunked, notice_body};
 
 /// Most changes of one answer; the server's own bound on what may be unsettled.
 const CHANGES_MAX: usize = 64;

@@ -16,21 +16,24 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
+use super::super::{
+    apps::watch_sink::{SinkWish, new_secret, read_alias, read_sink, refuse_beside_older},
+    front::Front,
+};
 use super::{
-    super::{
-        apps::watch_sink::{SinkWish, new_secret, read_alias, read_sink, refuse_beside_older},
-        fields::Fields,
-        front::Front,
-        problem::Problem,
-        request::{Request, json},
-        route::{Access, Answer, Route, route_with},
-    },
     Repository, announce,
     credential::{self, GithubApp},
     proof, selector, shown, store_failed,
     views::ViewFields,
 };
 use crate::git::{address::Address, branches};
+use crate::http::{
+    bodies::{fields::Fields, problem::Problem},
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route_with},
+    },
+};
 
 /// Most characters of an address.
 const URL_CHARACTERS_MAX: usize = 2048;

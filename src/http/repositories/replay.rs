@@ -9,17 +9,19 @@ use tidings_actors::ports::{GitError, Remote};
 use tidings_entity::id::{CursorId, ObjectId, WatchId};
 use utoipa::ToSchema;
 
-use super::{
-    super::{
+use super::super::front::Front;
+use super::{proof, store_failed};
+use crate::http::{
+    bodies::{
         body::body,
         fields::Fields,
-        front::Front,
         problem::{Kind, Problem},
+    },
+    door::{
         request::{Request, json},
         route::{Access, Answer, Route, route},
-        trees::unavailable,
     },
-    proof, store_failed,
+    repositories::trees::unavailable,
 };
 
 /// The routes of this file.

@@ -8,7 +8,7 @@ use tidings_actors::{
 };
 use utoipa::ToSchema;
 
-use super::super::moment::iso;
+use crate::http::bodies::moment::iso;
 
 /// The last look at the Git host and the next one. A look that finds nothing new writes nothing down, so most
 /// of it is missing until the first look since the start of the server, and in lists where another replica

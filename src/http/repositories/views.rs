@@ -10,7 +10,7 @@ use tidings_actors::{
 use tidings_entity::{id::AppId, kind::ContentRule};
 use tokio::time::{Instant, sleep};
 
-use super::super::{
+use crate::http::bodies::{
     fields::Fields,
     problem::{Kind, Problem},
 };

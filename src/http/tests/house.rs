@@ -32,20 +32,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    super::{
-        Served,
-        admin_token::AdminToken,
-        front::Front,
-        handler_state::HandlerState,
-        hooks::Bounds,
-        lifecycle::Lifecycle,
-        listener::{self, Door},
-        pipeline::Pipeline,
-        routes,
-    },
-    git::GitDouble,
-    histories::Past,
+use super::super::{Served, front::Front, handler_state::HandlerState, hooks::Bounds, routes};
+use super::{git::GitDouble, histories::Past};
+use crate::http::door::{
+    admin_token::AdminToken,
+    lifecycle::Lifecycle,
+    listener::{self, Door},
+    pipeline::Pipeline,
 };
 use crate::{
     egress::{Egress, replicas::ToReplicas},
@@ -189,6 +182,7 @@ impl House {
         let (lifecycle, git) = (Lifecycle::default(), Arc::<GitDouble>::default());
         let front = Arc::new(Front {
             store: store.clone(),
+            requests: store.clone(),
             history,
             administration: store.clone(),
             ledgers: store.clone(),

@@ -22,7 +22,7 @@ use super::{
     sqlite,
 };
 use crate::{
-    http::idempotency::{hash, is_kept},
+    http::door::idempotency::{hash, is_kept},
     machine::MachineClock,
     settings::OnboardingMode,
 };

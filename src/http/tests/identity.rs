@@ -12,14 +12,12 @@ use tidings_actors::{
 use tidings_entity::{id::TokenId, kind::Role};
 use ulid::Ulid;
 
+use super::super::table;
 use super::{
-    super::{
-        route::{Access, Route},
-        table,
-    },
     House,
     house::{ADMIN, Answered, PATIENCE},
 };
+use crate::http::door::route::{Access, Route};
 use crate::{
     machine::{MachineClock, MachineRandom},
     secrets::{Keyring, Token},

@@ -11,13 +11,14 @@ use tidings_entity::{
     ledger,
 };
 
-use crate::store::{
+use crate::rows::{
+    self, columns,
     filter::{Column, condition},
-    rows::{self, columns, signed},
+    signed,
 };
 
 /// Where the ledger of an app begins and ends.
-pub(in crate::store) async fn ends(
+pub(crate) async fn ends(
     connection: &impl ConnectionTrait,
     app: &AppId,
 ) -> Result<Option<LedgerEnds>, StoreError> {
@@ -27,7 +28,7 @@ pub(in crate::store) async fn ends(
 }
 
 /// Entries of an app, newest first.
-pub(in crate::store) async fn list(
+pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     app: &AppId,
     filter: &LedgerFilter,
@@ -43,7 +44,7 @@ pub(in crate::store) async fn list(
 }
 
 /// Entries of an app behind `after` and not behind `to`, in their order.
-pub(in crate::store) async fn between(
+pub(crate) async fn between(
     connection: &impl ConnectionTrait,
     app: &AppId,
     filter: &LedgerFilter,
@@ -58,7 +59,7 @@ pub(in crate::store) async fn between(
 }
 
 /// Entries of all apps, newest first.
-pub(in crate::store) async fn of_all(
+pub(crate) async fn of_all(
     connection: &impl ConnectionTrait,
     filter: &LedgerFilter,
     before: Option<&EntryPlace>,
@@ -136,13 +137,13 @@ impl Search {
             let name: Result<LedgerId, _> = row.try_get("ledger_", "name");
             entry.and_then(|entry| Ok(shown(entry, name?)))
         });
-        use crate::store::error::OfTable;
+        use crate::error::OfTable;
         Ok(read.filter_map(|row| rows::readable_or_logged(row.of("entry"))).collect())
     }
 }
 
 /// The fields of an entry, as `e` with its app `a` and its watch `w`.
-pub(in crate::store) fn column(field: &str) -> Option<Column> {
+pub(crate) fn column(field: &str) -> Option<Column> {
     Some(match field {
         "app" => Column::texts(&["a.id", "a.name"]),
         "repository" => Column::texts(&["e.watch_id", "w.owner || '/' || w.name", "w.name"]),

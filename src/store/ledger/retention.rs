@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{ports::StoreError, time::Timestamp};
 use tidings_entity::id::AppId;
 
-use crate::store::rows::{self, signed};
+use crate::rows::{self, signed};
 
 /// The newest entry of an app that goes.
 #[derive(FromQueryResult)]
@@ -16,7 +16,7 @@ struct Cut {
 }
 
 /// Removes entries beyond this age, or beyond this many of an app, at most `limit`. How many went.
-pub(in crate::store) async fn prune(
+pub(crate) async fn prune(
     connection: &impl ConnectionTrait,
     now: Timestamp,
     age: Duration,

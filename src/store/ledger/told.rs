@@ -9,7 +9,7 @@ use tidings_entity::{
 };
 
 use super::{Note, caller, commit, outside, write};
-use crate::store::{Context, rows};
+use crate::{Context, rows};
 
 /// Whose watch it is, and how people know it.
 #[derive(FromQueryResult)]
@@ -52,7 +52,7 @@ impl Named {
 }
 
 /// Writes what happened now.
-pub(in crate::store) async fn now(
+pub(crate) async fn now(
     connection: &impl ConnectionTrait,
     context: &Context,
     note: Note,
@@ -76,7 +76,7 @@ async fn of_cursor(
 }
 
 /// A branch is blocked.
-pub(in crate::store) async fn blocked(
+pub(crate) async fn blocked(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
     reason: Option<String>,
@@ -85,7 +85,7 @@ pub(in crate::store) async fn blocked(
 }
 
 /// A branch that was blocked moves again.
-pub(in crate::store) async fn recovered(
+pub(crate) async fn recovered(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
 ) -> Result<Note, StoreError> {
@@ -93,7 +93,7 @@ pub(in crate::store) async fn recovered(
 }
 
 /// A watch was paused, or resumed.
-pub(in crate::store) async fn paused(
+pub(crate) async fn paused(
     connection: &impl ConnectionTrait,
     watch: &WatchId,
     entry_type: EntryType,
@@ -106,7 +106,7 @@ pub(in crate::store) async fn paused(
 }
 
 /// Changes of a round were given up: a note for each reason.
-pub(in crate::store) async fn parked(
+pub(crate) async fn parked(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,
     parks: &[&Park],
@@ -133,7 +133,7 @@ pub(in crate::store) async fn parked(
 }
 
 /// A sink was disabled, or is used again.
-pub(in crate::store) fn sink_used(
+pub(crate) fn sink_used(
     app: &AppId,
     sink: Option<&SinkId>,
     entry_type: EntryType,
@@ -144,7 +144,7 @@ pub(in crate::store) fn sink_used(
 }
 
 /// The same of what a delivery key names.
-pub(in crate::store) fn gone(key: &SinkKey, reason: &str) -> Note {
+pub(crate) fn gone(key: &SinkKey, reason: &str) -> Note {
     sink_used(&key.app, key.sink.as_ref(), EntryType::SinkDisabled, Some(reason))
 }
 
@@ -155,7 +155,7 @@ struct Watcher {
 }
 
 /// A breaker opened, or closed: of a source it is told to every app that watches through it.
-pub(in crate::store) async fn breaker(
+pub(crate) async fn breaker(
     connection: &impl ConnectionTrait,
     row: &BreakerRow,
 ) -> Result<Vec<Note>, StoreError> {

@@ -10,7 +10,11 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, SinkId};
 
 use super::transact;
-use crate::store::{SqlStore, apps, sinks, upkeep};
+use crate::{
+    SqlStore,
+    apps::{self, sinks},
+    upkeep,
+};
 
 #[async_trait]
 impl AppStore for SqlStore {

@@ -9,7 +9,7 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, CursorId};
 
-use crate::store::{SqlStore, history};
+use crate::{SqlStore, lanes::history};
 
 #[async_trait]
 impl HistoryStore for SqlStore {

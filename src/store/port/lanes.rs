@@ -11,7 +11,12 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 
 use super::transact;
-use crate::store::{SqlStore, attempts, lanes, refusals, registration, replays, rounds, terms};
+use crate::{
+    SqlStore,
+    lanes::{self, refusals, replays, rounds, terms},
+    letters::attempts,
+    watches::registration,
+};
 
 #[async_trait]
 impl LaneStore for SqlStore {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tidings_actors::ports::{EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Ledgers, StoreError};
 use tidings_entity::id::AppId;
 
-use crate::store::{SqlStore, ledger};
+use crate::{SqlStore, ledger};
 
 #[async_trait]
 impl Ledgers for SqlStore {

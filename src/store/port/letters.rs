@@ -15,7 +15,11 @@ use tidings_entity::{
 };
 
 use super::transact;
-use crate::store::{SqlStore, attempts, dismiss, letters, redrive, watches};
+use crate::{
+    SqlStore,
+    letters::{self, attempts, dismiss, redrive},
+    watches,
+};
 
 #[async_trait]
 impl LetterStore for SqlStore {

@@ -8,7 +8,7 @@ use tidings_actors::{
 use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
 
 use super::transact;
-use crate::store::{SqlStore, receipts};
+use crate::{SqlStore, sources::receipts};
 
 #[async_trait]
 impl ReceiptStore for SqlStore {

@@ -8,7 +8,7 @@ use tidings_actors::{
 use tidings_entity::id::ReplicaId;
 
 use super::transact;
-use crate::store::{SqlStore, requests};
+use crate::{SqlStore, apps::requests};
 
 #[async_trait]
 impl RequestStore for SqlStore {

@@ -9,7 +9,11 @@ use tidings_actors::{
 use tidings_entity::id::{RepositoryId, SourceId};
 
 use super::transact;
-use crate::store::{SqlStore, heads, known, sources, watches};
+use crate::{
+    SqlStore,
+    sources::{self, heads, known},
+    watches,
+};
 
 #[async_trait]
 impl SourceStore for SqlStore {

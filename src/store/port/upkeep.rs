@@ -14,7 +14,13 @@ use tidings_entity::{
 };
 
 use super::transact;
-use crate::store::{SqlStore, backlog, blobs, breakers, error::OfTable, ledger, partitions, upkeep};
+use crate::{
+    SqlStore,
+    database::partitions,
+    error::OfTable,
+    ledger,
+    upkeep::{self, backlog, blobs, breakers},
+};
 
 #[async_trait]
 impl UpkeepStore for SqlStore {

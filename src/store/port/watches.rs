@@ -11,8 +11,10 @@ use tidings_entity::id::{AppId, CursorId, ObjectId, WatchId};
 
 use super::transact;
 use crate::{
+    SqlStore,
     audit::Pending,
-    store::{SqlStore, pinned, registration, replays, resync, skip, watches},
+    lanes::replays,
+    watches::{self, pinned, registration, resync, skip},
 };
 
 #[async_trait]

@@ -7,8 +7,9 @@ use tidings_entity::kind::Role;
 
 use super::*;
 use crate::{
+    apps::tokens,
     audit::{Chain, OK, PRUNED, Pending},
-    store::{rows, tokens},
+    rows,
 };
 
 const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };

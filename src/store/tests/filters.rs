@@ -20,12 +20,14 @@ use tidings_entity::{
 };
 
 use super::*;
-use crate::store::{
-    apps,
-    filter::{Columns, condition},
-    ledger,
-    letter_search::{self, Stretch},
-    rows, watch_search,
+use crate::{
+    apps, ledger,
+    letters::letter_search::{self, Stretch},
+    rows::{
+        self,
+        filter::{Columns, condition},
+    },
+    watches::watch_search,
 };
 
 /// When the filters of these tests are read.

@@ -12,11 +12,9 @@ use tidings_actors::{
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
 };
+use tidings_secrets::Keyring;
 
-use crate::{
-    secrets::Keyring,
-    store::{OpenError, SqlStore, StartRules, schema},
-};
+use crate::{OpenError, SqlStore, StartRules, database::schema};
 
 #[path = "../../../tests/it/support/cluster.rs"]
 #[expect(dead_code, reason = "stories use the rest")]

@@ -8,9 +8,9 @@ use tidings_entity::id::ReplicaId;
 use ulid::Ulid;
 
 use super::{SqlStore, home::Home, leases::replica, new_app, number, watch};
-use crate::store::{
+use crate::{
     OpenError,
-    connect::{self, Share},
+    database::connect::{self, Share},
 };
 
 const LIFE: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ const LIFE: Duration = Duration::from_secs(60);
 /// A replica: its store and its leases.
 struct House {
     store: SqlStore,
-    leases: crate::store::leases::SqlLeases,
+    leases: crate::leases::SqlLeases,
     replica: Replica,
 }
 

@@ -9,10 +9,10 @@ use tidings_actors::{
 };
 
 use super::{
-    super::sealed,
     home::{Home, on_both},
     new_app, number, store,
 };
+use crate::keys::sealed;
 
 #[tokio::test]
 async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {

@@ -16,16 +16,14 @@ use tidings_entity::{
     id::{AppId, ObjectId},
     kind::{BreakerKind, EntryType, WatchState},
 };
+use tidings_secrets::Keyring;
 
 use super::{
     MAIN,
     home::{Home, on_both},
     listing, new_app, watch,
 };
-use crate::{
-    secrets::Keyring,
-    store::{SqlStore, StartRules, ledger},
-};
+use crate::{SqlStore, StartRules, ledger};
 
 const MINUTE: i64 = 60_000;
 

@@ -4,7 +4,7 @@ use tidings_actors::ports::{RoundFilter, RoundPlace};
 use tidings_entity::id::CursorId;
 
 use super::*;
-use crate::store::{history, rows};
+use crate::{lanes::history, rows};
 
 /// However many rounds there are, none is read but by its key, and they are not sorted.
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::{
     home::{Home, cluster},
     schema,
 };
-use crate::store::{SqlStore, rows};
+use crate::{SqlStore, rows};
 
 async fn store() -> Option<(SqlStore, Home)> {
     let home = Home::server().await?;

@@ -9,14 +9,15 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, ReplicaId, Sha256Hash};
+use tidings_secrets::Keyring;
 
+use super::super::{Context, StartRules};
 use super::{
-    super::{Context, StartRules, requests::Kept},
     SqlStore,
     home::{Home, on_both},
     number,
 };
-use crate::secrets::Keyring;
+use crate::apps::requests::Kept;
 
 const MOST: u64 = 20;
 

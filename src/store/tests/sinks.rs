@@ -14,7 +14,7 @@ use super::{
     home::{Home, on_both},
     new_app, number, watch,
 };
-use crate::store::schema;
+use crate::database::schema;
 
 /// What must be the same on both sides of the step.
 const KEPT: [&str; 6] = [

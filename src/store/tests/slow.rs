@@ -51,7 +51,7 @@ async fn a_statement_that_takes_longer_than_a_second_is_a_line_without_its_value
     if env::var_os(ALONE).is_none() {
         let mut child = Command::new(env::current_exe().expect("this program"));
         let name = "a_statement_that_takes_longer_than_a_second_is_a_line_without_its_values";
-        child.args(["--exact", &format!("store::tests::slow::{name}")]).env(ALONE, "1");
+        child.args(["--exact", &format!("tests::slow::{name}")]).env(ALONE, "1");
         let output = child.output().expect("it ran");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && said.contains("1 passed"), "{said}");

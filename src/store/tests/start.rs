@@ -6,12 +6,10 @@ use tidings_actors::{
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
 };
+use tidings_secrets::{Keyring, SecretsError};
 
 use super::home::{Home, on_both};
-use crate::{
-    secrets::{Keyring, SecretsError},
-    store::{OpenError, SqlStore, StartRules, schema},
-};
+use crate::{OpenError, SqlStore, StartRules, database::schema};
 
 /// A start by these rules.
 async fn start(home: &Home, keyring: Keyring, refuses_new: bool) -> Result<(), OpenError> {

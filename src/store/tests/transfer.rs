@@ -16,9 +16,9 @@ use super::{
     home::{Home, cluster, on_both},
     new_app, number, schema, watch,
 };
-use crate::store::{
+use crate::{
     OpenError,
-    transfer::{
+    database::transfer::{
         Compared, TransferError,
         tables::{COPIED, OF_PROCESSES},
         transfer,

@@ -21,10 +21,12 @@ use super::{
     home::{Home, cluster},
     new_app, number,
 };
-use crate::store::{
+use crate::{
     SqlStore,
-    address::Address,
-    connect::{self, Share},
+    database::{
+        address::Address,
+        connect::{self, Share},
+    },
     rows,
 };
 

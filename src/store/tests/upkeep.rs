@@ -10,10 +10,7 @@ use super::{
     home::{Home, on_both},
     new_app, number, watch,
 };
-use crate::{
-    audit::Pending,
-    store::{rows, upkeep},
-};
+use crate::{audit::Pending, rows, upkeep};
 
 const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };
 /// Rows of one table: more than go in two steps.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info};
 
 use super::{Share, TURN, Task, Turn, Work, unavailable, unpanicked};
-use crate::store::{error::OfTable, fences, rows};
+use crate::{error::OfTable, leases::fences, rows};
 
 /// The wait between two trials of a database that takes no writes.
 const TRIAL: Duration = Duration::from_secs(2);

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 use super::unavailable;
 use crate::{
-    audit::Pending,
-    store::{Context, audit, key_shares},
+    Context,
+    audit::{self, Pending},
+    keys::key_shares,
 };
 
 /// Where the outcome of a verb goes.

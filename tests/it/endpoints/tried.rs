@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tidings::{
     cli::listen::{ListenArgs, Listener},
-    webhook::signature::{SigningKey, check},
+    sinks::signature::{SigningKey, check},
 };
 use tidings_actors::{
     ports::{Notice, Transport},

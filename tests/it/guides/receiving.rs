@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings::webhook::signature::{SigningKey, standard};
+use tidings::sinks::signature::{SigningKey, standard};
 use tidings_actors::ports::Clock;
 
 use super::{Group, PAGE, blocks, free_port, is_there, page, receiver::Receiver};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tidings::webhook::signature::{SigningKey, check};
+use tidings::sinks::signature::{SigningKey, check};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

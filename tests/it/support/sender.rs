@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidings::{egress::Egress, settings::EgressSettings, webhook::Webhooks};
+use tidings::{egress::Egress, settings::EgressSettings, sinks::Webhooks};
 use tidings_actors::{
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody,

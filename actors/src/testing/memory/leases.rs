@@ -135,12 +135,6 @@ impl LeaseTable {
         }
     }
 
-    /// Whether this replica said lately that it lives.
-    pub(super) fn lives(&self, id: &ReplicaId) -> bool {
-        let now = Instant::now();
-        self.table().replicas.get(id).is_some_and(|(_, seen, life)| *seen + *life > now)
-    }
-
     /// As if nobody had prolonged these leases for long.
     pub fn expire(&self, owner: &ReplicaId) {
         let mut table = self.table();

@@ -7,10 +7,7 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{
-        AppId, CursorId, DeadLetterId, ObjectId, RedriveId, ReplicaId, RepositoryId, Sha256Hash, SourceId,
-        WatchId,
-    },
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
     kind::{BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, WatchState},
 };
 
@@ -18,9 +15,9 @@ use super::settled::Settled;
 use crate::{
     follow::Followed,
     ports::{
-        ANSWERS_KEPT, App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX,
-        LetterFilter, NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, Receipt, Source, StoreError,
-        StoredAnswer, Streak, Totals, patterns_of,
+        App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX, LetterFilter,
+        NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
+        patterns_of,
     },
     round::{Entry, Round, TreeEnd},
     secret::Secret,
@@ -43,17 +40,7 @@ pub(super) struct State {
     pub(super) blob_writes: usize,
     pub(super) receipts: Vec<Receipt>,
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
-    pub(super) requests: BTreeMap<(AppId, String), RequestRow>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
-}
-
-#[derive(Clone)]
-pub(super) struct RequestRow {
-    pub(super) hash: Sha256Hash,
-    pub(super) answer: Option<StoredAnswer>,
-    pub(super) runner: ReplicaId,
-    pub(super) made: Option<AppId>,
-    pub(super) began_at: Timestamp,
 }
 
 #[derive(Clone)]
@@ -249,9 +236,6 @@ impl State {
                 permits_until: None,
             },
         );
-        if let Some((request, answer)) = &new.answer {
-            self.end_making(&new.id, request, answer);
-        }
         Ok(())
     }
 
@@ -298,7 +282,6 @@ impl State {
         }
         self.breakers.remove(&(BreakerKind::Endpoint, id.to_string()));
         self.redrives.retain(|_, redrive| redrive.app != *id);
-        self.requests.retain(|(owner, _), row| owner != id && row.made.as_ref() != Some(id));
         Ok(())
     }
 
@@ -427,7 +410,6 @@ impl State {
             take(is_at_rest && !is_named && old(row.created_at))
         });
         self.blobs.retain(|_, (_, used)| take(now.since(*used) > blobs));
-        self.requests.retain(|_, row| take(now.since(row.began_at) > ANSWERS_KEPT));
         limit - left
     }
 

@@ -5,7 +5,6 @@ mod history;
 mod lanes;
 mod letters;
 mod receipts;
-mod requests;
 mod sources;
 mod upkeep;
 mod watches;

@@ -7,7 +7,7 @@ use ulid::Ulid;
 
 use super::world::World;
 use crate::{
-    ports::{ANSWERS_KEPT, Begun, KeyedRequest, NewApp, Store, StoreError, StoredAnswer},
+    ports::{ANSWERS_KEPT, Begun, KeyedRequest, NewApp, RequestStore, Store, StoreError, StoredAnswer},
     secret::Secret,
     time::Timestamp,
 };
@@ -21,7 +21,7 @@ fn answer(status: u16, body: &str) -> StoredAnswer {
 }
 
 /// What is known of it at a moment, in the process with this number. No process said that it lives.
-async fn begin(store: &dyn Store, request: &KeyedRequest, at: i64, process: u128) -> String {
+async fn begin(store: &dyn RequestStore, request: &KeyedRequest, at: i64, process: u128) -> String {
     let runner = ReplicaId::new(Ulid::from_parts(1, process));
     match store.begin_request(request, Timestamp(at), &runner).await.expect("begun") {
         Begun::New => "new".into(),
@@ -35,7 +35,7 @@ async fn begin(store: &dyn Store, request: &KeyedRequest, at: i64, process: u128
 }
 
 /// A key belongs to one request of one owner; the first answer stays, and a freed key is a new one.
-pub async fn a_keyed_request_runs_once_and_its_answer_is_kept(store: &dyn Store) {
+pub async fn a_keyed_request_runs_once_and_its_answer_is_kept(store: &(impl Store + RequestStore)) {
     let world = World::new(store);
     let (app, other) = (world.app().await, AppId::new(world.ulid()));
     let first = request(&app, "key", "a");
@@ -64,7 +64,7 @@ pub async fn a_keyed_request_runs_once_and_its_answer_is_kept(store: &dyn Store)
 }
 
 /// Whoever ran a request in a process that is gone does not run it any more, whenever the next one began.
-pub async fn a_keyed_request_that_was_cut_off_begins_again(store: &dyn Store) {
+pub async fn a_keyed_request_that_was_cut_off_begins_again(store: &(impl Store + RequestStore)) {
     let world = World::new(store);
     let app = world.app().await;
     let cut = request(&app, "key", "a");
@@ -78,7 +78,7 @@ pub async fn a_keyed_request_that_was_cut_off_begins_again(store: &dyn Store) {
 }
 
 /// There is no moment in which an app exists and its token is lost.
-pub async fn an_app_and_the_answer_to_its_registration_are_one(store: &dyn Store) {
+pub async fn an_app_and_the_answer_to_its_registration_are_one(store: &(impl Store + RequestStore)) {
     let world = World::new(store);
     let nobody = AppId::new(Ulid::nil());
     let asked = request(&nobody, "key", "a");
@@ -99,7 +99,7 @@ pub async fn an_app_and_the_answer_to_its_registration_are_one(store: &dyn Store
 }
 
 /// Seven days, in bounded steps; what an app asked goes with it.
-pub async fn answers_go_with_their_age_and_with_their_app(store: &dyn Store) {
+pub async fn answers_go_with_their_age_and_with_their_app(store: &(impl Store + RequestStore)) {
     const LONG: Duration = Duration::from_secs(365 * 86_400);
     let world = World::new(store);
     let (app, other) = (world.app().await, world.app().await);

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tidings::{egress::Egress, settings::EgressSettings, webhook::Webhooks};
+use tidings::{egress::Egress, settings::EgressSettings, sinks::Webhooks};
 use tidings_actors::{
     ports::{Action, Clock, CommitFacts, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
     round::{DeliveryId, Entry, Round},

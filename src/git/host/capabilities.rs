@@ -1,0 +1,348 @@
+//! What a host can do for a repository, learned once with `GET info/refs` and remembered for a
+//! day, so that an unchanged poll is a single request.
+//!
+//! Hosts differ in whether `.git` belongs to the address. The address is tried as it is; where
+//! that is answered by a redirect (which is never followed) or by 404, the other form is tried on
+//! the same host, and what worked is remembered.
+//!
+//! A host that says of a repository that it moved for good (it was renamed, or handed over) is
+//! believed where scheme, host and port stay the same, and the new address answers as a repository
+//! to the same credential: that is no redirect that is followed, but an address that proved itself.
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidings_actors::{
+    ports::{GitError, RefListing, RefPatterns},
+    secret::Secret,
+};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    client::{Answer, Body, Client, Question},
+    listing::Listing,
+    packet::{self, Packet},
+};
+use crate::settings::GitSettings;
+use crate::{address::Address, failure};
+
+/// How long what a host can do is believed.
+const REMEMBERED_FOR: Duration = Duration::from_hours(24);
+/// Above this many repositories the oldest knowledge is dropped.
+const REPOSITORIES_KEPT: usize = 50_000;
+
+/// What a host can do for one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    /// The form of the address that works.
+    pub(crate) base: Url,
+    /// How it speaks.
+    pub(crate) protocol: Protocol,
+}
+
+/// How a host speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Version 2.
+    Two {
+        /// `ls-refs` names the branch of an empty repository.
+        unborn: bool,
+        /// The host wants to hear the object format.
+        object_format: bool,
+        /// Contents, or trees as well, can be left out of a fetch.
+        filter: bool,
+    },
+    /// Version 0 or 1: every listing is the whole advertisement.
+    Zero {
+        /// `shallow` and `deepen` are understood.
+        shallow: bool,
+        /// Packs come multiplexed; without it there is no fetching.
+        side_band: bool,
+        /// Deltas may name their base by offset.
+        ofs_delta: bool,
+        /// Deltas may have a base that is here already.
+        thin_pack: bool,
+        /// Progress texts can be switched off.
+        no_progress: bool,
+        /// Contents can be left out of a fetch, and be asked for by id later.
+        filter: bool,
+    },
+}
+
+impl Protocol {
+    /// Whether less than everything of a commit can be asked for.
+    pub(crate) fn can_filter(self) -> bool {
+        match self {
+            Self::Two { filter, .. } | Self::Zero { filter, .. } => filter,
+        }
+    }
+}
+
+/// What discovery brought.
+pub(crate) struct Discovery {
+    /// What the host can do.
+    pub(crate) capabilities: Capabilities,
+    /// The refs, where the host does not speak version 2.
+    pub(crate) listing: Option<RefListing>,
+}
+
+/// Remembers what hosts can do, by address.
+#[derive(Default)]
+pub(crate) struct CapabilityCache {
+    known: Mutex<HashMap<Url, (Capabilities, Instant)>>,
+}
+
+impl CapabilityCache {
+    /// What is known of an address and still believed.
+    pub(crate) fn get(&self, url: &Url) -> Option<Capabilities> {
+        let known = self.known.lock();
+        let (capabilities, learned) = known.get(url)?;
+        (learned.elapsed() < REMEMBERED_FOR).then(|| capabilities.clone())
+    }
+
+    /// Remembers what was learned.
+    pub(crate) fn put(&self, url: &Url, capabilities: &Capabilities) {
+        let mut known = self.known.lock();
+        if known.len() >= REPOSITORIES_KEPT {
+            known.retain(|_, (_, learned)| learned.elapsed() < REMEMBERED_FOR);
+            if known.len() >= REPOSITORIES_KEPT {
+                known.clear();
+            }
+        }
+        known.insert(url.clone(), (capabilities.clone(), Instant::now()));
+    }
+
+    /// Remembers that a host does not do what it offers.
+    pub(crate) fn no_filter(&self, url: &Url) {
+        let mut known = self.known.lock();
+        if let Some((capabilities, _)) = known.get_mut(url)
+            && let Protocol::Two { filter, .. } | Protocol::Zero { filter, .. } = &mut capabilities.protocol
+        {
+            *filter = false;
+        }
+    }
+
+    /// Forgets an address whose host turned out to be different.
+    pub(crate) fn forget(&self, url: &Url) {
+        self.known.lock().remove(url);
+    }
+}
+
+/// Asks a host what it can do.
+pub(crate) async fn discover(
+    client: &Client,
+    settings: &GitSettings,
+    url: &Url,
+    credential: Option<&Secret>,
+    patterns: &RefPatterns,
+) -> Result<Discovery, GitError> {
+    let ask = async |url: &Url| advertisement(client, settings, url, credential, patterns).await;
+    let first = match ask(url).await {
+        Err(first @ (GitError::Redirected | GitError::NotFound | GitError::Moved(_))) => first,
+        other => return other,
+    };
+    let moved = match &first {
+        GitError::Moved(target) => target.clone(),
+        // What is asked for with its suffix may be another repository than the one without.
+        _ if url.path().ends_with(".git") => return Err(first),
+        _ => match ask(&other_form(url)).await {
+            Err(GitError::Moved(target)) => target,
+            Err(GitError::NotFound | GitError::Redirected | GitError::Protocol(_)) => return Err(first),
+            other => return other,
+        },
+    };
+    let Some(target) = on_the_same_host(url, &moved) else { return Err(GitError::Moved(moved)) };
+    // Once, and no further.
+    let is_nowhere =
+        |error: &GitError| matches!(error, GitError::Redirected | GitError::NotFound | GitError::Moved(_));
+    match ask(&target).await {
+        Err(error) if is_nowhere(&error) => match ask(&other_form(&target)).await {
+            Err(error) if is_nowhere(&error) => Err(GitError::Moved(moved)),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+/// The address where a repository moved, if a credential of the old one may be shown there.
+fn on_the_same_host(url: &Url, moved: &str) -> Option<Url> {
+    let origin =
+        |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    Url::parse(moved).ok().filter(|target| origin(target) == origin(url))
+}
+
+/// The normalised address of a repository that was found at `base`, where that is another repository's
+/// name than `url`.
+pub(crate) fn moved_to(url: &Url, base: &Url) -> Option<String> {
+    let normalised =
+        |url: &Url| Address::parse(url.as_str(), false, true).ok().map(|address| address.normalised);
+    normalised(base).filter(|found| normalised(url).as_ref() != Some(found))
+}
+
+/// The address with `.git` where it had none, without where it had it.
+fn other_form(url: &Url) -> Url {
+    let path = url.path().trim_end_matches('/');
+    let mut other = url.clone();
+    match path.strip_suffix(".git") {
+        Some(path) => other.set_path(path),
+        None => other.set_path(&format!("{path}.git")),
+    }
+    other
+}
+
+async fn advertisement(
+    client: &Client,
+    settings: &GitSettings,
+    base: &Url,
+    credential: Option<&Secret>,
+    patterns: &RefPatterns,
+) -> Result<Discovery, GitError> {
+    let question = Question {
+        base,
+        credential,
+        body: Body::Advertisement,
+        version_2: true,
+        max_bytes: settings.listing_max_bytes,
+        takes_long_for: None,
+        deadline: settings.poll_timeout,
+    };
+    let mut answer = client.ask(question).await?;
+    let mut first = data(&mut answer).await?;
+    if packet::line(&first).starts_with(b"# service=") {
+        if answer.packet().await? != Some(Packet::Flush) {
+            return Err(GitError::Protocol("the service line is not followed by a flush".to_owned()));
+        }
+        first = data(&mut answer).await?;
+    }
+    match packet::line(&first) {
+        b"version 2" => {
+            let protocol = version_2(&mut answer).await?;
+            answer.end().await;
+            Ok(Discovery { capabilities: Capabilities { base: base.clone(), protocol }, listing: None })
+        }
+        b"version 1" => {
+            let first = data(&mut answer).await?;
+            version_0(&mut answer, first, base, patterns).await
+        }
+        _ => version_0(&mut answer, first, base, patterns).await,
+    }
+}
+
+async fn data(answer: &mut Answer) -> Result<Bytes, GitError> {
+    match answer.packet().await? {
+        Some(Packet::Data(data)) => match data.strip_prefix(b"ERR ") {
+            Some(text) => Err(GitError::Protocol(format!("the host says: {}", failure::shown(text)))),
+            None => Ok(data),
+        },
+        _ => Err(GitError::Protocol("the advertisement ends early".to_owned())),
+    }
+}
+
+async fn version_2(answer: &mut Answer) -> Result<Protocol, GitError> {
+    let (mut unborn, mut object_format, mut filter) = (false, false, false);
+    let (mut list, mut fetch) = (false, false);
+    loop {
+        let data = match answer.packet().await? {
+            Some(Packet::Data(data)) => data,
+            Some(Packet::Flush) => break,
+            _ => return Err(GitError::Protocol("the capabilities end early".to_owned())),
+        };
+        let line = String::from_utf8_lossy(packet::line(&data)).into_owned();
+        let (name, value) = line.split_once('=').unwrap_or((&line, ""));
+        match name {
+            "ls-refs" => (list, unborn) = (true, value.split(' ').any(|feature| feature == "unborn")),
+            "fetch" => {
+                let offers = |name| value.split(' ').any(|feature| feature == name);
+                (fetch, filter) = (offers("shallow"), offers("filter"));
+            }
+            "object-format" => {
+                check_format(value)?;
+                object_format = true;
+            }
+            _ => {}
+        }
+    }
+    if list && fetch {
+        Ok(Protocol::Two { unborn, object_format, filter })
+    } else {
+        Err(GitError::Protocol("the host offers no ls-refs, or no fetch with shallow".to_owned()))
+    }
+}
+
+fn check_format(format: &str) -> Result<(), GitError> {
+    if format == "sha1" { Ok(()) } else { Err(GitError::UnsupportedObjectFormat) }
+}
+
+async fn version_0(
+    answer: &mut Answer,
+    first: Bytes,
+    base: &Url,
+    patterns: &RefPatterns,
+) -> Result<Discovery, GitError> {
+    let Some(cut) = first.iter().position(|byte| *byte == 0) else {
+        return Err(GitError::Protocol("the advertisement names no capabilities".to_owned()));
+    };
+    let offered = String::from_utf8_lossy(packet::line(&first[cut + 1..])).into_owned();
+    let has = |name| offered.split(' ').any(|offer| offer == name);
+    let value = |name| offered.split(' ').find_map(|offer| offer.strip_prefix(name));
+    if let Some(format) = value("object-format=") {
+        check_format(format)?;
+    }
+    let mut listing = Listing::new(patterns);
+    listing.set_head(value("symref=HEAD:"));
+    listing.advertised(&first[..cut])?;
+    loop {
+        match answer.packet().await? {
+            Some(Packet::Data(data)) => listing.advertised(packet::line(&data))?,
+            Some(Packet::Flush) => break,
+            _ => return Err(GitError::Protocol("the advertisement ends early".to_owned())),
+        }
+    }
+    let protocol = Protocol::Zero {
+        shallow: has("shallow"),
+        side_band: has("side-band-64k"),
+        ofs_delta: has("ofs-delta"),
+        thin_pack: has("thin-pack"),
+        no_progress: has("no-progress"),
+        filter: has("filter") && (has("allow-any-sha1-in-want") || has("allow-reachable-sha1-in-want")),
+    };
+    let capabilities = Capabilities { base: base.clone(), protocol };
+    Ok(Discovery { capabilities, listing: Some(listing.finish()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_moves_only_within_its_host_and_to_another_name() {
+        let url = |text: &str| Url::parse(text).expect("valid");
+        let old = url("https://h.example/o/old");
+        for (moved, is_same) in [
+            ("https://h.example/o/new.git", true),
+            ("https://h.example:443/o/new", true),
+            ("http://h.example/o/new", false),
+            ("https://h.example:8443/o/new", false),
+            ("https://g.example/o/new", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(on_the_same_host(&old, moved).is_some(), is_same, "{moved}");
+        }
+        let new = Some("https://h.example/o/new".to_owned());
+        assert_eq!(moved_to(&old, &url("https://h.example/o/new.git")), new);
+        assert_eq!(moved_to(&old, &url("https://h.example/o/old.git")), None);
+    }
+
+    #[test]
+    fn the_other_form_of_an_address_has_or_lacks_its_suffix() {
+        for (one, other) in [
+            ("https://h.example/o/r", "https://h.example/o/r.git"),
+            ("https://h.example/o/r.git", "https://h.example/o/r"),
+            ("https://h.example/o/r/", "https://h.example/o/r.git"),
+        ] {
+            assert_eq!(other_form(&Url::parse(one).expect("valid")).as_str(), other);
+        }
+    }
+}

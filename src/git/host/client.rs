@@ -1,0 +1,317 @@
+//! One request to a Git host and its answer as packets, under deadlines: a connection within
+//! `connect_timeout`, never silent for longer than `read_timeout`, never longer in all than the
+//! deadline of the request, never more bytes than its cap. A pack begins to arrive within
+//! `fetch_begin_timeout`, whatever else is said until then, and then never comes slower than the least rate,
+//! for which progress counts nothing. Redirects are an error, an answer of another content type is one too.
+//!
+//! A credential is shown to the host of the question alone, over https alone (see
+//! [`Egress::may_carry_secrets`]). A minted token that is refused is minted anew, once.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use tidings_actors::{
+    hosts::{HostPolicy, Hosts, RequestPermit},
+    ports::{Clock, GitError},
+    secret::Secret,
+};
+use tidings_entity::id::AppId;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
+
+use super::packet::{Decoder, Packet};
+use crate::{
+    credential::{AppKey, Credential, InvalidCredential, TokenType, authorization, github_app::Apps},
+    failure,
+};
+use tidings_egress::Egress;
+
+use crate::settings::GitSettings;
+
+/// How long the end of a body may lag behind its last packet.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What to ask a host.
+pub(crate) struct Question<'a> {
+    /// The repository's address; a path of the protocol is appended.
+    pub(crate) base: &'a Url,
+    /// What lets us in.
+    pub(crate) credential: Option<&'a Secret>,
+    /// Which of the two requests of the protocol it is.
+    pub(crate) body: Body,
+    /// Whether to ask for protocol version 2.
+    pub(crate) version_2: bool,
+    /// For which apps an answer is awaited that may take long.
+    pub(crate) takes_long_for: Option<&'a [AppId]>,
+    /// Most bytes of the answer.
+    pub(crate) max_bytes: u64,
+    /// Longest duration of the answer.
+    pub(crate) deadline: Duration,
+}
+
+/// The two requests of the protocol.
+pub(crate) enum Body {
+    /// `GET info/refs`: what the host can do, and its refs unless it speaks version 2.
+    Advertisement,
+    /// `POST git-upload-pack` with these packets.
+    UploadPack(Vec<u8>),
+}
+
+/// Asks Git hosts.
+pub(crate) struct Client {
+    egress: Egress,
+    settings: Arc<GitSettings>,
+    hosts: Hosts,
+    apps: Apps,
+    clock: Arc<dyn Clock>,
+}
+
+impl Client {
+    pub(crate) fn new(egress: Egress, settings: Arc<GitSettings>, clock: Arc<dyn Clock>) -> Self {
+        let policy = HostPolicy {
+            interval: settings.host_rate.interval(),
+            burst: settings.host_rate.burst(),
+            concurrency: settings.host_concurrency as usize,
+        };
+        let apps = Apps::new(egress.clone(), Arc::clone(&clock));
+        Self { egress, hosts: Hosts::new(policy), apps, settings, clock }
+    }
+
+    /// How hard each host may be pressed.
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Asks, and waits for the head of the answer.
+    pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Answer, GitError> {
+        let unusable = |error: InvalidCredential| GitError::Credential(error.to_string());
+        let key = match question.credential.map(Credential::of).transpose().map_err(unusable)? {
+            None => return self.ask_as(&question, None).await,
+            Some(_) if !self.egress.may_carry_secrets(question.base) => {
+                return Err(unusable(InvalidCredential::Insecure));
+            }
+            Some(Credential::Token { kind, secret }) => {
+                let shown = authorization(kind, &secret, question.base).map_err(unusable)?;
+                return self.ask_as(&question, Some(shown)).await;
+            }
+            Some(Credential::App(key)) => key,
+        };
+        let (first, token) = self.ask_as_app(&question, &key).await?;
+        match first {
+            Err(GitError::Unauthorized) => {
+                self.apps.refused(&key, question.base, &token).await;
+                self.ask_as_app(&question, &key).await?.0
+            }
+            other => other,
+        }
+    }
+
+    /// Asks with the token of an installation, and says which one that was.
+    async fn ask_as_app(
+        &self,
+        question: &Question<'_>,
+        key: &AppKey,
+    ) -> Result<(Result<Answer, GitError>, Secret), GitError> {
+        let token = self.apps.token(key, question.base).await?;
+        let shown = authorization(TokenType::Github, &token, question.base)
+            .map_err(|error| GitError::Credential(error.to_string()))?;
+        Ok((self.ask_as(question, Some(shown)).await, token))
+    }
+
+    async fn ask_as(
+        &self,
+        question: &Question<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, GitError> {
+        let (base, credential) = (question.base, question.credential);
+        let permit = self.hosts.request(base, credential, question.takes_long_for).await?;
+        let (request, expected) = self.request(question, authorization)?;
+        let deadline = Instant::now() + question.deadline;
+        let patience = self.settings.connect_timeout + self.settings.read_timeout;
+        let response = timeout(patience.min(question.deadline), request.send())
+            .await
+            .map_err(|_| GitError::Timeout("no answer came".to_owned()))?
+            .map_err(failure::of_request)?;
+        let patience = failure::patience(&response, self.clock.now());
+        let granted = patience.map(|asked| self.hosts.grant_patience(base, credential, asked));
+        if granted.is_none() {
+            self.hosts.answered(base, credential);
+        }
+        if let Some(error) = failure::of_status(&response, granted) {
+            return Err(error);
+        }
+        let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if content_type != expected.as_bytes() {
+            let is_advertisement = matches!(question.body, Body::Advertisement);
+            return Err(failure::of_content_type(content_type, is_advertisement));
+        }
+        Ok(Answer {
+            response,
+            decoder: Decoder::default(),
+            settings: Arc::clone(&self.settings),
+            deadline,
+            max_bytes: question.max_bytes,
+            received: 0,
+            begin: None,
+            rate: None,
+            _permit: permit,
+        })
+    }
+
+    fn request(
+        &self,
+        question: &Question<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<(reqwest::RequestBuilder, &'static str), GitError> {
+        let mut url = question.base.clone();
+        let path = question.base.path().trim_end_matches('/');
+        let (method, expected) = match question.body {
+            Body::Advertisement => {
+                url.set_path(&format!("{path}/info/refs"));
+                url.set_query(Some("service=git-upload-pack"));
+                (Method::GET, "application/x-git-upload-pack-advertisement")
+            }
+            Body::UploadPack(_) => {
+                url.set_path(&format!("{path}/git-upload-pack"));
+                (Method::POST, "application/x-git-upload-pack-result")
+            }
+        };
+        let mut request = self.egress.request(method, &url).map_err(|error| failure::of_egress(&error))?;
+        request = request.header("User-Agent", concat!("git/tidings-", env!("CARGO_PKG_VERSION")));
+        request = request.header(ACCEPT, expected);
+        if question.version_2 {
+            request = request.header("Git-Protocol", "version=2");
+        }
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        if let Body::UploadPack(body) = &question.body {
+            request =
+                request.header(CONTENT_TYPE, "application/x-git-upload-pack-request").body(body.clone());
+        }
+        Ok((request, expected))
+    }
+}
+
+/// The body of an answer, packet by packet.
+pub(crate) struct Answer {
+    response: reqwest::Response,
+    decoder: Decoder,
+    settings: Arc<GitSettings>,
+    deadline: Instant,
+    max_bytes: u64,
+    received: u64,
+    /// Until when a pack must begin to arrive that is still awaited.
+    begin: Option<Instant>,
+    rate: Option<Rate>,
+    _permit: RequestPermit,
+}
+
+/// How much came during the time that was spent waiting for it.
+#[derive(Default)]
+struct Rate {
+    waited: Duration,
+    /// Below zero where the beginning of what counts nothing was counted before.
+    bytes: i64,
+}
+
+impl Answer {
+    /// The next packet; `None` at the end of the body.
+    pub(crate) async fn packet(&mut self) -> Result<Option<Packet>, GitError> {
+        loop {
+            if let Some(packet) = self.decoder.packet()? {
+                return Ok(Some(packet));
+            }
+            // Between packets a host may think, and before a pack; within one it has no reason to be slow.
+            if !self.decoder.is_empty() && self.begin.is_none() {
+                self.rate.get_or_insert_default();
+            }
+            match self.chunk().await? {
+                Some(chunk) => self.decoder.push(&chunk),
+                None if self.decoder.is_empty() => return Ok(None),
+                None => return Err(GitError::Unreachable("the answer was cut off".to_owned())),
+            }
+        }
+    }
+
+    /// Everything that matters was read: reads the end of the body, so that the connection serves
+    /// again. A host that says more than that loses it.
+    pub(crate) async fn end(mut self) {
+        if self.decoder.is_empty() {
+            // Whatever comes of it, the answer is complete.
+            drop(timeout(END_PATIENCE, self.response.chunk()).await);
+        }
+    }
+
+    /// Bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// A pack must begin to arrive within so long. Until then the host may think, and say that it does.
+    pub(crate) fn await_pack(&mut self, longest: Duration) {
+        self.begin = Some(Instant::now() + longest);
+    }
+
+    /// A piece of a pack came: from here on the least rate is demanded.
+    pub(crate) fn pack_came(&mut self) {
+        self.begin = None;
+        self.rate.get_or_insert_default();
+    }
+
+    /// A packet of so many bytes brought nothing of a pack: it counts nothing for the least rate.
+    pub(crate) fn discount(&mut self, bytes: usize) {
+        if let Some(rate) = &mut self.rate {
+            rate.bytes = rate.bytes.saturating_sub_unsigned(bytes as u64);
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, GitError> {
+        // All packets that are here whole were looked at.
+        self.check_rate()?;
+        let began = Instant::now();
+        let silence = began + self.settings.read_timeout;
+        let until = self.begin.unwrap_or(self.deadline).min(self.deadline);
+        let late = |what: &str| GitError::Timeout(what.to_owned());
+        let too_long = || match until < self.deadline {
+            true => late("the pack did not begin to arrive within git.fetch_begin_timeout"),
+            false => late("the deadline passed"),
+        };
+        // Where the next bytes are always here already, nothing else would notice.
+        if began >= until {
+            return Err(too_long());
+        }
+        let chunk = timeout_at(silence.min(until), self.response.chunk())
+            .await
+            .map_err(|_| if silence < until { late("the host fell silent") } else { too_long() })?
+            .map_err(failure::of_request)?;
+        let bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
+        self.received += bytes;
+        if self.received > self.max_bytes {
+            return Err(GitError::TooLarge(format!("the answer has more than {} bytes", self.max_bytes)));
+        }
+        if let Some(rate) = &mut self.rate {
+            rate.waited += began.elapsed();
+            rate.bytes = rate.bytes.saturating_add_unsigned(bytes);
+        }
+        Ok(chunk)
+    }
+
+    fn check_rate(&mut self) -> Result<(), GitError> {
+        let Some(rate) = self.rate.as_mut().filter(|rate| rate.waited >= self.settings.least_rate_window)
+        else {
+            return Ok(());
+        };
+        let due = u128::from(self.settings.least_rate_bytes) * rate.waited.as_millis() / 1_000;
+        let came = u64::try_from(rate.bytes).unwrap_or(0);
+        if u128::from(came) < due {
+            return Err(GitError::Timeout(format!("only {came} bytes came in {:?}", rate.waited)));
+        }
+        *rate = Rate::default();
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Listing refs: the `ls-refs` command of protocol version 2, and picking the wanted refs out of
+//! an answer of any version. Hosts treat `ref-prefix` as a hint and a prefix matches more than
+//! one name, so every answer is filtered by whole name. See gitprotocol-v2(5), "ls-refs".
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use tidings_actors::{
+    ports::{GitError, Ref, RefListing, RefPatterns},
+    secret::Secret,
+};
+use tidings_entity::id::ObjectId;
+
+use super::{
+    capabilities::Capabilities,
+    client::{Answer, Body, Client, Question},
+    packet::{self, Packet},
+};
+use crate::failure;
+use crate::settings::GitSettings;
+
+/// Where branches and tags lie: a repository that has any of them is there.
+const EVERYTHING: [&str; 2] = ["refs/heads/", "refs/tags/"];
+/// Longest admitted ref name in bytes.
+const NAME_BYTES_MAX: usize = 1_024;
+
+/// Lists the refs of a host that speaks version 2, with one request. Where no ref matches, a second request
+/// asks for any branch or tag: only other refs prove that the repository is there.
+pub(crate) async fn list(
+    client: &Client,
+    settings: &GitSettings,
+    capabilities: &Capabilities,
+    (unborn, object_format): (bool, bool),
+    credential: Option<&Secret>,
+    patterns: &RefPatterns,
+) -> Result<RefListing, GitError> {
+    let question = |patterns: &RefPatterns| Question {
+        base: &capabilities.base,
+        credential,
+        body: Body::UploadPack(command(unborn, object_format, patterns)),
+        version_2: true,
+        max_bytes: settings.listing_max_bytes,
+        takes_long_for: None,
+        deadline: settings.poll_timeout,
+    };
+    let mut answer = client.ask(question(patterns)).await?;
+    let mut listing = Listing::new(patterns);
+    while let Some(line) = line(&mut answer).await? {
+        listing.listed(packet::line(&line))?;
+    }
+    answer.end().await;
+    if !listing.has_refs {
+        let anything = EVERYTHING.map(str::to_owned).to_vec();
+        let mut answer = client.ask(question(&anything)).await?;
+        let mut others = Listing::new(&RefPatterns::new());
+        // The first ref proves enough; what follows is not read.
+        while let Some(line) = line(&mut answer).await?
+            && !others.has_refs
+        {
+            others.listed(packet::line(&line))?;
+        }
+        listing.has_refs = others.has_refs;
+    }
+    Ok(listing.finish())
+}
+
+/// The next line of a listing; `None` at its end.
+async fn line(answer: &mut Answer) -> Result<Option<Bytes>, GitError> {
+    match answer.packet().await? {
+        Some(Packet::Data(data)) => Ok(Some(data)),
+        Some(Packet::Flush) => Ok(None),
+        _ => Err(GitError::Protocol("the listing of refs ends early".to_owned())),
+    }
+}
+
+fn command(unborn: bool, object_format: bool, patterns: &RefPatterns) -> Vec<u8> {
+    let mut body = Vec::with_capacity(256);
+    packet::write(&mut body, "command=ls-refs");
+    if object_format {
+        packet::write(&mut body, "object-format=sha1");
+    }
+    packet::write_delimiter(&mut body);
+    packet::write(&mut body, "peel");
+    packet::write(&mut body, "symrefs");
+    if unborn {
+        packet::write(&mut body, "unborn");
+    }
+    packet::write(&mut body, "ref-prefix HEAD");
+    for pattern in patterns.iter().filter(|pattern| pattern.len() <= NAME_BYTES_MAX) {
+        packet::write(&mut body, &format!("ref-prefix {pattern}"));
+    }
+    packet::write_flush(&mut body);
+    body
+}
+
+/// Collects the wanted refs of an answer; the others cost no memory.
+pub(crate) struct Listing {
+    names: HashSet<String>,
+    prefixes: Vec<String>,
+    refs: BTreeMap<String, ObjectId>,
+    head: Option<String>,
+    head_commit: Option<ObjectId>,
+    has_refs: bool,
+}
+
+impl Listing {
+    pub(crate) fn new(patterns: &RefPatterns) -> Self {
+        let (prefixes, names): (Vec<_>, Vec<_>) =
+            patterns.iter().cloned().partition(|pattern| pattern.ends_with('/'));
+        Self {
+            names: names.into_iter().collect(),
+            prefixes,
+            refs: BTreeMap::new(),
+            head: None,
+            head_commit: None,
+            has_refs: false,
+        }
+    }
+
+    /// What HEAD names, where the answer says so apart from its lines.
+    pub(crate) fn set_head(&mut self, target: Option<&str>) {
+        self.head = target.filter(|target| is_sound(target)).map(str::to_owned);
+    }
+
+    /// One line of `ls-refs`: `<id or unborn> <name>[ <attribute>]...`.
+    pub(crate) fn listed(&mut self, line: &[u8]) -> Result<(), GitError> {
+        if let Some(text) = line.strip_prefix(b"ERR ") {
+            return Err(GitError::Protocol(format!("the host says: {}", failure::shown(text))));
+        }
+        // Names that are no UTF-8 are left out; nobody can ask for them.
+        let Ok(line) = std::str::from_utf8(line) else {
+            self.passed_by();
+            return Ok(());
+        };
+        let mut parts = line.split(' ');
+        let (Some(id), Some(name)) = (parts.next(), parts.next()) else { return Err(not_a_ref(line)) };
+        let (mut commit, mut target) = (None, None);
+        for attribute in parts {
+            if let Some(peeled) = attribute.strip_prefix("peeled:") {
+                commit = Some(object_id(peeled)?);
+            } else if let Some(named) = attribute.strip_prefix("symref-target:") {
+                target = Some(named);
+            }
+        }
+        if name == "HEAD" {
+            self.set_head(target);
+        }
+        if id == "unborn" {
+            return Ok(());
+        }
+        let id = object_id(id)?;
+        self.found(name, commit.unwrap_or(id));
+        Ok(())
+    }
+
+    /// One line of an advertisement: `<id> <name>`; the peeled commit of a tag follows as
+    /// `<id> <name>^{}`.
+    pub(crate) fn advertised(&mut self, line: &[u8]) -> Result<(), GitError> {
+        if let Some(text) = line.strip_prefix(b"ERR ") {
+            return Err(GitError::Protocol(format!("the host says: {}", failure::shown(text))));
+        }
+        if line.starts_with(b"shallow ") {
+            return Ok(());
+        }
+        let Ok(line) = std::str::from_utf8(line) else {
+            self.passed_by();
+            return Ok(());
+        };
+        let Some((id, name)) = line.split_once(' ') else { return Err(not_a_ref(line)) };
+        let id = object_id(id)?;
+        if name == "capabilities^{}" {
+            return Ok(());
+        }
+        self.found(name.strip_suffix("^{}").unwrap_or(name), id);
+        Ok(())
+    }
+
+    /// Whether a ref of this name was asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.names.contains(name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+
+    /// There is a ref that nobody asked for.
+    pub(crate) fn passed_by(&mut self) {
+        self.has_refs = true;
+    }
+
+    /// There is this ref.
+    pub(crate) fn found(&mut self, name: &str, commit: ObjectId) {
+        self.has_refs = true;
+        if name == "HEAD" {
+            self.head_commit = Some(commit);
+        } else if self.wants(name) && is_sound(name) {
+            self.refs.insert(name.to_owned(), commit);
+        }
+    }
+
+    /// What was collected. The branch that HEAD names is among the refs, asked for or not.
+    pub(crate) fn finish(mut self) -> RefListing {
+        if let (Some(head), Some(commit)) = (&self.head, self.head_commit) {
+            self.refs.entry(head.clone()).or_insert(commit);
+        }
+        let refs = self.refs.into_iter().map(|(name, commit)| Ref { name, commit }).collect();
+        RefListing { refs, head: self.head, has_refs: self.has_refs, ..RefListing::default() }
+    }
+}
+
+/// Whether a name can be stored and shown; what git-check-ref-format(1) refuses and what is
+/// absurdly long is left out.
+fn is_sound(name: &str) -> bool {
+    name.starts_with("refs/")
+        && name.len() <= NAME_BYTES_MAX
+        && !name.contains("..")
+        && !name.contains(|character: char| character.is_control() || " ~^:?*[\\".contains(character))
+}
+
+fn object_id(text: &str) -> Result<ObjectId, GitError> {
+    if text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(GitError::UnsupportedObjectFormat);
+    }
+    text.parse().map_err(|_| not_a_ref(text))
+}
+
+fn not_a_ref(line: &str) -> GitError {
+    GitError::Protocol(format!("not a ref: {}", failure::shown(line.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(digit: &str) -> String {
+        digit.repeat(40)
+    }
+
+    #[test]
+    fn a_poll_of_one_branch_is_a_few_bytes() {
+        let body = command(true, true, &vec!["refs/heads/main".to_owned()]);
+        let expected = "0013command=ls-refs0016object-format=sha100010008peel000bsymrefs000aunborn\
+                        0013ref-prefix HEAD001eref-prefix refs/heads/main0000";
+        assert_eq!(String::from_utf8(body).expect("text"), expected);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_kept_and_tags_are_peeled() {
+        let patterns = vec!["refs/heads/main".to_owned(), "refs/tags/".to_owned()];
+        let mut listing = Listing::new(&patterns);
+        for line in [
+            format!("{} HEAD symref-target:refs/heads/trunk", id("1")),
+            format!("{} refs/heads/main", id("2")),
+            format!("{} refs/heads/main-2", id("3")),
+            format!("{} refs/tags/v1 peeled:{}", id("4"), id("5")),
+            format!("{} refs/tags/a..b", id("6")),
+        ] {
+            listing.listed(line.as_bytes()).expect("valid");
+        }
+        let listing = listing.finish();
+        let refs: Vec<_> =
+            listing.refs.iter().map(|one| (one.name.as_str(), one.commit.to_string())).collect();
+        assert_eq!(
+            refs,
+            [("refs/heads/main", id("2")), ("refs/heads/trunk", id("1")), ("refs/tags/v1", id("5"))]
+        );
+        assert_eq!(listing.head.as_deref(), Some("refs/heads/trunk"));
+    }
+
+    #[test]
+    fn an_unborn_head_is_a_head_but_no_ref() {
+        let mut listing = Listing::new(&vec![]);
+        listing.listed(b"unborn HEAD symref-target:refs/heads/main").expect("valid");
+        let listing = listing.finish();
+        assert_eq!((listing.head.as_deref(), listing.has_refs), (Some("refs/heads/main"), false));
+    }
+
+    #[test]
+    fn an_advertisement_peels_with_a_line_of_its_own() {
+        let mut listing = Listing::new(&vec!["refs/tags/v1".to_owned()]);
+        for line in [format!("{} refs/tags/v1", id("4")), format!("{} refs/tags/v1^{{}}", id("5"))] {
+            listing.advertised(line.as_bytes()).expect("valid");
+        }
+        assert_eq!(listing.finish().refs[0].commit.to_string(), id("5"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_skipped_and_nonsense_is_an_error() {
+        let mut listing = Listing::new(&vec![]);
+        listing.listed(b"1111111111111111111111111111111111111111 refs/heads/\xff").expect("skipped");
+        assert!(matches!(listing.listed(b"<html>"), Err(GitError::Protocol(_))));
+        let long = format!("{} HEAD", "a".repeat(64));
+        assert!(matches!(listing.listed(long.as_bytes()), Err(GitError::UnsupportedObjectFormat)));
+    }
+}

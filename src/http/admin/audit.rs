@@ -1,0 +1,229 @@
+//! The audit log, for the staff: searched, exported and checked.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tidings_actors::{
+    ports::{AuditFilter, AuditRow, Deed},
+    time::Timestamp,
+};
+use tidings_entity::id::Sha256Hash;
+use utoipa::ToSchema;
+use warp::reply::Response;
+
+use crate::http::{
+    bodies::{
+        moment::{iso, parsed},
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    front::Front,
+};
+use crate::store::audit::{Chain, named};
+
+/// What the cursors of the list are made for.
+const AUDIT: &str = "admin audit";
+/// Rows that are read at once.
+const STEP: u64 = 1_000;
+/// Most rows of one export; what is left is asked for with `after`.
+const EXPORT_ROWS: u64 = 20_000;
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_list, _, _>(Access::Viewer, list),
+        route::<__path_export, _, _>(Access::Viewer, export),
+        route::<__path_verify, _, _>(Access::Viewer, verify),
+    ]
+}
+
+/// A row of the audit log, on the wire as in an export.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditShown {
+    /// Rising by one.
+    id: i64,
+    /// Unix milliseconds, as they are hashed.
+    at_ms: i64,
+    /// The same for people.
+    at: String,
+    /// Who: `admin` (the server's own token), `tok_...`, `jwt:...`, `anyone` or `system`.
+    actor: String,
+    /// The app that it was done by or to; empty where there is none.
+    app: String,
+    /// The verb: that of the route, by its operation id.
+    action: String,
+    /// The id of what it was done to; empty where there is none.
+    target: String,
+    /// `ok` or the code of the refusal.
+    result: String,
+    /// The id of the request, as in the log of the server.
+    request: String,
+    /// The address that the request came from, as far as it is believed (`server.trusted_proxies`); null
+    /// where there was no request, and in rows from before it was written down. Where a row stands for
+    /// several requests (`times:n`), that of one of them.
+    #[serde(default)]
+    address: Option<String>,
+    /// The hash of the row before.
+    previous: String,
+    /// The key of the keyring that the hash was made with; null in rows from before there was one.
+    #[serde(default)]
+    key: Option<String>,
+    /// The hash of this row.
+    hash: String,
+}
+
+impl AuditShown {
+    fn of(row: &AuditRow) -> Self {
+        let Deed { at, actor, app, action, target, result, request, address } = row.deed.clone();
+        Self {
+            id: row.id,
+            at_ms: at.0,
+            at: iso(at),
+            actor,
+            app,
+            action,
+            target,
+            result,
+            request,
+            address,
+            previous: row.previous.to_string(),
+            key: row.key.clone(),
+            hash: row.hash.to_string(),
+        }
+    }
+
+    /// The row as it is hashed; `None` if it holds no hashes.
+    #[must_use]
+    pub fn row(self) -> Option<AuditRow> {
+        let Self { id, at_ms, at: _, actor, app, action, target, result, request, .. } = self;
+        let Self { address, previous, key, hash, .. } = self;
+        let deed = Deed { at: Timestamp(at_ms), actor, app, action, target, result, request, address };
+        let (previous, hash): (Sha256Hash, Sha256Hash) = (previous.parse().ok()?, hash.parse().ok()?);
+        Some(AuditRow { id, deed, previous, key, hash })
+    }
+}
+
+/// What came of checking the log.
+#[derive(Serialize, ToSchema)]
+struct Verified {
+    /// Whether nothing is wrong.
+    intact: bool,
+    /// Rows that were looked at.
+    rows: u64,
+    /// The last row, as `<id>:<hash>`: kept elsewhere, it shows later that the log was not written anew.
+    head: Option<String>,
+    /// The first row whose hash was made with a key of the keyring, and cannot be made without it; null:
+    /// none was.
+    keyed_from: Option<i64>,
+    /// What is wrong, at most a hundred things.
+    faults: Vec<String>,
+}
+
+/// Rows of the audit log, newest first.
+#[utoipa::path(get, path = "/api/admin/audit", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("actor" = Option<String>, Query, description = "only what this one did"),
+        ("app" = Option<String>, Query, description = "only what was done by or to this app"),
+        ("action" = Option<String>, Query, description = "only this verb"),
+        ("target" = Option<String>, Query, description = "only what was done to this"),
+        ("since" = Option<String>, Query, description = "not before this moment (RFC 3339)"),
+        ("until" = Option<String>, Query, description = "before this moment (RFC 3339)"),
+    ),
+    responses((status = 200, body = Page<AuditShown>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let known = ["limit", "cursor", "actor", "app", "action", "target", "since", "until"];
+    let query = Query::of(&request.query, &known)?;
+    let limit = query.limit()?;
+    let moment = |key: &str| match query.get(key).map(parsed) {
+        Some(None) => Err(Problem::malformed(format!("{key} is a moment (RFC 3339)"))),
+        other => Ok(other.flatten()),
+    };
+    let text = |key: &str| query.get(key).map(str::to_owned);
+    let filter = AuditFilter {
+        actor: text("actor"),
+        app: text("app"),
+        action: text("action"),
+        target: text("target"),
+        since: moment("since")?,
+        until: moment("until")?,
+    };
+    let before = query.after(AUDIT)?;
+    let rows = front.administration.audit(&filter, before, limit + 1).await;
+    let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+    Ok(json(StatusCode::OK, &page(rows, limit, AUDIT, |row| row.id.to_string(), AuditShown::of)))
+}
+
+/// The log itself, oldest first, a row of JSON a line; at most 20,000 rows. Where that is not all,
+/// `tidings-next-after` gives `after` of the next part.
+#[utoipa::path(get, path = "/api/admin/audit/export", tag = "admin",
+    params(("after" = Option<i64>, Query, description = "only rows behind this id")),
+    responses((status = 200, content_type = "application/x-ndjson", body = String)))]
+async fn export(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["after"])?;
+    let mut after = match query.get("after").map(str::parse::<i64>) {
+        None => 0,
+        Some(Ok(after)) if after >= 0 => after,
+        Some(_) => return Err(Problem::malformed("after is the id of a row")),
+    };
+    let (mut lines, mut count) = (Vec::new(), 0);
+    let more = loop {
+        let rows = front.administration.audit_chain(after, STEP).await;
+        let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+        for row in &rows {
+            serde_json::to_writer(&mut lines, &AuditShown::of(row)).expect("a row is plain data");
+            lines.push(b'\n');
+            after = row.id;
+        }
+        count += rows.len() as u64;
+        if (rows.len() as u64) < STEP {
+            break false;
+        }
+        if count >= EXPORT_ROWS {
+            break true;
+        }
+    };
+    let mut response = Response::new(lines.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    if more {
+        headers.insert("tidings-next-after", HeaderValue::from(after));
+    }
+    Ok(response)
+}
+
+/// Checks the whole log.
+#[utoipa::path(get, path = "/api/admin/audit/verify", tag = "admin",
+    params(("head" = Option<String>, Query, description = "a `head` of before, which must still be there")),
+    responses((status = 200, body = Verified)))]
+async fn verify(front: Arc<Front>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &["head"])?;
+    let head = match query.get("head").map(named) {
+        Some(None) => return Err(Problem::malformed("head is <id>:<hash>")),
+        other => other.flatten(),
+    };
+    let mut chain = Chain::with(head, Some(front.audit_keyring.audit_keys()));
+    let mut after = 0;
+    loop {
+        let rows = front.administration.audit_chain(after, STEP).await;
+        let rows = rows.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+        let Some(last) = rows.last() else { break };
+        after = last.id;
+        rows.iter().for_each(|row| chain.take(row));
+    }
+    let verdict = chain.end();
+    let verified = Verified {
+        intact: verdict.faults.is_empty(),
+        rows: verdict.rows,
+        head: verdict.last.map(|(id, hash)| format!("{id}:{hash}")),
+        keyed_from: verdict.keyed_from,
+        faults: verdict.faults.iter().map(ToString::to_string).collect(),
+    };
+    Ok(json(StatusCode::OK, &verified))
+}

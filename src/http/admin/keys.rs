@@ -1,0 +1,131 @@
+//! The keys that seal secrets at rest: looking at them, rotating, sealing anew step by step, retiring.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::{RESEAL_STEP_MAX, SealingKey};
+use utoipa::ToSchema;
+use warp::reply::Response;
+
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        paging::{LIMIT_DEFAULT, Page, Query, Window},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    front::Front,
+};
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_list, _, _>(Access::Admin, list),
+        route::<__path_rotate, _, _>(Access::Admin, rotate),
+        route::<__path_reencrypt, _, _>(Access::Admin, reencrypt),
+        route::<__path_retire, _, _>(Access::Admin, retire),
+    ]
+}
+
+/// A key; never the key itself.
+#[derive(Serialize, ToSchema)]
+struct Key {
+    /// Eight hexadecimal digits.
+    id: String,
+    /// Whether it seals what is written now.
+    is_primary: bool,
+    /// Values in the database that only this key opens.
+    sealed: u64,
+}
+
+impl Key {
+    fn of(facts: SealingKey) -> Self {
+        let SealingKey { id, is_primary, sealed } = facts;
+        Self { id, is_primary, sealed }
+    }
+}
+
+body! {
+    /// How much one step of sealing anew does.
+    struct ReencryptionStep {
+        /// Most values, 1 to 500; 500 where it is missing.
+        limit: Option<u64>,
+    }
+}
+
+/// What one step of sealing anew did.
+#[derive(Serialize, ToSchema)]
+struct Reencrypted {
+    /// Values that the primary key seals now.
+    resealed: u64,
+    /// Values that another key still seals.
+    left: u64,
+    /// Of these, values that do not open.
+    unreadable: u64,
+}
+
+/// The keys, oldest first, and how many values each of them seals.
+#[utoipa::path(get, path = "/api/admin/keys", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<Key>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "keys", LIMIT_DEFAULT)?;
+    let keys = front.keys.keys().await.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
+    let (keys, next_cursor) = window.cut(keys);
+    let items: Vec<Key> = keys.into_iter().map(Key::of).collect();
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
+}
+
+/// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals
+/// once each of them has it.
+#[utoipa::path(post, path = "/api/admin/keys/rotate", tag = "admin", responses(
+    (status = 201, body = Key),
+    (status = 409, description = "a replica did not take the key; asked again, it goes on with the same one")
+))]
+async fn rotate(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let id = front.keys.rotate_key().await.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
+    Ok(json(StatusCode::CREATED, &Key { id, is_primary: true, sealed: 0 }))
+}
+
+/// Seals the next values anew with the primary key, at most `limit` of them. Asked again until nothing
+/// is left; a break loses nothing.
+#[utoipa::path(post, path = "/api/admin/keys/reencrypt", tag = "admin",
+    request_body = Option<ReencryptionStep>,
+    responses(
+        (status = 200, body = Reencrypted)
+    ))]
+async fn reencrypt(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional_body::<ReencryptionStep>(&request.body)?;
+    let limit = fields.number("limit");
+    if limit.is_some_and(|limit| !(1..=RESEAL_STEP_MAX).contains(&limit)) {
+        fields.refuse("limit", format!("must be 1 to {RESEAL_STEP_MAX}"));
+    }
+    fields.finish()?;
+    let done = front.keys.reseal(limit.unwrap_or(RESEAL_STEP_MAX)).await;
+    let done = done.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
+    let shown = Reencrypted { resealed: done.resealed, left: done.left, unreadable: done.unreadable };
+    Ok(json(StatusCode::OK, &shown))
+}
+
+/// Takes a key out of the keyring; refused while anything is sealed with it.
+#[utoipa::path(delete, path = "/api/admin/keys/{id}", tag = "admin", params(("id" = String, Path)), responses(
+    (status = 204),
+    (status = 409, description = "something is or may still be sealed with it, or it is the primary key")
+))]
+async fn retire(front: Arc<Front>, request: Request) -> Answer {
+    let id: String = request.id(Kind::NO_KEY)?;
+    front.keys.retire_key(&id).await.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}

@@ -1,0 +1,105 @@
+//! `GET /api/admin/lag`: which watches are behind for longest, and why. The metrics tell how many
+//! are; they never name one.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{ports::Laggard, time::Timestamp};
+use utoipa::ToSchema;
+
+use crate::http::{
+    bodies::{
+        moment::iso,
+        names::Names,
+        paging::{Page, Query, Window},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Route, route},
+    },
+    front::Front,
+};
+
+/// Watches named where the request asks for no number.
+const SHOWN: u64 = 10;
+
+/// The routes of this file.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![route::<__path_lag, _, _>(Access::Viewer, lag)]
+}
+
+/// A branch of a watch whose app lacks something.
+#[derive(Serialize, ToSchema)]
+struct Late {
+    /// `app_...`
+    app_id: String,
+    app_name: String,
+    /// `repo_...`: the watch.
+    repository_id: String,
+    /// `cur_...`
+    cursor_id: String,
+    /// The owner of the repository.
+    owner: String,
+    /// Its name.
+    name: String,
+    /// `owner/name`, or the path of a local repository; null where it was unwatched just now.
+    repository: Option<String>,
+    /// The branch.
+    branch: String,
+    /// Age of the oldest change that is not settled, in milliseconds.
+    lag_ms: u64,
+    /// When that change was found.
+    behind_since: String,
+    /// `active`, `blocked`, ...
+    state: String,
+    /// Why it does not move, where it does not.
+    reason: Option<String>,
+    /// The number of its open round.
+    open_round: Option<i64>,
+}
+
+impl Late {
+    fn of(laggard: Laggard, app_name: String, repository: Option<String>, now: Timestamp) -> Self {
+        let lag = now.since(laggard.since);
+        Self {
+            app_id: laggard.app.to_string(),
+            app_name,
+            repository_id: laggard.watch.to_string(),
+            cursor_id: laggard.cursor.to_string(),
+            owner: laggard.owner,
+            name: laggard.name,
+            repository,
+            branch: laggard.branch,
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            behind_since: iso(laggard.since),
+            state: laggard.state.to_string(),
+            reason: laggard.reason,
+            open_round: laggard.open_round,
+        }
+    }
+}
+
+/// The branches of served watches that are behind for longest, the worst first.
+#[utoipa::path(get, path = "/api/admin/lag", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 10 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<Late>)))]
+async fn lag(front: Arc<Front>, request: Request) -> Answer {
+    let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "lag", SHOWN)?;
+    let laggards = front.store.laggards(window.needed()).await;
+    let laggards = laggards.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
+    let (laggards, next_cursor) = window.cut(laggards);
+    let now = front.clock.now();
+    let mut names = Names::of(&front);
+    let mut items = Vec::with_capacity(laggards.len());
+    for laggard in laggards {
+        let app_name = names.app(&laggard.app).await?.name;
+        let repository = names.repository(&laggard.app, &laggard.watch).await?;
+        items.push(Late::of(laggard, app_name, repository, now));
+    }
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
+}

@@ -1,0 +1,58 @@
+//! One try of a delivery as people see it.
+
+use serde::Serialize;
+use tidings_actors::ports::AttemptRecord;
+use utoipa::ToSchema;
+
+use crate::http::bodies::moment::iso;
+
+/// One try of a delivery.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AttemptShown {
+    number: u32,
+    /// The receiver's status code; null where there was no answer.
+    http_status: Option<u16>,
+    /// The beginning of its answer, or why there was none.
+    excerpt: String,
+    /// More of its answer. Of a batch the first change has it; an attempt of before this was kept has
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerShown>,
+    took_ms: u64,
+    ended_at: String,
+}
+
+/// What a receiver answered, credentials replaced by `[redacted]`, control characters escaped.
+#[derive(Serialize, ToSchema)]
+struct AnswerShown {
+    /// In the order they came, at most 4 KiB in all.
+    headers: Vec<HeaderShown>,
+    /// The beginning of the body, at most 4 KiB.
+    body: String,
+}
+
+/// One header.
+#[derive(Serialize, ToSchema)]
+struct HeaderShown {
+    /// In lower case.
+    name: String,
+    value: String,
+}
+
+impl AttemptShown {
+    pub(crate) fn of(attempt: &AttemptRecord) -> Self {
+        let header =
+            |(name, value): &(String, String)| HeaderShown { name: name.clone(), value: value.clone() };
+        Self {
+            number: attempt.number,
+            http_status: attempt.status,
+            excerpt: attempt.excerpt.clone(),
+            answer: attempt.answer.as_ref().map(|answer| AnswerShown {
+                headers: answer.headers.iter().map(header).collect(),
+                body: answer.body.clone(),
+            }),
+            took_ms: attempt.took_ms,
+            ended_at: iso(attempt.at),
+        }
+    }
+}

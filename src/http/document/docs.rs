@@ -1,0 +1,98 @@
+//! The API's description, and pages that show it: Swagger UI, which lies in the binary and loads
+//! nothing from elsewhere.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, OnceLock},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
+use utoipa_swagger_ui::{Config, serve};
+use warp::reply::Response;
+
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    document,
+    door::{
+        request::Request,
+        route::{Access, Answer, Route, route, route_with},
+    },
+    front::Front,
+};
+
+/// What the pages may load: files of this server, the styles that Swagger UI sets itself, and the
+/// pictures that are in its style sheet.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; \
+                           style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+/// The files come from the binary: another version is another file.
+const PAGE_CACHE: &str = "public, max-age=3600";
+
+/// The routes of this file; `table` lists those that the document describes.
+pub fn routes(table: fn() -> Vec<Route>) -> Vec<Route> {
+    vec![
+        route_with::<__path_description, _, _, _>(Access::Public, &table, description),
+        route::<__path_entrance, _, _>(Access::Public, entrance),
+        route::<__path_file, _, _>(Access::Public, file),
+    ]
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "docs", responses((status = 200, body = Object)))]
+async fn description(_front: Arc<Front>, table: fn() -> Vec<Route>, _request: Request) -> Answer {
+    // It is the same until the process ends, and large.
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let made = || serde_json::to_vec(&document::document(table())).expect("a document is plain data").into();
+    let mut response = Response::new(DOCUMENT.get_or_init(made).clone().into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Leads to the pages that show this document.
+#[utoipa::path(get, path = "/docs", tag = "docs", responses((status = 308, description = "Where they are.")))]
+async fn entrance(_front: Arc<Front>, _request: Request) -> Answer {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/docs/index.html"));
+    Ok(response)
+}
+
+/// A file of these pages.
+#[utoipa::path(get, path = "/docs/{file}", tag = "docs", params(("file" = String, Path)), responses(
+    (status = 200, description = "The file.")
+))]
+async fn file(_front: Arc<Front>, request: Request) -> Answer {
+    page(request.parameters.first().map_or("", String::as_str))
+}
+
+/// A file, made once: those who ask for it share its bytes, however slowly they read.
+fn page(name: &str) -> Answer {
+    static PAGES: LazyLock<Mutex<HashMap<String, (HeaderValue, Bytes)>>> = LazyLock::new(Mutex::default);
+    let mut pages = PAGES.lock();
+    let (content_type, bytes) = match pages.get(name) {
+        Some(page) => page.clone(),
+        None => {
+            let page = read(name)?.filter(|_| !name.is_empty()).ok_or_else(|| Problem::new(Kind::NO_PAGE))?;
+            pages.entry(name.to_owned()).or_insert(page).clone()
+        }
+    };
+    drop(pages);
+    let mut response = Response::new(bytes.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(PAGE_CACHE));
+    Ok(response)
+}
+
+/// A file of the pages from the binary, with its kind.
+fn read(name: &str) -> Result<Option<(HeaderValue, Bytes)>, Problem> {
+    let found = serve(name, Arc::new(Config::from("/openapi.json"))).map_err(|error| {
+        tracing::error!(error = %error, "a page of the documentation cannot be made");
+        Problem::new(Kind::INTERNAL)
+    })?;
+    let Some(file) = found else { return Ok(None) };
+    let content_type = HeaderValue::from_str(&file.content_type).map_err(|_| Problem::new(Kind::INTERNAL))?;
+    Ok(Some((content_type, file.bytes.into_owned().into())))
+}

@@ -1,0 +1,176 @@
+//! What one caller may keep busy of the connections, and what requests that only wait may keep of them:
+//! each of these holds its connection until it ends, and no other connection can make room for it.
+//!
+//! Long polls and tails together never have more than half of the connections, so that the others are
+//! there for requests that end: health checks, hooks, operators, other apps.
+
+use http::{HeaderMap, header};
+use tidings_entity::id::Sha256Hash;
+
+use super::{
+    quota::{Full, Quota, QuotaShare},
+    request::Caller,
+};
+use crate::http::bodies::problem::{Kind, Problem};
+
+/// Requests of one caller at once: at most one of so many connections.
+const CONNECTIONS_PER_REQUEST: usize = 8;
+/// A caller has at least so many requests at once, however few connections there may be.
+const REQUESTS_MIN: usize = 16;
+/// Long polls of one app: at most one of so many connections.
+const CONNECTIONS_PER_POLL: usize = 16;
+/// Tails of one caller at once: of an app, or of somebody of the staff.
+const TAILS_PER_CALLER: usize = 8;
+/// Long polls of all apps, and tails of all callers: each at most one of so many connections.
+const CONNECTIONS_PER_WAIT: usize = 4;
+/// How many seconds a client should wait that has too many requests under way ...
+const RETRY_AFTER_SECONDS: u64 = 1;
+/// ... or too many tails.
+const RETRY_TAIL_AFTER_SECONDS: u64 = 10;
+
+/// The bounds of one process.
+pub struct Places {
+    tokens: Quota,
+    refusals: Quota,
+    requests: Quota,
+    polls: Quota,
+    tails: Quota,
+}
+
+impl Places {
+    /// Bounds for a front door that takes so many connections.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        let part = |of: usize| (connections_max / of).max(1);
+        let of_waits = part(CONNECTIONS_PER_WAIT);
+        let of_requests = part(CONNECTIONS_PER_REQUEST).max(REQUESTS_MIN);
+        Self {
+            tokens: Quota::new(of_requests, usize::MAX),
+            refusals: Quota::new(usize::MAX, of_waits),
+            requests: Quota::new(of_requests, usize::MAX),
+            polls: Quota::new(part(CONNECTIONS_PER_POLL), of_waits),
+            tails: Quota::new(TAILS_PER_CALLER, of_waits),
+        }
+    }
+
+    /// One more request of a known caller, until it is answered.
+    ///
+    /// # Errors
+    /// 429 when as many of its requests are under way as may be.
+    pub(crate) fn request(&self, caller: &Caller) -> Result<Option<QuotaShare>, Problem> {
+        let owner = match caller {
+            Caller::App(app) => app.id.as_str(),
+            Caller::Staff(staff) => &staff.id,
+            Caller::Anyone | Caller::Hook(_) => return Ok(None),
+        };
+        self.requests.take(owner).map(Some).map_err(|_full| too_many_requests())
+    }
+
+    /// One more request with this token, until it is answered. It is counted before anything is read of its
+    /// caller, so that a crowd of requests with one token costs no reads.
+    ///
+    /// # Errors
+    /// 429 when as many requests with this token are under way as a caller may have.
+    pub(crate) fn token(&self, headers: &HeaderMap) -> Result<Option<QuotaShare>, Problem> {
+        let Some(token) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+        let owner = Sha256Hash::of(token.as_bytes()).to_string();
+        self.tokens.take(&owner).map(Some).map_err(|_full| too_many_requests())
+    }
+
+    /// One more refusal that is held for a moment; `None`: as many are held as may be.
+    pub(crate) fn refusal(&self) -> Option<QuotaShare> {
+        self.refusals.take("").ok()
+    }
+
+    /// One more request of an app that waits for a change; `None`: it should not wait, because as many do
+    /// as may.
+    pub(crate) fn poll(&self, app: &str) -> Option<QuotaShare> {
+        self.polls.take(app).ok()
+    }
+
+    /// One more tail of an app or, by its id, of somebody of the staff.
+    ///
+    /// # Errors
+    /// 429 when it has as many as it may have, or all callers together have.
+    pub(crate) fn tail(&self, owner: &str) -> Result<QuotaShare, Problem> {
+        self.tails.take(owner).map_err(|full| {
+            let detail = match full {
+                Full::Owner => format!("a caller has at most {TAILS_PER_CALLER} tails at once"),
+                Full::All => "this server has as many tails as it may have".to_owned(),
+            };
+            Problem::new(Kind::TOO_MANY).with_detail(detail).retry_after(RETRY_TAIL_AFTER_SECONDS)
+        })
+    }
+}
+
+fn too_many_requests() -> Problem {
+    Problem::new(Kind::TOO_MANY)
+        .with_detail("the owner of this token has as many requests under way as it may have")
+        .retry_after(RETRY_AFTER_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_entity::kind::Role;
+    use ulid::Ulid;
+
+    use super::{super::request::Staff, *};
+
+    #[test]
+    fn what_only_waits_has_half_of_the_connections_at_most() {
+        for (connections, of_each) in [(1, 1), (3, 1), (8, 2), (24, 6), (1_024, 256)] {
+            let places = Places::new(connections);
+            let mut held = Vec::new();
+            for caller in 0..1_000 {
+                held.extend(places.poll(&caller.to_string()));
+                held.extend(places.tail(&caller.to_string()));
+            }
+            assert_eq!(held.len(), 2 * of_each, "of {connections}");
+            let refused = places.tail("another").err().expect("one too many");
+            assert_eq!(refused.code(), "too-many-requests");
+            drop(held);
+            assert!(places.polls.is_unused() && places.tails.is_unused());
+        }
+    }
+
+    #[test]
+    fn one_app_has_a_part_of_what_may_wait() {
+        let places = Places::new(1_024);
+        let polls: Vec<_> = (0..1_100).filter_map(|_| places.poll("greedy")).collect();
+        assert_eq!(polls.len(), 64);
+        assert!(places.poll("modest").is_some());
+        let tails: Vec<_> = (0..100).filter_map(|_| places.tail("greedy").ok()).collect();
+        assert_eq!(tails.len(), 8);
+        assert!(places.tail("modest").is_ok());
+    }
+
+    #[test]
+    fn a_token_has_so_many_requests_at_once_whoever_it_belongs_to() {
+        let places = Places::new(1_024);
+        let with = |token: &'static str| {
+            HeaderMap::from_iter([(header::AUTHORIZATION, token.parse().expect("text"))])
+        };
+        let held: Vec<_> = (0..128).map(|_| places.token(&with("Bearer one")).expect("room")).collect();
+        let refused = places.token(&with("Bearer one")).err().expect("one too many");
+        assert_eq!(refused.status().as_u16(), 429);
+        assert!(places.token(&with("Bearer other")).is_ok());
+        assert!(places.token(&HeaderMap::new()).expect("not counted").is_none());
+        drop(held);
+        assert!(places.token(&with("Bearer one")).is_ok() && places.tokens.is_unused());
+    }
+
+    #[test]
+    fn a_caller_has_so_many_requests_at_once_and_who_is_not_known_is_not_counted() {
+        let staff = |id: &str| Caller::Staff(Staff { id: id.into(), role: Role::Viewer, keys: Ulid::nil() });
+        for (connections, most) in [(1, 16), (1_024, 128)] {
+            let places = Places::new(connections);
+            let held: Vec<_> = (0..most).map(|_| places.request(&staff("one")).expect("room")).collect();
+            let refused = places.request(&staff("one")).err().expect("one too many");
+            assert_eq!(refused.status().as_u16(), 429);
+            assert!(places.request(&staff("other")).is_ok());
+            assert!(places.request(&Caller::Anyone).expect("not counted").is_none());
+            drop(held);
+            assert!(places.request(&staff("one")).is_ok() && places.requests.is_unused());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Sources that an operator keeps from being asked: their breaker was opened by hand.
+
+use tidings_actors::{circuit_breaker::OPENED_BY_HAND, ports::BreakerRow, time::Timestamp};
+use tidings_entity::{id::SourceId, kind::BreakerKind};
+
+use crate::http::bodies::{
+    moment,
+    problem::{Kind, Problem},
+};
+
+/// Until when an operator keeps a source from being asked.
+pub(crate) fn kept_until(breakers: &[BreakerRow], source: &SourceId) -> Option<Timestamp> {
+    let row = breakers.iter().find(|row| row.kind == BreakerKind::Source && row.id == source.as_str())?;
+    row.probe_at.filter(|_| row.last_error == OPENED_BY_HAND)
+}
+
+/// The refusal of a scan that would ask such a source.
+pub(crate) fn kept_from_being_asked(until: Timestamp) -> Problem {
+    let until = moment::iso(until);
+    let said = format!(
+        "an operator keeps this repository from being asked until {until}; `tidings admin breaker reset` \
+         ends that"
+    );
+    Problem::new(Kind::CONFLICT).with_detail(said)
+}

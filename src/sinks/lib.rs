@@ -1,0 +1,297 @@
+//! Deliveries as webhooks: implements [`Transport`].
+//!
+//! Each sink that changes are sent to is one file: `push` (requests to a web address), `stream` (messages of
+//! NATS), `print` (lines on a terminal). What they send is the same (`rendering`), and so is what every
+//! attempt has (`attempt`).
+//!
+//! Preparing reads content through [`GitSource`], hashes what was never hashed and renders the
+//! body; sending signs it anew for each attempt and brings it out on the way of its sink.
+//! A body's bytes never change over retries, but for the id of chunks.
+
+mod access;
+mod answer;
+mod attempt;
+mod kept;
+pub mod nats;
+pub mod print;
+mod push;
+mod rendering;
+pub mod signature;
+mod spelling;
+mod stream;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tidings_actors::{
+    ports::{
+        Action, AttemptKind, AttemptOutcome, Clock, DeliveryOrder, Endpoint, Fetched, GitError, GitSource,
+        ItemOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek, Store, Transport,
+    },
+    round::{Change, RoundSpec},
+    shards::Hold,
+    sink::SinkAddress,
+};
+use tidings_egress::Egress;
+use tidings_entity::kind::PayloadFormat;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+pub use answer::excerpt;
+use attempt::Attempt;
+use nats::Nats;
+use print::Printer;
+use push::{Push, Pushing};
+pub use rendering::body;
+use rendering::{
+    body::Shared,
+    hashes::Hashes,
+    material::{self, Gathered},
+    notice,
+};
+use stream::Publishing;
+
+/// Where contents must be fetched, those of so many changes beyond the window come with them.
+const CHANGES_AHEAD: usize = 3_840;
+
+/// The body of a notice.
+#[must_use]
+pub fn notice_body(notice: &Notice, format: PayloadFormat) -> Bytes {
+    notice::render(notice, format).body
+}
+
+/// Gives the `traceparent` of the running span, where there is one.
+pub type Traceparent = fn() -> Option<String>;
+
+/// Signed webhooks through the guarded client.
+pub struct Webhooks {
+    push: Push,
+    nats: Nats,
+    printer: Option<Printer>,
+    git: Arc<dyn GitSource>,
+    hashes: Hashes,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    traceparent: Traceparent,
+    keeps_all: bool,
+    chunk_threshold: usize,
+    meter: Option<Arc<dyn Meter>>,
+}
+
+impl Webhooks {
+    /// Joins the parts.
+    #[must_use]
+    pub fn new(
+        egress: Egress,
+        git: Arc<dyn GitSource>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let hashes = Hashes::new(store, Arc::clone(&clock));
+        Self {
+            nats: Nats::new(egress.clone()),
+            push: Push::new(egress),
+            printer: None,
+            git,
+            hashes,
+            clock,
+            random,
+            traceparent: || None,
+            keeps_all: false,
+            chunk_threshold: body::CHUNK_THRESHOLD,
+            meter: None,
+        }
+    }
+
+    /// Prints what goes to the sink `print`, where this process has a terminal.
+    #[must_use]
+    pub fn printing(mut self, printer: Option<Printer>) -> Self {
+        self.printer = printer;
+        self
+    }
+
+    /// Sends what `traceparent` gives with every request.
+    #[must_use]
+    pub fn with_traceparent(mut self, traceparent: Traceparent) -> Self {
+        self.traceparent = traceparent;
+        self
+    }
+
+    /// Sends binary files of more than `bytes` bytes in chunks.
+    #[must_use]
+    pub fn chunked_above(mut self, bytes: usize) -> Self {
+        self.chunk_threshold = bytes;
+        self
+    }
+
+    /// Measures every attempt, and what narrow rounds fetch.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Arc<dyn Meter>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    fn measured(&self, kind: AttemptKind, outcome: AttemptOutcome) -> AttemptOutcome {
+        if let Some(meter) = &self.meter {
+            meter.attempted(kind, &outcome);
+        }
+        outcome
+    }
+
+    /// Keeps what acknowledgements say as well: every attempt is recorded.
+    #[must_use]
+    pub fn keeping_all(mut self, keeps_all: bool) -> Self {
+        self.keeps_all = keeps_all;
+        self
+    }
+
+    async fn look_up(&self, changes: &[Change]) {
+        self.hashes.foresee(material::blobs_of(changes.iter())).await;
+    }
+
+    /// Where something is lacking for these changes, fetches it together with what the next ones
+    /// lack: one request for many windows.
+    async fn bring(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) -> Result<(), PrepareError> {
+        let mut blobs = material::needed(&self.hashes, spec, changes).await?;
+        let Some(last) = changes.last() else { return Ok(()) };
+        if blobs.is_empty() || self.git.absent_blobs(remote, &blobs).await?.is_empty() {
+            return Ok(());
+        }
+        let next = Seek::After(last.clone());
+        // Of a lost mirror the trees may be gone too; then these alone will do.
+        let ahead = self.git.window(remote, spec, &next, CHANGES_AHEAD).await.unwrap_or_default();
+        self.look_up(&ahead).await;
+        blobs.extend(material::needed(&self.hashes, spec, &ahead).await?);
+        let began = Instant::now();
+        let fetched = self.git.fetch_blobs(remote, &blobs).await;
+        if let Some(meter) = &self.meter {
+            let report = fetched.as_ref().map(|report| report.fetched).map_err(GitError::code);
+            meter.fetched(Fetched::Contents, report, began.elapsed());
+        }
+        let report = fetched?;
+        info!(
+            repository.id = %remote.repository,
+            fetch.bytes = report.fetched.bytes,
+            fetch.objects = report.fetched.objects,
+            "fetched {} contents in {} bytes",
+            report.fetched.objects,
+            report.fetched.bytes
+        );
+        Ok(())
+    }
+
+    fn attempt<'a>(&'a self, endpoint: &'a Endpoint) -> Attempt<'a> {
+        Attempt {
+            clock: &*self.clock,
+            random: &*self.random,
+            endpoint,
+            traceparent: (self.traceparent)(),
+            keeps_all: self.keeps_all,
+        }
+    }
+
+    fn pushing<'a>(&'a self, endpoint: &'a Endpoint, base_url: &'a str) -> Pushing<'a> {
+        self.push.to(base_url, self.attempt(endpoint))
+    }
+
+    fn publishing<'a>(&'a self, endpoint: &'a Endpoint, address: &'a str) -> Publishing<'a> {
+        Publishing { nats: &self.nats, address, attempt: self.attempt(endpoint) }
+    }
+
+    fn printed(&self, parcels: &[Parcel]) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        self.printer.as_ref().map_or_else(print::nowhere, |printer| printer.print_all(parcels))
+    }
+}
+
+#[async_trait]
+impl Transport for Webhooks {
+    async fn foresee(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) {
+        self.look_up(changes).await;
+        if material::is_narrow(spec)
+            && let Err(error) = self.bring(remote, spec, changes).await
+        {
+            debug!(%error, "contents of a window were not brought at once");
+        }
+    }
+
+    async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError> {
+        let gathered = material::gather(&*self.git, &self.hashes, orders, budget).await?;
+        let size = gathered.iter().map(Gathered::size).sum();
+        let (orders, chunk_threshold) = (Arc::clone(orders), self.chunk_threshold);
+        let render = move || {
+            let (mut learned, mut shared) = (Vec::new(), None);
+            let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
+                id: order.id.clone(),
+                action: Action::from(order.change.operation),
+                watch: order.lane.repository.repository_id.clone(),
+                format: order.lane.round.format,
+                body: body::render(
+                    order,
+                    // All orders are of one lane.
+                    shared.get_or_insert_with(|| Shared::of(&order.lane)),
+                    &gathered.into_material(&mut learned),
+                    chunk_threshold,
+                ),
+                held: None,
+            };
+            let parcels: Vec<Parcel> = gathered.into_iter().zip(orders.iter()).map(parcel).collect();
+            (parcels, learned)
+        };
+        let (parcels, learned) = material::off_thread(size, render).await;
+        self.hashes.learn(&learned).await;
+        Ok(parcels)
+    }
+
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
+        // What few sinks need lies in a box of its own: requests would carry its room through each attempt.
+        let outcome = match &endpoint.address {
+            SinkAddress::Endpoint(base_url) => {
+                attempt::deliver(&self.pushing(endpoint, base_url), parcel, hold).await?
+            }
+            SinkAddress::Stream(address) => {
+                Box::pin(async { attempt::deliver(&self.publishing(endpoint, address), parcel, hold).await })
+                    .await?
+            }
+            SinkAddress::Print => self.printed(std::slice::from_ref(parcel)).0,
+            SinkAddress::Pull => print::nowhere().0,
+        };
+        Some(self.measured(AttemptKind::Change, outcome))
+    }
+
+    async fn send_batch(
+        &self,
+        endpoint: &Endpoint,
+        parcels: Vec<Parcel>,
+        hold: &Hold,
+    ) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        let (outcome, words) = match &endpoint.address {
+            SinkAddress::Endpoint(base_url) => {
+                self.pushing(endpoint, base_url).deliver_together(parcels).await
+            }
+            SinkAddress::Stream(address) => {
+                self.publishing(endpoint, address).publish_each(&parcels, hold).await
+            }
+            SinkAddress::Print => self.printed(&parcels),
+            SinkAddress::Pull => print::nowhere(),
+        };
+        (self.measured(AttemptKind::Batch, outcome), words)
+    }
+
+    async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
+        let letter = notice::render(notice, endpoint.format);
+        let outcome = match &endpoint.address {
+            SinkAddress::Endpoint(base_url) => {
+                attempt::notify(&self.pushing(endpoint, base_url), letter).await
+            }
+            SinkAddress::Stream(address) => {
+                attempt::notify(&self.publishing(endpoint, address), letter).await
+            }
+            // What a notice says is in the log already.
+            SinkAddress::Print => print::outcome(Ok(204), ""),
+            SinkAddress::Pull => print::nowhere().0,
+        };
+        self.measured(AttemptKind::Notice, outcome)
+    }
+}

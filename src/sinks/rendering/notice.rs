@@ -1,0 +1,210 @@
+//! Bodies of notices: messages that are not changes.
+//!
+//! `sync_failed` keeps the form that Docora's clients read (nested `error`) and repeats its class
+//! and text flat, as others of them read it; the class of refused credentials contains `auth`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{Action, Notice, RepositoryFacts},
+    round::{DeliveryId, Round},
+    time::Timestamp,
+};
+use tidings_egress::redaction::redact;
+use tidings_entity::{
+    id::{AppId, CursorId, WatchId},
+    kind::PayloadFormat,
+};
+
+use super::{body::iso, cloud_event};
+
+/// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
+const OUTSIDE_LANES: Duration = Duration::from_secs(10);
+
+/// A notice ready to be sent.
+pub(crate) struct Letter {
+    pub(crate) id: DeliveryId,
+    pub(crate) action: Action,
+    /// Whose notice it is, where it is not the app's as a whole.
+    pub(crate) watch: Option<WatchId>,
+    pub(crate) body: Bytes,
+    pub(crate) format: PayloadFormat,
+    /// Its own deadline, where it does not have the endpoint's.
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct EventBody<'a> {
+    event: Event<'a>,
+    repository: &'a RepositoryFacts,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a CursorId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct TestBody<'a> {
+    event: TestEvent<'a>,
+    app: TestedApp<'a>,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct TestEvent<'a> {
+    id: &'a str,
+    r#type: &'static str,
+}
+
+#[derive(Serialize)]
+struct TestedApp<'a> {
+    app_id: &'a AppId,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    event: &'static str,
+    repository: &'a RepositoryFacts,
+    error: FailureError<'a>,
+    circuit_breaker: CircuitBreaker,
+    retry_count: u32,
+    timestamp: String,
+    error_type: &'static str,
+    error_message: &'a str,
+}
+
+#[derive(Serialize)]
+struct FailureError<'a> {
+    r#type: &'static str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct CircuitBreaker {
+    status: &'static str,
+    consecutive_failures: u32,
+    threshold: u32,
+    cooldown_until: String,
+}
+
+/// Renders a notice; one that is outside of rounds in this format.
+pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
+    match notice {
+        Notice::OfRound { action, round, repository } => of_round(*action, round, repository),
+        Notice::SyncRecovered { id, repository, timestamp } => {
+            let event = Event {
+                id: id.as_str(),
+                r#type: "sync_recovered",
+                cursor: None,
+                branch: None,
+                round: None,
+                total: None,
+                complete: None,
+            };
+            let data = EventBody { event, repository, timestamp: iso(*timestamp) };
+            let named = (id.as_str(), Action::SyncRecovered.as_str());
+            let body = json(format, named, repository, None, *timestamp, &data);
+            let timeout = Some(OUTSIDE_LANES);
+            let watch = Some(repository.repository_id.clone());
+            Letter { id: id.clone(), action: Action::SyncRecovered, watch, body, format, timeout }
+        }
+        Notice::Test { id, app, timestamp } => of_test(id, app, *timestamp, format),
+        Notice::SyncFailed {
+            id,
+            repository,
+            error,
+            consecutive_failures,
+            threshold,
+            cooldown_until,
+            timestamp,
+        } => {
+            let message = redact(&error.to_string());
+            let data = FailureBody {
+                event: "sync_failed",
+                repository,
+                error: FailureError { r#type: "git_failure", message: &message },
+                circuit_breaker: CircuitBreaker {
+                    status: "open",
+                    consecutive_failures: *consecutive_failures,
+                    threshold: *threshold,
+                    cooldown_until: iso(*cooldown_until),
+                },
+                // Retries before this failure, as Docora counts.
+                retry_count: consecutive_failures.saturating_sub(1),
+                timestamp: iso(*timestamp),
+                error_type: error.code(),
+                error_message: &message,
+            };
+            let named = (id.as_str(), Action::SyncFailed.as_str());
+            let body = json(format, named, repository, None, *timestamp, &data);
+            let timeout = Some(OUTSIDE_LANES);
+            let watch = Some(repository.repository_id.clone());
+            Letter { id: id.clone(), action: Action::SyncFailed, watch, body, format, timeout }
+        }
+    }
+}
+
+/// It names no repository, so that no receiver takes it for a change of one.
+fn of_test(id: &DeliveryId, app: &AppId, timestamp: Timestamp, format: PayloadFormat) -> Letter {
+    let action = Action::Test;
+    let data = TestBody {
+        event: TestEvent { id: id.as_str(), r#type: action.as_str() },
+        app: TestedApp { app_id: app },
+        timestamp: iso(timestamp),
+    };
+    let body = match format {
+        PayloadFormat::Docora => serde_json::to_vec(&data).expect("a notice is plain data").into(),
+        PayloadFormat::Cloudevents => cloud_event::of_test(id.as_str(), timestamp, data),
+    };
+    Letter { id: id.clone(), action, watch: None, body, format, timeout: None }
+}
+
+fn of_round(action: Action, round: &Round, repository: &RepositoryFacts) -> Letter {
+    let id = DeliveryId::of_notice(&round.cursor, round.number, action.as_str());
+    let event = Event {
+        id: id.as_str(),
+        r#type: action.as_str(),
+        cursor: Some(&round.cursor),
+        branch: Some(round.branch_name()),
+        round: Some(round.number),
+        total: Some(round.summary.total()),
+        complete: round.complete.then_some(true),
+    };
+    let (format, at) = (round.format, round.began_at);
+    let data = EventBody { event, repository, timestamp: iso(at) };
+    let body = json(format, (id.as_str(), action.as_str()), repository, Some(round), at, &data);
+    let watch = Some(repository.repository_id.clone());
+    Letter { id, action, watch, body, format, timeout: None }
+}
+
+fn json(
+    format: PayloadFormat,
+    named: (&str, &str),
+    repository: &RepositoryFacts,
+    round: Option<&Round>,
+    at: Timestamp,
+    data: &impl Serialize,
+) -> Bytes {
+    match format {
+        PayloadFormat::Docora => serde_json::to_vec(data).expect("a notice is plain data").into(),
+        PayloadFormat::Cloudevents => cloud_event::of_notice(named, repository, round, at, data),
+    }
+}
+
+#[cfg(test)]
+mod tests;

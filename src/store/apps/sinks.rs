@@ -1,0 +1,184 @@
+//! Sinks that watches have for themselves: set, read, disabled, removed with their watch.
+
+use std::sync::Arc;
+
+use sea_orm::ConnectionTrait;
+use tidings_actors::{
+    ports::{GONE, NewSink, OwnSink, SinkKey, StoreError},
+    secret::Secret,
+    sink::SinkAddress,
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, SinkId},
+    kind::{EntryType, SinkKind},
+    sink, watch,
+};
+use tidings_secrets::Place;
+
+use super::access;
+use crate::{Context, apps, error::undecodable, ledger::told, rows};
+
+/// Whether the sink of a watch is served: that the own endpoint of an app is gone
+/// ([`GONE`](tidings_actors::ports::GONE)) says nothing of a sink that a watch has for itself.
+pub(crate) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
+     else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
+
+/// Gives a watch a sink of its own, or (`None`) lets it go to that of its app. A sink that the watch has
+/// keeps its id and its signing key, and is served again.
+pub(crate) async fn set(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    watch: &watch::Model,
+    new: Option<&NewSink>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(new) = new else {
+        point(connection, watch, None).await?;
+        return remove(connection, watch.sink_id.as_ref()).await;
+    };
+    let old = match &watch.sink_id {
+        Some(id) => Some(row(connection, &watch.app_id, id).await?.ok_or(StoreError::NotFound)?),
+        None => None,
+    };
+    let id = old.as_ref().map_or(&new.id, |old| &old.id).clone();
+    let signing_key = match old.as_ref().and_then(|old| old.signing_key.clone()) {
+        Some(sealed) => Some(sealed),
+        None => new.signing_key.as_ref().map(|key| seal(context, &id, key)),
+    };
+    let address = match &new.address {
+        SinkAddress::Endpoint(address) | SinkAddress::Stream(address) => Some(address.clone()),
+        SinkAddress::Pull | SinkAddress::Print => None,
+    };
+    let since = old.as_ref().map_or(at.0, |old| match old.address == address && old.disabled.is_none() {
+        true => old.since,
+        false => at.0.max(old.since + 1),
+    });
+    let next = sink::Model {
+        app_id: watch.app_id.clone(),
+        kind: new.address.kind(),
+        address,
+        access: access::seal(context, &access_place(id.as_str()), &new.access)?,
+        signing_key,
+        delivery: serde_json::to_string(&new.delivery).map_err(|error| undecodable("sink", error))?,
+        disabled: None,
+        since,
+        created_at: old.as_ref().map_or(at.0, |old| old.created_at),
+        id,
+    };
+    if old.is_none() {
+        let id = next.id.clone();
+        rows::insert(connection, "sink", vec![next]).await?;
+        return point(connection, watch, Some(&id)).await;
+    }
+    if old.is_some_and(|old| old.disabled.is_some()) {
+        let note = told::sink_used(&watch.app_id, Some(&next.id), EntryType::SinkEnabled, None);
+        told::now(connection, context, note).await?;
+    }
+    let text = "update sink set kind = $1, address = $2, access = $3, signing_key = $4, delivery = $5,
+                disabled = null, since = $6 where id = $7";
+    let values = vec![
+        next.kind.into(),
+        next.address.into(),
+        next.access.into(),
+        next.signing_key.into(),
+        next.delivery.into(),
+        next.since.into(),
+        next.id.into(),
+    ];
+    rows::execute(connection, "sink", text, values).await.map(drop)
+}
+
+async fn point(
+    connection: &impl ConnectionTrait,
+    watch: &watch::Model,
+    sink: Option<&SinkId>,
+) -> Result<(), StoreError> {
+    let text = "update watch set sink_id = $1 where id = $2";
+    let values = vec![sink.cloned().into(), watch.id.clone().into()];
+    rows::execute(connection, "watch", text, values).await.map(drop)
+}
+
+/// Removes a sink that no watch has any more, with its breaker.
+pub(crate) async fn remove(connection: &impl ConnectionTrait, id: Option<&SinkId>) -> Result<(), StoreError> {
+    let Some(id) = id else { return Ok(()) };
+    let of_breaker = "delete from breaker where kind = 'endpoint' and id = $1";
+    rows::execute(connection, "breaker", of_breaker, vec![id.clone().into()]).await?;
+    rows::execute(connection, "sink", "delete from sink where id = $1", vec![id.clone().into()])
+        .await
+        .map(drop)
+}
+
+/// A sink as it is served.
+pub(crate) async fn find(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    id: &SinkId,
+) -> Result<Option<OwnSink>, StoreError> {
+    let Some(row) = row(connection, app, id).await? else { return Ok(None) };
+    let place = key_place(id.as_str());
+    let open = |sealed: &Vec<u8>| -> Result<Secret, StoreError> {
+        context.keyring.open_sealed(&place, sealed).map_err(|error| undecodable("sink", error))
+    };
+    Ok(Some(OwnSink {
+        address: address(row.kind, row.address)?,
+        signing_key: row.signing_key.as_ref().map(open).transpose()?,
+        access: Arc::new(access::open(context, &access_place(id.as_str()), row.access.as_deref())?),
+        delivery: apps::settings("sink", &row.delivery)?,
+        disabled: row.disabled,
+        since: Timestamp(row.since),
+        id: row.id,
+    }))
+}
+
+/// Disables a sink that answered 410, if it still has the address that was asked.
+pub(crate) async fn disable_gone(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    key: &SinkKey,
+    since: Timestamp,
+) -> Result<bool, StoreError> {
+    let text = match key.sink {
+        Some(_) => "update sink set disabled = $1 where id = $2 and since = $3",
+        None => "update app set disabled = $1 where id = $2 and endpoint_since = $3",
+    };
+    let values = vec![GONE.into(), key.id().into(), since.0.into()];
+    let is_disabled = rows::execute(connection, "sink", text, values).await? > 0;
+    if is_disabled {
+        told::now(connection, context, told::gone(key, GONE)).await?;
+    }
+    Ok(is_disabled)
+}
+
+/// The address in a row.
+pub(crate) fn address(kind: SinkKind, address: Option<String>) -> Result<SinkAddress, StoreError> {
+    let missing = || undecodable("sink", format!("a sink of the kind {kind} has no address"));
+    Ok(match kind {
+        SinkKind::Endpoint => SinkAddress::Endpoint(address.ok_or_else(missing)?),
+        SinkKind::Stream => SinkAddress::Stream(address.ok_or_else(missing)?),
+        SinkKind::Pull => SinkAddress::Pull,
+        SinkKind::Print => SinkAddress::Print,
+    })
+}
+
+async fn row(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &SinkId,
+) -> Result<Option<sink::Model>, StoreError> {
+    let text = "select * from sink where id = $1 and app_id = $2";
+    rows::one(connection, "sink", text, vec![id.clone().into(), app.clone().into()]).await
+}
+
+fn seal(context: &Context, id: &SinkId, key: &Secret) -> Vec<u8> {
+    context.keyring.seal(&key_place(id.as_str()), key, &*context.random)
+}
+
+fn access_place(row: &str) -> Place<'_> {
+    Place { table: "sink", column: "access", row }
+}
+
+fn key_place(row: &str) -> Place<'_> {
+    Place { table: "sink", column: "signing_key", row }
+}

@@ -1,0 +1,200 @@
+//! Where the database lies: a SQLite file, or a PostgreSQL server. Nothing here is asked yet.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use sqlx::{ConnectOptions, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use url::Url;
+
+use super::connect::logged;
+use crate::OpenError;
+
+/// What may stand behind the `?` of a PostgreSQL address: what libpq calls so, and [`POOLER`]. A word
+/// that is not known here may be a misspelt `sslmode`, so it is refused.
+const PARAMETERS: &[&str] = &[
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+    POOLER,
+];
+/// `true`: between us and the server stands a pooler that hands out a connection for one transaction.
+const POOLER: &str = "pgbouncer";
+/// How we name ourselves to the server, where the address does not.
+const APPLICATION: &str = "tidings";
+
+/// Where the database lies.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Server(Box<Server>),
+}
+
+/// A PostgreSQL database.
+#[derive(Clone)]
+pub(crate) struct Server {
+    /// How to connect; holds the password.
+    pub(crate) options: PgConnectOptions,
+    /// Whether each transaction may meet another connection of the server.
+    pub(crate) is_pooled: bool,
+}
+
+impl Address {
+    /// Reads `sqlite:path`, `sqlite://path`, `sqlite:///path` (options after `?` are ours to set), or
+    /// `postgres://user:password@host:port/database?sslmode=...`.
+    pub(crate) fn parse(url: &str) -> Result<Self, OpenError> {
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            return Server::parse(url).map(|server| Self::Server(Box::new(server)));
+        }
+        if !url.starts_with("sqlite:") {
+            return Err(OpenError::Address("it begins with neither sqlite: nor postgres://".into()));
+        }
+        let options =
+            SqliteConnectOptions::from_str(url).map_err(|error| OpenError::Address(error.to_string()))?;
+        let file = options.get_filename().to_owned();
+        if url.contains(":memory:") || url.contains("mode=memory") || file.as_os_str().is_empty() {
+            return Err(OpenError::Address("a database in memory forgets everything; name a file".into()));
+        }
+        Ok(Self::File(file))
+    }
+
+    /// The file, where it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Server(_) => None,
+        }
+    }
+
+    /// Whether a database may be there: a server says so only when it is asked.
+    pub(crate) fn may_exist(&self) -> bool {
+        self.file().is_none_or(Path::exists)
+    }
+}
+
+impl Server {
+    fn parse(text: &str) -> Result<Self, OpenError> {
+        // What the libraries say of a text that is no address never repeats it: it may hold a password.
+        let wrong = |why: &dyn fmt::Display| OpenError::Address(why.to_string());
+        let spelling = "in a name or a password ? is written %3F, # %23, / %2F and @ %40";
+        // The same can leave an address that is none: what stands before the ?, # or / is taken for a port.
+        let cut =
+            text.find("://").map(|at| &text[at + 3..]).and_then(|rest| rest.split_once(['?', '#', '/']));
+        let is_cut = cut.is_some_and(|(_, behind)| behind.contains('@'));
+        let mut url = Url::parse(text).map_err(|error| match is_cut {
+            true => wrong(&format!("{error}; {spelling}")),
+            false => wrong(&error),
+        })?;
+        // A ?, # or / ends what is before it: then a part of a password is taken for something that is shown.
+        let rest = [Some(url.path()), url.query(), url.fragment()];
+        if rest.iter().flatten().any(|part| part.contains('@')) {
+            return Err(wrong(&format!("an @ stands behind the host; {spelling}")));
+        }
+        let mut is_pooled = false;
+        let mut kept: Vec<(String, String)> = Vec::new();
+        for (name, value) in url.query_pairs() {
+            match (&*name, &*value) {
+                (POOLER, "true") => is_pooled = true,
+                (POOLER, "false") => {}
+                (POOLER, _) => return Err(wrong(&format!("{POOLER} is true or false"))),
+                (name, _) if !PARAMETERS.contains(&name) => {
+                    let known = PARAMETERS.join(", ");
+                    return Err(wrong(&format!("a parameter behind the ? is none of {known}")));
+                }
+                (name, value) => kept.push((name.to_owned(), value.to_owned())),
+            }
+        }
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
+        let mut options = PgConnectOptions::from_url(&url).map_err(|error| wrong(&error))?;
+        if options.get_application_name().is_none() {
+            options = options.application_name(APPLICATION);
+        }
+        // Poolers refuse this one, and no column holds such a number.
+        options = logged(options.extra_float_digits(None));
+        if is_pooled {
+            // A prepared statement lives in a connection that the next transaction may not meet.
+            options = options.statement_cache_capacity(0);
+        }
+        Ok(Self { options, is_pooled })
+    }
+}
+
+/// Without the password.
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(formatter, "{}", file.display()),
+            Self::Server(server) => fmt::Debug::fmt(&**server, formatter),
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = &self.options;
+        let user = options.get_username();
+        let name = options.get_database().unwrap_or(user);
+        match options.get_socket() {
+            Some(socket) => write!(formatter, "the database {name} of {user} at {}", socket.display()),
+            None => {
+                let (host, port) = (options.get_host(), options.get_port());
+                write!(formatter, "the database {name} of {user} at {host}:{port}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let url = "postgres://tidings:planted@db.example:6432/house?sslmode=verify-full&pgbouncer=true";
+        let Ok(address) = Address::parse(url) else { panic!("read") };
+        assert!(matches!(&address, Address::Server(server) if server.is_pooled));
+        assert_eq!(address.to_string(), "the database house of tidings at db.example:6432");
+        assert!(!format!("{address:?}").contains("planted"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_said_without_its_password() {
+        for url in [
+            "postgres://u:planted@host/db?ssl=true",
+            "postgres://u:planted@host/db?sslmode=maybe",
+            "postgres://u:planted@host/db?pgbouncer=1",
+            "postgres://u:planted@host:port/db",
+            "postgres://u:12?planted@host/db",
+            "postgres://u:12?planted",
+            "postgres://u:12/planted@host/db",
+            "postgres://u:12#planted@host/db",
+            "postgres://u:pla?nted@host/db",
+            "postgres://host/db?planted=@",
+            "postgres://host/db?password=planted@",
+        ] {
+            let Err(refused) = Address::parse(url) else { panic!("{url} is refused") };
+            assert!(!refused.to_string().contains("planted"), "{refused}");
+        }
+        for url in ["postgres://u:p?w@host/db", "postgres://u:p/w@host/db", "postgres://u:p#w@host/db"] {
+            let Err(refused) = Address::parse(url) else { panic!("{url} is refused") };
+            assert!(refused.to_string().contains("? is written %3F"), "{refused}");
+        }
+    }
+}

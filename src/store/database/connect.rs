@@ -1,0 +1,284 @@
+//! Connections: one that writes, some that only read, and how a transaction begins. What differs
+//! between the two databases is below this file.
+
+mod ear;
+mod postgres;
+mod sqlite;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use log::LevelFilter;
+use parking_lot::RwLock;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
+    Statement, TransactionTrait,
+};
+use sqlx::ConnectOptions;
+use tokio::time::timeout;
+use tracing::warn;
+
+pub(crate) use self::{
+    ear::Ear,
+    postgres::{advice, refuse_unfit},
+};
+use super::address::{Address, Server};
+use crate::{OpenError, error::code};
+
+/// A statement that takes longer is logged at `warn`: its text, without the values that are bound to it.
+const SLOW: Duration = Duration::from_secs(1);
+/// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
+const SILENCE_MAX: Duration = Duration::from_secs(12);
+/// The same for a statement of a look, which may take longer.
+const LOOK_SILENCE_MAX: Duration = Duration::from_secs(32);
+/// The same for closing, of which nothing depends.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// With whom a transaction that writes shares the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// With nobody else who writes, in any process: what it reads cannot change before it writes.
+    Alone,
+    /// With others that settle: each touches only rows of lanes that its own process owns.
+    Settling,
+    /// With everybody: it touches rows that no verb decides by.
+    Aside,
+    /// With nobody, and it may take long: the schema changes.
+    Rebuilding,
+}
+
+/// Connections of one kind to the database. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pool: Arc<RwLock<Pool>>,
+    backend: DbBackend,
+    /// Where new ones are made in place of those that are of no use; `None`: they stay.
+    server: Option<Arc<Server>>,
+    /// Whether each transaction may meet another connection of the server: then every statement is
+    /// in one, because it takes more than one message.
+    is_pooled: bool,
+}
+
+/// Connections, and how often they were made anew.
+#[derive(Clone)]
+struct Pool {
+    connections: DatabaseConnection,
+    number: u64,
+}
+
+/// The one connection that writes. A SQLite file that is missing is made, readable by its owner only.
+pub(crate) async fn writer(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::writer(server).await,
+    }
+}
+
+/// Connections to a server that write beside the one that does.
+pub(crate) async fn beside(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::beside(server).await,
+    }
+}
+
+/// The connections that read, and cannot write.
+pub(crate) async fn readers(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::readers(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::readers(server).await,
+    }
+}
+
+/// A connection that reads and leaves nothing behind: not even beside a file that nobody has open.
+pub(crate) async fn still(address: &Address) -> Result<Connection, OpenError> {
+    match address {
+        Address::File(file) => sqlite::still(file).await.map(Connection::to_file),
+        Address::Server(server) => postgres::readers(server).await,
+    }
+}
+
+impl Connection {
+    fn to_file(connections: DatabaseConnection) -> Self {
+        Self::new(connections, None, false)
+    }
+
+    fn new(connections: DatabaseConnection, server: Option<Arc<Server>>, is_pooled: bool) -> Self {
+        let backend = connections.get_database_backend();
+        Self { pool: Arc::new(RwLock::new(Pool { connections, number: 0 })), backend, server, is_pooled }
+    }
+
+    fn pool(&self) -> Pool {
+        self.pool.read().clone()
+    }
+
+    /// Begins a transaction that writes. SQLite has one writer, whatever it wants; on PostgreSQL a lock
+    /// that ends with the transaction stands for it, over all processes.
+    pub(crate) async fn begin(&self, share: Share) -> Result<DatabaseTransaction, DbErr> {
+        let pool = self.pool().connections;
+        if self.backend == DbBackend::Sqlite {
+            return sqlite::begin(&pool).await;
+        }
+        let transaction = pool.begin().await?;
+        transaction.execute_unprepared(&postgres::entry(share, self.is_pooled)).await?;
+        Ok(transaction)
+    }
+
+    /// Begins a transaction that reads everything as it is at one moment, however long that takes, and keeps
+    /// all who write out until it ends: they read the leases in each transaction, and those are locked.
+    pub(crate) async fn hold(&self) -> Result<DatabaseTransaction, DbErr> {
+        let pool = self.pool().connections;
+        if self.backend == DbBackend::Sqlite {
+            return sqlite::begin(&pool).await;
+        }
+        let transaction = pool.begin().await?;
+        transaction.execute_unprepared(&postgres::hold(self.is_pooled)).await?;
+        Ok(transaction)
+    }
+
+    /// Begins one consistent look, which changes nothing.
+    pub(crate) async fn look(&self) -> Result<Look, DbErr> {
+        let pool = self.pool();
+        let number = pool.number;
+        let begun = async {
+            let transaction = pool.connections.begin().await?;
+            if self.backend == DbBackend::Postgres {
+                transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
+            }
+            Ok(transaction)
+        };
+        let transaction = self.answered(SILENCE_MAX, number, begun).await?;
+        Ok(Look { transaction, of: self.clone(), number })
+    }
+
+    /// The answer, unless the server is silent. Whoever is asked in vain keeps its place among the
+    /// connections until the server speaks, which may be never, and one whose plans or rights are of
+    /// before keeps them: so all of them are left behind, and new ones are made when they are needed.
+    async fn answered<T>(
+        &self,
+        patience: Duration,
+        number: u64,
+        asked: impl Future<Output = Result<T, DbErr>> + Send,
+    ) -> Result<T, DbErr> {
+        let silent = || DbErr::Custom("the database server does not answer any more".into());
+        let answer = if self.backend == DbBackend::Sqlite {
+            Some(asked.await)
+        } else {
+            timeout(patience, asked).await.ok()
+        };
+        let is_useless = answer.as_ref().is_none_or(|answer| answer.as_ref().is_err_and(of_connection));
+        if is_useless && let Some(server) = &self.server {
+            let mut pool = self.pool.write();
+            if pool.number == number {
+                warn!("the connections that read the database are made anew");
+                *pool = Pool { connections: postgres::fresh(server), number: number + 1 };
+            }
+        }
+        answer.unwrap_or_else(|| Err(silent()))
+    }
+
+    /// Closes all of them, after what they do now; one that is cut off is left to itself.
+    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+        let pool = self.pool().connections;
+        if self.backend == DbBackend::Sqlite {
+            return pool.close_by_ref().await;
+        }
+        timeout(FAREWELL_MAX, pool.close_by_ref()).await.unwrap_or(Ok(()))
+    }
+}
+
+/// Makes connections log slow statements, and no others.
+pub(crate) fn logged<O: ConnectOptions>(options: O) -> O {
+    options.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Warn, SLOW)
+}
+
+/// Whether an error is one of the connection that it came over, and would come again over it: a plan from
+/// before the schema changed (`0A000`), or a server that takes no writes (`25006`).
+fn of_connection(error: &DbErr) -> bool {
+    code(error).is_some_and(|code| ["0A000", "25006"].contains(&&*code))
+}
+
+/// Single statements; behind a pooler each is a look of its own.
+#[async_trait]
+impl ConnectionTrait for Connection {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        if !self.is_pooled {
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.execute_raw(statement)).await;
+        }
+        let look = self.look().await?;
+        let done = look.execute_raw(statement).await?;
+        look.end().await.map(|()| done)
+    }
+
+    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        if !self.is_pooled {
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.execute_unprepared(text)).await;
+        }
+        let look = self.look().await?;
+        let done = look.execute_unprepared(text).await?;
+        look.end().await.map(|()| done)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        if !self.is_pooled {
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.query_one_raw(statement)).await;
+        }
+        let look = self.look().await?;
+        let found = look.query_one_raw(statement).await?;
+        look.end().await.map(|()| found)
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        if !self.is_pooled {
+            let Pool { connections, number } = self.pool();
+            return self.answered(SILENCE_MAX, number, connections.query_all_raw(statement)).await;
+        }
+        let look = self.look().await?;
+        let found = look.query_all_raw(statement).await?;
+        look.end().await.map(|()| found)
+    }
+}
+
+/// One consistent look. Each of its statements is answered in time or not at all.
+pub(crate) struct Look {
+    transaction: DatabaseTransaction,
+    of: Connection,
+    number: u64,
+}
+
+impl Look {
+    /// Ends it.
+    async fn end(self) -> Result<(), DbErr> {
+        self.of.answered(SILENCE_MAX, self.number, self.transaction.commit()).await
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Look {
+    fn get_database_backend(&self) -> DbBackend {
+        self.of.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.execute_raw(statement)).await
+    }
+
+    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.execute_unprepared(text)).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.query_one_raw(statement)).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.of.answered(LOOK_SILENCE_MAX, self.number, self.transaction.query_all_raw(statement)).await
+    }
+}

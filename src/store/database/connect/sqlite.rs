@@ -1,0 +1,84 @@
+//! Connections to SQLite: write-ahead log, a sync at every commit, foreign keys. The writer has one
+//! connection; readers cannot write.
+
+use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+use super::logged;
+use crate::OpenError;
+
+/// How long a statement waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a verb waits for a free reading connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+/// Rows that a statement reads ahead of whoever takes them: for each that is waited for, a thread is woken.
+const ROW_BUFFER: usize = 512;
+
+/// The one connection that writes. Makes the file, readable by its owner only, where it is missing.
+pub(super) async fn writer(file: &Path) -> Result<DatabaseConnection, OpenError> {
+    make_private(file).map_err(|error| OpenError::Database(format!("{}: {error}", file.display())))?;
+    connect(file, 1, "OFF").await
+}
+
+/// The connections that read.
+pub(super) async fn readers(file: &Path) -> Result<DatabaseConnection, OpenError> {
+    connect(file, READERS, "ON").await
+}
+
+/// A connection to a file that nobody else has open, which leaves nothing beside it.
+pub(super) async fn still(file: &Path) -> Result<DatabaseConnection, OpenError> {
+    let file = file.to_owned();
+    let mut options = ConnectOptions::new("sqlite://placeholder");
+    options.max_connections(1);
+    options
+        .map_sqlx_sqlite_opts(move |_| logged(SqliteConnectOptions::new()).filename(&file).read_only(true));
+    Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
+}
+
+/// A transaction that holds the write lock from its beginning, so that what it reads cannot change
+/// before it writes.
+pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    connection.begin_with_options(options).await
+}
+
+async fn connect(file: &Path, size: u32, query_only: &'static str) -> Result<DatabaseConnection, OpenError> {
+    let file = file.to_owned();
+    let mut options = ConnectOptions::new("sqlite://placeholder");
+    options
+        .max_connections(size)
+        .min_connections(size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .max_lifetime(None)
+        .idle_timeout(None);
+    options.map_sqlx_sqlite_opts(move |_| {
+        logged(SqliteConnectOptions::new())
+            .filename(&file)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .row_buffer_size(ROW_BUFFER)
+            .pragma("query_only", query_only)
+            // What is deleted is gone from the file as well: erasing an app promises that.
+            .pragma("secure_delete", "ON")
+    });
+    Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
+}
+
+fn make_private(file: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}

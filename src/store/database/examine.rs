@@ -1,0 +1,161 @@
+//! A look at a database from outside, for whoever looks for faults: beside a running server or
+//! without one. Takes nothing over and changes nothing.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm_migration::MigratorTrait;
+use tidings_actors::{
+    ports::{GONE, ScanTrouble, StoreError},
+    time::Timestamp,
+};
+use tidings_migration::Migrator;
+use tidings_secrets::Keyring;
+
+use super::{
+    address::Address,
+    canary,
+    connect::{self, Connection},
+    schema,
+};
+use crate::{
+    OpenError,
+    keys::{key_shares, sealed},
+    rows,
+};
+
+/// The result of an examination.
+#[derive(Debug)]
+pub struct Examination {
+    /// What it finds wrong with itself.
+    pub faults: Vec<String>,
+    /// What is unwise about it, and what to do about that.
+    pub advice: Vec<(String, &'static str)>,
+    /// Whether no server has used it yet.
+    pub is_new: bool,
+    /// Steps of its schema that are missing. Where there are any, nothing below was looked at.
+    pub missing_steps: usize,
+    /// Whether the keyring opens it; the error where it does not. `None`: none was given.
+    pub key: Option<Result<(), OpenError>>,
+    /// How many values each key sealed.
+    pub sealed: BTreeMap<String, u64>,
+    /// The latest moment that was written down.
+    pub latest: Timestamp,
+    /// Addresses of the repositories that are watched.
+    pub repositories: Vec<String>,
+    /// Where each app receives, by its id.
+    pub endpoints: Vec<(String, String)>,
+    /// What keeps apps from getting their changes.
+    pub in_the_way: InTheWay,
+}
+
+/// What keeps apps from getting their changes, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InTheWay {
+    /// Sources whose credential is refused.
+    pub credentials_refused: u64,
+    /// Sources whose last scan failed for another reason.
+    pub sources_failing: u64,
+    /// Branches that are blocked.
+    pub branches_blocked: u64,
+    /// Breakers that are open.
+    pub breakers_open: u64,
+    /// Apps that are disabled because their endpoint answered 410 Gone.
+    pub apps_gone: u64,
+}
+
+/// Looks at the database at `url`; `None` where there is none yet.
+///
+/// # Errors
+/// See [`OpenError`]: it cannot be opened at all, or a newer version wrote it.
+pub async fn examine(url: &str, keyring: Option<&Keyring>) -> Result<Option<Examination>, OpenError> {
+    let address = Address::parse(url)?;
+    if !address.may_exist() {
+        return Ok(None);
+    }
+    let connection = connect::still(&address).await?;
+    let found = look(&connection, keyring).await;
+    connection.close().await.map_err(|error| OpenError::Database(error.to_string()))?;
+    found.map(Some)
+}
+
+async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Examination, OpenError> {
+    let refused = |error: StoreError| OpenError::Database(error.to_string());
+    let faults = schema::faults(connection).await?;
+    let advice = match connection.get_database_backend() {
+        DbBackend::Postgres => connect::advice(connection).await?,
+        _ => of_journal(connection).await.map_err(refused)?,
+    };
+    let is_new = faults.is_empty() && canary::is_new(connection).await.map_err(refused)?;
+    let missing_steps = Migrator::migrations().len() - schema::taken(connection).await?.len();
+    let mut found = Examination {
+        faults,
+        advice,
+        is_new,
+        missing_steps,
+        key: None,
+        sealed: BTreeMap::new(),
+        latest: Timestamp(0),
+        repositories: Vec::new(),
+        endpoints: Vec::new(),
+        in_the_way: InTheWay::default(),
+    };
+    if missing_steps > 0 || !found.faults.is_empty() {
+        return Ok(found);
+    }
+    if let Some(keyring) = keyring {
+        // A start takes what other replicas handed on first.
+        found.key = Some(match key_shares::foreseen(connection, keyring).await {
+            Ok(keyring) => canary::prove(connection, &keyring).await.map(drop),
+            Err(error) => Err(error),
+        });
+    }
+    found.sealed = sealed::by_key(connection).await.map_err(refused)?;
+    let text = "select max(at) from (select max(taken_at) as at from lease
+                union all select max(began_at) from round union all select max(created_at) from app) moments";
+    found.latest = Timestamp(rows::number(connection, "lease", text, vec![]).await.map_err(refused)?);
+    let texts = async |table, text: &str| {
+        let found = rows::mixed(connection, table, text, vec![]).await.map_err(refused)?;
+        let pair =
+            |row: &sea_orm::QueryResult| Some((row.try_get_by_index(0).ok()?, row.try_get_by_index(1).ok()?));
+        Ok::<Vec<(String, String)>, OpenError>(found.iter().filter_map(pair).collect())
+    };
+    let repositories = texts("repository", "select id, url from repository order by url").await?;
+    found.repositories = repositories.into_iter().map(|(_, url)| url).collect();
+    let text = "select id, base_url from app where base_url is not null and base_url <> 'print:'
+                   and disabled is null
+                union all select app_id, address from sink where address is not null and disabled is null
+                order by 1";
+    found.endpoints = texts("app", text).await?;
+    let text = "select s.id, s.last_error from source s where s.last_error is not null
+                and exists (select 1 from watch w where w.source_id = s.id)";
+    let failing = texts("source", text).await?;
+    found.in_the_way = in_the_way(connection, &failing).await.map_err(refused)?;
+    Ok(found)
+}
+
+/// Counts what is in the way; `failing`: the ids of the sources that fail, each with its last error.
+async fn in_the_way(connection: &Connection, failing: &[(String, String)]) -> Result<InTheWay, StoreError> {
+    let count =
+        async |table, text| rows::unsigned(table, rows::number(connection, table, text, vec![]).await?);
+    let refused = |(_, error): &&(String, String)| ScanTrouble::of(error) == ScanTrouble::Credential;
+    let credentials_refused = failing.iter().filter(refused).count() as u64;
+    Ok(InTheWay {
+        credentials_refused,
+        sources_failing: failing.len() as u64 - credentials_refused,
+        branches_blocked: count("cursor", "select count(*) from cursor where state = 'blocked'").await?,
+        breakers_open: count("breaker", "select count(*) from breaker where opened_at is not null").await?,
+        apps_gone: count("app", &format!("select count(*) from app where disabled = '{GONE}'")).await?,
+    })
+}
+
+/// How a SQLite file is written: `wal`, once a server had it.
+async fn of_journal(connection: &Connection) -> Result<Vec<(String, &'static str)>, StoreError> {
+    let mode = rows::mixed(connection, "sqlite_schema", "pragma journal_mode", vec![]).await?;
+    let mode: String = mode.first().and_then(|row| row.try_get_by_index(0).ok()).unwrap_or_default();
+    if mode == "wal" {
+        return Ok(Vec::new());
+    }
+    let said = format!("its journal is {mode}, not wal: readers and the writer hold each other up");
+    Ok(vec![(said, "start the server: it sets this by itself")])
+}

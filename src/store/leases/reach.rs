@@ -1,0 +1,34 @@
+//! Which rows belong to which shards, in SQL: the last eight bits of a repository's id, which are the last
+//! two letters of a ULID.
+
+use sea_orm::{ConnectionTrait, DbBackend, Value};
+use tidings_actors::ports::{Reach, Shard};
+
+/// The letters of a ULID, by what they stand for (Crockford's base32).
+const LETTERS: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// A condition on the column of a repository's id, with the value for its place `$place`; `None`: any
+/// repository will do.
+pub(crate) fn within(
+    connection: &impl ConnectionTrait,
+    column: &str,
+    place: usize,
+    reach: &Reach,
+) -> Option<(String, Value)> {
+    let Reach::These(shards) = reach else { return None };
+    // One text for every set of shards, so that it is prepared once.
+    let map: String = Shard::all().map(|shard| if shards.contains(&shard) { '1' } else { '0' }).collect();
+    Some((format!("substr(${place}, {} + 1, 1) = '1'", number(connection, column)), map.into()))
+}
+
+/// The number of the shard of the repository whose id stands in a column.
+pub(crate) fn number(connection: &impl ConnectionTrait, column: &str) -> String {
+    let find = match connection.get_database_backend() {
+        DbBackend::Postgres => "strpos",
+        _ => "instr",
+    };
+    let digit = |from_end: &str| {
+        format!("({find}('{LETTERS}', substr({column}, length({column}){from_end}, 1)) - 1)")
+    };
+    format!("({} % 8) * 32 + {}", digit(" - 1"), digit(""))
+}

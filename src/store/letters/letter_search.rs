@@ -1,0 +1,137 @@
+//! Letters in the order of their ids: how many of them one statement looks at, and which of those a filter
+//! may mean. A search is bounded by what it looks at, not by what it finds, so that a filter which means
+//! nothing costs no more than one that means everything.
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    filter::Filter,
+    ports::{DeadLetter, LetterMatcher, LetterNames, StoreError},
+};
+use tidings_entity::{dead_letter, id::DeadLetterId};
+
+use crate::{
+    letters,
+    rows::{
+        self,
+        filter::{Column, condition},
+    },
+};
+
+/// Terms of a filter that are evaluated without that fewer letters are looked at.
+const TERMS: u64 = 4;
+
+/// How many letters are looked at where without a filter `most` are: with many terms fewer, so that one
+/// statement takes no longer. With 32 terms over the longest paths 2,500 letters would take a second.
+pub(crate) fn bounded(most: u64, filter: Option<&Filter>) -> u64 {
+    let terms = filter.map_or(0, |filter| filter.terms() as u64);
+    most / terms.div_ceil(TERMS).max(1)
+}
+
+/// Which letters are looked at.
+pub(crate) struct Stretch<'s> {
+    /// A condition over `d`.
+    pub(crate) condition: String,
+    /// Its values.
+    pub(crate) values: Vec<Value>,
+    /// `asc` or `desc`, by their ids.
+    pub(crate) order: &'static str,
+    /// At most so many.
+    pub(crate) limit: u64,
+    /// Only what this may mean is read.
+    pub(crate) filter: Option<&'s Filter>,
+}
+
+/// What was looked at.
+pub(crate) struct Looked {
+    /// Letters that may be meant, in order.
+    pub(crate) found: Vec<Found>,
+    /// How many letters were looked at.
+    pub(crate) count: u64,
+    /// The last of them.
+    pub(crate) last: Option<DeadLetterId>,
+}
+
+/// A letter, with names where a filter asks for them.
+#[derive(FromQueryResult)]
+pub(crate) struct Found {
+    #[sea_orm(nested)]
+    pub(crate) row: dead_letter::Model,
+    app_name: Option<String>,
+    owner: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(FromQueryResult)]
+struct End {
+    count: i64,
+    reached: Option<DeadLetterId>,
+}
+
+impl Found {
+    /// The letter, if it can be read and is meant.
+    pub(crate) fn meant(self, matcher: &LetterMatcher) -> Option<DeadLetter> {
+        let names = match (self.app_name, self.owner, self.name) {
+            (Some(app_name), Some(owner), Some(name)) => {
+                Some(LetterNames { app: self.row.app_id.clone(), app_name, owner, name })
+            }
+            _ => None,
+        };
+        let letter = rows::readable_or_logged(letters::shown(self.row))?;
+        matcher.admits(&letter, names.as_ref()).then_some(letter)
+    }
+}
+
+/// Looks at a stretch of letters. With a filter in two statements, of which the second reads nothing behind
+/// what the first has counted.
+pub(crate) async fn look(
+    connection: &impl ConnectionTrait,
+    stretch: Stretch<'_>,
+) -> Result<Looked, StoreError> {
+    let Stretch { condition: within, mut values, order, limit, filter } = stretch;
+    let limit = rows::signed(limit);
+    let Some(filter) = filter else {
+        let text = format!(
+            "select d.*, null as app_name, null as owner, null as name from dead_letter d where {within}
+             order by d.id {order} limit {limit}"
+        );
+        let found: Vec<Found> = rows::readable(connection, "dead_letter", &text, values).await?;
+        let (count, last) = (found.len() as u64, found.last().map(|found| found.row.id.clone()));
+        return Ok(Looked { found, count, last });
+    };
+    let (end, beyond) = if order == "asc" { ("max", "<=") } else { ("min", ">=") };
+    let text = format!(
+        "select count(*) as count, {end}(id) as reached from (select d.id from dead_letter d where {within}
+         order by d.id {order} limit {limit}) as looked"
+    );
+    let ended: Option<End> = rows::one(connection, "dead_letter", &text, values.clone()).await?;
+    let Some(End { count, reached: Some(last) }) = ended else {
+        return Ok(Looked { found: Vec::new(), count: 0, last: None });
+    };
+    values.push(last.clone().into());
+    let place = values.len();
+    let meant = condition(connection.get_database_backend(), filter, column, &mut values);
+    let text = format!(
+        "select d.*, a.name as app_name, w.owner as owner, w.name as name
+         from dead_letter d join app a on a.id = d.app_id join watch w on w.id = d.watch_id
+         where {within} and d.id {beyond} ${place} and ({meant}) order by d.id {order}"
+    );
+    let found: Vec<Found> = rows::readable(connection, "dead_letter", &text, values).await?;
+    Ok(Looked { found, count: rows::unsigned("dead_letter", count)?, last: Some(last) })
+}
+
+/// The fields of letters in SQL.
+pub(crate) fn column(field: &str) -> Option<Column> {
+    Some(match field {
+        "app" => Column::texts(&["d.app_id", "a.name"]),
+        "repository" => Column::texts(&["d.watch_id", "w.name", "w.owner || '/' || w.name"]),
+        "name" => Column::texts(&["w.owner || '/' || w.name"]),
+        "path" => Column::Path("d.path"),
+        "kind" => Column::texts(&["d.operation"]),
+        "reason" => Column::texts(&["d.reason"]),
+        "state" => Column::texts(&["d.status"]),
+        "status" => Column::Number("d.http_status"),
+        "answer" => Column::texts(&["d.excerpt"]),
+        "since" | "until" => Column::Number("d.created_at"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,260 @@
+//! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Which of
+//! them it is concerns `database` and the lists of `rows`; every other statement is read by both.
+//!
+//! One connection writes, four read. The writing one belongs to a single task (`writer`) that
+//! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
+//! transactions hold a lock over all processes, so that every verb has the database to itself there too. At a
+//! start the schema is brought up and the keyring is proved to be the right one (`canary`). On SQLite the
+//! epoch of the lease rises: an older process that still lives writes nothing any more
+//! (`StoreError::Fenced`). On PostgreSQL replicas share the work by `leases`, and what one of them begins
+//! under a lease changes nothing once that does not stand any more (`fences`, `StoreError::Lost`).
+//!
+//! `port` is the table of contents: a file for each noun, a line for each verb.
+
+mod apps;
+pub mod audit;
+mod database;
+mod error;
+mod keys;
+mod lanes;
+pub mod leases;
+mod ledger;
+mod letters;
+mod port;
+mod rows;
+mod sources;
+mod upkeep;
+mod watches;
+mod writer;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tidings_actors::ports::{Clock, Meter, Random, StoreError};
+use tidings_entity::id::ReplicaId;
+use tidings_secrets::{Keyring, SecretsError};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+use tracing::warn;
+
+use apps::requests::Kept;
+use database::{
+    address::Address,
+    canary,
+    connect::{self, Connection, Look},
+};
+pub use database::{copy, examine, schema, transfer};
+use error::{OfTable, of_first_use};
+use keys::resealing::Resealing;
+use writer::Writer;
+
+/// How long a start waits between two tries to reach a server, each of which may take seconds itself.
+const START_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why the store cannot be opened. Nothing was served.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The address names no database that this binary can use.
+    #[error("the database address is not usable: {0}")]
+    Address(String),
+    /// The database answers with an error.
+    #[error("the database cannot be opened: {0}")]
+    Database(String),
+    /// The database does not answer, or says that it will later: this passes by itself.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The database was written by a newer version.
+    #[error("the database was written by a newer version (it has the step {0:?}); start that version")]
+    NewerSchema(String),
+    /// A copy into the database did not end.
+    #[error(
+        "a copy of another database into this one did not end: run `tidings migrate copy` again, which \
+         begins anew"
+    )]
+    UnfinishedCopy,
+    /// Servers work with the database whose steps were to be taken back.
+    #[error("in use by {0}: stop each server, and run this again")]
+    InUse(String),
+    /// The data directory belongs to a database that was used, and this one was not.
+    #[error(
+        "{address} is new, and this data directory was used with a database that was not: its apps and \
+         watches would be gone. {}, let database.url name it, or begin anew with `tidings serve \
+         --new-database`",
+        if *.is_server { "Put that one back (from a backup of the server, by pg_restore)" }
+        else { "Put that one back (`tidings restore` fills an empty data directory from a backup)" }
+    )]
+    NotTheSame {
+        /// The new database.
+        address: String,
+        /// Whether it is one of a server, which looks after its own backups.
+        is_server: bool,
+    },
+    /// The data directory has no keyring, and the database needs one.
+    #[error(
+        "the data directory has no keyring, and the database was sealed with one: put it back from a copy \
+         (`tidings key import`), or let keyring_file name one that opens it ({0})"
+    )]
+    NoKeyring(Box<OpenError>),
+    /// The keyring that was made or given cannot be written into the data directory.
+    #[error(transparent)]
+    Keyring(SecretsError),
+    /// The keyring is not the one that sealed the secrets of this database.
+    #[error("the keyring does not belong to this database: {0}")]
+    WrongKey(SecretsError),
+    /// A key that other replicas seal with is nowhere to be had.
+    #[error(
+        "the keyring lacks the key {0}, which replicas of this database sealed with while this one was away: \
+         copy the keyring of one that runs"
+    )]
+    MissingKey(String),
+}
+
+/// How a start goes about its database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartRules {
+    /// How long it waits for a server that is not up yet.
+    pub wait: Duration,
+    /// Whether a database that no server has used is refused, before anything is made in it.
+    pub refuses_new: bool,
+}
+
+/// What verbs need besides the database.
+#[derive(Clone)]
+struct Context {
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    kept: Arc<Kept>,
+}
+
+/// Everything that must survive, in a database. Clones are the same store.
+#[derive(Clone)]
+pub struct SqlStore {
+    address: Address,
+    context: Context,
+    readers: Connection,
+    writer: Writer,
+    /// How far sealing anew is; one step at a time.
+    resealing: Arc<Mutex<Resealing>>,
+    /// Which replica this is, once it is one.
+    mine: Arc<OnceLock<ReplicaId>>,
+}
+
+impl SqlStore {
+    /// Opens the database at `url` (`sqlite:///path/to/file`, made where it is missing, or
+    /// `postgres://...`) and brings its schema up. Whoever had a file open before is fenced off; a server
+    /// is shared.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        url: &str,
+        keyring: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        Self::open_at_start(StartRules::default(), url, keyring, clock, random).await
+    }
+
+    /// The same by these rules. A keyring that is not kept yet ([`Keyring::keep`]) is once it is proved.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_at_start(
+        rules: StartRules,
+        url: &str,
+        keyring: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        Self::keeping(rules, url, Context { keyring, clock, random, kept: Arc::default() }).await
+    }
+
+    async fn keeping(rules: StartRules, url: &str, context: Context) -> Result<Self, OpenError> {
+        let address = Address::parse(url)?;
+        let last = Instant::now() + rules.wait;
+        let (connection, readers, epoch) = loop {
+            match first_steps(&address, &context, rules.refuses_new).await {
+                Err(OpenError::Unreachable(reason)) if Instant::now() < last => {
+                    warn!("the database cannot be reached, and is asked again: {reason}");
+                    sleep(START_PAUSE).await;
+                }
+                other => break other?,
+            }
+        };
+        let writer = Writer::start(address.clone(), connection, context.clone(), epoch);
+        let (resealing, mine) = Default::default();
+        Ok(Self { address, context, readers, writer, resealing, mine })
+    }
+
+    /// Counts the transactions of the one writer with `meter`.
+    #[must_use]
+    pub fn with_meter(self, meter: Arc<dyn Meter>) -> Self {
+        self.writer.measure(meter);
+        self
+    }
+
+    /// Commits what is on its way, then closes all connections. Verbs after it are refused with
+    /// [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        if let Err(error) = self.readers.close().await {
+            tracing::warn!(%error, "the reading connections did not close cleanly");
+        }
+    }
+
+    /// Runs a statement beside all verbs, as somebody would who can write to the database.
+    ///
+    /// # Panics
+    /// The database refuses the statement.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn tamper(&self, text: &str) {
+        let text = text.to_owned();
+        let run = self.writer.verb(move |transaction, _context| {
+            Box::pin(async move { rows::execute(transaction, "audit", &text, Vec::new()).await })
+        });
+        run.await.expect("tampered");
+    }
+
+    fn mine(&self) -> Option<ReplicaId> {
+        self.mine.get().cloned()
+    }
+
+    /// One consistent look at the database.
+    async fn snapshot(&self) -> Result<Look, StoreError> {
+        self.readers.look().await.of("sqlite_schema")
+    }
+}
+
+/// What a start does with a database. Any of it may find that a server is not up yet, as the parts of a
+/// stack come up in any order, or go down again, or that another process is at it; all of it may be done
+/// again.
+async fn first_steps(
+    address: &Address,
+    context: &Context,
+    refuses_new: bool,
+) -> Result<(Connection, Connection, i64), OpenError> {
+    let not_the_same = || OpenError::NotTheSame {
+        address: address.to_string(),
+        is_server: matches!(address, Address::Server(_)),
+    };
+    if refuses_new && !address.may_exist() {
+        return Err(not_the_same());
+    }
+    let connection = connect::writer(address).await?;
+    if refuses_new && canary::is_new(&connection).await.map_err(of_first_use)? {
+        return Err(not_the_same());
+    }
+    schema::bring_up(&connection).await?;
+    let epoch = canary::take_over(&connection, context).await?;
+    let readers = connect::readers(address).await?;
+    Ok((connection, readers, epoch))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! A filter as a condition of SQL. The text of the condition is ours: every value of the caller is bound to a
+//! place.
+//!
+//! What a filter means is said in memory ([`tidings_actors::filter`]). A condition never loses a row that is
+//! meant. It is exact but for globs that no database knows: of those it knows what all their paths begin
+//! with, and whoever asked evaluates the filter once more over the rows that came. Below a `NOT` such a glob
+//! must hold for every row, or rows would be lost.
+//!
+//! Letters of ASCII are alike in both cases, all others are not: SQLite's `lower` knows no others, and
+//! neither does PostgreSQL's in the collation `C`. A text is found with `instr` and `strpos`, which know no
+//! wildcards.
+
+use std::borrow::Cow;
+
+use sea_orm::{DbBackend, Value};
+use tidings_actors::filter::{Expression, Filter, GlobReach, Term, Test};
+
+/// What a field of a list is in SQL. Each part is an expression of ours.
+#[derive(Clone, Debug)]
+pub(crate) enum Column {
+    /// Texts, of which one must meet a test.
+    Texts(Vec<Cow<'static, str>>),
+    /// The raw bytes of a path.
+    Path(&'static str),
+    /// A number or a moment.
+    Number(&'static str),
+    /// Words, each with the condition under which it holds.
+    Words(Vec<(&'static str, Cow<'static, str>)>),
+}
+
+impl Column {
+    /// Texts that stand there.
+    pub(crate) fn texts(texts: &[&'static str]) -> Self {
+        Self::Texts(texts.iter().map(|text| Cow::Borrowed(*text)).collect())
+    }
+}
+
+/// The columns of a list, by the names of its fields.
+pub(crate) type Columns = fn(&str) -> Option<Column>;
+
+/// A condition that holds for every row that is meant. Its values are put behind those that are there.
+pub(crate) fn condition(
+    backend: DbBackend,
+    filter: &Filter,
+    columns: Columns,
+    values: &mut Vec<Value>,
+) -> String {
+    let mut writer = Writer { backend, columns, searched: filter.set().searched, values };
+    writer.expression(filter.expression(), true)
+}
+
+struct Writer<'v> {
+    backend: DbBackend,
+    columns: Columns,
+    searched: &'static [&'static str],
+    values: &'v mut Vec<Value>,
+}
+
+impl Writer<'_> {
+    /// `is_asked`: rows must not be lost that meet it; otherwise, that do not.
+    fn expression(&mut self, expression: &Expression, is_asked: bool) -> String {
+        match expression {
+            Expression::All(parts) if parts.is_empty() => "1 = 1".to_owned(),
+            Expression::All(parts) => self.joined(parts, " and ", is_asked),
+            Expression::Any(parts) => self.joined(parts, " or ", is_asked),
+            Expression::Not(inner) => format!("not {}", self.expression(inner, !is_asked)),
+            Expression::Term(Term::Field { field, test }) => self.test(field.name, test, is_asked),
+            Expression::Term(Term::Text(text)) => {
+                let test = Test::Contains(text.clone());
+                let tests = self.searched.iter().map(|field| self.test(field, &test, is_asked));
+                let tests: Vec<String> = tests.collect();
+                format!("({})", tests.join(" or "))
+            }
+        }
+    }
+
+    fn joined(&mut self, parts: &[Expression], between: &str, is_asked: bool) -> String {
+        let parts: Vec<String> = parts.iter().map(|part| self.expression(part, is_asked)).collect();
+        format!("({})", parts.join(between))
+    }
+
+    /// What a row does not say fails the test: it is false there, and not null.
+    fn test(&mut self, field: &str, test: &Test, is_asked: bool) -> String {
+        let Some(column) = (self.columns)(field) else {
+            debug_assert!(false, "{field} has no column");
+            return "1 = 0".to_owned();
+        };
+        let condition = match (column, test) {
+            (Column::Texts(texts), Test::Is(text)) => {
+                let place = self.place(text.as_str().into());
+                self.one_of(&texts, |text| format!("{text} = {place}"))
+            }
+            (Column::Texts(texts), Test::Contains(part)) => {
+                let (place, finds) = (self.place(part.as_str().into()), self.finds());
+                self.one_of(&texts, |text| format!("{finds}({text}, {place}) > 0"))
+            }
+            (Column::Path(path), Test::Contains(part)) => self.path_contains(path, part),
+            (Column::Path(path), Test::Matches(glob)) => self.path_matches(path, &glob.reach(), is_asked),
+            (Column::Number(number), Test::Equals(other)) => self.compared(number, "=", *other),
+            (Column::Number(number), Test::From(at)) => self.compared(number, ">=", at.0),
+            (Column::Number(number), Test::Before(at)) => self.compared(number, "<", at.0),
+            (Column::Words(words), Test::Is(word)) => {
+                let held = words.into_iter().find(|(name, _)| name == word);
+                held.map_or(Cow::Borrowed("1 = 0"), |(_, condition)| condition).into_owned()
+            }
+            _ => "1 = 0".to_owned(),
+        };
+        format!("coalesce(({condition}), false)")
+    }
+
+    /// A condition for one of these texts, in lower case.
+    fn one_of(&self, texts: &[Cow<'static, str>], condition: impl Fn(String) -> String) -> String {
+        let conditions: Vec<String> = texts.iter().map(|text| condition(self.lower(text))).collect();
+        conditions.join(" or ")
+    }
+
+    fn lower(&self, text: &str) -> String {
+        match self.backend {
+            DbBackend::Postgres => format!("lower(({text}) collate \"C\")"),
+            _ => format!("lower({text})"),
+        }
+    }
+
+    fn finds(&self) -> &'static str {
+        match self.backend {
+            DbBackend::Postgres => "strpos",
+            _ => "instr",
+        }
+    }
+
+    fn compared(&mut self, number: &str, comparison: &str, with: i64) -> String {
+        let place = self.place(with.into());
+        format!("{number} {comparison} {place}")
+    }
+
+    /// Byte by byte: a path need not be UTF-8.
+    fn path_contains(&mut self, path: &str, part: &str) -> String {
+        let place = self.place(part.as_bytes().to_vec().into());
+        match self.backend {
+            // A letter for each byte.
+            DbBackend::Postgres => {
+                let path = self.lower(&format!("convert_from({path}, 'LATIN1')"));
+                format!("strpos({path}, convert_from({place}, 'LATIN1')) > 0")
+            }
+            _ => format!("instr(cast(lower(cast({path} as text)) as blob), {place}) > 0"),
+        }
+    }
+
+    fn path_matches(&mut self, path: &str, reach: &GlobReach, is_asked: bool) -> String {
+        match reach {
+            GlobReach::Path(exact) => {
+                let place = self.place(exact.clone().into());
+                format!("{path} = {place}")
+            }
+            GlobReach::Below(prefix) => self.begins(path, prefix),
+            GlobReach::Among(prefix) if is_asked => self.begins(path, prefix),
+            GlobReach::Among(_) => "1 = 0".to_owned(),
+        }
+    }
+
+    fn begins(&mut self, path: &str, prefix: &[u8]) -> String {
+        let mut behind = prefix.to_vec();
+        // No byte of a text is 255.
+        match behind.last_mut() {
+            None => return "1 = 1".to_owned(),
+            Some(last) => *last += 1,
+        }
+        let (first, behind) = (self.place(prefix.to_vec().into()), self.place(behind.into()));
+        format!("{path} >= {first} and {path} < {behind}")
+    }
+
+    /// Binds a value.
+    fn place(&mut self, value: Value) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+}
