@@ -60,6 +60,7 @@ mod private_addresses;
 mod pulling;
 mod reading;
 mod receivers;
+mod recorded;
 mod redrives;
 mod refusals;
 mod refused_starts;
