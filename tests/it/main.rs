@@ -78,5 +78,6 @@ mod supervision;
 mod support;
 mod telemetry;
 mod turned_back;
+mod upgrades;
 mod watching;
 mod wrong_usage;

@@ -2,7 +2,7 @@
 //! against the server, and all that is said in either direction must be, byte for byte, what a server of
 //! that time said.
 //!
-//! The snapshots were recorded with such a server: `TIDINGS_RECORDED_BINARY` names its binary, and
+//! The snapshots were recorded with such a server: `TIDINGS_STORY_OLDER` names its binary, and
 //! `INSTA_UPDATE=always` writes what it says. A change of a snapshot breaks clients that are in use.
 
 mod masks;
@@ -66,7 +66,7 @@ impl Client {
     fn start(answers: &'static [u16]) -> Self {
         // An answer is written before the first round begins, also on a busy machine.
         let mut server = Server::prepare().with("delivery.first_delay", "1s");
-        server.becomes(text_setting("TIDINGS_RECORDED_BINARY").map(PathBuf::from));
+        server.becomes(text_setting("TIDINGS_STORY_OLDER").map(PathBuf::from));
         server.run();
         let (wire, listener) = (Wire::default(), TcpListener::bind("127.0.0.1:0").expect("a port"));
         let receives_at = listener.local_addr().expect("an address");
