@@ -45,6 +45,7 @@ pub mod route;
 mod sights;
 mod standing;
 pub mod status;
+mod subscriptions;
 mod tail;
 pub mod tokens;
 mod trees;
@@ -103,6 +104,7 @@ impl Served {
                     deliveries::routes(&state.histories),
                     tokens::routes(),
                     ledger::routes(&state.places, &state.lifecycle),
+                    subscriptions::routes(&state.tests),
                 ]
                 .concat();
                 [

@@ -62,6 +62,7 @@ mod settle;
 mod sinks;
 mod skip;
 mod sources;
+mod subscriptions;
 mod terms;
 mod tokens;
 pub mod transfer;
@@ -170,6 +171,7 @@ struct Context {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     kept: Arc<Kept>,
+    news: Arc<ledger::News>,
 }
 
 /// Everything that must survive, in a database. Clones are the same store.
@@ -212,7 +214,12 @@ impl SqlStore {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        Self::keeping(rules, url, Context { keyring, clock, random, kept: Arc::default() }).await
+        Self::keeping(
+            rules,
+            url,
+            Context { keyring, clock, random, kept: Arc::default(), news: Arc::default() },
+        )
+        .await
     }
 
     async fn keeping(rules: StartRules, url: &str, context: Context) -> Result<Self, OpenError> {

@@ -43,6 +43,7 @@ use attempt::Attempt;
 use print::Printer;
 use push::{Push, Pushing};
 pub use rendering::body;
+pub(crate) use rendering::entry::EntryShown;
 use rendering::{
     body::Shared,
     hashes::Hashes,

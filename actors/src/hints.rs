@@ -2,18 +2,19 @@
 //! or by another replica. A hint is never the change itself; one that is lost costs latency only, because
 //! actors read rows when they start and now and then.
 
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{RepositoryId, SubscriptionId};
 use tracing::Span;
 
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
     context::Context,
     deliverer,
-    housekeeping::LetterKeeperMessage,
+    housekeeping::{LetterKeeperMessage, SubscriptionKeeperMessage},
     ports::Signal,
     repository_watcher::RepositoryWatcherMessage,
+    subscriber::SubscriberMessage,
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, LETTER_KEEPER, REPOSITORY_WATCHER},
+    tree::{CIRCUIT_BREAKER, LETTER_KEEPER, REPOSITORY_WATCHER, SUBSCRIBER, SUBSCRIPTION_KEEPER},
 };
 
 /// Gives a hint of another replica to the actors of this process that it concerns.
@@ -33,6 +34,8 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
         Signal::Breaker(key) => breaker_changed(context, key),
         Signal::ResetBreaker(key) => drop(reset_breaker(context, key)),
         Signal::Redrive => carry_on_redrives(context),
+        Signal::Ledger => look_at_ledgers(context),
+        Signal::Subscription(subscription) => subscription_changed(context, subscription),
         Signal::Shards
         | Signal::Missed
         | Signal::Keys
@@ -73,6 +76,21 @@ pub(crate) fn carry_on_redrives(context: &Context) {
     if let Some(keeper) = context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
         keeper.send(LetterKeeperMessage::Mark);
     }
+}
+
+/// Entries may wait for subscriptions. While the keeper restarts this is lost: it looks by itself.
+pub(crate) fn look_at_ledgers(context: &Context) {
+    if let Some(keeper) = context.directory.find(SUBSCRIPTION_KEEPER, "") {
+        keeper.send(SubscriptionKeeperMessage::Look);
+    }
+}
+
+/// A subscription was changed or removed: if it is worked on here, its actor reads its row again.
+pub(crate) fn subscription_changed(context: &Context, subscription: &SubscriptionId) {
+    if let Some(subscriber) = context.directory.find(SUBSCRIBER, subscription.as_str()) {
+        subscriber.send(SubscriberMessage::Refresh);
+    }
+    look_at_ledgers(context);
 }
 
 /// Closes a breaker of this process. `false`: none with this key runs here.

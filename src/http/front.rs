@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tidings_actors::{
     handle::Handle,
-    ports::{Administration, Clock, GitSource, HistoryStore, Ledgers, Random, SealingKeys, Store},
+    ports::{
+        Administration, Clock, GitSource, HistoryStore, Ledgers, Random, SealingKeys, Store, Subscriptions,
+    },
 };
 
 use crate::{
@@ -24,6 +26,8 @@ pub struct Front {
     pub administration: Arc<dyn Administration>,
     /// What happened to each app.
     pub ledgers: Arc<dyn Ledgers>,
+    /// The readers of their ledgers.
+    pub subscriptions: Arc<dyn Subscriptions>,
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
     /// The keys that seal what is secret in it.

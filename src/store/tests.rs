@@ -42,6 +42,7 @@ mod requests;
 mod sinks;
 mod slow;
 mod start;
+mod subscriptions;
 mod transfer;
 mod trouble;
 mod upkeep;

@@ -8,6 +8,7 @@ mod letters;
 mod receipts;
 mod requests;
 mod sources;
+mod subscribers;
 mod upkeep;
 mod watches;
 
@@ -26,6 +27,7 @@ pub use letters::LetterStore;
 pub use receipts::ReceiptStore;
 pub use requests::RequestStore;
 pub use sources::SourceStore;
+pub use subscribers::SubscriberStore;
 pub use upkeep::UpkeepStore;
 pub use watches::WatchStore;
 
@@ -114,7 +116,7 @@ pub struct Totals {
     pub lag_ms: u64,
 }
 
-/// Everything that must survive: the nine nouns together.
+/// Everything that must survive: the ten nouns together.
 pub trait Store:
     AppStore
     + WatchStore
@@ -124,6 +126,7 @@ pub trait Store:
     + HistoryStore
     + ReceiptStore
     + RequestStore
+    + SubscriberStore
     + UpkeepStore
 {
     /// This store for work that was begun under a lease: once that does not stand any more, a verb

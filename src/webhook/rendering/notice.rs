@@ -17,7 +17,7 @@ use tidings_entity::{
     kind::PayloadFormat,
 };
 
-use super::{body::iso, cloud_event};
+use super::{body::iso, cloud_event, entry};
 use crate::webhook::redaction::redact;
 
 /// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
@@ -122,6 +122,10 @@ pub(in crate::webhook) fn render(notice: &Notice, format: PayloadFormat) -> Lett
             let timeout = Some(OUTSIDE_LANES);
             let watch = Some(repository.repository_id.clone());
             Letter { id: id.clone(), action: Action::SyncRecovered, watch, body, format, timeout }
+        }
+        Notice::OfSubscription(message) => {
+            let (id, body) = entry::render(message, format);
+            Letter { id, action: Action::Entry, watch: None, body, format, timeout: None }
         }
         Notice::Test { id, app, timestamp } => of_test(id, app, *timestamp, format),
         Notice::SyncFailed {

@@ -7,5 +7,6 @@ mod letters;
 mod receipts;
 mod requests;
 mod sources;
+mod subscribers;
 mod upkeep;
 mod watches;
