@@ -137,6 +137,7 @@ impl Handle {
     /// something to do start. A first delivery that must wait is held back by the store: a
     /// hint that waited here would die with an idle deliverer.
     pub async fn refresh(&self, app: &AppId) {
+        hints::app_changed(&self.context, app);
         deliverer::refresh(&self.context, app).await;
     }
 

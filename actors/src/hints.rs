@@ -2,7 +2,7 @@
 //! or by another replica. A hint is never the change itself; one that is lost costs latency only, because
 //! actors read rows when they start and now and then.
 
-use tidings_entity::id::{RepositoryId, SubscriptionId};
+use tidings_entity::id::{AppId, RepositoryId, SubscriptionId};
 use tracing::Span;
 
 use crate::{
@@ -30,7 +30,10 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
         Signal::Hooked(repository, at) if owned(repository) => {
             tell_watcher(context, repository, RepositoryWatcherMessage::Hooked(at.map(Timestamp)));
         }
-        Signal::App(app) => deliverer::refresh_here(context, app),
+        Signal::App(app) => {
+            deliverer::refresh_here(context, app);
+            app_changed(context, app);
+        }
         Signal::Breaker(key) => breaker_changed(context, key),
         Signal::ResetBreaker(key) => drop(reset_breaker(context, key)),
         Signal::Redrive => carry_on_redrives(context),
@@ -82,6 +85,13 @@ pub(crate) fn carry_on_redrives(context: &Context) {
 pub(crate) fn look_at_ledgers(context: &Context) {
     if let Some(keeper) = context.directory.find(SUBSCRIPTION_KEEPER, "") {
         keeper.send(SubscriptionKeeperMessage::Look);
+    }
+}
+
+/// An app was changed, disabled or erased: those who send entries to its subscriptions read their rows again.
+pub(crate) fn app_changed(context: &Context, app: &AppId) {
+    for (_, subscriber) in context.directory.all::<SubscriberMessage>(SUBSCRIBER) {
+        subscriber.send(SubscriberMessage::AppChanged(app.clone()));
     }
 }
 

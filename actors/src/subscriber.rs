@@ -20,7 +20,7 @@ pub mod rounds;
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-use tidings_entity::id::SubscriptionId;
+use tidings_entity::id::{AppId, SubscriptionId};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -52,6 +52,8 @@ const PIECE: u64 = 64;
 pub enum SubscriberMessage {
     /// Its row changed: it reads the row again before it does anything else.
     Refresh,
+    /// The rows of this app changed: if the subscription is of this app, the same.
+    AppChanged(AppId),
     /// Entries may wait for it.
     Look,
     /// Its rows were read.
@@ -190,6 +192,7 @@ impl Actor for Subscriber {
         let _busy = gauge.begin();
         match message {
             M::Refresh => state.is_stale = true,
+            M::AppChanged(app) => state.on_app_changed(&app),
             M::Look => state.on_look(),
             M::Read(result) => state.on_read(&myself, result?),
             M::Answered(answered) => state.on_answered(answered?),
@@ -222,6 +225,11 @@ impl Actor for Subscriber {
 }
 
 impl SubscriberState {
+    fn on_app_changed(&mut self, app: &AppId) {
+        // One that reads its rows just now may have read them before the change.
+        self.is_stale |= self.work.as_ref().is_none_or(|work| work.rows.app.id == *app);
+    }
+
     /// Rows that are read are worked on first.
     fn on_look(&mut self) {
         if self.mode == Mode::Still {

@@ -188,3 +188,29 @@ fn run(server: &Server, arguments: &[&str]) {
     let ended = command.env("TIDINGS_PASSPHRASE", "a passphrase for stories").output().expect("it ran");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
+
+#[test]
+fn nothing_is_sent_for_an_app_that_is_disabled_until_it_is_enabled_again() {
+    let (scene, inbox) = (Scene::start(), Inbox::start());
+    scene.subscribe("ops", &inbox.url(), &json!({}));
+    // Much waits already when the app is disabled.
+    inbox.script(|_| {
+        thread::sleep(Duration::from_millis(400));
+        200
+    });
+    scene.commit(4);
+    scene.settle();
+    let disable = |disabled: bool| {
+        let body = json!({ "disabled": disabled });
+        assert_eq!(scene.app.ask(&scene.server, "PATCH", "/api/app", Some(&body)).status, 200);
+    };
+    disable(true);
+    let arrived = inbox.letters().len();
+    assert!(arrived < 6, "there is something left: {arrived}");
+    thread::sleep(Duration::from_secs(2));
+    assert!(inbox.letters().len() <= arrived + 1, "what is on its way ends, and nothing else begins");
+    inbox.script(|_| 200);
+    disable(false);
+    let all = scene.wait_until_done(&inbox);
+    assert_eq!(inbox.taken(), all, "nothing is lost");
+}
