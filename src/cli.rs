@@ -36,6 +36,7 @@ mod repository;
 mod secret_file;
 pub mod serve;
 mod service;
+mod subscription;
 mod token;
 mod usage;
 pub mod verify;
@@ -121,6 +122,9 @@ enum Verb {
     /// Look at what happened to an app: sources that fail, branches that are blocked, changes given up
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
+    /// Have entries of the ledger sent somewhere
+    #[command(subcommand)]
+    Subscription(subscription::SubscriptionVerb),
     /// Look at hooks that were received, and judge one again
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
@@ -287,6 +291,7 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::DeadLetter(verb) => dead_letter::run(verb, context).await,
         Verb::Delivery(verb) => delivery::run(verb, context).await,
         Verb::Ledger(verb) => ledger::run(verb, context).await,
+        Verb::Subscription(verb) => subscription::run(verb, context).await,
         Verb::Receipt(verb) => receipt::run(verb, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Key(verb) => key::run(verb, context).await,

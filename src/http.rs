@@ -17,6 +17,7 @@ mod ledger;
 pub mod repositories;
 mod standing;
 pub mod status;
+mod subscriptions;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -73,6 +74,7 @@ impl Served {
                     deliveries::routes(&state.histories),
                     tokens::routes(),
                     ledger::routes(&state.places, &state.lifecycle),
+                    subscriptions::routes(&state.tests),
                 ]
                 .concat();
                 [

@@ -96,12 +96,20 @@ impl Context {
     /// The same ports for work on a repository: what it writes changes nothing once another replica
     /// has taken over. `None`: another has that repository, or nobody knows.
     pub(crate) fn of(&self, repository: &RepositoryId) -> Option<(Self, Hold)> {
-        let hold = self.shards.hold(repository)?;
+        Some(self.under(self.shards.hold(repository)?))
+    }
+
+    /// The same for work on the subscriptions of an app.
+    pub(crate) fn of_app(&self, app: &AppId) -> Option<(Self, Hold)> {
+        Some(self.under(self.shards.hold_app(app)?))
+    }
+
+    fn under(&self, hold: Hold) -> (Self, Hold) {
         let mut context = self.clone();
         if let Some(fence) = hold.fence() {
             context.store = self.store.under(fence);
         }
-        Some((context, hold))
+        (context, hold)
     }
 
     /// How many attempts of an app this process makes at the same time: its part of what the app takes.
@@ -128,6 +136,11 @@ impl Context {
     /// Asks that the deliverer of a sink runs.
     pub fn ensure_deliverer(&self, sink: &str) {
         self.ensure(APPS, sink);
+    }
+
+    /// Asks that the actor of a subscription runs.
+    pub fn ensure_subscriber(&self, subscription: &str) {
+        self.ensure(APPS, subscription);
     }
 
     /// Asks a supervisor that its child with this key runs.

@@ -58,6 +58,7 @@ use crate::{
     tasks::Tasks,
     time::Timestamp,
 };
+pub(crate) use answers::describe;
 use gate::{Gate, Pass};
 use lane::Moment;
 use lending::{Return, Waiting, Wish};
@@ -67,7 +68,7 @@ use retry::RetryRules;
 use retry_budget::RetryBudget;
 use running::RunningLane;
 pub use sending::Tray;
-pub(crate) use sending::take_turn;
+pub(crate) use sending::{take_turn, take_turn_under};
 use serving::Way;
 use shelf::Shelf;
 

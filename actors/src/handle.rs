@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
 use tidings_entity::{
-    id::{AppId, ReplicaId, RepositoryId, SourceId},
+    id::{AppId, ReplicaId, RepositoryId, SourceId, SubscriptionId},
     kind::BreakerKind,
 };
 use tokio::time::Instant;
@@ -28,11 +28,12 @@ use crate::{
     repository_watcher::RepositoryWatcherMessage,
     roll::{self, Look},
     start,
+    subscriber::SubscriberMessage,
     supervisor::SupervisorMessage,
     tasks::in_time,
     terms::FENCED_AFTER,
     time::Timestamp,
-    tree::{DELIVERER, LEASE_KEEPER, TREE},
+    tree::{DELIVERER, LEASE_KEEPER, SUBSCRIBER, TREE},
 };
 
 pub use test_delivery::{TestRefused, Tested};
@@ -136,7 +137,14 @@ impl Handle {
     /// something to do start. A first delivery that must wait is held back by the store: a
     /// hint that waited here would die with an idle deliverer.
     pub async fn refresh(&self, app: &AppId) {
+        hints::app_changed(&self.context, app);
         deliverer::refresh(&self.context, app).await;
+    }
+
+    /// A subscription was made, changed or removed: whoever works on it reads its row again.
+    pub async fn subscription_changed(&self, subscription: &SubscriptionId) {
+        hints::subscription_changed(&self.context, subscription);
+        self.context.tell_others(Signal::Subscription(subscription.clone())).await;
     }
 
     /// A watch is gone from the rows: no attempt of it begins any more once this returns, here or on another
@@ -299,6 +307,12 @@ impl Tree {
         }
         let until = Instant::now() + deadline;
         let mut drains = Vec::new();
+        for (_, subscriber) in self.context.directory.all::<SubscriberMessage>(SUBSCRIBER) {
+            let (sender, receiver) = ractor::concurrency::oneshot();
+            if subscriber.send(SubscriberMessage::Drain(RpcReplyPort::from(sender))) {
+                drains.push(receiver);
+            }
+        }
         for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
             let (sender, receiver) = ractor::concurrency::oneshot();
             if deliverer.send(DelivererMessage::Drain(RpcReplyPort::from(sender))) {

@@ -2,18 +2,19 @@
 //! or by another replica. A hint is never the change itself; one that is lost costs latency only, because
 //! actors read rows when they start and now and then.
 
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{AppId, RepositoryId, SubscriptionId};
 use tracing::Span;
 
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
     context::Context,
     deliverer,
-    housekeeping::LetterKeeperMessage,
+    housekeeping::{LetterKeeperMessage, SubscriptionKeeperMessage},
     ports::Signal,
     repository_watcher::RepositoryWatcherMessage,
+    subscriber::SubscriberMessage,
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, LETTER_KEEPER, REPOSITORY_WATCHER},
+    tree::{CIRCUIT_BREAKER, LETTER_KEEPER, REPOSITORY_WATCHER, SUBSCRIBER, SUBSCRIPTION_KEEPER},
 };
 
 /// Gives a hint of another replica to the actors of this process that it concerns.
@@ -29,10 +30,15 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
         Signal::Hooked(repository, at) if owned(repository) => {
             tell_watcher(context, repository, RepositoryWatcherMessage::Hooked(at.map(Timestamp)));
         }
-        Signal::App(app) => deliverer::refresh_here(context, app),
+        Signal::App(app) => {
+            deliverer::refresh_here(context, app);
+            app_changed(context, app);
+        }
         Signal::Breaker(key) => breaker_changed(context, key),
         Signal::ResetBreaker(key) => drop(reset_breaker(context, key)),
         Signal::Redrive => carry_on_redrives(context),
+        Signal::Ledger => look_at_ledgers(context),
+        Signal::Subscription(subscription) => subscription_changed(context, subscription),
         Signal::Shards
         | Signal::Missed
         | Signal::Keys
@@ -73,6 +79,28 @@ pub(crate) fn carry_on_redrives(context: &Context) {
     if let Some(keeper) = context.directory.find::<LetterKeeperMessage>(LETTER_KEEPER, "") {
         keeper.send(LetterKeeperMessage::Mark);
     }
+}
+
+/// Entries may wait for subscriptions. While the keeper restarts this is lost: it looks by itself.
+pub(crate) fn look_at_ledgers(context: &Context) {
+    if let Some(keeper) = context.directory.find(SUBSCRIPTION_KEEPER, "") {
+        keeper.send(SubscriptionKeeperMessage::Look);
+    }
+}
+
+/// An app was changed, disabled or erased: those who send entries to its subscriptions read their rows again.
+pub(crate) fn app_changed(context: &Context, app: &AppId) {
+    for (_, subscriber) in context.directory.all::<SubscriberMessage>(SUBSCRIBER) {
+        subscriber.send(SubscriberMessage::AppChanged(app.clone()));
+    }
+}
+
+/// A subscription was changed or removed: if it is worked on here, its actor reads its row again.
+pub(crate) fn subscription_changed(context: &Context, subscription: &SubscriptionId) {
+    if let Some(subscriber) = context.directory.find(SUBSCRIBER, subscription.as_str()) {
+        subscriber.send(SubscriberMessage::Refresh);
+    }
+    look_at_ledgers(context);
 }
 
 /// Closes a breaker of this process. `false`: none with this key runs here.

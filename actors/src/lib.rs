@@ -35,6 +35,7 @@ pub mod shards;
 pub mod shares;
 pub mod sink;
 mod start;
+pub mod subscriber;
 pub mod supervisor;
 pub mod tasks;
 pub mod terms;

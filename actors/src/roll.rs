@@ -98,7 +98,12 @@ pub(crate) async fn keys(
             for (sink, cursor) in pending {
                 of_sink.entry(sink).or_default().push(cursor);
             }
-            of_sink.into_iter().map(|(sink, cursors)| wake(context, &sink, cursors, look)).collect()
+            let sinks = of_sink.into_iter().map(|(sink, cursors)| wake(context, &sink, cursors, look));
+            let mut keys: Vec<String> = sinks.collect();
+            let reach = context.shards.reach();
+            let behind = in_time(context.store.subscriptions_behind(&reach, context.now())).await?;
+            keys.extend(behind.into_iter().map(|(subscription, _)| subscription.to_string()));
+            keys
         }
         _ => Vec::new(),
     };

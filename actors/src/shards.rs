@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
-use tidings_entity::id::{CursorId, RepositoryId};
+use tidings_entity::id::{AppId, CursorId, RepositoryId};
 use tokio::time::Instant;
 
 use crate::{
@@ -128,8 +128,17 @@ impl Shards {
     /// The right to work on a repository; `None`: another has it, or nobody knows.
     #[must_use]
     pub fn hold(&self, repository: &RepositoryId) -> Option<Hold> {
+        self.hold_shard(Shard::of(repository))
+    }
+
+    /// The right to work on the subscriptions of an app; `None`: another has it, or nobody knows.
+    #[must_use]
+    pub fn hold_app(&self, app: &AppId) -> Option<Hold> {
+        self.hold_shard(Shard::of_app(app))
+    }
+
+    fn hold_shard(&self, shard: Shard) -> Option<Hold> {
         let Some(mut leased) = self.lock() else { return Some(Hold::sole()) };
-        let shard = Shard::of(repository);
         let held = leased.shards.get_mut(&shard).filter(|held| held.stands())?;
         held.holds += 1;
         let fence = held.fence;

@@ -11,16 +11,19 @@ use crate::{
     deliverer::{Deliverer, DelivererArguments, DelivererMessage},
     directory::{DerivedPost, Directory, Gauge, Post},
     housekeeping::{
-        ChoreActor, LeaseKeeper, LedgerKeeper, LetterKeeper, MirrorKeeper, Retention, Surveyor,
-        UpkeepArguments,
+        ChoreActor, LeaseKeeper, LedgerKeeper, LetterKeeper, MirrorKeeper, Retention, SubscriptionKeeper,
+        Surveyor, UpkeepArguments,
     },
+    ports::subscription_of,
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments, RepositoryWatcherMessage},
     roll::{self, Look},
     scan_worker,
+    subscriber::{Subscriber, SubscriberArguments, SubscriberMessage},
     supervisor::{Birth, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
         APPS, BREAKERS, CIRCUIT_BREAKER, ChildSpec, DELIVERER, HOUSEKEEPING, LEASE_KEEPER, LEDGER_KEEPER,
-        LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SURVEYOR, TREE,
+        LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, SCANS, SUBSCRIBER,
+        SUBSCRIPTION_KEEPER, SURVEYOR, TREE,
     },
 };
 
@@ -88,6 +91,10 @@ async fn start(
             let sink = key.parse()?;
             spawn(Deliverer, DelivererArguments { context, sink, gauge }, supervisor).await
         }
+        SUBSCRIBER => {
+            let subscription = key.parse()?;
+            spawn(Subscriber, SubscriberArguments { context, subscription, gauge }, supervisor).await
+        }
         RETENTION => {
             spawn(ChoreActor::<Retention>::new(), UpkeepArguments { context, gauge }, supervisor).await
         }
@@ -96,6 +103,9 @@ async fn start(
         LEASE_KEEPER => spawn(LeaseKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LEDGER_KEEPER => {
             spawn(ChoreActor::<LedgerKeeper>::new(), UpkeepArguments { context, gauge }, supervisor).await
+        }
+        SUBSCRIPTION_KEEPER => {
+            spawn(SubscriptionKeeper, UpkeepArguments { context, gauge }, supervisor).await
         }
         SURVEYOR => {
             spawn(ChoreActor::<Surveyor>::new(), UpkeepArguments { context, gauge }, supervisor).await
@@ -107,13 +117,22 @@ async fn start(
 /// Who hears the news of a breaker, if it runs.
 fn breaker_listener(directory: &Directory, guarded: &Guarded) -> Option<DerivedPost<BreakerNews>> {
     Some(match guarded {
-        Guarded::Endpoint { id } => deliverer_of(directory, id)?.derive(DelivererMessage::Breaker),
+        Guarded::Endpoint { id } => match subscriber_of(directory, id) {
+            Some(subscriber) => subscriber.derive(SubscriberMessage::Breaker),
+            None => deliverer_of(directory, id)?.derive(DelivererMessage::Breaker),
+        },
         Guarded::Source { source, repository } => {
             let source = source.clone();
             let wrap = move |news| RepositoryWatcherMessage::Breaker(source.clone(), news);
             directory.find(REPOSITORY_WATCHER, repository)?.derive(wrap)
         }
     })
+}
+
+/// The actor of the subscription whose sink this is, if it is that of one.
+fn subscriber_of(directory: &Directory, id: &str) -> Option<Post<SubscriberMessage>> {
+    let sink: SinkId = id.parse().ok()?;
+    directory.find(SUBSCRIBER, subscription_of(&sink).as_str())
 }
 
 /// The deliverer of the own sink of an app, or of a sink that a watch has for itself: breakers are named by

@@ -175,7 +175,8 @@ impl SupervisorState {
         myself: &ActorRef<SupervisorMessage>,
         key: String,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(spec) = self.arguments.spec.children.iter().find(|spec| spec.many) else { return Ok(()) };
+        let is_of_key = |spec: &&ChildSpec| spec.many && key.starts_with(spec.keys);
+        let Some(spec) = self.arguments.spec.children.iter().find(is_of_key) else { return Ok(()) };
         if self.children.contains_key(&(spec.id, key.clone())) {
             return Ok(());
         }

@@ -3,6 +3,8 @@
 
 use std::{fmt::Write, time::Duration};
 
+use tidings_entity::id::{AppId, SubscriptionId};
+
 /// What a supervisor does with a child that ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
@@ -48,6 +50,8 @@ pub struct ChildSpec {
     pub bound: &'static str,
     /// Whether there is one per key (repository, app, ...) instead of exactly one.
     pub many: bool,
+    /// What its keys begin with, where its supervisor has several kinds of children with keys.
+    pub keys: &'static str,
     /// Whom it supervises; one for one throughout.
     pub children: &'static [ChildSpec],
 }
@@ -62,6 +66,7 @@ const SUPERVISOR: ChildSpec = ChildSpec {
     progress: Duration::from_secs(10),
     bound: "one message per change of its children",
     many: false,
+    keys: "",
     children: &[],
 };
 
@@ -75,6 +80,7 @@ const LEAF: ChildSpec = ChildSpec {
     progress: Duration::from_secs(60),
     bound: "",
     many: true,
+    keys: "",
     children: &[],
 };
 
@@ -94,6 +100,8 @@ pub const SCANS: &str = "scans";
 pub const APPS: &str = "apps";
 /// Role of a deliverer.
 pub const DELIVERER: &str = "deliverer";
+/// Role of the actor that sends the entries of a ledger to one subscription.
+pub const SUBSCRIBER: &str = "subscriber";
 /// Role of the supervisor of upkeep.
 pub const HOUSEKEEPING: &str = "housekeeping";
 /// Role of the actor that removes old rows.
@@ -109,6 +117,8 @@ pub const LEASE_KEEPER: &str = "lease-keeper";
 pub const SURVEYOR: &str = "surveyor";
 /// Tells what the ledgers folded.
 pub const LEDGER_KEEPER: &str = "ledger-keeper";
+/// Role of the actor that finds the subscriptions for which entries wait.
+pub const SUBSCRIPTION_KEEPER: &str = "subscription-keeper";
 
 /// The whole tree.
 pub static TREE: ChildSpec = ChildSpec {
@@ -143,13 +153,23 @@ pub static TREE: ChildSpec = ChildSpec {
         },
         ChildSpec {
             id: APPS,
-            children: &[ChildSpec {
-                id: DELIVERER,
-                restart: Restart::Transient,
-                shutdown: Duration::from_secs(20),
-                bound: "one answer per task it started; wakes carry no load",
-                ..LEAF
-            }],
+            children: &[
+                ChildSpec {
+                    id: DELIVERER,
+                    restart: Restart::Transient,
+                    shutdown: Duration::from_secs(20),
+                    bound: "one answer per task it started; wakes carry no load",
+                    keys: AppId::PREFIX,
+                    ..LEAF
+                },
+                ChildSpec {
+                    id: SUBSCRIBER,
+                    restart: Restart::Transient,
+                    bound: "one task at a time; wakes set a flag",
+                    keys: SubscriptionId::PREFIX,
+                    ..LEAF
+                },
+            ],
             ..SUPERVISOR
         },
         ChildSpec {
@@ -175,6 +195,12 @@ pub static TREE: ChildSpec = ChildSpec {
                     ..LEAF
                 },
                 ChildSpec { id: LEDGER_KEEPER, many: false, bound: "its own timer", ..LEAF },
+                ChildSpec {
+                    id: SUBSCRIPTION_KEEPER,
+                    many: false,
+                    bound: "its own timer; one look at a time",
+                    ..LEAF
+                },
                 ChildSpec { id: SURVEYOR, many: false, bound: "its own timer", ..LEAF },
             ],
             ..SUPERVISOR

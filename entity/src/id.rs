@@ -123,10 +123,12 @@ prefixed_ids! {
     ReplicaId = "rpl_";
     /// A remote repository (normalised URL), shared by all who watch it. Never on the wire.
     RepositoryId = "rep_";
-    /// A sink that one watch has for itself.
+    /// A sink that one watch or one subscription has for itself.
     SinkId = "snk_";
     /// A repository seen with one credential, or with none.
     SourceId = "src_";
+    /// A reader of an app's ledger.
+    SubscriptionId = "sub_";
     /// An app's interest in a repository; on the wire this is `repository_id`.
     WatchId = "repo_";
 }

@@ -233,6 +233,20 @@ words! {
     OwnerKind {
         /// A cursor's.
         Cursor = "cursor",
+        /// A subscription's.
+        Subscription = "subscription",
+    }
+
+    /// How a subscription stands.
+    SubscriptionState {
+        /// It is sent what it asks for.
+        Active = "active",
+        /// Somebody holds it still.
+        Paused = "paused",
+        /// Its next message waits: the sink fails. It is tried again now and then.
+        Blocked = "blocked",
+        /// Its time is over.
+        Expired = "expired",
     }
 
     /// What a process is there for that shares its database with others.
@@ -335,6 +349,10 @@ words! {
         WatchPaused = "watch.paused",
         /// A paused watch is delivered again.
         WatchResumed = "watch.resumed",
+        /// A round of a branch began. Written only while a subscription reads it.
+        RoundBegan = "round.began",
+        /// A round of a branch ended: the app holds its commit. Written only while a subscription reads it.
+        RoundEnded = "round.ended",
         /// Changes were given up and lie among the dead letters.
         LetterParked = "letter.parked",
         /// Nothing is sent to a sink any more: it was disabled, or it answered 410.
@@ -345,6 +363,14 @@ words! {
         SinkOpened = "sink.opened",
         /// The breaker of a sink closed: it answers again.
         SinkClosed = "sink.closed",
+        /// The sink of a subscription fails: its next entry waits.
+        SubscriptionBlocked = "subscription.blocked",
+        /// A blocked subscription moves again.
+        SubscriptionRecovered = "subscription.recovered",
+        /// The sink of a subscription refused an entry, which was passed over.
+        SubscriptionSkipped = "subscription.skipped",
+        /// Entries were gone before a subscription was sent them.
+        SubscriptionGap = "subscription.gap",
         /// The database was restored from a backup: entries behind the backup are gone.
         LedgerRestored = "ledger.restored",
     }

@@ -32,5 +32,6 @@ pub mod round_base;
 pub mod settled;
 pub mod sink;
 pub mod source;
+pub mod subscription;
 pub mod view;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! A sink that one watch has for itself, beside the sink of its app.
+//! A sink that one watch has for itself beside the sink of its app, or that one subscription has.
 
 use sea_orm::entity::prelude::*;
 
@@ -24,6 +24,10 @@ pub struct Model {
     pub access: Option<Vec<u8>>,
     /// What its deliveries are signed with, sealed; null while nothing was ever sent to it.
     pub signing_key: Option<Vec<u8>>,
+    /// What signs beside that key until `former_until`, sealed; null while there is no such key.
+    pub former_key: Option<Vec<u8>>,
+    /// Until when it does, in unix milliseconds; null with it.
+    pub former_until: Option<i64>,
     /// Format, order and limits, as JSON.
     pub delivery: String,
     /// Why it is not served; null while it is.

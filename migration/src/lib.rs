@@ -65,6 +65,7 @@ mod m20261123_000400_name_faults;
 mod m20261123_000500_note_clients;
 mod m20261124_000100_add_sinks;
 mod m20261125_000100_add_ledger;
+mod m20261126_000100_add_subscriptions;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -99,6 +100,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000500_note_clients::Migration),
             Box::new(m20261124_000100_add_sinks::Migration),
             Box::new(m20261125_000100_add_ledger::Migration),
+            Box::new(m20261126_000100_add_subscriptions::Migration),
         ]
     }
 }

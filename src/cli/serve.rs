@@ -120,6 +120,7 @@ fn front(app: &App, to_replicas: ToReplicas) -> Front {
         history: app.store.clone(),
         administration: app.store.clone(),
         ledgers: app.store.clone(),
+        subscriptions: app.store.clone(),
         keys: app.store.clone(),
         audit_keyring: app.store.clone(),
         git: app.git.clone(),

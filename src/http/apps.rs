@@ -2,7 +2,7 @@
 
 mod access;
 mod delivery;
-mod endpoint;
+pub(super) mod endpoint;
 pub mod onboardings;
 mod receiver;
 mod streams;

@@ -7,6 +7,7 @@ use tidings_actors::{
     handle::Handle,
     ports::{
         Administration, Clock, GitSource, HistoryStore, Ledgers, Random, RequestStore, SealingKeys, Store,
+        Subscriptions,
     },
 };
 
@@ -28,6 +29,8 @@ pub struct Front {
     pub administration: Arc<dyn Administration>,
     /// What happened to each app.
     pub ledgers: Arc<dyn Ledgers>,
+    /// The readers of their ledgers.
+    pub subscriptions: Arc<dyn Subscriptions>,
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
     /// The keys that seal what is secret in it.

@@ -8,8 +8,7 @@ use std::{str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tidings_actors::{
     filter::sets,
     ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter},
@@ -19,13 +18,12 @@ use tidings_entity::{
     kind::EntryType,
 };
 use tracing::warn;
-use utoipa::ToSchema;
 
 use super::front::Front;
 use crate::http::{
     bodies::{
         filters,
-        moment::{iso, parsed},
+        moment::parsed,
         paging::{Page, Query, page},
         problem::{Kind, Problem},
     },
@@ -37,6 +35,7 @@ use crate::http::{
     },
     ledger::tail::{LAST_EVENT_ID, News},
 };
+use crate::sinks::EntryShown;
 
 /// What the cursors of the list are made for, beside the app.
 const LEDGER: &str = "ledger";
@@ -66,60 +65,6 @@ pub(super) fn routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> 
 /// The routes of the staff alone.
 pub(super) fn staff_routes() -> Vec<Route> {
     vec![route::<__path_list_of_all, _, _>(Access::Viewer, list_of_all)]
-}
-
-/// What caused an entry.
-#[derive(Serialize, ToSchema)]
-struct OriginShown {
-    /// `commit`, `tick`, `person` or `outside`.
-    kind: &'static str,
-    /// Of a commit `<cursor>/<round>`; of a person `admin`, `tok_...` or `jwt:...`; otherwise `git`,
-    /// `endpoint`, `guard` or `restore`.
-    name: String,
-}
-
-/// An entry of the ledger.
-#[derive(Serialize, ToSchema)]
-struct EntryShown {
-    /// `ent_...`: no two entries ever have the same.
-    entry_id: String,
-    app_id: String,
-    /// Rises by one with each entry of the app.
-    number: i64,
-    /// `source.failing`, `source.recovered`, `watch.blocked`, `watch.recovered`, `watch.paused`,
-    /// `watch.resumed`, `letter.parked`, `sink.disabled`, `sink.enabled`, `sink.opened`, `sink.closed` or
-    /// `ledger.restored`.
-    #[serde(rename = "type")]
-    entry_type: &'static str,
-    at: String,
-    /// The watch that it happened to; missing where it concerns no single watch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repository_id: Option<String>,
-    /// The id of what changed: a source, a branch (`cur_...`), a watch, a sink or the app.
-    subject: String,
-    origin: OriginShown,
-    /// The number of the entry before it about the same state of the same subject.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<i64>,
-    /// More about it, by type.
-    data: Value,
-}
-
-impl EntryShown {
-    fn of(entry: &LedgerEntry) -> Self {
-        Self {
-            entry_id: entry.id.to_string(),
-            app_id: entry.app.to_string(),
-            number: entry.id.number,
-            entry_type: entry.entry_type.as_str(),
-            at: iso(entry.at),
-            repository_id: entry.watch.as_ref().map(ToString::to_string),
-            subject: entry.subject.clone(),
-            origin: OriginShown { kind: entry.origin.kind.as_str(), name: entry.origin.name.clone() },
-            cause: entry.cause,
-            data: serde_json::from_str(&entry.data).unwrap_or(Value::Null),
-        }
-    }
 }
 
 /// What happened to this app: its newest entries first.
@@ -261,6 +206,7 @@ fn filter(front: &Front, query: &Query) -> Result<LedgerFilter, Problem> {
         since: moment("since")?,
         until: moment("until")?,
         query: filters::of_query(query, &sets::LEDGER, front.clock.now())?,
+        is_for_sending: false,
     })
 }
 

@@ -44,6 +44,7 @@ use nats::Nats;
 use print::Printer;
 use push::{Push, Pushing};
 pub use rendering::body;
+pub use rendering::entry::EntryShown;
 use rendering::{
     body::Shared,
     hashes::Hashes,

@@ -81,7 +81,10 @@ impl WayOut for Pushing<'_> {
     /// room through each of their attempts.
     async fn post(&self, post: Post<'_>) -> Reply {
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
-        let address = below(self.base_url, post.action.as_str());
+        let address = match post.action {
+            Action::Entry => self.base_url.to_owned(),
+            action => below(self.base_url, action.as_str()),
+        };
         let url = match self.push.addresses.of(address) {
             Ok(url) => url,
             Err(error) => return Reply::failed(SendFailure::InvalidUrl, &format!("base address: {error}")),

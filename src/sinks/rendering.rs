@@ -3,6 +3,7 @@
 
 pub mod body;
 pub(super) mod cloud_event;
+pub(super) mod entry;
 pub(super) mod hashes;
 pub(super) mod material;
 pub(super) mod notice;

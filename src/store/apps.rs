@@ -275,6 +275,9 @@ pub(super) async fn erase(transaction: &DatabaseTransaction, id: AppId) -> Resul
     let text = "delete from attempt where owner_kind = 'cursor' and owner_id in
                 (select c.id from cursor c join watch w on w.id = c.watch_id where w.app_id = $1)";
     rows::execute(transaction, "attempt", text, own()).await?;
+    let text = "delete from attempt where owner_kind = 'subscription'
+                and owner_id in (select id from subscription where app_id = $1)";
+    rows::execute(transaction, "attempt", text, own()).await?;
     rows::execute(transaction, "watch", "delete from watch where app_id = $1", own()).await?;
     for source in seen {
         sources::remove_unused(transaction, &source.source_id).await?;

@@ -10,6 +10,7 @@
 //! `entry_fold` and told by [`tell_folded`]: of things that are counted, how many there were; of a state that
 //! changes back and forth, where it stands once nothing changed for a minute.
 
+mod news;
 mod read;
 mod retention;
 pub(super) mod told;
@@ -26,9 +27,9 @@ use tidings_entity::{
     kind::{EntryType, OriginKind},
 };
 
-use super::audit::Pending;
-use super::{error::undecodable, rows};
+use super::{Context, audit::Pending, error::undecodable, rows};
 
+pub(super) use news::News;
 #[cfg(test)]
 pub(super) use read::column;
 pub(super) use read::{between, ends, list, of_all};
@@ -102,8 +103,25 @@ fn topic(entry_type: EntryType) -> &'static str {
         EntryType::LetterParked => "park",
         EntryType::SinkDisabled | EntryType::SinkEnabled => "use",
         EntryType::SinkOpened | EntryType::SinkClosed => "breaker",
+        EntryType::RoundBegan | EntryType::RoundEnded => "round",
+        EntryType::SubscriptionBlocked | EntryType::SubscriptionRecovered => "subscription",
+        EntryType::SubscriptionSkipped => "skip",
+        EntryType::SubscriptionGap => "gap",
         EntryType::LedgerRestored => "restore",
     }
+}
+
+/// Whether it tells of something that was done, which is no state: it never waits for its minute, and each
+/// one is told.
+fn is_deed(entry_type: EntryType) -> bool {
+    matches!(
+        entry_type,
+        EntryType::RoundBegan
+            | EntryType::RoundEnded
+            | EntryType::SubscriptionSkipped
+            | EntryType::SubscriptionGap
+            | EntryType::LedgerRestored
+    )
 }
 
 /// Whether it tells of things that add up, not of a state.
@@ -113,7 +131,7 @@ fn adds_up(entry_type: EntryType) -> bool {
 
 /// The types after which a subject is as it should be: nothing more is to be remembered of it.
 const AT_REST: &str = "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked',
-    'sink.enabled', 'sink.closed')";
+    'sink.enabled', 'sink.closed', 'subscription.recovered')";
 
 /// From a round of a cursor.
 pub(super) fn commit(cursor: &CursorId, round: i64) -> Origin {
@@ -135,6 +153,19 @@ pub(super) fn caller(otherwise: &str) -> Origin {
 
 /// Writes what a transaction has to tell.
 pub(super) async fn write(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    notes: Vec<Note>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    if !notes.is_empty() {
+        context.news.mark();
+    }
+    write_unheard(connection, &*context.random, notes, at).await
+}
+
+/// The same where nobody listens, or whoever calls says so to those who do.
+pub(super) async fn write_unheard(
     connection: &impl ConnectionTrait,
     random: &dyn Random,
     mut notes: Vec<Note>,
@@ -197,8 +228,7 @@ async fn tell(
         origin: note.origin.name.clone(),
         data,
     };
-    if note.entry_type == EntryType::LedgerRestored {
-        // A deed, no state: it never waits for its minute, and each one is told.
+    if is_deed(note.entry_type) {
         return append(connection, &fold, None, at).await.map(drop);
     }
     let Some(before) = before else {
@@ -297,9 +327,10 @@ fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
 /// Tells what was noted a minute ago and has no entry yet. How many entries that made.
 pub(super) async fn tell_folded(
     connection: &impl ConnectionTrait,
-    random: &dyn Random,
+    context: &Context,
     at: Timestamp,
 ) -> Result<u64, StoreError> {
+    let random = &*context.random;
     let minute_ago = at.0 - FOLD_MS;
     // As `is_due` says.
     let text = "select * from entry_fold where folded > 0 and (last_at > $2
@@ -308,6 +339,9 @@ pub(super) async fn tell_folded(
     let values = vec![minute_ago.into(), at.0.into(), rows::signed(FOLDS_AT_ONCE).into()];
     let found: Vec<entry_fold::Model> = rows::readable(connection, "entry_fold", text, values).await?;
     let mut told = 0;
+    if !found.is_empty() {
+        context.news.mark();
+    }
     for fold in found {
         lock(connection, random, &fold.app_id, at).await?;
         // Another replica may have added to it before the lock.
@@ -348,5 +382,5 @@ pub(super) async fn restored(
         );
         notes.push(note.with("backup_taken_ms", taken_at.0).with("ledger_before", ledger.name.to_string()));
     }
-    write(connection, random, notes, at).await
+    write_unheard(connection, random, notes, at).await
 }

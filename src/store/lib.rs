@@ -23,6 +23,7 @@ mod letters;
 mod port;
 mod rows;
 mod sources;
+mod subscriptions;
 mod upkeep;
 mod watches;
 mod writer;
@@ -130,6 +131,7 @@ struct Context {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     kept: Arc<Kept>,
+    news: Arc<ledger::News>,
 }
 
 /// Everything that must survive, in a database. Clones are the same store.
@@ -172,7 +174,12 @@ impl SqlStore {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        Self::keeping(rules, url, Context { keyring, clock, random, kept: Arc::default() }).await
+        Self::keeping(
+            rules,
+            url,
+            Context { keyring, clock, random, kept: Arc::default(), news: Arc::default() },
+        )
+        .await
     }
 
     async fn keeping(rules: StartRules, url: &str, context: Context) -> Result<Self, OpenError> {

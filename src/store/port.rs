@@ -9,6 +9,7 @@ mod letters;
 mod receipts;
 mod requests;
 mod sources;
+mod subscriptions;
 mod upkeep;
 mod watches;
 

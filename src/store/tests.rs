@@ -43,6 +43,7 @@ mod requests;
 mod sinks;
 mod slow;
 mod start;
+mod subscriptions;
 mod transfer;
 mod trouble;
 mod upkeep;

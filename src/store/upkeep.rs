@@ -146,7 +146,8 @@ const OF_APP: &[(&str, &str, &str)] = &[
     (
         "attempt",
         "owner_kind, owner_id, round, position, number",
-        "owner_kind = 'cursor' and owner_id in (select id from mine)",
+        "(owner_kind = 'cursor' and owner_id in (select id from mine))
+         or (owner_kind = 'subscription' and owner_id in (select id from subscription where app_id = $1))",
     ),
     ("settled", "cursor_id, round, from_position", "cursor_id in (select id from mine)"),
     (

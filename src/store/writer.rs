@@ -210,6 +210,9 @@ impl Task {
             if failed || matches!(outcome, Err(StoreError::Unavailable(_))) {
                 self.next_trial = Some(Instant::now());
             }
+            if outcome.is_ok() {
+                self.context.news.tell();
+            }
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
                 error!(reason, "the database did not take a write; its connection is made anew");

@@ -74,6 +74,7 @@ mod signatures;
 mod sinks;
 mod slow_hosts;
 mod streams;
+mod subscriptions;
 mod supervision;
 mod support;
 mod telemetry;

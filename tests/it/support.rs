@@ -14,6 +14,7 @@ pub(crate) mod fleet;
 pub(crate) mod git_host;
 pub(crate) mod github_api;
 pub(crate) mod http;
+pub(crate) mod inbox;
 pub(crate) mod leaks;
 pub(crate) mod misdeeds;
 pub(crate) mod model;

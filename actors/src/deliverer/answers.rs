@@ -390,7 +390,7 @@ impl DelivererState {
 }
 
 /// What came of an attempt, in a few words.
-pub(super) fn describe(outcome: &AttemptOutcome) -> String {
+pub(crate) fn describe(outcome: &AttemptOutcome) -> String {
     match outcome.result {
         Ok(status) => format!("status {status}"),
         Err(failure) => format!("{failure:?}: {}", outcome.excerpt),

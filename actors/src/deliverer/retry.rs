@@ -10,12 +10,15 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use tidings_entity::kind::{ParkReason, RetryPolicy};
 
-use crate::ports::{Random, SendFailure};
+use crate::{
+    policy::Policy,
+    ports::{DeliverySettings, Random, SendFailure},
+};
 
 /// Tries of a change whose answer may be another one in a moment (401, 403, 404, 405, 409, 423).
 pub const QUICK_TRIES: u32 = 3;
 /// The wait between them: all of them lie within 5 s.
-const QUICK_WAIT: Duration = Duration::from_millis(2_400);
+pub const QUICK_WAIT: Duration = Duration::from_millis(2_400);
 /// Tries of a change on which the receiver fails (5xx).
 pub const FAILING_TRIES: u32 = 8;
 /// For this long after its first delivery was due, a new watch waits on answers that come from a client
@@ -87,6 +90,18 @@ pub struct RetryRules {
 }
 
 impl RetryRules {
+    /// The rules of a sink: what its settings leave open, the server decides.
+    #[must_use]
+    pub fn of(delivery: &DeliverySettings, policy: &Policy) -> Self {
+        let or = |milliseconds: Option<u64>, default| milliseconds.map_or(default, Duration::from_millis);
+        Self {
+            policy: delivery.retry_policy,
+            base: or(delivery.retry_base_ms, policy.retry_base),
+            cap: or(delivery.retry_cap_ms, policy.retry_cap),
+            window: or(delivery.retry_window_ms, policy.retry_window),
+        }
+    }
+
     /// The wait after `tries` failures (at least 1).
     #[must_use]
     pub fn wait(&self, tries: u32, asked: Option<Duration>, random: &dyn Random) -> Duration {

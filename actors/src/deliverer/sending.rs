@@ -148,7 +148,7 @@ pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Turn {
 /// Waits until an attempt of a lane may begin; `None`: the lane is another replica's now, or reads its rows
 /// again first. Who had to wait is looked at once more: what is decided about a lane counts until its attempt
 /// goes.
-pub(super) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Turn> {
+pub(crate) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Turn> {
     loop {
         hold.confirmed().await;
         let place = take_turn(endpoint, outbound).await;

@@ -1,7 +1,7 @@
 //! What the rows of the sink say: by which way changes leave, under which rules, and what another address or the
 //! word of the breaker means for the lanes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -55,13 +55,7 @@ impl DelivererState {
             }
         }
         let policy = &self.context.policy;
-        let or = |milliseconds: Option<u64>, default| milliseconds.map_or(default, Duration::from_millis);
-        self.rules = RetryRules {
-            policy: app.delivery.retry_policy,
-            base: or(app.delivery.retry_base_ms, policy.retry_base),
-            cap: or(app.delivery.retry_cap_ms, policy.retry_cap),
-            window: or(app.delivery.retry_window_ms, policy.retry_window),
-        };
+        self.rules = RetryRules::of(&app.delivery, policy);
         let endpoint = Endpoint::of(&app, policy.attempt_timeout, self.context.pace_of(&app));
         let most = self.context.in_flight_of(&app);
         let crowd = self.context.crowds.of(&app.id, most);

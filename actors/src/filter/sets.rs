@@ -206,5 +206,20 @@ pub static LEDGER: FieldSet = FieldSet {
     searched: &["name", "type", "data"],
 };
 
+/// What `GET /api/subscriptions` may be filtered by.
+pub static SUBSCRIPTIONS: FieldSet = FieldSet {
+    list: "subscriptions",
+    fields: &[
+        field("name", FieldKind::Name, "the subscription: its name or its `subscription_id`"),
+        field("state", FieldKind::Word(&["active", "paused", "blocked", "expired"]), "how it stands"),
+        field("sink", FieldKind::Word(&["endpoint", "stream"]), "the kind of its sink"),
+        field("filter", FieldKind::Text, "the text of its filter; with `~` a part of it"),
+        field("reason", FieldKind::Text, "why it is blocked; with `~` a part of it"),
+        field("since", FieldKind::Since, "made then or later"),
+        field("until", FieldKind::Until, "made before"),
+    ],
+    searched: &["name", "filter", "reason"],
+};
+
 /// Every list that takes a filter.
-pub static ALL: [&FieldSet; 5] = [&DELIVERIES, &LETTERS, &REPOSITORIES, &APPS, &LEDGER];
+pub static ALL: [&FieldSet; 6] = [&DELIVERIES, &LETTERS, &REPOSITORIES, &APPS, &LEDGER, &SUBSCRIPTIONS];

@@ -3,14 +3,14 @@
 //! the app's pace and a place among all that is in flight; it feeds no breaker, is no attempt of
 //! anything, and leaves no row.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
 use super::Handle;
 use crate::{
     deliverer::take_turn,
-    ports::{App, AttemptOutcome, Endpoint, Notice},
+    ports::{App, AttemptOutcome, Endpoint, Notice, SubscriptionMessage},
     round::DeliveryId,
 };
 
@@ -52,6 +52,22 @@ impl Handle {
         let (id, timestamp) = (DeliveryId::of_test(&app.id, &salt), context.clock.now());
         let notice = Notice::Test { id: id.clone(), app: app.id.clone(), timestamp };
         let outcome = context.transport.notify(&endpoint, &notice).await;
+        Ok(Tested { id, outcome })
+    }
+
+    /// Sends one message to the sink of a subscription now, whatever waits for it: a test, or an entry once
+    /// more. `app` is the app as it is served at that sink. Takes at most 20 s.
+    ///
+    /// # Errors
+    /// [`TestRefused`] where nothing was sent.
+    pub async fn send_once(&self, app: &App, message: SubscriptionMessage) -> Result<Tested, TestRefused> {
+        let context = &self.context;
+        let limit = context.policy.attempt_timeout.min(WITHIN);
+        let endpoint = Endpoint::of(app, limit, context.pace_of(app)).ok_or(TestRefused::NoEndpoint)?;
+        let turn = timeout(WITHIN, take_turn(&endpoint, &context.outbound)).await;
+        let _place = turn.map_err(|_| TestRefused::Busy)?;
+        let id = message.id.clone();
+        let outcome = context.transport.notify(&endpoint, &Notice::OfSubscription(Arc::new(message))).await;
         Ok(Tested { id, outcome })
     }
 }

@@ -33,9 +33,10 @@ use crate::{
     repository_watcher::RepositoryWatcherMessage,
     roll::{self, Look},
     shards::Changes,
+    subscriber::SubscriberMessage,
     tasks::Tasks,
     terms,
-    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER},
+    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, SUBSCRIBER},
 };
 
 /// After trouble with the database.
@@ -268,6 +269,9 @@ impl LeaseKeeperState {
         let (directory, shards) = (&self.context.directory, &self.context.shards);
         for (_, deliverer) in directory.all::<DelivererMessage>(DELIVERER) {
             deliverer.send(DelivererMessage::LetGo);
+        }
+        for (_, subscriber) in directory.all::<SubscriberMessage>(SUBSCRIBER) {
+            subscriber.send(SubscriberMessage::Refresh);
         }
         for (key, watcher) in directory.all::<RepositoryWatcherMessage>(REPOSITORY_WATCHER) {
             if key.parse().is_ok_and(|repository| !shards.owns(&repository)) {

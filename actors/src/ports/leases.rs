@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{AppId, ReplicaId, RepositoryId},
+    id::{AppId, ReplicaId, RepositoryId, SubscriptionId},
     kind::ReplicaRole,
 };
 use ulid::Ulid;
@@ -47,7 +47,17 @@ impl Shard {
     /// The shard of a repository: the last eight bits of its id, which are random.
     #[must_use]
     pub fn of(repository: &RepositoryId) -> Self {
-        let end = repository.as_str().as_bytes().iter().rev().take(2);
+        Self::of_id(repository.as_str())
+    }
+
+    /// The shard in which the subscriptions of an app are worked on.
+    #[must_use]
+    pub fn of_app(app: &AppId) -> Self {
+        Self::of_id(app.as_str())
+    }
+
+    fn of_id(id: &str) -> Self {
+        let end = id.as_bytes().iter().rev().take(2);
         let bits = end.enumerate().map(|(place, letter)| digit(*letter) << (5 * place)).sum::<u16>();
         Self(bits.to_le_bytes()[0])
     }
@@ -161,6 +171,10 @@ pub enum Signal {
     ResetBreaker(String),
     /// A redrive was asked for.
     Redrive,
+    /// Entries were written to ledgers.
+    Ledger,
+    /// This subscription was changed or removed.
+    Subscription(SubscriptionId),
     /// Keys of the keyring were handed on, seal from now on, or were retired.
     Keys,
     /// Nobody tells this: some of what was told may have been missed.

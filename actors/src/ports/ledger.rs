@@ -89,6 +89,8 @@ pub struct LedgerFilter {
     pub until: Option<Timestamp>,
     /// Meant by this filter as well.
     pub query: Option<Filter>,
+    /// Only what subscriptions are sent: no entries about sending, so that none leads to another.
+    pub is_for_sending: bool,
 }
 
 /// Where the ledger of an app begins and ends.

@@ -67,7 +67,7 @@ pub struct NewSink {
     pub signing_key: Option<Secret>,
 }
 
-/// A sink that one watch has for itself, as it is shown: without its secrets.
+/// A sink that one watch or one subscription has for itself, as it is shown: without its secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchSink {
     /// Its id.
@@ -82,7 +82,7 @@ pub struct WatchSink {
     pub disabled: Option<String>,
 }
 
-/// A sink that one watch has for itself, as it is served.
+/// A sink that one watch or one subscription has for itself, as it is served.
 #[derive(Clone, Debug)]
 pub struct OwnSink {
     /// Its id.
@@ -91,6 +91,8 @@ pub struct OwnSink {
     pub address: SinkAddress,
     /// What deliveries are signed with.
     pub signing_key: Option<Secret>,
+    /// What signs beside it, while the receiver may not have the new key yet.
+    pub former_key: Option<Secret>,
     /// What goes with requests.
     pub access: Arc<EndpointAccess>,
     /// Format, order and limits.
@@ -102,7 +104,7 @@ pub struct OwnSink {
 }
 
 impl App {
-    /// The app as it is served at a sink of one of its watches. What bounds the app as a whole stays: its
+    /// The app as it is served at a sink that is not its own. What bounds the app as a whole stays: its
     /// rate, its attempts at once, and that it is disabled by hand. That its own endpoint is gone says
     /// nothing of
     /// other sinks.
@@ -112,7 +114,7 @@ impl App {
         Self {
             sink: Some(sink.id.clone()),
             receives_at: sink.address.clone(),
-            keys: sink.signing_key.iter().cloned().collect(),
+            keys: sink.signing_key.iter().chain(&sink.former_key).cloned().collect(),
             access: Arc::clone(&sink.access),
             delivery: DeliverySettings {
                 rate: self.delivery.rate,

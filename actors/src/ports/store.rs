@@ -8,6 +8,7 @@ mod letters;
 mod receipts;
 mod requests;
 mod sources;
+mod subscribers;
 mod upkeep;
 mod watches;
 
@@ -26,6 +27,7 @@ pub use letters::LetterStore;
 pub use receipts::ReceiptStore;
 pub use requests::RequestStore;
 pub use sources::SourceStore;
+pub use subscribers::SubscriberStore;
 pub use upkeep::UpkeepStore;
 pub use watches::WatchStore;
 
@@ -116,7 +118,15 @@ pub struct Totals {
 
 /// Everything that must survive, but for keyed requests ([`RequestStore`]), which only the front door knows.
 pub trait Store:
-    AppStore + WatchStore + SourceStore + LaneStore + LetterStore + HistoryStore + ReceiptStore + UpkeepStore
+    AppStore
+    + WatchStore
+    + SourceStore
+    + LaneStore
+    + LetterStore
+    + HistoryStore
+    + ReceiptStore
+    + SubscriberStore
+    + UpkeepStore
 {
     /// This store for work that was begun under a lease: once that does not stand any more, a verb
     /// that writes changes nothing and is a [`StoreError::Lost`].

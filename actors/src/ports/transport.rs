@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
 use tidings_entity::{
-    id::{AppId, ObjectId, WatchId},
+    id::{AppId, ObjectId, SubscriptionId, WatchId},
     kind::{Operation, PayloadFormat},
 };
 
-use super::{App, CommitFacts, EndpointAccess, GitError, Remote, SinkKey, StoreError};
+use super::{
+    App, CommitFacts, EndpointAccess, Gap, GitError, LedgerEntry, Remote, SinkKey, StoreError, Subscription,
+};
 use crate::{
     budget::Held,
     crowds::Crowd,
@@ -204,6 +206,8 @@ pub enum Action {
     Resync,
     /// `/test`
     Test,
+    /// A message of a subscription. It goes to the address itself: nothing is appended.
+    Entry,
 }
 
 impl Action {
@@ -220,6 +224,7 @@ impl Action {
             Self::Synced => "synced",
             Self::Resync => "resync",
             Self::Test => "test",
+            Self::Entry => "entry",
         }
     }
 }
@@ -272,6 +277,8 @@ pub enum Notice {
         /// The moment of the notice.
         timestamp: Timestamp,
     },
+    /// An entry of a ledger, or what else a subscription is told.
+    OfSubscription(Arc<SubscriptionMessage>),
     /// `/test`: asked for by the app, to see whether its endpoint takes what is sent. About no
     /// repository.
     Test {
@@ -282,6 +289,67 @@ pub enum Notice {
         /// The moment of the notice.
         timestamp: Timestamp,
     },
+}
+
+/// A message to the sink of a subscription.
+#[derive(Clone, Debug)]
+pub struct SubscriptionMessage {
+    /// What it is sent as (`webhook-id`): the id of the entry. Sent again it has the same.
+    pub id: DeliveryId,
+    /// The app whose ledger it is about.
+    pub app: AppId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub content: SubscriptionContent,
+    /// The moment of the message.
+    pub timestamp: Timestamp,
+}
+
+/// What a message to the sink of a subscription says.
+#[derive(Clone, Debug)]
+pub enum SubscriptionContent {
+    /// This was written to the ledger.
+    Entry(LedgerEntry),
+    /// Entries were gone before they were sent.
+    Gap(Gap),
+    /// Nothing: somebody wants to see whether the sink takes it.
+    Test,
+}
+
+impl SubscriptionMessage {
+    /// The message of an entry.
+    #[must_use]
+    pub fn of_entry(subscription: &Subscription, entry: LedgerEntry) -> Self {
+        let (id, timestamp) = (DeliveryId::from_stored(entry.id.to_string()), entry.at);
+        Self::of(subscription, id, SubscriptionContent::Entry(entry), timestamp)
+    }
+
+    /// The message of a gap, which has one id however often it is sent.
+    #[must_use]
+    pub fn of_gap(subscription: &Subscription, gap: Gap, at: Timestamp) -> Self {
+        let id = format!("gap_{}_{}_{}", subscription.id.ulid(), gap.first, gap.last);
+        Self::of(subscription, DeliveryId::from_stored(id), SubscriptionContent::Gap(gap), at)
+    }
+
+    /// A test.
+    #[must_use]
+    pub fn of_test(subscription: &Subscription, salt: &[u8], at: Timestamp) -> Self {
+        let id = DeliveryId::of_test(&subscription.app, salt);
+        Self::of(subscription, id, SubscriptionContent::Test, at)
+    }
+
+    fn of(
+        subscription: &Subscription,
+        id: DeliveryId,
+        content: SubscriptionContent,
+        timestamp: Timestamp,
+    ) -> Self {
+        let Subscription { id: of, app, name, .. } = subscription;
+        Self { id, app: app.clone(), subscription: of.clone(), name: name.clone(), content, timestamp }
+    }
 }
 
 /// Why an attempt got no answer.

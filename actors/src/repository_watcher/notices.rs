@@ -94,7 +94,10 @@ async fn tell_all(
 async fn tell(context: &Context, app: &App, watch: &Watch, cause: Option<Cause>, notice: &Notice) {
     let wanted = match notice {
         Notice::SyncRecovered { .. } => app.delivery.sync_recovered,
-        Notice::SyncFailed { .. } | Notice::OfRound { .. } | Notice::Test { .. } => true,
+        Notice::SyncFailed { .. }
+        | Notice::OfRound { .. }
+        | Notice::OfSubscription(_)
+        | Notice::Test { .. } => true,
     };
     if !wanted || app.disabled.is_some() {
         return;

@@ -17,6 +17,7 @@ const CHILD: ChildSpec = ChildSpec {
     progress: Duration::from_secs(5),
     bound: "",
     many: true,
+    keys: "",
     children: &[],
 };
 

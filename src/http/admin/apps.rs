@@ -65,6 +65,8 @@ fn for_an_app(route: &Route) -> Option<Route> {
         // Keys, credentials and tokens are the admins' business.
         // A registration may bring a credential along, and then it replaces or drops the one that is there.
         (_, "" | "/tokens" | "/tokens/{id}" | "/repositories" | "/repositories/{id}/token") => Access::Admin,
+        (_, "/subscriptions" | "/subscriptions/{id}/rotate-key") => Access::Admin,
+        (&Method::PATCH, "/subscriptions/{id}") => Access::Admin,
         _ => Access::Operator,
     };
     let mut operation = route.operation.clone();

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tidings_actors::{
     handle::{TestRefused, Tested},
-    ports::{App, SendFailure},
+    ports::{Action, App, AttemptOutcome, SendFailure, SubscriptionMessage},
     sink::SinkAddress,
 };
 use tidings_entity::id::AppId;
@@ -66,6 +66,18 @@ impl Tests {
             }
         }
     }
+
+    /// The same now.
+    ///
+    /// # Errors
+    /// 429 that says how long to wait.
+    fn take_or_refuse(&self, app: &AppId) -> Result<(), Problem> {
+        self.take(app, Instant::now()).map_err(|wait| {
+            Problem::new(Kind::TOO_MANY)
+                .with_detail(format!("an app has {TESTS_MAX} test deliveries a minute"))
+                .retry_after(wait.as_secs() + 1)
+        })
+    }
 }
 
 body! {
@@ -81,9 +93,9 @@ body! {
 /// delivery, about no repository. A receiver that does not know `/test` may answer 404: then the
 /// address, TLS and whatever it checks before its routes were still tried.
 #[derive(Serialize, ToSchema)]
-pub(super) struct TestOutcome {
+pub(in crate::http) struct TestOutcome {
     /// Whether the answer was 2xx, as every delivery needs it.
-    accepted: bool,
+    pub(in crate::http) accepted: bool,
     /// The status of the answer; null without one.
     status: Option<u16>,
     /// Why there was no answer: `timeout`, `connection` (name, connection, TLS or access token),
@@ -177,37 +189,63 @@ pub(super) async fn must_pass(front: &Front, tests: &Tests, app: &App) -> Result
 }
 
 async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome, Problem> {
-    let nowhere = || {
-        Problem::new(Kind::CONFLICT)
-            .with_detail("the app has no endpoint: set base_url, or name an address to try")
+    let url = address_of_test(&app.receives_at).ok_or_else(|| refused(TestRefused::NoEndpoint))?;
+    tests.take_or_refuse(&app.id)?;
+    let tested = front.handle.test(app).await.map_err(refused)?;
+    Ok(TestOutcome::of(tested, url))
+}
+
+/// Sends one message to the sink of a subscription now; `app` is served there.
+///
+/// # Errors
+/// 409 where nothing is sent there, 429 for a test beyond the six a minute (`counts`), 503 where there is no
+/// room.
+pub(in crate::http) async fn send_once(
+    front: &Front,
+    counts: Option<&Tests>,
+    app: &App,
+    message: SubscriptionMessage,
+) -> Result<(TestOutcome, AttemptOutcome), Problem> {
+    if let Some(tests) = counts {
+        tests.take_or_refuse(&app.id)?;
+    }
+    let url = match &app.receives_at {
+        SinkAddress::Stream(address) => Target::parse(address)
+            .map_or_else(|_| address.clone(), |target| target.subject(None, Action::Entry.as_str())),
+        address => address.base_url().unwrap_or_default().to_owned(),
     };
-    let url = address_of_test(&app.receives_at).ok_or_else(nowhere)?;
-    tests.take(&app.id, Instant::now()).map_err(|wait| {
-        Problem::new(Kind::TOO_MANY)
-            .with_detail(format!("an app has {TESTS_MAX} test deliveries a minute"))
-            .retry_after(wait.as_secs() + 1)
-    })?;
-    let tested = front.handle.test(app).await.map_err(|refused| match refused {
-        TestRefused::NoEndpoint => nowhere(),
+    let tested = front.handle.send_once(app, message).await.map_err(refused)?;
+    let outcome = tested.outcome.clone();
+    Ok((TestOutcome::of(tested, url), outcome))
+}
+
+fn refused(refused: TestRefused) -> Problem {
+    match refused {
+        TestRefused::NoEndpoint => Problem::new(Kind::CONFLICT)
+            .with_detail("the app has no endpoint: set base_url, or name an address to try"),
         TestRefused::Busy => Problem::new(Kind::UNAVAILABLE)
             .with_detail("no room for a request to this app came free in time")
             .retry_after(BUSY_RETRY_AFTER_SECONDS),
-    })?;
-    let Tested { id, outcome } = tested;
-    Ok(TestOutcome {
-        accepted: outcome.is_success(),
-        status: outcome.result.ok(),
-        failure: outcome.result.err().map(|failure| match failure {
-            SendFailure::Timeout => "timeout",
-            SendFailure::Connection => "connection",
-            SendFailure::Refused => "refused",
-            SendFailure::InvalidUrl => "invalid_url",
-        }),
-        detail: outcome.excerpt,
-        duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
-        url,
-        webhook_id: id.as_str().to_owned(),
-    })
+    }
+}
+
+impl TestOutcome {
+    fn of(Tested { id, outcome }: Tested, url: String) -> Self {
+        Self {
+            accepted: outcome.is_success(),
+            status: outcome.result.ok(),
+            failure: outcome.result.err().map(|failure| match failure {
+                SendFailure::Timeout => "timeout",
+                SendFailure::Connection => "connection",
+                SendFailure::Refused => "refused",
+                SendFailure::InvalidUrl => "invalid_url",
+            }),
+            detail: outcome.excerpt,
+            duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+            url,
+            webhook_id: id.as_str().to_owned(),
+        }
+    }
 }
 
 /// Where a test delivery goes; `None`: the sink is sent nothing.

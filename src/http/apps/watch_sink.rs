@@ -35,6 +35,9 @@ use crate::{
 
 /// Fields of `delivery` that bound an app over all its sinks.
 const OF_APPS: [&str; 3] = ["rate", "max_concurrent", "multi_branch"];
+/// Fields of the sink of a subscription.
+const OF_SUBSCRIPTIONS: [&str; 9] =
+    ["kind", "url", "headers", "auth", "tls", "format", "retry_policy", "retry_base_ms", "retry_cap_ms"];
 /// Most characters of a `watch_name`.
 const ALIAS_MAX: usize = 40;
 
@@ -144,7 +147,41 @@ pub(in crate::http) fn read_sink(
     if fields.null("sink") {
         return Some(None);
     }
+    let wish = fields.object::<Map<String, Value>>("sink")?;
+    read_wish(front, fields, wish, now).map(Some)
+}
+
+/// Reads the sink of a subscription: it is sent one entry at a time, so what says how changes go does not
+/// apply. The address alone may say the kind.
+pub(in crate::http) fn read_subscription_sink(
+    front: &Front,
+    fields: &mut Fields,
+    now: Option<&OwnSink>,
+) -> Option<NewSink> {
     let mut wish = fields.object::<Map<String, Value>>("sink")?;
+    let foreign: Vec<String> =
+        wish.keys().filter(|name| !OF_SUBSCRIPTIONS.contains(&name.as_str())).cloned().collect();
+    for name in foreign {
+        wish.remove(&name);
+        fields.refuse(&format!("sink/{name}"), "is no field of the sink of a subscription");
+    }
+    if wish.get("kind").is_some_and(|kind| kind == SinkKind::Pull.as_str()) {
+        fields.refuse("sink/kind", "must be one of: endpoint, stream");
+        return None;
+    }
+    if let (None, Some(url)) = (wish.get("kind"), wish.get("url").and_then(Value::as_str)) {
+        let kind = SinkAddress::of(Some(url.to_owned())).kind();
+        wish.insert("kind".to_owned(), Value::String(kind.as_str().to_owned()));
+    }
+    read_wish(front, fields, wish, now)
+}
+
+fn read_wish(
+    front: &Front,
+    fields: &mut Fields,
+    mut wish: Map<String, Value>,
+    now: Option<&OwnSink>,
+) -> Option<NewSink> {
     let kind = read_kind(fields, &mut wish, now)?;
     for name in OF_APPS.iter().filter(|name| wish.contains_key(**name)) {
         fields.refuse(&format!("sink/{name}"), "is chosen for the app as a whole (PATCH /api/app)");
@@ -168,7 +205,7 @@ pub(in crate::http) fn read_sink(
             _ => format!("sink/{name}"),
         }
     });
-    Some(Some(sink))
+    Some(sink)
 }
 
 fn read_kind(fields: &mut Fields, wish: &mut Map<String, Value>, now: Option<&OwnSink>) -> Option<SinkKind> {

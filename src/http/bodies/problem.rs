@@ -78,6 +78,10 @@ kinds! {
     NO_BREAKER = "breaker-not-found", NOT_FOUND, "Breaker not found, or closed without failures";
     /// No such key.
     NO_KEY = "key-not-found", NOT_FOUND, "Key not found";
+    /// No such subscription, or that of another app.
+    NO_SUBSCRIPTION = "subscription-not-found", NOT_FOUND, "Subscription not found";
+    /// No such entry that may be sent.
+    NO_ENTRY = "entry-not-found", NOT_FOUND, "Entry not found";
     /// No such receipt.
     NO_RECEIPT = "receipt-not-found", NOT_FOUND, "Receipt not found";
     /// No such page of the documentation.

@@ -1,7 +1,7 @@
 //! One try of a delivery as people see it.
 
 use serde::Serialize;
-use tidings_actors::ports::AttemptRecord;
+use tidings_actors::ports::{AttemptRecord, KeptAnswer, SubscriptionAttempt};
 use utoipa::ToSchema;
 
 use crate::http::bodies::moment::iso;
@@ -40,19 +40,34 @@ struct HeaderShown {
 }
 
 impl AttemptShown {
+    pub(crate) fn of_subscription(attempt: &SubscriptionAttempt) -> Self {
+        let outcome = &attempt.outcome;
+        Self {
+            number: attempt.number,
+            http_status: outcome.result.ok(),
+            excerpt: outcome.excerpt.clone(),
+            answer: outcome.answer.as_deref().map(AnswerShown::of),
+            took_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+            ended_at: iso(attempt.at),
+        }
+    }
+
     pub(crate) fn of(attempt: &AttemptRecord) -> Self {
-        let header =
-            |(name, value): &(String, String)| HeaderShown { name: name.clone(), value: value.clone() };
         Self {
             number: attempt.number,
             http_status: attempt.status,
             excerpt: attempt.excerpt.clone(),
-            answer: attempt.answer.as_ref().map(|answer| AnswerShown {
-                headers: answer.headers.iter().map(header).collect(),
-                body: answer.body.clone(),
-            }),
+            answer: attempt.answer.as_deref().map(AnswerShown::of),
             took_ms: attempt.took_ms,
             ended_at: iso(attempt.at),
         }
+    }
+}
+
+impl AnswerShown {
+    fn of(answer: &KeptAnswer) -> Self {
+        let header =
+            |(name, value): &(String, String)| HeaderShown { name: name.clone(), value: value.clone() };
+        Self { headers: answer.headers.iter().map(header).collect(), body: answer.body.clone() }
     }
 }

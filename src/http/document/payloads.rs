@@ -1,6 +1,6 @@
 //! The bodies of deliveries as schemas of the OpenAPI document.
 //!
-//! [`crate::webhook`] writes these bodies field by field and needs no such types. A story sends one of
+//! [`crate::sinks`] writes these bodies field by field and needs no such types. A story sends one of
 //! each, compares every field with these schemas in both directions, and makes docs/payloads.md of both.
 
 use utoipa::ToSchema;

@@ -186,6 +186,7 @@ impl House {
             history,
             administration: store.clone(),
             ledgers: store.clone(),
+            subscriptions: store.clone(),
             keys: keys.clone(),
             audit_keyring: keys,
             git: git.clone(),

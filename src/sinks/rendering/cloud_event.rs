@@ -106,6 +106,29 @@ pub(crate) fn of_test(id: &str, time: Timestamp, data: impl Serialize) -> Bytes 
     .into()
 }
 
+/// A message of a subscription as an event: those of one app are ordered among each other, by the number of
+/// the entry.
+pub(crate) fn of_entry(
+    (id, kind): (&str, &str),
+    (app, number, subject): (&str, Option<i64>, Option<&str>),
+    time: Timestamp,
+    data: impl Serialize,
+) -> Bytes {
+    json(&CloudEvent {
+        specversion: "1.0",
+        r#type: format!("{TYPE_PREFIX}{kind}"),
+        source: "/api/ledger".to_owned(),
+        subject: subject.map(lawful),
+        time: iso(time),
+        datacontenttype: "application/json",
+        partitionkey: number.is_some().then_some(app),
+        sequence: number.map(|number| format!("{number:020}")),
+        data,
+        id,
+    })
+    .into()
+}
+
 /// The end of a chunk's event: its `id` is that of the request.
 pub(crate) fn end_of_chunk(after: &[u8], chunk: &str, index: usize) -> Vec<u8> {
     let before = after.strip_suffix(b"\"}").unwrap_or(after);

@@ -18,7 +18,7 @@ use tidings_entity::{
     kind::PayloadFormat,
 };
 
-use super::{body::iso, cloud_event};
+use super::{body::iso, cloud_event, entry};
 
 /// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
 const OUTSIDE_LANES: Duration = Duration::from_secs(10);
@@ -122,6 +122,10 @@ pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             let timeout = Some(OUTSIDE_LANES);
             let watch = Some(repository.repository_id.clone());
             Letter { id: id.clone(), action: Action::SyncRecovered, watch, body, format, timeout }
+        }
+        Notice::OfSubscription(message) => {
+            let (id, body) = entry::render(message, format);
+            Letter { id, action: Action::Entry, watch: None, body, format, timeout: None }
         }
         Notice::Test { id, app, timestamp } => of_test(id, app, *timestamp, format),
         Notice::SyncFailed {

@@ -1,4 +1,4 @@
-//! Sinks that watches have for themselves: set, read, disabled, removed with their watch.
+//! Sinks that watches and subscriptions have for themselves: set, read, disabled, removed with them.
 
 use std::sync::Arc;
 
@@ -41,6 +41,20 @@ pub(crate) async fn set(
         Some(id) => Some(row(connection, &watch.app_id, id).await?.ok_or(StoreError::NotFound)?),
         None => None,
     };
+    let is_new = old.is_none();
+    let id = put(connection, context, &watch.app_id, old, new, at).await?;
+    if is_new { point(connection, watch, Some(&id)).await } else { Ok(()) }
+}
+
+/// Writes a sink over the one that was there, whose id and signing key it keeps; its id.
+pub(crate) async fn put(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    old: Option<sink::Model>,
+    new: &NewSink,
+    at: Timestamp,
+) -> Result<SinkId, StoreError> {
     let id = old.as_ref().map_or(&new.id, |old| &old.id).clone();
     let signing_key = match old.as_ref().and_then(|old| old.signing_key.clone()) {
         Some(sealed) => Some(sealed),
@@ -55,11 +69,13 @@ pub(crate) async fn set(
         false => at.0.max(old.since + 1),
     });
     let next = sink::Model {
-        app_id: watch.app_id.clone(),
+        app_id: app.clone(),
         kind: new.address.kind(),
         address,
         access: access::seal(context, &access_place(id.as_str()), &new.access)?,
         signing_key,
+        former_key: None,
+        former_until: None,
         delivery: serde_json::to_string(&new.delivery).map_err(|error| undecodable("sink", error))?,
         disabled: None,
         since,
@@ -69,12 +85,13 @@ pub(crate) async fn set(
     if old.is_none() {
         let id = next.id.clone();
         rows::insert(connection, "sink", vec![next]).await?;
-        return point(connection, watch, Some(&id)).await;
+        return Ok(id);
     }
     if old.is_some_and(|old| old.disabled.is_some()) {
-        let note = told::sink_used(&watch.app_id, Some(&next.id), EntryType::SinkEnabled, None);
+        let note = told::sink_used(app, Some(&next.id), EntryType::SinkEnabled, None);
         told::now(connection, context, note).await?;
     }
+    let id = next.id.clone();
     let text = "update sink set kind = $1, address = $2, access = $3, signing_key = $4, delivery = $5,
                 disabled = null, since = $6 where id = $7";
     let values = vec![
@@ -86,6 +103,49 @@ pub(crate) async fn set(
         next.since.into(),
         next.id.into(),
     ];
+    rows::execute(connection, "sink", text, values).await.map(|_| id)
+}
+
+/// Serves a sink again that was disabled.
+pub(crate) async fn enable(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    app: &AppId,
+    id: &SinkId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    // Its breaker, and answers of before, say nothing of it now.
+    let text = "update sink set disabled = null, since = case when since < $2 then $2 else since + 1 end
+                where id = $1 and disabled is not null";
+    if rows::execute(connection, "sink", text, vec![id.clone().into(), at.0.into()]).await? == 0 {
+        return Ok(());
+    }
+    told::now(connection, context, told::sink_used(app, Some(id), EntryType::SinkEnabled, None)).await
+}
+
+/// Gives a sink another key to sign with; the one before signs beside it until then. One that was still
+/// beside that signs no more.
+pub(crate) async fn rotate(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    sink: &sink::Model,
+    key: &Secret,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    let place = key_place(sink.id.as_str());
+    let former = match &sink.signing_key {
+        // Each column has its own place, so what stood in one is sealed anew for the other.
+        Some(sealed) => {
+            let opened = context.keyring.open_sealed(&place, sealed);
+            let opened = opened.map_err(|error| undecodable("sink", error))?;
+            Some(context.keyring.seal(&former_place(sink.id.as_str()), &opened, &*context.random))
+        }
+        None => None,
+    };
+    let text = "update sink set signing_key = $1, former_key = $2, former_until = $3 where id = $4";
+    let until = former.as_ref().map(|_| until.0);
+    let values =
+        vec![seal(context, &sink.id, key).into(), former.into(), until.into(), sink.id.clone().into()];
     rows::execute(connection, "sink", text, values).await.map(drop)
 }
 
@@ -99,7 +159,7 @@ async fn point(
     rows::execute(connection, "watch", text, values).await.map(drop)
 }
 
-/// Removes a sink that no watch has any more, with its breaker.
+/// Removes a sink that nobody has any more, with its breaker.
 pub(crate) async fn remove(connection: &impl ConnectionTrait, id: Option<&SinkId>) -> Result<(), StoreError> {
     let Some(id) = id else { return Ok(()) };
     let of_breaker = "delete from breaker where kind = 'endpoint' and id = $1";
@@ -121,7 +181,11 @@ pub(crate) async fn find(
     let open = |sealed: &Vec<u8>| -> Result<Secret, StoreError> {
         context.keyring.open_sealed(&place, sealed).map_err(|error| undecodable("sink", error))
     };
+    let now = context.clock.now().0;
+    let former = row.former_key.as_ref().filter(|_| row.former_until.is_some_and(|until| until > now));
+    let former = former.map(|sealed| context.keyring.open_sealed(&former_place(id.as_str()), sealed));
     Ok(Some(OwnSink {
+        former_key: former.transpose().map_err(|error| undecodable("sink", error))?,
         address: address(row.kind, row.address)?,
         signing_key: row.signing_key.as_ref().map(open).transpose()?,
         access: Arc::new(access::open(context, &access_place(id.as_str()), row.access.as_deref())?),
@@ -162,7 +226,7 @@ pub(crate) fn address(kind: SinkKind, address: Option<String>) -> Result<SinkAdd
     })
 }
 
-async fn row(
+pub(crate) async fn row(
     connection: &impl ConnectionTrait,
     app: &AppId,
     id: &SinkId,
@@ -181,4 +245,8 @@ fn access_place(row: &str) -> Place<'_> {
 
 fn key_place(row: &str) -> Place<'_> {
     Place { table: "sink", column: "signing_key", row }
+}
+
+fn former_place(row: &str) -> Place<'_> {
+    Place { table: "sink", column: "former_key", row }
 }

@@ -26,7 +26,7 @@ pub(crate) struct SealedColumn {
 }
 
 /// All of them; a test compares this list with the schema.
-pub(crate) static COLUMNS: [SealedColumn; 7] = [
+pub(crate) static COLUMNS: [SealedColumn; 8] = [
     SealedColumn {
         table: "canary",
         column: "sealed",
@@ -62,6 +62,14 @@ pub(crate) static COLUMNS: [SealedColumn; 7] = [
     SealedColumn {
         table: "sink",
         column: "signing_key",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "sink",
+        column: "former_key",
         key: ("id", "''"),
         order: "id",
         row: ("(id, '')", "($2, $3)"),

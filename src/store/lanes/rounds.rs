@@ -25,7 +25,11 @@ use crate::{
 };
 
 /// Begins a round, if the cursor is still what it was planned from.
-pub(crate) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> Result<(), StoreError> {
+pub(crate) async fn begin(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    new: &NewRound,
+) -> Result<(), StoreError> {
     let round = &new.round;
     let cursor = row(connection, &round.cursor).await?;
     check(connection, &cursor, new).await?;
@@ -38,6 +42,7 @@ pub(crate) async fn begin(connection: &impl ConnectionTrait, new: &NewRound) -> 
         }
     }
     rows::insert(connection, "round", vec![to_row(round)]).await?;
+    tell(connection, context, &to_row(round), EntryType::RoundBegan).await?;
     if round.spec.kind == RoundKind::Resync {
         let text = "delete from round_base where cursor_id = $1 and round = $2";
         let values = vec![round.cursor.clone().into(), resync::TO_COME.into()];
@@ -161,6 +166,7 @@ pub(crate) async fn advance(
 /// Ends a round whose every change is settled. False if it is not the open one, or not settled.
 pub(crate) async fn finish(
     connection: &impl ConnectionTrait,
+    context: &Context,
     id: &CursorId,
     number: i64,
     at: Timestamp,
@@ -194,7 +200,21 @@ pub(crate) async fn finish(
     let values = vec![closed.into(), at.0.into(), id.clone().into(), number.into()];
     rows::execute(connection, "dead_letter", text, values).await?;
     caught_up(connection, id).await?;
+    tell(connection, context, &round, EntryType::RoundEnded).await?;
     Ok(true)
+}
+
+/// Writes that a round began or ended, where a subscription reads that.
+async fn tell(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    round: &round::Model,
+    entry_type: EntryType,
+) -> Result<(), StoreError> {
+    match told::round(connection, &round.cursor_id, round, entry_type).await? {
+        Some(note) => told::now(connection, context, note).await,
+        None => Ok(()),
+    }
 }
 
 /// Notes that the app was told that the open round begins.
@@ -223,7 +243,7 @@ pub(crate) async fn set_blocked(
     }
     let standing = reason.map_or(Standing::Unblocked, Standing::Blocked);
     let notes = stand(connection, id, &standing).await?.into_iter().collect();
-    ledger::write(connection, &*context.random, notes, context.clock.now()).await
+    ledger::write(connection, context, notes, context.clock.now()).await
 }
 
 /// What a settled prefix, or a word from outside, does to a cursor as a whole; what there is to tell of it.
@@ -266,7 +286,7 @@ pub(crate) async fn pause_by_guard(
     let text = "update watch set state = $1, reason = $2 where id = $3";
     let values = vec![WatchState::Paused.into(), reason.into(), cursor.watch_id.into()];
     rows::execute(connection, "watch", text, values).await?;
-    ledger::write(connection, &*context.random, vec![note], context.clock.now()).await
+    ledger::write(connection, context, vec![note], context.clock.now()).await
 }
 
 /// The row of a cursor.

@@ -111,7 +111,7 @@ pub(crate) async fn settle(
         }
     }
     // Other replicas settle at the same time: all ledgers of a turn are taken at its end, in one order.
-    ledger::write(connection, &*context.random, notes, at).await?;
+    ledger::write(connection, context, notes, at).await?;
     Ok(fresh)
 }
 

@@ -73,6 +73,9 @@ pub(crate) async fn of_all(
     search.read(connection, "e.at desc, e.app_id desc, e.number desc", limit).await
 }
 
+/// What subscriptions are sent. An entry about sending would lead to the next one.
+const SENDABLE: &str = "e.type not like 'subscription.%' and e.type not like 'mail.%'";
+
 struct Search {
     conditions: Vec<String>,
     values: Vec<Value>,
@@ -80,8 +83,11 @@ struct Search {
 
 impl Search {
     fn of(backend: DbBackend, filter: &LedgerFilter) -> Self {
-        let LedgerFilter { types, watch, subject, since, until, query } = filter;
+        let LedgerFilter { types, watch, subject, since, until, query, is_for_sending } = filter;
         let mut search = Self { conditions: vec!["1 = 1".to_owned()], values: Vec::new() };
+        if *is_for_sending {
+            search.conditions.push(SENDABLE.to_owned());
+        }
         if !types.is_empty() {
             let places: Vec<String> = types.iter().map(|word| search.bind(*word)).collect();
             search.conditions.push(format!("e.type in ({})", places.join(", ")));

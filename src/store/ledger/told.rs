@@ -6,6 +6,7 @@ use tidings_entity::{
     cursor,
     id::{AppId, CursorId, SinkId, WatchId},
     kind::{BreakerKind, EntryType},
+    round,
 };
 
 use super::{Note, caller, commit, outside, write};
@@ -57,7 +58,7 @@ pub(crate) async fn now(
     context: &Context,
     note: Note,
 ) -> Result<(), StoreError> {
-    write(connection, &*context.random, vec![note], context.clock.now()).await
+    write(connection, context, vec![note], context.clock.now()).await
 }
 
 async fn of_cursor(
@@ -132,6 +133,33 @@ pub(crate) async fn parked(
     Ok(parks.iter().map(note).collect())
 }
 
+/// A round began, or ended: told while a subscription of its app reads that, and otherwise nothing.
+pub(crate) async fn round(
+    connection: &impl ConnectionTrait,
+    cursor: &CursorId,
+    round: &round::Model,
+    entry_type: EntryType,
+) -> Result<Option<Note>, StoreError> {
+    let text = "select count(*) from cursor c join watch w on w.id = c.watch_id
+                join subscription s on s.app_id = w.app_id and s.reads_rounds
+                where c.id = $1 and s.state <> 'expired'";
+    if rows::number(connection, "subscription", text, vec![cursor.clone().into()]).await? == 0 {
+        return Ok(None);
+    }
+    let (named, branch) = Named::of_cursor(connection, cursor).await?;
+    let origin = commit(cursor, round.number);
+    let note = Note::new(named.app_id.clone(), cursor.as_str(), entry_type, origin);
+    let note = note
+        .of_watch(named.watch_id.clone())
+        .with("repository", named.repository())
+        .with("branch", branch)
+        .with("round", round.number)
+        .with("kind", round.kind.as_str())
+        .with("commit", round.target.map(|commit| commit.to_string()))
+        .with("total", round.total);
+    Ok(Some(note))
+}
+
 /// A sink was disabled, or is used again.
 pub(crate) fn sink_used(
     app: &AppId,
@@ -164,8 +192,11 @@ pub(crate) async fn breaker(
     match row.kind {
         BreakerKind::Endpoint => {
             let entry_type = if is_open { EntryType::SinkOpened } else { EntryType::SinkClosed };
+            // That the sink of a subscription fails is told as `subscription.blocked`, which no subscription
+            // is sent: told here it would lead to a message to each that fails.
             let text = "select a.id as app_id from app a where a.id = $1
-                        union all select k.app_id from sink k where k.id = $1";
+                        union all select k.app_id from sink k where k.id = $1
+                          and not exists (select 1 from subscription s where s.sink_id = k.id)";
             #[derive(FromQueryResult)]
             struct Owner {
                 app_id: AppId,

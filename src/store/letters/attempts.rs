@@ -1,10 +1,10 @@
 //! Attempts: remembered when they fail, counted for the change at the head of a lane.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
-    ports::{AttemptRecord, HeadAttempts, KeptAnswer, StoreError},
+    ports::{AttemptOutcome, AttemptRecord, HeadAttempts, KeptAnswer, SendFailure, StoreError},
     round::DeliveryId,
     time::Timestamp,
 };
@@ -37,10 +37,7 @@ pub(crate) async fn record(
                 item_failure, excerpt, took_ms, ended_at, answer_headers, answer_body, next_at)
                 select $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 from cursor where id = $14
                 on conflict do nothing";
-    let headers = attempt
-        .answer
-        .as_ref()
-        .map(|answer| serde_json::to_string(&answer.headers).map_err(|error| undecodable("attempt", error)));
+    let (headers, body) = kept(attempt.answer.as_deref())?;
     let values = vec![
         OwnerKind::Cursor.into(),
         attempt.round.into(),
@@ -52,13 +49,32 @@ pub(crate) async fn record(
         attempt.excerpt.clone().into(),
         signed(attempt.took_ms).into(),
         attempt.at.0.into(),
-        headers.transpose()?.into(),
-        attempt.answer.as_ref().map(|answer| answer.body.clone()).into(),
+        headers.into(),
+        body.into(),
         attempt.next_at.map(|at| at.0).into(),
         attempt.cursor.clone().into(),
     ];
     rows::execute(connection, "attempt", text, values).await?;
     Ok(())
+}
+
+/// What is kept of an answer, as columns.
+pub(crate) fn kept(answer: Option<&KeptAnswer>) -> Result<(Option<String>, Option<String>), StoreError> {
+    let Some(answer) = answer else { return Ok((None, None)) };
+    let headers = serde_json::to_string(&answer.headers).map_err(|error| undecodable("attempt", error))?;
+    Ok((Some(headers), Some(answer.body.clone())))
+}
+
+/// What came of an attempt, as far as its row says. Why there was no answer is in the excerpt alone.
+pub(crate) fn outcome(row: attempt::Model) -> Result<AttemptOutcome, StoreError> {
+    let status = row.status.and_then(|status| u16::try_from(status).ok());
+    Ok(AttemptOutcome {
+        result: status.ok_or(SendFailure::Connection),
+        retry_after: None,
+        excerpt: row.excerpt,
+        took: Duration::from_millis(rows::unsigned("attempt", row.took_ms)?),
+        answer: answer(row.answer_headers, row.answer_body)?,
+    })
 }
 
 /// The attempts of one change that are rows, the first first.

@@ -45,7 +45,7 @@ impl LaneStore for SqlStore {
 
     async fn begin_round(&self, round: &NewRound) -> Result<(), StoreError> {
         let round = round.clone();
-        transact!(self, |transaction, _context| rounds::begin(transaction, &round).await)
+        transact!(self, |transaction, context| rounds::begin(transaction, context, &round).await)
     }
 
     async fn advance(
@@ -72,8 +72,15 @@ impl LaneStore for SqlStore {
         end_told: bool,
     ) -> Result<bool, StoreError> {
         let cursor = cursor.clone();
-        transact!(self, |transaction, _context| rounds::finish(transaction, &cursor, round, at, end_told)
-            .await)
+        transact!(self, |transaction, context| rounds::finish(
+            transaction,
+            context,
+            &cursor,
+            round,
+            at,
+            end_told
+        )
+        .await)
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {

@@ -103,7 +103,7 @@ impl UpkeepStore for SqlStore {
     }
 
     async fn tell_folded(&self, now: Timestamp) -> Result<u64, StoreError> {
-        transact!(self, |transaction, context| ledger::tell_folded(transaction, &*context.random, now).await)
+        transact!(self, |transaction, context| ledger::tell_folded(transaction, context, now).await)
     }
 
     async fn prune_ledgers(

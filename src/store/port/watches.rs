@@ -80,7 +80,7 @@ impl WatchStore for SqlStore {
         let (app, id) = (app.clone(), id.clone());
         transact!(self, |transaction, context| {
             watches::row(transaction, &app, &id).await?;
-            resync::of_watch(transaction, &*context.random, &id, complete, context.clock.now()).await
+            resync::of_watch(transaction, context, &id, complete, context.clock.now()).await
         })
     }
 

@@ -114,7 +114,7 @@ async fn write(
         let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
         rows::execute(connection, "cursor", text, values).await?;
     }
-    ledger::write(connection, &*context.random, notes, at).await?;
+    ledger::write(connection, context, notes, at).await?;
     // The app may have had such a branch before the database was taken back to a backup.
     let mut resyncs = BTreeMap::new();
     for (watch, _) in &following.births {

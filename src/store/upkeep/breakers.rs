@@ -48,7 +48,7 @@ pub(crate) async fn record(
     let closes = was_open && breaker.failures == 0;
     if closes || (!was_open && breaker.opened_at.is_some()) {
         let notes = told::breaker(connection, &breaker).await?;
-        ledger::write(connection, &*context.random, notes, context.clock.now()).await?;
+        ledger::write(connection, context, notes, context.clock.now()).await?;
     }
     Ok(())
 }

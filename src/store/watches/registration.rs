@@ -128,7 +128,7 @@ async fn replace(
     rows::execute(connection, "watch", text, values).await?;
     sinks::set(connection, context, &old, new.sink.as_ref(), new.created_at).await?;
     heads::prove(connection, context, source, &old.id, &new.listing, None, new.created_at).await?;
-    resync::of_watch(connection, &*context.random, &old.id, false, new.created_at).await?;
+    resync::of_watch(connection, context, &old.id, false, new.created_at).await?;
     if old.source_id != *source {
         sources::remove_unused(connection, &old.source_id).await?;
     }

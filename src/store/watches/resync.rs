@@ -15,6 +15,7 @@ use tidings_entity::{
 };
 
 use crate::{
+    Context,
     ledger::{self, told},
     rows,
 };
@@ -25,15 +26,17 @@ pub(crate) const TO_COME: i64 = 0;
 /// Asks for a resync of every cursor of a watch and serves the watch again.
 pub(crate) async fn of_watch(
     connection: &impl ConnectionTrait,
-    random: &dyn Random,
+    context: &Context,
     watch: &WatchId,
     complete: bool,
     at: Timestamp,
 ) -> Result<(), StoreError> {
+    let random = &*context.random;
+    context.news.mark();
     let text = "update watch set state = 'active', reason = null where id = $1 and state <> 'active'";
     if rows::execute(connection, "watch", text, vec![watch.clone().into()]).await? > 0 {
         let note = told::paused(connection, watch, EntryType::WatchResumed, None).await?;
-        ledger::write(connection, random, vec![note], at).await?;
+        ledger::write_unheard(connection, random, vec![note], at).await?;
     }
     let text = "select * from cursor where watch_id = $1";
     let cursors: Vec<cursor::Model> =
@@ -78,7 +81,7 @@ pub(crate) async fn request(
     let state = match cursor.state {
         CursorState::Blocked => {
             let note = told::recovered(connection, &cursor).await?;
-            ledger::write(connection, random, vec![note], at).await?;
+            ledger::write_unheard(connection, random, vec![note], at).await?;
             at_rest(connection, &cursor).await?
         }
         state => state,

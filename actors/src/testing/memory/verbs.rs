@@ -6,5 +6,6 @@ mod lanes;
 mod letters;
 mod receipts;
 mod sources;
+mod subscribers;
 mod upkeep;
 mod watches;

@@ -472,12 +472,12 @@ impl WatchRow {
     fn set_sink(&mut self, new: Option<&NewSink>, at: Timestamp) {
         let old = self.sink.take();
         self.sink = new.map(|new| OwnSink {
-            id: old.as_ref().map_or(new.id.clone(), |old| old.id.clone()),
+            former_key: None,
+            id: old.as_ref().map_or(&new.id, |old| &old.id).clone(),
             signing_key: old.as_ref().and_then(|old| old.signing_key.clone()).or(new.signing_key.clone()),
             since: match &old {
                 Some(old) if old.address == new.address && old.disabled.is_none() => old.since,
-                Some(old) => at.max(Timestamp(old.since.0 + 1)),
-                None => at,
+                old => old.as_ref().map_or(at, |old| at.max(Timestamp(old.since.0 + 1))),
             },
             address: new.address.clone(),
             access: Arc::new(new.access.clone()),

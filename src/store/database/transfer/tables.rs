@@ -5,11 +5,12 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each stands behind those that it refers to.
-pub(crate) const COPIED: [&str; 27] = [
+pub(crate) const COPIED: [&str; 28] = [
     "repository",
     "app",
     "app_key",
     "sink",
+    "subscription",
     "access_token",
     "credential",
     "source",

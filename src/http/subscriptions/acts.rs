@@ -1,0 +1,235 @@
+//! What a subscription is asked to do: to stand still or go on, to sign with another key, to send something
+//! now; and what its tries came to.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    ports::{App, Subscription, SubscriptionAttempt, SubscriptionMessage, SubscriptionPatch},
+    subscriber::course,
+    time::Timestamp,
+};
+use utoipa::ToSchema;
+
+use super::{SubscriptionShown, changed, named, own_sink, store_failed};
+use crate::{
+    http::{
+        apps::test_delivery::{TestOutcome, Tests, send_once},
+        bodies::{
+            body::body,
+            fields::Fields,
+            moment::iso,
+            paging::{Page, Query, page},
+            problem::{Kind, Problem},
+        },
+        deliveries::attempt::AttemptShown,
+        door::{
+            request::{Request, json},
+            route::{Access, Answer, Route, route, route_with},
+        },
+        front::Front,
+    },
+    secrets::{generate_signing_key, shown_signing_secret},
+};
+
+/// How long the key before signs beside a new one, where nothing else is said: a day.
+const OVERLAP_SECONDS: u64 = 86_400;
+/// The longest overlap: thirty days.
+const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
+
+/// The routes of this file.
+pub(super) fn routes(tests: &Arc<Tests>) -> Vec<Route> {
+    vec![
+        route::<__path_pause, _, _>(Access::App, pause),
+        route::<__path_resume, _, _>(Access::App, resume),
+        route::<__path_rotate_key, _, _>(Access::App, rotate_key),
+        route_with::<__path_test, _, _, _>(Access::App, tests, test),
+        route::<__path_send, _, _>(Access::App, send),
+        route::<__path_attempts, _, _>(Access::App, attempts),
+    ]
+}
+
+/// Holds a subscription still: nothing is sent until it is resumed, and then everything that was written
+/// meanwhile.
+#[utoipa::path(post, path = "/api/subscriptions/{id}/pause", tag = "subscriptions",
+    params(("id" = String, Path)), responses((status = 200, body = SubscriptionShown)))]
+async fn pause(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let patch = SubscriptionPatch { is_paused: Some(true), ..SubscriptionPatch::default() };
+    Ok(json(StatusCode::OK, &changed(&front, &request, &patch).await?))
+}
+
+/// Lets a subscription go on that is paused or blocked, or whose sink is disabled: its next message is tried
+/// at once.
+#[utoipa::path(post, path = "/api/subscriptions/{id}/resume", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = SubscriptionShown),
+        (status = 409, description = "it has expired: give it another end first")
+    ))]
+async fn resume(front: Arc<Front>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let patch = SubscriptionPatch { is_paused: Some(false), ..SubscriptionPatch::default() };
+    let shown = changed(&front, &request, &patch).await?;
+    front.handle.reset_breaker(&shown.breaker()).await;
+    Ok(json(StatusCode::OK, &shown))
+}
+
+body! {
+    /// How a signing key is replaced.
+    struct KeyRotation {
+        /// For how long the key before signs beside the new one, in seconds, 0 to 2,592,000; 86,400 where it
+        /// is missing.
+        #[schema(maximum = 2_592_000)]
+        overlap_seconds: Option<u64>,
+    }
+}
+
+/// Gives the sink of a subscription another key to sign with, which the answer shows once. The key before
+/// signs beside it for a while; one that still was beside that signs no more.
+#[utoipa::path(post, path = "/api/subscriptions/{id}/rotate-key", tag = "subscriptions",
+    params(("id" = String, Path)), request_body = Option<KeyRotation>,
+    responses((status = 200, body = SubscriptionShown)))]
+async fn rotate_key(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_optional_body::<KeyRotation>(&request.body)?;
+    let overlap = fields.number("overlap_seconds").unwrap_or(OVERLAP_SECONDS);
+    if overlap > OVERLAP_SECONDS_MAX {
+        fields.refuse("overlap_seconds", format!("must lie between 0 and {OVERLAP_SECONDS_MAX}"));
+    }
+    fields.finish()?;
+    let key = generate_signing_key(front.random.as_ref());
+    let until = front.clock.now().after(Duration::from_secs(overlap));
+    let patch = SubscriptionPatch { key: Some((key.clone(), until)), ..SubscriptionPatch::default() };
+    let mut shown = changed(&front, &request, &patch).await?;
+    shown.sink.signing_secret = Some(shown_signing_secret(&key).expose().to_owned());
+    Ok(json(StatusCode::OK, &shown))
+}
+
+/// The app as it is served at the sink of a subscription, whether or not anything is sent there now.
+async fn served(front: &Front, request: &Request, subscription: &Subscription) -> Result<App, Problem> {
+    Ok(request.app()?.at(&own_sink(front, subscription).await?))
+}
+
+/// Sends a test message now, signed as every message is, and tells what was answered. It is tried once,
+/// within 10 seconds, and counts for no breaker; it counts among the six test deliveries a minute of the app.
+#[utoipa::path(post, path = "/api/subscriptions/{id}/test", tag = "subscriptions",
+    params(("id" = String, Path)), responses((status = 200, body = TestOutcome)))]
+async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let found = named(&front, &request).await?;
+    let app = served(&front, &request, &found).await?;
+    let mut salt = [0; 16];
+    front.random.fill(&mut salt);
+    let message = SubscriptionMessage::of_test(&found, &salt, front.clock.now());
+    let (outcome, _) = send_once(&front, Some(&tests), &app, message).await?;
+    Ok(json(StatusCode::OK, &outcome))
+}
+
+body! {
+    /// Which entry is to be sent.
+    struct SendWish {
+        /// Its number.
+        #[schema(minimum = 1)]
+        number: u64,
+    }
+}
+
+/// Sends one entry now, whatever else waits, and tells what was answered: one that was skipped, say. It is
+/// sent under its own id, tried once within 10 seconds, and listed among the tries; the position stays.
+/// Entries about sending are not sent.
+#[utoipa::path(post, path = "/api/subscriptions/{id}/send", tag = "subscriptions",
+    params(("id" = String, Path)), request_body = SendWish,
+    responses((status = 200, body = TestOutcome)))]
+async fn send(front: Arc<Front>, request: Request) -> Answer {
+    let mut fields = Fields::of_body::<SendWish>(&request.body)?;
+    if !fields.has("number") {
+        fields.refuse("number", "is required");
+    }
+    let number = fields.number("number").unwrap_or_default();
+    fields.finish()?;
+    let found = named(&front, &request).await?;
+    let app = served(&front, &request, &found).await?;
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    let entry = front.subscriptions.sendable_entry(&found.app, number).await.map_err(store_failed)?;
+    let entry = entry.ok_or_else(|| {
+        Problem::new(Kind::NO_ENTRY)
+            .with_detail(format!("the ledger keeps no entry {number} that a subscription may be sent"))
+    })?;
+    let entry_at = entry.at;
+    let message = SubscriptionMessage::of_entry(&found, entry);
+    let id = message.id.as_str().to_owned();
+    let (shown, outcome) = send_once(&front, None, &app, message).await?;
+    let attempt = SubscriptionAttempt {
+        message: id,
+        entry: number,
+        entry_at,
+        number: 0,
+        is_of_message: !outcome.is_success() && !course::is_endpoint_failure(&outcome),
+        at: front.clock.now(),
+        next_at: None,
+        outcome,
+    };
+    let recorded = front.subscriptions.record_subscription_attempt(&found.id, &attempt).await;
+    recorded.map_err(store_failed)?;
+    Ok(json(StatusCode::OK, &shown))
+}
+
+/// One try to send a message of a subscription.
+#[derive(Serialize, ToSchema)]
+struct SubscriptionAttemptShown {
+    /// The id of the message: that of its entry.
+    event_id: String,
+    /// The number of the entry; of the message of a gap that of the last entry that is gone.
+    entry: i64,
+    #[serde(flatten)]
+    attempt: AttemptShown,
+    /// When the same is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
+}
+
+/// Where a page of tries goes on.
+struct Mark(Timestamp, i64, u32);
+
+impl FromStr for Mark {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or(());
+        let at = Timestamp(word()?.parse().map_err(drop)?);
+        Ok(Self(at, word()?.parse().map_err(drop)?, word()?.parse().map_err(drop)?))
+    }
+}
+
+/// The tries of a subscription, newest first. Those of its last 1,000 entries are kept, as long as history is
+/// (`delivery.history_days`).
+#[utoipa::path(get, path = "/api/subscriptions/{id}/attempts", tag = "subscriptions",
+    params(
+        ("id" = String, Path),
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("number" = Option<u64>, Query, description = "only those of the entry of this number"),
+    ),
+    responses((status = 200, body = Page<SubscriptionAttemptShown>)))]
+async fn attempts(front: Arc<Front>, request: Request) -> Answer {
+    let found = named(&front, &request).await?;
+    let query = Query::of(&request.query, &["limit", "cursor", "number"])?;
+    let limit = query.limit()?;
+    let list = format!("attempts of {}", found.id);
+    let before: Option<Mark> = query.after(&list)?;
+    let entry = query.get("number").map(str::parse::<i64>).transpose();
+    let entry = entry.map_err(|_| Problem::malformed("number is the number of an entry"))?;
+    let before = before.map(|Mark(at, entry, number)| (at, entry, number));
+    let tries = front.subscriptions.subscription_attempts(&found.id, entry, before, limit + 1).await;
+    let tries = tries.map_err(store_failed)?;
+    let mark = |one: &SubscriptionAttempt| format!("{} {} {}", one.at.0, one.entry, one.number);
+    let shown = |one: &SubscriptionAttempt| SubscriptionAttemptShown {
+        event_id: one.message.clone(),
+        entry: one.entry,
+        attempt: AttemptShown::of_subscription(one),
+        next_attempt_at: one.next_at.map(iso),
+    };
+    Ok(json(StatusCode::OK, &page(tries, limit, &list, mark, shown)))
+}

@@ -1,0 +1,148 @@
+//! Entries of a ledger: as lists and tails show them, and as messages to the sinks of subscriptions.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use tidings_actors::{
+    ports::{LedgerEntry, SubscriptionContent, SubscriptionMessage},
+    round::DeliveryId,
+};
+use tidings_entity::kind::PayloadFormat;
+use utoipa::ToSchema;
+
+use super::{body::iso, cloud_event};
+
+/// What caused an entry.
+#[derive(Serialize, ToSchema)]
+struct OriginShown {
+    /// `commit`, `tick`, `person` or `outside`.
+    kind: &'static str,
+    /// Of a commit `<cursor>/<round>`; of a person `admin`, `tok_...` or `jwt:...`; otherwise `git`,
+    /// `endpoint`, `guard` or `restore`.
+    name: String,
+}
+
+/// An entry of the ledger.
+#[derive(Serialize, ToSchema)]
+pub struct EntryShown {
+    /// `ent_...`: no two entries ever have the same.
+    pub entry_id: String,
+    app_id: String,
+    /// Rises by one with each entry of the app.
+    number: i64,
+    /// `source.failing`, `source.recovered`, `watch.blocked`, `watch.recovered`, `watch.paused`,
+    /// `watch.resumed`, `round.began`, `round.ended`, `letter.parked`, `sink.disabled`, `sink.enabled`,
+    /// `sink.opened`, `sink.closed`, `subscription.blocked`, `subscription.recovered`, `subscription.skipped`,
+    /// `subscription.gap` or `ledger.restored`.
+    #[serde(rename = "type")]
+    pub entry_type: &'static str,
+    at: String,
+    /// The watch that it happened to; missing where it concerns no single watch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_id: Option<String>,
+    /// The id of what changed: a source, a branch (`cur_...`), a watch, a sink, a subscription or the app.
+    subject: String,
+    origin: OriginShown,
+    /// The number of the entry before it about the same state of the same subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<i64>,
+    /// More about it, by type.
+    data: Value,
+}
+
+impl EntryShown {
+    /// As lists, tails and messages show this entry.
+    #[must_use]
+    pub fn of(entry: &LedgerEntry) -> Self {
+        Self {
+            entry_id: entry.id.to_string(),
+            app_id: entry.app.to_string(),
+            number: entry.id.number,
+            entry_type: entry.entry_type.as_str(),
+            at: iso(entry.at),
+            repository_id: entry.watch.as_ref().map(ToString::to_string),
+            subject: entry.subject.clone(),
+            origin: OriginShown { kind: entry.origin.kind.as_str(), name: entry.origin.name.clone() },
+            cause: entry.cause,
+            data: serde_json::from_str(&entry.data).unwrap_or(Value::Null),
+        }
+    }
+}
+
+/// What the sink of a subscription is sent.
+#[derive(Serialize)]
+struct SubscriptionPayload<'a> {
+    event: MessageShown<'a>,
+    subscription: SubscribedShown<'a>,
+    /// The entry; missing in a test and in the message of a gap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry: Option<EntryShown>,
+    /// The entries that are gone, in the message `subscription.gap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<GapShown>,
+    /// The moment of the entry; of other messages, when they were made.
+    timestamp: String,
+}
+
+/// What the message is.
+#[derive(Serialize)]
+struct MessageShown<'a> {
+    /// The id of the entry, as in the header `webhook-id`. The same message sent again has the same.
+    id: &'a str,
+    /// The type of the entry; `subscription.gap`, or `test`.
+    r#type: &'static str,
+}
+
+/// Whose message it is.
+#[derive(Serialize)]
+struct SubscribedShown<'a> {
+    subscription_id: &'a str,
+    name: &'a str,
+    app_id: &'a str,
+}
+
+/// Entries that were gone before they were sent.
+#[derive(Serialize)]
+struct GapShown {
+    /// The number of the first of them.
+    first: i64,
+    /// The number of the last of them.
+    last: i64,
+}
+
+/// A message ready to be sent: its id and its body.
+pub(crate) fn render(message: &SubscriptionMessage, format: PayloadFormat) -> (DeliveryId, Bytes) {
+    let (kind, number, subject) = match &message.content {
+        SubscriptionContent::Entry(entry) => {
+            (entry.entry_type.as_str(), Some(entry.id.number), Some(&*entry.subject))
+        }
+        SubscriptionContent::Gap(_) => ("subscription.gap", None, None),
+        SubscriptionContent::Test => ("test", None, None),
+    };
+    let id = message.id.as_str();
+    let data = SubscriptionPayload {
+        event: MessageShown { id, r#type: kind },
+        subscription: SubscribedShown {
+            subscription_id: message.subscription.as_str(),
+            name: &message.name,
+            app_id: message.app.as_str(),
+        },
+        entry: match &message.content {
+            SubscriptionContent::Entry(entry) => Some(EntryShown::of(entry)),
+            SubscriptionContent::Gap(_) | SubscriptionContent::Test => None,
+        },
+        gap: match &message.content {
+            SubscriptionContent::Gap(gap) => Some(GapShown { first: gap.first, last: gap.last }),
+            SubscriptionContent::Entry(_) | SubscriptionContent::Test => None,
+        },
+        timestamp: iso(message.timestamp),
+    };
+    let body = match format {
+        PayloadFormat::Docora => serde_json::to_vec(&data).expect("a message is plain data").into(),
+        PayloadFormat::Cloudevents => {
+            let place = (message.app.as_str(), number, subject);
+            cloud_event::of_entry((id, kind), place, message.timestamp, data)
+        }
+    };
+    (message.id.clone(), body)
+}

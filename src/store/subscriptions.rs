@@ -1,0 +1,217 @@
+//! Subscriptions as rows: made, changed, removed, and shown with their sinks.
+
+pub(super) mod attempts;
+mod change;
+pub(super) mod work;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
+use tidings_actors::{
+    filter::Filter,
+    ports::{
+        NewSubscription, ReadFrom, SUBSCRIPTIONS_MAX, StoreError, Subscription, SubscriptionName, WatchSink,
+        sink_of,
+    },
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, SubscriptionId},
+    kind::SubscriptionState,
+    sink, subscription,
+};
+
+use crate::{
+    Context,
+    apps::{self, sinks},
+    error::{OfTable, undecodable},
+    ledger,
+    rows::{
+        self, columns,
+        filter::{Column, condition},
+        signed,
+    },
+};
+pub(super) use change::change;
+
+/// Makes a subscription with its sink.
+pub(super) async fn create(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    new: NewSubscription,
+) -> Result<Subscription, StoreError> {
+    let text = "select count(*) from subscription where app_id = $1";
+    let count = rows::number(connection, "subscription", text, vec![new.app.clone().into()]).await?;
+    if count >= signed(SUBSCRIPTIONS_MAX) {
+        let text = format!("an app has at most {SUBSCRIPTIONS_MAX} subscriptions: remove one first");
+        return Err(StoreError::Conflict(text));
+    }
+    refuse_taken(connection, &new.app, &new.name, None).await?;
+    let sink_id = sink_of(&new.id);
+    debug_assert_eq!(sink_id, new.sink.id, "the sink of a subscription has its letters");
+    sinks::put(connection, context, &new.app, None, &new.sink, new.created_at).await?;
+    let row = subscription::Model {
+        position: position(connection, &new.app, new.start).await?,
+        id: new.id.clone(),
+        app_id: new.app,
+        name: new.name,
+        filter: new.filter,
+        reads_rounds: new.reads_rounds,
+        sink_id,
+        state: SubscriptionState::Active,
+        reason: None,
+        tries: 0,
+        skips: 0,
+        next_at: None,
+        expires_at: new.expires_at.map(|at| at.0),
+        created_at: new.created_at.0,
+    };
+    let app = row.app_id.clone();
+    rows::insert(connection, "subscription", vec![row]).await?;
+    // Entries may wait for it already.
+    context.news.mark();
+    find(connection, &app, &SubscriptionName::Id(new.id)).await
+}
+
+/// The position of one that begins there. Not beyond the end: entries that are not written yet would be
+/// passed over.
+async fn position(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    start: ReadFrom,
+) -> Result<i64, StoreError> {
+    let last = ledger::ends(connection, app).await?.map_or(0, |ends| ends.last);
+    Ok(match start {
+        ReadFrom::Now => last,
+        ReadFrom::Number(number) => (number - 1).clamp(0, last),
+    })
+}
+
+async fn refuse_taken(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    name: &str,
+    but: Option<&SubscriptionId>,
+) -> Result<(), StoreError> {
+    let text = "select count(*) from subscription where app_id = $1 and name = $2 and id <> $3";
+    let but = but.map_or("", SubscriptionId::as_str);
+    let values = vec![app.clone().into(), name.into(), but.into()];
+    match rows::number(connection, "subscription", text, values).await? {
+        0 => Ok(()),
+        _ => Err(StoreError::Conflict(format!("the app has a subscription named {name:?} already"))),
+    }
+}
+
+/// One subscription of an app.
+pub(super) async fn find(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    name: &SubscriptionName,
+) -> Result<Subscription, StoreError> {
+    let (column, value): (_, Value) = match name {
+        SubscriptionName::Id(id) => ("s.id", id.clone().into()),
+        SubscriptionName::Name(name) => ("s.name", name.clone().into()),
+    };
+    let text = format!("{} where s.app_id = $1 and {column} = $2", shown_columns());
+    let found = rows::mixed(connection, "subscription", &text, vec![app.clone().into(), value]).await?;
+    found.first().map(shown).unwrap_or(Err(StoreError::NotFound))
+}
+
+/// Subscriptions of an app, oldest first.
+pub(super) async fn list(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    filter: Option<&Filter>,
+    after: Option<&SubscriptionId>,
+    limit: u64,
+) -> Result<Vec<Subscription>, StoreError> {
+    let mut values: Vec<Value> =
+        vec![app.clone().into(), after.map_or("", SubscriptionId::as_str).into(), signed(limit).into()];
+    let meant = match filter {
+        Some(filter) => condition(connection.get_database_backend(), filter, column, &mut values),
+        None => "1 = 1".to_owned(),
+    };
+    let text =
+        format!("{} where s.app_id = $1 and s.id > $2 and ({meant}) order by s.id limit $3", shown_columns());
+    let found = rows::mixed(connection, "subscription", &text, values).await?;
+    Ok(found.iter().map(shown).filter_map(rows::readable_or_logged).collect())
+}
+
+/// The fields of a subscription, as `s` with its sink `k`.
+pub(super) fn column(field: &str) -> Option<Column> {
+    Some(match field {
+        "name" => Column::texts(&["s.name", "s.id"]),
+        "state" => Column::texts(&["s.state"]),
+        "sink" => Column::texts(&["k.kind"]),
+        "filter" => Column::texts(&["s.filter"]),
+        "reason" => Column::texts(&["s.reason"]),
+        "since" | "until" => Column::Number("s.created_at"),
+        _ => return None,
+    })
+}
+
+/// Removes a subscription with its sink and its attempts.
+pub(super) async fn remove(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    id: &SubscriptionId,
+) -> Result<(), StoreError> {
+    let text = "delete from subscription where app_id = $1 and id = $2";
+    let values = vec![app.clone().into(), id.clone().into()];
+    if rows::execute(connection, "subscription", text, values).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    sinks::remove(connection, Some(&sink_of(id))).await?;
+    // What was folded of it is never told.
+    let text = "delete from entry_fold where app_id = $1 and subject = $2";
+    let values = vec![app.clone().into(), id.clone().into()];
+    rows::execute(connection, "entry_fold", text, values).await?;
+    attempts::remove(connection, id).await
+}
+
+/// A row by its id alone.
+async fn row(
+    connection: &impl ConnectionTrait,
+    id: &SubscriptionId,
+) -> Result<Option<subscription::Model>, StoreError> {
+    let text = "select * from subscription where id = $1";
+    rows::one(connection, "subscription", text, vec![id.clone().into()]).await
+}
+
+/// All of a subscription that people see, up to the conditions.
+fn shown_columns() -> String {
+    format!(
+        "select {}, {}, coalesce(l.last, 0) as ledger_last from subscription s
+         join sink k on k.id = s.sink_id left join ledger l on l.app_id = s.app_id",
+        columns::<subscription::Entity>("s"),
+        columns::<sink::Entity>("k"),
+    )
+}
+
+fn shown(row: &QueryResult) -> Result<Subscription, StoreError> {
+    let of_row = subscription::Model::from_query_result(row, "s_").of("subscription")?;
+    let sink = sink::Model::from_query_result(row, "k_").of("sink")?;
+    let last: i64 = row.try_get("ledger_", "last").of("ledger")?;
+    let count = |number: i64| u32::try_from(number).map_err(|error| undecodable("subscription", error));
+    Ok(Subscription {
+        tries: count(of_row.tries)?,
+        skips: count(of_row.skips)?,
+        sink: WatchSink {
+            id: sink.id,
+            address: sinks::address(sink.kind, sink.address)?,
+            has_access: sink.access.is_some(),
+            delivery: apps::settings("sink", &sink.delivery)?,
+            disabled: sink.disabled,
+        },
+        id: of_row.id,
+        app: of_row.app_id,
+        name: of_row.name,
+        filter: of_row.filter,
+        reads_rounds: of_row.reads_rounds,
+        position: of_row.position,
+        last,
+        state: of_row.state,
+        reason: of_row.reason,
+        next_at: of_row.next_at.map(Timestamp),
+        expires_at: of_row.expires_at.map(Timestamp),
+        created_at: Timestamp(of_row.created_at),
+    })
+}
