@@ -61,7 +61,6 @@ fn a_hundred_watches_cost_one_small_poll_per_interval_and_no_write() {
 /// A minute after its start the server looks after its files once, and a machine with other work delays a
 /// poll: both spoil one stretch at most, while a poll that writes spoils every stretch.
 #[derive(Debug)]
-#[allow(dead_code, reason = "shown where no stretch is calm")]
 struct Stretch {
     span: Duration,
     written: Vec<PathBuf>,

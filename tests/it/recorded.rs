@@ -132,8 +132,8 @@ fn read(stream: &TcpStream) -> Option<String> {
             return None;
         }
     }
-    let length = head.lines().filter_map(|line| line.split_once(": "));
-    let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).last();
+    let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().expect("a number"))];
     reader.read_exact(&mut body).ok()?;
     Some(head + std::str::from_utf8(&body).expect("JSON is text"))

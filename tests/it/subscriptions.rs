@@ -4,7 +4,6 @@
 use std::{thread, time::Duration};
 
 use rustix::process::Signal;
-use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -319,15 +318,4 @@ fn another_replica_goes_on_where_the_one_that_sent_was_killed() {
     let taken = once(&inbox.taken());
     let first = taken[0];
     assert_eq!(taken, (first..=ledger()).collect::<Vec<u64>>(), "each at least once, in order");
-}
-
-/// Changes the database of a server that is stopped.
-fn tamper(server: &Server, text: &str) {
-    let url = format!("sqlite://{}", server.data().join("tidings.db").display());
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        let raw = Database::connect(url).await.expect("a database");
-        raw.execute_unprepared(text).await.expect(text);
-        raw.close().await.expect("closed");
-    });
 }

@@ -26,9 +26,23 @@ fn files(count: usize) -> Project {
     project
 }
 
-fn open_round(app: &App, server: &Server, id: &str) -> Option<Value> {
-    let round = app.repository(server, id)["branches"][0]["round"].clone();
-    round.is_object().then_some(round)
+/// The numbers of the open rounds; `None`: one of them is not open.
+fn open_rounds(server: &Server, watches: &[(&App, &str)]) -> Option<Vec<u64>> {
+    let round =
+        |(app, id): &(&App, &str)| app.repository(server, id)["branches"][0]["round"]["round"].as_u64();
+    watches.iter().map(round).collect()
+}
+
+fn streaming(server: &Server, nats: &Nats) -> App {
+    let body = json!({ "base_url": nats.url(), "app_name": "streamed", "email": "stories@example.org",
+                       "client_auth_key": KEY });
+    let onboarded = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer").json();
+    let text = |key: &str| onboarded[key].as_str().expect("a text").to_owned();
+    App { id: text("app_id"), token: text("token"), onboarded: onboarded.clone() }
+}
+
+fn breaker(app: &App, server: &Server) -> Value {
+    app.ask(server, "GET", "/api/app", None).json()["breaker"]["state"].clone()
 }
 
 #[test]
@@ -53,11 +67,7 @@ fn a_database_of_the_version_before_goes_on_where_it_stood() {
     });
     let sent_id = sent.watch(&server, &project);
     // There is no stream yet.
-    let streamed = json!({ "base_url": nats.url(), "app_name": "streamed", "email": "stories@example.org",
-                           "client_auth_key": KEY });
-    let reply = server.ask("POST", "/api/apps/onboard", None, Some(&streamed)).expect("an answer").json();
-    let text = |key: &str| reply[key].as_str().expect("a text").to_owned();
-    let streamed = App { id: text("app_id"), token: text("token"), onboarded: reply.clone() };
+    let streamed = streaming(&server, &nats);
     let streamed_id = streamed.watch(&server, &project);
     let mut puller = Puller::onboard(&server);
     let pulled_id = puller.app.watch(&server, &project);
@@ -67,17 +77,11 @@ fn a_database_of_the_version_before_goes_on_where_it_stood() {
     assert_eq!(puller.settle(&server, &pulled_id, &settled).0, 200);
     arrivals.iter().for_each(|arrival| puller.model.acknowledged(arrival));
 
-    eventually("an open breaker", 4 * SOON, || {
-        let app = sent.ask(&server, "GET", "/api/app", None).json();
-        (app["breaker"]["state"] == "open").then_some(())
-    });
-    let before = eventually("open rounds", SOON, || {
-        Some([
-            open_round(&sent, &server, &sent_id)?["round"].clone(),
-            open_round(&streamed, &server, &streamed_id)?["round"].clone(),
-            open_round(&puller.app, &server, &pulled_id)?["round"].clone(),
-        ])
-    });
+    eventually("an open breaker", 4 * SOON, || (breaker(&sent, &server) == "open").then_some(()));
+    let puller_app = puller.app.clone();
+    let watches =
+        [(&sent, sent_id.as_str()), (&streamed, streamed_id.as_str()), (&puller_app, pulled_id.as_str())];
+    let before = eventually("open rounds", SOON, || open_rounds(&server, &watches));
     let letters = sent.dead_letters(&server);
     assert_eq!(letters.len(), 1);
     server.kill();
@@ -86,19 +90,13 @@ fn a_database_of_the_version_before_goes_on_where_it_stood() {
 
     server.becomes(None);
     server.run();
-    let after = [
-        open_round(&sent, &server, &sent_id).expect("a round")["round"].clone(),
-        open_round(&streamed, &server, &streamed_id).expect("a round")["round"].clone(),
-        open_round(&puller.app, &server, &pulled_id).expect("a round")["round"].clone(),
-    ];
-    assert_eq!(after, before, "the rounds are the same");
+    assert_eq!(open_rounds(&server, &watches), Some(before), "the rounds are the same");
     assert_eq!(sent.dead_letters(&server), letters);
-    let app = sent.ask(&server, "GET", "/api/app", None).json();
-    assert_eq!(app["breaker"]["state"], "open");
+    assert_eq!(breaker(&sent, &server), "open");
     endpoint.accept_all();
     nats.make_stream(&json!({}));
     sent.tell(&server, &sent_id, "scan");
-    for (app, id) in [(&sent, &sent_id), (&streamed, &streamed_id)] {
+    for (app, id) in &watches[..2] {
         app.wait_until_held(&server, id, &head);
     }
     let letter = letters[0]["dead_letter_id"].as_str().expect("an id");

@@ -32,8 +32,8 @@ pub struct EntryShown {
     number: i64,
     /// `source.failing`, `source.recovered`, `watch.blocked`, `watch.recovered`, `watch.paused`,
     /// `watch.resumed`, `round.began`, `round.ended`, `letter.parked`, `sink.disabled`, `sink.enabled`,
-    /// `sink.opened`, `sink.closed`, `subscription.blocked`, `subscription.recovered`, `subscription.skipped`,
-    /// `subscription.gap` or `ledger.restored`.
+    /// `sink.opened`, `sink.closed`, `subscription.blocked`, `subscription.recovered`,
+    /// `subscription.skipped`, `subscription.gap` or `ledger.restored`.
     #[serde(rename = "type")]
     pub entry_type: &'static str,
     at: String,

@@ -1,6 +1,7 @@
 //! Receivers that fail, refuse and vanish; entries that are gone; a database of before.
 
 use super::*;
+use crate::support::database;
 
 #[test]
 fn one_whose_endpoint_is_down_is_blocked_once_and_catches_up() {
@@ -129,10 +130,9 @@ fn a_gap_is_told_before_the_rest() {
     scene.commit(4);
     scene.settle();
     assert!(scene.server.terminate().0.success());
-    super::tamper(
-        &scene.server,
-        "delete from entry where number between 1 and 6; update ledger set first = 7",
-    );
+    for statement in ["delete from entry where number between 1 and 6", "update ledger set first = 7"] {
+        database::change(&scene.server, statement);
+    }
     scene.server.run();
     let mut refused = false;
     // The message of the gap is sent again until it is taken, as every message.
