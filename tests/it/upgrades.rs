@@ -42,7 +42,7 @@ fn streaming(server: &Server, nats: &Nats) -> App {
 }
 
 fn breaker(app: &App, server: &Server) -> Value {
-    app.ask(server, "GET", "/api/app", None).json()["breaker"]["state"].clone()
+    app.ask(server, "GET", "/api/app", None).json()["endpoint"]["state"].clone()
 }
 
 #[test]

@@ -16,7 +16,10 @@ use crate::{
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
-    tree::{CIRCUIT_BREAKER, ChildSpec, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER, ROOT, SCANS, TREE},
+    tree::{
+        CIRCUIT_BREAKER, ChildSpec, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER, ROOT, SCANS, SUBSCRIBER,
+        TREE,
+    },
 };
 
 /// Whose actor of a role with one per key is meant.
@@ -29,9 +32,10 @@ fn key(role: &str, app: &AppId, watch: &Watch) -> String {
     }
 }
 
-/// Every role whose handler is ours and that somebody supervises.
+/// Every role whose handler is ours and that somebody supervises, but for subscribers: the store in memory
+/// keeps no ledgers, so none runs here. Stories kill theirs over the real store.
 fn roles(spec: &'static ChildSpec, into: &mut Vec<&'static ChildSpec>) {
-    if ![ROOT, SCANS].contains(&spec.id) {
+    if ![ROOT, SCANS, SUBSCRIBER].contains(&spec.id) {
         into.push(spec);
     }
     spec.children.iter().for_each(|child| roles(child, into));
