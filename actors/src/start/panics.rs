@@ -32,8 +32,8 @@ fn key(role: &str, app: &AppId, watch: &Watch) -> String {
     }
 }
 
-/// Every role whose handler is ours and that somebody supervises, but for subscribers: the store in memory
-/// keeps no ledgers, so none runs here. Stories kill theirs over the real store.
+/// Every role whose handler is ours and that somebody supervises, but for the actor of a subscription: the
+/// store in memory keeps no ledgers, so no such actor runs here. Stories kill the server of one.
 fn roles(spec: &'static ChildSpec, into: &mut Vec<&'static ChildSpec>) {
     if ![ROOT, SCANS, SUBSCRIBER].contains(&spec.id) {
         into.push(spec);
