@@ -77,6 +77,8 @@ async fn flooded(what: &str, answer: Option<Fault>) -> u64 {
         hosts.push((host, repository));
     }
     adapters.store.close().await;
+    // The data directory belongs to one process, and this one had it until here.
+    drop(adapters);
     let server = start(folder.path(), &data);
     tokio::time::sleep(Duration::from_secs(5)).await;
     for (host, repository) in &hosts {
