@@ -96,7 +96,7 @@ enum Content {
 pub struct SubscriberArguments {
     /// Ports and policies.
     pub context: Context,
-    /// The subscription.
+    /// The subscription whose entries the actor sends.
     pub subscription: SubscriptionId,
     /// Its gauge.
     pub gauge: Arc<Gauge>,
@@ -125,7 +125,7 @@ struct Work {
     store: Arc<dyn Store>,
 }
 
-/// The state.
+/// What was read last, and the one task that is under way. The position is in the rows.
 pub struct SubscriberState {
     context: Context,
     id: SubscriptionId,
@@ -146,7 +146,7 @@ pub struct SubscriberState {
     is_draining: bool,
 }
 
-/// The actor.
+/// The actor that sends the entries of one subscription.
 pub struct Subscriber;
 
 #[ractor::async_trait]

@@ -41,13 +41,13 @@ pub enum SubscriptionKeeperMessage {
     Written(Result<watch::Receiver<u64>, String>),
     /// Listen for the next entries that this process writes.
     Listen(watch::Receiver<u64>),
-    /// A look ended.
+    /// The subscriptions that are behind were read.
     Looked(Result<Result<Vec<(SubscriptionId, AppId)>, StoreError>, String>),
     /// The other replicas were told.
     Told(Result<(), String>),
 }
 
-/// The state.
+/// The context, and the one read that is under way.
 pub struct SubscriptionKeeperState {
     context: Context,
     post: Post<SubscriptionKeeperMessage>,
@@ -55,7 +55,7 @@ pub struct SubscriptionKeeperState {
     looking: Coalesced,
 }
 
-/// The actor.
+/// The actor that wakes the actors of subscriptions that are behind.
 pub struct SubscriptionKeeper;
 
 #[ractor::async_trait]

@@ -95,18 +95,18 @@ pub struct NewSubscription {
     pub reads_rounds: bool,
     /// Its sink, of the id that [`sink_of`] says.
     pub sink: NewSink,
-    /// Where it begins.
+    /// The first entry that is sent.
     pub start: ReadFrom,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
-    /// Now.
+    /// When the subscription was made.
     pub created_at: Timestamp,
 }
 
 /// What is to be changed of a subscription; what is `None` stays.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionPatch {
-    /// Another name.
+    /// The new name; `None`: the name stays.
     pub name: Option<String>,
     /// The text of another filter, and whether it may mean entries about rounds.
     pub filter: Option<(String, bool)>,
@@ -147,7 +147,7 @@ pub struct SubscriptionAttempt {
     pub outcome: AttemptOutcome,
     /// Whether the answer was about this message, not about the endpoint.
     pub is_of_message: bool,
-    /// When it ended.
+    /// When the try ended.
     pub at: Timestamp,
     /// When the same is tried again.
     pub next_at: Option<Timestamp>,
@@ -156,7 +156,7 @@ pub struct SubscriptionAttempt {
 /// What the actor of a subscription works on, as of one moment.
 #[derive(Clone, Debug)]
 pub struct SubscriptionWork {
-    /// The subscription.
+    /// The subscription as its row says.
     pub subscription: Subscription,
     /// The app as it is served at the sink of the subscription.
     pub app: App,
@@ -182,12 +182,12 @@ pub struct Gap {
 pub enum SubscriptionEvent {
     /// The filter means none of the entries up to this number.
     Passed {
-        /// That number.
+        /// The number of the last entry that is passed over.
         to: i64,
     },
     /// The sink took the entry of this number.
     Sent {
-        /// That number.
+        /// The number of the entry.
         number: i64,
         /// The try.
         attempt: Box<SubscriptionAttempt>,

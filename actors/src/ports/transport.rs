@@ -298,7 +298,7 @@ pub struct SubscriptionMessage {
     pub id: DeliveryId,
     /// The app whose ledger it is about.
     pub app: AppId,
-    /// The subscription.
+    /// The subscription that the message is for.
     pub subscription: SubscriptionId,
     /// Its name.
     pub name: String,
